@@ -1,0 +1,91 @@
+//! What a `model_type` means beyond the keys of its configuration: the defaults of its configuration class for keys
+//! that published files leave out, and which layers are of which kind when no list says so.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::lines_naming;
+
+const MODEL_TYPES: &str = include_str!("model_types.jsonl");
+
+/// A `model_type` known here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelType {
+    /// Its names: the text model's, then those of the models that wrap it.
+    pub names: Vec<String>,
+    /// Values of keys that a file may leave out.
+    #[serde(default)]
+    pub defaults: Map<String, Value>,
+    /// Which layers are of which kind when `layer_types` is not given.
+    #[serde(default)]
+    pub layers: LayerRule,
+    /// Where this was read.
+    pub source: String,
+}
+
+/// How layers are dealt to kinds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LayerRule {
+    /// Every layer is full, whatever window is named.
+    #[default]
+    Full,
+    /// Every layer slides if there is a window.
+    AllSlide {
+        /// The key that switches the window on.
+        gate: Option<String>,
+    },
+    /// Layers from an index on slide if there is a window.
+    SlideFrom {
+        /// The key of the index.
+        from_key: String,
+        /// The index where the key is missing.
+        from: u64,
+        /// The key that switches the window on.
+        gate: Option<String>,
+    },
+    /// Every n-th layer (counted from 1) is full, the others are of another kind.
+    EveryNthFull {
+        /// n where no key gives it.
+        n: u64,
+        /// The keys that may give n.
+        #[serde(default)]
+        n_keys: Vec<String>,
+        /// A key that may list the layers, 1 for the other kind (Llama 4's `no_rope_layers`: 1 has rotary positions and is local).
+        list_key: Option<String>,
+        /// The other kind.
+        others: String,
+        /// The key of an index from which on all layers are full.
+        below_key: Option<String>,
+        /// That index where the key is missing.
+        below: Option<u64>,
+        /// The key that switches the other kind on.
+        gate: Option<String>,
+    },
+}
+
+/// The `model_type` of that name.
+pub fn model_type(name: &str) -> Option<ModelType> {
+    lines_naming(MODEL_TYPES, name)
+        .filter_map(|line| serde_json::from_str::<ModelType>(line).ok())
+        .find(|model_type| model_type.names.iter().any(|known| known == name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_model_type_with_names_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for line in MODEL_TYPES.lines() {
+            let entry: ModelType = serde_json::from_str(line).unwrap();
+            for name in &entry.names {
+                assert!(seen.insert(name.clone()), "{name} twice");
+                assert_eq!(model_type(name).unwrap().names, entry.names);
+            }
+        }
+        assert!(model_type("no_such_model").is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! Models by name. A catalogue entry holds the cache keys of the model's published `config.json`, unchanged, and is
+//! read as that file would be; or, for a model that is only described, its dimensions.
+
+use serde::Deserialize;
+
+use super::lines_naming;
+use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+
+const MODELS: &str = include_str!("models.jsonl");
+
+/// A model of the catalogue.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// Names it is found under, in lower case; the first is the shortest.
+    pub names: Vec<String>,
+    /// The name to print: its hub id, where it has one.
+    pub label: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub facts: ModelFacts,
+    /// Where the facts come from.
+    pub source: String,
+    /// When they were taken from there.
+    pub date: String,
+}
+
+/// The facts of an entry.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelFacts {
+    /// The cache keys of its `config.json`.
+    Config(serde_json::Value),
+    /// Its dimensions, where no `config.json` exists.
+    Spec(crate::model::ModelSpec),
+}
+
+/// Why the catalogue has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogueError {
+    /// No model of that name.
+    UnknownModel {
+        /// The name.
+        name: String,
+        /// The nearest names, nearest first.
+        nearest: Vec<String>,
+    },
+}
+
+impl Diagnose for CatalogueError {
+    fn diagnosis(&self) -> Diagnosis {
+        let Self::UnknownModel { name, nearest } = self;
+        let nearest = match nearest.as_slice() {
+            [] => "`kvsize models` lists all names".into(),
+            names => format!("nearest names: {}; `kvsize models` lists all", names.join(", ")),
+        };
+        Diagnosis {
+            code: "unknown_model",
+            field: "MODEL".into(),
+            found: name.clone(),
+            problem: "is no file here and no name in the catalogue".into(),
+            remedy: nearest,
+        }
+    }
+}
+
+display_diagnosis!(CatalogueError);
+
+/// The model of that name or alias, in any case.
+///
+/// # Errors
+/// [`CatalogueError::UnknownModel`] with the nearest names.
+pub fn find(name: &str) -> Result<ModelEntry, CatalogueError> {
+    let lower = name.to_lowercase();
+    lines_naming(MODELS, &lower)
+        .filter_map(parse)
+        .find(|entry| entry.names.contains(&lower))
+        .ok_or_else(|| CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&lower) })
+}
+
+/// All models, in the catalogue's order.
+pub fn models() -> impl Iterator<Item = ModelEntry> {
+    MODELS.lines().filter_map(parse)
+}
+
+/// A line of the catalogue; a test holds that every line is one.
+fn parse(line: &str) -> Option<ModelEntry> {
+    serde_json::from_str(line).ok()
+}
+
+/// Up to three names that could have been meant: those that contain the name, then those spelled like it.
+fn nearest(name: &str) -> Vec<String> {
+    const ALIKE: f64 = 0.75;
+    let mut scored: Vec<(f64, String)> = models()
+        .filter_map(|entry| {
+            let likeness = |candidate: &String| {
+                if candidate.contains(name) { 1.0 } else { strsim::jaro_winkler(candidate, name) }
+            };
+            let best = entry.names.iter().map(likeness).fold(0.0, f64::max);
+            Some((best, entry.names.into_iter().next()?))
+        })
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_an_entry_with_names_of_its_own() {
+        let mut seen = std::collections::BTreeSet::new();
+        for line in MODELS.lines() {
+            let entry: ModelEntry = serde_json::from_str(line).unwrap();
+            assert!(!entry.source.is_empty() && !entry.date.is_empty(), "{line}");
+            for name in &entry.names {
+                assert_eq!(*name, name.to_lowercase());
+                assert!(seen.insert(name.clone()), "{name} twice");
+                assert_eq!(find(name).unwrap().label, entry.label);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_near_misses_are_named() {
+        assert_eq!(find("META-LLAMA/Llama-3.1-8B").unwrap().names[0], "llama-3.1-8b");
+        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("lama-3.1-8b") else { panic!() };
+        assert_eq!(nearest[0], "llama-3.1-8b");
+        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("scout") else { panic!() };
+        assert_eq!(nearest, ["llama-4-scout"]);
+        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("%%%") else { panic!() };
+        assert!(nearest.is_empty());
+    }
+}

@@ -1,0 +1,294 @@
+//! Arguments as they are typed: what clap reads, and nothing that is decided.
+
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine::Engine;
+use crate::model::ModelSpec;
+use crate::report::{Format, UnitChoice};
+use crate::units::{ElementFormat, Tokens, UnitError, parse_count};
+
+/// The names of formats.
+pub(super) const FORMATS: [(&str, Format); 6] = [
+    ("table", Format::Table),
+    ("plain", Format::Plain),
+    ("json", Format::Json),
+    ("jsonl", Format::Jsonl),
+    ("csv", Format::Csv),
+    ("markdown", Format::Markdown),
+];
+
+const AFTER_HELP: &str = "Exit status: 0 answered, 2 the question could not be answered.";
+
+const EXAMPLES: &str = "\
+Examples:
+  kvsize llama-4-scout                      the article's lengths, 16-bit and FP8
+  kvsize llama-3.1-8b -s 128K -b 1,8        128 x 1024 tokens, one sequence and eight
+  kvsize ./config.json -s 32k --json        a model of your own, as JSON
+  kvsize - < config.json                    the same from standard input
+  kvsize --layers 48 --hidden-size 5120 --kv-heads 8
+  kvsize article -f plain                   the article's tables, digit for digit
+
+Exit status: 0 answered, 2 the question could not be answered.";
+
+/// How many bytes the KV cache of a language model takes
+#[derive(Debug, Parser)]
+#[command(
+    name = "kvsize",
+    version,
+    max_term_width = 98,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = AFTER_HELP,
+    after_long_help = EXAMPLES
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) estimate: EstimateArguments,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    /// No notes or warnings on stderr
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The estimate of a model (the default command)
+    Estimate(Box<EstimateArguments>),
+    /// The article's numbers beside the real ones
+    Article(OutputArguments),
+    /// The models of the catalogue
+    Models(ListArguments),
+    /// The element formats
+    Formats(ListArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EstimateArguments {
+    /// A catalogue name, a config.json, a directory with one, or - for standard input
+    #[arg(value_name = "MODEL")]
+    pub(super) model: Option<String>,
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    #[command(flatten)]
+    pub(super) workload: WorkloadArguments,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+    /// Warnings become errors
+    #[arg(long)]
+    pub(super) strict: bool,
+}
+
+/// A count; a leading minus is its to refuse, not an unknown option.
+macro_rules! count {
+    () => {
+        parse_count
+    };
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A model from flags")]
+pub(super) struct SpecArguments {
+    /// Layers
+    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    layers: Option<u64>,
+    /// Width of the model
+    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    hidden_size: Option<u64>,
+    /// KV heads
+    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    kv_heads: Option<u64>,
+    /// Query heads; with --hidden-size they give the head dimension
+    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    heads: Option<u64>,
+    /// Elements of K in one head, and of V unless --v-head-dim says otherwise
+    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    head_dim: Option<u64>,
+    /// Elements of V in one head
+    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    v_head_dim: Option<u64>,
+    /// Every layer keeps this many tokens at most
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_negative_numbers = true)]
+    sliding_window: Option<Tokens>,
+    /// A name to print
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl SpecArguments {
+    pub(super) fn spec(&self) -> ModelSpec {
+        ModelSpec {
+            name: self.name.clone(),
+            layers: self.layers,
+            hidden_size: self.hidden_size,
+            kv_heads: self.kv_heads,
+            heads: self.heads,
+            head_dim: self.head_dim,
+            v_head_dim: self.v_head_dim,
+            sliding_window: self.sliding_window.map(|window| window.0),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Workload")]
+pub(super) struct WorkloadArguments {
+    /// Tokens of each sequence, a list; k m g are powers of 1000, K M G of 1024
+    ///
+    /// Without it: 1,000; 10,000; 1,000,000; 10,000,000 tokens, no further than the model's own maximum, which is added.
+    #[arg(
+        short,
+        long,
+        visible_aliases = ["context", "max-model-len"],
+        value_name = "TOKENS",
+        value_delimiter = ',',
+        value_parser = TypedTokens::from_str,
+        allow_negative_numbers = true
+    )]
+    pub(super) seq_len: Vec<TypedTokens>,
+    /// Sequences, a list
+    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = count!(), allow_negative_numbers = true)]
+    pub(super) batch: Vec<u64>,
+    /// Formats of cached elements, a list (`kvsize formats`)
+    ///
+    /// Without it: the 16-bit format of the checkpoint (fp16 for a model from flags), and fp8.
+    #[arg(
+        short = 'd',
+        long,
+        visible_alias = "kv-cache-dtype",
+        value_name = "FORMAT",
+        value_delimiter = ',',
+        value_parser = ElementFormat::from_str
+    )]
+    pub(super) kv_dtype: Vec<ElementFormat>,
+    /// Format of K, where it differs from that of V
+    #[arg(
+        long,
+        visible_alias = "cache-type-k",
+        value_name = "FORMAT",
+        value_parser = ElementFormat::from_str,
+        conflicts_with_all = ["kv_dtype", "bitwidth"]
+    )]
+    pub(super) k_dtype: Option<ElementFormat>,
+    /// Format of V, where it differs from that of K
+    #[arg(
+        long,
+        visible_alias = "cache-type-v",
+        value_name = "FORMAT",
+        value_parser = ElementFormat::from_str,
+        conflicts_with_all = ["kv_dtype", "bitwidth"]
+    )]
+    pub(super) v_dtype: Option<ElementFormat>,
+    /// Plain bits per element, a list, as the article's bitwidth
+    #[arg(
+        long,
+        value_name = "BITS",
+        value_delimiter = ',',
+        value_parser = count!(),
+        allow_negative_numbers = true,
+        conflicts_with = "kv_dtype"
+    )]
+    pub(super) bitwidth: Vec<u64>,
+    /// Whose allocation is told: ideal, the live bytes
+    #[arg(short, long, value_name = "ENGINE", default_value = "ideal", value_parser = Engine::from_str)]
+    pub(super) engine: Engine,
+    /// Tensor parallel ranks
+    #[arg(
+        long,
+        visible_alias = "tensor-parallel-size",
+        value_name = "N",
+        default_value = "1",
+        value_parser = count!(),
+        allow_negative_numbers = true
+    )]
+    pub(super) tp: u64,
+    /// Pipeline stages
+    #[arg(
+        long,
+        visible_alias = "pipeline-parallel-size",
+        value_name = "N",
+        default_value = "1",
+        value_parser = count!(),
+        allow_negative_numbers = true
+    )]
+    pub(super) pp: u64,
+    /// Replicas, each with a batch of its own
+    #[arg(
+        long,
+        visible_alias = "data-parallel-size",
+        value_name = "N",
+        default_value = "1",
+        value_parser = count!(),
+        allow_negative_numbers = true
+    )]
+    pub(super) dp: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArguments {
+    #[command(flatten)]
+    pub(super) format: FormatArguments,
+    /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto
+    #[arg(long, value_name = "UNIT", default_value = "GB", value_parser = unit_choice)]
+    pub(super) unit: UnitChoice,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct FormatArguments {
+    /// How the answer is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = FORMATS.map(|(name, _)| name))]
+    format: String,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl FormatArguments {
+    pub(super) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::from_name(&self.format).unwrap_or(Format::Table) }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// Only names that contain this
+    #[arg(value_name = "PATTERN")]
+    pub(super) pattern: Option<String>,
+    #[command(flatten)]
+    pub(super) format: FormatArguments,
+}
+
+/// Tokens, and the text they were typed as.
+#[derive(Debug, Clone)]
+pub(super) struct TypedTokens {
+    pub(super) tokens: Tokens,
+    pub(super) text: String,
+}
+
+impl FromStr for TypedTokens {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        Ok(Self { tokens: text.parse()?, text: text.to_owned() })
+    }
+}
+
+fn unit_choice(text: &str) -> Result<UnitChoice, UnitError> {
+    if text == "auto" { Ok(UnitChoice::Auto) } else { text.parse().map(UnitChoice::Fixed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,78 @@
+//! `kvsize models` and `kvsize formats`: what is known by name.
+
+use serde::Serialize;
+
+use super::Answer;
+use super::args::ListArguments;
+use crate::catalogue;
+use crate::report::{self, Align, Grid, Listing};
+use crate::units::{FORMATS, fixed_point};
+
+#[derive(Serialize)]
+struct ModelItem {
+    name: String,
+    label: String,
+    aliases: Vec<String>,
+    source: String,
+    date: String,
+}
+
+pub(super) fn models(arguments: &ListArguments) -> Answer {
+    let items: Vec<ModelItem> = catalogue::models()
+        .filter(|entry| matches(arguments, entry.names.iter().chain([&entry.label])))
+        .map(|entry| {
+            let mut names = entry.names.into_iter();
+            let name = names.next().unwrap_or_default();
+            ModelItem { name, label: entry.label, aliases: names.collect(), source: entry.source, date: entry.date }
+        })
+        .collect();
+    let rows = items.iter().map(|item| vec![item.name.clone(), item.label.clone(), item.date.clone()]);
+    let grid = Grid { columns: columns(&["Name", "Model", "As of"], &[]), rows: rows.collect() };
+    list(&Listing { schema: "kvsize.models/1", items, grid }, arguments)
+}
+
+#[derive(Serialize)]
+struct FormatItem {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    bits_per_block: u64,
+    elements_per_block: u64,
+    about: &'static str,
+    source: &'static str,
+}
+
+pub(super) fn formats(arguments: &ListArguments) -> Answer {
+    let items: Vec<FormatItem> = FORMATS
+        .iter()
+        .filter(|entry| matches(arguments, entry.aliases.iter().chain([&entry.name])))
+        .map(|entry| FormatItem {
+            name: entry.name,
+            aliases: entry.aliases,
+            bits_per_block: entry.bits_per_block,
+            elements_per_block: entry.elements_per_block,
+            about: entry.about,
+            source: entry.source,
+        })
+        .collect();
+    let rows = items.iter().map(|item| {
+        let bits = fixed_point(u128::from(item.bits_per_block), u128::from(item.elements_per_block), 2);
+        vec![item.name.into(), bits, item.aliases.join(" "), item.about.into()]
+    });
+    let grid = Grid { columns: columns(&["Format", "bits/element", "Also", "What it is"], &[1]), rows: rows.collect() };
+    list(&Listing { schema: "kvsize.formats/1", items, grid }, arguments)
+}
+
+fn matches<'a, T: AsRef<str> + 'a + ?Sized>(arguments: &ListArguments, mut names: impl Iterator<Item = &'a T>) -> bool {
+    let pattern = arguments.pattern.as_deref().unwrap_or_default().to_lowercase();
+    names.any(|name| name.as_ref().to_lowercase().contains(&pattern))
+}
+
+/// Columns of text, but for the numbers at `right`.
+fn columns(names: &[&str], right: &[usize]) -> Vec<(String, Align)> {
+    let align = |index| if right.contains(&index) { Align::Right } else { Align::Left };
+    names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), align(index))).collect()
+}
+
+fn list<T: Serialize>(listing: &Listing<T>, arguments: &ListArguments) -> Answer {
+    Answer { data: report::listing(listing, arguments.format.format()), ..Answer::default() }
+}

@@ -1,0 +1,79 @@
+//! How a model is spread over devices.
+
+use std::ops::Range;
+
+use super::EstimateError;
+
+/// Parallel sizes, each at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Tensor parallel ranks: each layer's KV heads are divided over them.
+    pub tp: u64,
+    /// Pipeline stages: the layers are divided over them.
+    pub pp: u64,
+    /// Replicas, each with a batch of its own.
+    pub dp: u64,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { tp: 1, pp: 1, dp: 1 }
+    }
+}
+
+impl Layout {
+    /// Devices in all.
+    ///
+    /// # Errors
+    /// [`EstimateError::TooLarge`] past 2⁶⁴ − 1.
+    pub fn gpus(self) -> Result<u64, EstimateError> {
+        self.tp.checked_mul(self.pp).and_then(|gpus| gpus.checked_mul(self.dp)).ok_or(EstimateError::TooLarge)
+    }
+
+    /// The layers of each pipeline stage. What is left over after an even split goes one each to the stages before
+    /// the last, from behind, so that the first and the last, which also hold the embeddings, get it last
+    /// (`get_pp_indices` in vLLM 0.33's `distributed/utils.py`; SGLang has the same).
+    pub(super) fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, EstimateError> {
+        let too_many = EstimateError::TooManyStages { layers, pp: self.pp };
+        let pp = u32::try_from(self.pp).ok().filter(|&pp| pp >= 1 && pp <= layers).ok_or(too_many)?;
+        let (base, left_over) = (layers.checked_div(pp).ok_or(too_many)?, layers.checked_rem(pp).ok_or(too_many)?);
+        let mut stages = Vec::new();
+        let mut start = 0u32;
+        for stage in 0..pp {
+            // Stages pp-2, pp-3, … take one more: as many as are left over.
+            let from_behind = pp.saturating_sub(1).saturating_sub(stage);
+            let extra = u32::from(from_behind >= 1 && from_behind <= left_over);
+            let end = start.saturating_add(base).saturating_add(extra);
+            stages.push(start..end);
+            start = end;
+        }
+        Ok(stages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_those_of_the_engines() {
+        for (layers, pp, sizes) in [
+            (61, 4, vec![15, 15, 16, 15]),
+            (61, 2, vec![31, 30]),
+            (48, 5, vec![9, 10, 10, 10, 9]),
+            (80, 6, vec![13, 13, 13, 14, 14, 13]),
+            (48, 1, vec![48]),
+            (3, 3, vec![1, 1, 1]),
+        ] {
+            let stages = Layout { pp, ..Layout::default() }.stages(layers).unwrap();
+            assert_eq!(stages.iter().map(ExactSizeIterator::len).collect::<Vec<_>>(), sizes, "{layers}/{pp}");
+            assert_eq!(stages.last().unwrap().end, layers);
+        }
+    }
+
+    #[test]
+    fn more_stages_than_layers_is_an_error() {
+        let layout = Layout { pp: 49, ..Layout::default() };
+        assert_eq!(layout.stages(48), Err(EstimateError::TooManyStages { layers: 48, pp: 49 }));
+    }
+}

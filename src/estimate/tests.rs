@@ -1,0 +1,209 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{LayerCache, Origin};
+
+fn model(layer_groups: Vec<LayerGroup>) -> Model {
+    let num_hidden_layers = layer_groups.iter().flat_map(|group| &group.layers).max().map_or(0, |last| last + 1);
+    Model {
+        name: "test".into(),
+        origin: Origin::Flags,
+        model_type: None,
+        max_position_embeddings: None,
+        dtype: ElementFormat::BF16,
+        num_hidden_layers,
+        layer_groups,
+        assumptions: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+const KV_8_128: KeyValue = KeyValue::Heads { num_key_value_heads: 8, head_dim: 128, v_head_dim: 128 };
+
+/// Every fourth of 48 layers is full, the others keep a chunk of 8,192.
+fn llama_4_scout() -> Model {
+    let (full, chunked) = (0..48).partition(|layer| (layer + 1) % 4 == 0);
+    model(vec![
+        LayerGroup { layers: full, cache: LayerCache::FullAttention { key_value: KV_8_128 } },
+        LayerGroup { layers: chunked, cache: LayerCache::ChunkedLocal { key_value: KV_8_128, chunk: Tokens(8192) } },
+    ])
+}
+
+fn workload(seq_len: u64, batch: u64, format: ElementFormat, layout: Layout) -> Workload {
+    Workload { seq_len: Tokens(seq_len), batch, k_format: format, v_format: format, layout }
+}
+
+fn bf16(seq_len: u64) -> Workload {
+    workload(seq_len, 1, ElementFormat::BF16, Layout::default())
+}
+
+#[test]
+fn scout_at_128k_is_the_design_page_s_example() {
+    let estimate = estimate(&llama_4_scout(), &bf16(131_072)).unwrap();
+    assert_eq!(estimate.bytes, Bytes(7_650_410_496));
+    assert_eq!(estimate.bytes_per_gpu, estimate.bytes);
+    assert_eq!(estimate.bytes_per_token.whole(), Some(49_152));
+    assert_eq!(
+        estimate.layer_groups,
+        [
+            GroupEstimate { entries: Tokens(131_072), bytes: Bytes(6_442_450_944) },
+            GroupEstimate { entries: Tokens(8_192), bytes: Bytes(1_207_959_552) },
+        ]
+    );
+}
+
+#[test]
+fn the_article_s_shortcut_gives_the_article_s_bytes() {
+    let shortcut = |hidden_size, num_key_value_heads| {
+        let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
+        model(vec![LayerGroup { layers: (0..48).collect(), cache: LayerCache::FullAttention { key_value } }])
+    };
+    let bytes = |model: &Model, layout| estimate(model, &workload(10_000_000, 1, ElementFormat::FP16, layout));
+    assert_eq!(bytes(&shortcut(5120, 8), Layout::default()).unwrap().bytes, Bytes(1_228_800_000_000));
+    // 853 elements, as integers divide; not a whole number of heads, so no rank can hold an equal share.
+    assert_eq!(bytes(&shortcut(5120, 6), Layout::default()).unwrap().bytes, Bytes(2 * 48 * 10_000_000 * 853 * 2));
+    assert_eq!(
+        bytes(&shortcut(5120, 6), Layout { tp: 2, ..Layout::default() }),
+        Err(EstimateError::ShortcutTensorParallel { num_key_value_heads: 6, tp: 2 })
+    );
+}
+
+#[test]
+fn heads_are_divided_then_replicated() {
+    for (tp, per_gpu, total) in [(1, 16, 16), (2, 8, 16), (4, 4, 16), (8, 2, 16), (16, 2, 32), (32, 2, 64)] {
+        let llama_8b = model(vec![LayerGroup {
+            layers: (0..32).collect(),
+            cache: LayerCache::FullAttention { key_value: KV_8_128 },
+        }]);
+        let layout = Layout { tp, ..Layout::default() };
+        let estimate = estimate(&llama_8b, &workload(131_072, 1, ElementFormat::BF16, layout)).unwrap();
+        assert_eq!(estimate.bytes_per_gpu, Bytes(per_gpu << 30), "tp {tp}");
+        assert_eq!(estimate.bytes, Bytes(total << 30), "tp {tp}");
+    }
+    for tp in [3, 6, 12] {
+        assert_eq!(
+            estimate(&llama_4_scout(), &workload(1, 1, ElementFormat::BF16, Layout { tp, ..Layout::default() })),
+            Err(EstimateError::UnevenTensorParallel { num_key_value_heads: 8, tp })
+        );
+    }
+}
+
+#[test]
+fn the_largest_pipeline_stage_is_what_a_device_holds() {
+    // 48 layers over 5 stages: 9, 10, 10, 10, 9; the full layers are 3, 7, 11, …, 47.
+    let layout = Layout { pp: 5, ..Layout::default() };
+    let estimate = estimate(&llama_4_scout(), &workload(131_072, 1, ElementFormat::BF16, layout)).unwrap();
+    let (full, chunked) = (131_072 * 4096, 8_192 * 4096);
+    // Stage 1 holds layers 9 to 18 (11 and 15 are full), stage 2 19 to 28 (19, 23, 27), stage 3 29 to 38 (31, 35).
+    assert_eq!(estimate.bytes_per_gpu, Bytes(3 * full + 7 * chunked));
+    assert_eq!(estimate.bytes, Bytes(12 * full + 36 * chunked));
+}
+
+#[test]
+fn odd_widths_round_up_once_per_layer_group() {
+    let one_element = KeyValue::Heads { num_key_value_heads: 1, head_dim: 1, v_head_dim: 1 };
+    let group = |layers, window| LayerGroup {
+        layers,
+        cache: LayerCache::SlidingWindow { key_value: one_element, window: Tokens(window) },
+    };
+    let model = model(vec![group(vec![0, 1, 2], 1), group(vec![3], 2)]);
+    // 3 layers x 1 entry x 2 elements x 3 bits = 18 bits = 3 bytes, and 1 x 2 x 2 x 3 = 12 bits = 2 bytes.
+    let estimate = estimate(&model, &workload(5, 1, ElementFormat::bitwidth(3), Layout::default())).unwrap();
+    assert_eq!(estimate.bytes, Bytes(5));
+    assert_eq!(estimate.bytes_per_token.whole(), Some(0));
+}
+
+#[test]
+fn k_and_v_may_differ_in_width_and_format() {
+    let key_value = KeyValue::Heads { num_key_value_heads: 4, head_dim: 192, v_head_dim: 128 };
+    let model = model(vec![LayerGroup { layers: vec![0], cache: LayerCache::FullAttention { key_value } }]);
+    let q8_0 = ElementFormat::blocks("q8_0", 34 * 8, 32);
+    let workload = Workload { v_format: q8_0, ..bf16(10) };
+    let estimate = estimate(&model, &workload).unwrap();
+    assert_eq!(estimate.bytes, Bytes(10 * (4 * 192 * 2 + 4 * 128 / 32 * 34)));
+    assert_eq!(estimate.bytes_per_token.whole(), Some(4 * 192 * 2 + 4 * 128 / 32 * 34));
+}
+
+#[test]
+fn a_slope_may_be_a_fraction() {
+    let key_value = KeyValue::Heads { num_key_value_heads: 1, head_dim: 5, v_head_dim: 5 };
+    let model = model(vec![LayerGroup { layers: vec![0], cache: LayerCache::FullAttention { key_value } }]);
+    let estimate = estimate(&model, &workload(1, 1, ElementFormat::bitwidth(3), Layout::default())).unwrap();
+    assert_eq!(estimate.bytes_per_token, BytesPerToken { numerator: 30, denominator: 8 });
+    assert_eq!(estimate.bytes_per_token.whole(), None);
+}
+
+#[test]
+fn products_past_the_limit_are_errors() {
+    let wide = KeyValue::Heads { num_key_value_heads: u64::MAX, head_dim: u64::MAX, v_head_dim: u64::MAX };
+    let model_of =
+        |key_value| model(vec![LayerGroup { layers: vec![0, 1], cache: LayerCache::FullAttention { key_value } }]);
+    assert_eq!(estimate(&model_of(wide), &bf16(u64::MAX)), Err(EstimateError::TooLarge));
+    let one = KeyValue::Heads { num_key_value_heads: 1, head_dim: 1, v_head_dim: 1 };
+    assert_eq!(estimate(&model_of(one), &bf16(u64::MAX)), Err(EstimateError::TooLarge));
+    // 2 layers x 2 elements x 2 bytes x (2^61 - 1) tokens is just below the limit.
+    assert_eq!(estimate(&model_of(one), &bf16((1 << 61) - 1)).unwrap().bytes, Bytes(u64::MAX - 7));
+}
+
+fn any_model() -> impl Strategy<Value = Model> {
+    let group = (1u32..5, 0u8..3, 1u64..5000, 1u64..9, 1u64..200, 1u64..200);
+    proptest::collection::vec(group, 1..4).prop_map(|groups| {
+        let mut next = 0;
+        let layer_groups = groups.into_iter().map(|(layers, kind, bound, heads, k, v)| {
+            let key_value = KeyValue::Heads { num_key_value_heads: heads, head_dim: k, v_head_dim: v };
+            let cache = match kind {
+                0 => LayerCache::FullAttention { key_value },
+                1 => LayerCache::SlidingWindow { key_value, window: Tokens(bound) },
+                _ => LayerCache::ChunkedLocal { key_value, chunk: Tokens(bound) },
+            };
+            let first = next;
+            next += layers;
+            LayerGroup { layers: (first..next).collect(), cache }
+        });
+        model(layer_groups.collect())
+    })
+}
+
+proptest! {
+    #[test]
+    fn groups_add_up_and_no_device_holds_more_than_all(model in any_model(), seq_len in 1u64..20_000, batch in 1u64..9) {
+        let estimate = estimate(&model, &workload(seq_len, batch, ElementFormat::FP8, Layout::default())).unwrap();
+        let sum: u64 = estimate.layer_groups.iter().map(|group| group.bytes.0).sum();
+        prop_assert_eq!(estimate.bytes, Bytes(sum));
+        prop_assert_eq!(estimate.bytes_per_gpu, estimate.bytes);
+    }
+
+    #[test]
+    fn more_tokens_never_take_less_and_cost_the_slope(model in any_model(), seq_len in 1u64..20_000) {
+        let (now, next) = (estimate(&model, &bf16(seq_len)).unwrap(), estimate(&model, &bf16(seq_len + 1)).unwrap());
+        prop_assert_eq!(next.bytes.0 - now.bytes.0, now.bytes_per_token.whole().unwrap());
+    }
+
+    #[test]
+    fn a_batch_is_so_many_sequences(model in any_model(), seq_len in 1u64..20_000, batch in 1u64..9) {
+        let one = estimate(&model, &bf16(seq_len)).unwrap();
+        let many = estimate(&model, &workload(seq_len, batch, ElementFormat::BF16, Layout::default())).unwrap();
+        prop_assert_eq!(many.bytes, one.bytes.checked_mul(batch).unwrap());
+    }
+
+    #[test]
+    fn stages_of_a_pipeline_add_up(model in any_model(), seq_len in 1u64..20_000, pp in 1u64..5) {
+        prop_assume!(pp <= u64::from(model.num_hidden_layers));
+        let whole = estimate(&model, &bf16(seq_len)).unwrap();
+        let layout = Layout { pp, ..Layout::default() };
+        let staged = estimate(&model, &workload(seq_len, 1, ElementFormat::BF16, layout)).unwrap();
+        prop_assert_eq!(staged.bytes, whole.bytes);
+        prop_assert!(staged.bytes_per_gpu <= whole.bytes);
+        prop_assert!(staged.bytes_per_gpu.0 * pp >= whole.bytes.0);
+    }
+
+    #[test]
+    fn any_numbers_are_an_estimate_or_an_error(
+        heads in 1u64.., head_dim in 1u64.., seq_len in 1u64.., batch in 1u64.., bits in 1u64.., tp in 1u64..,
+    ) {
+        let key_value = KeyValue::Heads { num_key_value_heads: heads, head_dim, v_head_dim: head_dim };
+        let model = model(vec![LayerGroup { layers: vec![0], cache: LayerCache::FullAttention { key_value } }]);
+        let layout = Layout { tp, ..Layout::default() };
+        let _ = estimate(&model, &workload(seq_len, batch, ElementFormat::bitwidth(bits), layout));
+    }
+}

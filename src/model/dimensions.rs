@@ -1,0 +1,208 @@
+//! From the numbers a source names to the shape of an entry, with the checks that every source needs.
+
+use super::{Assumption, KeyValue};
+use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+
+/// More layers than any model has; past it a number is a mistake, and lists of layers would eat memory.
+pub const MAX_LAYERS: u32 = 65_536;
+
+/// A number and the flag or key it was given under, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dimension {
+    /// The flag or JSON key.
+    pub field: String,
+    /// The number.
+    pub value: u64,
+}
+
+/// The dimensions that decide the shape of an entry, as far as they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Dimensions {
+    /// `hidden_size`
+    pub hidden_size: Option<Dimension>,
+    /// `num_attention_heads`
+    pub num_attention_heads: Option<Dimension>,
+    /// `num_key_value_heads`
+    pub num_key_value_heads: Option<Dimension>,
+    /// `head_dim`
+    pub head_dim: Option<Dimension>,
+    /// `v_head_dim`
+    pub v_head_dim: Option<Dimension>,
+}
+
+/// Why dimensions do not make a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelError {
+    /// A dimension that nothing else supplies; the flag or key, and what to do.
+    Missing(&'static str, &'static str),
+    /// More layers than [`MAX_LAYERS`].
+    TooManyLayers(Dimension),
+    /// Query heads that are not a multiple of the KV heads.
+    UnevenHeads {
+        /// KV heads.
+        key_value: Dimension,
+        /// Query heads.
+        attention: Dimension,
+    },
+    /// A width that leaves nothing for each head, with no head dimension given.
+    NoWidth {
+        /// `hidden_size`
+        hidden_size: Dimension,
+        /// Heads.
+        attention: Dimension,
+        /// The flag or key that would settle it.
+        remedy: &'static str,
+    },
+}
+
+impl Diagnose for ModelError {
+    fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::Missing(field, remedy) => Diagnosis {
+                code: "missing",
+                field: (*field).into(),
+                found: "missing".into(),
+                problem: String::new(),
+                remedy: (*remedy).into(),
+            },
+            Self::TooManyLayers(layers) => Diagnosis {
+                code: "too_many_layers",
+                field: layers.field.clone(),
+                found: layers.value.to_string(),
+                problem: "is more layers than any model has".into(),
+                remedy: format!("give at most {MAX_LAYERS}"),
+            },
+            Self::UnevenHeads { key_value, attention } => Diagnosis {
+                code: "uneven_heads",
+                field: key_value.field.clone(),
+                found: key_value.value.to_string(),
+                problem: format!("does not divide {} {}", attention.field, attention.value),
+                remedy: "give KV heads that do; each serves an equal group of query heads".into(),
+            },
+            Self::NoWidth { hidden_size, attention, remedy } => Diagnosis {
+                code: "no_width",
+                field: hidden_size.field.clone(),
+                found: hidden_size.value.to_string(),
+                problem: format!("is less than {} {}", attention.field, attention.value),
+                remedy: (*remedy).into(),
+            },
+        }
+    }
+}
+
+display_diagnosis!(ModelError);
+
+/// A layer count within [`MAX_LAYERS`].
+///
+/// # Errors
+/// [`ModelError::TooManyLayers`].
+pub fn layer_count(layers: Dimension) -> Result<u32, ModelError> {
+    u32::try_from(layers.value).ok().filter(|&count| count <= MAX_LAYERS).ok_or(ModelError::TooManyLayers(layers))
+}
+
+impl Dimensions {
+    /// The entry these dimensions make: `head_dim` as given, else `hidden_size / num_attention_heads`, rounded down; KV heads as
+    /// given, else as many as query heads (reference order of vLLM 0.33 `model_arch_config_convertor.py`).
+    ///
+    /// `names` are the flag or key for query heads and for the head dimension, `remedy` what to do when neither settles the width.
+    ///
+    /// # Errors
+    /// [`ModelError`] when heads or width are missing or do not divide.
+    pub fn key_value(
+        self,
+        names: (&'static str, &'static str),
+        remedy: &'static str,
+        assumptions: &mut Vec<Assumption>,
+    ) -> Result<KeyValue, ModelError> {
+        let (heads_name, head_dim_name) = names;
+        let num_key_value_heads = match (self.num_key_value_heads, &self.num_attention_heads) {
+            (Some(key_value), Some(attention)) => {
+                if !attention.value.is_multiple_of(key_value.value) {
+                    return Err(ModelError::UnevenHeads { key_value, attention: attention.clone() });
+                }
+                key_value.value
+            }
+            (Some(key_value), None) => key_value.value,
+            (None, Some(attention)) => {
+                assumptions.push(Assumption::MultiHead { heads: attention.value, field: attention.field.clone() });
+                attention.value
+            }
+            (None, None) => return Err(ModelError::Missing(heads_name, remedy)),
+        };
+        let head_dim = match (self.head_dim, self.hidden_size, self.num_attention_heads) {
+            (Some(head_dim), ..) => head_dim.value,
+            (None, Some(hidden_size), Some(attention)) => match hidden_size.value.checked_div(attention.value) {
+                Some(head_dim) if head_dim > 0 => {
+                    if !hidden_size.value.is_multiple_of(attention.value) {
+                        let (hidden_size, heads) = (hidden_size.value, attention.value);
+                        assumptions.push(Assumption::HeadDimRoundedDown { hidden_size, heads, head_dim });
+                    }
+                    head_dim
+                }
+                _ => return Err(ModelError::NoWidth { hidden_size, attention, remedy }),
+            },
+            (None, _, None) => return Err(ModelError::Missing(heads_name, remedy)),
+            (None, None, Some(_)) => return Err(ModelError::Missing(head_dim_name, remedy)),
+        };
+        let v_head_dim = self.v_head_dim.map_or(head_dim, |dimension| dimension.value);
+        Ok(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dimension(field: &str, value: u64) -> Dimension {
+        Dimension { field: field.into(), value }
+    }
+
+    fn key_value(dimensions: Dimensions) -> Result<KeyValue, ModelError> {
+        dimensions.key_value(("heads", "head_dim"), "say it", &mut Vec::new())
+    }
+
+    #[test]
+    fn a_given_head_dim_wins_over_the_quotient() {
+        let dimensions = Dimensions {
+            hidden_size: Some(dimension("hidden_size", 2880)),
+            num_attention_heads: Some(dimension("heads", 64)),
+            num_key_value_heads: Some(dimension("kv", 8)),
+            head_dim: Some(dimension("head_dim", 64)),
+            v_head_dim: None,
+        };
+        assert_eq!(
+            key_value(dimensions.clone()),
+            Ok(KeyValue::Heads { num_key_value_heads: 8, head_dim: 64, v_head_dim: 64 })
+        );
+        assert_eq!(
+            key_value(Dimensions { head_dim: None, ..dimensions }),
+            Ok(KeyValue::Heads { num_key_value_heads: 8, head_dim: 45, v_head_dim: 45 })
+        );
+    }
+
+    #[test]
+    fn heads_must_divide_and_leave_a_width() {
+        let dimensions = Dimensions {
+            hidden_size: Some(dimension("hidden_size", 100)),
+            num_attention_heads: Some(dimension("heads", 600)),
+            num_key_value_heads: Some(dimension("kv", 7)),
+            ..Dimensions::default()
+        };
+        assert_eq!(
+            key_value(dimensions.clone()).unwrap_err().to_string(),
+            "kv: 7 does not divide heads 600; give KV heads that do; each serves an equal group of query heads"
+        );
+        assert_eq!(
+            key_value(Dimensions { num_key_value_heads: Some(dimension("kv", 6)), ..dimensions })
+                .unwrap_err()
+                .to_string(),
+            "hidden_size: 100 is less than heads 600; say it"
+        );
+    }
+
+    #[test]
+    fn layers_have_a_limit() {
+        assert_eq!(layer_count(Dimension { field: "layers".into(), value: 65_536 }), Ok(65_536));
+        assert!(layer_count(Dimension { field: "layers".into(), value: 65_537 }).is_err());
+    }
+}

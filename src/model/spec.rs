@@ -1,0 +1,157 @@
+//! A model given by its dimensions, one by one.
+
+use serde::Deserialize;
+
+use super::{Assumption, Dimension, Dimensions, KeyValue, LayerCache, LayerGroup, Model, ModelError, Origin, Warning};
+use crate::units::{ElementFormat, Tokens};
+
+/// The dimensions of a model, as far as they were given. All layers are alike.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSpec {
+    /// The name to print.
+    pub name: Option<String>,
+    /// Layers.
+    pub layers: Option<u64>,
+    /// The model's width.
+    pub hidden_size: Option<u64>,
+    /// KV heads.
+    pub kv_heads: Option<u64>,
+    /// Query heads.
+    pub heads: Option<u64>,
+    /// Elements of K, and of V unless [`ModelSpec::v_head_dim`] says otherwise, in one head.
+    pub head_dim: Option<u64>,
+    /// Elements of V in one head.
+    pub v_head_dim: Option<u64>,
+    /// The window, if all layers slide.
+    pub sliding_window: Option<u64>,
+}
+
+impl ModelSpec {
+    /// Whether nothing but perhaps a name was given.
+    pub fn is_empty(&self) -> bool {
+        *self == Self { name: self.name.clone(), ..Self::default() }
+    }
+
+    /// The model of these dimensions.
+    ///
+    /// With `layers`, `hidden_size` and `kv_heads` alone, the article's shortcut is the only thing computable: it is
+    /// used, and said.
+    ///
+    /// # Errors
+    /// [`ModelError`] when dimensions are missing or do not divide.
+    pub fn model(&self) -> Result<Model, ModelError> {
+        const REMEDY: &str = "give --head-dim, or --hidden-size with --heads";
+        let dimension = |field: &str, value: Option<u64>| value.map(|value| Dimension { field: field.into(), value });
+        let layers = dimension("--layers", self.layers)
+            .ok_or(ModelError::Missing("--layers", "give the number of layers, or name a MODEL"))?;
+        let num_hidden_layers = super::layer_count(layers)?;
+        let mut assumptions = Vec::new();
+        let mut warnings = Vec::new();
+        let key_value = match *self {
+            Self {
+                hidden_size: Some(hidden_size),
+                kv_heads: Some(kv_heads),
+                heads: None,
+                head_dim: None,
+                v_head_dim: None,
+                ..
+            } => shortcut(hidden_size, kv_heads, &mut assumptions, &mut warnings)?,
+            _ => Dimensions {
+                hidden_size: dimension("--hidden-size", self.hidden_size),
+                num_attention_heads: dimension("--heads", self.heads),
+                num_key_value_heads: dimension("--kv-heads", self.kv_heads),
+                head_dim: dimension("--head-dim", self.head_dim),
+                v_head_dim: dimension("--v-head-dim", self.v_head_dim),
+            }
+            .key_value(("--heads", "--head-dim"), REMEDY, &mut assumptions)?,
+        };
+        let cache = match self.sliding_window {
+            Some(window) => LayerCache::SlidingWindow { key_value, window: Tokens(window) },
+            None => LayerCache::FullAttention { key_value },
+        };
+        Ok(Model {
+            name: self.name.clone().unwrap_or_else(|| "model from flags".into()),
+            origin: Origin::Flags,
+            model_type: None,
+            max_position_embeddings: None,
+            dtype: ElementFormat::FP16,
+            num_hidden_layers,
+            layer_groups: vec![LayerGroup { layers: (0..num_hidden_layers).collect(), cache }],
+            assumptions,
+            warnings,
+        })
+    }
+}
+
+fn shortcut(
+    hidden_size: u64,
+    num_key_value_heads: u64,
+    assumptions: &mut Vec<Assumption>,
+    warnings: &mut Vec<Warning>,
+) -> Result<KeyValue, ModelError> {
+    let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
+    let width = key_value.shortcut_width().filter(|&width| width > 0).ok_or_else(|| ModelError::NoWidth {
+        hidden_size: Dimension { field: "--hidden-size".into(), value: hidden_size },
+        attention: Dimension { field: "--kv-heads".into(), value: num_key_value_heads },
+        remedy: "give a hidden size of at least the KV heads",
+    })?;
+    assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });
+    if !hidden_size.is_multiple_of(num_key_value_heads) {
+        warnings.push(Warning::ShortcutRemainder { hidden_size, num_key_value_heads });
+    }
+    Ok(key_value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn width_and_kv_heads_alone_are_the_article_s_shortcut() {
+        let spec = ModelSpec { layers: Some(48), hidden_size: Some(5120), kv_heads: Some(8), ..ModelSpec::default() };
+        let model = spec.model().unwrap();
+        let key_value = KeyValue::ArticleShortcut { hidden_size: 5120, num_key_value_heads: 8 };
+        assert_eq!(model.layer_groups[0].cache, LayerCache::FullAttention { key_value });
+        assert!(matches!(model.assumptions[..], [Assumption::ArticleShortcut { width: 640, .. }]));
+        assert!(model.warnings.is_empty());
+        let uneven = ModelSpec { kv_heads: Some(6), ..spec }.model().unwrap();
+        assert!(matches!(uneven.warnings[..], [Warning::ShortcutRemainder { .. }]));
+    }
+
+    #[test]
+    fn heads_or_head_dim_make_it_exact() {
+        let spec = ModelSpec { layers: Some(2), kv_heads: Some(8), ..ModelSpec::default() };
+        let exact = LayerCache::FullAttention {
+            key_value: KeyValue::Heads { num_key_value_heads: 8, head_dim: 128, v_head_dim: 128 },
+        };
+        for spec in [
+            ModelSpec { head_dim: Some(128), ..spec.clone() },
+            ModelSpec { hidden_size: Some(5120), heads: Some(40), ..spec.clone() },
+            ModelSpec { hidden_size: Some(5120), heads: Some(64), head_dim: Some(128), ..spec.clone() },
+        ] {
+            assert_eq!(spec.model().unwrap().layer_groups[0].cache, exact, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (spec, message) in [
+            (ModelSpec::default(), "--layers: missing; give the number of layers, or name a MODEL"),
+            (
+                ModelSpec { layers: Some(1), kv_heads: Some(8), ..ModelSpec::default() },
+                "--heads: missing; give --head-dim, or --hidden-size with --heads",
+            ),
+            (
+                ModelSpec { layers: Some(1), heads: Some(8), ..ModelSpec::default() },
+                "--head-dim: missing; give --head-dim, or --hidden-size with --heads",
+            ),
+            (
+                ModelSpec { layers: Some(1), hidden_size: Some(4), kv_heads: Some(8), ..ModelSpec::default() },
+                "--hidden-size: 4 is less than --kv-heads 8; give a hidden size of at least the KV heads",
+            ),
+        ] {
+            assert_eq!(spec.model().unwrap_err().to_string(), message);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Comma-separated values after RFC 4180, with line feeds.
+
+use super::document::Document;
+use super::grid::Grid;
+use crate::units::{ByteUnit, Bytes};
+
+const COLUMNS: [&str; 14] = [
+    "model",
+    "seq_len",
+    "batch",
+    "kv_dtype",
+    "k_dtype",
+    "v_dtype",
+    "engine",
+    "tp",
+    "pp",
+    "dp",
+    "gpus",
+    "bytes",
+    "bytes_per_gpu",
+    "bytes_per_token",
+];
+
+/// A row an estimate: exact integers, and the bytes once more in `unit`.
+pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> String {
+    let header = record(COLUMNS.iter().copied().chain([unit.name()]));
+    let rows = documents.iter().flat_map(|document| {
+        document.estimates.iter().map(|row| {
+            let cells = [
+                document.model.name.clone(),
+                row.seq_len.to_string(),
+                row.batch.to_string(),
+                row.kv_dtype.clone(),
+                row.k_dtype.clone().unwrap_or_else(|| row.kv_dtype.clone()),
+                row.v_dtype.clone().unwrap_or_else(|| row.kv_dtype.clone()),
+                row.engine.clone(),
+                row.tp.to_string(),
+                row.pp.to_string(),
+                row.dp.to_string(),
+                row.gpus.to_string(),
+                row.bytes.to_string(),
+                row.bytes_per_gpu.to_string(),
+                row.bytes_per_token.to_string(),
+                match unit {
+                    ByteUnit::Bytes => row.bytes.to_string(),
+                    unit => Bytes(row.bytes).in_unit(unit),
+                },
+            ];
+            record(cells.iter().map(String::as_str))
+        })
+    });
+    [header].into_iter().chain(rows).collect()
+}
+
+/// A grid as it is.
+pub(super) fn grid(grid: &Grid) -> String {
+    let header = record(grid.columns.iter().map(|(name, _)| name.as_str()));
+    let rows = grid.rows.iter().map(|row| record(row.iter().map(String::as_str)));
+    [header].into_iter().chain(rows).collect()
+}
+
+fn record<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    cells.map(quote).collect::<Vec<_>>().join(",") + "\n"
+}
+
+fn quote(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_quoted_when_they_must_be() {
+        assert_eq!(
+            record(["a", "1,000", "say \"x\"", "two\nlines"].into_iter()),
+            "a,\"1,000\",\"say \"\"x\"\"\",\"two\nlines\"\n"
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! The answer as a document: the JSON that others build on, and the page that people see.
+#![allow(
+    clippy::float_arithmetic,
+    clippy::cast_precision_loss,
+    reason = "floats only for printing: every one is computed from exact integers kept beside it"
+)]
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::estimate::{BytesPerToken, Estimate, EstimateError, Workload};
+use crate::model::{LayerCache, Model, Warning};
+use crate::units::Bytes;
+
+/// An estimate and what was asked for.
+#[derive(Debug)]
+pub struct AnsweredEstimate {
+    /// What was asked.
+    pub workload: Workload,
+    /// Of which engine.
+    pub engine: Engine,
+    /// The answer.
+    pub estimate: Estimate,
+}
+
+/// `kvsize.estimate/1`: a model and its estimates. Bytes are integers; what is unknown is absent.
+#[derive(Debug, Serialize)]
+pub struct Document {
+    /// Name and version of this shape.
+    pub schema: &'static str,
+    /// Version of kvsize.
+    pub kvsize: &'static str,
+    /// The model.
+    pub model: ModelDescription,
+    /// The estimates, in the order asked for.
+    pub estimates: Vec<EstimateRow>,
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong.
+    pub warnings: Vec<String>,
+}
+
+/// The model of a [`Document`].
+#[derive(Debug, Serialize)]
+pub struct ModelDescription {
+    /// Its name.
+    pub name: String,
+    /// Where it was read from.
+    pub source: &'static str,
+    /// Its `model_type`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_type: Option<String>,
+    /// The longest sequence it was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seq_len: Option<u64>,
+    /// Its layers, by what they cache.
+    pub layer_groups: Vec<GroupDescription>,
+}
+
+/// A layer group of a [`ModelDescription`].
+#[derive(Debug, Serialize)]
+pub struct GroupDescription {
+    /// The kind of cache.
+    pub kind: &'static str,
+    /// How many layers.
+    pub layers: usize,
+    /// KV heads.
+    pub kv_heads: u64,
+    /// Elements of K in one head; absent where the article's shortcut gives no whole number of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k_dim: Option<u64>,
+    /// Elements of V in one head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v_dim: Option<u64>,
+    /// `article_shortcut` where the article's formula supplied the width.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub formula: Option<&'static str>,
+    /// Tokens of a sliding window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
+    /// Tokens of a chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<u64>,
+}
+
+/// An estimate of a [`Document`].
+#[derive(Debug, Serialize)]
+pub struct EstimateRow {
+    /// Tokens of each sequence.
+    pub seq_len: u64,
+    /// Sequences.
+    pub batch: u64,
+    /// The format asked for; `K/V` where they differ.
+    pub kv_dtype: String,
+    /// The format of K, where it differs from that of V.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k_dtype: Option<String>,
+    /// The format of V, where it differs from that of K.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v_dtype: Option<String>,
+    /// The engine.
+    pub engine: String,
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Devices of all replicas.
+    pub gpus: u64,
+    /// Bytes over all devices of one replica, for the whole batch.
+    pub bytes: u64,
+    /// The most that any one device holds.
+    pub bytes_per_gpu: u64,
+    /// `bytes` in 10⁹, for reading; `bytes` is exact.
+    pub gb: f64,
+    /// One more token of one sequence at this length.
+    pub bytes_per_token: BytesPerTokenValue,
+    /// The same bytes by layer group, in the order of the model's.
+    pub layer_groups: Vec<GroupShare>,
+}
+
+/// The share of a layer group in an [`EstimateRow`].
+#[derive(Debug, Serialize)]
+pub struct GroupShare {
+    /// The kind of cache.
+    pub kind: &'static str,
+    /// How many layers.
+    pub layers: usize,
+    /// Entries each keeps of one sequence.
+    pub entries: u64,
+    /// Bytes over all devices of one replica, for the whole batch.
+    pub bytes: u64,
+}
+
+/// A whole number where it is one, else a decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum BytesPerTokenValue {
+    /// A whole number of bytes.
+    Whole(u64),
+    /// Bits or blocks leave a fraction.
+    Decimal(f64),
+}
+
+impl From<BytesPerToken> for BytesPerTokenValue {
+    fn from(exact: BytesPerToken) -> Self {
+        match exact.whole() {
+            Some(whole) => Self::Whole(whole),
+            None => Self::Decimal(exact.numerator as f64 / exact.denominator as f64),
+        }
+    }
+}
+
+impl fmt::Display for BytesPerTokenValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(whole) => whole.fmt(f),
+            Self::Decimal(decimal) => decimal.fmt(f),
+        }
+    }
+}
+
+impl Document {
+    /// The document of a model and its estimates. `warnings` are those of the question; the model's come first.
+    ///
+    /// # Errors
+    /// [`EstimateError::TooLarge`] when the devices can't be counted.
+    pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[Warning]) -> Result<Self, EstimateError> {
+        Ok(Self {
+            schema: "kvsize.estimate/1",
+            kvsize: env!("CARGO_PKG_VERSION"),
+            model: describe(model),
+            estimates: answers.iter().map(|answer| row(model, answer)).collect::<Result<_, _>>()?,
+            assumptions: model.assumptions.iter().map(ToString::to_string).collect(),
+            warnings: model.warnings.iter().chain(warnings).map(ToString::to_string).collect(),
+        })
+    }
+
+    /// The value columns of a table: a format each, and its engine where there are several.
+    pub(super) fn columns(&self) -> Vec<String> {
+        let mut columns = Vec::new();
+        for row in &self.estimates {
+            let column = row.column();
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        columns
+    }
+}
+
+impl EstimateRow {
+    /// The column this estimate is in.
+    pub(super) fn column(&self) -> String {
+        self.kv_dtype.clone()
+    }
+}
+
+/// The largest figure of all documents.
+pub(super) fn largest(documents: &[Document]) -> Bytes {
+    let rows = documents.iter().flat_map(|document| &document.estimates);
+    Bytes(rows.map(|row| row.bytes).max().unwrap_or_default())
+}
+
+fn describe(model: &Model) -> ModelDescription {
+    let groups = model.layer_groups.iter().map(|group| {
+        let key_value = group.cache.key_value();
+        let dims = key_value.head_dims();
+        let (window, chunk) = match group.cache {
+            LayerCache::FullAttention { .. } => (None, None),
+            LayerCache::SlidingWindow { window, .. } => (Some(window.0), None),
+            LayerCache::ChunkedLocal { chunk, .. } => (None, Some(chunk.0)),
+        };
+        GroupDescription {
+            kind: group.cache.kind(),
+            layers: group.layers.len(),
+            kv_heads: key_value.num_key_value_heads(),
+            k_dim: dims.map(|(k, _)| k),
+            v_dim: dims.map(|(_, v)| v),
+            formula: key_value.shortcut_width().map(|_| "article_shortcut"),
+            window,
+            chunk,
+        }
+    });
+    ModelDescription {
+        name: model.name.clone(),
+        source: model.origin.name(),
+        model_type: model.model_type.clone(),
+        max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
+        layer_groups: groups.collect(),
+    }
+}
+
+fn row(model: &Model, answer: &AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
+    let AnsweredEstimate { workload, engine, estimate } = answer;
+    let (k, v) = (workload.k_format.to_string(), workload.v_format.to_string());
+    let same = k == v;
+    let layer_groups = model.layer_groups.iter().zip(&estimate.layer_groups).map(|(group, share)| GroupShare {
+        kind: group.cache.kind(),
+        layers: group.layers.len(),
+        entries: share.entries.0,
+        bytes: share.bytes.0,
+    });
+    Ok(EstimateRow {
+        seq_len: workload.seq_len.0,
+        batch: workload.batch,
+        kv_dtype: if same { k.clone() } else { format!("{k}/{v}") },
+        k_dtype: (!same).then_some(k),
+        v_dtype: (!same).then_some(v),
+        engine: engine.to_string(),
+        tp: workload.layout.tp,
+        pp: workload.layout.pp,
+        dp: workload.layout.dp,
+        gpus: workload.layout.gpus()?,
+        bytes: estimate.bytes.0,
+        bytes_per_gpu: estimate.bytes_per_gpu.0,
+        gb: estimate.bytes.0 as f64 / 1e9,
+        bytes_per_token: estimate.bytes_per_token.into(),
+        layer_groups: layer_groups.collect(),
+    })
+}

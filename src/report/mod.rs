@@ -1,0 +1,114 @@
+//! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
+
+mod csv;
+mod document;
+mod grid;
+mod json;
+mod markdown;
+mod page;
+mod plain;
+mod table;
+
+use serde::Serialize;
+
+use crate::units::{ByteUnit, Bytes};
+
+pub use document::{
+    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
+};
+pub use grid::{Align, Grid};
+
+use self::grid::{Block, Page};
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people, in a terminal.
+    Table,
+    /// The article's lines.
+    Plain,
+    /// One JSON document, or an array of them.
+    Json,
+    /// One JSON document a line.
+    Jsonl,
+    /// A row an estimate, with exact bytes.
+    Csv,
+    /// A table for an issue or a job summary.
+    Markdown,
+}
+
+/// The unit bytes are printed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitChoice {
+    /// This one.
+    Fixed(ByteUnit),
+    /// The one that fits the largest figure printed.
+    Auto,
+}
+
+impl UnitChoice {
+    /// The unit for figures of which the largest is `largest`.
+    pub fn resolve(self, largest: Bytes) -> ByteUnit {
+        match self {
+            Self::Fixed(unit) => unit,
+            Self::Auto => ByteUnit::fitting(largest),
+        }
+    }
+}
+
+/// Estimates in `format`.
+pub fn estimates(documents: &[Document], format: Format, unit: UnitChoice) -> String {
+    let unit = unit.resolve(document::largest(documents));
+    let page = |documents: &[Document]| Page {
+        blocks: documents.iter().flat_map(|document| page::estimates(document, unit).blocks).collect(),
+    };
+    render(documents, page, format, unit)
+}
+
+/// The article's numbers beside the real ones; `whole` is the real model with every layer keeping every token.
+pub fn article(documents: &[Document; 2], whole: &Document, format: Format, unit: UnitChoice) -> String {
+    let unit = unit.resolve(document::largest(documents));
+    let [article, real] = &documents;
+    render(documents, |_| page::article(article, real, whole, unit), format, unit)
+}
+
+fn render(documents: &[Document], page: impl Fn(&[Document]) -> Page, format: Format, unit: ByteUnit) -> String {
+    match format {
+        Format::Table => table::render(&page(documents)),
+        Format::Markdown => markdown::render(&page(documents)),
+        Format::Plain => plain::render(documents, unit),
+        Format::Json => match documents {
+            [document] => json::pretty(document),
+            documents => json::pretty(&documents),
+        },
+        Format::Jsonl => json::lines(documents),
+        Format::Csv => csv::estimates(documents, unit),
+    }
+}
+
+/// A list of things: rows for people, objects for programs.
+#[derive(Debug, Serialize)]
+pub struct Listing<T> {
+    /// Name and version of the shape.
+    pub schema: &'static str,
+    /// The things.
+    pub items: Vec<T>,
+    /// The same as a grid.
+    #[serde(skip)]
+    pub grid: Grid,
+}
+
+/// A listing in `format`; plain is the first column.
+pub fn listing<T: Serialize>(listing: &Listing<T>, format: Format) -> String {
+    let page = || Page { blocks: vec![Block::Grid(listing.grid.clone())] };
+    match format {
+        Format::Table => table::render(&page()),
+        Format::Markdown => markdown::render(&page()),
+        Format::Plain => {
+            listing.grid.rows.iter().filter_map(|row| row.first()).map(|name| format!("{name}\n")).collect()
+        }
+        Format::Json => json::pretty(listing),
+        Format::Jsonl => json::lines(&listing.items),
+        Format::Csv => csv::grid(&listing.grid),
+    }
+}

@@ -1,0 +1,167 @@
+//! Files and standard input, with a limit on what is read.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
+
+/// The largest configuration read. The largest published one seen is 3 MB, mostly a list of quantised modules.
+const MAX_CONFIG_BYTES: u64 = 32 << 20;
+
+/// Why a file has no text for us.
+#[derive(Debug)]
+pub enum FileError {
+    /// A path that leads nowhere.
+    Missing(PathBuf),
+    /// A directory without a `config.json`.
+    NoConfig(PathBuf),
+    /// A pipe, socket or device.
+    NotRegular(PathBuf),
+    /// More than is read; the size if it was known before reading.
+    TooLarge(PathBuf, Option<u64>),
+    /// Not UTF-8.
+    NotText(PathBuf),
+    /// What the system said.
+    Io(PathBuf, io::Error),
+}
+
+impl Diagnose for FileError {
+    fn diagnosis(&self) -> Diagnosis {
+        let (path, code, found, problem, remedy) = match self {
+            Self::Missing(path) => (
+                path,
+                "no_such_file",
+                "nothing".into(),
+                "is there".into(),
+                "give a config.json, a directory with one, or a catalogue name",
+            ),
+            Self::NoConfig(path) => (
+                path,
+                "no_config",
+                "the directory".into(),
+                "has no config.json".into(),
+                "give the directory of a model, or the file itself",
+            ),
+            Self::NotRegular(path) => (
+                path,
+                "not_a_file",
+                "it".into(),
+                "is not a regular file".into(),
+                "give a file, or pipe the text in and say -",
+            ),
+            Self::TooLarge(path, size) => (
+                path,
+                "too_large",
+                size.map_or_else(|| "the text".into(), |size| format!("{} bytes", group_thousands(size))),
+                format!(
+                    "is more than a config.json has (at most {} bytes are read)",
+                    group_thousands(MAX_CONFIG_BYTES)
+                ),
+                "give the config.json, not the weights",
+            ),
+            Self::NotText(path) => {
+                (path, "not_text", "the content".into(), "is not UTF-8 text".into(), "give a config.json")
+            }
+            Self::Io(path, error) => (path, "io", error.to_string(), String::new(), "make the file readable"),
+        };
+        Diagnosis { code, field: path.display().to_string(), found, problem, remedy: remedy.into() }
+    }
+}
+
+display_diagnosis!(FileError);
+
+/// `argument` as a path, if something is there.
+pub(super) fn existing(argument: &str) -> Option<&Path> {
+    let path = Path::new(argument);
+    path.exists().then_some(path)
+}
+
+/// Whether `argument` can only have been meant as a path.
+pub(super) fn looks_like_a_path(argument: &str) -> bool {
+    let path = Path::new(argument);
+    path.is_absolute()
+        || argument.starts_with("./")
+        || argument.starts_with("../")
+        || argument.ends_with('/')
+        || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}
+
+/// The text of a `config.json`, or of the one in a directory, and its path.
+pub(super) fn read_config(path: &Path) -> Result<(String, PathBuf), FileError> {
+    let owned = || path.to_path_buf();
+    let metadata = fs::metadata(path).map_err(|error| FileError::Io(owned(), error))?;
+    if metadata.is_dir() {
+        let inside = path.join("config.json");
+        if !inside.exists() {
+            return Err(FileError::NoConfig(owned()));
+        }
+        if inside.is_dir() {
+            return Err(FileError::NotRegular(inside));
+        }
+        return read_config(&inside);
+    }
+    // Asked before opening: opening a pipe with no writer would wait for one.
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular(owned()));
+    }
+    if metadata.len() > MAX_CONFIG_BYTES {
+        return Err(FileError::TooLarge(owned(), Some(metadata.len())));
+    }
+    let file = File::open(path).map_err(|error| FileError::Io(owned(), error))?;
+    Ok((read_text(file, path)?, owned()))
+}
+
+/// All of standard input, within the limit.
+pub(super) fn read_stdin(stdin: &mut dyn Read) -> Result<String, FileError> {
+    read_text(stdin, Path::new("standard input"))
+}
+
+fn read_text(reader: impl Read, path: &Path) -> Result<String, FileError> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_CONFIG_BYTES.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| FileError::Io(path.to_path_buf(), error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_CONFIG_BYTES) {
+        return Err(FileError::TooLarge(path.to_path_buf(), None));
+    }
+    String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_path_buf()))
+}
+
+/// A name for the model of a file: its directory's for a `config.json`, else its own; `org--name` is `org/name`.
+pub(super) fn model_name(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let directory = || {
+        let parent = fs::canonicalize(path).ok()?.parent()?.file_name()?.to_string_lossy().into_owned();
+        Some(parent)
+    };
+    let name = match stem {
+        Some(stem) if stem == "config" => directory().unwrap_or(stem),
+        Some(stem) => stem,
+        None => path.display().to_string(),
+    };
+    name.replacen("--", "/", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_past_the_limit_is_refused_without_reading_on() {
+        let mut endless = io::repeat(b' ');
+        assert!(matches!(read_stdin(&mut endless), Err(FileError::TooLarge(_, None))));
+        assert!(matches!(read_stdin(&mut &b"\xff"[..]), Err(FileError::NotText(_))));
+    }
+
+    #[test]
+    fn names_come_from_paths() {
+        assert_eq!(model_name(Path::new("x/meta-llama--Llama-3.1-8B.json")), "meta-llama/Llama-3.1-8B");
+        for (text, is_path) in
+            [("./x", true), ("x.json", true), ("/x", true), ("x/", true), ("org/name", false), ("x", false)]
+        {
+            assert_eq!(looks_like_a_path(text), is_path, "{text}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Text and bytes to a [`Model`]: files, standard input, and names of the catalogue.
+//!
+//! The only room that reads files.
+
+mod file;
+pub mod hf_config;
+
+use std::io::Read;
+
+use crate::catalogue::{self, CatalogueError, ModelFacts};
+use crate::model::{Model, ModelError, Origin};
+use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+
+pub use file::FileError;
+pub use hf_config::ConfigError;
+
+/// Why a MODEL argument is not a model.
+#[derive(Debug)]
+pub enum SourceError {
+    /// The file can't be had.
+    File(FileError),
+    /// Its text is no configuration of a model with a cache.
+    Config {
+        /// The file, or what else it is.
+        origin: String,
+        /// What is wrong in it.
+        error: ConfigError,
+    },
+    /// Dimensions that make no model.
+    Model(ModelError),
+    /// No such name.
+    Catalogue(CatalogueError),
+}
+
+impl Diagnose for SourceError {
+    fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::File(error) => error.diagnosis(),
+            Self::Config { origin, error } => {
+                let diagnosis = error.diagnosis();
+                let field =
+                    if diagnosis.field.is_empty() { origin.clone() } else { format!("{origin}: {}", diagnosis.field) };
+                Diagnosis { field, ..diagnosis }
+            }
+            Self::Model(error) => error.diagnosis(),
+            Self::Catalogue(error) => error.diagnosis(),
+        }
+    }
+}
+
+display_diagnosis!(SourceError);
+
+/// The model that a MODEL argument means, tried in this order: `-` is JSON on `stdin`; a path that exists is a
+/// `config.json` or a directory with one; anything else is a name of the catalogue.
+///
+/// # Errors
+/// [`SourceError`], with what was tried.
+pub fn resolve(argument: &str, stdin: &mut dyn Read) -> Result<Model, SourceError> {
+    if argument == "-" {
+        let text = file::read_stdin(stdin).map_err(SourceError::File)?;
+        return config(&text, "standard input", "standard input");
+    }
+    if let Some(path) = file::existing(argument) {
+        let (text, path) = file::read_config(path).map_err(SourceError::File)?;
+        return config(&text, &file::model_name(&path), &path.display().to_string());
+    }
+    let entry = catalogue::find(argument).map_err(|error| {
+        if file::looks_like_a_path(argument) {
+            SourceError::File(FileError::Missing(argument.into()))
+        } else {
+            SourceError::Catalogue(error)
+        }
+    })?;
+    let model = match entry.facts {
+        ModelFacts::Config(value) => hf_config::model(value, entry.label)
+            .map_err(|error| SourceError::Config { origin: format!("catalogue entry {argument}"), error })?,
+        ModelFacts::Spec(spec) => Model { name: entry.label, ..spec.model().map_err(SourceError::Model)? },
+    };
+    Ok(Model { origin: Origin::Catalogue, ..model })
+}
+
+fn config(text: &str, name: &str, origin: &str) -> Result<Model, SourceError> {
+    hf_config::parse(text)
+        .and_then(|value| hf_config::model(value, name.to_owned()))
+        .map_err(|error| SourceError::Config { origin: origin.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_of_the_catalogue_is_read_without_a_warning() {
+        for entry in catalogue::models() {
+            for name in &entry.names {
+                let model = resolve(name, &mut std::io::empty()).unwrap();
+                assert_eq!(model.origin, Origin::Catalogue, "{name}");
+                assert!(model.warnings.is_empty(), "{name}: {:?}", model.warnings);
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Decimal text to exact integers and back, without a float on the way.
+
+/// A non-negative decimal number as it was typed: `digits / 10^fraction_digits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decimal {
+    digits: u128,
+    fraction_digits: u32,
+}
+
+/// A byte of a terabyte is the twelfth; past this many digits a text is no quantity of ours.
+const MAX_FRACTION_DIGITS: u32 = 30;
+
+/// How a [`Decimal`] times a multiplier came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    /// A whole number.
+    Whole(u64),
+    /// Not a whole number; its integer part.
+    Fraction(u64),
+    /// Past `u64`.
+    TooLarge,
+}
+
+impl Decimal {
+    /// Splits `text` into its leading decimal number and what follows. `None` unless it starts with a digit, and a
+    /// point has digits on both sides, [`MAX_FRACTION_DIGITS`] of them at most after it.
+    pub(super) fn split(text: &str) -> Option<(Self, &str)> {
+        let whole_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (whole, rest) = text.split_at(whole_end);
+        let (fraction, rest) = match rest.strip_prefix('.') {
+            Some(after) => {
+                let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+                after.split_at_checked(end).filter(|(fraction, _)| !fraction.is_empty())?
+            }
+            None => ("", rest),
+        };
+        if whole.is_empty() {
+            return None;
+        }
+        let fraction = fraction.trim_end_matches('0');
+        let fraction_digits = u32::try_from(fraction.len()).ok().filter(|&digits| digits <= MAX_FRACTION_DIGITS)?;
+        let mut digits: u128 = 0;
+        for byte in whole.bytes().chain(fraction.bytes()) {
+            // Saturation is past every limit that follows, so it is reported as too large, never as a number.
+            digits = digits.saturating_mul(10).saturating_add(u128::from(byte.saturating_sub(b'0')));
+        }
+        Some((Self { digits, fraction_digits }, rest))
+    }
+
+    /// Whether a fraction was written (`1.50` has one, `1.0` has not).
+    pub(super) fn has_fraction(self) -> bool {
+        self.fraction_digits > 0
+    }
+
+    /// `self × multiplier`, exactly.
+    pub(super) fn times(self, multiplier: u64) -> Product {
+        let Some(divisor) = 10u128.checked_pow(self.fraction_digits) else { return Product::TooLarge };
+        let Some(product) = self.digits.checked_mul(u128::from(multiplier)) else { return Product::TooLarge };
+        let (Some(whole), Some(remainder)) = (product.checked_div(divisor), product.checked_rem(divisor)) else {
+            return Product::TooLarge;
+        };
+        match (u64::try_from(whole), remainder) {
+            (Err(_), _) => Product::TooLarge,
+            (Ok(whole), 0) => Product::Whole(whole),
+            (Ok(whole), _) => Product::Fraction(whole),
+        }
+    }
+}
+
+/// `numerator / denominator` with `decimals` digits after the point, rounded half away from zero. A denominator of
+/// zero is taken as one.
+///
+/// ```
+/// assert_eq!(kvsize::units::fixed_point(1_228_800_000_000, 1_000_000_000, 3), "1228.800");
+/// assert_eq!(kvsize::units::fixed_point(1, 8, 2), "0.13");
+/// ```
+pub fn fixed_point(numerator: u128, denominator: u128, decimals: u32) -> String {
+    let denominator = denominator.max(1);
+    // Long division digit by digit: no intermediate exceeds ten times the denominator.
+    let whole = numerator.checked_div(denominator).unwrap_or_default();
+    let mut remainder = numerator.checked_rem(denominator).unwrap_or_default();
+    let mut digits = String::new();
+    for _ in 0..decimals {
+        let scaled = remainder.saturating_mul(10);
+        digits.push(char::from(
+            b'0'.saturating_add(u8::try_from(scaled.checked_div(denominator).unwrap_or_default()).unwrap_or_default()),
+        ));
+        remainder = scaled.checked_rem(denominator).unwrap_or_default();
+    }
+    let text = if decimals == 0 { whole.to_string() } else { format!("{whole}.{digits}") };
+    if remainder >= denominator.saturating_sub(remainder) { increment(&text) } else { text }
+}
+
+/// Adds one to the last digit of a decimal text.
+fn increment(text: &str) -> String {
+    let mut reversed = String::with_capacity(text.len().saturating_add(1));
+    let mut carry = true;
+    for c in text.chars().rev() {
+        reversed.push(match (carry, c) {
+            (true, '9') => '0',
+            (true, '0'..='8') => {
+                carry = false;
+                char::from_digit(c.to_digit(10).unwrap_or_default().saturating_add(1), 10).unwrap_or(c)
+            }
+            _ => c,
+        });
+    }
+    if carry {
+        reversed.push('1');
+    }
+    reversed.chars().rev().collect()
+}
+
+/// Digits in groups of three, as the article prints its tokens.
+///
+/// ```
+/// assert_eq!(kvsize::units::group_thousands(10_485_760), "10,485,760");
+/// ```
+pub fn group_thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::with_capacity(digits.len().saturating_add(6));
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rounds_half_away_from_zero_and_carries() {
+        for (numerator, denominator, decimals, text) in [
+            (0, 1_000_000_000, 3, "0.000"),
+            (122_880_000, 1_000_000_000, 3, "0.123"),
+            (61_440_000, 1_000_000_000, 3, "0.061"),
+            (499_999, 1_000_000_000, 3, "0.000"),
+            (500_000, 1_000_000_000, 3, "0.001"),
+            (999_999_500_000, 1_000_000_000, 3, "1000.000"),
+            (999_500, 1_000, 0, "1000"),
+            (5, 2, 0, "3"),
+            (7, 0, 1, "7.0"),
+            (u128::MAX, 1, 1, "340282366920938463463374607431768211455.0"),
+        ] {
+            assert_eq!(fixed_point(numerator, denominator, decimals), text, "{numerator}/{denominator}");
+        }
+    }
+
+    #[test]
+    fn groups_by_three() {
+        for (value, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (10_000_000, "10,000,000")] {
+            assert_eq!(group_thousands(value), text);
+        }
+        assert_eq!(group_thousands(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    proptest! {
+        #[test]
+        fn a_fixed_point_is_within_half_a_unit_of_the_quotient(numerator in 0u64.., denominator in 1u64..) {
+            let text = fixed_point(u128::from(numerator), u128::from(denominator), 3);
+            let thousandths: u128 = text.replace('.', "").parse().unwrap();
+            let exact = u128::from(numerator) * 1000;
+            prop_assert!((thousandths * u128::from(denominator)).abs_diff(exact) * 2 <= u128::from(denominator));
+        }
+
+        #[test]
+        fn splitting_any_text_never_panics(text in ".*") {
+            let _ = Decimal::split(&text);
+        }
+    }
+}

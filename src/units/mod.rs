@@ -1,0 +1,94 @@
+//! Bytes, token counts and element formats: checked integers, parsed and printed without a float on the way.
+
+mod bytes;
+mod count;
+mod decimal;
+mod diagnosis;
+mod element_format;
+
+pub use bytes::{ByteUnit, Bytes};
+pub use count::{Tokens, parse_count};
+pub use decimal::{fixed_point, group_thousands};
+pub use diagnosis::{Diagnose, Diagnosis};
+pub use element_format::{ElementFormat, FORMATS, FormatEntry};
+
+pub(crate) use diagnosis::display_diagnosis;
+
+/// What a text was to be read as; it decides the wording of a [`UnitError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// A plain number of things: layers, heads, sequences.
+    Count,
+    /// A number of tokens, with an optional suffix.
+    Tokens,
+    /// A number of bytes, with an optional unit.
+    Bytes,
+}
+
+/// Why a text is not a count, a number of tokens or a number of bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitError {
+    /// Not digits with an optional decimal fraction.
+    NotANumber(Quantity, String),
+    /// Zero, where at least one is meant.
+    Zero(Quantity, String),
+    /// Not a whole number of things.
+    NotWhole(Quantity, String),
+    /// A fraction before a binary suffix, which vLLM refuses too (`human_readable_int` in its `engine/arg_utils.py`).
+    BinaryFraction(String),
+    /// Past 2⁶⁴ − 1.
+    TooLarge(Quantity, String),
+    /// A suffix or unit that is not known.
+    UnknownSuffix(Quantity, String),
+    /// An element format that is not known.
+    UnknownFormat(String),
+    /// A unit of printing that is not known.
+    UnknownUnit(String),
+}
+
+impl Diagnose for UnitError {
+    fn diagnosis(&self) -> Diagnosis {
+        let example = |quantity: Quantity| match quantity {
+            Quantity::Count => "give a whole number of 1 or more",
+            Quantity::Tokens => "give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
+            Quantity::Bytes => "give bytes, or a number with kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB",
+        };
+        let noun = |quantity: Quantity| match quantity {
+            Quantity::Count => "count",
+            Quantity::Tokens => "number of tokens",
+            Quantity::Bytes => "number of bytes",
+        };
+        let (code, found, problem, remedy) = match self {
+            Self::NotANumber(q, found) => ("not_a_number", found, format!("is not a {}", noun(*q)), example(*q).into()),
+            Self::Zero(q, found) => ("zero", found, format!("is not a positive {}", noun(*q)), example(*q).into()),
+            Self::NotWhole(q, found) => {
+                ("not_whole", found, format!("is not a whole {}", noun(*q)), example(*q).into())
+            }
+            Self::BinaryFraction(found) => (
+                "binary_fraction",
+                found,
+                "puts a fraction before a power of 1024".into(),
+                "use k, m, g for a fraction, or write the number out".into(),
+            ),
+            Self::TooLarge(_, found) => ("too_large", found, "is past 2^64 - 1".into(), "give a smaller number".into()),
+            Self::UnknownSuffix(q, found) => {
+                ("unknown_suffix", found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
+            }
+            Self::UnknownFormat(found) => (
+                "unknown_format",
+                found,
+                "is not a known element format".into(),
+                format!("use one of {}, or --bitwidth N", element_format::names()),
+            ),
+            Self::UnknownUnit(found) => (
+                "unknown_unit",
+                found,
+                "is not a unit of bytes".into(),
+                "use one of B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto".into(),
+            ),
+        };
+        Diagnosis { code, field: String::new(), found: found.clone(), problem, remedy }
+    }
+}
+
+display_diagnosis!(UnitError);

@@ -1,0 +1,256 @@
+//! Exit 2, nothing on stdout, one line that names the flag or key, what was found and what to do.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::harness::{Run, kvsize};
+
+const LLAMA: &str = r#"{"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 8}"#;
+
+fn refused(arguments: &str, message: &str) {
+    kvsize(arguments).stderr(&format!("error: {message}\n")).status(2);
+}
+
+fn config_refused(text: &str, message: &str) {
+    kvsize("-").stdin(text).stderr(&format!("error: standard input: {message}\n")).status(2);
+}
+
+/// A path of our own under the temporary directory.
+fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("kvsize-{}-{name}", std::process::id()))
+}
+
+#[test]
+fn counts_are_positive_whole_numbers() {
+    for flag in [
+        "--layers",
+        "--hidden-size",
+        "--kv-heads",
+        "--heads",
+        "--head-dim",
+        "--v-head-dim",
+        "--batch",
+        "--tp",
+        "--pp",
+        "--dp",
+        "--bitwidth",
+    ] {
+        let remedy = "give a whole number of 1 or more";
+        refused(&format!("{flag} 0"), &format!("{flag}: 0 is not a positive count; {remedy}"));
+        for text in ["-1", "NaN", "1e3", "1k", "x", "+1", "0x10"] {
+            refused(&format!("{flag} {text}"), &format!("{flag}: {text} is not a count; {remedy}"));
+        }
+        refused(&format!("{flag} 1.5"), &format!("{flag}: 1.5 is not a whole count; {remedy}"));
+        refused(
+            &format!("{flag}=18446744073709551616"),
+            &format!("{flag}: 18446744073709551616 is past 2^64 - 1; give a smaller number"),
+        );
+    }
+}
+
+#[test]
+fn tokens_have_known_suffixes() {
+    let remedy = "give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)";
+    for (text, problem) in [
+        ("0", "is not a positive number of tokens"),
+        ("-5", "is not a number of tokens"),
+        ("NaN", "is not a number of tokens"),
+        ("1e3", "is a number of tokens with an unknown suffix"),
+        ("128Ki", "is a number of tokens with an unknown suffix"),
+        ("0.5", "is not a whole number of tokens"),
+    ] {
+        refused(&format!("llama-3.1-8b -s {text}"), &format!("--seq-len: {text} {problem}; {remedy}"));
+        refused(&format!("--sliding-window {text}"), &format!("--sliding-window: {text} {problem}; {remedy}"));
+    }
+    refused(
+        "llama-3.1-8b -s 1k,1.5K",
+        "--seq-len: 1.5K puts a fraction before a power of 1024; use k, m, g for a fraction, or write the number out",
+    );
+    refused("llama-3.1-8b -s 99999999999g", "--seq-len: 99999999999g is past 2^64 - 1; give a smaller number");
+}
+
+#[test]
+fn dimensions_must_be_there_and_divide() {
+    let even = "give KV heads that do; each serves an equal group of query heads";
+    let width = "give --head-dim, or --hidden-size with --heads";
+    refused(
+        "--layers 2 --hidden-size 64 --heads 8 --kv-heads 3",
+        &format!("--kv-heads: 3 does not divide --heads 8; {even}"),
+    );
+    refused("--layers 2 --kv-heads 8", &format!("--heads: missing; {width}"));
+    refused("--layers 2 --heads 8", &format!("--head-dim: missing; {width}"));
+    refused("--kv-heads 2 --head-dim 8", "--layers: missing; give the number of layers, or name a MODEL");
+    refused(
+        "--layers 65537 --kv-heads 2 --head-dim 8",
+        "--layers: 65537 is more layers than any model has; give at most 65536",
+    );
+    refused("", "MODEL: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads");
+    refused(
+        "llama-3.1-8b --layers 3",
+        "MODEL: llama-3.1-8b can't be used with the flags of a model; name a model or give its dimensions",
+    );
+}
+
+#[test]
+fn products_past_the_limit_are_errors_and_never_wrap() {
+    let message = "size: layers x tokens x batch x width x bits is past 2^64 - 1 bytes; give smaller numbers";
+    refused("--layers 48 --kv-heads 8 --head-dim 128 -s 18446744073709551615", message);
+    refused("--layers 65536 --hidden-size 18446744073709551615 --kv-heads 1 -s 4000000000g -b 4000000000", message);
+    refused("llama-3.1-8b -s 1k -b 18446744073709551615 --bitwidth 18446744073709551615", message);
+    refused("llama-3.1-8b -s 1 --tp 8 --pp 32 --dp 18446744073709551615", message);
+}
+
+#[test]
+fn layouts_must_fit_the_model() {
+    refused(
+        "llama-3.1-8b --tp 3",
+        "--tp: 3 neither divides the 8 KV heads nor is a multiple of them; use one that does, as engines ask",
+    );
+    refused(
+        "llama-3.1-8b --pp 33",
+        "--pp: 33 is more pipeline stages than the 32 layers; use one stage for each layer at most",
+    );
+    refused(
+        "--layers 2 --hidden-size 5120 --kv-heads 6 --tp 2",
+        "--tp: 2 can't divide the article's shortcut: its width is no multiple of the 6 KV heads; give --heads or --head-dim",
+    );
+}
+
+#[test]
+fn options_and_their_values_are_known() {
+    refused("--frmat json", "--frmat is not an option here; did you mean --format?");
+    refused("--no-such-thing", "--no-such-thing is not an option here; `kvsize --help` tells how");
+    refused("llama-3.1-8b extra", "MODEL: more than one is given, or a command after it; give one");
+    refused("article extra", "extra is not an option here; `kvsize --help` tells how");
+    refused(
+        "llama-3.1-8b -f xml",
+        "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
+    );
+    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use ideal");
+    refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
+    refused(
+        "llama-3.1-8b -d fp8 --bitwidth 4",
+        "--bitwidth: it can't be used with --kv-dtype <FORMAT>; give one of them",
+    );
+    refused(
+        "llama-3.1-8b -d fp9",
+        "--kv-dtype: fp9 is not a known element format; use one of fp32, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, int8, \
+         int4, int2, or --bitwidth N",
+    );
+    refused(
+        "llama-3.1-8b --unit Gb",
+        "--unit: Gb is not a unit of bytes; use one of B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto",
+    );
+}
+
+#[test]
+fn unknown_names_offer_the_nearest() {
+    refused(
+        "lama-3.1-8b",
+        "MODEL: lama-3.1-8b is no file here and no name in the catalogue; nearest names: llama-3.1-8b, llama-3.1-70b, \
+         llama-3.2-1b; `kvsize models` lists all",
+    );
+    refused("%%%", "MODEL: %%% is no file here and no name in the catalogue; `kvsize models` lists all names");
+}
+
+#[test]
+fn files_that_are_none_are_refused_before_reading() {
+    refused("./no.json", "./no.json: nothing is there; give a config.json, a directory with one, or a catalogue name");
+    refused("/dev/null", "/dev/null: it is not a regular file; give a file, or pipe the text in and say -");
+
+    let directory = scratch("empty");
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.display();
+    refused(
+        &path.to_string(),
+        &format!("{path}: the directory has no config.json; give the directory of a model, or the file itself"),
+    );
+
+    let huge = directory.join("config.json");
+    fs::File::create(&huge).unwrap().set_len(2 << 30).unwrap();
+    refused(
+        &path.to_string(),
+        &format!(
+            "{}: 2,147,483,648 bytes is more than a config.json has (at most 33,554,432 bytes are read); give the \
+             config.json, not the weights",
+            huge.display()
+        ),
+    );
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn configs_are_refused_with_the_path_of_the_key() {
+    config_refused(
+        "",
+        "the text is not JSON: EOF while parsing a value at line 1 column 0; give a config.json as it is published",
+    );
+    config_refused(
+        "{\n \"num_hidden_layers\": 4,\n}",
+        "the text is not JSON: trailing comma at line 3 column 1; give a config.json as it is published",
+    );
+    config_refused("[1]", "[1] is not an object of keys; give a config.json");
+    config_refused("{}", "num_hidden_layers: missing; add it");
+    let number = "is not a whole number; write a whole number";
+    for (value, message) in [
+        ("\"4\"", format!("\"4\" {number}")),
+        ("4.0", format!("4.0 {number}")),
+        ("NaN", format!("\"NaN\" {number}")),
+        ("1e3", format!("1000.0 {number}")),
+        ("true", format!("true {number}")),
+        ("-4", "-4 is not a positive count; write 1 or more".into()),
+        ("0", "0 is not a positive count; write 1 or more".into()),
+        ("18446744073709551616", format!("1.8446744073709552e+19 {number}")),
+    ] {
+        let text = LLAMA.replace("\"num_hidden_layers\": 4", &format!("\"num_hidden_layers\": {value}"));
+        config_refused(&text, &format!("num_hidden_layers: {message}"));
+        config_refused(&format!("{{\"text_config\": {text}}}"), &format!("text_config.num_hidden_layers: {message}"));
+    }
+    config_refused(
+        &LLAMA.replace('}', ", \"num_key_value_heads\": 3}"),
+        "num_key_value_heads: 3 does not divide num_attention_heads 8; give KV heads that do; each serves an equal group \
+         of query heads",
+    );
+    config_refused(
+        &LLAMA.replace("\"hidden_size\": 64, ", ""),
+        "head_dim: missing; add head_dim, or hidden_size and num_attention_heads",
+    );
+    kvsize("-")
+        .stdin(vec![0xff, 0xfe])
+        .stderr("error: standard input: the content is not UTF-8 text; give a config.json\n")
+        .status(2);
+    // Deep nesting is refused by the parser, not by the stack.
+    config_refused(
+        &"[".repeat(100_000),
+        "the text is not JSON: recursion limit exceeded at line 1 column 128; give a config.json as it is published",
+    );
+}
+
+#[test]
+fn under_json_the_error_is_an_object_on_stderr() {
+    for arguments in ["--layers 0 --json", "--layers 0 -f json", "--layers 0 --format=jsonl", "--layers 0 -fjson"] {
+        let text = kvsize(arguments).text();
+        let line = text.strip_prefix("--- stderr\n").unwrap().strip_suffix("\n--- status 2\n").unwrap();
+        let document: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(document["schema"], "kvsize.error/1");
+        assert_eq!(
+            document["error"],
+            serde_json::json!({
+                "code": "zero", "field": "--layers", "found": "0", "remedy": "give a whole number of 1 or more",
+                "message": "--layers: 0 is not a positive count; give a whole number of 1 or more"
+            })
+        );
+    }
+    refused("--layers 0 -- --json", "--layers: 0 is not a positive count; give a whole number of 1 or more");
+}
+
+#[test]
+fn a_message_is_one_line_whatever_it_quotes() {
+    Run::new(["a\nb\x1b[31m"])
+        .stderr(
+            "error: MODEL: a b [31m is no file here and no name in the catalogue; `kvsize models` lists all names\n",
+        )
+        .status(2);
+}

@@ -1,0 +1,142 @@
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{golden, kvsize};
+
+fn json_of(arguments: &str) -> Value {
+    let text = kvsize(&format!("{arguments} --json --quiet")).output();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn json_has_the_shape_others_build_on() {
+    let document = json_of("llama-4-scout -s 131072 -d bf16");
+    assert_eq!(
+        document["model"],
+        json!({
+            "name": "meta-llama/Llama-4-Scout-17B-16E-Instruct", "source": "catalogue", "model_type": "llama4",
+            "max_seq_len": 10_485_760,
+            "layer_groups": [
+                {"kind": "full_attention", "layers": 12, "kv_heads": 8, "k_dim": 128, "v_dim": 128},
+                {"kind": "chunked_attention", "layers": 36, "chunk": 8192, "kv_heads": 8, "k_dim": 128, "v_dim": 128}
+            ]
+        })
+    );
+    assert_eq!(
+        document["estimates"],
+        json!([{
+            "seq_len": 131_072, "batch": 1, "kv_dtype": "bf16", "engine": "ideal", "tp": 1, "pp": 1, "dp": 1, "gpus": 1,
+            "bytes": 7_650_410_496u64, "bytes_per_gpu": 7_650_410_496u64, "gb": 7.650_410_496, "bytes_per_token": 49152,
+            "layer_groups": [
+                {"kind": "full_attention", "layers": 12, "entries": 131_072, "bytes": 6_442_450_944u64},
+                {"kind": "chunked_attention", "layers": 36, "entries": 8192, "bytes": 1_207_959_552}
+            ]
+        }])
+    );
+    assert_eq!(document["schema"], "kvsize.estimate/1");
+    assert_eq!(document["kvsize"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["assumptions"].as_array().unwrap().len(), 1);
+    assert_eq!(document["warnings"], json!([]));
+}
+
+#[test]
+fn a_config_is_read_from_a_file_a_directory_and_standard_input() {
+    let file = "meta-llama--Meta-Llama-3.1-8B.json";
+    let by_file = json_of(&format!("{file} -s 1k"));
+    assert_eq!(by_file["model"]["name"], "meta-llama/Meta-Llama-3.1-8B");
+    assert_eq!(by_file["model"]["source"], "config");
+
+    let directory = std::env::temp_dir().join(format!("kvsize-{}-directory", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    fs::copy(golden("configs").join(file), directory.join("config.json")).unwrap();
+    let by_directory = json_of(&format!("{} -s 1k", directory.display()));
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(by_directory["estimates"], by_file["estimates"]);
+
+    let text = fs::read(golden("configs").join(file)).unwrap();
+    let by_stdin: Value = serde_json::from_str(&kvsize("- -s 1k --json").stdin(text).output()).unwrap();
+    assert_eq!(by_stdin["estimates"], by_file["estimates"]);
+    assert_eq!(json_of("meta-llama/Llama-3.1-8B -s 1k")["estimates"], by_file["estimates"]);
+    assert_eq!(json_of("estimate llama-3.1-8b -s 1k")["estimates"], by_file["estimates"]);
+}
+
+#[test]
+fn lists_make_every_combination() {
+    let document = json_of("llama-3.1-8b -s 1k,2K -s 4096 -b 1,2 -d bf16,int4");
+    let rows: Vec<(u64, u64, &str)> = document["estimates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (row["seq_len"].as_u64().unwrap(), row["batch"].as_u64().unwrap(), row["kv_dtype"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(rows.len(), 12);
+    assert_eq!((rows[0], rows[1], rows[2]), ((1000, 1, "bf16"), (1000, 1, "int4"), (1000, 2, "bf16")));
+    assert_eq!((rows[4].0, rows[8].0), (2048, 4096));
+}
+
+#[test]
+fn formats_may_differ_and_be_plain_bits() {
+    let document = json_of("--layers 1 --kv-heads 1 --head-dim 10 -s 3 --k-dtype bf16 --v-dtype fp8");
+    let row = &document["estimates"][0];
+    assert_eq!(
+        (&row["kv_dtype"], &row["k_dtype"], &row["v_dtype"]),
+        (&json!("bf16/fp8"), &json!("bf16"), &json!("fp8"))
+    );
+    assert_eq!(row["bytes"], 3 * (20 + 10));
+    // 3 tokens x 20 elements x 3 bits = 180 bits, rounded up to 23 bytes; one token is 7.5.
+    let row = &json_of("--layers 1 --kv-heads 1 --head-dim 10 -s 3 --bitwidth 3")["estimates"][0];
+    assert_eq!((&row["kv_dtype"], &row["bytes"], &row["bytes_per_token"]), (&json!("3-bit"), &json!(23), &json!(7.5)));
+}
+
+#[test]
+fn layouts_tell_what_each_gpu_holds() {
+    let row = &json_of("llama-3.1-8b -s 128K -d bf16 --tp 16 --pp 2 --dp 3")["estimates"][0];
+    assert_eq!((&row["tp"], &row["pp"], &row["dp"], &row["gpus"]), (&json!(16), &json!(2), &json!(3), &json!(96)));
+    // 8 heads are held twice by 16 ranks; each has one head of 16 layers.
+    assert_eq!((&row["bytes"], &row["bytes_per_gpu"]), (&json!(32u64 << 30), &json!(1u64 << 30)));
+    insta::assert_snapshot!(kvsize("llama-3.1-8b -s 128K --tensor-parallel-size 8").text());
+}
+
+#[test]
+fn lengths_by_default_stop_at_the_model_s_own_maximum() {
+    let lengths = |arguments: &str| -> Vec<u64> {
+        let document = json_of(&format!("{arguments} -d fp8"));
+        document["estimates"].as_array().unwrap().iter().map(|row| row["seq_len"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(lengths("llama-3.1-8b"), [1_000, 10_000, 131_072]);
+    assert_eq!(lengths("llama-4-scout"), [1_000, 10_000, 1_000_000, 10_000_000, 10_485_760]);
+    assert_eq!(lengths("estimate article"), [1_000, 10_000, 1_000_000, 10_000_000]);
+}
+
+#[test]
+fn past_the_maximum_is_answered_with_a_warning_and_refused_under_strict() {
+    let warning = "131,073 tokens is past the model's maximum of 131,072 (max_position_embeddings)";
+    kvsize("llama-3.1-8b -s 131073 -d bf16 -f plain")
+        .stdout(
+            "KV-Cache Memory Estimates for meta-llama/Meta-Llama-3.1-8B (BF16):\n     131,073 tokens →  17.180 GB\n",
+        )
+        .stderr(&format!("warning: {warning}\n"))
+        .status(0);
+    kvsize("llama-3.1-8b -s 131073 --strict")
+        .stderr(&format!("error: --strict: {warning}; drop --strict to see the answer all the same\n"))
+        .status(2);
+}
+
+#[test]
+fn an_uneven_shortcut_is_warned_of() {
+    insta::assert_snapshot!(kvsize("--layers 48 --hidden-size 5120 --kv-heads 6 -s 10m").text());
+}
+
+#[test]
+fn spellings_of_options_agree() {
+    let one = json_of("llama-3.1-8b -s 32k -d fp8 --tp 2 --pp 2 --dp 2");
+    let other = json_of(
+        "llama-3.1-8b --max-model-len 32k --kv-cache-dtype FP8 --tensor-parallel-size 2 --pipeline-parallel-size 2 \
+         --data-parallel-size 2",
+    );
+    assert_eq!(one, other);
+    assert_eq!(one["estimates"], json_of("llama-3.1-8b --context 32000 -d fp8 --tp 2 --pp 2 --dp 2")["estimates"]);
+}

@@ -1,0 +1,88 @@
+//! Runs the real program; stdout, stderr and status are always checked together.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+/// A run of the program, and what it is expected to say. What is not stated is expected to be empty.
+#[must_use = "a run happens when it ends in `status`, `text` or `output`"]
+pub(crate) struct Run {
+    command: Command,
+    stdin: Vec<u8>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A run with these arguments, split at spaces.
+pub(crate) fn kvsize(arguments: &str) -> Run {
+    Run::new(arguments.split_whitespace())
+}
+
+impl Run {
+    pub(crate) fn new<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvsize"));
+        command.args(arguments).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").current_dir(golden("configs"));
+        Self { command, stdin: Vec::new(), stdout: String::new(), stderr: String::new() }
+    }
+
+    pub(crate) fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.stdin = text.into();
+        self
+    }
+
+    pub(crate) fn stdout(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.stdout);
+        self
+    }
+
+    pub(crate) fn stderr(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.stderr);
+        self
+    }
+
+    /// Runs, and compares all three.
+    pub(crate) fn status(mut self, status: i32) {
+        let output = self.run();
+        assert_eq!(
+            (text(&output.stdout), text(&output.stderr), output.status.code()),
+            (self.stdout, self.stderr, Some(status)),
+            "{:?}",
+            self.command
+        );
+    }
+
+    /// Runs, and gives all three as one text, for a snapshot.
+    pub(crate) fn text(mut self) -> String {
+        let output = self.run();
+        let status = output.status.code().map_or_else(|| "killed".to_owned(), |code| code.to_string());
+        format!("{}--- stderr\n{}--- status {status}\n", text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Runs, expects success and no words, and gives stdout.
+    pub(crate) fn output(mut self) -> String {
+        let output = self.run();
+        assert_eq!((text(&output.stderr), output.status.code()), (String::new(), Some(0)), "{:?}", self.command);
+        text(&output.stdout)
+    }
+
+    fn run(&mut self) -> Output {
+        let mut child = self
+            .command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // A program that does not read its input closes the pipe; that is its right.
+        let _ = child.stdin.take().expect("stdin is piped").write_all(&self.stdin);
+        child.wait_with_output().expect("the program ends")
+    }
+}
+
+/// A file of the golden data.
+pub(crate) fn golden(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is UTF-8")
+}

@@ -1,0 +1,19 @@
+//! One binary, a module a command; the rules between the rooms; and what engines really did.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test these are how it fails"
+)]
+
+mod harness;
+
+mod article;
+mod bad_input;
+mod estimate;
+mod exactness;
+mod import_rules;
+mod lists;
+mod output;
+mod readme;

@@ -1,0 +1,48 @@
+//! The README is true: every `$ kvsize …` in it prints what it shows.
+
+use std::fs;
+
+use crate::harness::Run;
+
+fn readme() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+}
+
+/// The arguments of a command line, single quotes honoured.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(ToOwned::to_owned));
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_prints_what_is_shown() {
+    let readme = readme();
+    let mut commands = 0;
+    for block in readme.split("```console\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for shown in block.split("$ kvsize").skip(1) {
+            let (line, expected) = shown.split_once('\n').unwrap();
+            let words = words(line);
+            let text = Run::new(words.iter().map(String::as_str)).text();
+            let (stdout, rest) = text.split_once("--- stderr\n").unwrap();
+            let (stderr, _) = rest.split_once("--- status ").unwrap();
+            assert_eq!(format!("{stdout}{stderr}").trim_end(), expected.trim_end(), "$ kvsize{line}");
+            commands += 1;
+        }
+    }
+    assert!(commands >= 5, "{commands} commands");
+}
+
+#[test]
+fn ci_runs_the_test_command_of_the_readme() {
+    let ci = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/run")).unwrap();
+    assert!(readme().contains("\ncargo test\n"));
+    assert!(ci.contains("\ncargo test\n"));
+}
