@@ -132,7 +132,7 @@ fn options_and_their_values_are_known() {
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused(
         "llama-3.1-8b -d fp8 --bitwidth 4",
-        "--bitwidth: it can't be used with --kv-dtype <FORMAT>; give one of them",
+        "--kv-dtype: it can't be used with --bitwidth <BITS>; give one of them",
     );
     refused(
         "llama-3.1-8b -d fp9",

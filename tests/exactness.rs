@@ -42,8 +42,7 @@ fn the_ideal_estimate_equals_what_transformers_cached() {
             let workload = Workload {
                 seq_len,
                 batch: request["batch"].as_u64().unwrap(),
-                k_format: ElementFormat::BF16,
-                v_format: ElementFormat::BF16,
+                format: ElementFormat::BF16.into(),
                 layout: Layout::default(),
             };
             let bytes = estimate(&model, &workload).unwrap().bytes.0;

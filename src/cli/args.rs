@@ -2,12 +2,12 @@
 
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
 use crate::engine::Engine;
 use crate::model::ModelSpec;
 use crate::report::{Format, UnitChoice};
-use crate::units::{ElementFormat, Tokens, UnitError, parse_count};
+use crate::units::{ByteUnit, ElementFormat, Tokens, UnitError, parse_count};
 
 /// The names of formats.
 pub(super) const FORMATS: [(&str, Format); 6] = [
@@ -32,6 +32,7 @@ Examples:
 
 Exit status: 0 answered, 2 the question could not be answered.";
 
+// The commands are added in `super::command`; without one it is the estimate of a model.
 /// How many bytes the KV cache of a language model takes
 #[derive(Debug, Parser)]
 #[command(
@@ -46,23 +47,9 @@ Exit status: 0 answered, 2 the question could not be answered.";
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) estimate: EstimateArguments,
-    #[command(subcommand)]
-    pub(super) command: Option<Command>,
     /// No notes or warnings on stderr
     #[arg(short, long, global = true)]
     pub(super) quiet: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    /// The estimate of a model (the default command)
-    Estimate(Box<EstimateArguments>),
-    /// The article's numbers beside the real ones
-    Article(OutputArguments),
-    /// The models of the catalogue
-    Models(ListArguments),
-    /// The element formats
-    Formats(ListArguments),
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +119,8 @@ impl SpecArguments {
     }
 }
 
+// Defaults are stated in the help and filled in where they are used: as default values here they would be parsed at
+// each start.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Workload")]
 pub(super) struct WorkloadArguments {
@@ -148,7 +137,7 @@ pub(super) struct WorkloadArguments {
         allow_negative_numbers = true
     )]
     pub(super) seq_len: Vec<TypedTokens>,
-    /// Sequences, a list
+    /// Sequences, a list [default: 1]
     #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = count!(), allow_negative_numbers = true)]
     pub(super) batch: Vec<u64>,
     /// Formats of cached elements, a list (`kvsize formats`)
@@ -191,39 +180,36 @@ pub(super) struct WorkloadArguments {
         conflicts_with = "kv_dtype"
     )]
     pub(super) bitwidth: Vec<u64>,
-    /// Whose allocation is told: ideal, the live bytes
-    #[arg(short, long, value_name = "ENGINE", default_value = "ideal", value_parser = Engine::from_str)]
-    pub(super) engine: Engine,
-    /// Tensor parallel ranks
+    /// Whose allocation is told [default: ideal, the live bytes]
+    #[arg(short, long, value_name = "ENGINE", value_parser = Engine::from_str)]
+    pub(super) engine: Option<Engine>,
+    /// Tensor parallel ranks [default: 1]
     #[arg(
         long,
         visible_alias = "tensor-parallel-size",
         value_name = "N",
-        default_value = "1",
         value_parser = count!(),
         allow_negative_numbers = true
     )]
-    pub(super) tp: u64,
-    /// Pipeline stages
+    pub(super) tp: Option<u64>,
+    /// Pipeline stages [default: 1]
     #[arg(
         long,
         visible_alias = "pipeline-parallel-size",
         value_name = "N",
-        default_value = "1",
         value_parser = count!(),
         allow_negative_numbers = true
     )]
-    pub(super) pp: u64,
-    /// Replicas, each with a batch of its own
+    pub(super) pp: Option<u64>,
+    /// Replicas, each with a batch of its own [default: 1]
     #[arg(
         long,
         visible_alias = "data-parallel-size",
         value_name = "N",
-        default_value = "1",
         value_parser = count!(),
         allow_negative_numbers = true
     )]
-    pub(super) dp: u64,
+    pub(super) dp: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -231,17 +217,23 @@ pub(super) struct WorkloadArguments {
 pub(super) struct OutputArguments {
     #[command(flatten)]
     pub(super) format: FormatArguments,
-    /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto
-    #[arg(long, value_name = "UNIT", default_value = "GB", value_parser = unit_choice)]
-    pub(super) unit: UnitChoice,
+    /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto [default: GB]
+    #[arg(long, value_name = "UNIT", value_parser = unit_choice)]
+    unit: Option<UnitChoice>,
+}
+
+impl OutputArguments {
+    pub(super) fn unit(&self) -> UnitChoice {
+        self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes))
+    }
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct FormatArguments {
-    /// How the answer is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = FORMATS.map(|(name, _)| name))]
-    format: String,
+    /// How the answer is written [default: table]
+    #[arg(short, long, value_name = "FORMAT", value_parser = FORMATS.map(|(name, _)| name))]
+    format: Option<String>,
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -249,7 +241,11 @@ pub(super) struct FormatArguments {
 
 impl FormatArguments {
     pub(super) fn format(&self) -> Format {
-        if self.json { Format::Json } else { Format::from_name(&self.format).unwrap_or(Format::Table) }
+        match &self.format {
+            _ if self.json => Format::Json,
+            None => Format::Table,
+            Some(name) => Format::from_name(name).unwrap_or(Format::Table),
+        }
     }
 }
 
@@ -279,16 +275,4 @@ impl FromStr for TypedTokens {
 
 fn unit_choice(text: &str) -> Result<UnitChoice, UnitError> {
     if text == "auto" { Ok(UnitChoice::Auto) } else { text.parse().map(UnitChoice::Fixed) }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_definitions_hold_together() {
-        Arguments::command().debug_assert();
-    }
 }

@@ -2,25 +2,34 @@
 
 use std::io;
 
+use clap::Args;
+
 use super::args::{EstimateArguments, WorkloadArguments};
 use super::failure::Failure;
-use super::{Answer, refuse_warnings, terminal_is_watching};
+use super::{Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
 use crate::engine::Engine;
 use crate::estimate::{Layout, Workload};
 use crate::model::{Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source;
-use crate::units::{Diagnosis, ElementFormat, Tokens};
+use crate::units::{Diagnosis, ElementFormat, KvFormat, Tokens};
 
 /// The article's lengths.
 pub(super) const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
 
-pub(super) fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
+pub(super) const COMMAND: Subcommand = Subcommand {
+    name: "estimate",
+    about: "The estimate of a model (what is done without a command)",
+    arguments: EstimateArguments::augment_args,
+    run: |matches| Ok(run(&typed(matches)?)?),
+};
+
+fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
     let model = model(arguments)?;
     let question = Question::new(&model, &arguments.workload);
     let document = question.document(&model)?;
     refuse_warnings(arguments.strict, &document.warnings)?;
-    let (format, unit) = (arguments.output.format.format(), arguments.output.unit);
+    let (format, unit) = (arguments.output.format.format(), arguments.output.unit());
     let documents = [document];
     let data = report::estimates(&documents, format, unit);
     let [document] = documents;
@@ -66,8 +75,7 @@ fn model(arguments: &EstimateArguments) -> Result<Model, Failure> {
 pub(super) struct Question {
     pub(super) seq_lens: Vec<Tokens>,
     pub(super) batches: Vec<u64>,
-    /// Formats of K and of V.
-    pub(super) formats: Vec<(ElementFormat, ElementFormat)>,
+    pub(super) formats: Vec<KvFormat>,
     pub(super) layout: Layout,
     pub(super) engine: Engine,
 }
@@ -78,9 +86,9 @@ impl Question {
         let defaults = Self::article(model);
         let formats = match (kv_dtype.as_slice(), k_dtype, v_dtype, bitwidth.as_slice()) {
             ([], None, None, []) => defaults.formats,
-            ([], None, None, bits) => bits.iter().map(|&bits| ElementFormat::bitwidth(bits)).map(both).collect(),
-            ([], k, v, _) => vec![(k.unwrap_or(model.dtype), v.unwrap_or(model.dtype))],
-            (formats, ..) => formats.iter().copied().map(both).collect(),
+            ([], None, None, bits) => bits.iter().map(|&bits| ElementFormat::bitwidth(bits).into()).collect(),
+            ([], k, v, _) => vec![KvFormat { k: k.unwrap_or(model.dtype), v: v.unwrap_or(model.dtype) }],
+            (formats, ..) => formats.iter().map(|&format| format.into()).collect(),
         };
         Self {
             seq_lens: if seq_len.is_empty() {
@@ -90,8 +98,8 @@ impl Question {
             },
             batches: if batch.is_empty() { defaults.batches } else { batch.clone() },
             formats,
-            layout: Layout { tp: *tp, pp: *pp, dp: *dp },
-            engine: *engine,
+            layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1) },
+            engine: engine.unwrap_or(defaults.engine),
         }
     }
 
@@ -106,7 +114,7 @@ impl Question {
         Self {
             seq_lens,
             batches: vec![1],
-            formats: vec![both(model.dtype), both(ElementFormat::FP8)],
+            formats: vec![model.dtype.into(), ElementFormat::FP8.into()],
             layout: Layout::default(),
             engine: Engine::Ideal,
         }
@@ -117,8 +125,8 @@ impl Question {
         let mut answers = Vec::new();
         for &seq_len in &self.seq_lens {
             for &batch in &self.batches {
-                for &(k_format, v_format) in &self.formats {
-                    let workload = Workload { seq_len, batch, k_format, v_format, layout: self.layout };
+                for &format in &self.formats {
+                    let workload = Workload { seq_len, batch, format, layout: self.layout };
                     let estimate = self.engine.estimate(model, &workload).map_err(|error| Failure::of(&error))?;
                     answers.push(AnsweredEstimate { workload, engine: self.engine, estimate });
                 }
@@ -136,8 +144,4 @@ impl Question {
             _ => Vec::new(),
         }
     }
-}
-
-fn both(format: ElementFormat) -> (ElementFormat, ElementFormat) {
-    (format, format)
 }

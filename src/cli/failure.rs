@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::ERROR;
 use crate::units::{Diagnose, Diagnosis};
 
 /// An error of the core, in parts, on its way to the edge.
@@ -46,8 +45,7 @@ struct ErrorParts<'a> {
 /// The line for people.
 pub(super) fn to_line(error: &anyhow::Error) -> String {
     // Text from files and arguments may hold anything; a message stays one line and steers no terminal.
-    let text: String = format!("{error:#}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{ERROR}error:{ERROR:#} {text}\n")
+    format!("{error:#}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The object for programs.

@@ -1,12 +1,27 @@
 //! `kvsize models` and `kvsize formats`: what is known by name.
 
+use clap::Args;
 use serde::Serialize;
 
-use super::Answer;
 use super::args::ListArguments;
+use super::{Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::report::{self, Align, Grid, Listing};
-use crate::units::{FORMATS, fixed_point};
+use crate::units::{self, fixed_point};
+
+pub(super) const MODELS: Subcommand = Subcommand {
+    name: "models",
+    about: "The models of the catalogue",
+    arguments: ListArguments::augment_args,
+    run: |matches| Ok(models(&typed(matches)?)),
+};
+
+pub(super) const FORMATS: Subcommand = Subcommand {
+    name: "formats",
+    about: "The element formats",
+    arguments: ListArguments::augment_args,
+    run: |matches| Ok(formats(&typed(matches)?)),
+};
 
 #[derive(Serialize)]
 struct ModelItem {
@@ -17,7 +32,7 @@ struct ModelItem {
     date: String,
 }
 
-pub(super) fn models(arguments: &ListArguments) -> Answer {
+fn models(arguments: &ListArguments) -> Answer {
     let items: Vec<ModelItem> = catalogue::models()
         .filter(|entry| matches(arguments, entry.names.iter().chain([&entry.label])))
         .map(|entry| {
@@ -41,8 +56,8 @@ struct FormatItem {
     source: &'static str,
 }
 
-pub(super) fn formats(arguments: &ListArguments) -> Answer {
-    let items: Vec<FormatItem> = FORMATS
+fn formats(arguments: &ListArguments) -> Answer {
+    let items: Vec<FormatItem> = units::FORMATS
         .iter()
         .filter(|entry| matches(arguments, entry.aliases.iter().chain([&entry.name])))
         .map(|entry| FormatItem {

@@ -13,10 +13,11 @@ use crate::units::{Diagnose, Diagnosis, UnitError};
 const HELP: &str = "`kvsize --help` tells how";
 
 /// Whether the arguments, which may not parse, ask for JSON.
-pub(super) fn asks_for_json(arguments: &[OsString]) -> bool {
+pub(super) fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
     let is_json = |name: &str| matches!(Format::from_name(name), Some(Format::Json | Format::Jsonl));
     let mut format_follows = false;
-    for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
+    for argument in arguments.skip(1).filter_map(|argument| argument.into_string().ok()) {
+        let argument = argument.as_str();
         match argument {
             "--" => return false,
             "--json" => return true,

@@ -12,7 +12,7 @@ pub use error::EstimateError;
 pub use layout::Layout;
 
 use crate::model::{KeyValue, LayerGroup, Model};
-use crate::units::{Bytes, ElementFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,8 @@ pub struct Workload {
     pub seq_len: Tokens,
     /// Sequences.
     pub batch: u64,
-    /// Format of cached K.
-    pub k_format: ElementFormat,
-    /// Format of cached V.
-    pub v_format: ElementFormat,
+    /// Formats of cached K and V.
+    pub format: KvFormat,
     /// How the model is spread over devices.
     pub layout: Layout,
 }
@@ -81,8 +79,7 @@ impl BytesPerToken {
 /// let workload = Workload {
 ///     seq_len: Tokens(131_072),
 ///     batch: 1,
-///     k_format: ElementFormat::BF16,
-///     v_format: ElementFormat::BF16,
+///     format: ElementFormat::BF16.into(),
 ///     layout: Layout::default(),
 /// };
 /// assert_eq!(estimate(&spec.model().unwrap(), &workload).unwrap().bytes, Bytes(17_179_869_184));
@@ -154,8 +151,8 @@ impl Entry {
             .checked_mul(u128::from(workload.batch))
             .and_then(|copies| copies.checked_mul(u128::try_from(layers).ok()?));
         let bits = |format: ElementFormat, elements: u128| format.bits(copies?.checked_mul(elements)?);
-        let bits = bits(workload.k_format, self.k)
-            .and_then(|k| k.checked_add(bits(workload.v_format, self.v)?))
+        let bits = bits(workload.format.k, self.k)
+            .and_then(|k| k.checked_add(bits(workload.format.v, self.v)?))
             .ok_or(EstimateError::TooLarge)?;
         u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| EstimateError::TooLarge)
     }
@@ -163,15 +160,14 @@ impl Entry {
 
 /// Sums bits per token of the layers that still grow, over a common denominator.
 struct Slope {
-    k_format: ElementFormat,
-    v_format: ElementFormat,
+    format: KvFormat,
     k_elements: u128,
     v_elements: u128,
 }
 
 impl Slope {
     fn new(workload: &Workload) -> Self {
-        Self { k_format: workload.k_format, v_format: workload.v_format, k_elements: 0, v_elements: 0 }
+        Self { format: workload.format, k_elements: 0, v_elements: 0 }
     }
 
     fn add(&mut self, entry: Entry, layers: usize, tp: u64) -> Result<(), EstimateError> {
@@ -187,12 +183,12 @@ impl Slope {
     /// `(k · k_bits / k_block + v · v_bits / v_block) / 8`
     fn total(&self) -> Result<BytesPerToken, EstimateError> {
         let (k_block, v_block) =
-            (u128::from(self.k_format.elements_per_block()), u128::from(self.v_format.elements_per_block()));
+            (u128::from(self.format.k.elements_per_block()), u128::from(self.format.v.elements_per_block()));
         let bits = |elements: u128, format: ElementFormat, other_block: u128| {
             elements.checked_mul(u128::from(format.bits_per_block()))?.checked_mul(other_block)
         };
-        let numerator = bits(self.k_elements, self.k_format, v_block)
-            .and_then(|k| k.checked_add(bits(self.v_elements, self.v_format, k_block)?));
+        let numerator = bits(self.k_elements, self.format.k, v_block)
+            .and_then(|k| k.checked_add(bits(self.v_elements, self.format.v, k_block)?));
         let denominator = k_block.checked_mul(v_block).and_then(|blocks| blocks.checked_mul(8));
         match (numerator, denominator) {
             (Some(numerator), Some(denominator)) => Ok(BytesPerToken { numerator, denominator }),

@@ -30,7 +30,7 @@ fn llama_4_scout() -> Model {
 }
 
 fn workload(seq_len: u64, batch: u64, format: ElementFormat, layout: Layout) -> Workload {
-    Workload { seq_len: Tokens(seq_len), batch, k_format: format, v_format: format, layout }
+    Workload { seq_len: Tokens(seq_len), batch, format: format.into(), layout }
 }
 
 fn bf16(seq_len: u64) -> Workload {
@@ -118,7 +118,7 @@ fn k_and_v_may_differ_in_width_and_format() {
     let key_value = KeyValue::Heads { num_key_value_heads: 4, head_dim: 192, v_head_dim: 128 };
     let model = model(vec![LayerGroup { layers: vec![0], cache: LayerCache::FullAttention { key_value } }]);
     let q8_0 = ElementFormat::blocks("q8_0", 34 * 8, 32);
-    let workload = Workload { v_format: q8_0, ..bf16(10) };
+    let workload = Workload { format: KvFormat { k: ElementFormat::BF16, v: q8_0 }, ..bf16(10) };
     let estimate = estimate(&model, &workload).unwrap();
     assert_eq!(estimate.bytes, Bytes(10 * (4 * 192 * 2 + 4 * 128 / 32 * 34)));
     assert_eq!(estimate.bytes_per_token.whole(), Some(4 * 192 * 2 + 4 * 128 / 32 * 34));

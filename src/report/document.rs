@@ -7,12 +7,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::engine::Engine;
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, Workload};
 use crate::model::{LayerCache, Model, Warning};
-use crate::units::Bytes;
+use crate::units::{Bytes, ElementFormat, KvFormat};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -93,15 +93,17 @@ pub struct EstimateRow {
     /// Sequences.
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
-    pub kv_dtype: String,
+    #[serde(serialize_with = "as_text")]
+    pub kv_dtype: KvFormat,
     /// The format of K, where it differs from that of V.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k_dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
+    pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub v_dtype: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
+    pub v_dtype: Option<ElementFormat>,
     /// The engine.
-    pub engine: String,
+    #[serde(serialize_with = "as_text")]
+    pub engine: Engine,
     /// Tensor parallel ranks.
     pub tp: u64,
     /// Pipeline stages.
@@ -179,23 +181,27 @@ impl Document {
         })
     }
 
-    /// The value columns of a table: a format each, and its engine where there are several.
-    pub(super) fn columns(&self) -> Vec<String> {
-        let mut columns = Vec::new();
+    /// The formats, in the order of the estimates: the value columns of a table.
+    pub(super) fn formats(&self) -> Vec<KvFormat> {
+        let mut formats = Vec::new();
         for row in &self.estimates {
-            let column = row.column();
-            if !columns.contains(&column) {
-                columns.push(column);
+            if !formats.contains(&row.kv_dtype) {
+                formats.push(row.kv_dtype);
             }
         }
-        columns
+        formats
     }
 }
 
-impl EstimateRow {
-    /// The column this estimate is in.
-    pub(super) fn column(&self) -> String {
-        self.kv_dtype.clone()
+fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn as_text_if_any<S: Serializer>(value: &Option<ElementFormat>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
     }
 }
 
@@ -236,8 +242,7 @@ fn describe(model: &Model) -> ModelDescription {
 
 fn row(model: &Model, answer: &AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
     let AnsweredEstimate { workload, engine, estimate } = answer;
-    let (k, v) = (workload.k_format.to_string(), workload.v_format.to_string());
-    let same = k == v;
+    let KvFormat { k, v } = workload.format;
     let layer_groups = model.layer_groups.iter().zip(&estimate.layer_groups).map(|(group, share)| GroupShare {
         kind: group.cache.kind(),
         layers: group.layers.len(),
@@ -247,10 +252,10 @@ fn row(model: &Model, answer: &AnsweredEstimate) -> Result<EstimateRow, Estimate
     Ok(EstimateRow {
         seq_len: workload.seq_len.0,
         batch: workload.batch,
-        kv_dtype: if same { k.clone() } else { format!("{k}/{v}") },
-        k_dtype: (!same).then_some(k),
-        v_dtype: (!same).then_some(v),
-        engine: engine.to_string(),
+        kv_dtype: workload.format,
+        k_dtype: (k != v).then_some(k),
+        v_dtype: (k != v).then_some(v),
+        engine: *engine,
         tp: workload.layout.tp,
         pp: workload.layout.pp,
         dp: workload.layout.dp,

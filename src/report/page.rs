@@ -2,41 +2,41 @@
 
 use super::document::{BytesPerTokenValue, Document, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
-use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
+use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
 /// More value columns than this, and each estimate gets a row of its own: the table stays within 80 columns.
 const MAX_VALUE_COLUMNS: usize = 4;
 
 /// What people see of a model's estimates: its name, the table, and what the table is of.
 pub(super) fn estimates(document: &Document, unit: ByteUnit) -> Page {
-    let columns = document.columns();
+    let formats = document.formats();
     let batched = document.estimates.iter().any(|row| row.batch != 1);
     let spread = document.estimates.iter().any(|row| row.bytes_per_gpu != row.bytes);
     let figures: usize = if spread { 2 } else { 1 };
-    let grid = if columns.len().saturating_mul(figures) > MAX_VALUE_COLUMNS {
+    let grid = if formats.len().saturating_mul(figures) > MAX_VALUE_COLUMNS {
         long_grid(document, unit, batched, spread)
     } else {
-        wide_grid(document, &columns, unit, batched, spread)
+        wide_grid(document, &formats, unit, batched, spread)
     };
     let mut text = vec![layers_in_words(&document.model)];
     if let Some(row) = document.estimates.first() {
-        text.push(match (row.gpus, row.engine.as_str()) {
-            (1, "ideal") => "live bytes (ideal): no blocks, no padding, no reserve".into(),
-            (gpus, _) => format!("live bytes (ideal); tp {} x pp {} x dp {} = {gpus} GPUs", row.tp, row.pp, row.dp),
+        text.push(match row.gpus {
+            1 => "live bytes (ideal): no blocks, no padding, no reserve".into(),
+            gpus => format!("live bytes (ideal); tp {} x pp {} x dp {} = {gpus} GPUs", row.tp, row.pp, row.dp),
         });
     }
     Page { blocks: vec![Block::Title(document.model.name.clone()), Block::Grid(grid), Block::Text(text)] }
 }
 
 /// A row a length and batch, a column a format.
-fn wide_grid(document: &Document, columns: &[String], unit: ByteUnit, batched: bool, spread: bool) -> Grid {
+fn wide_grid(document: &Document, formats: &[KvFormat], unit: ByteUnit, batched: bool, spread: bool) -> Grid {
     let mut grid = Grid::default();
     let mut column = |name: String| grid.columns.push((name, Align::Right));
     column("Tokens".into());
     if batched {
         column("Batch".into());
     }
-    for name in columns {
+    for name in formats {
         column(format!("{name} {}", unit.name()));
         if spread {
             column(format!("{name} {}/GPU", unit.name()));
@@ -53,8 +53,8 @@ fn wide_grid(document: &Document, columns: &[String], unit: ByteUnit, batched: b
         if batched {
             cells.push(group_thousands(key.1));
         }
-        for name in columns {
-            let row = document.estimates.iter().find(|row| (row.seq_len, row.batch) == key && row.column() == *name);
+        for format in formats {
+            let row = document.estimates.iter().find(|row| (row.seq_len, row.batch) == key && row.kv_dtype == *format);
             let cell = |bytes: Option<u64>| bytes.map(|bytes| Bytes(bytes).in_unit(unit)).unwrap_or_default();
             cells.push(cell(row.map(|row| row.bytes)));
             if spread {
@@ -82,7 +82,7 @@ fn long_grid(document: &Document, unit: ByteUnit, batched: bool, spread: bool) -
         if batched {
             cells.push(group_thousands(row.batch));
         }
-        cells.push(row.column());
+        cells.push(row.kv_dtype.to_string());
         cells.push(Bytes(row.bytes).in_unit(unit));
         if spread {
             cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
@@ -115,21 +115,21 @@ fn layers_in_words(model: &ModelDescription) -> String {
 pub(super) fn article(article: &Document, real: &Document, whole: &Document, unit: ByteUnit) -> Page {
     let sides = [("article", article), ("real", real)];
     let mut grid = Grid { columns: vec![("Tokens".into(), Align::Right)], rows: Vec::new() };
-    let columns: Vec<(&Document, String)> = sides
+    let columns: Vec<(&Document, KvFormat)> = sides
         .iter()
-        .flat_map(|(_, document)| document.columns().into_iter().map(|column| (*document, column)))
+        .flat_map(|(_, document)| document.formats().into_iter().map(|format| (*document, format)))
         .collect();
     for (side, document) in sides {
-        let names = document.columns().into_iter();
-        grid.columns.extend(names.map(|column| (format!("{side} {column} {}", unit.name()), Align::Right)));
+        let names = document.formats().into_iter();
+        grid.columns.extend(names.map(|format| (format!("{side} {format} {}", unit.name()), Align::Right)));
     }
     let mut lengths: Vec<u64> = article.estimates.iter().map(|row| row.seq_len).collect();
     lengths.dedup();
     lengths.sort_unstable();
     lengths.dedup();
     for seq_len in lengths {
-        let cells = columns.iter().map(|(document, column)| {
-            let row = document.estimates.iter().find(|row| row.seq_len == seq_len && row.column() == *column);
+        let cells = columns.iter().map(|(document, format)| {
+            let row = document.estimates.iter().find(|row| row.seq_len == seq_len && row.kv_dtype == *format);
             row.map(|row| Bytes(row.bytes).in_unit(unit)).unwrap_or_default()
         });
         grid.rows.push([group_thousands(seq_len)].into_iter().chain(cells).collect());
@@ -165,8 +165,8 @@ pub(super) fn article(article: &Document, real: &Document, whole: &Document, uni
 
 /// A row of the rule of thumb: the slope of the first format at the longest length.
 fn rule(name: &str, document: &Document) -> Option<Vec<String>> {
-    let column = document.columns().into_iter().next()?;
-    let row = document.estimates.iter().filter(|row| row.column() == column).max_by_key(|row| row.seq_len)?;
+    let format = document.estimates.first()?.kv_dtype;
+    let row = document.estimates.iter().filter(|row| row.kv_dtype == format).max_by_key(|row| row.seq_len)?;
     let BytesPerTokenValue::Whole(slope) = row.bytes_per_token else { return None };
     let tokens = fixed_point(1_000_000_000, u128::from(slope), 0);
     Some(vec![name.into(), group_thousands(slope), group_thousands(tokens.parse().ok()?)])

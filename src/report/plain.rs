@@ -5,10 +5,13 @@ use crate::units::{ByteUnit, Bytes, group_thousands};
 
 pub(super) fn render(documents: &[Document], unit: ByteUnit) -> String {
     let blocks = documents.iter().flat_map(|document| {
-        document.columns().into_iter().map(move |column| {
-            let heading =
-                format!("KV-Cache Memory Estimates for {} ({}):\n", document.model.name, column.to_uppercase());
-            let rows = document.estimates.iter().filter(|row| row.column() == column);
+        document.formats().into_iter().map(move |format| {
+            let heading = format!(
+                "KV-Cache Memory Estimates for {} ({}):\n",
+                document.model.name,
+                format.to_string().to_uppercase()
+            );
+            let rows = document.estimates.iter().filter(|row| row.kv_dtype == format);
             [heading].into_iter().chain(rows.map(|row| line(row, unit))).collect::<String>()
         })
     });

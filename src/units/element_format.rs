@@ -14,6 +14,29 @@ pub struct ElementFormat {
     elements_per_block: u64,
 }
 
+/// The formats of cached K and V.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvFormat {
+    /// Of K.
+    pub k: ElementFormat,
+    /// Of V.
+    pub v: ElementFormat,
+}
+
+impl From<ElementFormat> for KvFormat {
+    /// The same format for both.
+    fn from(format: ElementFormat) -> Self {
+        Self { k: format, v: format }
+    }
+}
+
+impl fmt::Display for KvFormat {
+    /// `K/V` where they differ.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.k == self.v { self.k.fmt(f) } else { write!(f, "{}/{}", self.k, self.v) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Known(&'static str),

@@ -117,7 +117,7 @@ fn peak_kib(query: &Query) -> Option<String> {
         return Some("-".into());
     }
     let (mut reader, mut writer) = std::io::pipe().ok()?;
-    writer.write_all(&[b' '; PIPE_BYTES]).ok()?;
+    writer.write_all(&vec![b' '; PIPE_BYTES]).ok()?;
     let mut command = Command::new(&query.program);
     command.args(&query.arguments).stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
