@@ -1,4 +1,4 @@
-//! The command line: arguments as typed ([`args`]), resolved into a question, answered by the core, written once.
+//! The command line: arguments as typed (`args`), resolved into a question, answered by the core, written once.
 
 mod args;
 mod article;
