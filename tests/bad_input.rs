@@ -39,7 +39,7 @@ fn counts_are_positive_whole_numbers() {
     ] {
         let remedy = "give a whole number of 1 or more";
         refused(&format!("{flag} 0"), &format!("{flag}: 0 is not a positive count; {remedy}"));
-        for text in ["-1", "NaN", "1e3", "1k", "x", "+1", "0x10"] {
+        for text in ["-1", "-1k", "--x", "NaN", "1e3", "1k", "x", "+1", "0x10"] {
             refused(&format!("{flag} {text}"), &format!("{flag}: {text} is not a count; {remedy}"));
         }
         refused(&format!("{flag} 1.5"), &format!("{flag}: 1.5 is not a whole count; {remedy}"));
@@ -56,6 +56,8 @@ fn tokens_have_known_suffixes() {
     for (text, problem) in [
         ("0", "is not a positive number of tokens"),
         ("-5", "is not a number of tokens"),
+        ("-5k", "is not a number of tokens"),
+        ("-0.5k", "is not a number of tokens"),
         ("NaN", "is not a number of tokens"),
         ("1e3", "is a number of tokens with an unknown suffix"),
         ("128Ki", "is a number of tokens with an unknown suffix"),
@@ -95,11 +97,14 @@ fn dimensions_must_be_there_and_divide() {
 
 #[test]
 fn products_past_the_limit_are_errors_and_never_wrap() {
-    let message = "size: layers x tokens x batch x width x bits is past 2^64 - 1 bytes; give smaller numbers";
+    let message = "--seq-len, --batch, --layers, --head-dim or --bitwidth: their product is past 2^64 - 1 bytes; give smaller numbers";
     refused("--layers 48 --kv-heads 8 --head-dim 128 -s 18446744073709551615", message);
     refused("--layers 65536 --hidden-size 18446744073709551615 --kv-heads 1 -s 4000000000g -b 4000000000", message);
     refused("llama-3.1-8b -s 1k -b 18446744073709551615 --bitwidth 18446744073709551615", message);
-    refused("llama-3.1-8b -s 1 --tp 8 --pp 32 --dp 18446744073709551615", message);
+    refused(
+        "llama-3.1-8b -s 1 --tp 8 --pp 32 --dp 18446744073709551615",
+        "--dp: 18446744073709551615 times --tp and --pp is past 2^64 - 1 devices; give smaller numbers",
+    );
 }
 
 #[test]
@@ -122,18 +127,28 @@ fn layouts_must_fit_the_model() {
 fn options_and_their_values_are_known() {
     refused("--frmat json", "--frmat is not an option here; did you mean --format?");
     refused("--no-such-thing", "--no-such-thing is not an option here; `kvsize --help` tells how");
-    refused("llama-3.1-8b extra", "MODEL: more than one is given, or a command after it; give one");
+    refused(
+        "llama-3.1-8b -s 1k,",
+        "--seq-len: an empty text is not a number of tokens; give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
+    );
+    refused("llama-3.1-8b --tp 2 --tp 4", "--tp: it is given twice; give it once");
+    refused("llama-3.1-8b -f csv -f plain", "--format: it is given twice; give it once");
+    refused("-s 1k models", "models: --seq-len stands before it; put the command first, and what it takes after it");
+    refused(
+        "llama-3.1-8b --cache static",
+        "--cache: it is a setting of transformers, not of ideal; add --engine transformers",
+    );
     refused("article extra", "extra is not an option here; `kvsize --help` tells how");
     refused(
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use ideal");
-    refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused(
-        "llama-3.1-8b -d fp8 --bitwidth 4",
-        "--kv-dtype: it can't be used with --bitwidth <BITS>; give one of them",
+        "llama-3.1-8b -e vlm",
+        "--engine: vlm is not an engine known here; use ideal or transformers (transformers@5.23)",
     );
+    refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
+    refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(
         "llama-3.1-8b -d fp9",
         "--kv-dtype: fp9 is not a known element format; use one of fp32, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, int8, \
@@ -230,7 +245,14 @@ fn configs_are_refused_with_the_path_of_the_key() {
 
 #[test]
 fn under_json_the_error_is_an_object_on_stderr() {
-    for arguments in ["--layers 0 --json", "--layers 0 -f json", "--layers 0 --format=jsonl", "--layers 0 -fjson"] {
+    for arguments in [
+        "--layers 0 --json",
+        "--layers 0 -f json",
+        "--layers 0 --format=jsonl",
+        "--layers 0 -fjson",
+        "--layers 0 -qf json",
+        "--layers 0 -f=json",
+    ] {
         let text = kvsize(arguments).text();
         let line = text.strip_prefix("--- stderr\n").unwrap().strip_suffix("\n--- status 2\n").unwrap();
         let document: Value = serde_json::from_str(line).unwrap();
@@ -243,7 +265,43 @@ fn under_json_the_error_is_an_object_on_stderr() {
             })
         );
     }
+    // What comes after -- is no option.
     refused("--layers 0 -- --json", "--layers: 0 is not a positive count; give a whole number of 1 or more");
+}
+
+#[test]
+fn what_the_engine_refuses_is_refused_with_its_reason() {
+    refused(
+        "llama-3.1-8b -e transformers --tp 2",
+        "--tp: 2 divides a model that transformers keeps whole here (transformers); leave it out, or name another engine",
+    );
+    refused(
+        "llama-3.1-8b -e transformers -d fp8",
+        "--kv-dtype: fp8 is not a format of its plain caches (transformers); use bf16, fp16 or fp32",
+    );
+    refused(
+        "deepseek-ai--DeepSeek-V4-Flash.json -e transformers --cache static",
+        "--cache: static is not supported for compressed attention (transformers); use dynamic",
+    );
+    refused(
+        "class-default--t5.json -s 100",
+        "--encoder-len: missing although the model has cross-attention, and its config names no maximum; give the tokens \
+         that the encoder makes",
+    );
+}
+
+#[test]
+fn models_without_a_cache_are_refused_with_the_reason() {
+    config_refused(
+        r#"{"model_type": "bert", "num_hidden_layers": 12}"#,
+        "model_type: bert has no KV cache: it is an encoder, which reads its whole input at once; give the config.json of \
+         a model that generates text",
+    );
+    config_refused(
+        r#"{"_class_name": "UNet2DConditionModel"}"#,
+        "model_type: UNet2DConditionModel has no KV cache: it is a part of a diffusion pipeline; give the config.json of a \
+         model that generates text",
+    );
 }
 
 #[test]

@@ -1,57 +1,79 @@
-//! The ideal estimate against cache tensors that transformers really made (`golden/README.md`).
-//!
-//! Its static cache keeps min(S, W) entries of a window and min(S, C) of a chunk, as the ideal does; its dynamic cache
-//! drops an entry once a window is full, so those runs are compared below every window.
+//! Against cache tensors that transformers really made (`golden/README.md`), integer for integer.
 
 use std::fs;
 
+use kvsize::engine::Engine;
+use kvsize::engine::transformers::Cache;
 use kvsize::estimate::{Layout, Workload, estimate};
+use kvsize::model::{LayerCache, Model};
 use kvsize::source::resolve;
-use kvsize::units::Diagnose;
 use kvsize::units::{ElementFormat, Tokens};
 use serde_json::Value;
 
 use crate::harness::golden;
 
-/// Golden models are read exactly or refused with one of these reasons.
-const REFUSED: &[&str] = &["unsupported_mechanism", "unknown_layer_type", "not_a_decoder"];
-
-#[test]
-fn the_ideal_estimate_equals_what_transformers_cached() {
+/// Every golden run: its configuration, the model read from it, what was asked, and the bytes measured.
+fn for_each_run(mut check: impl FnMut(&str, &Model, &Workload, Cache, u64)) {
     let golden_data: Value = serde_json::from_str(&fs::read_to_string(golden("transformers.json")).unwrap()).unwrap();
-    let mut compared = 0;
-    let mut failures = Vec::new();
     for case in golden_data["cases"].as_array().unwrap() {
         let config = case["config"].as_str().unwrap();
-        let model = match resolve(golden(config).to_str().unwrap(), &mut std::io::empty()) {
-            Ok(model) => model,
-            Err(error) => {
-                if !REFUSED.contains(&error.diagnosis().code) {
-                    failures.push(format!("{config}: {error}"));
-                }
-                continue;
-            }
-        };
-        let smallest = model.layer_groups.iter().filter_map(|group| group.cache.bound()).min();
+        let model = resolve(golden(config).to_str().unwrap(), &mut std::io::empty(), &[]).unwrap();
         for run in case["runs"].as_array().unwrap() {
             let request = &run["request"];
-            let seq_len = Tokens(request["seq_len"].as_u64().unwrap());
-            if request["cache"] != "static" && smallest.is_some_and(|bound| seq_len >= bound) {
-                continue;
-            }
+            let cache = if request["cache"] == "static" { Cache::Static } else { Cache::Dynamic };
             let workload = Workload {
-                seq_len,
+                seq_len: Tokens(request["seq_len"].as_u64().unwrap()),
                 batch: request["batch"].as_u64().unwrap(),
                 format: ElementFormat::BF16.into(),
                 layout: Layout::default(),
+                encoder_len: encoder_len(case, request),
             };
-            let bytes = estimate(&model, &workload).unwrap().bytes.0;
-            if Some(bytes) != run["expect"]["bytes"].as_u64() {
-                failures.push(format!("{config}: {bytes} != {run}"));
-            }
-            compared += 1;
+            check(config, &model, &workload, cache, run["expect"]["bytes"].as_u64().unwrap());
         }
     }
-    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
-    assert!(compared > 500, "{compared}");
+}
+
+/// The encoder's tokens: the length of the cross tensors, or of the image that the mode names.
+fn encoder_len(case: &Value, request: &Value) -> Option<Tokens> {
+    let of_image = request["mode"].as_str().filter(|mode| mode.contains("image"));
+    let of_image = of_image.and_then(|mode| mode.split_whitespace().find_map(|word| word.parse().ok()));
+    let layers = case["layout"]["layers"].as_array().unwrap();
+    let cross =
+        layers.iter().map(|layer| &layer[1]).find(|layer| layer["kind"].as_str().unwrap().starts_with("cross."));
+    of_image.or_else(|| cross.and_then(|layer| layer["tensors"]["keys"][0][2].as_u64())).map(Tokens)
+}
+
+#[test]
+fn transformers_equals_what_it_cached() {
+    let mut compared = 0;
+    let mut failures = Vec::new();
+    for_each_run(|config, model, workload, cache, expected| {
+        let bytes = Engine::Transformers(cache).estimate(model, workload).map(|estimate| estimate.bytes.0);
+        if bytes != Ok(expected) {
+            failures.push(format!("{config}: {bytes:?} != {expected}: {cache:?} {workload:?}"));
+        }
+        compared += 1;
+    });
+    assert!(failures.is_empty(), "{} of {compared}\n{}", failures.len(), failures.join("\n"));
+    assert_eq!(compared, 1202);
+}
+
+#[test]
+fn the_ideal_equals_what_a_static_cache_holds_where_no_rule_of_transformers_differs() {
+    let mut compared = 0;
+    for_each_run(|config, model, workload, cache, expected| {
+        let differs = |cache: &LayerCache| {
+            matches!(
+                cache,
+                LayerCache::Recurrent(_)
+                    | LayerCache::Compressed { .. }
+                    | LayerCache::CrossAttention { optional: true, .. }
+            ) || matches!(cache, LayerCache::SlidingWindow { window, transformers_window, .. } if *transformers_window != Some(*window))
+        };
+        if cache == Cache::Static && !model.layer_groups.iter().any(|group| differs(&group.cache)) {
+            assert_eq!(estimate(model, workload).unwrap().bytes.0, expected, "{config} {workload:?}");
+            compared += 1;
+        }
+    });
+    assert!(compared > 250, "{compared}");
 }

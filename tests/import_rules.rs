@@ -58,9 +58,9 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The code of a file: no comments, no texts, and nothing from its unit tests on.
+/// The code of a file: no comments, no texts, and not its unit tests, which end it.
 fn code(text: &str) -> String {
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let outside_quotes = |line: &str| line.replace("\\\"", "").split('"').step_by(2).collect::<String>();
     code.lines().map(|line| outside_quotes(line.split("//").next().unwrap_or_default()) + "\n").collect()
 }
@@ -84,8 +84,10 @@ fn breaches(room: &str, code: &str) -> Vec<String> {
             breaches.push(format!("{room} names {other}"));
         }
     }
-    if names(code, "crate::{") {
-        breaches.push(format!("{room} imports rooms in one list, which this test does not read"));
+    for hidden in ["crate::{", "std::{", "super::super"] {
+        if code.contains(hidden) {
+            breaches.push(format!("{room} says {hidden}, behind which this test does not see"));
+        }
     }
     for word in IMPURE {
         if *pure && names(code, word) {
@@ -143,9 +145,14 @@ fn a_breach_is_seen() {
         ("source", "use crate::cli::run;"),
         ("cli", "println!()"),
         ("report", "use clap::Args;"),
+        ("units", "use std::{env, fs};"),
+        ("units", "use super::super::report;"),
     ] {
         assert_ne!(breaches(room, line), [""; 0], "{room}: {line}");
     }
-    assert_eq!(code("let x = \"f32\"; // println!\n#[cfg(test)]\nprintln!"), "let x = ; \n");
+    assert_eq!(code("let x = \"f32\"; // println!\n#[cfg(test)]\nmod tests {\nprintln!"), "let x = ; \n");
+    // A module of tests in a file of its own does not end the code.
+    assert_ne!(breaches("units", &code("#[cfg(test)]\nmod tests;\nuse clap::Parser;")), [""; 0]);
+
     assert!(!names("fprintln!(x)", "println!"));
 }

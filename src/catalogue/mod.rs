@@ -6,7 +6,7 @@ mod model_types;
 mod models;
 
 pub use model_types::{LayerRule, ModelType, model_type};
-pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models};
+pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_overlay};
 
 /// The lines of `data` that contain `name` in quotes: all that can hold an entry of that name.
 fn lines_naming<'a>(data: &'a str, name: &str) -> impl Iterator<Item = &'a str> {

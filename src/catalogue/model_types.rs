@@ -20,6 +20,8 @@ pub struct ModelType {
     /// Which layers are of which kind when `layer_types` is not given.
     #[serde(default)]
     pub layers: LayerRule,
+    /// Why a model of this type has no cache, if it has none.
+    pub no_cache: Option<String>,
     /// Where this was read.
     pub source: String,
 }
@@ -31,6 +33,11 @@ pub enum LayerRule {
     /// Every layer is full, whatever window is named.
     #[default]
     Full,
+    /// Every layer is of one kind.
+    All {
+        /// The kind, as `layer_types` names it.
+        kind: String,
+    },
     /// Every layer slides if there is a window.
     AllSlide {
         /// The key that switches the window on.
@@ -60,6 +67,9 @@ pub enum LayerRule {
         below_key: Option<String>,
         /// That index where the key is missing.
         below: Option<u64>,
+        /// Whether the last layer is full in any case.
+        #[serde(default)]
+        last_full: bool,
         /// The key that switches the other kind on.
         gate: Option<String>,
     },

@@ -9,8 +9,7 @@ use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 const MODELS: &str = include_str!("models.jsonl");
 
 /// A model of the catalogue.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct ModelEntry {
     /// Names it is found under, in lower case; the first is the shortest.
     pub names: Vec<String>,
@@ -20,13 +19,15 @@ pub struct ModelEntry {
     #[serde(flatten)]
     pub facts: ModelFacts,
     /// Where the facts come from.
+    #[serde(default)]
     pub source: String,
     /// When they were taken from there.
+    #[serde(default)]
     pub date: String,
 }
 
 /// The facts of an entry.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelFacts {
     /// The cache keys of its `config.json`.
@@ -45,11 +46,24 @@ pub enum CatalogueError {
         /// The nearest names, nearest first.
         nearest: Vec<String>,
     },
+    /// A file of one's own that is no list of models.
+    Overlay(String),
 }
 
 impl Diagnose for CatalogueError {
     fn diagnosis(&self) -> Diagnosis {
-        let Self::UnknownModel { name, nearest } = self;
+        let (name, nearest) = match self {
+            Self::UnknownModel { name, nearest } => (name, nearest),
+            Self::Overlay(error) => {
+                return Diagnosis {
+                    code: "catalogue",
+                    field: "--catalogue".into(),
+                    found: "the file".into(),
+                    problem: format!("is no list of models: {error}"),
+                    remedy: r#"write [{"names": ["mine"], "label": "Mine", "config": {…}}]"#.into(),
+                };
+            }
+        };
         let nearest = match nearest.as_slice() {
             [] => "`kvsize models` lists all names".into(),
             names => format!("nearest names: {}; `kvsize models` lists all", names.join(", ")),
@@ -66,21 +80,35 @@ impl Diagnose for CatalogueError {
 
 display_diagnosis!(CatalogueError);
 
-/// The model of that name or alias, in any case.
+/// The models of a user's own file: a JSON list of entries like the catalogue's, `source` and `date` left out at will.
+///
+/// # Errors
+/// [`CatalogueError::Overlay`] with line and column.
+pub fn parse_overlay(text: &str) -> Result<Vec<ModelEntry>, CatalogueError> {
+    let mut entries: Vec<ModelEntry> =
+        serde_json::from_str(text).map_err(|error| CatalogueError::Overlay(error.to_string()))?;
+    for name in entries.iter_mut().flat_map(|entry| &mut entry.names) {
+        *name = name.to_lowercase();
+    }
+    Ok(entries)
+}
+
+/// The model of that name or alias, in any case. The `overlay`, a user's own models, shadows the catalogue.
 ///
 /// # Errors
 /// [`CatalogueError::UnknownModel`] with the nearest names.
-pub fn find(name: &str) -> Result<ModelEntry, CatalogueError> {
+pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, CatalogueError> {
     let lower = name.to_lowercase();
-    lines_naming(MODELS, &lower)
-        .filter_map(parse)
-        .find(|entry| entry.names.contains(&lower))
-        .ok_or_else(|| CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&lower) })
+    let own = overlay.iter().find(|entry| entry.names.contains(&lower)).cloned();
+    own.or_else(|| lines_naming(MODELS, &lower).filter_map(parse).find(|entry| entry.names.contains(&lower)))
+        .ok_or_else(|| CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&lower, overlay) })
 }
 
-/// All models, in the catalogue's order.
-pub fn models() -> impl Iterator<Item = ModelEntry> {
-    MODELS.lines().filter_map(parse)
+/// All models: the overlay's, then the catalogue's that it does not shadow.
+pub fn models(overlay: &[ModelEntry]) -> impl Iterator<Item = ModelEntry> {
+    let shadowed =
+        |entry: &ModelEntry| overlay.iter().any(|own| own.names.iter().any(|name| entry.names.first() == Some(name)));
+    overlay.iter().cloned().chain(MODELS.lines().filter_map(parse).filter(move |entry| !shadowed(entry)))
 }
 
 /// A line of the catalogue; a test holds that every line is one.
@@ -89,9 +117,12 @@ fn parse(line: &str) -> Option<ModelEntry> {
 }
 
 /// Up to three names that could have been meant: those that contain the name, then those spelled like it.
-fn nearest(name: &str) -> Vec<String> {
+fn nearest(name: &str, overlay: &[ModelEntry]) -> Vec<String> {
     const ALIKE: f64 = 0.75;
-    let mut scored: Vec<(f64, String)> = models()
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let mut scored: Vec<(f64, String)> = models(overlay)
         .filter_map(|entry| {
             let likeness = |candidate: &String| {
                 if candidate.contains(name) { 1.0 } else { strsim::jaro_winkler(candidate, name) }
@@ -118,19 +149,31 @@ mod tests {
             for name in &entry.names {
                 assert_eq!(*name, name.to_lowercase());
                 assert!(seen.insert(name.clone()), "{name} twice");
-                assert_eq!(find(name).unwrap().label, entry.label);
+                assert_eq!(find(name, &[]).unwrap().label, entry.label);
             }
         }
     }
 
     #[test]
     fn names_are_found_in_any_case_and_near_misses_are_named() {
-        assert_eq!(find("META-LLAMA/Llama-3.1-8B").unwrap().names[0], "llama-3.1-8b");
-        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("lama-3.1-8b") else { panic!() };
+        assert_eq!(find("META-LLAMA/Llama-3.1-8B", &[]).unwrap().names[0], "llama-3.1-8b");
+        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("lama-3.1-8b", &[]) else { panic!() };
         assert_eq!(nearest[0], "llama-3.1-8b");
-        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("scout") else { panic!() };
+        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("scout", &[]) else { panic!() };
         assert_eq!(nearest, ["llama-4-scout"]);
-        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("%%%") else { panic!() };
+        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("%%%", &[]) else { panic!() };
         assert!(nearest.is_empty());
+    }
+
+    #[test]
+    fn a_user_s_own_file_shadows_the_catalogue() {
+        let text =
+            r#"[{"names": ["Llama-3.1-8B"], "label": "Mine", "spec": {"layers": 1, "kv_heads": 1, "head_dim": 1}}]"#;
+        let overlay = parse_overlay(text).unwrap();
+        assert_eq!(find("llama-3.1-8b", &overlay).unwrap().label, "Mine");
+        assert_eq!(models(&overlay).count(), models(&[]).count());
+        for text in ["", "{}", "[{}]", r#"[{"names": ["x"], "label": "x"}]"#, r#"[{"names": 1}]"#] {
+            assert!(matches!(parse_overlay(text), Err(CatalogueError::Overlay(_))), "{text}");
+        }
     }
 }

@@ -1,23 +1,32 @@
 //! Arguments as they are typed: what clap reads, and nothing that is decided.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser};
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, ValueEnum};
 
 use crate::engine::Engine;
 use crate::model::ModelSpec;
 use crate::report::{Format, UnitChoice};
 use crate::units::{ByteUnit, ElementFormat, Tokens, UnitError, parse_count};
 
-/// The names of formats.
-pub(super) const FORMATS: [(&str, Format); 6] = [
-    ("table", Format::Table),
-    ("plain", Format::Plain),
-    ("json", Format::Json),
-    ("jsonl", Format::Jsonl),
-    ("csv", Format::Csv),
-    ("markdown", Format::Markdown),
-];
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Table, Self::Plain, Self::Json, Self::Jsonl, Self::Csv, Self::Markdown]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Table => "table",
+            Self::Plain => "plain",
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Markdown => "markdown",
+        }))
+    }
+}
 
 const AFTER_HELP: &str = "Exit status: 0 answered, 2 the question could not be answered.";
 
@@ -39,7 +48,7 @@ Exit status: 0 answered, 2 the question could not be answered.";
     name = "kvsize",
     version,
     max_term_width = 98,
-    args_conflicts_with_subcommands = true,
+    override_usage = "kvsize [OPTIONS] MODEL...\n       kvsize COMMAND [OPTIONS]",
     disable_help_subcommand = true,
     after_help = AFTER_HELP,
     after_long_help = EXAMPLES
@@ -54,50 +63,71 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
-    /// A catalogue name, a config.json, a directory with one, or - for standard input
+    /// A catalogue name, a config.json, a directory with one, or - for standard input; several stand side by side
     #[arg(value_name = "MODEL")]
-    pub(super) model: Option<String>,
+    pub(super) models: Vec<String>,
     #[command(flatten)]
     pub(super) spec: SpecArguments,
     #[command(flatten)]
     pub(super) workload: WorkloadArguments,
     #[command(flatten)]
     pub(super) output: OutputArguments,
+    /// Several models: smallest first by this, at the longest length [default: bytes]
+    #[arg(long, value_name = "KEY", value_enum)]
+    pub(super) sort: Option<SortKey>,
+    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) catalogue: Option<PathBuf>,
     /// Warnings become errors
     #[arg(long)]
     pub(super) strict: bool,
 }
 
-/// A count; a leading minus is its to refuse, not an unknown option.
-macro_rules! count {
-    () => {
-        parse_count
-    };
+/// What several models are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SortKey {
+    /// Bytes
+    Bytes,
+    /// Bytes of one more token
+    BytesPerToken,
+    /// Name
+    Name,
+    /// The order they are given in
+    Given,
+}
+
+/// Which cache of transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CacheKind {
+    /// Grows with the sequence
+    Dynamic,
+    /// Allocated at once
+    Static,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A model from flags")]
 pub(super) struct SpecArguments {
     /// Layers
-    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     layers: Option<u64>,
     /// Width of the model
-    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     hidden_size: Option<u64>,
     /// KV heads
-    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     kv_heads: Option<u64>,
     /// Query heads; with --hidden-size they give the head dimension
-    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     heads: Option<u64>,
     /// Elements of K in one head, and of V unless --v-head-dim says otherwise
-    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     head_dim: Option<u64>,
     /// Elements of V in one head
-    #[arg(long, value_name = "N", value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     v_head_dim: Option<u64>,
     /// Every layer keeps this many tokens at most
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
     sliding_window: Option<Tokens>,
     /// A name to print
     #[arg(long, value_name = "NAME")]
@@ -134,11 +164,11 @@ pub(super) struct WorkloadArguments {
         value_name = "TOKENS",
         value_delimiter = ',',
         value_parser = TypedTokens::from_str,
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub(super) seq_len: Vec<TypedTokens>,
     /// Sequences, a list [default: 1]
-    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = count!(), allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = parse_count, allow_hyphen_values = true)]
     pub(super) batch: Vec<u64>,
     /// Formats of cached elements, a list (`kvsize formats`)
     ///
@@ -175,21 +205,27 @@ pub(super) struct WorkloadArguments {
         long,
         value_name = "BITS",
         value_delimiter = ',',
-        value_parser = count!(),
-        allow_negative_numbers = true,
+        value_parser = parse_count,
+        allow_hyphen_values = true,
         conflicts_with = "kv_dtype"
     )]
     pub(super) bitwidth: Vec<u64>,
-    /// Whose allocation is told [default: ideal, the live bytes]
+    /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    pub(super) encoder_len: Option<Tokens>,
+    /// Whose allocation is told: ideal (the live bytes, the default) or transformers
     #[arg(short, long, value_name = "ENGINE", value_parser = Engine::from_str)]
     pub(super) engine: Option<Engine>,
+    /// Which cache of transformers [default: dynamic]
+    #[arg(long, value_name = "CACHE", value_enum)]
+    pub(super) cache: Option<CacheKind>,
     /// Tensor parallel ranks [default: 1]
     #[arg(
         long,
         visible_alias = "tensor-parallel-size",
         value_name = "N",
-        value_parser = count!(),
-        allow_negative_numbers = true
+        value_parser = parse_count,
+        allow_hyphen_values = true
     )]
     pub(super) tp: Option<u64>,
     /// Pipeline stages [default: 1]
@@ -197,8 +233,8 @@ pub(super) struct WorkloadArguments {
         long,
         visible_alias = "pipeline-parallel-size",
         value_name = "N",
-        value_parser = count!(),
-        allow_negative_numbers = true
+        value_parser = parse_count,
+        allow_hyphen_values = true
     )]
     pub(super) pp: Option<u64>,
     /// Replicas, each with a batch of its own [default: 1]
@@ -206,8 +242,8 @@ pub(super) struct WorkloadArguments {
         long,
         visible_alias = "data-parallel-size",
         value_name = "N",
-        value_parser = count!(),
-        allow_negative_numbers = true
+        value_parser = parse_count,
+        allow_hyphen_values = true
     )]
     pub(super) dp: Option<u64>,
 }
@@ -232,8 +268,8 @@ impl OutputArguments {
 #[command(next_help_heading = "Output")]
 pub(super) struct FormatArguments {
     /// How the answer is written [default: table]
-    #[arg(short, long, value_name = "FORMAT", value_parser = FORMATS.map(|(name, _)| name))]
-    format: Option<String>,
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    format: Option<Format>,
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -241,12 +277,17 @@ pub(super) struct FormatArguments {
 
 impl FormatArguments {
     pub(super) fn format(&self) -> Format {
-        match &self.format {
-            _ if self.json => Format::Json,
-            None => Format::Table,
-            Some(name) => Format::from_name(name).unwrap_or(Format::Table),
-        }
+        if self.json { Format::Json } else { self.format.unwrap_or(Format::Table) }
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ModelListArguments {
+    #[command(flatten)]
+    pub(super) list: ListArguments,
+    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) catalogue: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

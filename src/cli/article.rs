@@ -23,7 +23,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 fn run(arguments: &OutputArguments) -> Result<Answer, Failure> {
-    let model = |name| source::resolve(name, &mut io::empty()).map_err(|error| Failure::of(&error));
+    let model = |name| source::resolve(name, &mut io::empty(), &[]).map_err(|error| Failure::of(&error));
     let article = model(ARTICLE)?;
     let article_document = Question::article(&article).document(&article)?;
     let format = arguments.format.format();

@@ -1,13 +1,16 @@
 //! `kvsize [estimate] MODEL`: what the cache of a model takes.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{EstimateArguments, WorkloadArguments};
+use super::args::{CacheKind, EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
 use super::{Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
+use crate::catalogue::ModelEntry;
 use crate::engine::Engine;
+use crate::engine::transformers::Cache;
 use crate::estimate::{Layout, Workload};
 use crate::model::{Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
@@ -25,26 +28,47 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
-    let model = model(arguments)?;
-    let question = Question::new(&model, &arguments.workload);
-    let document = question.document(&model)?;
-    refuse_warnings(arguments.strict, &document.warnings)?;
-    let (format, unit) = (arguments.output.format.format(), arguments.output.unit());
-    let documents = [document];
-    let data = report::estimates(&documents, format, unit);
-    let [document] = documents;
-    let mut notes = document.assumptions;
+    let models = models(arguments)?;
+    let mut documents = Vec::with_capacity(models.len());
+    for model in &models {
+        documents.push(Question::new(model, &arguments.workload)?.document(model)?);
+    }
+    let several = documents.len() > 1;
+    let of = |document: &Document, text: &String| {
+        if several { format!("{}: {text}", document.model.name) } else { text.clone() }
+    };
+    let gather = |texts: fn(&Document) -> &[String]| -> Vec<String> {
+        documents.iter().flat_map(|document| texts(document).iter().map(|text| of(document, text))).collect()
+    };
+    let mut notes = gather(|document| &document.assumptions);
+    let warnings = gather(|document| &document.warnings);
+    refuse_warnings(arguments.strict, &warnings)?;
+    sort(&mut documents, arguments.sort.unwrap_or(SortKey::Bytes));
     if terminal_is_watching() {
         notes.extend(arguments.workload.seq_len.iter().filter(|typed| typed.text.ends_with(['M', 'G'])).map(|typed| {
             let lower = typed.text.to_lowercase();
             format!("{} is {} tokens, a power of 1024; {lower} is the power of 1000", typed.text, typed.tokens)
         }));
     }
-    Ok(Answer { data, notes, warnings: document.warnings })
+    let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
+    Ok(Answer { data, notes, warnings })
 }
 
-/// The model that was named, or given by its dimensions.
-fn model(arguments: &EstimateArguments) -> Result<Model, Failure> {
+/// Smallest first, by the first format at the longest length.
+fn sort(documents: &mut [Document], key: SortKey) {
+    match key {
+        SortKey::Given => {}
+        SortKey::Name => documents.sort_by(|a, b| a.model.name.cmp(&b.model.name)),
+        SortKey::Bytes => documents.sort_by_key(|document| document.longest().map(|row| row.bytes)),
+        SortKey::BytesPerToken => documents.sort_by(|a, b| {
+            let slope = |document: &Document| document.longest().map_or(0.0, |row| row.bytes_per_token.as_f64());
+            slope(a).total_cmp(&slope(b))
+        }),
+    }
+}
+
+/// The models that were named, or the one given by its dimensions.
+fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
     let spec = arguments.spec.spec();
     let wrong = |found: &str, problem: &str, remedy: &str| {
         Failure(Diagnosis {
@@ -55,19 +79,32 @@ fn model(arguments: &EstimateArguments) -> Result<Model, Failure> {
             remedy: remedy.into(),
         })
     };
-    match &arguments.model {
-        Some(name) if spec.is_empty() && spec.name.is_none() => {
-            source::resolve(name, &mut io::stdin().lock()).map_err(|error| Failure::of(&error))
-        }
-        Some(name) => {
-            Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
-        }
-        None if spec.is_empty() => Err(wrong(
+    match arguments.models.as_slice() {
+        [] if spec.is_empty() => Err(wrong(
             "missing",
             "",
             "name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
         )),
-        None => spec.model().map_err(|error| Failure::of(&error)),
+        [] => Ok(vec![spec.model().map_err(|error| Failure::of(&error))?]),
+        names if spec.is_empty() && spec.name.is_none() => {
+            let overlay = overlay(arguments.catalogue.as_deref())?;
+            let mut stdin = io::stdin().lock();
+            let model =
+                |name: &String| source::resolve(name, &mut stdin, &overlay).map_err(|error| Failure::of(&error));
+            names.iter().map(model).collect()
+        }
+        [name, ..] => {
+            Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
+        }
+    }
+}
+
+/// The user's own models: of the file named by the flag, or else by the environment.
+pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Failure> {
+    let variable = std::env::var_os("KVSIZE_CATALOGUE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    match flag.map(Path::to_path_buf).or(variable) {
+        Some(path) => source::overlay(&path).map_err(|error| Failure::of(&error)),
+        None => Ok(Vec::new()),
     }
 }
 
@@ -77,30 +114,37 @@ pub(super) struct Question {
     pub(super) batches: Vec<u64>,
     pub(super) formats: Vec<KvFormat>,
     pub(super) layout: Layout,
+    pub(super) encoder_len: Option<Tokens>,
     pub(super) engine: Engine,
 }
 
 impl Question {
-    fn new(model: &Model, arguments: &WorkloadArguments) -> Self {
-        let WorkloadArguments { seq_len, batch, kv_dtype, k_dtype, v_dtype, bitwidth, engine, tp, pp, dp } = arguments;
+    fn new(model: &Model, arguments: &WorkloadArguments) -> Result<Self, Failure> {
+        let WorkloadArguments { seq_len, batch, kv_dtype, k_dtype, v_dtype, bitwidth, tp, pp, dp, .. } = arguments;
+        let engine = engine(arguments)?;
         let defaults = Self::article(model);
         let formats = match (kv_dtype.as_slice(), k_dtype, v_dtype, bitwidth.as_slice()) {
-            ([], None, None, []) => defaults.formats,
+            ([], None, None, []) => match engine {
+                Engine::Ideal => defaults.formats,
+                // Its plain caches are in the model's own format.
+                Engine::Transformers(_) => vec![model.dtype.into()],
+            },
             ([], None, None, bits) => bits.iter().map(|&bits| ElementFormat::bitwidth(bits).into()).collect(),
             ([], k, v, _) => vec![KvFormat { k: k.unwrap_or(model.dtype), v: v.unwrap_or(model.dtype) }],
             (formats, ..) => formats.iter().map(|&format| format.into()).collect(),
         };
-        Self {
+        Ok(Self {
             seq_lens: if seq_len.is_empty() {
                 defaults.seq_lens
             } else {
-                seq_len.iter().map(|typed| typed.tokens).collect()
+                once(seq_len.iter().map(|typed| typed.tokens))
             },
-            batches: if batch.is_empty() { defaults.batches } else { batch.clone() },
-            formats,
+            batches: if batch.is_empty() { defaults.batches } else { once(batch.iter().copied()) },
+            formats: once(formats.into_iter()),
             layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1) },
-            engine: engine.unwrap_or(defaults.engine),
-        }
+            encoder_len: arguments.encoder_len,
+            engine,
+        })
     }
 
     /// The article's question: its lengths, no further than the model's own maximum, which is added; the 16-bit format
@@ -116,6 +160,7 @@ impl Question {
             batches: vec![1],
             formats: vec![model.dtype.into(), ElementFormat::FP8.into()],
             layout: Layout::default(),
+            encoder_len: None,
             engine: Engine::Ideal,
         }
     }
@@ -126,7 +171,8 @@ impl Question {
         for &seq_len in &self.seq_lens {
             for &batch in &self.batches {
                 for &format in &self.formats {
-                    let workload = Workload { seq_len, batch, format, layout: self.layout };
+                    let workload =
+                        Workload { seq_len, batch, format, layout: self.layout, encoder_len: self.encoder_len };
                     let estimate = self.engine.estimate(model, &workload).map_err(|error| Failure::of(&error))?;
                     answers.push(AnsweredEstimate { workload, engine: self.engine, estimate });
                 }
@@ -144,4 +190,31 @@ impl Question {
             _ => Vec::new(),
         }
     }
+}
+
+/// The engine, with the settings that are its own.
+fn engine(arguments: &WorkloadArguments) -> Result<Engine, Failure> {
+    match (arguments.engine.unwrap_or(Engine::Ideal), arguments.cache) {
+        (engine, None) => Ok(engine),
+        (Engine::Transformers(_), Some(CacheKind::Dynamic)) => Ok(Engine::Transformers(Cache::Dynamic)),
+        (Engine::Transformers(_), Some(CacheKind::Static)) => Ok(Engine::Transformers(Cache::Static)),
+        (engine, Some(_)) => Err(Failure(Diagnosis {
+            code: "other_engine",
+            field: "--cache".into(),
+            found: "it".into(),
+            problem: format!("is a setting of transformers, not of {engine}"),
+            remedy: "add --engine transformers".into(),
+        })),
+    }
+}
+
+/// Each value once, in the order of its first appearance.
+fn once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for value in values {
+        if !kept.contains(&value) {
+            kept.push(value);
+        }
+    }
+    kept
 }

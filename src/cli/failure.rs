@@ -1,4 +1,4 @@
-//! One error, as one line for people or one object for programs.
+//! One error, in parts; as one object for programs.
 
 use std::fmt;
 
@@ -40,12 +40,6 @@ struct ErrorParts<'a> {
     found: &'a str,
     remedy: &'a str,
     message: String,
-}
-
-/// The line for people.
-pub(super) fn to_line(error: &anyhow::Error) -> String {
-    // Text from files and arguments may hold anything; a message stays one line and steers no terminal.
-    format!("{error:#}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The object for programs.

@@ -3,7 +3,9 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::args::ListArguments;
+use super::args::{ListArguments, ModelListArguments};
+use super::estimate::overlay;
+use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::report::{self, Align, Grid, Listing};
@@ -12,8 +14,8 @@ use crate::units::{self, fixed_point};
 pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
     about: "The models of the catalogue",
-    arguments: ListArguments::augment_args,
-    run: |matches| Ok(models(&typed(matches)?)),
+    arguments: ModelListArguments::augment_args,
+    run: |matches| Ok(models(&typed(matches)?)?),
 };
 
 pub(super) const FORMATS: Subcommand = Subcommand {
@@ -32,8 +34,10 @@ struct ModelItem {
     date: String,
 }
 
-fn models(arguments: &ListArguments) -> Answer {
-    let items: Vec<ModelItem> = catalogue::models()
+fn models(arguments: &ModelListArguments) -> Result<Answer, Failure> {
+    let overlay = overlay(arguments.catalogue.as_deref())?;
+    let arguments = &arguments.list;
+    let items: Vec<ModelItem> = catalogue::models(&overlay)
         .filter(|entry| matches(arguments, entry.names.iter().chain([&entry.label])))
         .map(|entry| {
             let mut names = entry.names.into_iter();
@@ -43,7 +47,7 @@ fn models(arguments: &ListArguments) -> Answer {
         .collect();
     let rows = items.iter().map(|item| vec![item.name.clone(), item.label.clone(), item.date.clone()]);
     let grid = Grid { columns: columns(&["Name", "Model", "As of"], &[]), rows: rows.collect() };
-    list(&Listing { schema: "kvsize.models/1", items, grid }, arguments)
+    Ok(list(&Listing { schema: "kvsize.models/1", items, grid }, arguments))
 }
 
 #[derive(Serialize)]

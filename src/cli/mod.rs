@@ -16,7 +16,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use self::args::Arguments;
 use self::failure::Failure;
-use crate::report::Format;
+use crate::report;
 use crate::units::Diagnosis;
 
 /// The question could not be answered: wrong usage or input.
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     let mut command = ManuallyDrop::new(command());
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
-        Err(error) if !error.use_stderr() => return written(error.print()),
+        Err(error) if !error.use_stderr() => error.print().map_err(Into::into),
         Err(error) => Err(usage::failure(&error).into()),
     };
     match result {
@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
             let text = if usage::asks_for_json(std::env::args_os()) {
                 failure::to_json(&error)
             } else {
-                line(ERROR, "error", &failure::to_line(&error))
+                line(ERROR, "error", &format!("{error:#}"))
             };
             // Nothing is left to tell if stderr is gone too.
             let _ = io::stderr().write_all(text.as_bytes());
@@ -80,9 +80,10 @@ pub fn main() -> ExitCode {
 fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
     let quiet = matches.get_flag("quiet");
     let answer = match matches.remove_subcommand() {
-        Some((name, mut matches)) => {
+        Some((name, mut inner)) => {
+            usage::refuse_options_before(&name, matches)?;
             let command = COMMANDS.iter().find(|command| command.name == name).unwrap_or(&estimate::COMMAND);
-            (command.run)(&mut matches)?
+            (command.run)(&mut inner)?
         }
         None => (estimate::COMMAND.run)(matches)?,
     };
@@ -92,7 +93,8 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
     if !quiet {
         let notes = answer.notes.iter().map(|text| line(NOTE, "note", text));
         let warnings = answer.warnings.iter().map(|text| line(WARNING, "warning", text));
-        io::stderr().write_all(notes.chain(warnings).collect::<String>().as_bytes())?;
+        // The answer is out; words that no one can hear do not take it back.
+        let _ = io::stderr().write_all(notes.chain(warnings).collect::<String>().as_bytes());
     }
     Ok(())
 }
@@ -101,8 +103,10 @@ const NOTE: Style = AnsiColor::Cyan.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
-/// A line of words, its first in colour where stderr takes colour.
+/// A line of words, its first in colour where stderr takes colour. Text from files and arguments may hold anything: it
+/// stays one line and steers no terminal.
 fn line(style: Style, word: &str, text: &str) -> String {
+    let text = report::clean(text);
     match anstream::AutoStream::choice(&io::stderr()) {
         anstream::ColorChoice::Never => format!("{word}: {text}\n"),
         _ => format!("{style}{word}:{style:#} {text}\n"),
@@ -128,23 +132,9 @@ fn terminal_is_watching() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Help and version are answers; a reader who has enough of them is no error.
-fn written(result: io::Result<()>) -> ExitCode {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(CANNOT_ANSWER),
-        _ => ExitCode::SUCCESS,
-    }
-}
-
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     kinds.into_iter().any(|kind| kind == io::ErrorKind::BrokenPipe)
-}
-
-impl Format {
-    fn from_name(name: &str) -> Option<Self> {
-        args::FORMATS.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, ValueEnum};
 
 use super::failure::Failure;
 use crate::engine::UnknownEngine;
@@ -12,24 +14,49 @@ use crate::units::{Diagnose, Diagnosis, UnitError};
 
 const HELP: &str = "`kvsize --help` tells how";
 
-/// Whether the arguments, which may not parse, ask for JSON.
+/// Whether the arguments, which may not parse, ask for JSON: read by hand, since the parser stops at the first mistake.
 pub(super) fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
-    let is_json = |name: &str| matches!(Format::from_name(name), Some(Format::Json | Format::Jsonl));
+    let is_json = |name: &str| matches!(Format::from_str(name, false), Ok(Format::Json | Format::Jsonl));
     let mut format_follows = false;
     for argument in arguments.skip(1).filter_map(|argument| argument.into_string().ok()) {
         let argument = argument.as_str();
-        match argument {
-            "--" => return false,
-            "--json" => return true,
-            _ if format_follows && is_json(argument) => return true,
-            _ => {}
+        if argument == "--" {
+            return false;
         }
-        if argument.strip_prefix("--format=").or_else(|| argument.strip_prefix("-f")).is_some_and(is_json) {
+        if argument == "--json" || (format_follows && is_json(argument)) {
             return true;
         }
-        format_follows = matches!(argument, "-f" | "--format");
+        // "-q" takes no value and may stand before "f" in the same word.
+        let short = argument.strip_prefix('-').map(|letters| letters.trim_start_matches('q'));
+        let value = short.and_then(|letters| letters.strip_prefix('f')).or_else(|| argument.strip_prefix("--format"));
+        if value.is_some_and(|value| is_json(value.trim_start_matches('='))) {
+            return true;
+        }
+        format_follows = value == Some("");
     }
     false
+}
+
+/// Options of the estimate that stand before a command would be lost in silence.
+pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    let typed = |id: &&clap::Id| {
+        id.as_str() != "quiet"
+            && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+            // Groups have no value of their own.
+            && matches.try_get_raw(id.as_str()).is_ok()
+    };
+    let Some(id) = matches.ids().find(typed) else { return Ok(()) };
+    let found = match id.as_str() {
+        "models" => "a MODEL".into(),
+        option => format!("--{}", option.replace('_', "-")),
+    };
+    Err(Failure(Diagnosis {
+        code: "conflict",
+        field: command.to_owned(),
+        found,
+        problem: "stands before it".into(),
+        remedy: "put the command first, and what it takes after it".into(),
+    }))
 }
 
 /// The parser's error in our parts.
@@ -40,7 +67,8 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
         _ => String::new(),
     };
     // "--seq-len <TOKENS>" is the flag and the name of its value.
-    let field = text(ContextKind::InvalidArg).split([' ', '=']).next().unwrap_or_default().to_owned();
+    let flag = |text: &str| text.split([' ', '=']).next().unwrap_or_default().to_owned();
+    let field = flag(&text(ContextKind::InvalidArg));
     let found = text(ContextKind::InvalidValue);
     let ours = error.source().and_then(diagnosis);
     if let Some(diagnosis) = ours {
@@ -68,20 +96,14 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
                 remedy,
             });
         }
-        // clap reads a second MODEL as a command, which can't follow a MODEL.
-        ErrorKind::ArgumentConflict if field.is_empty() => {
-            return Failure(Diagnosis {
-                code: "conflict",
-                field: "MODEL".into(),
-                found: "more than one".into(),
-                problem: "is given, or a command after it".into(),
-                remedy: "give one".into(),
-            });
-        }
         ErrorKind::ArgumentConflict => {
-            let other = text(ContextKind::PriorArg);
-            let other = if other.is_empty() { "another option".into() } else { other };
-            ("conflict", "it".into(), format!("can't be used with {other}"), "give one of them".into())
+            let other = flag(&text(ContextKind::PriorArg));
+            if other == field {
+                ("conflict", "it".into(), "is given twice".into(), "give it once".into())
+            } else {
+                let other = if other.is_empty() { "another option".into() } else { other };
+                ("conflict", other, "is given as well".into(), "give one of the two".into())
+            }
         }
         ErrorKind::InvalidUtf8 => ("not_text", "an argument".into(), "is not UTF-8".into(), "give text".into()),
         _ => {

@@ -1,4 +1,6 @@
-//! What each engine makes of an estimate. Only the ideal is here: live bytes and nothing an engine adds.
+//! What each engine makes of an estimate: one file an engine, its rules and where they were read in its first lines.
+
+pub mod transformers;
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +14,8 @@ use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 pub enum Engine {
     /// The live bytes: no blocks, no padding, no reserve.
     Ideal,
+    /// Hugging Face transformers, one of its caches.
+    Transformers(transformers::Cache),
 }
 
 /// A name that is no engine here.
@@ -22,10 +26,11 @@ impl Engine {
     /// What `workload` on `model` takes in this engine.
     ///
     /// # Errors
-    /// [`EstimateError`] as [`estimate`].
+    /// [`EstimateError`] as [`estimate`], or what the engine refuses.
     pub fn estimate(self, model: &Model, workload: &Workload) -> Result<Estimate, EstimateError> {
         match self {
             Self::Ideal => estimate(model, workload),
+            Self::Transformers(cache) => transformers::estimate(model, workload, cache),
         }
     }
 }
@@ -34,6 +39,7 @@ impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ideal => f.pad("ideal"),
+            Self::Transformers(_) => f.pad("transformers@5.23"),
         }
     }
 }
@@ -41,9 +47,13 @@ impl fmt::Display for Engine {
 impl FromStr for Engine {
     type Err = UnknownEngine;
 
+    /// Reads an engine's name, its version after `@` if it must be that one.
     fn from_str(text: &str) -> Result<Self, UnknownEngine> {
         match text {
             "ideal" => Ok(Self::Ideal),
+            "transformers" | "transformers@5.23" | "transformers@5.23.0" => {
+                Ok(Self::Transformers(transformers::Cache::default()))
+            }
             _ => Err(UnknownEngine(text.to_owned())),
         }
     }
@@ -56,7 +66,7 @@ impl Diagnose for UnknownEngine {
             field: String::new(),
             found: self.0.clone(),
             problem: "is not an engine known here".into(),
-            remedy: "use ideal".into(),
+            remedy: "use ideal or transformers (transformers@5.23)".into(),
         }
     }
 }

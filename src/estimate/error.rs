@@ -3,10 +3,15 @@
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
 /// Why a workload has no estimate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EstimateError {
     /// The product of layers, tokens, batch, width and bits passes 2⁶⁴ − 1 bytes.
     TooLarge,
+    /// More devices than 2⁶⁴ − 1.
+    TooManyDevices {
+        /// Replicas.
+        dp: u64,
+    },
     /// KV heads that neither divide over the ranks nor are replicated evenly.
     UnevenTensorParallel {
         /// KV heads.
@@ -20,6 +25,30 @@ pub enum EstimateError {
         num_key_value_heads: u64,
         /// Ranks.
         tp: u64,
+    },
+    /// A recurrent state whose heads or channels do not divide over the ranks.
+    UnevenState {
+        /// The recurrence.
+        mechanism: &'static str,
+        /// Heads or channels.
+        size: u64,
+        /// Ranks.
+        tp: u64,
+    },
+    /// Cross-attention without a length for what the encoder gives.
+    NoEncoderLength,
+    /// What an engine refuses.
+    Refused {
+        /// The engine.
+        engine: &'static str,
+        /// The flag.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// The engine's reason, as the end of a sentence that starts with the value.
+        reason: &'static str,
+        /// What to do.
+        remedy: &'static str,
     },
     /// More pipeline stages than layers.
     TooManyStages {
@@ -39,14 +68,21 @@ impl Diagnose for EstimateError {
             problem,
             remedy: remedy.into(),
         };
-        match *self {
+        match self.clone() {
             Self::TooLarge => Diagnosis {
                 code: "too_large",
-                field: "size".into(),
-                found: "layers x tokens x batch x width x bits".into(),
+                field: "--seq-len, --batch, --layers, --head-dim or --bitwidth".into(),
+                found: "their product".into(),
                 problem: "is past 2^64 - 1 bytes".into(),
                 remedy: "give smaller numbers".into(),
             },
+            Self::TooManyDevices { dp } => diagnosis(
+                "too_large",
+                "--dp",
+                dp,
+                "times --tp and --pp is past 2^64 - 1 devices".into(),
+                "give smaller numbers",
+            ),
             Self::UnevenTensorParallel { num_key_value_heads, tp } => diagnosis(
                 "uneven_tensor_parallel",
                 "--tp",
@@ -63,6 +99,27 @@ impl Diagnose for EstimateError {
                 ),
                 "give --heads or --head-dim",
             ),
+            Self::UnevenState { mechanism, size, tp } => diagnosis(
+                "uneven_tensor_parallel",
+                "--tp",
+                tp,
+                format!("does not divide the {size} heads or channels of the {mechanism} state"),
+                "use one that does",
+            ),
+            Self::Refused { engine, field, found, reason, remedy } => Diagnosis {
+                code: "refused",
+                field: field.into(),
+                found,
+                problem: format!("{reason} ({engine})"),
+                remedy: remedy.into(),
+            },
+            Self::NoEncoderLength => Diagnosis {
+                code: "missing",
+                field: "--encoder-len".into(),
+                found: "missing".into(),
+                problem: "although the model has cross-attention, and its config names no maximum".into(),
+                remedy: "give the tokens that the encoder makes".into(),
+            },
             Self::TooManyStages { layers, pp } => diagnosis(
                 "too_many_stages",
                 "--pp",

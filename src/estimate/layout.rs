@@ -25,18 +25,20 @@ impl Layout {
     /// Devices in all.
     ///
     /// # Errors
-    /// [`EstimateError::TooLarge`] past 2⁶⁴ − 1.
+    /// [`EstimateError::TooManyDevices`] past 2⁶⁴ − 1.
     pub fn gpus(self) -> Result<u64, EstimateError> {
-        self.tp.checked_mul(self.pp).and_then(|gpus| gpus.checked_mul(self.dp)).ok_or(EstimateError::TooLarge)
+        let gpus = self.tp.checked_mul(self.pp).and_then(|gpus| gpus.checked_mul(self.dp));
+        gpus.ok_or(EstimateError::TooManyDevices { dp: self.dp })
     }
 
     /// The layers of each pipeline stage. What is left over after an even split goes one each to the stages before
     /// the last, from behind, so that the first and the last, which also hold the embeddings, get it last
     /// (`get_pp_indices` in vLLM 0.33's `distributed/utils.py`; SGLang has the same).
     pub(super) fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, EstimateError> {
-        let too_many = EstimateError::TooManyStages { layers, pp: self.pp };
-        let pp = u32::try_from(self.pp).ok().filter(|&pp| pp >= 1 && pp <= layers).ok_or(too_many)?;
-        let (base, left_over) = (layers.checked_div(pp).ok_or(too_many)?, layers.checked_rem(pp).ok_or(too_many)?);
+        let too_many = || EstimateError::TooManyStages { layers, pp: self.pp };
+        let pp = u32::try_from(self.pp).ok().filter(|&pp| pp >= 1 && pp <= layers).ok_or_else(too_many)?;
+        let base = layers.checked_div(pp).ok_or_else(too_many)?;
+        let left_over = layers.checked_rem(pp).ok_or_else(too_many)?;
         let mut stages = Vec::new();
         let mut start = 0u32;
         for stage in 0..pp {

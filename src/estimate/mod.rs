@@ -1,17 +1,30 @@
 //! The core estimator: layer groups × workload → bytes.
 //!
 //! The **ideal** estimate counts the live bytes: every layer keeps what it can still attend to; no blocks, no padding,
-//! no reserve. Full attention keeps S entries, a sliding window min(S, W), a chunk min(S, C), the peak and not the
-//! sawtooth. Every cached element is in the chosen format with that format's own block overhead. Odd bit widths are
+//! no reserve. In the words of the design:
+//!
+//! - full attention keeps S entries, a sliding window min(S, W), a chunk min(S, C), the peak and not the sawtooth;
+//! - MLA keeps S entries of `kv_lora_rank + qk_rope_head_dim` elements, an indexer S entries of `index_head_dim` elements;
+//! - compressed attention keeps ⌈S/ratio⌉ entries beside the window (and ⌈S/ratio⌉ indexer keys where the layer has them),
+//!   K and V being one vector there, plus the compressor's partial state in fp32;
+//! - recurrent state is `conv_kernel − 1` columns in the model's dtype and the recurrent state in the dtype that the
+//!   config names for it, else the model's;
+//! - cross-attention keeps the encoder tokens given; shared layers and layers without a cache keep nothing.
+//!
+//! Every cached element is in the chosen format with that format's own block overhead; states are not. Odd bit widths are
 //! rounded up to a byte once per layer group and device.
+//!
+//! An engine's figure is below the ideal only where its own rule drops an entry: [`crate::engine`] names each such rule.
 
 mod error;
 mod layout;
+mod state;
 
 pub use error::EstimateError;
 pub use layout::Layout;
 
-use crate::model::{KeyValue, LayerGroup, Model};
+use self::state::StateTensor;
+use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
 
 /// What is asked of a model.
@@ -25,6 +38,8 @@ pub struct Workload {
     pub format: KvFormat,
     /// How the model is spread over devices.
     pub layout: Layout,
+    /// Tokens that an encoder gives to cross-attention; without it, the model's own maximum.
+    pub encoder_len: Option<Tokens>,
 }
 
 /// What a workload takes.
@@ -36,20 +51,24 @@ pub struct Estimate {
     pub bytes_per_gpu: Bytes,
     /// One more token of one sequence at this length, over all devices of one replica.
     pub bytes_per_token: BytesPerToken,
-    /// The same bytes by layer group, in the model's order.
+    /// The same bytes by layer group.
     pub layer_groups: Vec<GroupEstimate>,
 }
 
 /// The share of one layer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupEstimate {
+    /// The kind of cache.
+    pub kind: &'static str,
+    /// How many layers.
+    pub layers: usize,
     /// Entries each layer keeps of one sequence.
     pub entries: Tokens,
     /// Over all devices of one replica, for the whole batch.
     pub bytes: Bytes,
 }
 
-/// An exact number of bytes per token: a fraction, since formats have bits and blocks.
+/// An exact number of bytes per token: a fraction, since formats have bits and blocks, and entries may cover several tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BytesPerToken {
     /// Numerator.
@@ -66,6 +85,40 @@ impl BytesPerToken {
         }
         u64::try_from(self.numerator.checked_div(self.denominator)?).ok()
     }
+
+    /// The sum of two fractions, over the product of their denominators unless they are the same.
+    fn checked_add(self, other: Self) -> Option<Self> {
+        if self.denominator == other.denominator {
+            let numerator = self.numerator.checked_add(other.numerator)?;
+            return Some(Self { numerator, denominator: self.denominator });
+        }
+        let left = self.numerator.checked_mul(other.denominator)?;
+        let right = other.numerator.checked_mul(self.denominator)?;
+        let denominator = self.denominator.checked_mul(other.denominator)?;
+        Some(Self { numerator: left.checked_add(right)?, denominator })
+    }
+}
+
+/// What a layer keeps of one sequence under some engine's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Entries.
+    pub entries: Tokens,
+    /// Tokens for which one entry more is added at this length; none where it has stopped growing.
+    pub grows_every: Option<u64>,
+    /// State beside the entries.
+    pub state: State,
+}
+
+/// State beside the entries, of fixed size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// None.
+    None,
+    /// Of a recurrent layer; the columns that its convolution keeps.
+    Recurrent(RecurrentState, u64),
+    /// So many elements, whole on every rank.
+    Replicated(u64, ElementFormat),
 }
 
 /// The ideal estimate of `workload` on `model`.
@@ -81,6 +134,7 @@ impl BytesPerToken {
 ///     batch: 1,
 ///     format: ElementFormat::BF16.into(),
 ///     layout: Layout::default(),
+///     encoder_len: None,
 /// };
 /// assert_eq!(estimate(&spec.model().unwrap(), &workload).unwrap().bytes, Bytes(17_179_869_184));
 /// ```
@@ -88,32 +142,80 @@ impl BytesPerToken {
 /// # Errors
 /// [`EstimateError`] when the layout does not divide the model, or a product passes 2⁶⁴ − 1.
 pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, EstimateError> {
+    sum(model, workload, |group| ideal(&group.cache, workload))
+}
+
+/// What the ideal keeps of one sequence in one layer.
+///
+/// # Errors
+/// [`EstimateError::NoEncoderLength`] when neither the workload nor the model says how long the encoder's output is.
+pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateError> {
+    let seq_len = workload.seq_len;
+    let entries = match *cache {
+        LayerCache::CrossAttention { encoder_tokens, .. } => {
+            workload.encoder_len.or(encoder_tokens).ok_or(EstimateError::NoEncoderLength)?
+        }
+        LayerCache::Recurrent(_) | LayerCache::Shared | LayerCache::None => Tokens(0),
+        _ => Tokens(cache.bound().map_or(seq_len, |bound| seq_len.min(bound)).0.div_ceil(cache.ratio())),
+    };
+    let grows = match *cache {
+        LayerCache::CrossAttention { .. } | LayerCache::Recurrent(_) | LayerCache::Shared | LayerCache::None => false,
+        _ => cache.bound().is_none_or(|bound| seq_len < bound),
+    };
+    let state = match *cache {
+        LayerCache::Recurrent(state) => {
+            State::Recurrent(state, state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1)))
+        }
+        LayerCache::Compressed { state_elements, .. } => State::Replicated(state_elements, ElementFormat::FP32),
+        _ => State::None,
+    };
+    Ok(Kept { entries, grows_every: grows.then(|| cache.ratio()), state })
+}
+
+/// Sums what `kept` says over layer groups, devices and the batch.
+///
+/// # Errors
+/// [`EstimateError`], as [`estimate`], or as `kept`.
+pub fn sum(
+    model: &Model,
+    workload: &Workload,
+    kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
+) -> Result<Estimate, EstimateError> {
     let layout = workload.layout;
     let stages = layout.stages(model.num_hidden_layers)?;
     let mut stage_bytes = vec![Bytes(0); stages.len()];
     let mut layer_groups = Vec::with_capacity(model.layer_groups.len());
-    let mut slope = Slope::new(workload);
+    let mut bytes_per_token = BytesPerToken { numerator: 0, denominator: 8 };
     for group in &model.layer_groups {
-        let entry = Entry::of(group.cache.key_value(), layout.tp)?;
-        let entries = group.cache.entries(workload.seq_len);
+        let kept = kept(group)?;
+        let entry = group.cache.key_value().map(|key_value| Entry::of(key_value, layout.tp)).transpose()?;
+        let tensors = StateTensor::of(kept.state, layout.tp)?;
         let mut group_bytes = Bytes(0);
         for (stage, total) in stages.iter().zip(&mut stage_bytes) {
-            let bytes = entry.bytes(layers_within(group, stage), entries, workload)?;
+            let layers = layers_within(group, stage);
+            let entries = entry.map_or(Some(0), |entry| entry.bits(layers, kept.entries, workload));
+            let bits = tensors.iter().flatten().try_fold(entries.ok_or(EstimateError::TooLarge)?, |bits, state| {
+                bits.checked_add(state.bits(layers, workload.batch)?).ok_or(EstimateError::TooLarge)
+            })?;
+            let bytes = u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| EstimateError::TooLarge)?;
             *total = total.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
             group_bytes = group_bytes.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
         }
-        if group.cache.grows_at(workload.seq_len) {
-            slope.add(entry, group.layers.len(), layout.tp)?;
+        if let (Some(every), Some(entry)) = (kept.grows_every, entry) {
+            let slope = entry.slope(group.layers.len(), workload, every);
+            bytes_per_token =
+                slope.and_then(|slope| bytes_per_token.checked_add(slope)).ok_or(EstimateError::TooLarge)?;
         }
         let bytes = group_bytes.checked_mul(layout.tp).ok_or(EstimateError::TooLarge)?;
-        layer_groups.push(GroupEstimate { entries, bytes });
+        let (kind, layers) = (group.cache.kind(), group.layers.len());
+        layer_groups.push(GroupEstimate { kind, layers, entries: kept.entries, bytes });
     }
     let bytes = layer_groups
         .iter()
         .try_fold(Bytes(0), |sum, group| sum.checked_add(group.bytes))
         .ok_or(EstimateError::TooLarge)?;
     let bytes_per_gpu = stage_bytes.into_iter().max().unwrap_or_default();
-    Ok(Estimate { bytes, bytes_per_gpu, bytes_per_token: slope.total()?, layer_groups })
+    Ok(Estimate { bytes, bytes_per_gpu, bytes_per_token, layer_groups })
 }
 
 /// Layers of `group` that a pipeline stage holds.
@@ -131,9 +233,14 @@ struct Entry {
 }
 
 impl Entry {
-    /// KV heads are divided over `tp` ranks, and replicated once there are more ranks than heads.
+    /// KV heads are divided over `tp` ranks, and replicated once there are more ranks than heads; a vector is replicated.
     fn of(key_value: KeyValue, tp: u64) -> Result<Self, EstimateError> {
-        let heads = key_value.num_key_value_heads();
+        let heads = match key_value {
+            KeyValue::Vector { elements } => return Ok(Self { k: u128::from(elements), v: 0 }),
+            KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
+                num_key_value_heads
+            }
+        };
         if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
             return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
         }
@@ -146,54 +253,28 @@ impl Entry {
         Ok(Self { k: elements(k)?, v: elements(v)? })
     }
 
-    fn bytes(self, layers: usize, entries: Tokens, workload: &Workload) -> Result<Bytes, EstimateError> {
-        let copies = u128::from(entries.0)
-            .checked_mul(u128::from(workload.batch))
-            .and_then(|copies| copies.checked_mul(u128::try_from(layers).ok()?));
-        let bits = |format: ElementFormat, elements: u128| format.bits(copies?.checked_mul(elements)?);
-        let bits = bits(workload.format.k, self.k)
-            .and_then(|k| k.checked_add(bits(workload.format.v, self.v)?))
-            .ok_or(EstimateError::TooLarge)?;
-        u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| EstimateError::TooLarge)
-    }
-}
-
-/// Sums bits per token of the layers that still grow, over a common denominator.
-struct Slope {
-    format: KvFormat,
-    k_elements: u128,
-    v_elements: u128,
-}
-
-impl Slope {
-    fn new(workload: &Workload) -> Self {
-        Self { format: workload.format, k_elements: 0, v_elements: 0 }
+    /// Bits of `entries` entries of each of the batch's sequences in each of `layers` layers.
+    fn bits(self, layers: usize, entries: Tokens, workload: &Workload) -> Option<u128> {
+        let copies =
+            u128::from(entries.0).checked_mul(u128::from(workload.batch))?.checked_mul(u128::try_from(layers).ok()?)?;
+        let bits = |format: ElementFormat, elements: u128| format.bits(copies.checked_mul(elements)?);
+        bits(workload.format.k, self.k)?.checked_add(bits(workload.format.v, self.v)?)
     }
 
-    fn add(&mut self, entry: Entry, layers: usize, tp: u64) -> Result<(), EstimateError> {
-        let times = |elements: u128| {
-            elements.checked_mul(u128::try_from(layers).ok()?).and_then(|elements| elements.checked_mul(u128::from(tp)))
-        };
-        let sum = |total: u128, elements: u128| total.checked_add(times(elements)?);
-        self.k_elements = sum(self.k_elements, entry.k).ok_or(EstimateError::TooLarge)?;
-        self.v_elements = sum(self.v_elements, entry.v).ok_or(EstimateError::TooLarge)?;
-        Ok(())
-    }
-
-    /// `(k · k_bits / k_block + v · v_bits / v_block) / 8`
-    fn total(&self) -> Result<BytesPerToken, EstimateError> {
-        let (k_block, v_block) =
-            (u128::from(self.format.k.elements_per_block()), u128::from(self.format.v.elements_per_block()));
+    /// Bytes of one entry in each of `layers` layers on all ranks, for every `every` tokens:
+    /// `layers · tp · (k · k_bits / k_block + v · v_bits / v_block) / (8 · every)`
+    fn slope(self, layers: usize, workload: &Workload, every: u64) -> Option<BytesPerToken> {
+        let KvFormat { k, v } = workload.format;
+        let (k_block, v_block) = (u128::from(k.elements_per_block()), u128::from(v.elements_per_block()));
         let bits = |elements: u128, format: ElementFormat, other_block: u128| {
             elements.checked_mul(u128::from(format.bits_per_block()))?.checked_mul(other_block)
         };
-        let numerator = bits(self.k_elements, self.format.k, v_block)
-            .and_then(|k| k.checked_add(bits(self.v_elements, self.format.v, k_block)?));
-        let denominator = k_block.checked_mul(v_block).and_then(|blocks| blocks.checked_mul(8));
-        match (numerator, denominator) {
-            (Some(numerator), Some(denominator)) => Ok(BytesPerToken { numerator, denominator }),
-            _ => Err(EstimateError::TooLarge),
-        }
+        let numerator = bits(self.k, k, v_block)?
+            .checked_add(bits(self.v, v, k_block)?)?
+            .checked_mul(u128::try_from(layers).ok()?)?
+            .checked_mul(u128::from(workload.layout.tp))?;
+        let denominator = k_block.checked_mul(v_block)?.checked_mul(8)?.checked_mul(u128::from(every.max(1)))?;
+        Some(BytesPerToken { numerator, denominator })
     }
 }
 

@@ -30,7 +30,7 @@ fn llama_4_scout() -> Model {
 }
 
 fn workload(seq_len: u64, batch: u64, format: ElementFormat, layout: Layout) -> Workload {
-    Workload { seq_len: Tokens(seq_len), batch, format: format.into(), layout }
+    Workload { seq_len: Tokens(seq_len), batch, format: format.into(), layout, encoder_len: None }
 }
 
 fn bf16(seq_len: u64) -> Workload {
@@ -46,8 +46,13 @@ fn scout_at_128k_is_the_design_page_s_example() {
     assert_eq!(
         estimate.layer_groups,
         [
-            GroupEstimate { entries: Tokens(131_072), bytes: Bytes(6_442_450_944) },
-            GroupEstimate { entries: Tokens(8_192), bytes: Bytes(1_207_959_552) },
+            GroupEstimate { kind: "full_attention", layers: 12, entries: Tokens(131_072), bytes: Bytes(6_442_450_944) },
+            GroupEstimate {
+                kind: "chunked_attention",
+                layers: 36,
+                entries: Tokens(8_192),
+                bytes: Bytes(1_207_959_552)
+            },
         ]
     );
 }
@@ -102,10 +107,7 @@ fn the_largest_pipeline_stage_is_what_a_device_holds() {
 #[test]
 fn odd_widths_round_up_once_per_layer_group() {
     let one_element = KeyValue::Heads { num_key_value_heads: 1, head_dim: 1, v_head_dim: 1 };
-    let group = |layers, window| LayerGroup {
-        layers,
-        cache: LayerCache::SlidingWindow { key_value: one_element, window: Tokens(window) },
-    };
+    let group = |layers, window| LayerGroup { layers, cache: sliding_of(one_element, window) };
     let model = model(vec![group(vec![0, 1, 2], 1), group(vec![3], 2)]);
     // 3 layers x 1 entry x 2 elements x 3 bits = 18 bits = 3 bytes, and 1 x 2 x 2 x 3 = 12 bits = 2 bytes.
     let estimate = estimate(&model, &workload(5, 1, ElementFormat::bitwidth(3), Layout::default())).unwrap();
@@ -145,6 +147,90 @@ fn products_past_the_limit_are_errors() {
     assert_eq!(estimate(&model_of(one), &bf16((1 << 61) - 1)).unwrap().bytes, Bytes(u64::MAX - 7));
 }
 
+fn sliding_of(key_value: KeyValue, window: u64) -> LayerCache {
+    LayerCache::SlidingWindow { key_value, window: Tokens(window), transformers_window: None }
+}
+
+fn of_one(cache: LayerCache) -> Model {
+    model(vec![LayerGroup { layers: vec![0], cache }])
+}
+
+#[test]
+fn each_kind_keeps_what_it_can_still_attend_to() {
+    let entries = |cache, seq_len| estimate(&of_one(cache), &bf16(seq_len)).unwrap().layer_groups[0].entries.0;
+    let slope = |cache, seq_len| estimate(&of_one(cache), &bf16(seq_len)).unwrap().bytes_per_token;
+    let full = LayerCache::FullAttention { key_value: KV_8_128 };
+    let sliding = sliding_of(KV_8_128, 4096);
+    let chunked = LayerCache::ChunkedLocal { key_value: KV_8_128, chunk: Tokens(8192) };
+    let latent = LayerCache::Latent { kv_lora_rank: 512, qk_rope_head_dim: 64 };
+    let index = LayerCache::Indexer { index_head_dim: 128, ratio: 4 };
+    for seq_len in [1, 4095, 4096, 8191, 8192, 8193] {
+        assert_eq!(entries(full, seq_len), seq_len);
+        assert_eq!(entries(sliding, seq_len), seq_len.min(4096));
+        assert_eq!(entries(chunked, seq_len), seq_len.min(8192));
+        assert_eq!(entries(latent, seq_len), seq_len);
+        assert_eq!(entries(index, seq_len), seq_len.div_ceil(4));
+        assert_eq!(slope(full, seq_len).whole(), Some(4096));
+        assert_eq!(slope(sliding, seq_len).whole(), Some(if seq_len < 4096 { 4096 } else { 0 }));
+        assert_eq!(slope(latent, seq_len).whole(), Some(1152));
+        assert_eq!(slope(index, seq_len).whole(), Some(64));
+    }
+    assert_eq!((entries(LayerCache::Shared, 9), entries(LayerCache::None, 9)), (0, 0));
+}
+
+#[test]
+fn a_latent_is_whole_on_every_rank() {
+    let model = of_one(LayerCache::Latent { kv_lora_rank: 512, qk_rope_head_dim: 64 });
+    let estimate =
+        estimate(&model, &workload(10, 1, ElementFormat::BF16, Layout { tp: 8, ..Layout::default() })).unwrap();
+    assert_eq!((estimate.bytes_per_gpu, estimate.bytes), (Bytes(11_520), Bytes(8 * 11_520)));
+}
+
+#[test]
+fn compressed_layers_add_an_entry_for_every_few_tokens_and_keep_a_state() {
+    let model = of_one(LayerCache::Compressed { head_dim: 512, ratio: 128, state_elements: 10 });
+    let bytes = |seq_len| estimate(&model, &bf16(seq_len)).unwrap().bytes.0;
+    assert_eq!((bytes(1), bytes(128), bytes(129)), (1024 + 40, 1024 + 40, 2048 + 40));
+    let slope = estimate(&model, &bf16(1)).unwrap().bytes_per_token;
+    assert_eq!(slope.whole(), Some(8));
+}
+
+#[test]
+fn a_recurrent_state_does_not_grow_and_is_divided_over_ranks() {
+    use crate::model::{Convolution, Mechanism, Memory};
+    let state = RecurrentState {
+        mechanism: Mechanism::Mamba2,
+        convolution: Some(Convolution {
+            channels: 8192,
+            channels_per_group: 256,
+            groups: 8,
+            kernel: 4,
+            format: ElementFormat::BF16,
+        }),
+        memory: Some(Memory { heads: 128, elements_per_head: 64 * 128, format: ElementFormat::FP32 }),
+    };
+    let model = of_one(LayerCache::Recurrent(state));
+    let at =
+        |tp, seq_len| estimate(&model, &workload(seq_len, 1, ElementFormat::FP8, Layout { tp, ..Layout::default() }));
+    // nvidia/Nemotron-H-8B: 4,255,744 bytes a layer in vLLM, whatever the cache's own format.
+    assert_eq!(at(1, 1).unwrap().bytes, Bytes(4_255_744));
+    assert_eq!(at(1, 1_000_000).unwrap(), at(1, 1).unwrap());
+    assert_eq!(at(8, 1).unwrap().bytes, Bytes(4_255_744));
+    // Sixteen ranks have a group each, twice as many as there are.
+    assert_eq!(at(16, 1).unwrap().bytes_per_gpu, Bytes((512 + 256) * 3 * 2 + 8 * 64 * 128 * 4));
+    assert!(matches!(at(3, 1), Err(EstimateError::UnevenState { size: 8192, tp: 3, .. })));
+}
+
+#[test]
+fn cross_attention_keeps_the_encoder_s_tokens() {
+    let cross =
+        |encoder_tokens| of_one(LayerCache::CrossAttention { key_value: KV_8_128, encoder_tokens, optional: false });
+    let of = |model: &Model, encoder_len| estimate(model, &Workload { encoder_len, ..bf16(7) });
+    assert_eq!(of(&cross(Some(Tokens(1500))), None).unwrap().bytes, Bytes(1500 * 4096));
+    assert_eq!(of(&cross(Some(Tokens(1500))), Some(Tokens(10))).unwrap().bytes, Bytes(10 * 4096));
+    assert_eq!(of(&cross(None), None), Err(EstimateError::NoEncoderLength));
+}
+
 fn any_model() -> impl Strategy<Value = Model> {
     let group = (1u32..5, 0u8..3, 1u64..5000, 1u64..9, 1u64..200, 1u64..200);
     proptest::collection::vec(group, 1..4).prop_map(|groups| {
@@ -153,7 +239,7 @@ fn any_model() -> impl Strategy<Value = Model> {
             let key_value = KeyValue::Heads { num_key_value_heads: heads, head_dim: k, v_head_dim: v };
             let cache = match kind {
                 0 => LayerCache::FullAttention { key_value },
-                1 => LayerCache::SlidingWindow { key_value, window: Tokens(bound) },
+                1 => sliding_of(key_value, bound),
                 _ => LayerCache::ChunkedLocal { key_value, chunk: Tokens(bound) },
             };
             let first = next;

@@ -34,7 +34,7 @@ pub struct Dimensions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelError {
     /// A dimension that nothing else supplies; the flag or key, and what to do.
-    Missing(&'static str, &'static str),
+    Missing(String, &'static str),
     /// More layers than [`MAX_LAYERS`].
     TooManyLayers(Dimension),
     /// Query heads that are not a multiple of the KV heads.
@@ -60,7 +60,7 @@ impl Diagnose for ModelError {
         match self {
             Self::Missing(field, remedy) => Diagnosis {
                 code: "missing",
-                field: (*field).into(),
+                field: field.clone(),
                 found: "missing".into(),
                 problem: String::new(),
                 remedy: (*remedy).into(),
@@ -101,6 +101,18 @@ pub fn layer_count(layers: Dimension) -> Result<u32, ModelError> {
 }
 
 impl Dimensions {
+    /// These dimensions, with those of `other` where it has them.
+    #[must_use]
+    pub fn overridden(self, other: Self) -> Self {
+        Self {
+            hidden_size: other.hidden_size.or(self.hidden_size),
+            num_attention_heads: other.num_attention_heads.or(self.num_attention_heads),
+            num_key_value_heads: other.num_key_value_heads.or(self.num_key_value_heads),
+            head_dim: other.head_dim.or(self.head_dim),
+            v_head_dim: other.v_head_dim.or(self.v_head_dim),
+        }
+    }
+
     /// The entry these dimensions make: `head_dim` as given, else `hidden_size / num_attention_heads`, rounded down; KV heads as
     /// given, else as many as query heads (reference order of vLLM 0.33 `model_arch_config_convertor.py`).
     ///
@@ -110,11 +122,11 @@ impl Dimensions {
     /// [`ModelError`] when heads or width are missing or do not divide.
     pub fn key_value(
         self,
-        names: (&'static str, &'static str),
+        names: &[String; 2],
         remedy: &'static str,
         assumptions: &mut Vec<Assumption>,
     ) -> Result<KeyValue, ModelError> {
-        let (heads_name, head_dim_name) = names;
+        let [heads_name, head_dim_name] = names;
         let num_key_value_heads = match (self.num_key_value_heads, &self.num_attention_heads) {
             (Some(key_value), Some(attention)) => {
                 if !attention.value.is_multiple_of(key_value.value) {
@@ -127,7 +139,7 @@ impl Dimensions {
                 assumptions.push(Assumption::MultiHead { heads: attention.value, field: attention.field.clone() });
                 attention.value
             }
-            (None, None) => return Err(ModelError::Missing(heads_name, remedy)),
+            (None, None) => return Err(ModelError::Missing(heads_name.clone(), remedy)),
         };
         let head_dim = match (self.head_dim, self.hidden_size, self.num_attention_heads) {
             (Some(head_dim), ..) => head_dim.value,
@@ -141,8 +153,8 @@ impl Dimensions {
                 }
                 _ => return Err(ModelError::NoWidth { hidden_size, attention, remedy }),
             },
-            (None, _, None) => return Err(ModelError::Missing(heads_name, remedy)),
-            (None, None, Some(_)) => return Err(ModelError::Missing(head_dim_name, remedy)),
+            (None, _, None) => return Err(ModelError::Missing(heads_name.clone(), remedy)),
+            (None, None, Some(_)) => return Err(ModelError::Missing(head_dim_name.clone(), remedy)),
         };
         let v_head_dim = self.v_head_dim.map_or(head_dim, |dimension| dimension.value);
         Ok(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim })
@@ -158,7 +170,7 @@ mod tests {
     }
 
     fn key_value(dimensions: Dimensions) -> Result<KeyValue, ModelError> {
-        dimensions.key_value(("heads", "head_dim"), "say it", &mut Vec::new())
+        dimensions.key_value(&["heads".into(), "head_dim".into()], "say it", &mut Vec::new())
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Layers that cache alike, and how much each kind of layer keeps.
 
+use super::RecurrentState;
 use crate::units::Tokens;
 
-/// Layers that cache alike.
+/// Layers that cache alike. A layer that has several caches (attention beside a recurrent state, a latent beside its
+/// index) is in several groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerGroup {
     /// Indices of the layers, from 0, ascending.
@@ -25,6 +27,8 @@ pub enum LayerCache {
         key_value: KeyValue,
         /// W, the current token included (`sliding_window`).
         window: Tokens,
+        /// W as transformers' configuration class reads it; none where that class knows no window and keeps every token.
+        transformers_window: Option<Tokens>,
     },
     /// The current chunk, counted at its fullest: min(S, C) entries, the peak and not the sawtooth (Llama 4;
     /// transformers 5.23 `modeling_llama4.py`, `attention_chunk_size`).
@@ -34,6 +38,48 @@ pub enum LayerCache {
         /// C (`attention_chunk_size`).
         chunk: Tokens,
     },
+    /// One latent vector a token, no heads and no separate V: S entries of `kv_lora_rank + qk_rope_head_dim` elements,
+    /// whole on every rank (MLA; DeepSeek-V2, arXiv:2405.04434, section 2.1).
+    Latent {
+        /// The compressed K and V.
+        kv_lora_rank: u64,
+        /// The rotary part of K that all heads share.
+        qk_rope_head_dim: u64,
+    },
+    /// One key a token, or one for every `ratio` tokens, that picks what attention reads: ⌈S / ratio⌉ entries of
+    /// `index_head_dim` elements, whole on every rank (DeepSeek-V3.2, "lightning indexer"; MiniMax-M3's index).
+    Indexer {
+        /// Elements of a key.
+        index_head_dim: u64,
+        /// Tokens of an entry.
+        ratio: u64,
+    },
+    /// One vector for every `ratio` tokens, K and V in one: ⌈S / ratio⌉ entries of `head_dim` elements, whole on every rank,
+    /// and the part of the compressor's input that is still open, in fp32 (DeepSeek-V4; vLLM 0.33
+    /// `models/deepseek_v4/compressor.py`).
+    Compressed {
+        /// Elements of an entry.
+        head_dim: u64,
+        /// Tokens of an entry.
+        ratio: u64,
+        /// Elements of the compressor's state, its index's included.
+        state_elements: u64,
+    },
+    /// A state of fixed size, whatever the length.
+    Recurrent(RecurrentState),
+    /// K and V of what an encoder made of text, sound or images: its tokens, whatever the length.
+    CrossAttention {
+        /// An entry.
+        key_value: KeyValue,
+        /// The most tokens the encoder gives, if the configuration says.
+        encoder_tokens: Option<Tokens>,
+        /// Whether the encoder's input may be absent, as an image may; then there is nothing to keep.
+        optional: bool,
+    },
+    /// Nothing of its own: reads the cache of an earlier layer.
+    Shared,
+    /// Nothing: no attention and no state.
+    None,
 }
 
 impl LayerCache {
@@ -43,38 +89,61 @@ impl LayerCache {
             Self::FullAttention { .. } => "full_attention",
             Self::SlidingWindow { .. } => "sliding_attention",
             Self::ChunkedLocal { .. } => "chunked_attention",
+            Self::Latent { .. } => "latent_attention",
+            Self::Indexer { .. } => "indexer",
+            Self::Compressed { .. } => "compressed_attention",
+            Self::Recurrent(_) => "recurrent_state",
+            Self::CrossAttention { .. } => "cross_attention",
+            Self::Shared => "shared",
+            Self::None => "none",
         }
     }
 
-    /// What one entry holds.
-    pub fn key_value(&self) -> KeyValue {
+    /// What one entry holds; none where there are no entries.
+    pub fn key_value(&self) -> Option<KeyValue> {
         match *self {
             Self::FullAttention { key_value }
             | Self::SlidingWindow { key_value, .. }
-            | Self::ChunkedLocal { key_value, .. } => key_value,
+            | Self::ChunkedLocal { key_value, .. }
+            | Self::CrossAttention { key_value, .. } => Some(key_value),
+            Self::Latent { kv_lora_rank, qk_rope_head_dim } => {
+                Some(KeyValue::Vector { elements: kv_lora_rank.saturating_add(qk_rope_head_dim) })
+            }
+            Self::Indexer { index_head_dim, .. } => Some(KeyValue::Vector { elements: index_head_dim }),
+            Self::Compressed { head_dim, .. } => Some(KeyValue::Vector { elements: head_dim }),
+            Self::Recurrent(_) | Self::Shared | Self::None => None,
         }
     }
 
     /// The most entries it keeps, if there is a bound: its window or chunk.
     pub fn bound(&self) -> Option<Tokens> {
         match *self {
-            Self::FullAttention { .. } => None,
             Self::SlidingWindow { window: bound, .. } | Self::ChunkedLocal { chunk: bound, .. } => Some(bound),
+            _ => None,
         }
     }
 
-    /// Entries kept of a sequence of `seq_len` tokens.
-    pub fn entries(&self, seq_len: Tokens) -> Tokens {
-        self.bound().map_or(seq_len, |bound| seq_len.min(bound))
+    /// Tokens of an entry: 1 but for compressed layers.
+    pub fn ratio(&self) -> u64 {
+        match *self {
+            Self::Indexer { ratio, .. } | Self::Compressed { ratio, .. } => ratio.max(1),
+            _ => 1,
+        }
     }
 
-    /// Whether one more token after `seq_len` makes it larger.
-    pub fn grows_at(&self, seq_len: Tokens) -> bool {
-        self.bound().is_none_or(|bound| seq_len < bound)
+    /// The same layer, had it to keep every token.
+    #[must_use]
+    pub fn keeping_every_token(self) -> Self {
+        match self {
+            Self::SlidingWindow { key_value, .. } | Self::ChunkedLocal { key_value, .. } => {
+                Self::FullAttention { key_value }
+            }
+            other => other,
+        }
     }
 }
 
-/// The elements of one entry: K and V of one token in one layer.
+/// The elements of one entry: what one layer keeps of one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyValue {
     /// `num_key_value_heads × (head_dim + v_head_dim)` elements: MHA, GQA (Ainslie et al. 2023, arXiv:2305.13245) and MQA.
@@ -85,6 +154,11 @@ pub enum KeyValue {
         head_dim: u64,
         /// Elements of V in one head.
         v_head_dim: u64,
+    },
+    /// One vector that all heads read, so that it is whole on every rank.
+    Vector {
+        /// Its elements.
+        elements: u64,
     },
     /// The article's shortcut: `2 × (hidden_size / num_key_value_heads)` elements, an integer division. It equals
     /// [`KeyValue::Heads`] only where `num_attention_heads = num_key_value_heads²`.
@@ -97,19 +171,21 @@ pub enum KeyValue {
 }
 
 impl KeyValue {
-    /// The heads that tensor parallelism divides.
-    pub fn num_key_value_heads(self) -> u64 {
+    /// The heads that tensor parallelism divides; none for a vector.
+    pub fn num_key_value_heads(self) -> Option<u64> {
         match self {
             Self::Heads { num_key_value_heads, .. } | Self::ArticleShortcut { num_key_value_heads, .. } => {
-                num_key_value_heads
+                Some(num_key_value_heads)
             }
+            Self::Vector { .. } => None,
         }
     }
 
-    /// Elements of K and of V in one head. `None` for a shortcut whose width is not a whole number of heads.
+    /// Elements of K and of V in one head. `None` for a vector, and for a shortcut whose width is not a whole number of heads.
     pub fn head_dims(self) -> Option<(u64, u64)> {
         match self {
             Self::Heads { head_dim, v_head_dim, .. } => Some((head_dim, v_head_dim)),
+            Self::Vector { .. } => None,
             Self::ArticleShortcut { num_key_value_heads, .. } => {
                 let width = self.shortcut_width()?;
                 let head_dim = width.checked_div(num_key_value_heads)?;
@@ -121,7 +197,7 @@ impl KeyValue {
     /// The width of K, and of V, that the article's shortcut gives: `hidden_size / num_key_value_heads`.
     pub fn shortcut_width(self) -> Option<u64> {
         match self {
-            Self::Heads { .. } => None,
+            Self::Heads { .. } | Self::Vector { .. } => None,
             Self::ArticleShortcut { hidden_size, num_key_value_heads } => hidden_size.checked_div(num_key_value_heads),
         }
     }
@@ -130,25 +206,6 @@ impl KeyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HEADS: KeyValue = KeyValue::Heads { num_key_value_heads: 8, head_dim: 128, v_head_dim: 128 };
-
-    #[test]
-    fn each_kind_keeps_what_it_can_still_attend_to() {
-        let full = LayerCache::FullAttention { key_value: HEADS };
-        let sliding = LayerCache::SlidingWindow { key_value: HEADS, window: Tokens(4096) };
-        let chunked = LayerCache::ChunkedLocal { key_value: HEADS, chunk: Tokens(8192) };
-        for (seq_len, in_full, in_window, in_chunk) in
-            [(1, 1, 1, 1), (4095, 4095, 4095, 4095), (4096, 4096, 4096, 4096), (8193, 8193, 4096, 8192)]
-        {
-            assert_eq!(full.entries(Tokens(seq_len)), Tokens(in_full));
-            assert_eq!(sliding.entries(Tokens(seq_len)), Tokens(in_window));
-            assert_eq!(chunked.entries(Tokens(seq_len)), Tokens(in_chunk));
-        }
-        assert!(full.grows_at(Tokens(u64::MAX)));
-        assert!(sliding.grows_at(Tokens(4095)) && !sliding.grows_at(Tokens(4096)));
-        assert!(chunked.grows_at(Tokens(8191)) && !chunked.grows_at(Tokens(8192)));
-    }
 
     #[test]
     fn the_shortcut_divides_as_integers_do() {

@@ -3,11 +3,13 @@
 mod dimensions;
 mod layer_group;
 mod note;
+mod recurrent;
 mod spec;
 
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelError, layer_count};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use note::{Assumption, Warning};
+pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
 
 use crate::units::{ElementFormat, Tokens};
@@ -41,7 +43,7 @@ impl Model {
     pub fn keeping_every_token(&self) -> Self {
         let mut model = self.clone();
         for group in &mut model.layer_groups {
-            group.cache = LayerCache::FullAttention { key_value: group.cache.key_value() };
+            group.cache = group.cache.keeping_every_token();
         }
         model
     }

@@ -55,6 +55,20 @@ pub enum Assumption {
         /// The key that switches it off.
         key: String,
     },
+    /// Attention in both directions.
+    TwoSidedWindow {
+        /// The window of both sides.
+        window: u64,
+        /// What is kept.
+        halved: u64,
+    },
+    /// Chunked layers without a chunk.
+    NoChunk {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+    },
     /// The checkpoint's element format is not a 16-bit one, or not given.
     Dtype {
         /// What the configuration says, if anything.
@@ -90,6 +104,10 @@ impl fmt::Display for Assumption {
             }
             Self::LayerRule { rule, source } => write!(f, "layer_types is not in the config: {rule} ({source})"),
             Self::WindowOff { key } => write!(f, "sliding_window is not used: {key} is false"),
+            Self::TwoSidedWindow { window, halved } => {
+                write!(f, "attention is bidirectional: of a window of {window}, {halved} tokens are kept")
+            }
+            Self::NoChunk { key, found } => write!(f, "{key} is {found}: chunked layers keep every token"),
             Self::Dtype { found: None, used } => write!(f, "the config names no dtype: {used}"),
             Self::Dtype { found: Some(found), used } => {
                 write!(f, "the checkpoint is in {found}; its cache is counted in {used}, as engines keep it")

@@ -44,7 +44,7 @@ impl ModelSpec {
         const REMEDY: &str = "give --head-dim, or --hidden-size with --heads";
         let dimension = |field: &str, value: Option<u64>| value.map(|value| Dimension { field: field.into(), value });
         let layers = dimension("--layers", self.layers)
-            .ok_or(ModelError::Missing("--layers", "give the number of layers, or name a MODEL"))?;
+            .ok_or(ModelError::Missing("--layers".into(), "give the number of layers, or name a MODEL"))?;
         let num_hidden_layers = super::layer_count(layers)?;
         let mut assumptions = Vec::new();
         let mut warnings = Vec::new();
@@ -64,10 +64,14 @@ impl ModelSpec {
                 head_dim: dimension("--head-dim", self.head_dim),
                 v_head_dim: dimension("--v-head-dim", self.v_head_dim),
             }
-            .key_value(("--heads", "--head-dim"), REMEDY, &mut assumptions)?,
+            .key_value(&["--heads".into(), "--head-dim".into()], REMEDY, &mut assumptions)?,
         };
         let cache = match self.sliding_window {
-            Some(window) => LayerCache::SlidingWindow { key_value, window: Tokens(window) },
+            Some(window) => LayerCache::SlidingWindow {
+                key_value,
+                window: Tokens(window),
+                transformers_window: Some(Tokens(window)),
+            },
             None => LayerCache::FullAttention { key_value },
         };
         Ok(Model {

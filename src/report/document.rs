@@ -9,9 +9,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, transformers};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, Workload};
-use crate::model::{LayerCache, Model, Warning};
+use crate::model::{KeyValue, LayerCache, Model, Warning};
 use crate::units::{Bytes, ElementFormat, KvFormat};
 
 /// An estimate and what was asked for.
@@ -59,15 +59,16 @@ pub struct ModelDescription {
     pub layer_groups: Vec<GroupDescription>,
 }
 
-/// A layer group of a [`ModelDescription`].
-#[derive(Debug, Serialize)]
+/// A layer group of a [`ModelDescription`]: its kind, and the figures that this kind has.
+#[derive(Debug, Default, Serialize)]
 pub struct GroupDescription {
     /// The kind of cache.
     pub kind: &'static str,
     /// How many layers.
     pub layers: usize,
     /// KV heads.
-    pub kv_heads: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<u64>,
     /// Elements of K in one head; absent where the article's shortcut gives no whole number of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k_dim: Option<u64>,
@@ -83,6 +84,45 @@ pub struct GroupDescription {
     /// Tokens of a chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk: Option<u64>,
+    /// Elements of a latent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_lora_rank: Option<u64>,
+    /// Rotary elements beside a latent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qk_rope_head_dim: Option<u64>,
+    /// Elements of an index key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_head_dim: Option<u64>,
+    /// Elements of the one vector that is K and V.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<u64>,
+    /// Tokens of a compressed entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<u64>,
+    /// The recurrence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<&'static str>,
+    /// The most tokens an encoder gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder_tokens: Option<u64>,
+}
+
+impl GroupDescription {
+    /// With the figures of an entry.
+    fn with(self, key_value: KeyValue) -> Self {
+        let dims = key_value.head_dims();
+        Self {
+            kv_heads: key_value.num_key_value_heads(),
+            k_dim: dims.map(|(k, _)| k),
+            v_dim: dims.map(|(_, v)| v),
+            formula: key_value.shortcut_width().map(|_| "article_shortcut"),
+            head_dim: match key_value {
+                KeyValue::Vector { elements } => Some(elements),
+                _ => None,
+            },
+            ..self
+        }
+    }
 }
 
 /// An estimate of a [`Document`].
@@ -120,8 +160,20 @@ pub struct EstimateRow {
     pub gb: f64,
     /// One more token of one sequence at this length.
     pub bytes_per_token: BytesPerTokenValue,
-    /// The same bytes by layer group, in the order of the model's.
+    /// The same bytes by layer group.
     pub layer_groups: Vec<GroupShare>,
+    /// What transformers adds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transformers: Option<TransformersFacts>,
+}
+
+/// The `transformers` of an [`EstimateRow`].
+#[derive(Debug, Serialize)]
+pub struct TransformersFacts {
+    /// The version whose rules these are.
+    pub version: &'static str,
+    /// `dynamic` or `static`.
+    pub cache: &'static str,
 }
 
 /// The share of a layer group in an [`EstimateRow`].
@@ -156,6 +208,16 @@ impl From<BytesPerToken> for BytesPerTokenValue {
     }
 }
 
+impl BytesPerTokenValue {
+    /// For putting in order.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Whole(whole) => whole as f64,
+            Self::Decimal(decimal) => decimal,
+        }
+    }
+}
+
 impl fmt::Display for BytesPerTokenValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -175,10 +237,16 @@ impl Document {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
-            estimates: answers.iter().map(|answer| row(model, answer)).collect::<Result<_, _>>()?,
+            estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
             assumptions: model.assumptions.iter().map(ToString::to_string).collect(),
             warnings: model.warnings.iter().chain(warnings).map(ToString::to_string).collect(),
         })
+    }
+
+    /// The estimate of the first format at the longest length.
+    pub fn longest(&self) -> Option<&EstimateRow> {
+        let format = self.estimates.first()?.kv_dtype;
+        self.estimates.iter().filter(|row| row.kv_dtype == format).max_by_key(|row| (row.seq_len, row.batch))
     }
 
     /// The formats, in the order of the estimates: the value columns of a table.
@@ -213,26 +281,39 @@ pub(super) fn largest(documents: &[Document]) -> Bytes {
 
 fn describe(model: &Model) -> ModelDescription {
     let groups = model.layer_groups.iter().map(|group| {
-        let key_value = group.cache.key_value();
-        let dims = key_value.head_dims();
-        let (window, chunk) = match group.cache {
-            LayerCache::FullAttention { .. } => (None, None),
-            LayerCache::SlidingWindow { window, .. } => (Some(window.0), None),
-            LayerCache::ChunkedLocal { chunk, .. } => (None, Some(chunk.0)),
-        };
-        GroupDescription {
-            kind: group.cache.kind(),
-            layers: group.layers.len(),
-            kv_heads: key_value.num_key_value_heads(),
-            k_dim: dims.map(|(k, _)| k),
-            v_dim: dims.map(|(_, v)| v),
-            formula: key_value.shortcut_width().map(|_| "article_shortcut"),
-            window,
-            chunk,
+        let description =
+            GroupDescription { kind: group.cache.kind(), layers: group.layers.len(), ..GroupDescription::default() };
+        match group.cache {
+            LayerCache::FullAttention { key_value } => description.with(key_value),
+            LayerCache::SlidingWindow { key_value, window, .. } => {
+                GroupDescription { window: Some(window.0), ..description.with(key_value) }
+            }
+            LayerCache::ChunkedLocal { key_value, chunk } => {
+                GroupDescription { chunk: Some(chunk.0), ..description.with(key_value) }
+            }
+            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => GroupDescription {
+                kv_lora_rank: Some(kv_lora_rank),
+                qk_rope_head_dim: Some(qk_rope_head_dim),
+                ..description
+            },
+            LayerCache::Indexer { index_head_dim, ratio } => GroupDescription {
+                index_head_dim: Some(index_head_dim),
+                ratio: Some(ratio).filter(|&ratio| ratio > 1),
+                ..description
+            },
+            LayerCache::Compressed { head_dim, ratio, .. } => {
+                GroupDescription { head_dim: Some(head_dim), ratio: Some(ratio), ..description }
+            }
+            LayerCache::Recurrent(state) => GroupDescription { mechanism: Some(state.mechanism.name()), ..description },
+            LayerCache::CrossAttention { key_value, encoder_tokens, .. } => GroupDescription {
+                encoder_tokens: encoder_tokens.map(|tokens| tokens.0),
+                ..description.with(key_value)
+            },
+            LayerCache::Shared | LayerCache::None => description,
         }
     });
     ModelDescription {
-        name: model.name.clone(),
+        name: super::clean(&model.name),
         source: model.origin.name(),
         model_type: model.model_type.clone(),
         max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
@@ -240,12 +321,12 @@ fn describe(model: &Model) -> ModelDescription {
     }
 }
 
-fn row(model: &Model, answer: &AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
+fn row(answer: &AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
     let AnsweredEstimate { workload, engine, estimate } = answer;
     let KvFormat { k, v } = workload.format;
-    let layer_groups = model.layer_groups.iter().zip(&estimate.layer_groups).map(|(group, share)| GroupShare {
-        kind: group.cache.kind(),
-        layers: group.layers.len(),
+    let layer_groups = estimate.layer_groups.iter().map(|share| GroupShare {
+        kind: share.kind,
+        layers: share.layers,
         entries: share.entries.0,
         bytes: share.bytes.0,
     });
@@ -265,5 +346,11 @@ fn row(model: &Model, answer: &AnsweredEstimate) -> Result<EstimateRow, Estimate
         gb: estimate.bytes.0 as f64 / 1e9,
         bytes_per_token: estimate.bytes_per_token.into(),
         layer_groups: layer_groups.collect(),
+        transformers: match engine {
+            Engine::Ideal => None,
+            Engine::Transformers(cache) => {
+                Some(TransformersFacts { version: transformers::VERSION, cache: cache.name() })
+            }
+        },
     })
 }

@@ -27,6 +27,18 @@ pub struct Grid {
     pub rows: Vec<Vec<String>>,
 }
 
+impl Grid {
+    /// Characters of its longest line, as a table prints it: a blank on each side of a cell, and one between.
+    pub(super) fn width(&self) -> usize {
+        let widest = |index: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(index));
+            let header = self.columns.get(index).map(|(name, _)| name);
+            cells.chain(header).map(|cell| cell.chars().count()).max().unwrap_or_default().saturating_add(3)
+        };
+        (0..self.columns.len()).map(widest).sum()
+    }
+}
+
 /// How the cells of a column line up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {

@@ -15,6 +15,7 @@ use crate::units::{ByteUnit, Bytes};
 
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
+    TransformersFacts,
 };
 pub use grid::{Align, Grid};
 
@@ -59,10 +60,7 @@ impl UnitChoice {
 /// Estimates in `format`.
 pub fn estimates(documents: &[Document], format: Format, unit: UnitChoice) -> String {
     let unit = unit.resolve(document::largest(documents));
-    let page = |documents: &[Document]| Page {
-        blocks: documents.iter().flat_map(|document| page::estimates(document, unit).blocks).collect(),
-    };
-    render(documents, page, format, unit)
+    render(documents, |documents| page::estimates(documents, unit), format, unit)
 }
 
 /// The article's numbers beside the real ones; `whole` is the real model with every layer keeping every token.
@@ -84,6 +82,11 @@ fn render(documents: &[Document], page: impl Fn(&[Document]) -> Page, format: Fo
         Format::Jsonl => json::lines(documents),
         Format::Csv => csv::estimates(documents, unit),
     }
+}
+
+/// Text from files and arguments, which may hold anything, on one line and without control characters.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A list of things: rows for people, objects for programs.

@@ -1,64 +1,69 @@
 //! What people see of an answer: the table first, then what it is of.
 
-use super::document::{BytesPerTokenValue, Document, ModelDescription};
+use super::document::{BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
-/// More value columns than this, and each estimate gets a row of its own: the table stays within 80 columns.
-const MAX_VALUE_COLUMNS: usize = 4;
+/// The width of a terminal that tables are made for.
+const COLUMNS: usize = 80;
 
-/// What people see of a model's estimates: its name, the table, and what the table is of.
-pub(super) fn estimates(document: &Document, unit: ByteUnit) -> Page {
-    let formats = document.formats();
-    let batched = document.estimates.iter().any(|row| row.batch != 1);
-    let spread = document.estimates.iter().any(|row| row.bytes_per_gpu != row.bytes);
-    let figures: usize = if spread { 2 } else { 1 };
-    let grid = if formats.len().saturating_mul(figures) > MAX_VALUE_COLUMNS {
-        long_grid(document, unit, batched, spread)
-    } else {
-        wide_grid(document, &formats, unit, batched, spread)
-    };
-    let mut text = vec![layers_in_words(&document.model)];
-    if let Some(row) = document.estimates.first() {
-        text.push(match row.gpus {
-            1 => "live bytes (ideal): no blocks, no padding, no reserve".into(),
-            gpus => format!("live bytes (ideal); tp {} x pp {} x dp {} = {gpus} GPUs", row.tp, row.pp, row.dp),
-        });
-    }
+/// What people see of estimates: the table, and what it is of.
+pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
+    let [document] = documents else { return several(documents, unit) };
+    let wide = wide_grid(document, unit);
+    let grid = if wide.width() > COLUMNS { long_grid(documents, unit) } else { wide };
+    let mut text = wrapped(&layers_in_words(&document.model));
+    text.extend(document.estimates.first().into_iter().flat_map(basis));
     Page { blocks: vec![Block::Title(document.model.name.clone()), Block::Grid(grid), Block::Text(text)] }
 }
 
+/// Several models in one table, in their order.
+fn several(documents: &[Document], unit: ByteUnit) -> Page {
+    let grid = long_grid(documents, unit);
+    let first = documents.first().and_then(|document| document.estimates.first());
+    Page { blocks: vec![Block::Grid(grid), Block::Text(first.into_iter().flat_map(basis).collect())] }
+}
+
+/// Whose bytes these are, and of which devices.
+fn basis(row: &EstimateRow) -> Vec<String> {
+    let engine = match &row.transformers {
+        None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
+        Some(facts) => format!("transformers {}, {} cache", facts.version, facts.cache),
+    };
+    if row.gpus == 1 {
+        return vec![engine];
+    }
+    let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
+    vec![engine, format!("tp {} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)]
+}
+
 /// A row a length and batch, a column a format.
-fn wide_grid(document: &Document, formats: &[KvFormat], unit: ByteUnit, batched: bool, spread: bool) -> Grid {
+fn wide_grid(document: &Document, unit: ByteUnit) -> Grid {
+    let formats = document.formats();
+    let (batched, spread) = (is_batched(document), is_spread(document));
     let mut grid = Grid::default();
     let mut column = |name: String| grid.columns.push((name, Align::Right));
     column("Tokens".into());
     if batched {
         column("Batch".into());
     }
-    for name in formats {
+    for name in &formats {
         column(format!("{name} {}", unit.name()));
         if spread {
             column(format!("{name} {}/GPU", unit.name()));
         }
     }
-    let mut keys: Vec<(u64, u64)> = Vec::new();
-    for row in &document.estimates {
-        if !keys.contains(&(row.seq_len, row.batch)) {
-            keys.push((row.seq_len, row.batch));
-        }
-    }
-    for key in keys {
-        let mut cells = vec![group_thousands(key.0)];
+    // Estimates come a length, a batch, a format at a time.
+    for of_batch in document.estimates.chunks(formats.len().max(1)) {
+        let Some(first) = of_batch.first() else { continue };
+        let mut cells = vec![group_thousands(first.seq_len)];
         if batched {
-            cells.push(group_thousands(key.1));
+            cells.push(group_thousands(first.batch));
         }
-        for format in formats {
-            let row = document.estimates.iter().find(|row| (row.seq_len, row.batch) == key && row.kv_dtype == *format);
-            let cell = |bytes: Option<u64>| bytes.map(|bytes| Bytes(bytes).in_unit(unit)).unwrap_or_default();
-            cells.push(cell(row.map(|row| row.bytes)));
+        for row in of_batch {
+            cells.push(Bytes(row.bytes).in_unit(unit));
             if spread {
-                cells.push(cell(row.map(|row| row.bytes_per_gpu)));
+                cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
             }
         }
         grid.rows.push(cells);
@@ -66,48 +71,104 @@ fn wide_grid(document: &Document, formats: &[KvFormat], unit: ByteUnit, batched:
     grid
 }
 
-/// A row an estimate.
-fn long_grid(document: &Document, unit: ByteUnit, batched: bool, spread: bool) -> Grid {
+/// A row an estimate: all models at one length, then at the next.
+fn long_grid(documents: &[Document], unit: ByteUnit) -> Grid {
+    let (batched, spread) = (documents.iter().any(is_batched), documents.iter().any(is_spread));
+    let named = documents.len() > 1;
     let mut columns = vec![("Tokens".into(), Align::Right)];
+    let mut rows: Vec<(u64, u64, Vec<String>)> = Vec::new();
     if batched {
         columns.push(("Batch".into(), Align::Right));
+    }
+    if named {
+        columns.push(("Model".into(), Align::Left));
     }
     columns.push(("Format".into(), Align::Left));
     columns.push((unit.name().into(), Align::Right));
     if spread {
         columns.push((format!("{}/GPU", unit.name()), Align::Right));
     }
-    let rows = document.estimates.iter().map(|row| {
-        let mut cells = vec![group_thousands(row.seq_len)];
-        if batched {
-            cells.push(group_thousands(row.batch));
+    for document in documents {
+        for row in &document.estimates {
+            let mut cells = vec![group_thousands(row.seq_len)];
+            if batched {
+                cells.push(group_thousands(row.batch));
+            }
+            if named {
+                cells.push(document.model.name.clone());
+            }
+            cells.push(row.kv_dtype.to_string());
+            cells.push(Bytes(row.bytes).in_unit(unit));
+            if spread {
+                cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
+            }
+            rows.push((row.seq_len, row.batch, cells));
         }
-        cells.push(row.kv_dtype.to_string());
-        cells.push(Bytes(row.bytes).in_unit(unit));
-        if spread {
-            cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
+    }
+    if named {
+        rows.sort_by_key(|(seq_len, batch, _)| (*seq_len, *batch));
+    }
+    Grid { columns, rows: rows.into_iter().map(|(.., cells)| cells).collect() }
+}
+
+fn is_batched(document: &Document) -> bool {
+    document.estimates.iter().any(|row| row.batch != 1)
+}
+
+fn is_spread(document: &Document) -> bool {
+    document.estimates.iter().any(|row| row.bytes_per_gpu != row.bytes)
+}
+
+/// `text` in lines of at most [`COLUMNS`] characters, broken at spaces.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count().saturating_add(word.chars().count()) < COLUMNS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
-        cells
-    });
-    Grid { rows: rows.collect(), columns }
+    }
+    lines
 }
 
 /// `12 full + 36 chunked (8,192) layers, 8 KV heads x 128`
 fn layers_in_words(model: &ModelDescription) -> String {
     let kinds = model.layer_groups.iter().map(|group| {
+        let kind = group.mechanism.unwrap_or_else(|| group.kind.trim_end_matches("_attention"));
         let bound = group.window.or(group.chunk).map(|tokens| format!(" ({})", group_thousands(tokens)));
-        let kind = group.kind.trim_end_matches("_attention");
-        format!("{} {kind}{}", group.layers, bound.unwrap_or_default())
+        let ratio = group.ratio.map(|ratio| format!(" 1/{ratio}"));
+        format!("{} {kind}{}{}", group.layers, bound.unwrap_or_default(), ratio.unwrap_or_default())
     });
     let kinds = kinds.collect::<Vec<_>>().join(" + ");
-    let Some(group) = model.layer_groups.first() else { return kinds };
-    let entry = match (group.formula, group.k_dim, group.v_dim) {
-        (Some(_), ..) => "width by the article's shortcut, hidden_size / kv_heads".into(),
-        (None, Some(k), Some(v)) if k != v => format!("{} KV heads x ({k} + {v})", group.kv_heads),
-        (None, Some(k), _) => format!("{} KV heads x {k}", group.kv_heads),
-        (None, None, _) => format!("{} KV heads", group.kv_heads),
-    };
-    format!("{kinds} layers, {entry}")
+    let mut entries: Vec<String> = Vec::new();
+    for entry in model.layer_groups.iter().filter_map(entry_in_words) {
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    if entries.is_empty() { format!("{kinds} layers") } else { format!("{kinds} layers, {}", entries.join("; ")) }
+}
+
+/// `8 KV heads x 128`
+fn entry_in_words(group: &GroupDescription) -> Option<String> {
+    match group {
+        GroupDescription { formula: Some(_), .. } => {
+            Some("width by the article's shortcut, hidden_size / kv_heads".into())
+        }
+        GroupDescription { kv_heads: Some(heads), k_dim: Some(k), v_dim: Some(v), .. } if k != v => {
+            Some(format!("{heads} KV heads x ({k} + {v})"))
+        }
+        GroupDescription { kv_heads: Some(heads), k_dim: Some(k), .. } => Some(format!("{heads} KV heads x {k}")),
+        GroupDescription { kv_lora_rank: Some(rank), qk_rope_head_dim: Some(rope), .. } => {
+            Some(format!("latents of {rank} + {rope}"))
+        }
+        GroupDescription { index_head_dim: Some(dim), .. } => Some(format!("index keys of {dim}")),
+        GroupDescription { head_dim: Some(dim), .. } => Some(format!("vectors of {dim}")),
+        _ => None,
+    }
 }
 
 /// The article's numbers beside the real ones: `article` and `real` have the same lengths, `whole` is the real model
@@ -124,7 +185,6 @@ pub(super) fn article(article: &Document, real: &Document, whole: &Document, uni
         grid.columns.extend(names.map(|format| (format!("{side} {format} {}", unit.name()), Align::Right)));
     }
     let mut lengths: Vec<u64> = article.estimates.iter().map(|row| row.seq_len).collect();
-    lengths.dedup();
     lengths.sort_unstable();
     lengths.dedup();
     for seq_len in lengths {
@@ -140,33 +200,27 @@ pub(super) fn article(article: &Document, real: &Document, whole: &Document, uni
             ("B/token".into(), Align::Right),
             ("tokens per GB".into(), Align::Right),
         ],
-        rows: [
-            ("article: hidden_size / kv_heads, all 48 layers", article),
-            ("real: 8 KV heads x 128, if every layer kept all", whole),
-            ("real: 12 layers keep all, 36 at most 8,192", real),
-        ]
-        .into_iter()
-        .filter_map(|(name, document)| rule(name, document))
-        .collect(),
+        rows: [("article", article), ("real, if every layer kept all", whole), ("real, windows honoured", real)]
+            .into_iter()
+            .filter_map(|(name, document)| rule(name, document))
+            .collect(),
     };
-    let text = |line: &str| line.to_owned();
+    let described = [("article", article), ("real", real)].into_iter();
+    let described =
+        described.flat_map(|(name, document)| wrapped(&format!("{name}: {}", layers_in_words(&document.model))));
     Page {
         blocks: vec![
             Block::Title(format!("{} and {}", article.model.name, real.model.name)),
             Block::Grid(grid),
             Block::Grid(rule_of_thumb),
-            Block::Text(vec![
-                text("The article takes hidden_size / kv_heads = 5120 / 8 = 640 for kv_heads x head_dim;"),
-                text("the real model has 8 x 128 = 1024, and only 12 of its 48 layers keep every token."),
-            ]),
+            Block::Text(described.collect()),
         ],
     }
 }
 
 /// A row of the rule of thumb: the slope of the first format at the longest length.
 fn rule(name: &str, document: &Document) -> Option<Vec<String>> {
-    let format = document.estimates.first()?.kv_dtype;
-    let row = document.estimates.iter().filter(|row| row.kv_dtype == format).max_by_key(|row| row.seq_len)?;
+    let row = document.longest()?;
     let BytesPerTokenValue::Whole(slope) = row.bytes_per_token else { return None };
     let tokens = fixed_point(1_000_000_000, u128::from(slope), 0);
     Some(vec![name.into(), group_thousands(slope), group_thousands(tokens.parse().ok()?)])

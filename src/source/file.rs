@@ -22,6 +22,8 @@ pub enum FileError {
     TooLarge(PathBuf, Option<u64>),
     /// Not UTF-8.
     NotText(PathBuf),
+    /// A GGUF file.
+    Gguf(PathBuf),
     /// What the system said.
     Io(PathBuf, io::Error),
 }
@@ -63,6 +65,13 @@ impl Diagnose for FileError {
             Self::NotText(path) => {
                 (path, "not_text", "the content".into(), "is not UTF-8 text".into(), "give a config.json")
             }
+            Self::Gguf(path) => (
+                path,
+                "gguf",
+                "it".into(),
+                "is a GGUF file, which is not read yet".into(),
+                "give the config.json of the model it was made from",
+            ),
             Self::Io(path, error) => (path, "io", error.to_string(), String::new(), "make the file readable"),
         };
         Diagnosis { code, field: path.display().to_string(), found, problem, remedy: remedy.into() }
@@ -105,6 +114,9 @@ pub(super) fn read_config(path: &Path) -> Result<(String, PathBuf), FileError> {
     if !metadata.is_file() {
         return Err(FileError::NotRegular(owned()));
     }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+        return Err(FileError::Gguf(owned()));
+    }
     if metadata.len() > MAX_CONFIG_BYTES {
         return Err(FileError::TooLarge(owned(), Some(metadata.len())));
     }
@@ -126,22 +138,36 @@ fn read_text(reader: impl Read, path: &Path) -> Result<String, FileError> {
     if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_CONFIG_BYTES) {
         return Err(FileError::TooLarge(path.to_path_buf(), None));
     }
+    if bytes.starts_with(b"GGUF") {
+        return Err(FileError::Gguf(path.to_path_buf()));
+    }
     String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_path_buf()))
 }
 
-/// A name for the model of a file: its directory's for a `config.json`, else its own; `org--name` is `org/name`.
+/// A name for the model of a file: its directory's for a `config.json`, else its own. `org--name` is `org/name`, and a
+/// snapshot in the hub's cache (`models--org--name/snapshots/…`) is what it is a snapshot of.
 pub(super) fn model_name(path: &Path) -> String {
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let directory = || {
-        let parent = fs::canonicalize(path).ok()?.parent()?.file_name()?.to_string_lossy().into_owned();
-        Some(parent)
-    };
-    let name = match stem {
-        Some(stem) if stem == "config" => directory().unwrap_or(stem),
-        Some(stem) => stem,
-        None => path.display().to_string(),
+    let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let text = |name: &std::ffi::OsStr| name.to_string_lossy().into_owned();
+    let cached = full.ancestors().filter_map(Path::file_name).map(text).find(|name| name.starts_with("models--"));
+    let stem = path.file_stem().map(text);
+    let name = match (cached, stem) {
+        (Some(cached), _) => cached.trim_start_matches("models--").to_owned(),
+        (None, Some(stem)) if stem == "config" => full.parent().and_then(Path::file_name).map_or(stem, text),
+        (None, Some(stem)) => stem,
+        (None, None) => path.display().to_string(),
     };
     name.replacen("--", "/", 1)
+}
+
+/// The text of a user's own file, within the limit.
+pub(super) fn read_whole(path: &Path) -> Result<String, FileError> {
+    let metadata = fs::metadata(path).map_err(|error| FileError::Io(path.to_path_buf(), error))?;
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular(path.to_path_buf()));
+    }
+    let file = File::open(path).map_err(|error| FileError::Io(path.to_path_buf(), error))?;
+    read_text(file, path)
 }
 
 #[cfg(test)]
@@ -158,6 +184,8 @@ mod tests {
     #[test]
     fn names_come_from_paths() {
         assert_eq!(model_name(Path::new("x/meta-llama--Llama-3.1-8B.json")), "meta-llama/Llama-3.1-8B");
+        let cached = "hub/models--google--gemma-3-4b-it/snapshots/0123/config.json";
+        assert_eq!(model_name(Path::new(cached)), "google/gemma-3-4b-it");
         for (text, is_path) in
             [("./x", true), ("x.json", true), ("/x", true), ("x/", true), ("org/name", false), ("x", false)]
         {

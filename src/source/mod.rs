@@ -6,8 +6,9 @@ mod file;
 pub mod hf_config;
 
 use std::io::Read;
+use std::path::Path;
 
-use crate::catalogue::{self, CatalogueError, ModelFacts};
+use crate::catalogue::{self, CatalogueError, ModelEntry, ModelFacts};
 use crate::model::{Model, ModelError, Origin};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
@@ -51,11 +52,11 @@ impl Diagnose for SourceError {
 display_diagnosis!(SourceError);
 
 /// The model that a MODEL argument means, tried in this order: `-` is JSON on `stdin`; a path that exists is a
-/// `config.json` or a directory with one; anything else is a name of the catalogue.
+/// `config.json` or a directory with one; anything else is a name of the catalogue, which `overlay` shadows.
 ///
 /// # Errors
 /// [`SourceError`], with what was tried.
-pub fn resolve(argument: &str, stdin: &mut dyn Read) -> Result<Model, SourceError> {
+pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Result<Model, SourceError> {
     if argument == "-" {
         let text = file::read_stdin(stdin).map_err(SourceError::File)?;
         return config(&text, "standard input", "standard input");
@@ -64,7 +65,7 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read) -> Result<Model, SourceErro
         let (text, path) = file::read_config(path).map_err(SourceError::File)?;
         return config(&text, &file::model_name(&path), &path.display().to_string());
     }
-    let entry = catalogue::find(argument).map_err(|error| {
+    let entry = catalogue::find(argument, overlay).map_err(|error| {
         if file::looks_like_a_path(argument) {
             SourceError::File(FileError::Missing(argument.into()))
         } else {
@@ -79,6 +80,15 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read) -> Result<Model, SourceErro
     Ok(Model { origin: Origin::Catalogue, ..model })
 }
 
+/// The models of a user's own file.
+///
+/// # Errors
+/// [`SourceError`] when the file can't be read or is no list of models.
+pub fn overlay(path: &Path) -> Result<Vec<ModelEntry>, SourceError> {
+    let text = file::read_whole(path).map_err(SourceError::File)?;
+    catalogue::parse_overlay(&text).map_err(SourceError::Catalogue)
+}
+
 fn config(text: &str, name: &str, origin: &str) -> Result<Model, SourceError> {
     hf_config::parse(text)
         .and_then(|value| hf_config::model(value, name.to_owned()))
@@ -91,9 +101,9 @@ mod tests {
 
     #[test]
     fn every_model_of_the_catalogue_is_read_without_a_warning() {
-        for entry in catalogue::models() {
+        for entry in catalogue::models(&[]) {
             for name in &entry.names {
-                let model = resolve(name, &mut std::io::empty()).unwrap();
+                let model = resolve(name, &mut std::io::empty(), &[]).unwrap();
                 assert_eq!(model.origin, Origin::Catalogue, "{name}");
                 assert!(model.warnings.is_empty(), "{name}: {:?}", model.warnings);
             }

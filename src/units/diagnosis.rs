@@ -22,7 +22,7 @@ impl fmt::Display for Diagnosis {
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }
-        write!(f, "{}", self.found)?;
+        f.write_str(if self.found.is_empty() { "an empty text" } else { &self.found })?;
         if !self.problem.is_empty() {
             write!(f, " {}", self.problem)?;
         }

@@ -110,6 +110,8 @@ impl FormatEntry {
 }
 
 impl ElementFormat {
+    /// Single precision, 32 bits.
+    pub const FP32: Self = FORMATS[0].format();
     /// Half precision, 16 bits: what flags alone are counted in, as the article does.
     pub const FP16: Self = FORMATS[1].format();
     /// bfloat16, 16 bits: what most checkpoints are published in.

@@ -44,24 +44,35 @@ pub enum ConfigError {
     },
     /// Layers of a kind whose size the file does not give.
     NoBound {
-        /// Path of the key that would give it.
+        /// Path of the key that would give it, or that switches it off.
         field: String,
+        /// Its value.
+        found: String,
         /// The kind of layer.
         kind: &'static str,
     },
-    /// A mechanism that is not read.
-    Mechanism {
+    /// A key that nothing else supplies.
+    Missing {
         /// Path of the key.
         field: String,
-        /// What it stands for.
-        mechanism: &'static str,
     },
-    /// A model with no cache of its own tokens.
-    NotADecoder {
-        /// Path of the key that says so.
+    /// More layers that share than layers.
+    TooManyShared {
+        /// Path of the key.
         field: String,
-        /// What it is.
+        /// Layers that share.
+        found: u64,
+        /// Layers.
+        layers: u32,
+    },
+    /// Recurrent layers, but no keys that tell the size of their state.
+    NoState,
+    /// A model without a cache.
+    NoCache {
+        /// The `model_type`, or what else says so.
         found: String,
+        /// Why it has none.
+        reason: String,
     },
     /// Dimensions that make no model.
     Model(ModelError),
@@ -115,28 +126,36 @@ impl Diagnose for ConfigError {
                 field,
                 found.clone(),
                 "is a layer type that is not known here".into(),
-                "known are full_attention, sliding_attention and chunked_attention",
+                "known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names",
             ),
-            Self::NoBound { field, kind } => diagnosis(
-                "missing",
-                field,
-                "missing".into(),
-                format!("although layers are {kind}"),
-                "add it: without it their cache has no size",
-            ),
-            Self::Mechanism { field, mechanism } => diagnosis(
-                "unsupported_mechanism",
-                field,
-                "the key".into(),
-                format!("stands for {mechanism}, which is not read yet"),
-                "only full, sliding and chunked attention are",
-            ),
-            Self::NotADecoder { field, found } => diagnosis(
-                "not_a_decoder",
+            Self::NoBound { field, found, kind } => diagnosis(
+                "no_window",
                 field,
                 found.clone(),
-                "is not a decoder-only language model".into(),
-                "give the config.json of one",
+                format!("although layers are {kind}"),
+                "give sliding_window, and do not switch it off: without it their cache has no size",
+            ),
+            Self::Missing { field } => diagnosis("missing", field, "missing".into(), String::new(), "add it"),
+            Self::TooManyShared { field, found, layers } => diagnosis(
+                "too_many_shared",
+                field,
+                found.to_string(),
+                format!("is more than the {layers} layers"),
+                "give fewer",
+            ),
+            Self::NoState => diagnosis(
+                "missing",
+                "layer_types",
+                "recurrent layers".into(),
+                "are there, but no keys of a mechanism known here tell the size of their state".into(),
+                "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 and mLSTM",
+            ),
+            Self::NoCache { found, reason } => diagnosis(
+                "no_cache",
+                "model_type",
+                found.clone(),
+                format!("has no KV cache: {reason}"),
+                "give the config.json of a model that generates text",
             ),
             Self::Model(error) => error.diagnosis(),
         }

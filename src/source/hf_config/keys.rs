@@ -7,9 +7,10 @@ use crate::catalogue::ModelType;
 use crate::model::{Assumption, Dimension};
 
 /// The text model's object, the path that leads to it, and the defaults of its `model_type`.
+#[derive(Clone)]
 pub(super) struct Keys<'a> {
     pub(super) object: &'a Map<String, Value>,
-    pub(super) path: &'a str,
+    pub(super) path: String,
     pub(super) model_type: Option<&'a ModelType>,
 }
 
@@ -17,6 +18,11 @@ impl<'a> Keys<'a> {
     /// The value of `key`; none where it is missing or null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    /// What stands under `key`, for a message.
+    pub(super) fn found(&self, key: &str) -> String {
+        self.object.get(key).map_or_else(|| "missing".into(), Value::to_string)
     }
 
     /// The full path of `key`.
@@ -37,7 +43,8 @@ impl<'a> Keys<'a> {
         Ok(self.count_or_zero(keys)?.filter(|dimension| dimension.value > 0))
     }
 
-    fn count_or_zero(&self, keys: &[&str]) -> Result<Option<Dimension>, ConfigError> {
+    /// As [`Keys::count`], with 0 as a number like any other: an index, a layer to start from.
+    pub(super) fn count_or_zero(&self, keys: &[&str]) -> Result<Option<Dimension>, ConfigError> {
         let Some((key, value)) = keys.iter().find_map(|key| Some((*key, self.get(key)?))) else { return Ok(None) };
         let field = self.field(key);
         match value.as_u64() {
@@ -74,17 +81,92 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A decimal number as a fraction of whole ones.
+    pub(super) fn decimal_fraction(&self, key: &str) -> Result<Option<(u64, u64)>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong = || wrong_type(self.field(key), value, "a decimal number");
+        let text = value.as_number().ok_or_else(wrong)?.to_string();
+        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+        let digits: u64 = format!("{whole}{fraction}").parse().map_err(|_| wrong())?;
+        let power = u32::try_from(fraction.len()).ok().and_then(|digits| 10u64.checked_pow(digits));
+        Ok(Some((digits, power.ok_or_else(wrong)?)))
+    }
+
+    /// A list of whole numbers; none where it is missing.
+    pub(super) fn indices(&self, key: &str) -> Result<Vec<u64>, ConfigError> {
+        let number =
+            |value: &Value| value.as_u64().ok_or_else(|| wrong_type(self.field(key), value, "a list of whole numbers"));
+        self.list(key)?.unwrap_or_default().iter().map(number).collect()
+    }
+
+    /// The keys of an object within; none where it is missing.
+    pub(super) fn inner(&self, key: &str) -> Result<Option<Self>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(object)) => {
+                Ok(Some(Self { object, path: format!("{}.", self.field(key)), model_type: self.model_type }))
+            }
+            Some(other) => Err(wrong_type(self.field(key), other, "an object")),
+        }
+    }
+
+    /// A list of one value a layer, cut to the layers. An empty one is taken as not given.
+    pub(super) fn per_layer(
+        &self,
+        key: &str,
+        layers: u32,
+        assumptions: &mut Vec<Assumption>,
+    ) -> Result<Option<&'a [Value]>, ConfigError> {
+        self.list(key)?.map(|list| self.fit(key, list, layers, assumptions)).transpose()
+    }
+
+    /// The first entries of a list, one a layer: published lists may have more, for layers that are not part of the
+    /// model (MTP). A shorter one is an error.
+    pub(super) fn fit<'b, T>(
+        &self,
+        key: &str,
+        list: &'b [T],
+        layers: u32,
+        assumptions: &mut Vec<Assumption>,
+    ) -> Result<&'b [T], ConfigError> {
+        let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
+        let Some(head) = list.get(..wanted) else {
+            return Err(ConfigError::ShortList { field: self.field(key), found: list.len(), layers });
+        };
+        if list.len() > wanted {
+            assumptions.push(Assumption::LongList { key: self.field(key), found: list.len(), layers });
+        }
+        Ok(head)
+    }
+
+    /// A count, from its keys or else from the class.
+    pub(super) fn count_or_default(
+        &self,
+        keys: &[&str],
+        assumptions: &mut Vec<Assumption>,
+    ) -> Result<Option<Dimension>, ConfigError> {
+        let given = self.count_or_off(keys)?;
+        Ok(given.or_else(|| keys.iter().find_map(|key| self.default(key, assumptions))))
+    }
+
+    /// A count that must be there.
+    pub(super) fn needed(&self, keys: &[&'static str]) -> Result<u64, ConfigError> {
+        let missing = || ConfigError::Missing { field: self.field(keys.first().copied().unwrap_or_default()) };
+        Ok(self.count(keys)?.ok_or_else(missing)?.value)
+    }
+
     /// The class default of `key`, only where the file does not have the key at all: a null is an answer.
     pub(super) fn default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Option<Dimension> {
         let model_type = self.model_type.filter(|_| !self.object.contains_key(key))?;
-        let value = model_type.defaults.get(key)?.as_u64()?;
+        let value = model_type.defaults.get(key)?.as_u64().filter(|&value| value > 0)?;
         assumptions.push(Assumption::ClassDefault {
             key: self.field(key),
             value: value.to_string(),
             model_type: model_type.names.first().cloned().unwrap_or_default(),
             source: model_type.source.clone(),
         });
-        Some(Dimension { field: self.field(key), value })
+        let model_type = model_type.names.first().cloned().unwrap_or_default();
+        Some(Dimension { field: format!("{} (the default of {model_type})", self.field(key)), value })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which layers are of which kind: `layer_types` where it is given, else the rule of the `model_type`.
+//! Which layers are of which kind: a list where there is one, else a rule.
 
 use serde_json::Value;
 
@@ -13,17 +13,79 @@ pub(super) enum LayerKind {
     Full,
     Sliding,
     Chunked,
+    /// A recurrent state and no attention.
+    Recurrent,
+    /// A recurrent state beside full attention.
+    Hybrid,
+    /// A recurrent state beside a sliding window.
+    HybridSliding,
+    /// A window, and one vector for every few tokens before it.
+    Compressed,
+    /// Attention to an encoder's tokens only.
+    Cross,
+    /// Neither attention nor state.
+    None,
 }
+
+/// The names that configurations have for kinds (transformers 5.23 `configuration_utils.py`, `ALLOWED_LAYER_TYPES`, and
+/// the older names its classes convert).
+const NAMES: &[(&str, LayerKind)] = &[
+    ("full_attention", LayerKind::Full),
+    ("attention", LayerKind::Full),
+    ("global", LayerKind::Full),
+    ("indexed_attention", LayerKind::Full),
+    ("deepseek_sparse_attention", LayerKind::Full),
+    ("minimax_m3_sparse", LayerKind::Full),
+    ("sparse", LayerKind::Full),
+    ("sliding_attention", LayerKind::Sliding),
+    ("reference_sliding_attention", LayerKind::Sliding),
+    ("local", LayerKind::Sliding),
+    ("chunked_attention", LayerKind::Chunked),
+    ("linear_attention", LayerKind::Recurrent),
+    ("mamba", LayerKind::Recurrent),
+    ("mamba2", LayerKind::Recurrent),
+    ("recurrent", LayerKind::Recurrent),
+    ("conv", LayerKind::Recurrent),
+    ("kda", LayerKind::Recurrent),
+    ("hybrid", LayerKind::Hybrid),
+    ("hybrid_sliding", LayerKind::HybridSliding),
+    ("compressed_sparse_attention", LayerKind::Compressed),
+    ("heavily_compressed_attention", LayerKind::Compressed),
+    ("moe", LayerKind::None),
+    ("mlp", LayerKind::None),
+];
+
+/// The letters of `hybrid_override_pattern` (Nemotron-H).
+const LETTERS: &[(char, LayerKind)] =
+    &[('M', LayerKind::Recurrent), ('*', LayerKind::Full), ('-', LayerKind::None), ('E', LayerKind::None)];
 
 impl LayerKind {
     fn read(name: &str) -> Option<Self> {
-        match name {
-            "full_attention" => Some(Self::Full),
-            "sliding_attention" => Some(Self::Sliding),
-            "chunked_attention" => Some(Self::Chunked),
-            _ => None,
-        }
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
     }
+
+    /// Whether the layer has attention of its own to its own tokens.
+    pub(super) fn attends(self) -> bool {
+        !matches!(self, Self::Recurrent | Self::Cross | Self::None)
+    }
+
+    /// Whether the layer has a recurrent state.
+    pub(super) fn recurs(self) -> bool {
+        matches!(self, Self::Recurrent | Self::Hybrid | Self::HybridSliding)
+    }
+
+    /// Whether the layer has a sliding window.
+    pub(super) fn slides(self) -> bool {
+        matches!(self, Self::Sliding | Self::HybridSliding | Self::Compressed)
+    }
+}
+
+/// The number of layers that the lists say, for files that leave `num_hidden_layers` out.
+pub(super) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)> {
+    ["layer_types", "layers_block_type"].into_iter().find_map(|key| {
+        let len = u64::try_from(keys.get(key)?.as_array()?.len()).ok()?;
+        Some((keys.field(key), len))
+    })
 }
 
 /// The kind of each layer. `windowed` says whether the configuration has a window that is switched on.
@@ -33,57 +95,156 @@ pub(super) fn layer_kinds(
     windowed: bool,
     assumptions: &mut Vec<Assumption>,
 ) -> Result<Vec<LayerKind>, ConfigError> {
-    if let Some(list) = listed(keys, "layer_types", layers, assumptions)? {
-        return list.iter().enumerate().map(|(index, value)| read_kind(keys, index, value)).collect();
+    let mut kinds = match listed_kinds(keys, layers, assumptions)? {
+        Some(kinds) => kinds,
+        None => match indexed_kinds(keys, layers)? {
+            Some(kinds) => kinds,
+            None => ruled_kinds(keys, layers, windowed, assumptions)?,
+        },
+    };
+    // Llama 3.2 Vision: these layers attend to the image and to nothing else.
+    for index in keys.indices("cross_attention_layers")? {
+        if let Some(kind) = usize::try_from(index).ok().and_then(|index| kinds.get_mut(index)) {
+            *kind = LayerKind::Cross;
+        }
     }
-    // transformers 5.23 `get_layer_types_and_kwargs` (cache_utils.py) for classes without a rule of their own: a
-    // window makes every layer slide.
+    Ok(kinds)
+}
+
+/// Lists of one entry a layer, in the order of their authority.
+fn listed_kinds(
+    keys: &Keys<'_>,
+    layers: u32,
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+    for key in ["layer_types", "layers_block_type", "attention_layers"] {
+        if let Some(list) = keys.per_layer(key, layers, assumptions)? {
+            return list
+                .iter()
+                .enumerate()
+                .map(|(index, value)| read_kind(keys, key, index, value))
+                .collect::<Result<_, _>>()
+                .map(Some);
+        }
+    }
+    if let Some(pattern) = keys.text("hybrid_override_pattern")? {
+        let key = "hybrid_override_pattern";
+        let kinds = pattern.chars().map(|letter| {
+            let known = LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, kind)| *kind);
+            known.ok_or_else(|| ConfigError::UnknownLayerType { field: keys.field(key), found: letter.into() })
+        });
+        let kinds: Vec<LayerKind> = kinds.collect::<Result<_, _>>()?;
+        return keys.fit(key, &kinds, layers, assumptions).map(|kinds| Some(kinds.to_vec()));
+    }
+    // A pattern that repeats (RecurrentGemma).
+    if let Some(pattern) = keys.list("block_types")? {
+        let kinds = pattern.iter().enumerate().map(|(index, value)| {
+            // Its attention is local: there is a window and no other kind of attention.
+            Ok(match read_kind(keys, "block_types", index, value)? {
+                LayerKind::Full => LayerKind::Sliding,
+                kind => kind,
+            })
+        });
+        let kinds = kinds.collect::<Result<Vec<_>, ConfigError>>()?;
+        return Ok(Some(kinds.into_iter().cycle().take(usize::try_from(layers).unwrap_or_default()).collect()));
+    }
+    for (key, of_zero, of_other) in [
+        ("compress_ratios", LayerKind::Sliding, LayerKind::Compressed),
+        ("hybrid_layer_pattern", LayerKind::Full, LayerKind::Sliding),
+        ("attn_type_list", LayerKind::Recurrent, LayerKind::Full),
+    ] {
+        if let Some(list) = keys.per_layer(key, layers, assumptions)? {
+            let kind = |value: &Value| match value.as_u64() {
+                Some(0) => Ok(of_zero),
+                Some(_) => Ok(of_other),
+                None => Err(wrong_type(keys.field(key), value, "a list of whole numbers")),
+            };
+            return list.iter().map(kind).collect::<Result<_, _>>().map(Some);
+        }
+    }
+    if let Some(blocks) = keys.per_layer("block_configs", layers, assumptions)? {
+        let off = |block: &Value, key: &str| block.pointer(&format!("/attention/{key}")) == Some(&Value::Bool(true));
+        let kind = |block| {
+            if off(block, "no_op") || off(block, "replace_with_linear") { LayerKind::None } else { LayerKind::Full }
+        };
+        return Ok(Some(blocks.iter().map(kind).collect()));
+    }
+    Ok(None)
+}
+
+/// Lists of the layers of a kind, and periods: the others are recurrent.
+fn indexed_kinds(keys: &Keys<'_>, layers: u32) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+    let full_at = |is_full: &dyn Fn(u64) -> bool| {
+        let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
+        Ok(Some((0..layers).map(kind).collect()))
+    };
+    if let Some(linear) = keys.inner("linear_attn_config")? {
+        // Counted from 1 (Kimi-Linear).
+        let full = linear.indices("full_attn_layers")?;
+        return full_at(&|layer| full.contains(&layer.saturating_add(1)));
+    }
+    for key in ["full_attn_idxs", "attn_layer_indices"] {
+        if keys.list(key)?.is_some() {
+            let full = keys.indices(key)?;
+            return full_at(&|layer| full.contains(&layer));
+        }
+    }
+    if let Some(period) = keys.count(&["attn_layer_period"])? {
+        let offset = keys.count_or_zero(&["attn_layer_offset"])?.map_or(0, |offset| offset.value);
+        return full_at(&|layer| layer.checked_rem(period.value) == offset.checked_rem(period.value));
+    }
+    Ok(None)
+}
+
+/// The rule of the `model_type`; without one, that of transformers 5.23 `get_layer_types_and_kwargs` (`cache_utils.py`): a
+/// window makes every layer slide.
+fn ruled_kinds(
+    keys: &Keys<'_>,
+    layers: u32,
+    windowed: bool,
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Vec<LayerKind>, ConfigError> {
     let rule = keys.model_type.map_or(LayerRule::AllSlide { gate: None }, |model_type| model_type.layers.clone());
+    let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
+    let kind_named = |name: &str| LayerKind::read(name).unwrap_or(LayerKind::Full);
     let sliding_if = |slides: bool| if slides { LayerKind::Sliding } else { LayerKind::Full };
-    let kinds: Vec<LayerKind>;
-    let words = match rule {
-        LayerRule::Full => {
-            return Ok(vec![LayerKind::Full; usize::try_from(layers).unwrap_or_default()]);
-        }
-        LayerRule::AllSlide { .. } => {
-            kinds = (0..layers).map(|_| sliding_if(windowed)).collect();
-            windowed.then(|| "every layer slides".to_owned())
-        }
+    let (kinds, words) = match rule {
+        LayerRule::Full => (all(LayerKind::Full), None),
+        LayerRule::All { kind } => (all(kind_named(&kind)), None),
+        LayerRule::AllSlide { .. } => (all(sliding_if(windowed)), windowed.then(|| "every layer slides".to_owned())),
         LayerRule::SlideFrom { from_key, from, .. } => {
-            let from = keys.count_or_off(&[&from_key])?.map_or(from, |dimension| dimension.value);
-            kinds = (0..layers).map(|layer| sliding_if(windowed && u64::from(layer) >= from)).collect();
-            windowed.then(|| format!("layers from {from} on slide ({from_key})"))
+            let from = keys.count_or_zero(&[&from_key])?.map_or(from, |dimension| dimension.value);
+            let kinds = (0..layers).map(|layer| sliding_if(windowed && u64::from(layer) >= from)).collect();
+            (kinds, windowed.then(|| format!("layers from {from} on slide ({from_key})")))
         }
-        LayerRule::EveryNthFull { n, n_keys, list_key, others, below_key, below, gate } => {
-            let others = LayerKind::read(&others).unwrap_or(LayerKind::Full);
+        LayerRule::EveryNthFull { n, n_keys, list_key, others, below_key, below, last_full, gate } => {
+            let others = kind_named(&others);
             let on = gate.is_none() || windowed;
-            let names: Vec<&str> = n_keys.iter().map(String::as_str).collect();
-            let n = keys.count(&names)?.map_or(n, |dimension| dimension.value);
+            let n = every_nth(keys, &n_keys)?.unwrap_or(n);
             let below = match below_key {
-                Some(key) => keys.count_or_off(&[&key])?.map(|dimension| dimension.value).or(below),
+                Some(key) => keys.count_or_zero(&[&key])?.map(|dimension| dimension.value).or(below),
                 None => None,
             };
             let listed = match &list_key {
-                Some(key) => listed(keys, key, layers, assumptions)?.map(|list| (key, list)),
+                Some(key) => keys.per_layer(key, layers, assumptions)?.map(|list| (key, list)),
                 None => None,
             };
             if let Some((key, list)) = listed {
-                kinds = list
-                    .iter()
-                    .map(|value| match value.as_u64() {
-                        Some(0) => Ok(LayerKind::Full),
-                        Some(1) => Ok(others),
-                        _ => Err(wrong_type(keys.field(key), value, "a list of 0 and 1")),
-                    })
-                    .collect::<Result<_, _>>()?;
-                None
+                let kind = |value: &Value| match value.as_u64() {
+                    Some(0) => Ok(LayerKind::Full),
+                    Some(1) => Ok(others),
+                    _ => Err(wrong_type(keys.field(key), value, "a list of 0 and 1")),
+                };
+                (list.iter().map(kind).collect::<Result<_, _>>()?, None)
             } else {
                 let is_other = |layer: u32| {
+                    let last = layer.saturating_add(1) == layers;
                     let layer = u64::from(layer);
-                    on && !layer.saturating_add(1).is_multiple_of(n) && below.is_none_or(|below| layer < below)
+                    let within = below.is_none_or(|below| layer < below) && !(last_full && last);
+                    on && within && !layer.saturating_add(1).is_multiple_of(n)
                 };
-                kinds = (0..layers).map(|layer| if is_other(layer) { others } else { LayerKind::Full }).collect();
-                on.then(|| format!("one layer in {n} is full attention, the others are not"))
+                let kinds = (0..layers).map(|layer| if is_other(layer) { others } else { LayerKind::Full }).collect();
+                (kinds, on.then(|| format!("one layer in {n} is full attention, the others are not")))
             }
         }
     };
@@ -93,6 +254,27 @@ pub(super) fn layer_kinds(
     Ok(kinds)
 }
 
+/// n as a number, or as a pattern of letters that repeats (EXAONE 4's `LLLG`).
+fn every_nth(keys: &Keys<'_>, names: &[String]) -> Result<Option<u64>, ConfigError> {
+    for name in names {
+        if let Some(Value::String(pattern)) = keys.get(name) {
+            let letters = u64::try_from(pattern.chars().count()).unwrap_or_default();
+            let one_global_last = pattern.ends_with('G') && pattern.matches('G').count() == 1;
+            return if one_global_last {
+                Ok(Some(letters))
+            } else {
+                Err(wrong_type(
+                    keys.field(name),
+                    &Value::String(pattern.clone()),
+                    "a number, or local layers and one global",
+                ))
+            };
+        }
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(keys.count(&names)?.map(|dimension| dimension.value))
+}
+
 /// The key that switches the window on, if the rule of the `model_type`, or the plain rule, has one.
 pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
     const PLAIN: &str = "use_sliding_window";
@@ -100,32 +282,13 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
         Some(
             LayerRule::AllSlide { gate } | LayerRule::SlideFrom { gate, .. } | LayerRule::EveryNthFull { gate, .. },
         ) => gate.as_deref(),
-        Some(LayerRule::Full) => None,
+        Some(LayerRule::Full | LayerRule::All { .. }) => None,
         None => keys.get(PLAIN).map(|_| PLAIN),
     }
 }
 
-/// A list of one value a layer, cut to the layers: published lists may have entries for layers that are not part of
-/// the model (MTP). A shorter one is an error.
-fn listed<'a>(
-    keys: &Keys<'a>,
-    key: &str,
-    layers: u32,
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Option<&'a [Value]>, ConfigError> {
-    let Some(list) = keys.list(key)? else { return Ok(None) };
-    let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
-    let Some(head) = list.get(..wanted) else {
-        return Err(ConfigError::ShortList { field: keys.field(key), found: list.len(), layers });
-    };
-    if list.len() > wanted {
-        assumptions.push(Assumption::LongList { key: keys.field(key), found: list.len(), layers });
-    }
-    Ok(Some(head))
-}
-
-fn read_kind(keys: &Keys<'_>, index: usize, value: &Value) -> Result<LayerKind, ConfigError> {
-    let field = || format!("{}[{index}]", keys.field("layer_types"));
+fn read_kind(keys: &Keys<'_>, key: &str, index: usize, value: &Value) -> Result<LayerKind, ConfigError> {
+    let field = || format!("{}[{index}]", keys.field(key));
     let name = value.as_str().ok_or_else(|| wrong_type(field(), value, "the name of a layer type"))?;
     LayerKind::read(name).ok_or_else(|| ConfigError::UnknownLayerType { field: field(), found: name.into() })
 }

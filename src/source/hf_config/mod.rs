@@ -4,9 +4,12 @@
 //! null falls through to the next rule, as engines do; a key of the wrong type is an error. What a class supplies for
 //! keys that files leave out is data of the catalogue, and is listed as an assumption.
 
+mod attention;
+mod compressed;
 mod error;
 mod keys;
 mod layer_kinds;
+mod recurrent;
 
 #[cfg(test)]
 mod tests;
@@ -15,60 +18,25 @@ use serde_json::{Map, Value};
 
 pub use self::error::ConfigError;
 use self::keys::{Keys, wrong_type};
-use self::layer_kinds::{LayerKind, layer_kinds, window_gate};
+use self::layer_kinds::{LayerKind, layer_kinds, listed_layers, window_gate};
 use crate::catalogue::model_type;
-use crate::model::{
-    Assumption, Dimension, Dimensions, KeyValue, LayerCache, LayerGroup, Model, ModelError, Origin, Warning,
-    layer_count,
-};
+use crate::model::{Assumption, Dimension, LayerCache, LayerGroup, Model, ModelError, Origin, Warning, layer_count};
 use crate::units::{ElementFormat, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
 const WRAPPERS: &[&[&str]] =
     &[&["text_config"], &["language_config"], &["llm_config"], &["thinker_config", "text_config"]];
 
-/// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
-/// transformers' attribute maps).
-const LAYERS: &[&str] = &["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
-const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model"];
-const HEADS: &[&str] = &["num_attention_heads", "n_head", "num_heads", "n_heads"];
-const KV_HEADS: &[&str] =
-    &["n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"];
-const HEAD_DIM: &[&str] = &["head_dim", "hidden_size_per_head", "attention_head_dim"];
-const MAX_TOKENS: &[&str] = &["max_position_embeddings", "n_positions", "max_seq_len", "seq_length"];
-
-/// Keys of mechanisms that are not read yet: such a model is refused, since plain attention would be wrong for it.
-const MECHANISMS: &[(&str, &str)] = &[
-    ("kv_lora_rank", "latent attention"),
-    ("index_topk", "a sparse-attention index"),
-    ("sparse_attention_config", "sparse attention"),
-    ("compress_ratios", "compressed attention"),
-    ("num_kv_shared_layers", "layers that share a cache"),
-    ("global_head_dim", "heads that differ by layer"),
-    ("per_layer_config", "layers that differ"),
-    ("block_configs", "layers that differ"),
-    ("hybrid_layer_pattern", "layers that differ"),
-    ("attention_other_setting", "layers that differ"),
-    ("hybrid_override_pattern", "recurrent layers"),
-    ("layers_block_type", "recurrent layers"),
-    ("attn_layer_period", "recurrent layers"),
-    ("attn_type_list", "linear attention"),
-    ("linear_attn_config", "linear attention"),
-    ("linear_num_value_heads", "linear attention"),
-    ("full_attention_interval", "linear attention"),
-    ("mamba_num_heads", "recurrent state"),
-    ("mamba_n_heads", "recurrent state"),
-    ("mamba_d_state", "recurrent state"),
-    ("ssm_state_size", "recurrent state"),
-    ("state_size", "recurrent state"),
-    ("lru_width", "recurrent state"),
-    ("qk_dim_factor", "recurrent state"),
-    ("rescale_every", "recurrent state"),
-    ("conv_L_cache", "short convolutions"),
-    ("cross_attention_layers", "cross-attention"),
-    ("cla_share_factor", "layers that share a cache"),
-    ("multi_query", "a key that changes the KV heads"),
-    ("attn_config", "attention described in a nested object"),
+/// Spellings of the number of layers; of an encoder-decoder, the decoder's.
+const LAYERS: &[&str] = &["num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_transformer_layers"];
+const DECODER_LAYERS: &[&str] = &["num_decoder_layers", "decoder_layers"];
+const MAX_TOKENS: &[&str] = &[
+    "max_position_embeddings",
+    "n_positions",
+    "max_target_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
 ];
 
 /// The JSON of a text. `NaN` and `Infinity`, which are no JSON but are published (Python writes them), become texts.
@@ -114,17 +82,23 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let Value::Object(root) = config else {
         return Err(ConfigError::NotAnObject(config.to_string().chars().take(40).collect()));
     };
-    let root_keys = Keys { object: &root, path: "", model_type: None };
-    if root_keys.flag("is_encoder_decoder")? {
-        let field = "is_encoder_decoder".into();
-        return Err(ConfigError::NotADecoder { field, found: "an encoder-decoder".into() });
+    let root_keys = Keys { object: &root, path: String::new(), model_type: None };
+    if let Some(class) = root_keys.text("_class_name")? {
+        return Err(ConfigError::NoCache {
+            found: class.into(),
+            reason: "it is a part of a diffusion pipeline".into(),
+        });
     }
     let (object, path) = text_model(&root)?;
     let outer_type = root_keys.text("model_type")?;
-    let inner_type = Keys { object, path: &path, model_type: None }.text("model_type")?;
+    let inner_type = Keys { object, path: path.clone(), model_type: None }.text("model_type")?;
     let known = [inner_type, outer_type].into_iter().flatten().find_map(model_type);
-    let keys = Keys { object, path: &path, model_type: known.as_ref() };
-    refuse_mechanisms(&keys)?;
+    if let Some((reason, known)) = known.as_ref().and_then(|known| Some((known.no_cache.clone()?, known))) {
+        return Err(ConfigError::NoCache { found: known.names.first().cloned().unwrap_or_default(), reason });
+    }
+    let keys = Keys { object, path, model_type: known.as_ref() };
+    // What wraps the text model of a wrapper's part (Omni models): their format stands there.
+    let between = root_keys.inner("thinker_config")?.unwrap_or_else(|| root_keys.clone());
 
     let mut assumptions = Vec::new();
     let mut warnings = Vec::new();
@@ -134,13 +108,13 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
             None => Warning::NoModelType,
         });
     }
-    let layers = keys.count(LAYERS)?.ok_or(ModelError::Missing("num_hidden_layers", "add it"))?;
-    let num_hidden_layers = layer_count(layers)?;
-    let key_value = key_value(&keys, &mut assumptions)?;
-    let layer_groups = layer_groups(&keys, num_hidden_layers, key_value, &mut assumptions)?;
+    let encoder_decoder = root_keys.flag("is_encoder_decoder")?;
+    let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
+    let dtype = dtype(&[&keys, &between, &root_keys], &mut assumptions)?;
+    let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
+    let layer_groups = reader.layer_groups(&mut assumptions)?;
     let max_position_embeddings =
-        keys.count(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
-    let dtype = dtype(&[&keys, &root_keys], &mut assumptions)?;
+        keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
     Ok(Model {
         name,
         origin: Origin::Config,
@@ -180,78 +154,223 @@ fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String)
     Ok((root, String::new()))
 }
 
-/// Refuses a model whose keys name a mechanism that is not read. Null, false and zero switch a mechanism off.
-fn refuse_mechanisms(keys: &Keys<'_>) -> Result<(), ConfigError> {
-    let on = |key: &str| keys.get(key).is_some_and(|value| *value != Value::Bool(false) && value.as_u64() != Some(0));
-    match MECHANISMS.iter().find(|(key, _)| on(key)) {
-        Some((key, mechanism)) => Err(ConfigError::Mechanism { field: keys.field(key), mechanism }),
-        None => Ok(()),
+/// The number of layers, or the length of the list that names them.
+fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, ConfigError> {
+    if encoder_decoder && let Some(layers) = keys.count(DECODER_LAYERS)? {
+        return Ok(layers);
     }
+    if let Some(layers) = keys.count(LAYERS)? {
+        return Ok(layers);
+    }
+    let listed = listed_layers(keys).filter(|(_, layers)| *layers > 0);
+    let (field, value) = listed.ok_or(ModelError::Missing(keys.field("num_hidden_layers"), "add it"))?;
+    Ok(Dimension { field, value })
 }
 
-fn key_value(keys: &Keys<'_>, assumptions: &mut Vec<Assumption>) -> Result<KeyValue, ConfigError> {
-    let mut or_default = |given: Option<Dimension>, key| given.or_else(|| keys.default(key, assumptions));
-    let dimensions = Dimensions {
-        hidden_size: keys.count(HIDDEN)?,
-        num_attention_heads: or_default(keys.count(HEADS)?, "num_attention_heads"),
-        num_key_value_heads: or_default(keys.count(KV_HEADS)?, "num_key_value_heads"),
-        head_dim: or_default(keys.count_or_off(HEAD_DIM)?, "head_dim"),
-        v_head_dim: keys.count_or_off(&["v_head_dim"])?,
-    };
-    Ok(dimensions.key_value(
-        ("num_attention_heads", "head_dim"),
-        "add head_dim, or hidden_size and num_attention_heads",
-        assumptions,
-    )?)
-}
-
-/// Layers by kind, full attention first.
-fn layer_groups(
-    keys: &Keys<'_>,
+/// What is known when the layers are read.
+struct Reader<'a> {
+    keys: &'a Keys<'a>,
+    root: &'a Keys<'a>,
     layers: u32,
-    key_value: KeyValue,
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<LayerGroup>, ConfigError> {
-    let given = keys.count_or_off(&["sliding_window"])?;
-    let switched_off = match window_gate(keys) {
-        Some(gate) => !keys.flag(gate)?,
-        None => false,
-    };
-    let window = if switched_off {
-        if given.is_some() {
-            let key = keys.field(window_gate(keys).unwrap_or_default());
-            assumptions.push(Assumption::WindowOff { key });
-        }
-        None
-    } else {
-        given.or_else(|| keys.default("sliding_window", assumptions))
-    };
-    let kinds = layer_kinds(keys, layers, window.is_some(), assumptions)?;
-    let mut groups = Vec::new();
-    for kind in [LayerKind::Full, LayerKind::Sliding, LayerKind::Chunked] {
-        let of_kind: Vec<u32> =
-            (0..layers).zip(&kinds).filter(|(_, of)| **of == kind).map(|(layer, _)| layer).collect();
-        if of_kind.is_empty() {
-            continue;
-        }
-        let missing = |key: &str, kind| ConfigError::NoBound { field: keys.field(key), kind };
-        let cache = match kind {
-            LayerKind::Full => LayerCache::FullAttention { key_value },
-            LayerKind::Sliding => {
-                let window = window.as_ref().ok_or_else(|| missing("sliding_window", "sliding_attention"))?;
-                LayerCache::SlidingWindow { key_value, window: Tokens(window.value) }
+    dtype: ElementFormat,
+    encoder_decoder: bool,
+}
+
+impl Reader<'_> {
+    /// Layers by what they cache, in the order of the kinds.
+    fn layer_groups(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<LayerGroup>, ConfigError> {
+        let keys = self.keys;
+        let window = self.window(assumptions)?;
+        let kinds = layer_kinds(keys, self.layers, window.is_some(), assumptions)?;
+        let mut layers: Vec<Vec<LayerCache>> = vec![Vec::new(); kinds.len()];
+        if kinds.contains(&LayerKind::Compressed) {
+            let entry = compressed::window_entry(keys)?;
+            let beside = compressed::caches(keys, &kinds, assumptions)?;
+            for (caches, beside) in layers.iter_mut().zip(beside) {
+                caches.push(self.sliding(entry, window.as_ref())?);
+                caches.extend(beside);
             }
-            LayerKind::Chunked => {
-                let chunk = keys
-                    .count_or_off(&["attention_chunk_size"])?
-                    .or_else(|| keys.default("attention_chunk_size", assumptions))
-                    .ok_or_else(|| missing("attention_chunk_size", "chunked_attention"))?;
-                LayerCache::ChunkedLocal { key_value, chunk: Tokens(chunk.value) }
+        } else if let Some(latent) = attention::latent(keys)? {
+            for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.attends()) {
+                caches.push(latent);
             }
-        };
-        groups.push(LayerGroup { layers: of_kind, cache });
+        } else if kinds.iter().any(|kind| kind.attends() || *kind == LayerKind::Cross) {
+            let entries = attention::key_values(keys, &kinds, assumptions)?;
+            let chunk = self.chunk(&kinds, assumptions)?;
+            for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
+                let Some(key_value) = entry else { continue };
+                caches.push(match kind {
+                    LayerKind::Sliding | LayerKind::HybridSliding => self.sliding(key_value, window.as_ref())?,
+                    LayerKind::Chunked => match chunk {
+                        Some(chunk) => LayerCache::ChunkedLocal { key_value, chunk },
+                        None => LayerCache::FullAttention { key_value },
+                    },
+                    LayerKind::Cross => {
+                        LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
+                    }
+                    _ => LayerCache::FullAttention { key_value },
+                });
+                if self.encoder_decoder {
+                    let encoder_tokens = self.encoder_tokens()?;
+                    caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
+                }
+            }
+        }
+        if let Some((cache, on)) = attention::index(keys, &kinds, assumptions)? {
+            for (caches, _) in layers.iter_mut().zip(on).filter(|(_, on)| *on) {
+                caches.push(cache);
+            }
+        }
+        if kinds.iter().any(|kind| kind.recurs()) {
+            let state = recurrent::state(keys, self.dtype)?;
+            for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.recurs()) {
+                caches.push(LayerCache::Recurrent(state));
+            }
+        }
+        self.share(&mut layers)?;
+        Ok(grouped(&layers))
     }
-    Ok(groups)
+
+    /// W, unless it is switched off.
+    fn window(&self, assumptions: &mut Vec<Assumption>) -> Result<Option<Dimension>, ConfigError> {
+        let keys = self.keys;
+        let given = match keys.count_or_off(&["sliding_window", "window_size", "attention_window_size"])? {
+            // ModernBERT's is two-sided; a decoder looks back by half of it.
+            None => keys.count_or_off(&["local_attention"])?.map(|both| Dimension { value: both.value / 2, ..both }),
+            given => given,
+        };
+        if let Some(gate) = window_gate(keys)
+            && !keys.flag(gate)?
+        {
+            if given.is_some() {
+                assumptions.push(Assumption::WindowOff { key: keys.field(gate) });
+            }
+            return Ok(None);
+        }
+        let window = given.or_else(|| keys.default("sliding_window", assumptions));
+        // Attention in both directions sees half of the window on each side (transformers 5.23 `configuration_gemma3.py`).
+        let both_ways = [Value::Bool(true), Value::from("all")];
+        if keys.get("use_bidirectional_attention").is_some_and(|value| both_ways.contains(value))
+            && let Some(window) = window
+        {
+            let halved = (window.value / 2).saturating_add(1);
+            assumptions.push(Assumption::TwoSidedWindow { window: window.value, halved });
+            return Ok(Some(Dimension { value: halved, ..window }));
+        }
+        Ok(window)
+    }
+
+    fn sliding(
+        &self,
+        key_value: crate::model::KeyValue,
+        window: Option<&Dimension>,
+    ) -> Result<LayerCache, ConfigError> {
+        let keys = self.keys;
+        let missing = || self.no_window();
+        let window = Tokens(window.ok_or_else(missing)?.value);
+        let transformers_window = if keys.get("window_size").is_some() {
+            None
+        } else if let Some(size) = keys.count_or_off(&["sliding_window_size"])? {
+            // It counts the tokens before the current one (transformers 5.23 `configuration_mimo_v2_flash.py`).
+            Some(Tokens(size.value.saturating_add(1)))
+        } else {
+            Some(window)
+        };
+        Ok(LayerCache::SlidingWindow { key_value, window, transformers_window })
+    }
+
+    /// Why layers that slide have no window: the key that switches it off, or the one that would give it.
+    fn no_window(&self) -> ConfigError {
+        let keys = self.keys;
+        let (key, found) = match window_gate(keys).filter(|gate| keys.get(gate) == Some(&Value::Bool(false))) {
+            Some(gate) => (gate, "false".into()),
+            None => ("sliding_window", keys.found("sliding_window")),
+        };
+        ConfigError::NoBound { field: keys.field(key), found, kind: "sliding_attention" }
+    }
+
+    /// C, where layers are chunked; none where it is switched off and they keep every token (vLLM 0.33 `models/llama4.py`).
+    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Option<Tokens>, ConfigError> {
+        if !kinds.contains(&LayerKind::Chunked) {
+            return Ok(None);
+        }
+        let chunk = self.keys.count_or_default(&["attention_chunk_size"], assumptions)?;
+        if chunk.is_none() {
+            let (key, found) = (self.keys.field("attention_chunk_size"), self.keys.found("attention_chunk_size"));
+            assumptions.push(Assumption::NoChunk { key, found });
+        }
+        Ok(chunk.map(|chunk| Tokens(chunk.value)))
+    }
+
+    /// The most tokens an encoder gives: its positions.
+    fn encoder_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
+        let positions = ["max_source_positions", "max_position_embeddings", "n_positions"];
+        Ok(self.keys.count_or_off(&positions)?.map(|positions| Tokens(positions.value)))
+    }
+
+    /// The tokens of an image of the most tiles: `((image_size / patch_size)² + 1) × max_num_tiles` (Llama 3.2 Vision).
+    fn image_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
+        let Some(vision) = self.root.inner("vision_config")? else { return Ok(None) };
+        let size = vision.needed(&["image_size"])?;
+        let patch = vision.needed(&["patch_size"])?;
+        let tiles = vision.needed(&["max_num_tiles"])?;
+        let across = size.checked_div(patch);
+        let tokens = across.and_then(|across| across.checked_mul(across)?.checked_add(1)?.checked_mul(tiles));
+        Ok(tokens.map(Tokens))
+    }
+
+    /// Layers that read an earlier layer's cache: the last ones (Gemma 3n and 4), or all but the first of each few
+    /// (cross-layer attention).
+    fn share(&self, layers: &mut [Vec<LayerCache>]) -> Result<(), ConfigError> {
+        let count = layers.len();
+        let keys = self.keys;
+        if let Some(shared) = keys.count_or_off(&["num_kv_shared_layers"])? {
+            let own = usize::try_from(shared.value).ok().and_then(|shared| count.checked_sub(shared));
+            let own = own.ok_or_else(|| ConfigError::TooManyShared {
+                field: shared.field.clone(),
+                found: shared.value,
+                layers: self.layers,
+            })?;
+            for caches in layers.iter_mut().skip(own).filter(|caches| !caches.is_empty()) {
+                *caches = vec![LayerCache::Shared];
+            }
+        }
+        if keys.flag("use_cla")? {
+            let factor = keys.needed(&["cla_share_factor"])?;
+            let step = usize::try_from(factor).unwrap_or(usize::MAX).max(1);
+            for (_, caches) in layers.iter_mut().enumerate().filter(|(layer, _)| !layer.is_multiple_of(step)) {
+                *caches = vec![LayerCache::Shared];
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Layers with the same cache together; a layer without any is in a group of its own kind.
+fn grouped(layers: &[Vec<LayerCache>]) -> Vec<LayerGroup> {
+    let mut groups: Vec<LayerGroup> = Vec::new();
+    for (layer, caches) in (0u32..).zip(layers) {
+        let none = [LayerCache::None];
+        for cache in if caches.is_empty() { none.as_slice() } else { caches.as_slice() } {
+            match groups.iter_mut().find(|group| group.cache == *cache) {
+                Some(group) => group.layers.push(layer),
+                None => groups.push(LayerGroup { layers: vec![layer], cache: *cache }),
+            }
+        }
+    }
+    groups.sort_by_key(|group| match group.cache {
+        LayerCache::FullAttention { .. } => 0,
+        LayerCache::Latent { .. } => 1,
+        LayerCache::SlidingWindow { .. } => 2,
+        LayerCache::ChunkedLocal { .. } => 3,
+        LayerCache::Compressed { .. } => 4,
+        LayerCache::Indexer { .. } => 5,
+        LayerCache::Recurrent(_) => 6,
+        LayerCache::CrossAttention { .. } => 7,
+        LayerCache::Shared => 8,
+        LayerCache::None => 9,
+    });
+    groups
 }
 
 /// The checkpoint's 16-bit format: `torch_dtype` or `dtype`, of the text model or of what wraps it.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::model::KeyValue;
 
 fn read(config: Value) -> Result<Model, ConfigError> {
     model(config, "test".into())
@@ -23,7 +24,7 @@ fn full(key_value: KeyValue) -> LayerCache {
 }
 
 fn sliding(key_value: KeyValue, window: u64) -> LayerCache {
-    LayerCache::SlidingWindow { key_value, window: Tokens(window) }
+    LayerCache::SlidingWindow { key_value, window: Tokens(window), transformers_window: Some(Tokens(window)) }
 }
 
 /// A small model of `model_type`, with `keys` over its own.
@@ -92,6 +93,14 @@ fn a_window_that_is_off_is_not_used() {
     assert_eq!(groups(small("qwen3_moe", keys(true))), [(4, sliding(key_value, 32))]);
     // Every other of the first three layers.
     assert_eq!(read(small("qwen2_moe", keys(true))).unwrap().layer_groups[1].layers, [0, 2]);
+    // From layer 0 on is all of them, and none below layer 0.
+    let from_zero = json!({"sliding_window": 32, "use_sliding_window": true, "max_window_layers": 0, "head_dim": 8});
+    assert_eq!(groups(small("qwen2", from_zero.clone())), [(4, sliding(key_value, 32))]);
+    assert_eq!(groups(small("qwen2_moe", from_zero)), [(4, full(key_value))]);
+    // Both directions share the window.
+    let both =
+        json!({"sliding_window": 512, "use_bidirectional_attention": true, "head_dim": 8, "sliding_window_pattern": 2});
+    assert_eq!(groups(small("gemma3_text", both))[1], (2, sliding(key_value, 257)));
     // Null and zero are off everywhere.
     for off in [json!(null), json!(0)] {
         assert_eq!(groups(small("mistral", json!({"sliding_window": off, "head_dim": 8}))), [(4, full(key_value))]);
@@ -113,6 +122,8 @@ fn llama_4_layers_are_chunked_unless_listed_otherwise() {
     assert_eq!(listed.layer_groups[0].layers, [0, 3]);
     assert_eq!(groups(text(json!({"head_dim": 8, "no_rope_layers": []}))).len(), 2);
     assert_eq!(listed.model_type.as_deref(), Some("llama4"));
+    // A chunk that is switched off leaves every token.
+    assert_eq!(groups(text(json!({"head_dim": 8, "attention_chunk_size": null}))), [(4, full(key_value))]);
 }
 
 #[test]
@@ -196,7 +207,7 @@ fn what_is_wrong_is_named_by_its_key() {
         ),
         (
             small("llama", json!({"num_key_value_heads": [1, 2]})),
-            "num_key_value_heads: [1,2] is not a whole number; write a whole number",
+            "num_key_value_heads: 2 entries do not cover the 4 layers; give one entry a layer",
         ),
         (
             small("llama", json!({"hidden_size": null})),
@@ -211,24 +222,19 @@ fn what_is_wrong_is_named_by_its_key() {
             "hidden_size: 7 is less than num_attention_heads 8; add head_dim, or hidden_size and num_attention_heads",
         ),
         (
-            small("llama", json!({"layer_types": ["full_attention", "full_attention", "mamba", "full_attention"]})),
-            "layer_types[2]: mamba is a layer type that is not known here; known are full_attention, sliding_attention and chunked_attention",
+            small("llama", json!({"layer_types": ["full_attention", "full_attention", "wavelet", "full_attention"]})),
+            "layer_types[2]: wavelet is a layer type that is not known here; known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names",
         ),
         (
             small("llama", json!({"layer_types": vec!["sliding_attention"; 4]})),
-            "sliding_window: missing although layers are sliding_attention; add it: without it their cache has no size",
+            "sliding_window: missing although layers are sliding_attention; give sliding_window, and do not switch it off: without it their cache has no size",
         ),
         (
-            small("llama4", json!({"attention_chunk_size": null})),
-            "attention_chunk_size: missing although layers are chunked_attention; add it: without it their cache has no size",
-        ),
-        (
-            small("deepseek_v3", json!({"kv_lora_rank": 512})),
-            "kv_lora_rank: the key stands for latent attention, which is not read yet; only full, sliding and chunked attention are",
-        ),
-        (
-            small("t5", json!({"is_encoder_decoder": true})),
-            "is_encoder_decoder: an encoder-decoder is not a decoder-only language model; give the config.json of one",
+            small(
+                "qwen2",
+                json!({"layer_types": vec!["sliding_attention"; 4], "use_sliding_window": false, "sliding_window": 9}),
+            ),
+            "use_sliding_window: false although layers are sliding_attention; give sliding_window, and do not switch it off: without it their cache has no size",
         ),
         (
             small("qwen2", json!({"use_sliding_window": 1})),

@@ -1,0 +1,168 @@
+//! Hugging Face transformers 5.23.0: what its own cache tensors hold (`cache_utils.py`, and the caches of single models).
+//!
+//! - **Dynamic** is the cache a model makes for itself: entries grow with the sequence. A sliding or chunked layer keeps
+//!   W − 1 entries, since the current token brings its own: the one rule by which it is below the ideal
+//!   (`DynamicSlidingWindowLayer`).
+//! - **Static** is `StaticCache` with `max_cache_len` = the sequence length: W entries, allocated at once.
+//! - Convolutions keep all of their kernel's columns, but for RG-LRU and RWKV, which keep one less (`LinearAttentionLayer`).
+//! - Memory is fp32 whatever the model's format, but for lightning attention and mLSTM, which keep the model's.
+//! - An index key is in the model's format, and so is DeepSeek-V4's compressor state, of which only the tokens that no entry
+//!   covers yet are kept: that is below the ideal, too (`modeling_deepseek_v4.py`). Its layers without compression keep the
+//!   one vector twice, as K and as V.
+//! - A model whose class knows no window keeps every token (GPT-Neo).
+//! - Cross-attention to images keeps nothing without an image (Mllama).
+//! - It is one process a model: tensor and pipeline parallelism are not modelled.
+
+use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
+use crate::units::{ElementFormat, Tokens};
+
+/// The version whose rules these are.
+pub const VERSION: &str = "5.23.0";
+
+/// Which of its caches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// Grows with the sequence.
+    #[default]
+    Dynamic,
+    /// Allocated at once for the whole sequence.
+    Static,
+}
+
+impl Cache {
+    /// The name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dynamic => "dynamic",
+            Self::Static => "static",
+        }
+    }
+}
+
+/// What `workload` on `model` takes.
+///
+/// # Errors
+/// [`EstimateError`]: what it has no cache for is refused.
+pub fn estimate(model: &Model, workload: &Workload, cache: Cache) -> Result<Estimate, EstimateError> {
+    refuse(model, workload, cache)?;
+    let seen = Model {
+        layer_groups: model.layer_groups.iter().flat_map(|group| as_seen(model, group, cache)).collect(),
+        ..model.clone()
+    };
+    sum(&seen, workload, |group| kept(model.dtype, &group.cache, workload))
+}
+
+fn refuse(model: &Model, workload: &Workload, cache: Cache) -> Result<(), EstimateError> {
+    let refused = |field, found: String, reason, remedy| {
+        Err(EstimateError::Refused { engine: "transformers", field, found, reason, remedy })
+    };
+    let layout = workload.layout;
+    for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp)] {
+        if size > 1 {
+            let reason = "divides a model that transformers keeps whole here";
+            return refused(field, size.to_string(), reason, "leave it out, or name another engine");
+        }
+    }
+    let plain = [ElementFormat::FP32, ElementFormat::FP16, ElementFormat::BF16];
+    if let Some(format) = [workload.format.k, workload.format.v].into_iter().find(|format| !plain.contains(format)) {
+        let reason = "is not a format of its plain caches";
+        return refused("--kv-dtype", format.to_string(), reason, "use bf16, fp16 or fp32");
+    }
+    let compresses = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
+    if compresses && cache == Cache::Static {
+        return refused("--cache", "static".into(), "is not supported for compressed attention", "use dynamic");
+    }
+    Ok(())
+}
+
+/// The group as transformers caches it.
+fn as_seen(model: &Model, group: &LayerGroup, cache: Cache) -> Vec<LayerGroup> {
+    let bound = |bound: Tokens| match cache {
+        Cache::Dynamic => Tokens(bound.0.saturating_sub(1)),
+        Cache::Static => bound,
+    };
+    let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
+    match group.cache {
+        LayerCache::SlidingWindow { key_value, transformers_window: None, .. } => {
+            with(LayerCache::FullAttention { key_value })
+        }
+        LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
+            let sliding = |key_value| LayerCache::SlidingWindow {
+                key_value,
+                window: bound(window),
+                transformers_window: Some(window),
+            };
+            let KeyValue::Vector { elements } = key_value else { return with(sliding(key_value)) };
+            let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
+            let (once, plain) = group.layers.iter().partition::<Vec<u32>, _>(|layer| is_compressed(model, **layer));
+            [(once, key_value), (plain, twice)]
+                .into_iter()
+                .filter(|(layers, _)| !layers.is_empty())
+                .map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) })
+                .collect()
+        }
+        LayerCache::ChunkedLocal { key_value, chunk } => {
+            with(LayerCache::ChunkedLocal { key_value, chunk: bound(chunk) })
+        }
+        other => with(other),
+    }
+}
+
+fn is_compressed(model: &Model, layer: u32) -> bool {
+    let of_layer = |group: &&LayerGroup| group.layers.binary_search(&layer).is_ok();
+    model.layer_groups.iter().filter(of_layer).any(|group| matches!(group.cache, LayerCache::Compressed { .. }))
+}
+
+/// What one layer keeps of one sequence: the ideal, but for states.
+fn kept(model_format: ElementFormat, cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateError> {
+    let seq_len = workload.seq_len.0;
+    let whole_entries = |kept: Kept, ratio: u64, dim: u64, overlap: u64| {
+        let rows = seq_len.checked_rem(ratio).unwrap_or_default();
+        let open = rows.checked_mul(dim)?.checked_mul(overlap)?;
+        // The half of the last window that the next one overlaps.
+        let overlapped = if overlap > 1 && seq_len >= ratio { ratio.checked_mul(dim)? } else { 0 };
+        // Each row has a score.
+        let elements = open.checked_add(overlapped)?.checked_mul(2)?;
+        let entries = Tokens(seq_len.checked_div(ratio).unwrap_or_default());
+        Some(Kept { entries, state: State::Replicated(elements, model_format), ..kept })
+    };
+    match *cache {
+        LayerCache::CrossAttention { optional: true, .. } if workload.encoder_len.is_none() => {
+            Ok(Kept { entries: Tokens(0), grows_every: None, state: State::None })
+        }
+        LayerCache::Recurrent(state) => {
+            let kept = ideal(cache, workload)?;
+            Ok(Kept { state: State::Recurrent(as_stored(state, model_format), columns(state)), ..kept })
+        }
+        LayerCache::Compressed { head_dim, ratio, state_elements } => {
+            // Two scores and two halves for each row of a window that overlaps: the ideal's state says whether it does.
+            let plain = ratio.saturating_mul(head_dim).saturating_mul(2);
+            let overlap = if state_elements > plain { 2 } else { 1 };
+            whole_entries(ideal(cache, workload)?, ratio, head_dim, overlap).ok_or(EstimateError::TooLarge)
+        }
+        LayerCache::Indexer { index_head_dim, ratio } if ratio > 1 => {
+            whole_entries(ideal(cache, workload)?, ratio, index_head_dim, 2).ok_or(EstimateError::TooLarge)
+        }
+        _ => ideal(cache, workload),
+    }
+}
+
+/// Columns that a convolution keeps.
+fn columns(state: RecurrentState) -> u64 {
+    let kernel = state.convolution.map_or(0, |convolution| convolution.kernel);
+    match state.mechanism {
+        Mechanism::RgLru | Mechanism::Rwkv => kernel.saturating_sub(1),
+        _ => kernel,
+    }
+}
+
+/// The state in the formats it is stored in.
+fn as_stored(state: RecurrentState, model_format: ElementFormat) -> RecurrentState {
+    let format = match state.mechanism {
+        Mechanism::Lightning | Mechanism::Mlstm => model_format,
+        _ => ElementFormat::FP32,
+    };
+    let memory = state.memory.map(|memory| crate::model::Memory { format, ..memory });
+    RecurrentState { memory, ..state }
+}

@@ -1,0 +1,80 @@
+//! States of fixed size: what recurrent layers keep in place of entries.
+
+use crate::units::ElementFormat;
+
+/// The state of a recurrent layer: the last inputs of its convolution, and what it remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecurrentState {
+    /// Whose state it is.
+    pub mechanism: Mechanism,
+    /// The inputs that the convolution will read again.
+    pub convolution: Option<Convolution>,
+    /// What is remembered of the sequence.
+    pub memory: Option<Memory>,
+}
+
+/// `kernel − 1` columns of the convolution's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Channels that are divided over tensor parallel ranks.
+    pub channels: u64,
+    /// Channels of each group (Mamba-2's B and C), which are replicated when the ranks outnumber the groups.
+    pub channels_per_group: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Width of the convolution, the current token included.
+    pub kernel: u64,
+    /// The model's format.
+    pub format: ElementFormat,
+}
+
+/// A matrix or vector for each head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Heads, or channels, that are divided over tensor parallel ranks.
+    pub heads: u64,
+    /// Elements of each.
+    pub elements_per_head: u64,
+    /// The format that the configuration names for it, else the model's.
+    pub format: ElementFormat,
+}
+
+/// The recurrence of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Mamba, arXiv:2312.00752: `d_inner × d_state`, after a convolution over `d_inner`.
+    Mamba1,
+    /// Mamba-2, arXiv:2405.21060: `heads × head_dim × d_state`, after a convolution over `d_inner` and B and C of each group.
+    Mamba2,
+    /// Gated delta net, arXiv:2412.06464: `value_heads × value_dim × key_dim`, after a convolution over q, k and v.
+    GatedDeltaNet,
+    /// Kimi delta attention, arXiv:2510.26692: `heads × dim × dim`, after convolutions over q, k and v.
+    Kda,
+    /// Lightning attention (`MiniMax`-01, arXiv:2501.08313): `heads × dim × dim`, no convolution.
+    Lightning,
+    /// A short convolution and no memory (LFM2).
+    ShortConvolution,
+    /// RG-LRU (Griffin, arXiv:2402.19427): one number a channel, after a convolution.
+    RgLru,
+    /// RWKV-4, arXiv:2305.13048: three numbers a channel, and the last token's input twice.
+    Rwkv,
+    /// mLSTM (xLSTM 7B, arXiv:2503.13427): `heads × (qk_dim × v_dim + qk_dim + 1)`, no convolution.
+    Mlstm,
+}
+
+impl Mechanism {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mamba1 => "mamba1",
+            Self::Mamba2 => "mamba2",
+            Self::GatedDeltaNet => "gated_delta_net",
+            Self::Kda => "kda",
+            Self::Lightning => "lightning",
+            Self::ShortConvolution => "short_conv",
+            Self::RgLru => "rg_lru",
+            Self::Rwkv => "rwkv",
+            Self::Mlstm => "mlstm",
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The entries of attention layers: heads, which may differ by layer, or a latent; and the index beside them.
+
+use serde_json::Value;
+
+use super::ConfigError;
+use super::keys::{Keys, wrong_type};
+use super::layer_kinds::LayerKind;
+use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
+
+/// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
+/// transformers' attribute maps).
+const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
+const HEADS: &[&str] = &["num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads"];
+const KV_HEADS: &[&str] =
+    &["n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"];
+const HEAD_DIM: &[&str] = &["head_dim", "hidden_size_per_head", "attention_head_dim", "d_kv", "kv_channels"];
+const V_HEAD_DIM: &[&str] = &["v_head_dim"];
+
+const REMEDY: &str = "add head_dim, or hidden_size and num_attention_heads";
+
+/// The latent of MLA, if the model has one.
+pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, ConfigError> {
+    let Some(kv_lora_rank) = keys.count_or_off(&["kv_lora_rank"])? else { return Ok(None) };
+    let qk_rope_head_dim = keys.needed(&["qk_rope_head_dim"])?;
+    Ok(Some(LayerCache::Latent { kv_lora_rank: kv_lora_rank.value, qk_rope_head_dim }))
+}
+
+/// The entry of each layer that attends; what is given for the layers of a kind or for one layer overrides the model's.
+pub(super) fn key_values(
+    keys: &Keys<'_>,
+    kinds: &[LayerKind],
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Vec<Option<KeyValue>>, ConfigError> {
+    let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+    let listed =
+        ["num_kv_heads", "num_key_value_heads"].into_iter().find(|key| keys.get(key).is_some_and(Value::is_array));
+    let listed = match listed {
+        Some(key) => keys.per_layer(key, layers, assumptions)?.map(|list| (key, list)),
+        None => None,
+    };
+    let base = base(keys, listed.is_some(), assumptions)?;
+    let sliding = sliding(keys)?;
+    let full = global(keys, kinds, assumptions)?;
+    let layer_configs = keys.inner("per_layer_config")?;
+    let blocks = keys.per_layer("block_configs", layers, &mut Vec::new())?;
+    let names = [keys.field("num_attention_heads"), keys.field("head_dim")];
+    let mut mentioned = false;
+    let mut entries = Vec::with_capacity(kinds.len());
+    for (index, kind) in kinds.iter().enumerate() {
+        if !kind.attends() && *kind != LayerKind::Cross {
+            entries.push(None);
+            continue;
+        }
+        let mut dimensions = base.clone();
+        if kind.slides() {
+            dimensions = dimensions.overridden(sliding.clone());
+        } else {
+            dimensions = dimensions.overridden(full.clone());
+        }
+        if let Some(configs) = &layer_configs {
+            dimensions = dimensions.overridden(of_layer(configs, index)?);
+        }
+        if let Some((key, list)) = listed {
+            dimensions.num_key_value_heads = Some(listed_heads(keys, key, list, index)?);
+            dimensions.num_attention_heads = None;
+        }
+        if let Some(block) = blocks.and_then(|blocks| blocks.get(index)) {
+            dimensions.num_key_value_heads =
+                grouped_heads(keys, block, index, dimensions.num_attention_heads.as_ref())?;
+        }
+        // What is taken for granted is the same for all layers: said once.
+        let mut of_layer = Vec::new();
+        let key_value = dimensions.key_value(&names, REMEDY, &mut of_layer)?;
+        if !mentioned {
+            assumptions.append(&mut of_layer);
+            mentioned = true;
+        }
+        entries.push(Some(key_value));
+    }
+    Ok(entries)
+}
+
+/// The dimensions of the model itself.
+fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Result<Dimensions, ConfigError> {
+    let inner = keys.inner("attn_config")?;
+    let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
+    let new_falcon = keys.flag("new_decoder_architecture")?;
+    let num_key_value_heads = match &inner {
+        _ if listed => None,
+        // Falcon and GPT-BigCode: one head for all, whatever else is named.
+        _ if keys.flag("multi_query")? && !new_falcon => one("multi_query"),
+        Some(attention) => attention.count(&["kv_n_heads"])?,
+        None => keys.count_or_default(KV_HEADS, assumptions)?,
+    };
+    Ok(Dimensions {
+        hidden_size: keys.count(HIDDEN)?,
+        num_attention_heads: if listed { None } else { keys.count_or_default(HEADS, assumptions)? },
+        num_key_value_heads,
+        head_dim: keys.count_or_default(HEAD_DIM, assumptions)?,
+        v_head_dim: keys.count_or_off(V_HEAD_DIM)?,
+    })
+}
+
+/// What sliding layers have that full ones have not (MiMo-V2's `swa_…`, Step's `attention_other_setting`).
+fn sliding(keys: &Keys<'_>) -> Result<Dimensions, ConfigError> {
+    let other = match keys.inner("attention_other_setting")? {
+        Some(other) => Dimensions {
+            num_attention_heads: other.count(&["num_attention_heads"])?,
+            num_key_value_heads: other.count(&["num_attention_groups"])?,
+            ..Dimensions::default()
+        },
+        None => Dimensions::default(),
+    };
+    Ok(other.overridden(Dimensions {
+        num_key_value_heads: keys.count(&["swa_num_key_value_heads"])?,
+        head_dim: keys.count_or_off(&["swa_head_dim"])?,
+        v_head_dim: keys.count_or_off(&["swa_v_head_dim"])?,
+        ..Dimensions::default()
+    }))
+}
+
+/// What full layers have that sliding ones have not (Gemma 4; transformers 5.23 `configuration_gemma4.py`).
+fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Dimensions, ConfigError> {
+    if keys.get("per_layer_config").is_some() || !kinds.contains(&LayerKind::Full) {
+        return Ok(Dimensions::default());
+    }
+    let shared_projection = keys.flag("attention_k_eq_v")?;
+    Ok(Dimensions {
+        head_dim: keys.count_or_default(&["global_head_dim"], assumptions)?,
+        num_key_value_heads: keys.count(&["num_global_key_value_heads"])?.filter(|_| shared_projection),
+        ..Dimensions::default()
+    })
+}
+
+/// The overrides of one layer; its index may have leading zeros.
+fn of_layer(configs: &Keys<'_>, index: usize) -> Result<Dimensions, ConfigError> {
+    let named = configs.object.keys().find(|key| key.parse() == Ok(index));
+    let Some(layer) = named.map(|key| configs.inner(key)).transpose()?.flatten() else {
+        return Ok(Dimensions::default());
+    };
+    Ok(Dimensions {
+        hidden_size: None,
+        num_attention_heads: layer.count(HEADS)?,
+        num_key_value_heads: layer.count(KV_HEADS)?,
+        head_dim: layer.count_or_off(HEAD_DIM)?,
+        v_head_dim: layer.count_or_off(V_HEAD_DIM)?,
+    })
+}
+
+/// KV heads of one layer (`OpenELM`).
+fn listed_heads(keys: &Keys<'_>, key: &str, list: &[Value], index: usize) -> Result<Dimension, ConfigError> {
+    let field = format!("{}[{index}]", keys.field(key));
+    let value = list.get(index).ok_or_else(|| ConfigError::Missing { field: field.clone() })?;
+    match value.as_u64() {
+        Some(0) => Err(ConfigError::NotPositive { field, found: "0".into() }),
+        Some(value) => Ok(Dimension { field, value }),
+        None => Err(wrong_type(field, value, "a whole number")),
+    }
+}
+
+/// KV heads of a block that says how many query heads share one (Nemotron-NAS).
+fn grouped_heads(
+    keys: &Keys<'_>,
+    block: &Value,
+    index: usize,
+    heads: Option<&Dimension>,
+) -> Result<Option<Dimension>, ConfigError> {
+    let field = format!("{}[{index}].attention.n_heads_in_group", keys.field("block_configs"));
+    let group =
+        block.pointer("/attention/n_heads_in_group").ok_or_else(|| ConfigError::Missing { field: field.clone() })?;
+    let group = group
+        .as_u64()
+        .filter(|&group| group > 0)
+        .ok_or_else(|| wrong_type(field.clone(), group, "a positive count"))?;
+    let heads = heads.ok_or_else(|| ConfigError::Missing { field: keys.field("num_attention_heads") })?;
+    let uneven = || wrong_type(field.clone(), &Value::from(group), "a divisor of num_attention_heads");
+    let value = heads.value.checked_div(group).filter(|_| heads.value.is_multiple_of(group)).ok_or_else(uneven)?;
+    Ok(Some(Dimension { field, value }))
+}
+
+/// The index keys of sparse attention, and which layers have them.
+pub(super) fn index(
+    keys: &Keys<'_>,
+    kinds: &[LayerKind],
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Option<(LayerCache, Vec<bool>)>, ConfigError> {
+    let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+    // MiniMax-M3.
+    if let Some(sparse) = keys.inner("sparse_attention_config")? {
+        if !sparse.flag("use_sparse_attention")? {
+            return Ok(None);
+        }
+        let cache = LayerCache::Indexer { index_head_dim: sparse.needed(&["sparse_index_dim"])?, ratio: 1 };
+        let on = match sparse.per_layer("sparse_attention_freq", layers, assumptions)? {
+            Some(list) => list.iter().map(|value| value.as_u64().is_some_and(|on| on > 0)).collect(),
+            None => vec![true; kinds.len()],
+        };
+        return Ok(Some((cache, on)));
+    }
+    let (Some(dim), Some(_)) = (keys.count_or_off(&["index_head_dim"])?, keys.count_or_off(&["index_topk"])?) else {
+        return Ok(None);
+    };
+    if kinds.contains(&LayerKind::Compressed) {
+        return Ok(None);
+    }
+    let own = |layer: usize| -> Result<bool, ConfigError> { owns_index(keys, layer, layers) };
+    let attends = |kind: &LayerKind| *kind == LayerKind::Full;
+    let on = kinds.iter().enumerate().map(|(layer, kind)| Ok(attends(kind) && own(layer)?));
+    let cache = LayerCache::Indexer { index_head_dim: dim.value, ratio: 1 };
+    Ok(Some((cache, on.collect::<Result<_, ConfigError>>()?)))
+}
+
+/// Whether a layer has index keys of its own or reads an earlier layer's (vLLM 0.33 `models/deepseek_v2.py`).
+fn owns_index(keys: &Keys<'_>, layer: usize, layers: u32) -> Result<bool, ConfigError> {
+    if let Some(types) = keys.per_layer("indexer_types", layers, &mut Vec::new())? {
+        return Ok(types.get(layer).and_then(Value::as_str) != Some("shared"));
+    }
+    if let Some(pattern) = keys.get("index_topk_pattern") {
+        return Ok(match pattern {
+            Value::String(letters) => letters.chars().nth(layer) != Some('S'),
+            _ => pattern.get(layer).and_then(Value::as_str) != Some("S"),
+        });
+    }
+    let every = keys.count_or_off(&["index_topk_freq"])?.map_or(1, |every| every.value);
+    if every <= 1 {
+        return Ok(true);
+    }
+    let offset = keys.count_or_off(&["index_skip_topk_offset"])?.map_or(2, |offset| offset.value);
+    let past = u64::try_from(layer).unwrap_or(u64::MAX).saturating_add(1).saturating_sub(offset);
+    Ok(past.is_multiple_of(every))
+}

@@ -1,0 +1,82 @@
+//! DeepSeek-V4's layers: a window, one vector for every few tokens before it, and an index of those (vLLM 0.33
+//! `models/deepseek_v4/attention.py`, `compressor.py`; `transformers_utils/deepseek_v4_utils.py`).
+
+use serde_json::Value;
+
+use super::ConfigError;
+use super::keys::{Keys, wrong_type};
+use super::layer_kinds::LayerKind;
+use crate::model::{Assumption, KeyValue, LayerCache};
+
+/// Layers that compress by this ratio overlap their windows, and have an index.
+const OVERLAPPING_RATIO: u64 = 4;
+
+/// The entry of a window: K and V are one vector.
+pub(super) fn window_entry(keys: &Keys<'_>) -> Result<KeyValue, ConfigError> {
+    Ok(KeyValue::Vector { elements: keys.needed(&["head_dim"])? })
+}
+
+/// The caches of each layer beside its window.
+pub(super) fn caches(
+    keys: &Keys<'_>,
+    kinds: &[LayerKind],
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Vec<Vec<LayerCache>>, ConfigError> {
+    let head_dim = keys.needed(&["head_dim"])?;
+    let index_head_dim = keys.count_or_off(&["index_head_dim"])?.map(|dimension| dimension.value);
+    ratios(keys, kinds, assumptions)?
+        .into_iter()
+        .map(|ratio| {
+            let Some(ratio) = ratio else { return Ok(Vec::new()) };
+            let index = index_head_dim.filter(|_| ratio == OVERLAPPING_RATIO);
+            let state = [Some(head_dim), index].into_iter().flatten().map(|dim| state_elements(ratio, dim));
+            let state_elements = state
+                .reduce(|a, b| a?.checked_add(b?))
+                .flatten()
+                .ok_or_else(|| wrong_type(keys.field("head_dim"), &Value::from(head_dim), "a possible width"))?;
+            let compressed = LayerCache::Compressed { head_dim, ratio, state_elements };
+            let index = index.map(|index_head_dim| LayerCache::Indexer { index_head_dim, ratio });
+            Ok([Some(compressed), index].into_iter().flatten().collect())
+        })
+        .collect()
+}
+
+/// Rows of the input that the compressor has not closed yet: two windows of it where windows overlap, and each row twice as
+/// wide; and as many scores.
+fn state_elements(ratio: u64, dim: u64) -> Option<u64> {
+    let overlap: u64 = if ratio == OVERLAPPING_RATIO { 2 } else { 1 };
+    overlap.checked_mul(ratio)?.checked_mul(2)?.checked_mul(overlap)?.checked_mul(dim)
+}
+
+/// The ratio of each layer that compresses.
+fn ratios(
+    keys: &Keys<'_>,
+    kinds: &[LayerKind],
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Vec<Option<u64>>, ConfigError> {
+    let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+    // A list of ratios has said its length when the kinds were read from it.
+    let said = keys.get("layer_types").is_none();
+    let silent = &mut Vec::new();
+    if let Some(list) = keys.per_layer("compress_ratios", layers, if said { silent } else { assumptions })? {
+        let ratio = |value: &Value| match value.as_u64() {
+            Some(ratio) => Ok(Some(ratio).filter(|&ratio| ratio > 1)),
+            None => Err(wrong_type(keys.field("compress_ratios"), value, "a list of whole numbers")),
+        };
+        return list.iter().map(ratio).collect();
+    }
+    let rates = keys.inner("compress_rates")?;
+    let rate = |name: &'static str, default: u64| -> Result<u64, ConfigError> {
+        let given = rates.as_ref().map(|rates| rates.count(&[name])).transpose()?.flatten();
+        Ok(given.map_or(default, |rate| rate.value))
+    };
+    let sparse = rate("compressed_sparse_attention", 4)?;
+    let heavy = rate("heavily_compressed_attention", 128)?;
+    let names = keys.list("layer_types")?.unwrap_or_default();
+    let ratio = |layer: usize| match names.get(layer).and_then(Value::as_str) {
+        Some("compressed_sparse_attention") => Some(sparse),
+        Some("heavily_compressed_attention") => Some(heavy),
+        _ => None,
+    };
+    Ok((0..kinds.len()).map(ratio).collect())
+}
