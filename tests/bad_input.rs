@@ -164,8 +164,8 @@ fn options_and_their_values_are_known() {
 fn unknown_names_offer_the_nearest() {
     refused(
         "lama-3.1-8b",
-        "MODEL: lama-3.1-8b is no file here and no name in the catalogue; nearest names: llama-3.1-8b, llama-3.1-70b, \
-         llama-3.2-1b; `kvsize models` lists all",
+        "MODEL: lama-3.1-8b is no file here and no name in the catalogue; nearest names: llama-3.1-8b, llama-3-8b, \
+         llama-3.1-70b; `kvsize models` lists all",
     );
     refused("%%%", "MODEL: %%% is no file here and no name in the catalogue; `kvsize models` lists all names");
 }

@@ -140,3 +140,73 @@ fn spellings_of_options_agree() {
     assert_eq!(one, other);
     assert_eq!(one["estimates"], json_of("llama-3.1-8b --context 32000 -d fp8 --tp 2 --pp 2 --dp 2")["estimates"]);
 }
+
+#[test]
+fn several_models_stand_side_by_side_smallest_first() {
+    insta::assert_snapshot!(kvsize("llama-3.1-8b deepseek-v3 gemma-3-27b -s 32k,128K -d bf16").text());
+    let names = |sort: &str| -> Vec<String> {
+        let documents = json_of(&format!("llama-3.1-8b deepseek-v3 gemma-3-27b -s 128K -d bf16 {sort}"));
+        documents
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|document| document["model"]["name"].as_str().unwrap().into())
+            .collect()
+    };
+    let (llama, deepseek, gemma) = ("meta-llama/Meta-Llama-3.1-8B", "deepseek-ai/DeepSeek-V3", "google/gemma-3-27b-it");
+    assert_eq!(names(""), [deepseek, gemma, llama]);
+    assert_eq!(names("--sort bytes-per-token"), [deepseek, gemma, llama]);
+    assert_eq!(names("--sort name"), [deepseek, gemma, llama]);
+    assert_eq!(names("--sort given"), [llama, deepseek, gemma]);
+}
+
+#[test]
+fn a_drafter_adds_its_layers() {
+    let bytes_per_token = |arguments: &str| {
+        json_of(&format!("{arguments} -s 1k -d bf16"))["estimates"][0]["bytes_per_token"].as_u64().unwrap()
+    };
+    // vLLM: 61 latent layers, and one more that predicts further tokens.
+    assert_eq!(bytes_per_token("deepseek-v3"), 70_272);
+    assert_eq!(bytes_per_token("deepseek-v3 --speculative-method mtp --num-speculative-tokens 2"), 71_424);
+    assert_eq!(bytes_per_token("llama-3.1-8b --speculative-method eagle --draft llama-3.2-1b"), 131_072 + 32_768);
+}
+
+#[test]
+fn an_encoder_s_length_may_be_given() {
+    let bytes = |arguments: &str| json_of(arguments)["estimates"][0]["bytes"].as_u64().unwrap();
+    let self_attention = 12 * 1000 * 2 * 1024 * 2;
+    assert_eq!(bytes("class-default--bart.json -s 1000 -d bf16"), self_attention + 12 * 1024 * 4096);
+    assert_eq!(bytes("class-default--bart.json -s 1000 -d bf16 --encoder-len 512"), self_attention + 12 * 512 * 4096);
+}
+
+#[test]
+fn transformers_is_told_with_its_version_and_cache() {
+    let row = &json_of("gpt-oss-20b -e transformers -s 128K")["estimates"][0];
+    assert_eq!((&row["engine"], &row["kv_dtype"]), (&json!("transformers@5.23"), &json!("bf16")));
+    assert_eq!(row["transformers"], json!({"version": "5.23.0", "cache": "dynamic"}));
+    // One entry of each window less than the ideal.
+    let ideal = &json_of("gpt-oss-20b -s 128K -d bf16")["estimates"][0];
+    assert_eq!(ideal["bytes"].as_u64().unwrap() - row["bytes"].as_u64().unwrap(), 12 * 2 * 8 * 64 * 2);
+    let fixed = &json_of("gpt-oss-20b -e transformers@5.23 --cache static -s 128K")["estimates"][0];
+    assert_eq!(fixed["bytes"], ideal["bytes"]);
+}
+
+#[test]
+fn a_catalogue_of_one_s_own_shadows_the_embedded_one() {
+    let path = std::env::temp_dir().join(format!("kvsize-{}-catalogue.json", std::process::id()));
+    let entry = r#"[{"names": ["llama-3.1-8b", "mine"], "label": "Mine", "spec": {"layers": 1, "kv_heads": 1, "head_dim": 1}}]"#;
+    fs::write(&path, entry).unwrap();
+    let flag = format!("--catalogue {}", path.display());
+    for name in ["mine", "LLAMA-3.1-8B"] {
+        assert_eq!(json_of(&format!("{name} -s 1k -d fp8 {flag}"))["estimates"][0]["bytes"], 2000);
+    }
+    kvsize(&format!("models mine -f plain {flag}")).stdout("llama-3.1-8b\n").status(0);
+    fs::write(&path, "[{}]").unwrap();
+    kvsize(&format!("mine {flag}"))
+        .stderr(
+            "error: --catalogue: the file is no list of models: missing field `names` at line 1 column 3; write [{\"names\": \
+             [\"mine\"], \"label\": \"Mine\", \"config\": {…}}]\n",
+        )
+        .status(2);
+    fs::remove_file(&path).unwrap();
+}

@@ -13,6 +13,7 @@ mod article;
 mod bad_input;
 mod estimate;
 mod exactness;
+mod explain;
 mod import_rules;
 mod lists;
 mod output;

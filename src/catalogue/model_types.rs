@@ -20,6 +20,8 @@ pub struct ModelType {
     /// Which layers are of which kind when `layer_types` is not given.
     #[serde(default)]
     pub layers: LayerRule,
+    /// Caches of each counted layer, where `num_layers` counts blocks of several (LongCat-Flash: 2).
+    pub caches_per_block: Option<u64>,
     /// Why a model of this type has no cache, if it has none.
     pub no_cache: Option<String>,
     /// Where this was read.

@@ -18,6 +18,10 @@ pub struct ModelEntry {
     /// What it is.
     #[serde(flatten)]
     pub facts: ModelFacts,
+    /// Parameters, where a public file states them.
+    pub parameters: Option<u64>,
+    /// Bytes of the published weights, where a public file states them.
+    pub weight_bytes: Option<u64>,
     /// Where the facts come from.
     #[serde(default)]
     pub source: String,

@@ -96,6 +96,17 @@ pub(super) enum SortKey {
     Given,
 }
 
+/// How tokens are drafted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SpeculativeMethod {
+    /// The model's own layers for it
+    Mtp,
+    /// A smaller model
+    Draft,
+    /// A head trained for it
+    Eagle,
+}
+
 /// Which cache of transformers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum CacheKind {
@@ -216,6 +227,15 @@ pub(super) struct WorkloadArguments {
     /// Whose allocation is told: ideal (the live bytes, the default) or transformers
     #[arg(short, long, value_name = "ENGINE", value_parser = Engine::from_str)]
     pub(super) engine: Option<Engine>,
+    /// Draft tokens with mtp (the model's own layers for it), or with a --draft model: draft or eagle
+    #[arg(long, value_name = "METHOD", value_enum)]
+    pub(super) speculative_method: Option<SpeculativeMethod>,
+    /// Tokens drafted at a time; engines reserve room for them, the ideal does not
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "speculative_method")]
+    pub(super) num_speculative_tokens: Option<u64>,
+    /// The draft model: a config.json, a directory with one, or a catalogue name
+    #[arg(long, value_name = "CONFIG", requires = "speculative_method")]
+    pub(super) draft: Option<String>,
     /// Which cache of transformers [default: dynamic]
     #[arg(long, value_name = "CACHE", value_enum)]
     pub(super) cache: Option<CacheKind>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{CacheKind, EstimateArguments, SortKey, WorkloadArguments};
+use super::args::{CacheKind, EstimateArguments, SortKey, SpeculativeMethod, WorkloadArguments};
 use super::failure::Failure;
 use super::{Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
 use crate::catalogue::ModelEntry;
@@ -79,22 +79,57 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
             remedy: remedy.into(),
         })
     };
-    match arguments.models.as_slice() {
+    let models = match arguments.models.as_slice() {
         [] if spec.is_empty() => Err(wrong(
             "missing",
             "",
             "name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
         )),
-        [] => Ok(vec![spec.model().map_err(|error| Failure::of(&error))?]),
+        [] => spec.model().map(|model| vec![model]).map_err(|error| Failure::of(&error)),
         names if spec.is_empty() && spec.name.is_none() => {
             let overlay = overlay(arguments.catalogue.as_deref())?;
             let mut stdin = io::stdin().lock();
             let model =
                 |name: &String| source::resolve(name, &mut stdin, &overlay).map_err(|error| Failure::of(&error));
-            names.iter().map(model).collect()
+            names.iter().map(model).collect::<Result<Vec<Model>, Failure>>()
         }
         [name, ..] => {
             Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
+        }
+    };
+    models?.into_iter().map(|model| drafted(model, arguments)).collect()
+}
+
+/// The model with what drafts for it.
+fn drafted(model: Model, arguments: &EstimateArguments) -> Result<Model, Failure> {
+    let WorkloadArguments { speculative_method, draft, .. } = &arguments.workload;
+    let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
+        Err(Failure(Diagnosis {
+            code: "speculative",
+            field: field.into(),
+            found: found.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }))
+    };
+    match (speculative_method, draft) {
+        (None, _) => Ok(model),
+        (Some(SpeculativeMethod::Mtp), Some(draft)) => {
+            wrong("--draft", draft, "is not used by mtp, which drafts with the model's own layers", "leave it out")
+        }
+        (Some(SpeculativeMethod::Mtp), None) if model.mtp_groups.is_empty() => {
+            wrong("--speculative-method", "mtp", "needs layers that this model has not", "name a --draft model")
+        }
+        (Some(SpeculativeMethod::Mtp), None) => Ok(model.drafted_by(&model.mtp_groups)),
+        (Some(SpeculativeMethod::Draft | SpeculativeMethod::Eagle), None) => {
+            wrong("--draft", "missing", "", "name the draft model")
+        }
+        (Some(SpeculativeMethod::Draft | SpeculativeMethod::Eagle), Some(name)) => {
+            let overlay = overlay(arguments.catalogue.as_deref())?;
+            let draft = source::resolve(name, &mut io::empty(), &overlay).map_err(|error| Failure::of(&error))?;
+            let mut with_draft = model.drafted_by(&draft.layer_groups);
+            with_draft.warnings.extend(draft.warnings);
+            Ok(with_draft)
         }
     }
 }
@@ -178,17 +213,18 @@ impl Question {
                 }
             }
         }
-        Document::new(model, &answers, &self.warnings(model)).map_err(|error| Failure::of(&error))
+        Document::new(model, &answers, &past_maximum(model, self.seq_lens.iter().max().copied()))
+            .map_err(|error| Failure::of(&error))
     }
+}
 
-    fn warnings(&self, model: &Model) -> Vec<Warning> {
-        let longest = self.seq_lens.iter().max().copied();
-        match (longest, model.max_position_embeddings) {
-            (Some(seq_len), Some(max_position_embeddings)) if seq_len > max_position_embeddings => {
-                vec![Warning::PastMaximum { seq_len, max_position_embeddings }]
-            }
-            _ => Vec::new(),
+/// The warning of a length past what the model was made for.
+pub(super) fn past_maximum(model: &Model, longest: Option<Tokens>) -> Vec<Warning> {
+    match (longest, model.max_position_embeddings) {
+        (Some(seq_len), Some(max_position_embeddings)) if seq_len > max_position_embeddings => {
+            vec![Warning::PastMaximum { seq_len, max_position_embeddings }]
         }
+        _ => Vec::new(),
     }
 }
 

@@ -30,6 +30,10 @@ struct ModelItem {
     name: String,
     label: String,
     aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_bytes: Option<u64>,
     source: String,
     date: String,
 }
@@ -42,12 +46,25 @@ fn models(arguments: &ModelListArguments) -> Result<Answer, Failure> {
         .map(|entry| {
             let mut names = entry.names.into_iter();
             let name = names.next().unwrap_or_default();
-            ModelItem { name, label: entry.label, aliases: names.collect(), source: entry.source, date: entry.date }
+            ModelItem {
+                name,
+                label: entry.label,
+                aliases: names.collect(),
+                parameters: entry.parameters,
+                weight_bytes: entry.weight_bytes,
+                source: entry.source,
+                date: entry.date,
+            }
         })
         .collect();
-    let rows = items.iter().map(|item| vec![item.name.clone(), item.label.clone(), item.date.clone()]);
-    let grid = Grid { columns: columns(&["Name", "Model", "As of"], &[]), rows: rows.collect() };
+    let rows = items.iter().map(|item| vec![item.name.clone(), publisher(&item.label)]);
+    let grid = Grid { columns: columns(&["Name", "Publisher"], &[]), rows: rows.collect() };
     Ok(list(&Listing { schema: "kvsize.models/1", items, grid }, arguments))
+}
+
+/// The part of a hub id before its slash.
+fn publisher(label: &str) -> String {
+    label.split_once('/').map_or_else(String::new, |(publisher, _)| publisher.to_owned())
 }
 
 #[derive(Serialize)]
@@ -77,7 +94,7 @@ fn formats(arguments: &ListArguments) -> Answer {
         let bits = fixed_point(u128::from(item.bits_per_block), u128::from(item.elements_per_block), 2);
         vec![item.name.into(), bits, item.aliases.join(" "), item.about.into()]
     });
-    let grid = Grid { columns: columns(&["Format", "bits/element", "Also", "What it is"], &[1]), rows: rows.collect() };
+    let grid = Grid { columns: columns(&["Format", "Bits", "Also", "What it is"], &[1]), rows: rows.collect() };
     list(&Listing { schema: "kvsize.formats/1", items, grid }, arguments)
 }
 

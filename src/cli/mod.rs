@@ -3,6 +3,7 @@
 mod args;
 mod article;
 mod estimate;
+mod explain;
 mod failure;
 mod lists;
 mod usage;
@@ -30,7 +31,8 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> anyhow::Result<Answer>,
 }
 
-const COMMANDS: [Subcommand; 4] = [estimate::COMMAND, article::COMMAND, lists::MODELS, lists::FORMATS];
+const COMMANDS: [Subcommand; 5] =
+    [estimate::COMMAND, explain::COMMAND, article::COMMAND, lists::MODELS, lists::FORMATS];
 
 /// What a command has to say: data for stdout, words for stderr.
 #[derive(Debug, Default)]

@@ -105,6 +105,7 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
                 ("conflict", other, "is given as well".into(), "give one of the two".into())
             }
         }
+        ErrorKind::MissingRequiredArgument => ("missing", "missing".into(), String::new(), "give it as well".into()),
         ErrorKind::InvalidUtf8 => ("not_text", "an argument".into(), "is not UTF-8".into(), "give text".into()),
         _ => {
             let rendered = error.to_string();

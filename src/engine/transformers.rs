@@ -4,8 +4,8 @@
 //!   W − 1 entries, since the current token brings its own: the one rule by which it is below the ideal
 //!   (`DynamicSlidingWindowLayer`).
 //! - **Static** is `StaticCache` with `max_cache_len` = the sequence length: W entries, allocated at once.
-//! - Convolutions keep all of their kernel's columns, but for RG-LRU and RWKV, which keep one less (`LinearAttentionLayer`).
-//! - Memory is fp32 whatever the model's format, but for lightning attention and mLSTM, which keep the model's.
+//! - Convolutions keep all of their kernel's columns, but for RG-LRU, RWKV and CCA, which keep one less (`LinearAttentionLayer`).
+//! - Memory is fp32 whatever the model's format, but for lightning attention, CCA and mLSTM, which keep the model's.
 //! - An index key is in the model's format, and so is DeepSeek-V4's compressor state, of which only the tokens that no entry
 //!   covers yet are kept: that is below the ideal, too (`modeling_deepseek_v4.py`). Its layers without compression keep the
 //!   one vector twice, as K and as V.
@@ -152,7 +152,7 @@ fn kept(model_format: ElementFormat, cache: &LayerCache, workload: &Workload) ->
 fn columns(state: RecurrentState) -> u64 {
     let kernel = state.convolution.map_or(0, |convolution| convolution.kernel);
     match state.mechanism {
-        Mechanism::RgLru | Mechanism::Rwkv => kernel.saturating_sub(1),
+        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca => kernel.saturating_sub(1),
         _ => kernel,
     }
 }
@@ -160,7 +160,7 @@ fn columns(state: RecurrentState) -> u64 {
 /// The state in the formats it is stored in.
 fn as_stored(state: RecurrentState, model_format: ElementFormat) -> RecurrentState {
     let format = match state.mechanism {
-        Mechanism::Lightning | Mechanism::Mlstm => model_format,
+        Mechanism::Lightning | Mechanism::Mlstm | Mechanism::Cca => model_format,
         _ => ElementFormat::FP32,
     };
     let memory = state.memory.map(|memory| crate::model::Memory { format, ..memory });

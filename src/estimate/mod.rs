@@ -182,7 +182,11 @@ pub fn sum(
     kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
 ) -> Result<Estimate, EstimateError> {
     let layout = workload.layout;
-    let stages = layout.stages(model.num_hidden_layers)?;
+    let mut stages = layout.stages(model.num_hidden_layers)?;
+    // Layers of a drafter are numbered on from the model's, and sit on the last stage.
+    if let Some(last) = stages.last_mut() {
+        last.end = u32::MAX;
+    }
     let mut stage_bytes = vec![Bytes(0); stages.len()];
     let mut layer_groups = Vec::with_capacity(model.layer_groups.len());
     let mut bytes_per_token = BytesPerToken { numerator: 0, denominator: 8 };

@@ -13,6 +13,8 @@ fn model(layer_groups: Vec<LayerGroup>) -> Model {
         dtype: ElementFormat::BF16,
         num_hidden_layers,
         layer_groups,
+        mtp_groups: Vec::new(),
+        facts: Vec::new(),
         assumptions: Vec::new(),
         warnings: Vec::new(),
     }
@@ -102,6 +104,16 @@ fn the_largest_pipeline_stage_is_what_a_device_holds() {
     // Stage 1 holds layers 9 to 18 (11 and 15 are full), stage 2 19 to 28 (19, 23, 27), stage 3 29 to 38 (31, 35).
     assert_eq!(estimate.bytes_per_gpu, Bytes(3 * full + 7 * chunked));
     assert_eq!(estimate.bytes, Bytes(12 * full + 36 * chunked));
+}
+
+#[test]
+fn a_drafter_s_layers_are_on_the_last_stage() {
+    let full = LayerGroup { layers: vec![0, 1], cache: LayerCache::FullAttention { key_value: KV_8_128 } };
+    let target = model(vec![full.clone()]);
+    let drafted = target.drafted_by(&[LayerGroup { layers: vec![0], ..full }]);
+    let layout = Layout { pp: 2, ..Layout::default() };
+    let estimate = estimate(&drafted, &workload(10, 1, ElementFormat::BF16, layout)).unwrap();
+    assert_eq!((estimate.bytes, estimate.bytes_per_gpu), (Bytes(3 * 40_960), Bytes(2 * 40_960)));
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub struct Model {
     pub num_hidden_layers: u32,
     /// The layers, by what they cache.
     pub layer_groups: Vec<LayerGroup>,
+    /// The layers that predict further tokens (MTP), which cost nothing until they are used. Numbered on from the model's.
+    pub mtp_groups: Vec<LayerGroup>,
+    /// The numbers it was made of, and where each came from.
+    pub facts: Vec<Fact>,
     /// What was taken for granted in reading it.
     pub assumptions: Vec<Assumption>,
     /// What may make the answer wrong.
@@ -38,6 +42,19 @@ pub struct Model {
 }
 
 impl Model {
+    /// The model with `groups` of a drafter beside its own: MTP layers, or those of a draft model.
+    #[must_use]
+    pub fn drafted_by(&self, groups: &[LayerGroup]) -> Self {
+        let mut model = self.clone();
+        let first = model.layer_groups.iter().chain(groups).flat_map(|group| &group.layers).max();
+        let offset = if groups == self.mtp_groups { 0 } else { first.map_or(0, |last| last.saturating_add(1)) };
+        model.layer_groups.extend(groups.iter().map(|group| LayerGroup {
+            layers: group.layers.iter().map(|layer| layer.saturating_add(offset)).collect(),
+            cache: group.cache,
+        }));
+        model
+    }
+
     /// The same model, had every layer to keep every token: what an engine takes that honours no window or chunk.
     #[must_use]
     pub fn keeping_every_token(&self) -> Self {
@@ -47,6 +64,17 @@ impl Model {
         }
         model
     }
+}
+
+/// A number, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// The flag or the path of the key.
+    pub key: String,
+    /// The value, shortened if it is a list.
+    pub value: String,
+    /// The file, the flags, or the default that supplied it.
+    pub from: String,
 }
 
 /// Where a model was read from.

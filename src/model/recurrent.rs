@@ -58,6 +58,9 @@ pub enum Mechanism {
     RgLru,
     /// RWKV-4, arXiv:2305.13048: three numbers a channel, and the last token's input twice.
     Rwkv,
+    /// Compressed convolutional attention (Zaya): two convolutions over q and k beside the cached K and V, and the half of
+    /// each V that waits for the next token.
+    Cca,
     /// mLSTM (xLSTM 7B, arXiv:2503.13427): `heads × (qk_dim × v_dim + qk_dim + 1)`, no convolution.
     Mlstm,
 }
@@ -74,6 +77,7 @@ impl Mechanism {
             Self::ShortConvolution => "short_conv",
             Self::RgLru => "rg_lru",
             Self::Rwkv => "rwkv",
+            Self::Cca => "cca",
             Self::Mlstm => "mlstm",
         }
     }

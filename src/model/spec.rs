@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Assumption, Dimension, Dimensions, KeyValue, LayerCache, LayerGroup, Model, ModelError, Origin, Warning};
+use super::{
+    Assumption, Dimension, Dimensions, Fact, KeyValue, LayerCache, LayerGroup, Model, ModelError, Origin, Warning,
+};
 use crate::units::{ElementFormat, Tokens};
 
 /// The dimensions of a model, as far as they were given. All layers are alike.
@@ -28,6 +30,24 @@ pub struct ModelSpec {
 }
 
 impl ModelSpec {
+    /// The dimensions that were given.
+    fn facts(&self) -> Vec<Fact> {
+        let Self { layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window, .. } = *self;
+        let given = [
+            ("layers", layers),
+            ("hidden_size", hidden_size),
+            ("kv_heads", kv_heads),
+            ("heads", heads),
+            ("head_dim", head_dim),
+            ("v_head_dim", v_head_dim),
+            ("sliding_window", sliding_window),
+        ];
+        let fact = |(key, value): (&str, Option<u64>)| {
+            Some(Fact { key: key.into(), value: value?.to_string(), from: "given".into() })
+        };
+        given.into_iter().filter_map(fact).collect()
+    }
+
     /// Whether nothing but perhaps a name was given.
     pub fn is_empty(&self) -> bool {
         *self == Self { name: self.name.clone(), ..Self::default() }
@@ -82,6 +102,8 @@ impl ModelSpec {
             dtype: ElementFormat::FP16,
             num_hidden_layers,
             layer_groups: vec![LayerGroup { layers: (0..num_hidden_layers).collect(), cache }],
+            mtp_groups: Vec::new(),
+            facts: self.facts(),
             assumptions,
             warnings,
         })

@@ -2,6 +2,7 @@
 
 mod csv;
 mod document;
+mod explain;
 mod grid;
 mod json;
 mod markdown;
@@ -17,6 +18,7 @@ pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
     TransformersFacts,
 };
+pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 
 use self::grid::{Block, Page};

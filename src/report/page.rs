@@ -119,16 +119,19 @@ fn is_spread(document: &Document) -> bool {
     document.estimates.iter().any(|row| row.bytes_per_gpu != row.bytes)
 }
 
-/// `text` in lines of at most [`COLUMNS`] characters, broken at spaces.
-fn wrapped(text: &str) -> Vec<String> {
+/// `text` in lines of at most [`COLUMNS`] characters, broken at spaces; its indent is kept.
+pub(super) fn wrapped(text: &str) -> Vec<String> {
+    let indent = text.len().saturating_sub(text.trim_start().len());
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
+    for word in text.trim_start().split(' ') {
         match lines.last_mut() {
             Some(line) if line.chars().count().saturating_add(word.chars().count()) < COLUMNS => {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(word.to_owned()),
+            // What goes on stands two further in than what it goes on from.
+            Some(_) => lines.push(format!("{:1$}{word}", "", indent.saturating_add(2))),
+            None => lines.push(format!("{:indent$}{word}", "")),
         }
     }
     lines

@@ -74,6 +74,7 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> 
     })?;
     let model = match entry.facts {
         ModelFacts::Config(value) => hf_config::model(value, entry.label)
+            .map(|model| from(model, "config.json"))
             .map_err(|error| SourceError::Config { origin: format!("catalogue entry {argument}"), error })?,
         ModelFacts::Spec(spec) => Model { name: entry.label, ..spec.model().map_err(SourceError::Model)? },
     };
@@ -92,7 +93,17 @@ pub fn overlay(path: &Path) -> Result<Vec<ModelEntry>, SourceError> {
 fn config(text: &str, name: &str, origin: &str) -> Result<Model, SourceError> {
     hf_config::parse(text)
         .and_then(|value| hf_config::model(value, name.to_owned()))
+        .map(|model| from(model, origin))
         .map_err(|error| SourceError::Config { origin: origin.to_owned(), error })
+}
+
+/// The model, its facts from `origin` where they are not defaults.
+fn from(mut model: Model, origin: &str) -> Model {
+    let name = Path::new(origin).file_name().map_or_else(|| origin.into(), |name| name.to_string_lossy().into_owned());
+    for fact in model.facts.iter_mut().filter(|fact| fact.from == "config") {
+        fact.from.clone_from(&name);
+    }
+    model
 }
 
 #[cfg(test)]

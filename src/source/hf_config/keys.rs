@@ -1,10 +1,12 @@
 //! The keys of a configuration, typed: a value of the wrong type is an error that names its path, never a default.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 use super::ConfigError;
 use crate::catalogue::ModelType;
-use crate::model::{Assumption, Dimension};
+use crate::model::{Assumption, Dimension, Fact};
 
 /// The text model's object, the path that leads to it, and the defaults of its `model_type`.
 #[derive(Clone)]
@@ -12,12 +14,25 @@ pub(super) struct Keys<'a> {
     pub(super) object: &'a Map<String, Value>,
     pub(super) path: String,
     pub(super) model_type: Option<&'a ModelType>,
+    /// What was read so far, by all that read this configuration.
+    pub(super) read: &'a RefCell<Vec<Fact>>,
 }
 
 impl<'a> Keys<'a> {
-    /// The value of `key`; none where it is missing or null.
+    /// The value of `key`; none where it is missing or null. What is read is noted.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.object.get(key).filter(|value| !value.is_null())
+        let value = self.object.get(key).filter(|value| !value.is_null())?;
+        if !value.is_object() {
+            self.note(self.field(key), shortened(value), "config".into());
+        }
+        Some(value)
+    }
+
+    fn note(&self, key: String, value: String, from: String) {
+        let mut read = self.read.borrow_mut();
+        if !read.iter().any(|fact| fact.key == key) {
+            read.push(Fact { key, value, from });
+        }
     }
 
     /// What stands under `key`, for a message.
@@ -104,7 +119,8 @@ impl<'a> Keys<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(object)) => {
-                Ok(Some(Self { object, path: format!("{}.", self.field(key)), model_type: self.model_type }))
+                let path = format!("{}.", self.field(key));
+                Ok(Some(Self { object, path, model_type: self.model_type, read: self.read }))
             }
             Some(other) => Err(wrong_type(self.field(key), other, "an object")),
         }
@@ -165,6 +181,7 @@ impl<'a> Keys<'a> {
             model_type: model_type.names.first().cloned().unwrap_or_default(),
             source: model_type.source.clone(),
         });
+        self.note(self.field(key), value.to_string(), format!("default: {}", model_type.source));
         let model_type = model_type.names.first().cloned().unwrap_or_default();
         Some(Dimension { field: format!("{} (the default of {model_type})", self.field(key)), value })
     }
@@ -178,4 +195,13 @@ pub(super) fn wrong_type(field: String, value: &Value, expected: &'static str) -
         found.push('…');
     }
     ConfigError::WrongType { field, found, expected }
+}
+
+/// A value as a fact shows it.
+fn shortened(value: &Value) -> String {
+    match value {
+        Value::Array(list) => format!("{} entries", list.len()),
+        Value::String(text) => text.chars().take(24).collect(),
+        other => other.to_string(),
+    }
 }

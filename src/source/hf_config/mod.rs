@@ -14,6 +14,8 @@ mod recurrent;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 pub use self::error::ConfigError;
@@ -82,7 +84,8 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let Value::Object(root) = config else {
         return Err(ConfigError::NotAnObject(config.to_string().chars().take(40).collect()));
     };
-    let root_keys = Keys { object: &root, path: String::new(), model_type: None };
+    let read = RefCell::new(Vec::new());
+    let root_keys = Keys { object: &root, path: String::new(), model_type: None, read: &read };
     if let Some(class) = root_keys.text("_class_name")? {
         return Err(ConfigError::NoCache {
             found: class.into(),
@@ -91,12 +94,12 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     }
     let (object, path) = text_model(&root)?;
     let outer_type = root_keys.text("model_type")?;
-    let inner_type = Keys { object, path: path.clone(), model_type: None }.text("model_type")?;
+    let inner_type = Keys { object, path: path.clone(), model_type: None, read: &read }.text("model_type")?;
     let known = [inner_type, outer_type].into_iter().flatten().find_map(model_type);
     if let Some((reason, known)) = known.as_ref().and_then(|known| Some((known.no_cache.clone()?, known))) {
         return Err(ConfigError::NoCache { found: known.names.first().cloned().unwrap_or_default(), reason });
     }
-    let keys = Keys { object, path, model_type: known.as_ref() };
+    let keys = Keys { object, path, model_type: known.as_ref(), read: &read };
     // What wraps the text model of a wrapper's part (Omni models): their format stands there.
     let between = root_keys.inner("thinker_config")?.unwrap_or_else(|| root_keys.clone());
 
@@ -112,7 +115,9 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
     let dtype = dtype(&[&keys, &between, &root_keys], &mut assumptions)?;
     let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
-    let layer_groups = reader.layer_groups(&mut assumptions)?;
+    let layers = reader.layers(&mut assumptions)?;
+    let layer_groups = grouped(0, &layers);
+    let mtp_groups = reader.mtp_groups(&layers)?;
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
     Ok(Model {
@@ -123,6 +128,8 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         dtype,
         num_hidden_layers,
         layer_groups,
+        mtp_groups,
+        facts: read.take(),
         assumptions,
         warnings,
     })
@@ -160,7 +167,9 @@ fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, ConfigErr
         return Ok(layers);
     }
     if let Some(layers) = keys.count(LAYERS)? {
-        return Ok(layers);
+        let blocks = keys.get("num_hidden_layers").is_none();
+        let each = keys.model_type.and_then(|model_type| model_type.caches_per_block).filter(|_| blocks).unwrap_or(1);
+        return Ok(Dimension { value: layers.value.saturating_mul(each), ..layers });
     }
     let listed = listed_layers(keys).filter(|(_, layers)| *layers > 0);
     let (field, value) = listed.ok_or(ModelError::Missing(keys.field("num_hidden_layers"), "add it"))?;
@@ -177,8 +186,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Layers by what they cache, in the order of the kinds.
-    fn layer_groups(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<LayerGroup>, ConfigError> {
+    /// What each layer caches.
+    fn layers(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<Vec<LayerCache>>, ConfigError> {
         let keys = self.keys;
         let window = self.window(assumptions)?;
         let kinds = layer_kinds(keys, self.layers, window.is_some(), assumptions)?;
@@ -228,7 +237,26 @@ impl Reader<'_> {
             }
         }
         self.share(&mut layers)?;
-        Ok(grouped(&layers))
+        Ok(layers)
+    }
+
+    /// The layers that predict further tokens: of the model's own attention, with an index of their own where the model has
+    /// one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
+    fn mtp_groups(&self, layers: &[Vec<LayerCache>]) -> Result<Vec<LayerGroup>, ConfigError> {
+        let keys = ["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"];
+        let Some(count) = self.keys.count_or_off(&keys)? else { return Ok(Vec::new()) };
+        let count = layer_count(count)?;
+        let caches = layers.iter().flatten();
+        let compressed = caches.clone().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
+        let of_kind = |wanted: fn(&LayerCache) -> bool| caches.clone().rev().find(|cache| wanted(cache)).copied();
+        let attention = if compressed {
+            of_kind(|cache| matches!(cache, LayerCache::SlidingWindow { .. }))
+        } else {
+            of_kind(|cache| matches!(cache, LayerCache::FullAttention { .. } | LayerCache::Latent { .. }))
+        };
+        let index = of_kind(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
+        let each: Vec<LayerCache> = attention.into_iter().chain(index).collect();
+        Ok(grouped(self.layers, &vec![each; usize::try_from(count).unwrap_or_default()]))
     }
 
     /// W, unless it is switched off.
@@ -346,10 +374,10 @@ impl Reader<'_> {
     }
 }
 
-/// Layers with the same cache together; a layer without any is in a group of its own kind.
-fn grouped(layers: &[Vec<LayerCache>]) -> Vec<LayerGroup> {
+/// Layers with the same cache together, numbered from `first`; a layer without any is in a group of its own kind.
+fn grouped(first: u32, layers: &[Vec<LayerCache>]) -> Vec<LayerGroup> {
     let mut groups: Vec<LayerGroup> = Vec::new();
-    for (layer, caches) in (0u32..).zip(layers) {
+    for (layer, caches) in (first..).zip(layers) {
         let none = [LayerCache::None];
         for cache in if caches.is_empty() { none.as_slice() } else { caches.as_slice() } {
             match groups.iter_mut().find(|group| group.cache == *cache) {

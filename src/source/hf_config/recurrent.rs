@@ -70,9 +70,24 @@ pub(super) fn state(keys: &Keys<'_>, model_format: ElementFormat) -> Result<Recu
     if has("state_size") || has("mamba_d_state") {
         return mamba1(keys, formats);
     }
-    if has("attn_type_list") {
-        let heads = keys.needed(&["num_attention_heads"])?;
+    if has("cca_time0") {
         let dim = keys.needed(&["head_dim"])?;
+        let kv_heads = keys.needed(&["num_key_value_heads"])?;
+        let heads = keys.needed(&["num_attention_heads"])?.saturating_add(kv_heads);
+        // Two convolutions one after the other look back as far as both.
+        let kernel = keys.needed(&["cca_time0"])?.saturating_add(keys.needed(&["cca_time1"])?).saturating_sub(1);
+        return Ok(RecurrentState {
+            mechanism: Mechanism::Cca,
+            convolution: Some(formats.convolution(product(keys, heads, dim)?, kernel)),
+            memory: Some(formats.memory(kv_heads, dim / 2)),
+        });
+    }
+    if has("attn_type_list") || has("linear_attn_alpha_factor") {
+        let heads = keys.needed(&["num_attention_heads"])?;
+        let dim = match keys.count_or_off(&["head_dim"])? {
+            Some(dim) => dim.value,
+            None => keys.needed(HIDDEN)?.checked_div(heads).unwrap_or_default(),
+        };
         return Ok(RecurrentState {
             mechanism: Mechanism::Lightning,
             convolution: None,
@@ -128,7 +143,12 @@ fn mamba2(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigErr
         None => keys.needed(&["head_dim"])?,
     };
     let heads = keys.count(&["mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads"])?;
-    let heads = heads.ok_or_else(|| ConfigError::Missing { field: keys.field("mamba_num_heads") })?.value;
+    let heads = if let Some(heads) = heads {
+        heads.value
+    } else {
+        let inner = product(keys, count_expand(keys)?, keys.needed(HIDDEN)?)?;
+        inner.checked_div(dim).unwrap_or_default()
+    };
     let state = keys.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
     let groups = keys.count(&["n_groups", "mamba_n_groups", "mamba_ngroups"])?.map_or(1, |groups| groups.value);
     Ok(RecurrentState {
@@ -159,6 +179,12 @@ fn mamba1(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigErr
         convolution: Some(formats.convolution(inner, keys.needed(&["conv_kernel", "mamba_d_conv"])?)),
         memory: Some(formats.memory(inner, state)),
     })
+}
+
+/// `mamba_expand`, from the file or from its class.
+fn count_expand(keys: &Keys<'_>) -> Result<u64, ConfigError> {
+    let given = keys.count_or_default(&["mamba_expand"], &mut Vec::new())?;
+    Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("mamba_expand") })?.value)
 }
 
 fn mlstm(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigError> {

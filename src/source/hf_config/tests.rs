@@ -144,6 +144,230 @@ fn wrapped_text_models_are_found_and_named_in_paths() {
     );
 }
 
+/// The kinds and layer counts of a configuration.
+fn kinds(config: Value) -> Vec<(&'static str, usize)> {
+    read(config).unwrap().layer_groups.iter().map(|group| (group.cache.kind(), group.layers.len())).collect()
+}
+
+#[test]
+fn latents_stand_in_for_heads_and_may_have_an_index() {
+    let latent = |keys: Value| {
+        let mut all = json!({"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        small("deepseek_v3", all)
+    };
+    let cache = LayerCache::Latent { kv_lora_rank: 512, qk_rope_head_dim: 64 };
+    assert_eq!(groups(latent(json!({}))), [(4, cache)]);
+    // The rotary width is the file's own key, whatever attribute maps make of it.
+    assert_eq!(groups(latent(json!({"head_dim": 192})))[0].1, cache);
+    let index = json!({"index_head_dim": 128, "index_topk": 2048});
+    assert_eq!(kinds(latent(index)), [("latent_attention", 4), ("indexer", 4)]);
+    for shared in [
+        json!({"index_head_dim": 128, "index_topk": 2048, "indexer_types": ["full", "shared", "shared", "full"]}),
+        json!({"index_head_dim": 128, "index_topk": 2048, "index_topk_pattern": "FSSF"}),
+        // Layers 0 and 1 are before the offset, layer 3 is two past it.
+        json!({"index_head_dim": 128, "index_topk": 2048, "index_topk_freq": 2, "index_skip_topk_offset": 2, "num_hidden_layers": 3}),
+    ] {
+        assert_eq!(kinds(latent(shared))[1], ("indexer", 2));
+    }
+    // A rank that is off leaves plain heads.
+    assert_eq!(kinds(latent(json!({"kv_lora_rank": null, "head_dim": 8}))), [("full_attention", 4)]);
+}
+
+#[test]
+fn layers_may_differ_by_kind_and_one_by_one() {
+    let differing = |keys| groups(small("unheard_of", keys));
+    let key_value =
+        |num_key_value_heads, head_dim, v_head_dim| KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim };
+    // MiMo-V2: its attention_chunk_size is spurious, and transformers' window is one more than the file's.
+    let mimo = json!({"hybrid_layer_pattern": [0, 1, 1, 0], "head_dim": 192, "v_head_dim": 128, "num_key_value_heads": 4,
+        "swa_num_key_value_heads": 8, "swa_head_dim": 192, "swa_v_head_dim": 128, "sliding_window": 128,
+        "sliding_window_size": 128, "attention_chunk_size": 128});
+    let window = LayerCache::SlidingWindow {
+        key_value: key_value(8, 192, 128),
+        window: Tokens(128),
+        transformers_window: Some(Tokens(129)),
+    };
+    assert_eq!(differing(mimo), [(2, full(key_value(4, 192, 128))), (2, window)]);
+    // Nemotron-NAS: blocks without attention, and groups of query heads.
+    let block = |attention| json!({"attention": attention});
+    let nas = json!({"head_dim": 8, "num_key_value_heads": null, "block_configs": [
+        block(json!({"n_heads_in_group": 4, "no_op": false})), block(json!({"n_heads_in_group": null, "no_op": true})),
+        block(json!({"replace_with_linear": true})), block(json!({"n_heads_in_group": 8}))]});
+    assert_eq!(differing(nas), [(1, full(key_value(2, 8, 8))), (1, full(key_value(1, 8, 8))), (2, LayerCache::None)]);
+    // OpenELM: KV heads by layer.
+    let listed = json!({"num_kv_heads": [1, 2, 2, 4], "head_dim": 8});
+    assert_eq!(
+        differing(listed),
+        [(1, full(key_value(1, 8, 8))), (2, full(key_value(2, 8, 8))), (1, full(key_value(4, 8, 8)))]
+    );
+    // Overrides by index, leading zeros and all.
+    let overridden = json!({"head_dim": 8, "per_layer_config": {"03": {"head_dim": 16, "num_key_value_heads": 1}}});
+    assert_eq!(differing(overridden), [(3, full(key_value(2, 8, 8))), (1, full(key_value(1, 16, 16)))]);
+    // Step's other setting is that of its sliding layers.
+    let step = json!({"head_dim": 8, "sliding_window": 4, "num_attention_groups": 2, "num_key_value_heads": null,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "sliding_attention", "full_attention"],
+        "attention_other_setting": {"num_attention_heads": 12, "num_attention_groups": 4}});
+    assert_eq!(differing(step), [(1, full(key_value(2, 8, 8))), (3, sliding(key_value(4, 8, 8), 4))]);
+}
+
+#[test]
+fn gemma_4_s_global_layers_have_heads_of_their_own_and_keep_both_k_and_v() {
+    let gemma = |keys: Value| {
+        let mut all = json!({"head_dim": 8, "sliding_window": 4, "num_hidden_layers": 7});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        groups(small("gemma4_text", all))
+    };
+    let wide = |heads| full(heads);
+    // The last layer is full whatever the pattern says; 512 is the class's own.
+    assert_eq!(gemma(json!({})), [(2, wide(heads(2, 512))), (5, sliding(heads(2, 8), 4))]);
+    let global = json!({"global_head_dim": 16, "num_global_key_value_heads": 1});
+    assert_eq!(gemma(global.clone())[0].1, full(heads(2, 16)));
+    // One projection for K and V saves weights, not cache.
+    let mut shared = global;
+    shared["attention_k_eq_v"] = json!(true);
+    assert_eq!(gemma(shared)[0].1, full(heads(1, 16)));
+    // The last layers read the cache of earlier ones.
+    assert_eq!(gemma(json!({"num_kv_shared_layers": 3})), [(4, sliding(heads(2, 8), 4)), (3, LayerCache::Shared)]);
+}
+
+#[test]
+fn recurrent_layers_keep_a_state_by_the_keys_of_their_mechanism() {
+    use crate::model::Mechanism;
+    let linear = |keys: Value| {
+        let mut all = json!({"layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"], "head_dim": 8});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let model = read(small("unheard_of", all)).unwrap();
+        let LayerCache::Recurrent(state) = model.layer_groups[1].cache else { panic!("{model:?}") };
+        let elements = state.memory.map_or(0, |memory| memory.heads * memory.elements_per_head);
+        let format = state.memory.map(|memory| memory.format.to_string());
+        let channels = state.convolution.map_or(0, |c| c.channels + c.groups * c.channels_per_group);
+        (state.mechanism, channels, state.convolution.map_or(0, |c| c.kernel), elements, format.unwrap_or_default())
+    };
+    let bf16 = || "bf16".to_owned();
+    for (keys, expected) in [
+        (
+            json!({"linear_num_key_heads": 2, "linear_key_head_dim": 4, "linear_num_value_heads": 4, "linear_value_head_dim": 8,
+                "linear_conv_kernel_dim": 4, "mamba_ssm_dtype": "float32"}),
+            (Mechanism::GatedDeltaNet, 2 * 8 + 32, 4, 4 * 8 * 4, "fp32".to_owned()),
+        ),
+        (
+            json!({"linear_num_heads": 4, "linear_head_dim": 8, "linear_conv_kernel_dim": 4}),
+            (Mechanism::Kda, 3 * 32, 4, 4 * 64, bf16()),
+        ),
+        (
+            json!({"mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 16, "n_groups": 2, "conv_kernel": 4}),
+            (Mechanism::Mamba2, 32 + 2 * 2 * 16, 4, 4 * 8 * 16, bf16()),
+        ),
+        (
+            json!({"mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2}),
+            (Mechanism::Mamba1, 128, 4, 128 * 16, bf16()),
+        ),
+        // Where a pure Mamba names its width, expand may lie (Falcon-Mamba).
+        (
+            json!({"state_size": 16, "conv_kernel": 4, "expand": 16, "intermediate_size": 128}),
+            (Mechanism::Mamba1, 128, 4, 128 * 16, bf16()),
+        ),
+        (json!({"conv_L_cache": 3}), (Mechanism::ShortConvolution, 64, 3, 0, String::new())),
+        (json!({"lru_width": 32, "conv1d_width": 4}), (Mechanism::RgLru, 32, 4, 32, bf16())),
+        (json!({"attn_type_list": [0, 0, 0, 1]}), (Mechanism::Lightning, 0, 0, 8 * 64, bf16())),
+    ] {
+        assert_eq!(linear(keys), expected);
+    }
+    assert!(matches!(
+        read(small("unheard_of", json!({"layer_types": vec!["linear_attention"; 4]}))),
+        Err(ConfigError::NoState)
+    ));
+}
+
+#[test]
+fn hybrids_say_their_layers_in_many_ways() {
+    let state = json!({"conv_L_cache": 3, "head_dim": 8});
+    let with = |key: &str, value: Value| {
+        let mut keys = state.clone();
+        keys[key] = value;
+        kinds(small("unheard_of", keys))
+    };
+    let one_of_four = [("full_attention", 1), ("recurrent_state", 3)];
+    assert_eq!(with("full_attn_idxs", json!([2])), one_of_four);
+    assert_eq!(with("attn_layer_indices", json!([0])), one_of_four);
+    assert_eq!(with("attn_layer_period", json!(4)), one_of_four);
+    assert_eq!(with("layers_block_type", json!(["mamba", "mamba", "attention", "mamba"])), one_of_four);
+    assert_eq!(
+        with("hybrid_override_pattern", json!("M-*E")),
+        [("full_attention", 1), ("recurrent_state", 1), ("none", 2)]
+    );
+    assert_eq!(
+        with("layer_types", json!(["hybrid", "conv", "conv", "moe"])),
+        [("full_attention", 1), ("recurrent_state", 3), ("none", 1)]
+    );
+    let kimi = json!({"linear_attn_config": {"num_heads": 4, "head_dim": 8, "short_conv_kernel_size": 4,
+        "kda_layers": [1, 2, 3], "full_attn_layers": [4]}, "head_dim": 8});
+    let model = read(small("kimi_linear", kimi)).unwrap();
+    // Counted from 1.
+    assert_eq!(model.layer_groups[0].layers, [3]);
+}
+
+#[test]
+fn encoders_and_images_are_attended_to_across() {
+    let t5 = json!({"is_encoder_decoder": true, "num_layers": 6, "num_decoder_layers": 2, "d_kv": 8, "num_heads": 4,
+        "d_model": 32, "num_hidden_layers": null, "hidden_size": null, "num_attention_heads": null, "num_key_value_heads": null});
+    assert_eq!(kinds(small("t5", t5)), [("full_attention", 2), ("cross_attention", 2)]);
+    let vision = json!({"model_type": "mllama", "text_config": small("mllama_text_model", json!({"cross_attention_layers": [1]})),
+        "vision_config": {"image_size": 560, "patch_size": 14, "max_num_tiles": 4}});
+    let cross = groups(vision)[1].1;
+    assert_eq!(
+        cross,
+        LayerCache::CrossAttention { key_value: heads(2, 8), encoder_tokens: Some(Tokens(6404)), optional: true }
+    );
+}
+
+#[test]
+fn compressed_layers_have_a_window_their_entries_and_an_index() {
+    let v4 = json!({"compress_ratios": [0, 4, 128, 4, 0], "head_dim": 512, "sliding_window": 128, "index_head_dim": 128,
+        "index_topk": 512, "num_key_value_heads": 1, "num_nextn_predict_layers": 1});
+    let model = read(small("deepseek_v4", v4)).unwrap();
+    let found: Vec<_> = model.layer_groups.iter().map(|group| (group.cache.kind(), group.layers.clone())).collect();
+    assert_eq!(
+        found,
+        [
+            ("sliding_attention", vec![0, 1, 2, 3]),
+            ("compressed_attention", vec![1, 3]),
+            ("compressed_attention", vec![2]),
+            ("indexer", vec![1, 3]),
+        ]
+    );
+    // 8 rows of 2 x 512, and as many scores; 8 of 2 x 128 for the index.
+    let LayerCache::Compressed { state_elements, .. } = model.layer_groups[1].cache else { panic!() };
+    assert_eq!(state_elements, 8 * 2 * 1024 + 8 * 2 * 256);
+    assert_eq!((model.mtp_groups[0].cache.kind(), model.mtp_groups[0].layers.clone()), ("sliding_attention", vec![4]));
+}
+
+#[test]
+fn layers_may_share_a_cache() {
+    let shared = |keys| kinds(small("unheard_of", keys));
+    let cla = |on| json!({"head_dim": 8, "use_cla": on, "cla_share_factor": 2});
+    assert_eq!(shared(cla(true)), [("full_attention", 2), ("shared", 2)]);
+    // A factor beside a switch that is off (Hunyuan-7B).
+    assert_eq!(shared(cla(false)), [("full_attention", 4)]);
+    assert!(matches!(
+        read(small("unheard_of", json!({"num_kv_shared_layers": 5}))),
+        Err(ConfigError::TooManyShared { found: 5, layers: 4, .. })
+    ));
+}
+
+#[test]
+fn every_number_is_a_fact_with_its_key() {
+    let model = read(small("gemma2", json!({"num_key_value_heads": 4}))).unwrap();
+    let fact = |key: &str| {
+        model.facts.iter().find(|fact| fact.key == key).map(|fact| (fact.value.as_str(), fact.from.as_str()))
+    };
+    assert_eq!(fact("num_key_value_heads"), Some(("4", "config")));
+    let default = "default: transformers 5.23.0, models/gemma2/configuration_gemma2.py";
+    assert_eq!(fact("head_dim"), Some(("256", default)));
+    assert_eq!(fact("sliding_window"), Some(("4096", default)));
+}
+
 #[test]
 fn the_checkpoint_s_format_is_read_from_either_key_and_place() {
     for (config, format) in [
