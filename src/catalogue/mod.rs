@@ -8,8 +8,14 @@ mod models;
 pub use model_types::{LayerRule, ModelType, model_type};
 pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_overlay};
 
-/// The lines of `data` that contain `name` in quotes: all that can hold an entry of that name.
-fn lines_naming<'a>(data: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+/// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
+/// through the text, and nothing is parsed but a line that may be the one.
+fn line_naming<T>(data: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let quoted = format!("\"{name}\"");
-    data.lines().filter(move |line| line.contains(&quoted))
+    data.match_indices(&quoted).find_map(|(index, _)| {
+        let (before, after) = data.split_at_checked(index)?;
+        let start = before.rfind('\n').map_or(0, |end| end.saturating_add(1));
+        let end = after.find('\n').map_or(data.len(), |end| index.saturating_add(end));
+        read(data.get(start..end)?)
+    })
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::lines_naming;
+use super::line_naming;
 
 const MODEL_TYPES: &str = include_str!("model_types.jsonl");
 
@@ -79,9 +79,10 @@ pub enum LayerRule {
 
 /// The `model_type` of that name.
 pub fn model_type(name: &str) -> Option<ModelType> {
-    lines_naming(MODEL_TYPES, name)
-        .filter_map(|line| serde_json::from_str::<ModelType>(line).ok())
-        .find(|model_type| model_type.names.iter().any(|known| known == name))
+    line_naming(MODEL_TYPES, name, |line| {
+        let model_type: ModelType = serde_json::from_str(line).ok()?;
+        model_type.names.iter().any(|known| known == name).then_some(model_type)
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::lines_naming;
+use super::line_naming;
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
 const MODELS: &str = include_str!("models.jsonl");
@@ -104,7 +104,7 @@ pub fn parse_overlay(text: &str) -> Result<Vec<ModelEntry>, CatalogueError> {
 pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, CatalogueError> {
     let lower = name.to_lowercase();
     let own = overlay.iter().find(|entry| entry.names.contains(&lower)).cloned();
-    own.or_else(|| lines_naming(MODELS, &lower).filter_map(parse).find(|entry| entry.names.contains(&lower)))
+    own.or_else(|| line_naming(MODELS, &lower, |line| parse(line).filter(|entry| entry.names.contains(&lower))))
         .ok_or_else(|| CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&lower, overlay) })
 }
 

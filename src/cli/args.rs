@@ -56,9 +56,6 @@ Exit status: 0 answered, 2 the question could not be answered.";
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) estimate: EstimateArguments,
-    /// No notes or warnings on stderr
-    #[arg(short, long, global = true)]
-    pub(super) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -293,6 +290,10 @@ pub(super) struct FormatArguments {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    // Not global: clap would copy it into every command at each start.
+    /// No notes or warnings on stderr
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 }
 
 impl FormatArguments {

@@ -51,7 +51,7 @@ fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
         }));
     }
     let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
-    Ok(Answer { data, notes, warnings })
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
 }
 
 /// Smallest first, by the first format at the longest length.

@@ -71,5 +71,5 @@ fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
     let explanation = report::explanation(&model, &workload, &answer, &warnings);
     let data = report::explain(&explanation, arguments.format.format());
-    Ok(Answer { data, notes: explanation.assumptions, warnings })
+    Ok(Answer { quiet: arguments.format.quiet, data, notes: explanation.assumptions, warnings })
 }

@@ -37,6 +37,7 @@ const COMMANDS: [Subcommand; 5] =
 /// What a command has to say: data for stdout, words for stderr.
 #[derive(Debug, Default)]
 struct Answer {
+    quiet: bool,
     data: String,
     notes: Vec<String>,
     warnings: Vec<String>,
@@ -80,7 +81,6 @@ pub fn main() -> ExitCode {
 }
 
 fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
-    let quiet = matches.get_flag("quiet");
     let answer = match matches.remove_subcommand() {
         Some((name, mut inner)) => {
             usage::refuse_options_before(&name, matches)?;
@@ -92,7 +92,7 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(answer.data.as_bytes())?;
     stdout.flush()?;
-    if !quiet {
+    if !answer.quiet {
         let notes = answer.notes.iter().map(|text| line(NOTE, "note", text));
         let warnings = answer.warnings.iter().map(|text| line(WARNING, "warning", text));
         // The answer is out; words that no one can hear do not take it back.

@@ -40,8 +40,7 @@ pub(super) fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
 /// Options of the estimate that stand before a command would be lost in silence.
 pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Result<(), Failure> {
     let typed = |id: &&clap::Id| {
-        id.as_str() != "quiet"
-            && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+        matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
             // Groups have no value of their own.
             && matches.try_get_raw(id.as_str()).is_ok()
     };

@@ -55,6 +55,11 @@ pub enum Assumption {
         /// The key that switches it off.
         key: String,
     },
+    /// The text model is in a part whose name is not known to be its place.
+    UnknownWrapper {
+        /// The part.
+        path: String,
+    },
     /// Attention in both directions.
     TwoSidedWindow {
         /// The window of both sides.
@@ -104,6 +109,9 @@ impl fmt::Display for Assumption {
             }
             Self::LayerRule { rule, source } => write!(f, "layer_types is not in the config: {rule} ({source})"),
             Self::WindowOff { key } => write!(f, "sliding_window is not used: {key} is false"),
+            Self::UnknownWrapper { path } => {
+                write!(f, "the text model is taken to be {path}, the one part with layers")
+            }
             Self::TwoSidedWindow { window, halved } => {
                 write!(f, "attention is bidirectional: of a window of {window}, {halved} tokens are kept")
             }

@@ -92,6 +92,11 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
             reason: "it is a part of a diffusion pipeline".into(),
         });
     }
+    let masked = |name: &Value| name.as_str().is_some_and(|name| name.ends_with("ForMaskedLM"));
+    if let Some(name) = root_keys.list("architectures")?.and_then(|names| names.iter().find(|name| masked(name))) {
+        let reason = "it fills in masked tokens, reading its whole input at once".into();
+        return Err(ConfigError::NoCache { found: name.as_str().unwrap_or_default().into(), reason });
+    }
     let (object, path) = text_model(&root)?;
     let outer_type = root_keys.text("model_type")?;
     let inner_type = Keys { object, path: path.clone(), model_type: None, read: &read }.text("model_type")?;
@@ -105,6 +110,9 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
 
     let mut assumptions = Vec::new();
     let mut warnings = Vec::new();
+    if !keys.path.is_empty() && !WRAPPERS.iter().any(|wrapper| keys.path.starts_with(wrapper[0])) {
+        assumptions.push(Assumption::UnknownWrapper { path: keys.path.trim_end_matches('.').into() });
+    }
     if known.is_none() {
         warnings.push(match inner_type.or(outer_type) {
             Some(name) => Warning::UnknownModelType { model_type: name.into() },
@@ -156,6 +164,17 @@ fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String)
             && let Some(other) = root.get(*key).filter(|value| !value.is_null())
         {
             return Err(wrong_type((*key).into(), other, "an object"));
+        }
+    }
+    // A wrapper not known here: the one part that says how many layers it has and is not made for images or sound.
+    if LAYERS.iter().all(|key| root.get(*key).is_none()) {
+        let other = ["vision", "visual", "image", "audio", "speech"];
+        let mut parts = root.iter().filter_map(|(key, value)| Some((key, value.as_object()?))).filter(|(key, part)| {
+            LAYERS.iter().any(|layers| part.get(*layers).is_some_and(Value::is_u64))
+                && !other.iter().any(|word| key.contains(word))
+        });
+        if let (Some((key, part)), None) = (parts.next(), parts.next()) {
+            return Ok((part, format!("{key}.")));
         }
     }
     Ok((root, String::new()))

@@ -137,6 +137,11 @@ fn wrapped_text_models_are_found_and_named_in_paths() {
     ] {
         assert_eq!(groups(wrapped), [(4, full(heads(2, 8)))]);
     }
+    // A wrapper of another name is taken where there is one such part, and said.
+    let wrapped = read(json!({"model_type": "x", "brain": inner, "vision_config": inner})).unwrap();
+    assert_eq!(wrapped.layer_groups[0].cache, full(heads(2, 8)));
+    assert_eq!(wrapped.assumptions, [Assumption::UnknownWrapper { path: "brain".into() }]);
+    assert!(read(json!({"brain": inner, "heart": inner})).is_err());
     let broken = json!({"thinker_config": {"text_config": small("llama", json!({"num_hidden_layers": "4"}))}});
     assert_eq!(
         read(broken).unwrap_err().to_string(),
@@ -459,6 +464,18 @@ fn what_is_wrong_is_named_by_its_key() {
                 json!({"layer_types": vec!["sliding_attention"; 4], "use_sliding_window": false, "sliding_window": 9}),
             ),
             "use_sliding_window: false although layers are sliding_attention; give sliding_window, and do not switch it off: without it their cache has no size",
+        ),
+        (
+            small("unheard_of", json!({"architectures": ["XForMaskedLM"]})),
+            "model_type: XForMaskedLM has no KV cache: it fills in masked tokens, reading its whole input at once; give the config.json of a model that generates text",
+        ),
+        (
+            small("gemma3_text", json!({"sliding_window_pattern": 0})),
+            "sliding_window_pattern: 0 is not a positive count; write 1 or more",
+        ),
+        (
+            small("nemotron_h", json!({"hybrid_override_pattern": "M*X-"})),
+            "hybrid_override_pattern: X is a layer type that is not known here; known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names",
         ),
         (
             small("qwen2", json!({"use_sliding_window": 1})),
