@@ -106,9 +106,17 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// A line of words, its first in colour where stderr takes colour. Text from files and arguments may hold anything: it
-/// stays one line and steers no terminal.
+/// stays one line and steers no terminal. Only a terminal gets it folded to its width.
 fn line(style: Style, word: &str, text: &str) -> String {
     let text = report::clean(text);
+    let text = match terminal_size::terminal_size_of(io::stderr()) {
+        Some((width, _)) => {
+            // The word is as long in colour; it stands before the text only when the text is folded.
+            let folded = report::wrapped(&format!("{word}: {text}"), usize::from(width.0)).join("\n");
+            folded.strip_prefix(&format!("{word}: ")).map_or(text, ToOwned::to_owned)
+        }
+        None => text,
+    };
     match anstream::AutoStream::choice(&io::stderr()) {
         anstream::ColorChoice::Never => format!("{word}: {text}\n"),
         _ => format!("{style}{word}:{style:#} {text}\n"),

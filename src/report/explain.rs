@@ -132,16 +132,16 @@ fn explained_page(explanation: &Explanation) -> Page {
     ];
     for group in &explanation.layer_groups {
         let mut lines = vec![format!("{}: {} B", group.kind, number(group.bytes))];
-        lines.extend(page::wrapped(&format!("  layers {} ({})", group.layers, group.layer_count)));
-        lines.extend(page::wrapped(&format!("  = layers x {}", group.formula)));
-        lines.extend(page::wrapped(&format!("  = {}", group.numbers)));
+        lines.extend(page::wrapped(&format!("  layers {} ({})", group.layers, group.layer_count), page::COLUMNS));
+        lines.extend(page::wrapped(&format!("  = layers x {}", group.formula), page::COLUMNS));
+        lines.extend(page::wrapped(&format!("  = {}", group.numbers), page::COLUMNS));
         if group.fixed_bytes > 0 {
             lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
         }
         blocks.push(Block::Text(lines));
     }
     let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
-    blocks.push(Block::Text(page::wrapped(&format!("total: {sum} = {} B", number(*bytes)))));
+    blocks.push(Block::Text(page::wrapped(&format!("total: {sum} = {} B", number(*bytes)), page::COLUMNS)));
     if !explanation.facts.is_empty() {
         let rows = explanation.facts.iter().map(|fact| vec![fact.key.clone(), fact.value.clone(), fact.from.clone()]);
         let column = |name: &str, align| (name.to_owned(), align);

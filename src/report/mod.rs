@@ -20,6 +20,7 @@ pub use document::{
 };
 pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
+pub use page::wrapped;
 
 use self::grid::{Block, Page};
 

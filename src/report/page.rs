@@ -5,14 +5,14 @@ use super::grid::{Align, Block, Grid, Page};
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
 /// The width of a terminal that tables are made for.
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 
 /// What people see of estimates: the table, and what it is of.
 pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
     let [document] = documents else { return several(documents, unit) };
     let wide = wide_grid(document, unit);
     let grid = if wide.width() > COLUMNS { long_grid(documents, unit) } else { wide };
-    let mut text = wrapped(&layers_in_words(&document.model));
+    let mut text = wrapped(&layers_in_words(&document.model), COLUMNS);
     text.extend(document.estimates.first().into_iter().flat_map(basis));
     Page { blocks: vec![Block::Title(document.model.name.clone()), Block::Grid(grid), Block::Text(text)] }
 }
@@ -119,13 +119,13 @@ fn is_spread(document: &Document) -> bool {
     document.estimates.iter().any(|row| row.bytes_per_gpu != row.bytes)
 }
 
-/// `text` in lines of at most [`COLUMNS`] characters, broken at spaces; its indent is kept.
-pub(super) fn wrapped(text: &str) -> Vec<String> {
+/// `text` in lines of at most `columns` characters, broken at spaces; its indent is kept.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let indent = text.len().saturating_sub(text.trim_start().len());
     let mut lines: Vec<String> = Vec::new();
     for word in text.trim_start().split(' ') {
         match lines.last_mut() {
-            Some(line) if line.chars().count().saturating_add(word.chars().count()) < COLUMNS => {
+            Some(line) if line.chars().count().saturating_add(word.chars().count()) < columns => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -209,8 +209,8 @@ pub(super) fn article(article: &Document, real: &Document, whole: &Document, uni
             .collect(),
     };
     let described = [("article", article), ("real", real)].into_iter();
-    let described =
-        described.flat_map(|(name, document)| wrapped(&format!("{name}: {}", layers_in_words(&document.model))));
+    let described = described
+        .flat_map(|(name, document)| wrapped(&format!("{name}: {}", layers_in_words(&document.model)), COLUMNS));
     Page {
         blocks: vec![
             Block::Title(format!("{} and {}", article.model.name, real.model.name)),

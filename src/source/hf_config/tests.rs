@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::model::KeyValue;
+use crate::model::{KeyValue, LayerCache};
 
 fn read(config: Value) -> Result<Model, ConfigError> {
     model(config, "test".into())

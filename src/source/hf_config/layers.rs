@@ -1,0 +1,231 @@
+//! What each layer caches, from its kind and the keys of its mechanism.
+
+use serde_json::Value;
+
+use super::ConfigError;
+use super::keys::Keys;
+use super::layer_kinds::{LayerKind, layer_kinds, window_gate};
+use super::{attention, compressed, recurrent};
+use crate::model::{Assumption, Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
+use crate::units::{ElementFormat, Tokens};
+
+/// What is known when the layers are read.
+pub(super) struct Reader<'a> {
+    pub(super) keys: &'a Keys<'a>,
+    pub(super) root: &'a Keys<'a>,
+    pub(super) layers: u32,
+    pub(super) dtype: ElementFormat,
+    pub(super) encoder_decoder: bool,
+}
+
+impl Reader<'_> {
+    /// What each layer caches.
+    pub(super) fn layers(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<Vec<LayerCache>>, ConfigError> {
+        let keys = self.keys;
+        let window = self.window(assumptions)?;
+        let kinds = layer_kinds(keys, self.layers, window.is_some(), assumptions)?;
+        let mut layers: Vec<Vec<LayerCache>> = vec![Vec::new(); kinds.len()];
+        if kinds.contains(&LayerKind::Compressed) {
+            let entry = compressed::window_entry(keys)?;
+            let beside = compressed::caches(keys, &kinds, assumptions)?;
+            for (caches, beside) in layers.iter_mut().zip(beside) {
+                caches.push(self.sliding(entry, window.as_ref())?);
+                caches.extend(beside);
+            }
+        } else if let Some(latent) = attention::latent(keys)? {
+            for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.attends()) {
+                caches.push(latent);
+            }
+        } else if kinds.iter().any(|kind| kind.attends() || *kind == LayerKind::Cross) {
+            let entries = attention::key_values(keys, &kinds, assumptions)?;
+            let chunk = self.chunk(&kinds, assumptions)?;
+            for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
+                let Some(key_value) = entry else { continue };
+                caches.push(match kind {
+                    LayerKind::Sliding | LayerKind::HybridSliding => self.sliding(key_value, window.as_ref())?,
+                    LayerKind::Chunked => match chunk {
+                        Some(chunk) => LayerCache::ChunkedLocal { key_value, chunk },
+                        None => LayerCache::FullAttention { key_value },
+                    },
+                    LayerKind::Cross => {
+                        LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
+                    }
+                    _ => LayerCache::FullAttention { key_value },
+                });
+                if self.encoder_decoder {
+                    let encoder_tokens = self.encoder_tokens()?;
+                    caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
+                }
+            }
+        }
+        if let Some((cache, on)) = attention::index(keys, &kinds, assumptions)? {
+            for (caches, _) in layers.iter_mut().zip(on).filter(|(_, on)| *on) {
+                caches.push(cache);
+            }
+        }
+        if kinds.iter().any(|kind| kind.recurs()) {
+            let state = recurrent::state(keys, self.dtype)?;
+            for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.recurs()) {
+                caches.push(LayerCache::Recurrent(state));
+            }
+        }
+        self.share(&mut layers)?;
+        Ok(layers)
+    }
+
+    /// The layers that predict further tokens: of the model's own attention, with an index of their own where the model has
+    /// one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
+    pub(super) fn mtp_groups(&self, layers: &[Vec<LayerCache>]) -> Result<Vec<LayerGroup>, ConfigError> {
+        let keys = ["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"];
+        let Some(count) = self.keys.count_or_off(&keys)? else { return Ok(Vec::new()) };
+        let count = layer_count(count)?;
+        let caches = layers.iter().flatten();
+        let compressed = caches.clone().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
+        let of_kind = |wanted: fn(&LayerCache) -> bool| caches.clone().rev().find(|cache| wanted(cache)).copied();
+        let attention = if compressed {
+            of_kind(|cache| matches!(cache, LayerCache::SlidingWindow { .. }))
+        } else {
+            of_kind(|cache| matches!(cache, LayerCache::FullAttention { .. } | LayerCache::Latent { .. }))
+        };
+        let index = of_kind(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
+        let each: Vec<LayerCache> = attention.into_iter().chain(index).collect();
+        Ok(grouped(self.layers, &vec![each; usize::try_from(count).unwrap_or_default()]))
+    }
+
+    /// W, unless it is switched off.
+    fn window(&self, assumptions: &mut Vec<Assumption>) -> Result<Option<Dimension>, ConfigError> {
+        let keys = self.keys;
+        let given = match keys.count_or_off(&["sliding_window", "window_size", "attention_window_size"])? {
+            // ModernBERT's is two-sided; a decoder looks back by half of it.
+            None => keys.count_or_off(&["local_attention"])?.map(|both| Dimension { value: both.value / 2, ..both }),
+            given => given,
+        };
+        if let Some(gate) = window_gate(keys)
+            && !keys.flag(gate)?
+        {
+            if given.is_some() {
+                assumptions.push(Assumption::WindowOff { key: keys.field(gate) });
+            }
+            return Ok(None);
+        }
+        let window = given.or_else(|| keys.default("sliding_window", assumptions));
+        // Attention in both directions sees half of the window on each side (transformers 5.23 `configuration_gemma3.py`).
+        let both_ways = [Value::Bool(true), Value::from("all")];
+        if keys.get("use_bidirectional_attention").is_some_and(|value| both_ways.contains(value))
+            && let Some(window) = window
+        {
+            let halved = (window.value / 2).saturating_add(1);
+            assumptions.push(Assumption::TwoSidedWindow { window: window.value, halved });
+            return Ok(Some(Dimension { value: halved, ..window }));
+        }
+        Ok(window)
+    }
+
+    fn sliding(&self, key_value: KeyValue, window: Option<&Dimension>) -> Result<LayerCache, ConfigError> {
+        let keys = self.keys;
+        let missing = || self.no_window();
+        let window = Tokens(window.ok_or_else(missing)?.value);
+        let transformers_window = if keys.get("window_size").is_some() {
+            None
+        } else if let Some(size) = keys.count_or_off(&["sliding_window_size"])? {
+            // It counts the tokens before the current one (transformers 5.23 `configuration_mimo_v2_flash.py`).
+            Some(Tokens(size.value.saturating_add(1)))
+        } else {
+            Some(window)
+        };
+        Ok(LayerCache::SlidingWindow { key_value, window, transformers_window })
+    }
+
+    /// Why layers that slide have no window: the key that switches it off, or the one that would give it.
+    fn no_window(&self) -> ConfigError {
+        let keys = self.keys;
+        let (key, found) = match window_gate(keys).filter(|gate| keys.get(gate) == Some(&Value::Bool(false))) {
+            Some(gate) => (gate, "false".into()),
+            None => ("sliding_window", keys.found("sliding_window")),
+        };
+        ConfigError::NoBound { field: keys.field(key), found, kind: "sliding_attention" }
+    }
+
+    /// C, where layers are chunked; none where it is switched off and they keep every token (vLLM 0.33 `models/llama4.py`).
+    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Option<Tokens>, ConfigError> {
+        if !kinds.contains(&LayerKind::Chunked) {
+            return Ok(None);
+        }
+        let chunk = self.keys.count_or_default(&["attention_chunk_size"], assumptions)?;
+        if chunk.is_none() {
+            let (key, found) = (self.keys.field("attention_chunk_size"), self.keys.found("attention_chunk_size"));
+            assumptions.push(Assumption::NoChunk { key, found });
+        }
+        Ok(chunk.map(|chunk| Tokens(chunk.value)))
+    }
+
+    /// The most tokens an encoder gives: its positions.
+    fn encoder_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
+        let positions = ["max_source_positions", "max_position_embeddings", "n_positions"];
+        Ok(self.keys.count_or_off(&positions)?.map(|positions| Tokens(positions.value)))
+    }
+
+    /// The tokens of an image of the most tiles: `((image_size / patch_size)² + 1) × max_num_tiles` (Llama 3.2 Vision).
+    fn image_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
+        let Some(vision) = self.root.inner("vision_config")? else { return Ok(None) };
+        let size = vision.needed(&["image_size"])?;
+        let patch = vision.needed(&["patch_size"])?;
+        let tiles = vision.needed(&["max_num_tiles"])?;
+        let across = size.checked_div(patch);
+        let tokens = across.and_then(|across| across.checked_mul(across)?.checked_add(1)?.checked_mul(tiles));
+        Ok(tokens.map(Tokens))
+    }
+
+    /// Layers that read an earlier layer's cache: the last ones (Gemma 3n and 4), or all but the first of each few
+    /// (cross-layer attention).
+    fn share(&self, layers: &mut [Vec<LayerCache>]) -> Result<(), ConfigError> {
+        let count = layers.len();
+        let keys = self.keys;
+        if let Some(shared) = keys.count_or_off(&["num_kv_shared_layers"])? {
+            let own = usize::try_from(shared.value).ok().and_then(|shared| count.checked_sub(shared));
+            let own = own.ok_or_else(|| ConfigError::TooManyShared {
+                field: shared.field.clone(),
+                found: shared.value,
+                layers: self.layers,
+            })?;
+            for caches in layers.iter_mut().skip(own).filter(|caches| !caches.is_empty()) {
+                *caches = vec![LayerCache::Shared];
+            }
+        }
+        if keys.flag("use_cla")? {
+            let factor = keys.needed(&["cla_share_factor"])?;
+            let step = usize::try_from(factor).unwrap_or(usize::MAX).max(1);
+            for (_, caches) in layers.iter_mut().enumerate().filter(|(layer, _)| !layer.is_multiple_of(step)) {
+                *caches = vec![LayerCache::Shared];
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Layers with the same cache together, numbered from `first`; a layer without any is in a group of its own kind.
+pub(super) fn grouped(first: u32, layers: &[Vec<LayerCache>]) -> Vec<LayerGroup> {
+    let mut groups: Vec<LayerGroup> = Vec::new();
+    for (layer, caches) in (first..).zip(layers) {
+        let none = [LayerCache::None];
+        for cache in if caches.is_empty() { none.as_slice() } else { caches.as_slice() } {
+            match groups.iter_mut().find(|group| group.cache == *cache) {
+                Some(group) => group.layers.push(layer),
+                None => groups.push(LayerGroup { layers: vec![layer], cache: *cache }),
+            }
+        }
+    }
+    groups.sort_by_key(|group| match group.cache {
+        LayerCache::FullAttention { .. } => 0,
+        LayerCache::Latent { .. } => 1,
+        LayerCache::SlidingWindow { .. } => 2,
+        LayerCache::ChunkedLocal { .. } => 3,
+        LayerCache::Compressed { .. } => 4,
+        LayerCache::Indexer { .. } => 5,
+        LayerCache::Recurrent(_) => 6,
+        LayerCache::CrossAttention { .. } => 7,
+        LayerCache::Shared => 8,
+        LayerCache::None => 9,
+    });
+    groups
+}
