@@ -2,6 +2,8 @@
 //!
 //! Both files are JSON Lines: a look-up reads the one line that names what it wants and parses nothing else.
 
+use memchr::memmem;
+
 mod model_types;
 mod models;
 
@@ -12,7 +14,7 @@ pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_ove
 /// through the text, and nothing is parsed but a line that may be the one.
 fn line_naming<T>(data: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let quoted = format!("\"{name}\"");
-    data.match_indices(&quoted).find_map(|(index, _)| {
+    memmem::find_iter(data.as_bytes(), &quoted).find_map(|index| {
         let (before, after) = data.split_at_checked(index)?;
         let start = before.rfind('\n').map_or(0, |end| end.saturating_add(1));
         let end = after.find('\n').map_or(data.len(), |end| index.saturating_add(end));

@@ -54,6 +54,12 @@ pub enum LayerRule {
         /// The key that switches the window on.
         gate: Option<String>,
     },
+    /// The second half reads one cache (YOCO, arXiv:2405.05254; `SambaY`, arXiv:2507.06607): of the first half every n-th
+    /// layer is recurrent and the others slide; then come a recurrent layer and the one full layer that all others read.
+    ReadOnce {
+        /// The key of n.
+        n_key: String,
+    },
     /// Every n-th layer (counted from 1) is full, the others are of another kind.
     EveryNthFull {
         /// n where no key gives it.

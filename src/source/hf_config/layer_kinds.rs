@@ -23,6 +23,8 @@ pub(super) enum LayerKind {
     Compressed,
     /// Attention to an encoder's tokens only.
     Cross,
+    /// Reads an earlier layer's cache.
+    Shared,
     /// Neither attention nor state.
     None,
 }
@@ -66,7 +68,7 @@ impl LayerKind {
 
     /// Whether the layer has attention of its own to its own tokens.
     pub(super) fn attends(self) -> bool {
-        !matches!(self, Self::Recurrent | Self::Cross | Self::None)
+        !matches!(self, Self::Recurrent | Self::Cross | Self::Shared | Self::None)
     }
 
     /// Whether the layer has a recurrent state.
@@ -217,6 +219,18 @@ fn ruled_kinds(
             let kinds = (0..layers).map(|layer| sliding_if(windowed && u64::from(layer) >= from)).collect();
             (kinds, windowed.then(|| format!("layers from {from} on slide ({from_key})")))
         }
+        LayerRule::ReadOnce { n_key } => {
+            let n = keys.count(&[&n_key])?.map_or(2, |n| n.value);
+            let half = layers / 2;
+            let kind = |layer: u32| match layer.checked_sub(half) {
+                None if u64::from(layer).is_multiple_of(n) => LayerKind::Recurrent,
+                None => sliding_if(windowed),
+                Some(0) => LayerKind::Recurrent,
+                Some(1) => LayerKind::Full,
+                Some(_) => LayerKind::Shared,
+            };
+            ((0..layers).map(kind).collect(), Some("the second half reads one layer's cache".to_owned()))
+        }
         LayerRule::EveryNthFull { n, n_keys, list_key, others, below_key, below, last_full, gate } => {
             let others = kind_named(&others);
             let on = gate.is_none() || windowed;
@@ -282,7 +296,7 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
         Some(
             LayerRule::AllSlide { gate } | LayerRule::SlideFrom { gate, .. } | LayerRule::EveryNthFull { gate, .. },
         ) => gate.as_deref(),
-        Some(LayerRule::Full | LayerRule::All { .. }) => None,
+        Some(LayerRule::Full | LayerRule::All { .. } | LayerRule::ReadOnce { .. }) => None,
         None => keys.get(PLAIN).map(|_| PLAIN),
     }
 }

@@ -69,6 +69,9 @@ impl Reader<'_> {
                 caches.push(LayerCache::Recurrent(state));
             }
         }
+        for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| **kind == LayerKind::Shared) {
+            caches.push(LayerCache::Shared);
+        }
         self.share(&mut layers)?;
         Ok(layers)
     }

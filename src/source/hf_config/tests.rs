@@ -362,6 +362,23 @@ fn layers_may_share_a_cache() {
 }
 
 #[test]
+fn the_second_half_may_read_one_cache() {
+    let keys = json!({"num_hidden_layers": 8, "mb_per_layer": 2, "sliding_window": 4, "head_dim": 8, "mamba_d_state": 16,
+        "mamba_d_conv": 4, "mamba_expand": 2});
+    let model = read(small("phi4flash", keys)).unwrap();
+    let found: Vec<_> = model.layer_groups.iter().map(|group| (group.cache.kind(), group.layers.clone())).collect();
+    assert_eq!(
+        found,
+        [
+            ("full_attention", vec![5]),
+            ("sliding_attention", vec![1, 3]),
+            ("recurrent_state", vec![0, 2, 4]),
+            ("shared", vec![6, 7]),
+        ]
+    );
+}
+
+#[test]
 fn every_number_is_a_fact_with_its_key() {
     let model = read(small("gemma2", json!({"num_key_value_heads": 4}))).unwrap();
     let fact = |key: &str| {
