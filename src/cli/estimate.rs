@@ -88,9 +88,9 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
         [] => spec.model().map(|model| vec![model]).map_err(|error| Failure::of(&error)),
         names if spec.is_empty() && spec.name.is_none() => {
             let overlay = overlay(arguments.catalogue.as_deref())?;
-            let mut stdin = io::stdin().lock();
-            let model =
-                |name: &String| source::resolve(name, &mut stdin, &overlay).map_err(|error| Failure::of(&error));
+            let model = |name: &String| {
+                source::resolve(name, &mut StandardInput, &overlay).map_err(|error| Failure::of(&error))
+            };
             names.iter().map(model).collect::<Result<Vec<Model>, Failure>>()
         }
         [name, ..] => {
@@ -131,6 +131,15 @@ fn drafted(model: Model, arguments: &EstimateArguments) -> Result<Model, Failure
             with_draft.warnings.extend(draft.warnings);
             Ok(with_draft)
         }
+    }
+}
+
+/// Standard input, which has no buffer before it is read.
+pub(super) struct StandardInput;
+
+impl io::Read for StandardInput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        io::stdin().lock().read(buffer)
     }
 }
 

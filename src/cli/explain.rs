@@ -1,13 +1,12 @@
 //! `kvsize explain MODEL`: where every byte of the ideal estimate comes from.
 
-use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
 
 use super::args::FormatArguments;
-use super::estimate::{overlay, past_maximum};
+use super::estimate::{StandardInput, overlay, past_maximum};
 use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
 use crate::estimate::{Layout, Workload, estimate};
@@ -57,8 +56,7 @@ const USUAL_LENGTH: Tokens = Tokens(131_072);
 
 fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
     let overlay = overlay(arguments.catalogue.as_deref())?;
-    let model =
-        source::resolve(&arguments.model, &mut io::stdin().lock(), &overlay).map_err(|error| Failure::of(&error))?;
+    let model = source::resolve(&arguments.model, &mut StandardInput, &overlay).map_err(|error| Failure::of(&error))?;
     let workload = Workload {
         seq_len: arguments.seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
         batch: arguments.batch.unwrap_or(1),

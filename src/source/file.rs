@@ -147,15 +147,19 @@ fn read_text(reader: impl Read, path: &Path) -> Result<String, FileError> {
 /// A name for the model of a file: its directory's for a `config.json`, else its own. `org--name` is `org/name`, and a
 /// snapshot in the hub's cache (`models--org--name/snapshots/…`) is what it is a snapshot of.
 pub(super) fn model_name(path: &Path) -> String {
-    let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let text = |name: &std::ffi::OsStr| name.to_string_lossy().into_owned();
-    let cached = full.ancestors().filter_map(Path::file_name).map(text).find(|name| name.starts_with("models--"));
-    let stem = path.file_stem().map(text);
-    let name = match (cached, stem) {
-        (Some(cached), _) => cached.trim_start_matches("models--").to_owned(),
-        (None, Some(stem)) if stem == "config" => full.parent().and_then(Path::file_name).map_or(stem, text),
-        (None, Some(stem)) => stem,
-        (None, None) => path.display().to_string(),
+    let name = match path.file_stem().map(text) {
+        Some(stem) if stem == "config" => {
+            let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+            let cached =
+                full.ancestors().filter_map(Path::file_name).map(text).find(|name| name.starts_with("models--"));
+            match cached {
+                Some(cached) => cached.trim_start_matches("models--").to_owned(),
+                None => full.parent().and_then(Path::file_name).map_or(stem, text),
+            }
+        }
+        Some(stem) => stem,
+        None => path.display().to_string(),
     };
     name.replacen("--", "/", 1)
 }

@@ -44,6 +44,9 @@ pub(super) fn key_values(
     let layer_configs = keys.inner("per_layer_config")?;
     let blocks = keys.per_layer("block_configs", layers, &mut Vec::new())?;
     let names = [keys.field("num_attention_heads"), keys.field("head_dim")];
+    // Layers alike have the same entry: worked out once for those that slide and once for the others.
+    let alike = layer_configs.is_none() && listed.is_none() && blocks.is_none();
+    let mut of_kind: [Option<KeyValue>; 2] = [None; 2];
     let mut mentioned = false;
     let mut entries = Vec::with_capacity(kinds.len());
     for (index, kind) in kinds.iter().enumerate() {
@@ -51,12 +54,13 @@ pub(super) fn key_values(
             entries.push(None);
             continue;
         }
-        let mut dimensions = base.clone();
-        if kind.slides() {
-            dimensions = dimensions.overridden(sliding.clone());
-        } else {
-            dimensions = dimensions.overridden(full.clone());
+        let [others, slides] = &mut of_kind;
+        let (known, overrides) = if kind.slides() { (slides, &sliding) } else { (others, &full) };
+        if alike && known.is_some() {
+            entries.push(*known);
+            continue;
         }
+        let mut dimensions = base.clone().overridden(overrides.clone());
         if let Some(configs) = &layer_configs {
             dimensions = dimensions.overridden(of_layer(configs, index)?);
         }
@@ -70,12 +74,12 @@ pub(super) fn key_values(
         }
         // What is taken for granted is the same for all layers: said once.
         let mut of_layer = Vec::new();
-        let key_value = dimensions.key_value(&names, REMEDY, &mut of_layer)?;
+        *known = Some(dimensions.key_value(&names, REMEDY, &mut of_layer)?);
         if !mentioned {
             assumptions.append(&mut of_layer);
             mentioned = true;
         }
-        entries.push(Some(key_value));
+        entries.push(*known);
     }
     Ok(entries)
 }
