@@ -33,13 +33,22 @@ pub struct ModelType {
 #[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerRule {
     /// Every layer is full, whatever window is named.
-    #[default]
     Full,
+    /// A list in the file says; without one it can't be told.
+    Listed,
+    /// Kinds that repeat.
+    Cycle {
+        /// The kinds, as `layer_types` names them.
+        kinds: Vec<String>,
+    },
     /// Every layer is of one kind.
     All {
         /// The kind, as `layer_types` names it.
         kind: String,
     },
+    /// Every layer slides if there is a window, or is chunked if there is a chunk.
+    #[default]
+    Plain,
     /// Every layer slides if there is a window.
     AllSlide {
         /// The key that switches the window on.

@@ -12,7 +12,7 @@ use crate::catalogue::ModelEntry;
 use crate::engine::Engine;
 use crate::engine::transformers::Cache;
 use crate::estimate::{Layout, Workload};
-use crate::model::{Model, Warning};
+use crate::model::{LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source;
 use crate::units::{Diagnosis, ElementFormat, KvFormat, Tokens};
@@ -29,11 +29,27 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 
 fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
     let models = models(arguments)?;
-    let mut documents = Vec::with_capacity(models.len());
-    for model in &models {
-        documents.push(Question::new(model, &arguments.workload)?.document(model)?);
+    let crosses = |group: &LayerGroup| matches!(group.cache, LayerCache::CrossAttention { .. });
+    if let Some(tokens) = arguments.workload.encoder_len
+        && !models.iter().any(|model| model.layer_groups.iter().any(crosses))
+    {
+        return Err(Failure(Diagnosis {
+            code: "no_encoder",
+            field: "--encoder-len".into(),
+            found: tokens.0.to_string(),
+            problem: "is given, but there is no cross-attention".into(),
+            remedy: "leave it out".into(),
+        }));
     }
-    let several = documents.len() > 1;
+    let mut documents = Vec::with_capacity(models.len());
+    let several = models.len() > 1;
+    for model in &models {
+        let document = Question::new(model, &arguments.workload).and_then(|question| question.document(model));
+        documents.push(document.map_err(|Failure(diagnosis)| {
+            let field = if several { format!("{}: {}", model.name, diagnosis.field) } else { diagnosis.field };
+            Failure(Diagnosis { field, ..diagnosis })
+        })?);
+    }
     let of = |document: &Document, text: &String| {
         if several { format!("{}: {text}", document.model.name) } else { text.clone() }
     };
@@ -87,7 +103,9 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
         )),
         [] => spec.model().map(|model| vec![model]).map_err(|error| Failure::of(&error)),
         names if spec.is_empty() && spec.name.is_none() => {
-            let overlay = overlay(arguments.catalogue.as_deref())?;
+            // Files need no catalogue, and are not held up by one that is broken.
+            let look_up = names.iter().any(|name| name != "-" && !Path::new(name).exists());
+            let overlay = if look_up { overlay(arguments.catalogue.as_deref())? } else { Vec::new() };
             let model = |name: &String| {
                 source::resolve(name, &mut StandardInput, &overlay).map_err(|error| Failure::of(&error))
             };

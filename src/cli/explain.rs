@@ -10,9 +10,9 @@ use super::estimate::{StandardInput, overlay, past_maximum};
 use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
 use crate::estimate::{Layout, Workload, estimate};
-use crate::report;
+use crate::report::{self, Format};
 use crate::source;
-use crate::units::{ElementFormat, Tokens, parse_count};
+use crate::units::{Diagnosis, ElementFormat, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
@@ -55,6 +55,16 @@ struct ExplainArguments {
 const USUAL_LENGTH: Tokens = Tokens(131_072);
 
 fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
+    let format = arguments.format.format();
+    if matches!(format, Format::Csv | Format::Plain) {
+        return Err(Failure(Diagnosis {
+            code: "format",
+            field: "--format".into(),
+            found: if format == Format::Csv { "csv" } else { "plain" }.into(),
+            problem: "is for rows of estimates".into(),
+            remedy: "use table, markdown, json or jsonl".into(),
+        }));
+    }
     let overlay = overlay(arguments.catalogue.as_deref())?;
     let model = source::resolve(&arguments.model, &mut StandardInput, &overlay).map_err(|error| Failure::of(&error))?;
     let workload = Workload {
@@ -68,6 +78,6 @@ fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
     let warnings: Vec<String> =
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
     let explanation = report::explanation(&model, &workload, &answer, &warnings);
-    let data = report::explain(&explanation, arguments.format.format());
+    let data = report::explain(&explanation, format);
     Ok(Answer { quiet: arguments.format.quiet, data, notes: explanation.assumptions, warnings })
 }

@@ -11,6 +11,7 @@
 //!   one vector twice, as K and as V.
 //! - A model whose class knows no window keeps every token (GPT-Neo).
 //! - Cross-attention to images keeps nothing without an image (Mllama).
+//! - Falcon's new architecture and MPT repeat each KV head for the query heads that share it, and cache all of them.
 //! - It is one process a model: tensor and pipeline parallelism are not modelled.
 
 use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
@@ -84,6 +85,10 @@ fn as_seen(model: &Model, group: &LayerGroup, cache: Cache) -> Vec<LayerGroup> {
     };
     let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
     match group.cache {
+        LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
+            let num_key_value_heads = model.transformers_heads.unwrap_or(num_key_value_heads);
+            with(LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } })
+        }
         LayerCache::SlidingWindow { key_value, transformers_window: None, .. } => {
             with(LayerCache::FullAttention { key_value })
         }
@@ -93,7 +98,12 @@ fn as_seen(model: &Model, group: &LayerGroup, cache: Cache) -> Vec<LayerGroup> {
                 window: bound(window),
                 transformers_window: Some(window),
             };
+            let compresses =
+                model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
             let KeyValue::Vector { elements } = key_value else { return with(sliding(key_value)) };
+            if !compresses {
+                return with(sliding(key_value));
+            }
             let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
             let (once, plain) = group.layers.iter().partition::<Vec<u32>, _>(|layer| is_compressed(model, **layer));
             [(once, key_value), (plain, twice)]

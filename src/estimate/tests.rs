@@ -13,6 +13,7 @@ fn model(layer_groups: Vec<LayerGroup>) -> Model {
         dtype: ElementFormat::BF16,
         num_hidden_layers,
         layer_groups,
+        transformers_heads: None,
         mtp_groups: Vec::new(),
         facts: Vec::new(),
         assumptions: Vec::new(),

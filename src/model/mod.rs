@@ -31,6 +31,8 @@ pub struct Model {
     pub num_hidden_layers: u32,
     /// The layers, by what they cache.
     pub layer_groups: Vec<LayerGroup>,
+    /// KV heads as transformers caches them, where it repeats each for the query heads that share it.
+    pub transformers_heads: Option<u64>,
     /// The layers that predict further tokens (MTP), which cost nothing until they are used. Numbered on from the model's.
     pub mtp_groups: Vec<LayerGroup>,
     /// The numbers it was made of, and where each came from.

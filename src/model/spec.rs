@@ -102,6 +102,7 @@ impl ModelSpec {
             dtype: ElementFormat::FP16,
             num_hidden_layers,
             layer_groups: vec![LayerGroup { layers: (0..num_hidden_layers).collect(), cache }],
+            transformers_heads: None,
             mtp_groups: Vec::new(),
             facts: self.facts(),
             assumptions,

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::grid::{Align, Block, Grid, Page};
-use super::{Format, clean, json, markdown, page, table};
-use crate::estimate::{BytesPerToken, Estimate, Workload};
+use super::{BytesPerTokenValue, Format, clean, json, markdown, page, table};
+use crate::estimate::{Estimate, Workload};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{ElementFormat, KvFormat, fixed_point, group_thousands};
 
@@ -25,8 +25,8 @@ pub struct Explanation {
     pub kv_dtype: String,
     /// All bytes: the sum of the groups'.
     pub bytes: u64,
-    /// One more token of one sequence, as a decimal.
-    pub bytes_per_token: String,
+    /// One more token of one sequence.
+    pub bytes_per_token: BytesPerTokenValue,
     /// The layer groups.
     pub layer_groups: Vec<ExplainedGroup>,
     /// The numbers, and where each came from.
@@ -98,7 +98,7 @@ pub fn explanation(model: &Model, workload: &Workload, estimate: &Estimate, warn
         batch: workload.batch,
         kv_dtype: workload.format.to_string(),
         bytes: estimate.bytes.0,
-        bytes_per_token: decimal(estimate.bytes_per_token),
+        bytes_per_token: estimate.bytes_per_token.into(),
         layer_groups: groups.collect(),
         facts: model
             .facts
@@ -127,7 +127,7 @@ fn explained_page(explanation: &Explanation) -> Page {
         Block::Title(model.clone()),
         Block::Text(vec![
             format!("{} B: {} tokens x {} sequences in {kv_dtype}", number(*bytes), number(*seq_len), number(*batch)),
-            format!("{bytes_per_token} B for one more token"),
+            format!("{} B for one more token", slope(*bytes_per_token)),
         ]),
     ];
     for group in &explanation.layer_groups {
@@ -248,10 +248,10 @@ fn bits(format: ElementFormat) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn decimal(slope: BytesPerToken) -> String {
-    match slope.whole() {
-        Some(whole) => group_thousands(whole),
-        None => fixed_point(slope.numerator, slope.denominator, 4).trim_end_matches('0').to_owned(),
+fn slope(value: BytesPerTokenValue) -> String {
+    match value {
+        BytesPerTokenValue::Whole(whole) => group_thousands(whole),
+        decimal @ BytesPerTokenValue::Decimal(_) => decimal.to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The entries of attention layers: heads, which may differ by layer, or a latent; and the index beside them.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::ConfigError;
@@ -10,7 +12,8 @@ use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
 /// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
 /// transformers' attribute maps).
 const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
-const HEADS: &[&str] = &["num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads"];
+const HEADS: &[&str] =
+    &["num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads", "attention_heads"];
 const KV_HEADS: &[&str] =
     &["n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"];
 const HEAD_DIM: &[&str] = &["head_dim", "hidden_size_per_head", "attention_head_dim", "d_kv", "kv_channels"];
@@ -21,7 +24,11 @@ const REMEDY: &str = "add head_dim, or hidden_size and num_attention_heads";
 /// The latent of MLA, if the model has one.
 pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, ConfigError> {
     let Some(kv_lora_rank) = keys.count_or_off(&["kv_lora_rank"])? else { return Ok(None) };
-    let qk_rope_head_dim = keys.needed(&["qk_rope_head_dim"])?;
+    let rope = keys.count_or_zero(&["qk_rope_head_dim"])?;
+    let qk_rope_head_dim = rope.ok_or_else(|| ConfigError::Missing { field: keys.field("qk_rope_head_dim") })?.value;
+    if let Some(value) = keys.get("per_layer_config") {
+        return Err(ConfigError::UnknownOverride { field: keys.field("per_layer_config"), found: value.to_string() });
+    }
     Ok(Some(LayerCache::Latent { kv_lora_rank: kv_lora_rank.value, qk_rope_head_dim }))
 }
 
@@ -41,7 +48,7 @@ pub(super) fn key_values(
     let base = base(keys, listed.is_some(), assumptions)?;
     let sliding = sliding(keys)?;
     let full = global(keys, kinds, assumptions)?;
-    let layer_configs = keys.inner("per_layer_config")?;
+    let layer_configs = keys.inner("per_layer_config")?.map(|configs| by_layer(&configs, layers)).transpose()?;
     let blocks = keys.per_layer("block_configs", layers, &mut Vec::new())?;
     let names = [keys.field("num_attention_heads"), keys.field("head_dim")];
     // Layers alike have the same entry: worked out once for those that slide and once for the others.
@@ -62,7 +69,7 @@ pub(super) fn key_values(
         }
         let mut dimensions = base.clone().overridden(overrides.clone());
         if let Some(configs) = &layer_configs {
-            dimensions = dimensions.overridden(of_layer(configs, index)?);
+            dimensions = dimensions.overridden(configs.get(&index).cloned().unwrap_or_default());
         }
         if let Some((key, list)) = listed {
             dimensions.num_key_value_heads = Some(listed_heads(keys, key, list, index)?);
@@ -136,19 +143,42 @@ fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption
     })
 }
 
-/// The overrides of one layer; its index may have leading zeros.
-fn of_layer(configs: &Keys<'_>, index: usize) -> Result<Dimensions, ConfigError> {
-    let named = configs.object.keys().find(|key| key.parse() == Ok(index));
-    let Some(layer) = named.map(|key| configs.inner(key)).transpose()?.flatten() else {
-        return Ok(Dimensions::default());
-    };
-    Ok(Dimensions {
-        hidden_size: None,
-        num_attention_heads: layer.count(HEADS)?,
-        num_key_value_heads: layer.count(KV_HEADS)?,
-        head_dim: layer.count_or_off(HEAD_DIM)?,
-        v_head_dim: layer.count_or_off(V_HEAD_DIM)?,
-    })
+/// The overrides of single layers; their indices may have leading zeros.
+fn by_layer(configs: &Keys<'_>, layers: u32) -> Result<BTreeMap<usize, Dimensions>, ConfigError> {
+    let mut of_layers = BTreeMap::new();
+    for (key, value) in configs.object {
+        let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
+        let index = key.parse().ok().filter(|index| *index < wanted);
+        let unknown = |field: String, found: &Value| ConfigError::UnknownOverride { field, found: found.to_string() };
+        let index = index.ok_or_else(|| unknown(configs.field(key), value))?;
+        let Some(layer) = configs.inner(key)? else { continue };
+        let known = [HEADS, KV_HEADS, HEAD_DIM, V_HEAD_DIM];
+        if let Some((key, value)) =
+            layer.object.iter().find(|(key, _)| !known.iter().any(|keys| keys.contains(&key.as_str())))
+        {
+            return Err(unknown(layer.field(key), value));
+        }
+        let dimensions = Dimensions {
+            hidden_size: None,
+            num_attention_heads: layer.count(HEADS)?,
+            num_key_value_heads: layer.count(KV_HEADS)?,
+            head_dim: layer.count_or_off(HEAD_DIM)?,
+            v_head_dim: layer.count_or_off(V_HEAD_DIM)?,
+        };
+        of_layers.insert(index, dimensions);
+    }
+    Ok(of_layers)
+}
+
+/// KV heads as transformers caches them, where it repeats each for the query heads that share it (5.23
+/// `modeling_falcon.py`, `modeling_mpt.py`).
+pub(super) fn repeated_heads(keys: &Keys<'_>) -> Result<Option<u64>, ConfigError> {
+    let grouped = keys.flag("new_decoder_architecture")?
+        || keys.inner("attn_config")?.is_some_and(|inner| {
+            inner.object.contains_key("kv_n_heads")
+                && keys.model_type.is_some_and(|known| known.names.iter().any(|name| name == "mpt"))
+        });
+    Ok(if grouped { keys.count(HEADS)?.map(|heads| heads.value) } else { None })
 }
 
 /// KV heads of one layer (`OpenELM`).
@@ -201,35 +231,41 @@ pub(super) fn index(
         };
         return Ok(Some((cache, on)));
     }
-    let (Some(dim), Some(_)) = (keys.count_or_off(&["index_head_dim"])?, keys.count_or_off(&["index_topk"])?) else {
+    let topk = keys.count_or_off(&["index_topk", "index_topk_blocks"])?;
+    let (Some(dim), Some(_)) = (keys.count_or_off(&["index_head_dim"])?, topk) else {
         return Ok(None);
     };
     if kinds.contains(&LayerKind::Compressed) {
         return Ok(None);
     }
-    let own = |layer: usize| -> Result<bool, ConfigError> { owns_index(keys, layer, layers) };
+    let own = owned_indices(keys, layers)?;
     let attends = |kind: &LayerKind| *kind == LayerKind::Full;
-    let on = kinds.iter().enumerate().map(|(layer, kind)| Ok(attends(kind) && own(layer)?));
+    let on = kinds.iter().zip(own).map(|(kind, own)| attends(kind) && own);
     let cache = LayerCache::Indexer { index_head_dim: dim.value, ratio: 1 };
-    Ok(Some((cache, on.collect::<Result<_, ConfigError>>()?)))
+    Ok(Some((cache, on.collect())))
 }
 
-/// Whether a layer has index keys of its own or reads an earlier layer's (vLLM 0.33 `models/deepseek_v2.py`).
-fn owns_index(keys: &Keys<'_>, layer: usize, layers: u32) -> Result<bool, ConfigError> {
-    if let Some(types) = keys.per_layer("indexer_types", layers, &mut Vec::new())? {
-        return Ok(types.get(layer).and_then(Value::as_str) != Some("shared"));
+/// Which layers have index keys of their own and do not read an earlier layer's (vLLM 0.33 `models/deepseek_v2.py`).
+fn owned_indices(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>, ConfigError> {
+    let silent = &mut Vec::new();
+    if let Some(types) = keys.per_layer("indexer_types", layers, silent)? {
+        return Ok(types.iter().map(|name| *name != "shared").collect());
     }
-    if let Some(pattern) = keys.get("index_topk_pattern") {
-        return Ok(match pattern {
-            Value::String(letters) => letters.chars().nth(layer) != Some('S'),
-            _ => pattern.get(layer).and_then(Value::as_str) != Some("S"),
-        });
+    // MiniMax-M3, as transformers saves it: some layers are sparse.
+    if let Some(types) = keys.per_layer("layer_types", layers, silent)?
+        && types.iter().any(|name| *name == "minimax_m3_sparse")
+    {
+        return Ok(types.iter().map(|name| *name == "minimax_m3_sparse").collect());
+    }
+    if let Some(Value::String(letters)) = keys.get("index_topk_pattern") {
+        let letters: Vec<bool> = letters.chars().map(|letter| letter != 'S').collect();
+        return keys.fit("index_topk_pattern", &letters, layers, silent).map(<[bool]>::to_vec);
+    }
+    if let Some(list) = keys.per_layer("index_topk_pattern", layers, silent)? {
+        return Ok(list.iter().map(|letter| *letter != "S").collect());
     }
     let every = keys.count_or_off(&["index_topk_freq"])?.map_or(1, |every| every.value);
-    if every <= 1 {
-        return Ok(true);
-    }
-    let offset = keys.count_or_off(&["index_skip_topk_offset"])?.map_or(2, |offset| offset.value);
-    let past = u64::try_from(layer).unwrap_or(u64::MAX).saturating_add(1).saturating_sub(offset);
-    Ok(past.is_multiple_of(every))
+    let offset = keys.count_or_zero(&["index_skip_topk_offset"])?.map_or(2, |offset| offset.value);
+    let past = |layer: u32| u64::from(layer).saturating_add(1).saturating_sub(offset);
+    Ok((0..layers).map(|layer| every <= 1 || past(layer).is_multiple_of(every)).collect())
 }

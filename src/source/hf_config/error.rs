@@ -65,6 +65,20 @@ pub enum ConfigError {
         /// Layers.
         layers: u32,
     },
+    /// A layer that two lists claim, or none.
+    UnclearLayer {
+        /// Path of one of the lists.
+        field: String,
+        /// The layer, counted from 1.
+        layer: u64,
+    },
+    /// An override of one layer that is not read.
+    UnknownOverride {
+        /// Path of the key.
+        field: String,
+        /// Its value.
+        found: String,
+    },
     /// Recurrent layers, but no keys that tell the size of their state.
     NoState,
     /// A model without a cache.
@@ -142,6 +156,20 @@ impl Diagnose for ConfigError {
                 found.to_string(),
                 format!("is more than the {layers} layers"),
                 "give fewer",
+            ),
+            Self::UnclearLayer { field, layer } => diagnosis(
+                "unclear_layer",
+                field,
+                format!("layer {layer}"),
+                "is in both lists of layers, or in neither".into(),
+                "name each layer, counted from 1, in one of kda_layers and full_attn_layers",
+            ),
+            Self::UnknownOverride { field, found } => diagnosis(
+                "unknown_override",
+                field,
+                found.clone(),
+                "overrides what is not read layer by layer".into(),
+                "read are the heads, the KV heads and the head dimensions of layers that the model has",
             ),
             Self::NoState => diagnosis(
                 "missing",

@@ -1,6 +1,7 @@
 //! The keys of a configuration, typed: a value of the wrong type is an error that names its path, never a default.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
@@ -64,15 +65,23 @@ impl<'a> Keys<'a> {
         let field = self.field(key);
         match value.as_u64() {
             Some(value) => Ok(Some(Dimension { field, value })),
+            None if *value == "auto" => Ok(None),
             None if value.is_i64() => Err(ConfigError::NotPositive { field, found: value.to_string() }),
             None => Err(wrong_type(field, value, "a whole number")),
         }
     }
 
-    /// A flag; missing and null are false.
+    /// A flag; null is false, and so is a missing one unless the class says otherwise.
     pub(super) fn flag(&self, key: &str) -> Result<bool, ConfigError> {
         match self.get(key) {
-            None => Ok(false),
+            None => {
+                let class = self.model_type.filter(|_| !self.object.contains_key(key));
+                let default = class.filter(|class| class.defaults.get(key) == Some(&Value::Bool(true)));
+                if let Some(class) = default {
+                    self.note(self.field(key), "true".into(), format!("default: {}", class.source));
+                }
+                Ok(default.is_some())
+            }
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(other) => Err(wrong_type(self.field(key), other, "true or false")),
         }
@@ -107,10 +116,13 @@ impl<'a> Keys<'a> {
         Ok(Some((digits, power.ok_or_else(wrong)?)))
     }
 
-    /// A list of whole numbers; none where it is missing.
-    pub(super) fn indices(&self, key: &str) -> Result<Vec<u64>, ConfigError> {
-        let number =
-            |value: &Value| value.as_u64().ok_or_else(|| wrong_type(self.field(key), value, "a list of whole numbers"));
+    /// A list of layers, counted from `first`; none where it is missing. A layer that is not there is an error.
+    pub(super) fn layer_indices(&self, key: &str, first: u64, layers: u32) -> Result<BTreeSet<u64>, ConfigError> {
+        let last = u64::from(layers).saturating_add(first).saturating_sub(1);
+        let number = |value: &Value| {
+            let index = value.as_u64().filter(|index| (first..=last).contains(index));
+            index.ok_or_else(|| wrong_type(self.field(key), value, "the number of a layer"))
+        };
         self.list(key)?.unwrap_or_default().iter().map(number).collect()
     }
 

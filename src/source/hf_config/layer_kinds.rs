@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::ConfigError;
 use super::keys::{Keys, wrong_type};
 use crate::catalogue::LayerRule;
-use crate::model::Assumption;
+use crate::model::{Assumption, Dimension};
 
 /// The kind of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,7 +105,7 @@ pub(super) fn layer_kinds(
         },
     };
     // Llama 3.2 Vision: these layers attend to the image and to nothing else.
-    for index in keys.indices("cross_attention_layers")? {
+    for index in keys.layer_indices("cross_attention_layers", 0, layers)? {
         if let Some(kind) = usize::try_from(index).ok().and_then(|index| kinds.get_mut(index)) {
             *kind = LayerKind::Cross;
         }
@@ -139,10 +139,11 @@ fn listed_kinds(
         return keys.fit(key, &kinds, layers, assumptions).map(|kinds| Some(kinds.to_vec()));
     }
     // A pattern that repeats (RecurrentGemma).
-    if let Some(pattern) = keys.list("block_types")? {
+    let key = if keys.get("block_types").is_some() { "block_types" } else { "_block_types" };
+    if let Some(pattern) = keys.list(key)? {
         let kinds = pattern.iter().enumerate().map(|(index, value)| {
             // Its attention is local: there is a window and no other kind of attention.
-            Ok(match read_kind(keys, "block_types", index, value)? {
+            Ok(match read_kind(keys, key, index, value)? {
                 LayerKind::Full => LayerKind::Sliding,
                 kind => kind,
             })
@@ -182,18 +183,31 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u32) -> Result<Option<Vec<LayerKind>>,
     };
     if let Some(linear) = keys.inner("linear_attn_config")? {
         // Counted from 1 (Kimi-Linear).
-        let full = linear.indices("full_attn_layers")?;
+        let full = linear.layer_indices("full_attn_layers", 1, layers)?;
+        let recurrent = linear.layer_indices("kda_layers", 1, layers)?;
+        let unclear = |layer: &u64| full.contains(layer) == recurrent.contains(layer);
+        if let Some(layer) = (1..=u64::from(layers)).find(|layer| !recurrent.is_empty() && unclear(layer)) {
+            return Err(ConfigError::UnclearLayer { field: linear.field("kda_layers"), layer });
+        }
         return full_at(&|layer| full.contains(&layer.saturating_add(1)));
     }
     for key in ["full_attn_idxs", "attn_layer_indices"] {
         if keys.list(key)?.is_some() {
-            let full = keys.indices(key)?;
+            let full = keys.layer_indices(key, 0, layers)?;
             return full_at(&|layer| full.contains(&layer));
         }
     }
-    if let Some(period) = keys.count(&["attn_layer_period"])? {
-        let offset = keys.count_or_zero(&["attn_layer_offset"])?.map_or(0, |offset| offset.value);
-        return full_at(&|layer| layer.checked_rem(period.value) == offset.checked_rem(period.value));
+    let listed = matches!(keys.model_type.map(|model_type| &model_type.layers), Some(LayerRule::Listed));
+    let silent = &mut Vec::new();
+    if let Some(period) = keys.count_or_default(&["attn_layer_period"], silent)?.filter(|_| !listed) {
+        let given = keys.count_or_zero(&["attn_layer_offset"])?;
+        let offset = given.or_else(|| keys.default("attn_layer_offset", silent));
+        let offset = offset.unwrap_or(Dimension { field: keys.field("attn_layer_offset"), value: 0 });
+        if offset.value >= period.value {
+            let expected = "less than attn_layer_period";
+            return Err(ConfigError::WrongType { field: offset.field, found: offset.value.to_string(), expected });
+        }
+        return full_at(&|layer| layer.checked_rem(period.value) == Some(offset.value));
     }
     Ok(None)
 }
@@ -206,12 +220,22 @@ fn ruled_kinds(
     windowed: bool,
     assumptions: &mut Vec<Assumption>,
 ) -> Result<Vec<LayerKind>, ConfigError> {
-    let rule = keys.model_type.map_or(LayerRule::AllSlide { gate: None }, |model_type| model_type.layers.clone());
+    let rule = keys.model_type.map_or(LayerRule::Plain, |model_type| model_type.layers.clone());
     let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
     let kind_named = |name: &str| LayerKind::read(name).unwrap_or(LayerKind::Full);
     let sliding_if = |slides: bool| if slides { LayerKind::Sliding } else { LayerKind::Full };
     let (kinds, words) = match rule {
         LayerRule::Full => (all(LayerKind::Full), None),
+        LayerRule::Listed => return Err(ConfigError::Missing { field: keys.field("layer_types") }),
+        LayerRule::Cycle { kinds } => {
+            let kinds: Vec<LayerKind> = kinds.iter().map(|name| kind_named(name)).collect();
+            let count = usize::try_from(layers).unwrap_or_default();
+            (kinds.into_iter().cycle().take(count).collect(), Some("kinds of layers take turns".to_owned()))
+        }
+        LayerRule::Plain if !windowed && keys.count_or_off(&["attention_chunk_size"])?.is_some() => {
+            (all(LayerKind::Chunked), Some("every layer is chunked".to_owned()))
+        }
+        LayerRule::Plain => (all(sliding_if(windowed)), windowed.then(|| "every layer slides".to_owned())),
         LayerRule::All { kind } => (all(kind_named(&kind)), None),
         LayerRule::AllSlide { .. } => (all(sliding_if(windowed)), windowed.then(|| "every layer slides".to_owned())),
         LayerRule::SlideFrom { from_key, from, .. } => {
@@ -296,8 +320,14 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
         Some(
             LayerRule::AllSlide { gate } | LayerRule::SlideFrom { gate, .. } | LayerRule::EveryNthFull { gate, .. },
         ) => gate.as_deref(),
-        Some(LayerRule::Full | LayerRule::All { .. } | LayerRule::ReadOnce { .. }) => None,
-        None => keys.get(PLAIN).map(|_| PLAIN),
+        Some(
+            LayerRule::Full
+            | LayerRule::Listed
+            | LayerRule::Cycle { .. }
+            | LayerRule::All { .. }
+            | LayerRule::ReadOnce { .. },
+        ) => None,
+        Some(LayerRule::Plain) | None => keys.get(PLAIN).map(|_| PLAIN),
     }
 }
 

@@ -33,8 +33,9 @@ impl Reader<'_> {
                 caches.extend(beside);
             }
         } else if let Some(latent) = attention::latent(keys)? {
-            for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.attends()) {
-                caches.push(latent);
+            let vector = latent.key_value().unwrap_or(KeyValue::Vector { elements: 0 });
+            for (caches, kind) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.attends()) {
+                caches.push(if kind.slides() { self.sliding(vector, window.as_ref())? } else { latent });
             }
         } else if kinds.iter().any(|kind| kind.attends() || *kind == LayerKind::Cross) {
             let entries = attention::key_values(keys, &kinds, assumptions)?;
@@ -85,7 +86,9 @@ impl Reader<'_> {
         let caches = layers.iter().flatten();
         let compressed = caches.clone().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
         let of_kind = |wanted: fn(&LayerCache) -> bool| caches.clone().rev().find(|cache| wanted(cache)).copied();
-        let attention = if compressed {
+        // Lists that are longer than the model go on with these layers (Step).
+        let listed = self.keys.list("layer_types")?.and_then(|list| list.get(layers.len())).and_then(Value::as_str);
+        let attention = if compressed || listed == Some("sliding_attention") {
             of_kind(|cache| matches!(cache, LayerCache::SlidingWindow { .. }))
         } else {
             of_kind(|cache| matches!(cache, LayerCache::FullAttention { .. } | LayerCache::Latent { .. }))
@@ -164,7 +167,8 @@ impl Reader<'_> {
 
     /// The most tokens an encoder gives: its positions.
     fn encoder_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
-        let positions = ["max_source_positions", "max_position_embeddings", "n_positions"];
+        let positions =
+            ["max_source_positions", "max_encoder_position_embeddings", "max_position_embeddings", "n_positions"];
         Ok(self.keys.count_or_off(&positions)?.map(|positions| Tokens(positions.value)))
     }
 

@@ -55,17 +55,21 @@ pub fn parse(text: &str) -> Result<Value, ConfigError> {
 /// `text` with quotes around each `NaN` and `Infinity` that stands outside a string.
 fn quote_python_numbers(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
-    for (index, part) in text.split('"').enumerate() {
-        if index > 0 {
+    let (mut inside, mut escaped) = (false, false);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let number = ["-Infinity", "Infinity", "NaN"].into_iter().find(|number| !inside && rest.starts_with(number));
+        if let Some(number) = number {
             quoted.push('"');
+            quoted.push_str(number);
+            quoted.push('"');
+            rest = rest.get(number.len()..).unwrap_or_default();
+            continue;
         }
-        // Between an even number of quotes is outside a string; an escaped quote only shifts a text that then fails.
-        if index.is_multiple_of(2) {
-            let part = part.replace("-Infinity", "Infinity");
-            quoted.push_str(&part.replace("Infinity", "\"Infinity\"").replace("NaN", "\"NaN\""));
-        } else {
-            quoted.push_str(part);
-        }
+        inside ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        quoted.push(c);
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
     }
     quoted
 }
@@ -94,15 +98,18 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
             reason: "it is a part of a diffusion pipeline".into(),
         });
     }
-    let masked = |name: &Value| name.as_str().is_some_and(|name| name.ends_with("ForMaskedLM"));
+    let encodes = ["ForMaskedLM", "EncoderModel"];
+    let masked = |name: &Value| name.as_str().is_some_and(|name| encodes.iter().any(|end| name.ends_with(end)));
     if let Some(name) = root_keys.list("architectures")?.and_then(|names| names.iter().find(|name| masked(name))) {
-        let reason = "it fills in masked tokens, reading its whole input at once".into();
+        let reason = "it is an encoder, which reads its whole input at once".into();
         return Err(ConfigError::NoCache { found: name.as_str().unwrap_or_default().into(), reason });
     }
     let (object, path) = text_model(&root)?;
     let outer_type = root_keys.text("model_type")?;
     let inner_type = Keys { object, path: path.clone(), model_type: None, read: &read }.text("model_type")?;
-    let known = [inner_type, outer_type].into_iter().flatten().find_map(model_type);
+    let of_architecture = named_by_architecture(&root_keys)?;
+    let named = [inner_type, outer_type, of_architecture.as_deref().filter(|_| inner_type.or(outer_type).is_none())];
+    let known = named.into_iter().flatten().find_map(model_type);
     if let Some((reason, known)) = known.as_ref().and_then(|known| Some((known.no_cache.clone()?, known))) {
         return Err(ConfigError::NoCache { found: known.names.first().cloned().unwrap_or_default(), reason });
     }
@@ -121,11 +128,15 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
             None => Warning::NoModelType,
         });
     }
-    let encoder_decoder = root_keys.flag("is_encoder_decoder")?;
+    let encoder_decoder = root_keys.flag("is_encoder_decoder")? || keys.flag("is_encoder_decoder")?;
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
     let dtype = dtype(&[&keys, &between, &root_keys], &mut assumptions)?;
     let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
     let layers = reader.layers(&mut assumptions)?;
+    if layers.iter().all(Vec::is_empty) {
+        let found = outer_type.or(inner_type).unwrap_or("the model").to_owned();
+        return Err(ConfigError::NoCache { found, reason: "none of its layers attends or remembers".into() });
+    }
     let layer_groups = grouped(0, &layers);
     let mtp_groups = reader.mtp_groups(&layers)?;
     let max_position_embeddings =
@@ -138,11 +149,25 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         dtype,
         num_hidden_layers,
         layer_groups,
+        transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
         facts: read.take(),
         assumptions,
         warnings,
     })
+}
+
+/// The `model_type` that the name of the architecture spells: `LongcatFlashForCausalLM` is `longcat_flash`.
+fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(name) = root.list("architectures")?.and_then(|names| names.first()?.as_str()) else { return Ok(None) };
+    let mut words = String::new();
+    for c in name.split("For").next().unwrap_or_default().chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push('_');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    Ok(Some(words))
 }
 
 /// The object of the text model and the path that leads to it.

@@ -27,7 +27,8 @@ impl Formats {
 /// The state of each recurrent layer.
 pub(super) fn state(keys: &Keys<'_>, model_format: ElementFormat) -> Result<RecurrentState, ConfigError> {
     let formats = Formats { model: model_format, memory: memory_format(keys)?.unwrap_or(model_format) };
-    let has = |key: &str| keys.get(key).is_some();
+    let class = |key: &str| keys.model_type.is_some_and(|known| known.defaults.contains_key(key));
+    let has = |key: &str| keys.get(key).is_some() || class(key);
     if let Some(linear) = keys.inner("linear_attn_config")? {
         let kernel = linear.needed(&["short_conv_kernel_size"])?;
         return Ok(kda(formats, linear.needed(&["num_heads"])?, linear.needed(&["head_dim"])?, kernel));
@@ -138,16 +139,17 @@ fn gated_delta_net(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, 
 
 fn mamba2(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigError> {
     let dim = keys.count(&["mamba_head_dim", "mamba_d_head", "mamba_headdim"])?;
-    let dim = match dim {
-        Some(dim) => dim.value,
-        None => keys.needed(&["head_dim"])?,
-    };
     let heads = keys.count(&["mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads"])?;
-    let heads = if let Some(heads) = heads {
-        heads.value
-    } else {
-        let inner = product(keys, count_expand(keys)?, keys.needed(HIDDEN)?)?;
-        inner.checked_div(dim).unwrap_or_default()
+    let inner = || product(keys, count_expand(keys)?, keys.needed(HIDDEN)?);
+    // One may be left out, or "auto"; a pure Mamba-2 has its own under a plain name.
+    let (heads, dim) = match (heads, dim) {
+        (Some(heads), Some(dim)) => (heads.value, dim.value),
+        (None, Some(dim)) => (inner()?.checked_div(dim.value).unwrap_or_default(), dim.value),
+        (Some(heads), None) => match keys.count_or_off(&["head_dim"])?.filter(|_| keys.get("num_heads").is_some()) {
+            Some(dim) => (heads.value, dim.value),
+            None => (heads.value, inner()?.checked_div(heads.value).unwrap_or_default()),
+        },
+        (None, None) => return Err(ConfigError::Missing { field: keys.field("mamba_num_heads") }),
     };
     let state = keys.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
     let groups = keys.count(&["n_groups", "mamba_n_groups", "mamba_ngroups"])?.map_or(1, |groups| groups.value);
@@ -157,7 +159,7 @@ fn mamba2(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigErr
             channels: product(keys, heads, dim)?,
             channels_per_group: state.saturating_mul(2),
             groups,
-            kernel: keys.needed(&["conv_kernel", "mamba_d_conv"])?,
+            kernel: kernel(keys)?,
             format: formats.model,
         }),
         memory: Some(formats.memory(heads, product(keys, dim, state)?)),
@@ -181,9 +183,15 @@ fn mamba1(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigErr
     })
 }
 
-/// `mamba_expand`, from the file or from its class.
+/// The width of the convolution, from the file or from its class.
+fn kernel(keys: &Keys<'_>) -> Result<u64, ConfigError> {
+    let given = keys.count_or_default(&["conv_kernel", "mamba_d_conv"], &mut Vec::new())?;
+    Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("conv_kernel") })?.value)
+}
+
+/// How much wider the state's input is than the model, from the file or from its class.
 fn count_expand(keys: &Keys<'_>) -> Result<u64, ConfigError> {
-    let given = keys.count_or_default(&["mamba_expand"], &mut Vec::new())?;
+    let given = keys.count_or_default(&["mamba_expand", "expand"], &mut Vec::new())?;
     Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("mamba_expand") })?.value)
 }
 

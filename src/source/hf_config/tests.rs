@@ -379,6 +379,93 @@ fn the_second_half_may_read_one_cache() {
 }
 
 #[test]
+fn classes_say_what_files_leave_out() {
+    let cycle =
+        json!({"num_hidden_layers": 7, "lru_width": 64, "conv1d_width": 4, "head_dim": 8, "attention_window_size": 16});
+    let griffin = read(small("recurrent_gemma", cycle)).unwrap();
+    assert_eq!(griffin.layer_groups[0].layers, [2, 5]);
+    assert_eq!(griffin.layer_groups[1].layers, [0, 1, 3, 4, 6]);
+    let minimax = read(small("minimax", json!({"head_dim": 8}))).unwrap();
+    assert_eq!(minimax.layer_groups[0].layers, [0, 2]);
+    // A flag that is on unless the file says otherwise.
+    assert_eq!(groups(small("falcon", json!({"head_dim": 8}))), [(4, full(heads(1, 8)))]);
+    assert_eq!(groups(small("falcon", json!({"head_dim": 8, "multi_query": false}))), [(4, full(heads(2, 8)))]);
+    let t5 = json!({"num_decoder_layers": 2, "d_kv": 8});
+    assert_eq!(kinds(small("t5", t5)), [("full_attention", 2), ("cross_attention", 2)]);
+    // Where the class has a list of its own that is not known here, the file must have one.
+    assert_eq!(read(small("zamba2", json!({}))).unwrap_err().to_string(), "layer_types: missing; add it");
+    // The architecture names the type where the file does not.
+    let mut longcat = small("llama", json!({"num_layers": 4, "kv_lora_rank": 512, "qk_rope_head_dim": 64}));
+    longcat["model_type"] = json!(null);
+    longcat["num_hidden_layers"] = json!(null);
+    longcat["architectures"] = json!(["LongcatFlashForCausalLM"]);
+    assert_eq!(kinds(longcat), [("latent_attention", 8)]);
+}
+
+#[test]
+fn transformers_repeats_the_heads_of_some() {
+    let falcon = json!({"head_dim": 8, "new_decoder_architecture": true, "num_kv_heads": 2});
+    let model = read(small("falcon", falcon)).unwrap();
+    assert_eq!((model.layer_groups[0].cache, model.transformers_heads), (full(heads(2, 8)), Some(8)));
+    assert_eq!(read(small("llama", json!({}))).unwrap().transformers_heads, None);
+}
+
+#[test]
+fn a_window_bounds_whatever_the_layers_keep() {
+    let key_value = heads(2, 8);
+    let window = json!({"head_dim": 8, "sliding_window": 16});
+    // transformers sets any key of a file, and slides if there is a window.
+    assert_eq!(groups(small("llama", window)), [(4, sliding(key_value, 16))]);
+    let chunk = LayerCache::ChunkedLocal { key_value, chunk: Tokens(16) };
+    assert_eq!(groups(small("llama", json!({"head_dim": 8, "attention_chunk_size": 16}))), [(4, chunk)]);
+    let latent = json!({"kv_lora_rank": 512, "qk_rope_head_dim": 64, "sliding_window": 16,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]});
+    assert_eq!(
+        groups(small("deepseek_v3", latent)),
+        [
+            (2, LayerCache::Latent { kv_lora_rank: 512, qk_rope_head_dim: 64 }),
+            (2, sliding(KeyValue::Vector { elements: 576 }, 16)),
+        ]
+    );
+}
+
+#[test]
+fn layers_that_are_not_there_are_refused() {
+    let conv = |keys: Value| {
+        let mut all = json!({"conv_L_cache": 3, "head_dim": 8});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        read(small("unheard_of", all)).unwrap_err().to_string()
+    };
+    assert!(conv(json!({"full_attn_idxs": [4]})).starts_with("full_attn_idxs: 4 is not the number of a layer"));
+    assert!(
+        conv(json!({"attn_layer_period": 4, "attn_layer_offset": 4}))
+            .starts_with("attn_layer_offset: 4 is not less than")
+    );
+    assert!(
+        conv(json!({"per_layer_config": {"4": {}}})).starts_with("per_layer_config.4: {} overrides what is not read")
+    );
+    assert!(
+        conv(json!({"per_layer_config": {"1": {"sliding_window": 4}}}))
+            .starts_with("per_layer_config.1.sliding_window: 4")
+    );
+    let kimi = |kda: Value| {
+        let linear = json!({"num_heads": 4, "head_dim": 8, "short_conv_kernel_size": 4, "kda_layers": kda, "full_attn_layers": [4]});
+        read(small("kimi_linear", json!({"linear_attn_config": linear, "head_dim": 8})))
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(kimi(json!([1, 2, 3])), Ok(()));
+    for unclear in [json!([1, 2]), json!([1, 2, 3, 4])] {
+        assert!(kimi(unclear).unwrap_err().starts_with("linear_attn_config.kda_layers: layer"));
+    }
+    assert!(kimi(json!([0, 1, 2, 3])).unwrap_err().contains("0 is not the number of a layer"));
+    assert_eq!(
+        read(small("nemotron_h", json!({"hybrid_override_pattern": "----"}))).unwrap_err().to_string(),
+        "model_type: nemotron_h has no KV cache: none of its layers attends or remembers; give the config.json of a model that generates text"
+    );
+}
+
+#[test]
 fn every_number_is_a_fact_with_its_key() {
     let model = read(small("gemma2", json!({"num_key_value_heads": 4}))).unwrap();
     let fact = |key: &str| {
@@ -484,7 +571,7 @@ fn what_is_wrong_is_named_by_its_key() {
         ),
         (
             small("unheard_of", json!({"architectures": ["XForMaskedLM"]})),
-            "model_type: XForMaskedLM has no KV cache: it fills in masked tokens, reading its whole input at once; give the config.json of a model that generates text",
+            "model_type: XForMaskedLM has no KV cache: it is an encoder, which reads its whole input at once; give the config.json of a model that generates text",
         ),
         (
             small("gemma3_text", json!({"sliding_window_pattern": 0})),
