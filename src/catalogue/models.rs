@@ -10,34 +10,61 @@ const MODELS: &str = include_str!("models.jsonl");
 
 /// A model of the catalogue.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct ModelEntry {
     /// Names it is found under, in lower case; the first is the shortest.
     pub names: Vec<String>,
     /// The name to print: its hub id, where it has one.
     pub label: String,
     /// What it is.
-    #[serde(flatten)]
     pub facts: ModelFacts,
     /// Parameters, where a public file states them.
     pub parameters: Option<u64>,
     /// Bytes of the published weights, where a public file states them.
     pub weight_bytes: Option<u64>,
     /// Where the facts come from.
-    #[serde(default)]
     pub source: String,
     /// When they were taken from there.
-    #[serde(default)]
     pub date: String,
 }
 
 /// The facts of an entry.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone)]
 pub enum ModelFacts {
     /// The cache keys of its `config.json`.
     Config(serde_json::Value),
     /// Its dimensions, where no `config.json` exists.
     Spec(crate::model::ModelSpec),
+}
+
+/// An entry as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    names: Vec<String>,
+    label: String,
+    config: Option<serde_json::Value>,
+    spec: Option<crate::model::ModelSpec>,
+    parameters: Option<u64>,
+    weight_bytes: Option<u64>,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    date: String,
+}
+
+impl TryFrom<Written> for ModelEntry {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, &'static str> {
+        let Written { names, label, config, spec, parameters, weight_bytes, source, date } = written;
+        let facts = match (config, spec) {
+            (Some(config), None) => ModelFacts::Config(config),
+            (None, Some(spec)) => ModelFacts::Spec(spec),
+            _ => return Err("an entry has either a config or a spec"),
+        };
+        Ok(Self { names, label, facts, parameters, weight_bytes, source, date })
+    }
 }
 
 /// Why the catalogue has no answer.
