@@ -15,6 +15,13 @@ fn a_pattern_narrows_them_down() {
 }
 
 #[test]
+fn a_pattern_that_matches_nothing_is_said() {
+    kvsize("models nosuch -f plain")
+        .stderr("note: nothing is named like nosuch: a pattern is a part of a name, in any case\n")
+        .status(0);
+}
+
+#[test]
 fn programs_get_objects() {
     let listing: serde_json::Value = serde_json::from_str(&kvsize("models llama-4-scout --json").output()).unwrap();
     assert_eq!(listing["schema"], "kvsize.models/1");

@@ -110,5 +110,14 @@ fn columns(names: &[&str], right: &[usize]) -> Vec<(String, Align)> {
 }
 
 fn list<T: Serialize>(listing: &Listing<T>, arguments: &ListArguments) -> Answer {
-    Answer { data: report::listing(listing, arguments.format.format()), ..Answer::default() }
+    let nothing = listing.items.is_empty().then(|| {
+        let pattern = arguments.pattern.as_deref().unwrap_or_default();
+        format!("nothing is named like {pattern}: a pattern is a part of a name, in any case")
+    });
+    Answer {
+        quiet: arguments.format.quiet,
+        data: report::listing(listing, arguments.format.format()),
+        notes: nothing.into_iter().collect(),
+        ..Answer::default()
+    }
 }
