@@ -22,6 +22,9 @@ pub struct ModelType {
     pub layers: LayerRule,
     /// Caches of each counted layer, where `num_layers` counts blocks of several (LongCat-Flash: 2).
     pub caches_per_block: Option<u64>,
+    /// Whether transformers repeats each KV head for the query heads that share it before it caches them.
+    #[serde(default)]
+    pub repeats_heads: bool,
     /// Why a model of this type has no cache, if it has none.
     pub no_cache: Option<String>,
     /// Where this was read.

@@ -19,11 +19,11 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
     about: "The article's numbers beside the real ones",
     arguments: OutputArguments::augment_args,
-    run: |matches| Ok(run(&typed(matches)?)?),
+    run: |matches| run(&typed(matches)?),
 };
 
 fn run(arguments: &OutputArguments) -> Result<Answer, Failure> {
-    let model = |name| source::resolve(name, &mut io::empty(), &[]).map_err(|error| Failure::of(&error));
+    let model = |name| source::resolve(name, &mut io::empty(), &[]);
     let article = model(ARTICLE)?;
     let article_document = Question::article(&article).document(&article)?;
     let format = arguments.format.format();

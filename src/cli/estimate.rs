@@ -24,7 +24,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "estimate",
     about: "The estimate of a model (what is done without a command)",
     arguments: EstimateArguments::augment_args,
-    run: |matches| Ok(run(&typed(matches)?)?),
+    run: |matches| run(&typed(matches)?),
 };
 
 fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
@@ -86,6 +86,8 @@ fn sort(documents: &mut [Document], key: SortKey) {
 /// The models that were named, or the one given by its dimensions.
 fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
     let spec = arguments.spec.spec();
+    let overlay =
+        overlay_for(arguments.models.iter().chain(&arguments.workload.draft), arguments.catalogue.as_deref())?;
     let wrong = |found: &str, problem: &str, remedy: &str| {
         Failure(Diagnosis {
             code: "model",
@@ -101,26 +103,21 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
             "",
             "name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
         )),
-        [] => spec.model().map(|model| vec![model]).map_err(|error| Failure::of(&error)),
+        [] => Ok(vec![spec.model()?]),
         names if spec.is_empty() && spec.name.is_none() => {
-            // Files need no catalogue, and are not held up by one that is broken.
-            let look_up = names.iter().any(|name| name != "-" && !Path::new(name).exists());
-            let overlay = if look_up { overlay(arguments.catalogue.as_deref())? } else { Vec::new() };
-            let model = |name: &String| {
-                source::resolve(name, &mut StandardInput, &overlay).map_err(|error| Failure::of(&error))
-            };
+            let model = |name: &String| Ok(source::resolve(name, &mut StandardInput, &overlay)?);
             names.iter().map(model).collect::<Result<Vec<Model>, Failure>>()
         }
         [name, ..] => {
             Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
         }
     };
-    models?.into_iter().map(|model| drafted(model, arguments)).collect()
+    models?.into_iter().map(|model| drafted(model, &arguments.workload, &overlay)).collect()
 }
 
 /// The model with what drafts for it.
-fn drafted(model: Model, arguments: &EstimateArguments) -> Result<Model, Failure> {
-    let WorkloadArguments { speculative_method, draft, .. } = &arguments.workload;
+fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[ModelEntry]) -> Result<Model, Failure> {
+    let WorkloadArguments { speculative_method, draft, .. } = arguments;
     let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
         Err(Failure(Diagnosis {
             code: "speculative",
@@ -143,8 +140,7 @@ fn drafted(model: Model, arguments: &EstimateArguments) -> Result<Model, Failure
             wrong("--draft", "missing", "", "name the draft model")
         }
         (Some(SpeculativeMethod::Draft | SpeculativeMethod::Eagle), Some(name)) => {
-            let overlay = overlay(arguments.catalogue.as_deref())?;
-            let draft = source::resolve(name, &mut io::empty(), &overlay).map_err(|error| Failure::of(&error))?;
+            let draft = source::resolve(name, &mut io::empty(), overlay)?;
             let mut with_draft = model.drafted_by(&draft.layer_groups);
             with_draft.warnings.extend(draft.warnings);
             Ok(with_draft)
@@ -165,9 +161,18 @@ impl io::Read for StandardInput {
 pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Failure> {
     let variable = std::env::var_os("KVSIZE_CATALOGUE").filter(|path| !path.is_empty()).map(PathBuf::from);
     match flag.map(Path::to_path_buf).or(variable) {
-        Some(path) => source::overlay(&path).map_err(|error| Failure::of(&error)),
+        Some(path) => Ok(source::overlay(&path)?),
         None => Ok(Vec::new()),
     }
+}
+
+/// The overlay, if one of the models may be looked up: files need no catalogue, and are not held up by one that is broken.
+pub(super) fn overlay_for<'a>(
+    models: impl IntoIterator<Item = &'a String>,
+    flag: Option<&Path>,
+) -> Result<Vec<ModelEntry>, Failure> {
+    let look_up = models.into_iter().any(|name| name != "-" && !Path::new(name).exists());
+    if look_up { overlay(flag) } else { Ok(Vec::new()) }
 }
 
 /// What is asked of a model, defaults filled in.
@@ -235,13 +240,12 @@ impl Question {
                 for &format in &self.formats {
                     let workload =
                         Workload { seq_len, batch, format, layout: self.layout, encoder_len: self.encoder_len };
-                    let estimate = self.engine.estimate(model, &workload).map_err(|error| Failure::of(&error))?;
+                    let estimate = self.engine.estimate(model, &workload)?;
                     answers.push(AnsweredEstimate { workload, engine: self.engine, estimate });
                 }
             }
         }
-        Document::new(model, &answers, &past_maximum(model, self.seq_lens.iter().max().copied()))
-            .map_err(|error| Failure::of(&error))
+        Ok(Document::new(model, &answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?)
     }
 }
 

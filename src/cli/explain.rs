@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::args::FormatArguments;
-use super::estimate::{StandardInput, overlay, past_maximum};
+use super::estimate::{StandardInput, overlay_for, past_maximum};
 use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
 use crate::estimate::{Layout, Workload, estimate};
@@ -18,7 +18,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
     arguments: ExplainArguments::augment_args,
-    run: |matches| Ok(run(&typed(matches)?)?),
+    run: |matches| run(&typed(matches)?),
 };
 
 #[derive(Debug, Args)]
@@ -65,8 +65,8 @@ fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
             remedy: "use table, markdown, json or jsonl".into(),
         }));
     }
-    let overlay = overlay(arguments.catalogue.as_deref())?;
-    let model = source::resolve(&arguments.model, &mut StandardInput, &overlay).map_err(|error| Failure::of(&error))?;
+    let overlay = overlay_for([&arguments.model], arguments.catalogue.as_deref())?;
+    let model = source::resolve(&arguments.model, &mut StandardInput, &overlay)?;
     let workload = Workload {
         seq_len: arguments.seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
         batch: arguments.batch.unwrap_or(1),
@@ -74,7 +74,7 @@ fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
         layout: Layout::default(),
         encoder_len: arguments.encoder_len,
     };
-    let answer = estimate(&model, &workload).map_err(|error| Failure::of(&error))?;
+    let answer = estimate(&model, &workload)?;
     let warnings: Vec<String> =
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
     let explanation = report::explanation(&model, &workload, &answer, &warnings);

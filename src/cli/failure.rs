@@ -10,9 +10,8 @@ use crate::units::{Diagnose, Diagnosis};
 #[derive(Debug)]
 pub(super) struct Failure(pub(super) Diagnosis);
 
-impl Failure {
-    /// From any error of the core.
-    pub(super) fn of(error: &impl Diagnose) -> Self {
+impl<E: Diagnose> From<E> for Failure {
+    fn from(error: E) -> Self {
         Self(error.diagnosis())
     }
 }

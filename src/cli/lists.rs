@@ -15,7 +15,7 @@ pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
     about: "The models of the catalogue",
     arguments: ModelListArguments::augment_args,
-    run: |matches| Ok(models(&typed(matches)?)?),
+    run: |matches| models(&typed(matches)?),
 };
 
 pub(super) const FORMATS: Subcommand = Subcommand {

@@ -28,7 +28,7 @@ struct Subcommand {
     name: &'static str,
     about: &'static str,
     arguments: fn(clap::Command) -> clap::Command,
-    run: fn(&mut ArgMatches) -> anyhow::Result<Answer>,
+    run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
 const COMMANDS: [Subcommand; 5] =

@@ -158,10 +158,7 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateEr
         LayerCache::Recurrent(_) | LayerCache::Shared | LayerCache::None => Tokens(0),
         _ => Tokens(cache.bound().map_or(seq_len, |bound| seq_len.min(bound)).0.div_ceil(cache.ratio())),
     };
-    let grows = match *cache {
-        LayerCache::CrossAttention { .. } | LayerCache::Recurrent(_) | LayerCache::Shared | LayerCache::None => false,
-        _ => cache.bound().is_none_or(|bound| seq_len < bound),
-    };
+    let grows = cache.follows_the_sequence() && cache.bound().is_none_or(|bound| seq_len < bound);
     let state = match *cache {
         LayerCache::Recurrent(state) => {
             State::Recurrent(state, state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1)))

@@ -123,6 +123,11 @@ impl LayerCache {
         }
     }
 
+    /// Whether its entries are those of the sequence's own tokens, and so grow with it, up to a bound if it has one.
+    pub fn follows_the_sequence(&self) -> bool {
+        self.key_value().is_some() && !matches!(self, Self::CrossAttention { .. })
+    }
+
     /// Tokens of an entry: 1 but for compressed layers.
     pub fn ratio(&self) -> u64 {
         match *self {

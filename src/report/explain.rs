@@ -73,7 +73,6 @@ pub struct ExplainedFact {
 pub fn explanation(model: &Model, workload: &Workload, estimate: &Estimate, warnings: &[String]) -> Explanation {
     let groups = model.layer_groups.iter().zip(&estimate.layer_groups).map(|(group, share)| {
         let formula = Formula::of(&group.cache, workload);
-        let grows = group.cache.key_value().is_some() && !matches!(group.cache, LayerCache::CrossAttention { .. });
         let state = match group.cache {
             LayerCache::Compressed { state_elements, .. } => state_elements.saturating_mul(4),
             _ => 0,
@@ -87,7 +86,7 @@ pub fn explanation(model: &Model, workload: &Workload, estimate: &Estimate, warn
             formula: formula.symbols,
             numbers: format!("{} x {}", share.layers, formula.numbers),
             bytes: share.bytes.0,
-            fixed_bytes: if grows { states } else { share.bytes.0 },
+            fixed_bytes: if group.cache.follows_the_sequence() { states } else { share.bytes.0 },
         }
     });
     Explanation {

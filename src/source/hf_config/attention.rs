@@ -174,10 +174,8 @@ fn by_layer(configs: &Keys<'_>, layers: u32) -> Result<BTreeMap<usize, Dimension
 /// `modeling_falcon.py`, `modeling_mpt.py`).
 pub(super) fn repeated_heads(keys: &Keys<'_>) -> Result<Option<u64>, ConfigError> {
     let grouped = keys.flag("new_decoder_architecture")?
-        || keys.inner("attn_config")?.is_some_and(|inner| {
-            inner.object.contains_key("kv_n_heads")
-                && keys.model_type.is_some_and(|known| known.names.iter().any(|name| name == "mpt"))
-        });
+        || keys.model_type.is_some_and(|known| known.repeats_heads)
+            && keys.inner("attn_config")?.is_some_and(|inner| inner.object.contains_key("kv_n_heads"));
     Ok(if grouped { keys.count(HEADS)?.map(|heads| heads.value) } else { None })
 }
 
