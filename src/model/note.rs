@@ -81,6 +81,15 @@ pub enum Assumption {
         /// What the cache is counted in unless `--kv-dtype` says otherwise.
         used: ElementFormat,
     },
+    /// A key that is missing, whose value no class default tells.
+    Unstated {
+        /// The key.
+        key: String,
+        /// What is used.
+        value: u64,
+        /// Why.
+        reason: &'static str,
+    },
     /// The layer list is longer than the model; its tail belongs to layers that are not part of it.
     LongList {
         /// The key.
@@ -107,6 +116,7 @@ impl fmt::Display for Assumption {
             Self::ClassDefault { key, value, model_type, source } => {
                 write!(f, "{key} is not in the config: {value}, the default of {model_type} ({source})")
             }
+            Self::Unstated { key, value, reason } => write!(f, "{key} is not in the config: {value}, {reason}"),
             Self::LayerRule { rule, source } => write!(f, "layer_types is not in the config: {rule} ({source})"),
             Self::WindowOff { key } => write!(f, "sliding_window is not used: {key} is false"),
             Self::UnknownWrapper { path } => {

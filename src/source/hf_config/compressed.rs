@@ -66,13 +66,19 @@ fn ratios(
         return list.iter().map(ratio).collect();
     }
     let rates = keys.inner("compress_rates")?;
-    let rate = |name: &'static str, default: u64| -> Result<u64, ConfigError> {
-        let given = rates.as_ref().map(|rates| rates.count(&[name])).transpose()?.flatten();
-        Ok(given.map_or(default, |rate| rate.value))
+    let names = keys.list("layer_types")?.unwrap_or_default();
+    let mut rate = |name: &'static str, value: u64| -> Result<u64, ConfigError> {
+        if let Some(given) = rates.as_ref().map(|rates| rates.count(&[name])).transpose()?.flatten() {
+            return Ok(given.value);
+        }
+        if names.iter().any(|kind| *kind == name) {
+            let reason = "the ratio of such layers in DeepSeek-V4";
+            assumptions.push(Assumption::Unstated { key: keys.field("compress_rates.") + name, value, reason });
+        }
+        Ok(value)
     };
     let sparse = rate("compressed_sparse_attention", 4)?;
     let heavy = rate("heavily_compressed_attention", 128)?;
-    let names = keys.list("layer_types")?.unwrap_or_default();
     let ratio = |layer: usize| match names.get(layer).and_then(Value::as_str) {
         Some("compressed_sparse_attention") => Some(sparse),
         Some("heavily_compressed_attention") => Some(heavy),

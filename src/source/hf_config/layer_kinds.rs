@@ -99,7 +99,7 @@ pub(super) fn layer_kinds(
 ) -> Result<Vec<LayerKind>, ConfigError> {
     let mut kinds = match listed_kinds(keys, layers, assumptions)? {
         Some(kinds) => kinds,
-        None => match indexed_kinds(keys, layers)? {
+        None => match indexed_kinds(keys, layers, assumptions)? {
             Some(kinds) => kinds,
             None => ruled_kinds(keys, layers, windowed, assumptions)?,
         },
@@ -176,7 +176,11 @@ fn listed_kinds(
 }
 
 /// Lists of the layers of a kind, and periods: the others are recurrent.
-fn indexed_kinds(keys: &Keys<'_>, layers: u32) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+fn indexed_kinds(
+    keys: &Keys<'_>,
+    layers: u32,
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Option<Vec<LayerKind>>, ConfigError> {
     let full_at = |is_full: &dyn Fn(u64) -> bool| {
         let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
         Ok(Some((0..layers).map(kind).collect()))
@@ -198,10 +202,12 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u32) -> Result<Option<Vec<LayerKind>>,
         }
     }
     let listed = matches!(keys.model_type.map(|model_type| &model_type.layers), Some(LayerRule::Listed));
-    let silent = &mut Vec::new();
-    if let Some(period) = keys.count_or_default(&["attn_layer_period"], silent)?.filter(|_| !listed) {
+    if listed {
+        return Ok(None);
+    }
+    if let Some(period) = keys.count_or_default(&["attn_layer_period"], assumptions)? {
         let given = keys.count_or_zero(&["attn_layer_offset"])?;
-        let offset = given.or_else(|| keys.default("attn_layer_offset", silent));
+        let offset = given.or_else(|| keys.default("attn_layer_offset", assumptions));
         let offset = offset.unwrap_or(Dimension { field: keys.field("attn_layer_offset"), value: 0 });
         if offset.value >= period.value {
             let expected = "less than attn_layer_period";

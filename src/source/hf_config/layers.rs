@@ -65,7 +65,7 @@ impl Reader<'_> {
             }
         }
         if kinds.iter().any(|kind| kind.recurs()) {
-            let state = recurrent::state(keys, self.dtype)?;
+            let state = recurrent::state(keys, self.dtype, assumptions)?;
             for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.recurs()) {
                 caches.push(LayerCache::Recurrent(state));
             }

@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use super::keys::Keys;
-use crate::model::{Convolution, Mechanism, Memory, RecurrentState};
+use crate::model::{Assumption, Convolution, Mechanism, Memory, RecurrentState};
 use crate::units::ElementFormat;
 
 const HIDDEN: &[&str] = &["hidden_size"];
@@ -25,7 +25,11 @@ impl Formats {
 }
 
 /// The state of each recurrent layer.
-pub(super) fn state(keys: &Keys<'_>, model_format: ElementFormat) -> Result<RecurrentState, ConfigError> {
+pub(super) fn state(
+    keys: &Keys<'_>,
+    model_format: ElementFormat,
+    assumptions: &mut Vec<Assumption>,
+) -> Result<RecurrentState, ConfigError> {
     let formats = Formats { model: model_format, memory: memory_format(keys)?.unwrap_or(model_format) };
     let class = |key: &str| keys.model_type.is_some_and(|known| known.defaults.contains_key(key));
     let has = |key: &str| keys.get(key).is_some() || class(key);
@@ -66,7 +70,7 @@ pub(super) fn state(keys: &Keys<'_>, model_format: ElementFormat) -> Result<Recu
     }
     if has("mamba_num_heads") || has("mamba_n_heads") || has("mamba_headdim") || (has("num_heads") && has("state_size"))
     {
-        return mamba2(keys, formats);
+        return mamba2(keys, formats, assumptions);
     }
     if has("state_size") || has("mamba_d_state") {
         return mamba1(keys, formats);
@@ -137,10 +141,10 @@ fn gated_delta_net(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, 
     })
 }
 
-fn mamba2(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigError> {
+fn mamba2(keys: &Keys<'_>, formats: Formats, assumptions: &mut Vec<Assumption>) -> Result<RecurrentState, ConfigError> {
     let dim = keys.count(&["mamba_head_dim", "mamba_d_head", "mamba_headdim"])?;
     let heads = keys.count(&["mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads"])?;
-    let inner = || product(keys, count_expand(keys)?, keys.needed(HIDDEN)?);
+    let mut inner = || product(keys, count_expand(keys, assumptions)?, keys.needed(HIDDEN)?);
     // One may be left out, or "auto"; a pure Mamba-2 has its own under a plain name.
     let (heads, dim) = match (heads, dim) {
         (Some(heads), Some(dim)) => (heads.value, dim.value),
@@ -152,14 +156,21 @@ fn mamba2(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigErr
         (None, None) => return Err(ConfigError::Missing { field: keys.field("mamba_num_heads") }),
     };
     let state = keys.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
-    let groups = keys.count(&["n_groups", "mamba_n_groups", "mamba_ngroups"])?.map_or(1, |groups| groups.value);
+    let group_keys = ["n_groups", "mamba_n_groups", "mamba_ngroups"];
+    let given = keys.count(&group_keys)?;
+    let groups = given.or_else(|| group_keys.iter().find_map(|key| keys.default(key, assumptions)));
+    if groups.is_none() {
+        let reason = "one group of B and C";
+        assumptions.push(Assumption::Unstated { key: keys.field("n_groups"), value: 1, reason });
+    }
+    let groups = groups.map_or(1, |groups| groups.value);
     Ok(RecurrentState {
         mechanism: Mechanism::Mamba2,
         convolution: Some(Convolution {
             channels: product(keys, heads, dim)?,
             channels_per_group: state.saturating_mul(2),
             groups,
-            kernel: kernel(keys)?,
+            kernel: kernel(keys, assumptions)?,
             format: formats.model,
         }),
         memory: Some(formats.memory(heads, product(keys, dim, state)?)),
@@ -184,14 +195,14 @@ fn mamba1(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigErr
 }
 
 /// The width of the convolution, from the file or from its class.
-fn kernel(keys: &Keys<'_>) -> Result<u64, ConfigError> {
-    let given = keys.count_or_default(&["conv_kernel", "mamba_d_conv"], &mut Vec::new())?;
+fn kernel(keys: &Keys<'_>, assumptions: &mut Vec<Assumption>) -> Result<u64, ConfigError> {
+    let given = keys.count_or_default(&["conv_kernel", "mamba_d_conv"], assumptions)?;
     Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("conv_kernel") })?.value)
 }
 
 /// How much wider the state's input is than the model, from the file or from its class.
-fn count_expand(keys: &Keys<'_>) -> Result<u64, ConfigError> {
-    let given = keys.count_or_default(&["mamba_expand", "expand"], &mut Vec::new())?;
+fn count_expand(keys: &Keys<'_>, assumptions: &mut Vec<Assumption>) -> Result<u64, ConfigError> {
+    let given = keys.count_or_default(&["mamba_expand", "expand"], assumptions)?;
     Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("mamba_expand") })?.value)
 }
 

@@ -349,6 +349,30 @@ fn compressed_layers_have_a_window_their_entries_and_an_index() {
 }
 
 #[test]
+fn what_a_mechanism_is_taken_to_have_is_said() {
+    let unstated = |config: Value| -> Vec<(String, u64)> {
+        let model = read(config).unwrap();
+        let said = model.assumptions.into_iter().filter_map(|assumption| match assumption {
+            Assumption::Unstated { key, value, .. } => Some((key, value)),
+            _ => None,
+        });
+        said.collect()
+    };
+    let mamba = |groups: Value| {
+        json!({"model_type": "unheard_of", "num_hidden_layers": 1, "layer_types": ["mamba"], "hidden_size": 64,
+               "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "conv_kernel": 4, "n_groups": groups})
+    };
+    assert_eq!(unstated(mamba(Value::Null)), [("n_groups".to_owned(), 1)]);
+    assert_eq!(unstated(mamba(json!(2))), []);
+    let compressed = |rates: Value| {
+        json!({"model_type": "unheard_of", "num_hidden_layers": 2, "head_dim": 64, "sliding_window": 8,
+               "layer_types": ["compressed_sparse_attention", "sliding_attention"], "compress_rates": rates})
+    };
+    assert_eq!(unstated(compressed(Value::Null)), [("compress_rates.compressed_sparse_attention".to_owned(), 4)]);
+    assert_eq!(unstated(compressed(json!({"compressed_sparse_attention": 4}))), []);
+}
+
+#[test]
 fn layers_may_share_a_cache() {
     let shared = |keys| kinds(small("unheard_of", keys));
     let cla = |on| json!({"head_dim": 8, "use_cla": on, "cla_share_factor": 2});
