@@ -96,10 +96,12 @@ fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Res
     let inner = keys.inner("attn_config")?;
     let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
     let new_falcon = keys.flag("new_decoder_architecture")?;
+    // What is written is checked even where it says nothing.
+    keys.flag("multi_query")?;
     let num_key_value_heads = match &inner {
         _ if listed => None,
         // Falcon and GPT-BigCode: one head for all, whatever else is named.
-        _ if keys.flag("multi_query")? && !new_falcon => one("multi_query"),
+        _ if !new_falcon && keys.flag_or_default("multi_query", assumptions)? => one("multi_query"),
         Some(attention) => attention.count(&["kv_n_heads"])?,
         None => keys.count_or_default(KV_HEADS, assumptions)?,
     };

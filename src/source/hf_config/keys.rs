@@ -72,16 +72,15 @@ impl<'a> Keys<'a> {
     }
 
     /// A flag; null is false, and so is a missing one unless the class says otherwise.
+    pub(super) fn flag_or_default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Result<bool, ConfigError> {
+        let on = |value: &Value| *value == Value::Bool(true);
+        Ok(self.flag(key)? || self.class_default(key, on, assumptions).is_some())
+    }
+
+    /// A flag; null is false, and so is a missing one.
     pub(super) fn flag(&self, key: &str) -> Result<bool, ConfigError> {
         match self.get(key) {
-            None => {
-                let class = self.model_type.filter(|_| !self.object.contains_key(key));
-                let default = class.filter(|class| class.defaults.get(key) == Some(&Value::Bool(true)));
-                if let Some(class) = default {
-                    self.note(self.field(key), "true".into(), format!("default: {}", class.source));
-                }
-                Ok(default.is_some())
-            }
+            None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(other) => Err(wrong_type(self.field(key), other, "true or false")),
         }
@@ -185,17 +184,29 @@ impl<'a> Keys<'a> {
 
     /// The class default of `key`, only where the file does not have the key at all: a null is an answer.
     pub(super) fn default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Option<Dimension> {
-        let model_type = self.model_type.filter(|_| !self.object.contains_key(key))?;
-        let value = model_type.defaults.get(key)?.as_u64().filter(|&value| value > 0)?;
+        let positive = |value: &Value| value.as_u64().is_some_and(|value| value > 0);
+        let (value, model_type) = self.class_default(key, positive, assumptions)?;
+        Some(Dimension { field: format!("{} (the default of {model_type})", self.field(key)), value: value.as_u64()? })
+    }
+
+    /// The class default that `accepts`, said and noted, and the name of the class.
+    fn class_default(
+        &self,
+        key: &str,
+        accepts: impl Fn(&Value) -> bool,
+        assumptions: &mut Vec<Assumption>,
+    ) -> Option<(&'a Value, String)> {
+        let class = self.model_type.filter(|_| !self.object.contains_key(key))?;
+        let value = class.defaults.get(key).filter(|value| accepts(value))?;
+        let model_type = class.names.first().cloned().unwrap_or_default();
         assumptions.push(Assumption::ClassDefault {
             key: self.field(key),
             value: value.to_string(),
-            model_type: model_type.names.first().cloned().unwrap_or_default(),
-            source: model_type.source.clone(),
+            model_type: model_type.clone(),
+            source: class.source.clone(),
         });
-        self.note(self.field(key), value.to_string(), format!("default: {}", model_type.source));
-        let model_type = model_type.names.first().cloned().unwrap_or_default();
-        Some(Dimension { field: format!("{} (the default of {model_type})", self.field(key)), value })
+        self.note(self.field(key), value.to_string(), format!("default: {}", class.source));
+        Some((value, model_type))
     }
 }
 

@@ -128,7 +128,8 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
             None => Warning::NoModelType,
         });
     }
-    let encoder_decoder = root_keys.flag("is_encoder_decoder")? || keys.flag("is_encoder_decoder")?;
+    let encoder_decoder =
+        root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
     let dtype = dtype(&[&keys, &between, &root_keys], &mut assumptions)?;
     let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };

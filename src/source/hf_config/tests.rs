@@ -373,6 +373,21 @@ fn what_a_mechanism_is_taken_to_have_is_said() {
 }
 
 #[test]
+fn a_flag_of_the_class_is_said() {
+    let said = |keys: Value| {
+        let config = json!({"model_type": "gpt_bigcode", "n_layer": 2, "n_embd": 64, "n_head": 8});
+        let mut config = config.as_object().unwrap().clone();
+        config.extend(keys.as_object().unwrap().clone());
+        let model = read(Value::Object(config)).unwrap();
+        let multi_query = |assumption: &Assumption| matches!(assumption, Assumption::ClassDefault { key, .. } if key == "multi_query");
+        (model.assumptions.iter().any(multi_query), model.layer_groups[0].cache)
+    };
+    assert_eq!(said(json!({})), (true, full(heads(1, 8))));
+    assert_eq!(said(json!({"multi_query": true})), (false, full(heads(1, 8))));
+    assert_eq!(said(json!({"multi_query": false})), (false, full(heads(8, 8))));
+}
+
+#[test]
 fn layers_may_share_a_cache() {
     let shared = |keys| kinds(small("unheard_of", keys));
     let cla = |on| json!({"head_dim": 8, "use_cla": on, "cla_share_factor": 2});
