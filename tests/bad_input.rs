@@ -136,17 +136,14 @@ fn options_and_their_values_are_known() {
     refused("-s 1k models", "models: --seq-len stands before it; put the command first, and what it takes after it");
     refused(
         "llama-3.1-8b --cache static",
-        "--cache: it is a setting of transformers, not of ideal; add --engine transformers",
+        "--cache: it is a setting of transformers, not of ideal; add --engine transformers, or leave it out",
     );
     refused("article extra", "extra is not an option here; `kvsize --help` tells how");
     refused(
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused(
-        "llama-3.1-8b -e vlm",
-        "--engine: vlm is not an engine known here; use ideal or transformers (transformers@5.23)",
-    );
+    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23");
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(

@@ -182,7 +182,8 @@ fn an_encoder_s_length_may_be_given() {
 #[test]
 fn transformers_is_told_with_its_version_and_cache() {
     let row = &json_of("gpt-oss-20b -e transformers -s 128K")["estimates"][0];
-    assert_eq!((&row["engine"], &row["kv_dtype"]), (&json!("transformers@5.23"), &json!("bf16")));
+    assert_eq!(row["engine"], "transformers@5.23");
+    assert_eq!((&row["kv_dtype"], &row["kv_dtype_resolved"]), (&json!("auto"), &json!("bf16")));
     assert_eq!(row["transformers"], json!({"version": "5.23.0", "cache": "dynamic"}));
     // One entry of each window less than the ideal.
     let ideal = &json_of("gpt-oss-20b -s 128K -d bf16")["estimates"][0];

@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use kvsize::engine::Engine;
-use kvsize::engine::transformers::Cache;
-use kvsize::estimate::{Layout, Workload, estimate};
+use kvsize::engine::{Engine, SettingValue};
+use kvsize::estimate::{Workload, estimate};
 use kvsize::model::{LayerCache, Mechanism, Model};
 use kvsize::source::resolve;
 use kvsize::units::{ElementFormat, Tokens};
@@ -13,20 +12,19 @@ use serde_json::Value;
 use crate::harness::golden;
 
 /// Every golden run: its configuration, the model read from it, what was asked, and the bytes measured.
-fn for_each_run(mut check: impl FnMut(&str, &Model, &Workload, Cache, u64)) {
+fn for_each_run(mut check: impl FnMut(&str, &Model, &Workload, &'static str, u64)) {
     let golden_data: Value = serde_json::from_str(&fs::read_to_string(golden("transformers.json")).unwrap()).unwrap();
     for case in golden_data["cases"].as_array().unwrap() {
         let config = case["config"].as_str().unwrap();
         let model = resolve(golden(config).to_str().unwrap(), &mut std::io::empty(), &[]).unwrap();
         for run in case["runs"].as_array().unwrap() {
             let request = &run["request"];
-            let cache = if request["cache"] == "static" { Cache::Static } else { Cache::Dynamic };
+            let cache = if request["cache"] == "static" { "static" } else { "dynamic" };
+            let seq_len = Tokens(request["seq_len"].as_u64().unwrap());
             let workload = Workload {
-                seq_len: Tokens(request["seq_len"].as_u64().unwrap()),
-                batch: request["batch"].as_u64().unwrap(),
-                format: ElementFormat::BF16.into(),
-                layout: Layout::default(),
+                kv_dtype: ElementFormat::BF16.into(),
                 encoder_len: encoder_len(case, request),
+                ..Workload::of(seq_len, request["batch"].as_u64().unwrap())
             };
             check(config, &model, &workload, cache, run["expect"]["bytes"].as_u64().unwrap());
         }
@@ -48,7 +46,9 @@ fn transformers_equals_what_it_cached() {
     let mut compared = 0;
     let mut failures = Vec::new();
     for_each_run(|config, model, workload, cache, expected| {
-        let bytes = Engine::Transformers(cache).estimate(model, workload).map(|estimate| estimate.bytes.0);
+        let mut engine: Engine = "transformers".parse().unwrap();
+        engine.settings.set("cache", SettingValue::Choice(cache));
+        let bytes = engine.answer(model, workload).map(|answer| answer.estimate.bytes.0);
         if bytes != Ok(expected) {
             failures.push(format!("{config}: {bytes:?} != {expected}: {cache:?} {workload:?}"));
         }
@@ -70,7 +70,7 @@ fn the_ideal_equals_what_a_static_cache_holds_where_no_rule_of_transformers_diff
                     | LayerCache::CrossAttention { optional: true, .. }
             ) || matches!(cache, LayerCache::SlidingWindow { window, transformers_window, .. } if *transformers_window != Some(*window))
         };
-        if cache == Cache::Static && !model.layer_groups.iter().any(|group| differs(&group.cache)) {
+        if cache == "static" && !model.layer_groups.iter().any(|group| differs(&group.cache)) {
             assert_eq!(estimate(model, workload).unwrap().bytes.0, expected, "{config} {workload:?}");
             compared += 1;
         }
@@ -83,7 +83,7 @@ fn the_ideal_equals_what_a_static_cache_holds_where_no_rule_of_transformers_diff
 fn transformers_is_below_the_ideal_only_where_it_drops_entries() {
     for_each_run(|config, model, workload, cache, measured| {
         let drops = |group: &LayerCache| match group {
-            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => cache == Cache::Dynamic,
+            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => cache == "dynamic",
             LayerCache::Compressed { .. } | LayerCache::CrossAttention { optional: true, .. } => true,
             // It keeps mLSTM's memory in the model's format, though the config names fp32.
             LayerCache::Recurrent(state) => state.mechanism == Mechanism::Mlstm,

@@ -34,6 +34,9 @@ const IMPURE: &[&str] = &[
     "f64",
 ];
 
+/// The one file of the core that may name floats: where an engine counts in doubles, it is exact only to do the same.
+const DOUBLES: &str = "engine/double.rs";
+
 /// What only some rooms may name.
 const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
@@ -118,7 +121,10 @@ fn rooms_name_only_what_they_may() {
             if file.file_name().is_some_and(|name| name == "tests.rs") {
                 continue;
             }
-            assert_eq!(breaches(&room, &code(&fs::read_to_string(&file).unwrap())), [""; 0], "{}", file.display());
+            let doubles = file.ends_with(DOUBLES);
+            let found = breaches(&room, &code(&fs::read_to_string(&file).unwrap()));
+            let found: Vec<_> = found.into_iter().filter(|breach| !(doubles && breach.ends_with("f64"))).collect();
+            assert_eq!(found, [""; 0], "{}", file.display());
         }
         seen.push(room);
     }

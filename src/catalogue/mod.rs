@@ -4,9 +4,11 @@
 
 use memchr::memmem;
 
+mod devices;
 mod model_types;
 mod models;
 
+pub use devices::{DeviceEntry, UnknownDevice, device, devices};
 pub use model_types::{LayerRule, ModelType, model_type};
 pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_overlay};
 

@@ -7,9 +7,9 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::engine::Engine;
-use crate::model::ModelSpec;
+use crate::model::{DraftMethod, ModelSpec};
 use crate::report::{Format, UnitChoice};
-use crate::units::{ByteUnit, ElementFormat, Tokens, UnitError, parse_count};
+use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, Tokens, UnitError, parse_count};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
@@ -93,24 +93,19 @@ pub(super) enum SortKey {
     Given,
 }
 
-/// How tokens are drafted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum SpeculativeMethod {
-    /// The model's own layers for it
-    Mtp,
-    /// A smaller model
-    Draft,
-    /// A head trained for it
-    Eagle,
-}
+impl ValueEnum for DraftMethod {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Mtp, Self::DraftModel, Self::Eagle, Self::Ngram]
+    }
 
-/// Which cache of transformers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum CacheKind {
-    /// Grows with the sequence
-    Dynamic,
-    /// Allocated at once
-    Static,
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Mtp => PossibleValue::new("mtp").help("The model's own layers for it"),
+            Self::DraftModel => PossibleValue::new("draft_model").alias("draft").help("A smaller model"),
+            Self::Eagle => PossibleValue::new("eagle3").alias("eagle").help("A head trained for it"),
+            Self::Ngram => PossibleValue::new("ngram").help("What the text said before"),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -187,9 +182,9 @@ pub(super) struct WorkloadArguments {
         visible_alias = "kv-cache-dtype",
         value_name = "FORMAT",
         value_delimiter = ',',
-        value_parser = ElementFormat::from_str
+        value_parser = KvDtype::from_str
     )]
-    pub(super) kv_dtype: Vec<ElementFormat>,
+    pub(super) kv_dtype: Vec<KvDtype>,
     /// Format of K, where it differs from that of V
     #[arg(
         long,
@@ -221,21 +216,30 @@ pub(super) struct WorkloadArguments {
     /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
     pub(super) encoder_len: Option<Tokens>,
-    /// Whose allocation is told: ideal (the live bytes, the default) or transformers
-    #[arg(short, long, value_name = "ENGINE", value_parser = Engine::from_str)]
-    pub(super) engine: Option<Engine>,
-    /// Draft tokens with mtp (the model's own layers for it), or with a --draft model: draft or eagle
-    #[arg(long, value_name = "METHOD", value_enum)]
-    pub(super) speculative_method: Option<SpeculativeMethod>,
-    /// Tokens drafted at a time; engines reserve room for them, the ideal does not
+    /// Whose allocation is told, a list: ideal (the live bytes, the default) or an engine (`kvsize engines`)
+    ///
+    /// An engine may be followed by its version: vllm@0.19. Its settings have its own names; several engines stand side by
+    /// side.
+    #[arg(short, long, value_name = "ENGINE", value_delimiter = ',', value_parser = Engine::from_str)]
+    pub(super) engine: Vec<Engine>,
+    /// Bytes on each GPU that the cache may take, net of all else: what an engine makes of them
+    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
+    pub(super) memory: Option<Bytes>,
+    /// The device that an engine's defaults depend on [default: h100-sxm]
+    #[arg(long, value_name = "GPU")]
+    pub(super) gpu: Option<String>,
+    /// Tokens at the start that all sequences of a batch share, and that are kept once
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    pub(super) shared_prefix: Option<Tokens>,
+    /// Draft tokens with mtp (the model's own layers for it), ngram, or a --draft model: `draft_model` or eagle3
+    #[arg(long, value_name = "METHOD", value_enum, hide_possible_values = true)]
+    pub(super) speculative_method: Option<DraftMethod>,
+    /// Tokens drafted at a time; engines reserve room for them, the ideal does not [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "speculative_method")]
     pub(super) num_speculative_tokens: Option<u64>,
     /// The draft model: a config.json, a directory with one, or a catalogue name
     #[arg(long, value_name = "CONFIG", requires = "speculative_method")]
     pub(super) draft: Option<String>,
-    /// Which cache of transformers [default: dynamic]
-    #[arg(long, value_name = "CACHE", value_enum)]
-    pub(super) cache: Option<CacheKind>,
     /// Tensor parallel ranks [default: 1]
     #[arg(
         long,
@@ -263,6 +267,15 @@ pub(super) struct WorkloadArguments {
         allow_hyphen_values = true
     )]
     pub(super) dp: Option<u64>,
+    /// Tensor parallel ranks that each keep a part of a sequence's tokens [default: 1]
+    #[arg(
+        long,
+        visible_alias = "decode-context-parallel-size",
+        value_name = "N",
+        value_parser = parse_count,
+        allow_hyphen_values = true
+    )]
+    pub(super) dcp: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -3,19 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgMatches, Args};
 
-use super::args::{CacheKind, EstimateArguments, SortKey, SpeculativeMethod, WorkloadArguments};
+use super::args::{EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
-use super::{Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
-use crate::catalogue::ModelEntry;
-use crate::engine::Engine;
-use crate::engine::transformers::Cache;
+use super::{Answer, Subcommand, refuse_warnings, settings, terminal_is_watching, typed};
+use crate::catalogue::{self, ModelEntry};
+use crate::engine::{Device, Engine};
 use crate::estimate::{Layout, Workload};
-use crate::model::{LayerCache, LayerGroup, Model, Warning};
+use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source;
-use crate::units::{Diagnosis, ElementFormat, KvFormat, Tokens};
+use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
 pub(super) const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
@@ -23,11 +22,14 @@ pub(super) const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "estimate",
     about: "The estimate of a model (what is done without a command)",
-    arguments: EstimateArguments::augment_args,
-    run: |matches| run(&typed(matches)?),
+    arguments: |command| settings::augment(EstimateArguments::augment_args(command)),
+    run,
 };
 
-fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+    let arguments: EstimateArguments = typed(matches)?;
+    let engines = engines(&arguments.workload, matches)?;
+    let arguments = &arguments;
     let models = models(arguments)?;
     let crosses = |group: &LayerGroup| matches!(group.cache, LayerCache::CrossAttention { .. });
     if let Some(tokens) = arguments.workload.encoder_len
@@ -44,7 +46,7 @@ fn run(arguments: &EstimateArguments) -> Result<Answer, Failure> {
     let mut documents = Vec::with_capacity(models.len());
     let several = models.len() > 1;
     for model in &models {
-        let document = Question::new(model, &arguments.workload).and_then(|question| question.document(model));
+        let document = Question::new(model, &arguments.workload, &engines).document(model);
         documents.push(document.map_err(|Failure(diagnosis)| {
             let field = if several { format!("{}: {}", model.name, diagnosis.field) } else { diagnosis.field };
             Failure(Diagnosis { field, ..diagnosis })
@@ -117,7 +119,7 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
 
 /// The model with what drafts for it.
 fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[ModelEntry]) -> Result<Model, Failure> {
-    let WorkloadArguments { speculative_method, draft, .. } = arguments;
+    let Some(method) = arguments.speculative_method else { return Ok(model) };
     let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
         Err(Failure(Diagnosis {
             code: "speculative",
@@ -127,23 +129,18 @@ fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[ModelEntry]) 
             remedy: remedy.into(),
         }))
     };
-    match (speculative_method, draft) {
-        (None, _) => Ok(model),
-        (Some(SpeculativeMethod::Mtp), Some(draft)) => {
-            wrong("--draft", draft, "is not used by mtp, which drafts with the model's own layers", "leave it out")
+    let tokens = arguments.num_speculative_tokens.unwrap_or(1);
+    match (method, &arguments.draft) {
+        (DraftMethod::Mtp | DraftMethod::Ngram, Some(draft)) => {
+            wrong("--draft", draft, "is not used by a method that drafts without a model", "leave it out")
         }
-        (Some(SpeculativeMethod::Mtp), None) if model.mtp_groups.is_empty() => {
+        (DraftMethod::Mtp, None) if model.mtp_groups.is_empty() => {
             wrong("--speculative-method", "mtp", "needs layers that this model has not", "name a --draft model")
         }
-        (Some(SpeculativeMethod::Mtp), None) => Ok(model.drafted_by(&model.mtp_groups)),
-        (Some(SpeculativeMethod::Draft | SpeculativeMethod::Eagle), None) => {
-            wrong("--draft", "missing", "", "name the draft model")
-        }
-        (Some(SpeculativeMethod::Draft | SpeculativeMethod::Eagle), Some(name)) => {
-            let draft = source::resolve(name, &mut io::empty(), overlay)?;
-            let mut with_draft = model.drafted_by(&draft.layer_groups);
-            with_draft.warnings.extend(draft.warnings);
-            Ok(with_draft)
+        (DraftMethod::Mtp | DraftMethod::Ngram, None) => Ok(model.drafted(method, tokens, None)),
+        (DraftMethod::DraftModel | DraftMethod::Eagle, None) => wrong("--draft", "missing", "", "name the draft model"),
+        (DraftMethod::DraftModel | DraftMethod::Eagle, Some(name)) => {
+            Ok(model.drafted(method, tokens, Some(&source::resolve(name, &mut io::empty(), overlay)?)))
         }
     }
 }
@@ -179,39 +176,46 @@ pub(super) fn overlay_for<'a>(
 pub(super) struct Question {
     pub(super) seq_lens: Vec<Tokens>,
     pub(super) batches: Vec<u64>,
-    pub(super) formats: Vec<KvFormat>,
+    /// Each engine with the formats it is asked for.
+    pub(super) engines: Vec<(Engine, Vec<KvDtype>)>,
     pub(super) layout: Layout,
     pub(super) encoder_len: Option<Tokens>,
-    pub(super) engine: Engine,
+    pub(super) shared_prefix: Option<Tokens>,
+    pub(super) memory: Option<Bytes>,
 }
 
 impl Question {
-    fn new(model: &Model, arguments: &WorkloadArguments) -> Result<Self, Failure> {
-        let WorkloadArguments { seq_len, batch, kv_dtype, k_dtype, v_dtype, bitwidth, tp, pp, dp, .. } = arguments;
-        let engine = engine(arguments)?;
+    fn new(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Self {
+        let WorkloadArguments { seq_len, batch, kv_dtype, k_dtype, v_dtype, bitwidth, tp, pp, dp, dcp, .. } = arguments;
         let defaults = Self::article(model);
         let formats = match (kv_dtype.as_slice(), k_dtype, v_dtype, bitwidth.as_slice()) {
-            ([], None, None, []) => match engine {
-                Engine::Ideal => defaults.formats,
-                // Its plain caches are in the model's own format.
-                Engine::Transformers(_) => vec![model.dtype.into()],
-            },
+            ([], None, None, []) => Vec::new(),
             ([], None, None, bits) => bits.iter().map(|&bits| ElementFormat::bitwidth(bits).into()).collect(),
-            ([], k, v, _) => vec![KvFormat { k: k.unwrap_or(model.dtype), v: v.unwrap_or(model.dtype) }],
-            (formats, ..) => formats.iter().map(|&format| format.into()).collect(),
+            ([], k, v, _) => {
+                vec![KvDtype::Given(KvFormat::new(k.unwrap_or(model.dtype), v.unwrap_or(model.dtype)))]
+            }
+            (formats, ..) => formats.to_vec(),
         };
-        Ok(Self {
+        let mut question = Self {
             seq_lens: if seq_len.is_empty() {
                 defaults.seq_lens
             } else {
                 once(seq_len.iter().map(|typed| typed.tokens))
             },
             batches: if batch.is_empty() { defaults.batches } else { once(batch.iter().copied()) },
-            formats: once(formats.into_iter()),
-            layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1) },
+            engines: Vec::new(),
+            layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1), dcp: dcp.unwrap_or(1) },
             encoder_len: arguments.encoder_len,
-            engine,
-        })
+            shared_prefix: arguments.shared_prefix,
+            memory: arguments.memory,
+        };
+        let of_engine = |engine: &Engine| {
+            let formats =
+                if formats.is_empty() { question.usual_formats(model, engine) } else { once(formats.iter().copied()) };
+            (engine.clone(), formats)
+        };
+        question.engines = engines.iter().map(of_engine).collect();
+        question
     }
 
     /// The article's question: its lengths, no further than the model's own maximum, which is added; the 16-bit format
@@ -225,11 +229,35 @@ impl Question {
         Self {
             seq_lens,
             batches: vec![1],
-            formats: vec![model.dtype.into(), ElementFormat::FP8.into()],
+            engines: vec![(Engine::ideal(), vec![model.dtype.into(), ElementFormat::FP8.into()])],
             layout: Layout::default(),
             encoder_len: None,
-            engine: Engine::Ideal,
+            shared_prefix: None,
+            memory: None,
         }
+    }
+
+    /// The formats that are told without `--kv-dtype`: the 16-bit one and FP8; of an engine what it makes of `auto`, and
+    /// FP8 beside it where the engine takes that for this model.
+    fn usual_formats(&self, model: &Model, engine: &Engine) -> Vec<KvDtype> {
+        let fp8 = KvDtype::from(ElementFormat::FP8);
+        if engine.is_ideal() {
+            return vec![model.dtype.into(), fp8];
+        }
+        let shortest = self.seq_lens.first().copied().unwrap_or(Tokens(1));
+        let stored = |kv_dtype| {
+            let answer = engine.answer(model, &self.workload(shortest, 1, kv_dtype)).ok()?;
+            Some(answer.estimate.stored)
+        };
+        match (stored(KvDtype::Auto), stored(fp8)) {
+            (Some(auto), Some(fp8_stored)) if auto != fp8_stored => vec![KvDtype::Auto, fp8],
+            _ => vec![KvDtype::Auto],
+        }
+    }
+
+    fn workload(&self, seq_len: Tokens, batch: u64, kv_dtype: KvDtype) -> Workload {
+        let Self { layout, encoder_len, shared_prefix, memory, .. } = *self;
+        Workload { seq_len, batch, kv_dtype, layout, encoder_len, shared_prefix, memory }
     }
 
     /// The answers, with the warnings they call for.
@@ -237,15 +265,16 @@ impl Question {
         let mut answers = Vec::new();
         for &seq_len in &self.seq_lens {
             for &batch in &self.batches {
-                for &format in &self.formats {
-                    let workload =
-                        Workload { seq_len, batch, format, layout: self.layout, encoder_len: self.encoder_len };
-                    let estimate = self.engine.estimate(model, &workload)?;
-                    answers.push(AnsweredEstimate { workload, engine: self.engine, estimate });
+                for (engine, formats) in &self.engines {
+                    for &kv_dtype in formats {
+                        let workload = self.workload(seq_len, batch, kv_dtype);
+                        let answer = engine.answer(model, &workload)?;
+                        answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer });
+                    }
                 }
             }
         }
-        Ok(Document::new(model, &answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?)
+        Ok(Document::new(model, answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?)
     }
 }
 
@@ -259,20 +288,24 @@ pub(super) fn past_maximum(model: &Model, longest: Option<Tokens>) -> Vec<Warnin
     }
 }
 
-/// The engine, with the settings that are its own.
-fn engine(arguments: &WorkloadArguments) -> Result<Engine, Failure> {
-    match (arguments.engine.unwrap_or(Engine::Ideal), arguments.cache) {
-        (engine, None) => Ok(engine),
-        (Engine::Transformers(_), Some(CacheKind::Dynamic)) => Ok(Engine::Transformers(Cache::Dynamic)),
-        (Engine::Transformers(_), Some(CacheKind::Static)) => Ok(Engine::Transformers(Cache::Static)),
-        (engine, Some(_)) => Err(Failure(Diagnosis {
-            code: "other_engine",
-            field: "--cache".into(),
-            found: "it".into(),
-            problem: format!("is a setting of transformers, not of {engine}"),
-            remedy: "add --engine transformers".into(),
-        })),
+/// The engines that were named, ideal without any, with the settings that are their own.
+fn engines(arguments: &WorkloadArguments, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
+    let named = if arguments.engine.is_empty() { vec![Engine::ideal()] } else { arguments.engine.clone() };
+    let mut engines = settings::apply(once(named.into_iter()), matches)?;
+    if let Some(name) = &arguments.gpu {
+        let device = device(name)?;
+        for engine in &mut engines {
+            engine.device = device.clone();
+        }
     }
+    Ok(engines)
+}
+
+/// The device of that name.
+fn device(name: &str) -> Result<Device, Failure> {
+    let entry = catalogue::device(name)?;
+    let id = entry.names.into_iter().next().unwrap_or_default();
+    Ok(Device { id, compute_capability: entry.compute_capability, memory_mib: entry.memory_mib })
 }
 
 /// Each value once, in the order of its first appearance.

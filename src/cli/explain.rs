@@ -9,7 +9,7 @@ use super::args::FormatArguments;
 use super::estimate::{StandardInput, overlay_for, past_maximum};
 use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
-use crate::estimate::{Layout, Workload, estimate};
+use crate::estimate::{Workload, estimate};
 use crate::report::{self, Format};
 use crate::source;
 use crate::units::{Diagnosis, ElementFormat, Tokens, parse_count};
@@ -68,11 +68,12 @@ fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
     let overlay = overlay_for([&arguments.model], arguments.catalogue.as_deref())?;
     let model = source::resolve(&arguments.model, &mut StandardInput, &overlay)?;
     let workload = Workload {
-        seq_len: arguments.seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
-        batch: arguments.batch.unwrap_or(1),
-        format: arguments.kv_dtype.unwrap_or(model.dtype).into(),
-        layout: Layout::default(),
+        kv_dtype: arguments.kv_dtype.unwrap_or(model.dtype).into(),
         encoder_len: arguments.encoder_len,
+        ..Workload::of(
+            arguments.seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
+            arguments.batch.unwrap_or(1),
+        )
     };
     let answer = estimate(&model, &workload)?;
     let warnings: Vec<String> =

@@ -6,6 +6,7 @@ mod estimate;
 mod explain;
 mod failure;
 mod lists;
+mod settings;
 mod usage;
 
 use std::io::{self, IsTerminal, Write};
@@ -43,11 +44,13 @@ struct Answer {
     warnings: Vec<String>,
 }
 
-/// The whole command line. What a command takes is built only when it is used: start-up is most of our time.
-fn command() -> clap::Command {
+/// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
+/// is most of our time.
+fn command(with_settings: bool) -> clap::Command {
     let commands =
         COMMANDS.iter().map(|command| clap::Command::new(command.name).about(command.about).defer(command.arguments));
-    Arguments::command().subcommands(commands)
+    let estimate = Arguments::command().subcommands(commands);
+    if with_settings { settings::augment(estimate) } else { estimate }
 }
 
 /// The arguments of a command, as typed.
@@ -58,7 +61,7 @@ fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Failure> {
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
     // Not dropped: the process ends soon, and taking the definitions apart is a tenth of a query's time.
-    let mut command = ManuallyDrop::new(command());
+    let mut command = ManuallyDrop::new(command(settings::may_be_needed(std::env::args_os())));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
         Err(error) if !error.use_stderr() => error.print().map_err(Into::into),
@@ -151,6 +154,6 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     #[test]
     fn the_definitions_hold_together() {
-        super::command().debug_assert();
+        super::command(true).debug_assert();
     }
 }

@@ -1,45 +1,123 @@
 //! What each engine makes of an estimate: one file an engine, its rules and where they were read in its first lines.
+//!
+//! An engine is a [`Profile`]: its name, its versions, its settings under the names it gives them, and one function. Adding
+//! one means adding a file and a line to [`PROFILES`].
 
+mod answer;
+mod device;
+mod double;
+mod ideal;
+mod setting;
 pub mod transformers;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::estimate::{Estimate, EstimateError, Workload, estimate};
+use crate::estimate::{EstimateError, Workload};
 use crate::model::Model;
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
-/// An engine whose allocation can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// The live bytes: no blocks, no padding, no reserve.
-    Ideal,
-    /// Hugging Face transformers, one of its caches.
-    Transformers(transformers::Cache),
+pub use answer::{Answer, Capacity, Details, Gap};
+pub use device::Device;
+pub use double::Double;
+pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
+
+/// Every engine, in the order they are listed.
+pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE];
+
+/// What is known of an engine.
+#[derive(Debug)]
+pub struct Profile {
+    /// Its name, as it is typed.
+    pub name: &'static str,
+    /// The versions whose rules are known, the default first; empty where there is no such thing as a version.
+    pub versions: &'static [&'static str],
+    /// What its figure is.
+    pub about: &'static str,
+    /// What its rules were replayed against, and how far they agree.
+    pub replayed: &'static str,
+    /// The heading of its settings in help.
+    pub heading: &'static str,
+    /// Its settings, under its own names.
+    pub settings: &'static [Setting],
+    /// The defaults in force, as `name value` and where they depend on something.
+    pub defaults: &'static [(&'static str, &'static str)],
+    /// What a workload on a model takes in it.
+    pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, EstimateError>,
 }
 
-/// A name that is no engine here.
+/// An engine at a version, with its settings.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Which one.
+    pub profile: &'static Profile,
+    /// One of its versions; empty where it has none.
+    pub version: &'static str,
+    /// The settings that were given.
+    pub settings: Settings,
+    /// The device that its defaults depend on.
+    pub device: Device,
+}
+
+/// A name that is no engine here, or a version of one that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownEngine(pub String);
 
 impl Engine {
+    /// The live bytes: no blocks, no padding, no reserve.
+    pub fn ideal() -> Self {
+        Self::of(&ideal::PROFILE)
+    }
+
+    /// The engine at its default version, with nothing set.
+    pub fn of(profile: &'static Profile) -> Self {
+        let version = profile.versions.first().copied().unwrap_or_default();
+        Self { profile, version, settings: Settings::default(), device: Device::default() }
+    }
+
+    /// The setting of this name, if the engine has it.
+    pub fn setting(&self, name: &str) -> Option<&'static Setting> {
+        self.profile.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// Whether its figure is the ideal one.
+    pub fn is_ideal(&self) -> bool {
+        self.profile.name == ideal::PROFILE.name
+    }
+
     /// What `workload` on `model` takes in this engine.
     ///
     /// # Errors
-    /// [`EstimateError`] as [`estimate`], or what the engine refuses.
-    pub fn estimate(self, model: &Model, workload: &Workload) -> Result<Estimate, EstimateError> {
-        match self {
-            Self::Ideal => estimate(model, workload),
-            Self::Transformers(cache) => transformers::estimate(model, workload, cache),
-        }
+    /// [`EstimateError`] as [`crate::estimate::estimate`], or what the engine refuses.
+    pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, EstimateError> {
+        (self.profile.answer)(model, workload, self)
+    }
+
+    /// What the engine says no to, with its reason.
+    pub(crate) fn refusal(
+        &self,
+        field: &'static str,
+        found: impl fmt::Display,
+        reason: impl Into<String>,
+        remedy: &'static str,
+    ) -> EstimateError {
+        let (engine, found, reason) = (self.profile.name, found.to_string(), reason.into());
+        EstimateError::Refused { engine, field, found, reason, remedy }
+    }
+}
+
+impl PartialEq for Engine {
+    fn eq(&self, other: &Self) -> bool {
+        (self.profile.name, self.version, &self.settings) == (other.profile.name, other.version, &other.settings)
     }
 }
 
 impl fmt::Display for Engine {
+    /// `vllm@0.33`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ideal => f.pad("ideal"),
-            Self::Transformers(_) => f.pad("transformers@5.23"),
+        match self.version {
+            "" => f.pad(self.profile.name),
+            version => f.pad(&format!("{}@{version}", self.profile.name)),
         }
     }
 }
@@ -47,26 +125,31 @@ impl fmt::Display for Engine {
 impl FromStr for Engine {
     type Err = UnknownEngine;
 
-    /// Reads an engine's name, its version after `@` if it must be that one.
+    /// Reads an engine's name, and its version after `@`: `vllm`, `vllm@0.33` or `vllm@0.33.0`.
     fn from_str(text: &str) -> Result<Self, UnknownEngine> {
-        match text {
-            "ideal" => Ok(Self::Ideal),
-            "transformers" | "transformers@5.23" | "transformers@5.23.0" => {
-                Ok(Self::Transformers(transformers::Cache::default()))
-            }
-            _ => Err(UnknownEngine(text.to_owned())),
-        }
+        let (name, wanted) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
+        let unknown = || UnknownEngine(text.to_owned());
+        let profile = PROFILES.iter().find(|profile| profile.name == name).ok_or_else(unknown)?;
+        let engine = Self::of(profile);
+        let Some(wanted) = wanted else { return Ok(engine) };
+        let same = |known: &&&str| wanted == **known || wanted.strip_suffix(".0") == Some(**known);
+        let version = profile.versions.iter().find(same).ok_or_else(unknown)?;
+        Ok(Self { version, ..engine })
     }
 }
 
 impl Diagnose for UnknownEngine {
     fn diagnosis(&self) -> Diagnosis {
+        let names = PROFILES.iter().flat_map(|profile| {
+            let versioned = profile.versions.iter().map(|version| format!("{}@{version}", profile.name));
+            [profile.name.to_owned()].into_iter().filter(|_| profile.versions.is_empty()).chain(versioned)
+        });
         Diagnosis {
             code: "unknown_engine",
             field: String::new(),
             found: self.0.clone(),
             problem: "is not an engine known here".into(),
-            remedy: "use ideal or transformers (transformers@5.23)".into(),
+            remedy: format!("use one of {}", names.collect::<Vec<_>>().join(", ")),
         }
     }
 }

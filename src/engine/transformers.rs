@@ -14,12 +14,44 @@
 //! - Falcon's new architecture and MPT repeat each KV head for the query heads that share it, and cache all of them.
 //! - It is one process a model: tensor and pipeline parallelism are not modelled.
 
+use serde::Serialize;
+
+use super::{Answer, Details, Engine, Profile, Setting, ValueKind};
 use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
 use crate::units::{ElementFormat, Tokens};
 
+pub(super) const PROFILE: Profile = Profile {
+    name: "transformers",
+    versions: &["5.23"],
+    about: "the tensors of its dynamic or static cache",
+    replayed: "1,202 runs of 118 configurations, every byte equal",
+    heading: "Settings of transformers",
+    settings: &[Setting::new("cache", ValueKind::Choice(&["dynamic", "static"]), "Which of its caches")],
+    defaults: &[("cache", "dynamic")],
+    answer,
+};
+
 /// The version whose rules these are.
-pub const VERSION: &str = "5.23.0";
+const VERSION: &str = "5.23.0";
+
+/// What its answer adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The version whose rules these are.
+    pub version: &'static str,
+    /// `dynamic` or `static`.
+    pub cache: &'static str,
+}
+
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+    let cache = match engine.settings.choice("cache") {
+        Some("static") => Cache::Static,
+        _ => Cache::Dynamic,
+    };
+    let facts = Facts { version: VERSION, cache: cache.name() };
+    Ok(Answer { details: Some(Details::Transformers(facts)), ..Answer::of(estimate(model, workload, cache, engine)?) })
+}
 
 /// Which of its caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,12 +73,9 @@ impl Cache {
     }
 }
 
-/// What `workload` on `model` takes.
-///
-/// # Errors
-/// [`EstimateError`]: what it has no cache for is refused.
-pub fn estimate(model: &Model, workload: &Workload, cache: Cache) -> Result<Estimate, EstimateError> {
-    refuse(model, workload, cache)?;
+/// What `workload` on `model` takes; what it has no cache for is refused.
+fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<Estimate, EstimateError> {
+    refuse(model, workload, cache, engine)?;
     let seen = Model {
         layer_groups: model.layer_groups.iter().flat_map(|group| as_seen(model, group, cache)).collect(),
         ..model.clone()
@@ -54,25 +83,23 @@ pub fn estimate(model: &Model, workload: &Workload, cache: Cache) -> Result<Esti
     sum(&seen, workload, |group| kept(model.dtype, &group.cache, workload))
 }
 
-fn refuse(model: &Model, workload: &Workload, cache: Cache) -> Result<(), EstimateError> {
-    let refused = |field, found: String, reason, remedy| {
-        Err(EstimateError::Refused { engine: "transformers", field, found, reason, remedy })
-    };
+fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), EstimateError> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp)] {
         if size > 1 {
             let reason = "divides a model that transformers keeps whole here";
-            return refused(field, size.to_string(), reason, "leave it out, or name another engine");
+            return Err(engine.refusal(field, size, reason, "leave it out, or name another engine"));
         }
     }
     let plain = [ElementFormat::FP32, ElementFormat::FP16, ElementFormat::BF16];
-    if let Some(format) = [workload.format.k, workload.format.v].into_iter().find(|format| !plain.contains(format)) {
+    let format = workload.kv_dtype.or(model.dtype);
+    if let Some(format) = [format.k, format.v].into_iter().find(|format| !plain.contains(format)) {
         let reason = "is not a format of its plain caches";
-        return refused("--kv-dtype", format.to_string(), reason, "use bf16, fp16 or fp32");
+        return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32"));
     }
     let compresses = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
     if compresses && cache == Cache::Static {
-        return refused("--cache", "static".into(), "is not supported for compressed attention", "use dynamic");
+        return Err(engine.refusal("--cache", "static", "is not supported for compressed attention", "use dynamic"));
     }
     Ok(())
 }

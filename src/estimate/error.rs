@@ -1,6 +1,6 @@
 //! Why a workload has no estimate.
 
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Diagnose, Diagnosis, ElementFormat, display_diagnosis};
 
 /// Why a workload has no estimate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum EstimateError {
         /// Ranks.
         tp: u64,
     },
+    /// An engine's layout of latents, which means nothing without that engine.
+    PackedFormat(ElementFormat),
     /// Cross-attention without a length for what the encoder gives.
     NoEncoderLength,
     /// What an engine refuses.
@@ -46,7 +48,7 @@ pub enum EstimateError {
         /// Its value.
         found: String,
         /// The engine's reason, as the end of a sentence that starts with the value.
-        reason: &'static str,
+        reason: String,
         /// What to do.
         remedy: &'static str,
     },
@@ -112,6 +114,13 @@ impl Diagnose for EstimateError {
                 found,
                 problem: format!("{reason} ({engine})"),
                 remedy: remedy.into(),
+            },
+            Self::PackedFormat(format) => Diagnosis {
+                code: "packed_format",
+                field: "--kv-dtype".into(),
+                found: format.to_string(),
+                problem: "is how an engine packs the latents of sparse MLA".into(),
+                remedy: "use fp8, or add --engine vllm".into(),
             },
             Self::NoEncoderLength => Diagnosis {
                 code: "missing",

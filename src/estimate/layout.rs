@@ -13,11 +13,13 @@ pub struct Layout {
     pub pp: u64,
     /// Replicas, each with a batch of its own.
     pub dp: u64,
+    /// Ranks, of the tensor parallel ones, that each keep a part of a sequence's tokens (decode context parallel).
+    pub dcp: u64,
 }
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { tp: 1, pp: 1, dp: 1 }
+        Self { tp: 1, pp: 1, dp: 1, dcp: 1 }
     }
 }
 
@@ -34,7 +36,10 @@ impl Layout {
     /// The layers of each pipeline stage. What is left over after an even split goes one each to the stages before
     /// the last, from behind, so that the first and the last, which also hold the embeddings, get it last
     /// (`get_pp_indices` in vLLM 0.33's `distributed/utils.py`; SGLang has the same).
-    pub(super) fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, EstimateError> {
+    ///
+    /// # Errors
+    /// [`EstimateError::TooManyStages`].
+    pub fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, EstimateError> {
         let too_many = || EstimateError::TooManyStages { layers, pp: self.pp };
         let pp = u32::try_from(self.pp).ok().filter(|&pp| pp >= 1 && pp <= layers).ok_or_else(too_many)?;
         let base = layers.checked_div(pp).ok_or_else(too_many)?;

@@ -25,7 +25,7 @@ pub use layout::Layout;
 
 use self::state::StateTensor;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
-use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens};
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +34,31 @@ pub struct Workload {
     pub seq_len: Tokens,
     /// Sequences.
     pub batch: u64,
-    /// Formats of cached K and V.
-    pub format: KvFormat,
+    /// The format of cached K and V that is asked for.
+    pub kv_dtype: KvDtype,
     /// How the model is spread over devices.
     pub layout: Layout,
     /// Tokens that an encoder gives to cross-attention; without it, the model's own maximum.
     pub encoder_len: Option<Tokens>,
+    /// Tokens at the start that all sequences of the batch have in common, and that are kept once.
+    pub shared_prefix: Option<Tokens>,
+    /// Bytes on each device that the cache may take, already net of all else.
+    pub memory: Option<Bytes>,
+}
+
+impl Workload {
+    /// `batch` sequences of `seq_len` tokens on one device, in the format that `auto` comes to.
+    pub fn of(seq_len: Tokens, batch: u64) -> Self {
+        Self {
+            seq_len,
+            batch,
+            kv_dtype: KvDtype::Auto,
+            layout: Layout::default(),
+            encoder_len: None,
+            shared_prefix: None,
+            memory: None,
+        }
+    }
 }
 
 /// What a workload takes.
@@ -53,6 +72,8 @@ pub struct Estimate {
     pub bytes_per_token: BytesPerToken,
     /// The same bytes by layer group.
     pub layer_groups: Vec<GroupEstimate>,
+    /// What is stored: the format asked for, or what `auto` came to.
+    pub stored: KvFormat,
 }
 
 /// The share of one layer group.
@@ -124,18 +145,12 @@ pub enum State {
 /// The ideal estimate of `workload` on `model`.
 ///
 /// ```
-/// use kvsize::estimate::{Layout, Workload, estimate};
+/// use kvsize::estimate::{Workload, estimate};
 /// use kvsize::model::ModelSpec;
 /// use kvsize::units::{Bytes, ElementFormat, Tokens};
 ///
 /// let spec = ModelSpec { layers: Some(32), kv_heads: Some(8), head_dim: Some(128), ..ModelSpec::default() };
-/// let workload = Workload {
-///     seq_len: Tokens(131_072),
-///     batch: 1,
-///     format: ElementFormat::BF16.into(),
-///     layout: Layout::default(),
-///     encoder_len: None,
-/// };
+/// let workload = Workload { kv_dtype: ElementFormat::BF16.into(), ..Workload::of(Tokens(131_072), 1) };
 /// assert_eq!(estimate(&spec.model().unwrap(), &workload).unwrap().bytes, Bytes(17_179_869_184));
 /// ```
 ///
@@ -179,6 +194,10 @@ pub fn sum(
     kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
 ) -> Result<Estimate, EstimateError> {
     let layout = workload.layout;
+    let format = workload.kv_dtype.or(model.dtype);
+    if let Some(packed) = [format.k, format.v].into_iter().find(|format| format.is_packed()) {
+        return Err(EstimateError::PackedFormat(packed));
+    }
     let mut stages = layout.stages(model.num_hidden_layers)?;
     // Layers of a drafter are numbered on from the model's, and sit on the last stage.
     if let Some(last) = stages.last_mut() {
@@ -194,7 +213,7 @@ pub fn sum(
         let mut group_bytes = Bytes(0);
         for (stage, total) in stages.iter().zip(&mut stage_bytes) {
             let layers = layers_within(group, stage);
-            let entries = entry.map_or(Some(0), |entry| entry.bits(layers, kept.entries, workload));
+            let entries = entry.map_or(Some(0), |entry| entry.bits(layers, kept.entries, workload.batch, format));
             let bits = tensors.iter().flatten().try_fold(entries.ok_or(EstimateError::TooLarge)?, |bits, state| {
                 bits.checked_add(state.bits(layers, workload.batch)?).ok_or(EstimateError::TooLarge)
             })?;
@@ -203,7 +222,7 @@ pub fn sum(
             group_bytes = group_bytes.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
         }
         if let (Some(every), Some(entry)) = (kept.grows_every, entry) {
-            let slope = entry.slope(group.layers.len(), workload, every);
+            let slope = entry.slope(group.layers.len(), layout.tp, format, every);
             bytes_per_token =
                 slope.and_then(|slope| bytes_per_token.checked_add(slope)).ok_or(EstimateError::TooLarge)?;
         }
@@ -216,7 +235,7 @@ pub fn sum(
         .try_fold(Bytes(0), |sum, group| sum.checked_add(group.bytes))
         .ok_or(EstimateError::TooLarge)?;
     let bytes_per_gpu = stage_bytes.into_iter().max().unwrap_or_default();
-    Ok(Estimate { bytes, bytes_per_gpu, bytes_per_token, layer_groups })
+    Ok(Estimate { bytes, bytes_per_gpu, bytes_per_token, layer_groups, stored: format })
 }
 
 /// Layers of `group` that a pipeline stage holds.
@@ -231,13 +250,15 @@ fn layers_within(group: &LayerGroup, stage: &std::ops::Range<u32>) -> usize {
 struct Entry {
     k: u128,
     v: u128,
+    /// Vectors that K is made of, and V: its heads.
+    vectors: u128,
 }
 
 impl Entry {
     /// KV heads are divided over `tp` ranks, and replicated once there are more ranks than heads; a vector is replicated.
     fn of(key_value: KeyValue, tp: u64) -> Result<Self, EstimateError> {
         let heads = match key_value {
-            KeyValue::Vector { elements } => return Ok(Self { k: u128::from(elements), v: 0 }),
+            KeyValue::Vector { elements } => return Ok(Self { k: u128::from(elements), v: 0, vectors: 1 }),
             KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
                 num_key_value_heads
             }
@@ -251,29 +272,35 @@ impl Entry {
             (None, _) => return Err(EstimateError::ShortcutTensorParallel { num_key_value_heads: heads, tp }),
         };
         let elements = |dim: u64| u128::from(heads).checked_mul(u128::from(dim)).ok_or(EstimateError::TooLarge);
-        Ok(Self { k: elements(k)?, v: elements(v)? })
+        Ok(Self { k: elements(k)?, v: elements(v)?, vectors: u128::from(heads) })
     }
 
-    /// Bits of `entries` entries of each of the batch's sequences in each of `layers` layers.
-    fn bits(self, layers: usize, entries: Tokens, workload: &Workload) -> Option<u128> {
-        let copies =
-            u128::from(entries.0).checked_mul(u128::from(workload.batch))?.checked_mul(u128::try_from(layers).ok()?)?;
-        let bits = |format: ElementFormat, elements: u128| format.bits(copies.checked_mul(elements)?);
-        bits(workload.format.k, self.k)?.checked_add(bits(workload.format.v, self.v)?)
-    }
-
-    /// Bytes of one entry in each of `layers` layers on all ranks, for every `every` tokens:
-    /// `layers · tp · (k · k_bits / k_block + v · v_bits / v_block) / (8 · every)`
-    fn slope(self, layers: usize, workload: &Workload, every: u64) -> Option<BytesPerToken> {
-        let KvFormat { k, v } = workload.format;
-        let (k_block, v_block) = (u128::from(k.elements_per_block()), u128::from(v.elements_per_block()));
-        let bits = |elements: u128, format: ElementFormat, other_block: u128| {
-            elements.checked_mul(u128::from(format.bits_per_block()))?.checked_mul(other_block)
+    /// Bits of `entries` entries of each of `batch` sequences in each of `layers` layers.
+    fn bits(self, layers: usize, entries: Tokens, batch: u64, format: KvFormat) -> Option<u128> {
+        let copies = u128::from(entries.0).checked_mul(u128::from(batch))?.checked_mul(u128::try_from(layers).ok()?)?;
+        let vectors = copies.checked_mul(self.vectors)?;
+        let bits = |format: ElementFormat, elements: u128| {
+            let vectors = if elements == 0 { 0 } else { vectors };
+            format.bits_of_vectors(vectors, copies.checked_mul(elements)?)
         };
-        let numerator = bits(self.k, k, v_block)?
-            .checked_add(bits(self.v, v, k_block)?)?
+        bits(format.k, self.k)?.checked_add(bits(format.v, self.v)?)
+    }
+
+    /// Bytes of one entry in each of `layers` layers on all of `tp` ranks, for every `every` tokens:
+    /// `layers · tp · (k · k_bits / k_block + v · v_bits / v_block + vectors · their bits) / (8 · every)`
+    fn slope(self, layers: usize, tp: u64, format: KvFormat, every: u64) -> Option<BytesPerToken> {
+        let KvFormat { k, v, .. } = format;
+        let (k_block, v_block) = (u128::from(k.elements_per_block()), u128::from(v.elements_per_block()));
+        let bits = |elements: u128, format: ElementFormat, block: u128, other_block: u128| {
+            let vectors = if elements == 0 { 0 } else { self.vectors };
+            let of_vectors = vectors.checked_mul(u128::from(format.bits_per_vector()))?.checked_mul(block)?;
+            let of_blocks = elements.checked_mul(u128::from(format.bits_per_block()))?;
+            of_blocks.checked_add(of_vectors)?.checked_mul(other_block)
+        };
+        let numerator = bits(self.k, k, k_block, v_block)?
+            .checked_add(bits(self.v, v, v_block, k_block)?)?
             .checked_mul(u128::try_from(layers).ok()?)?
-            .checked_mul(u128::from(workload.layout.tp))?;
+            .checked_mul(u128::from(tp))?;
         let denominator = k_block.checked_mul(v_block)?.checked_mul(8)?.checked_mul(u128::from(every.max(1)))?;
         Some(BytesPerToken { numerator, denominator })
     }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{LayerCache, Origin};
+use crate::model::{DraftMethod, LayerCache, Origin};
 
 fn model(layer_groups: Vec<LayerGroup>) -> Model {
     let num_hidden_layers = layer_groups.iter().flat_map(|group| &group.layers).max().map_or(0, |last| last + 1);
@@ -15,6 +15,8 @@ fn model(layer_groups: Vec<LayerGroup>) -> Model {
         layer_groups,
         transformers_heads: None,
         mtp_groups: Vec::new(),
+        drafter: None,
+        checkpoint: crate::model::Checkpoint::default(),
         facts: Vec::new(),
         assumptions: Vec::new(),
         warnings: Vec::new(),
@@ -33,7 +35,7 @@ fn llama_4_scout() -> Model {
 }
 
 fn workload(seq_len: u64, batch: u64, format: ElementFormat, layout: Layout) -> Workload {
-    Workload { seq_len: Tokens(seq_len), batch, format: format.into(), layout, encoder_len: None }
+    Workload { kv_dtype: format.into(), layout, ..Workload::of(Tokens(seq_len), batch) }
 }
 
 fn bf16(seq_len: u64) -> Workload {
@@ -111,7 +113,8 @@ fn the_largest_pipeline_stage_is_what_a_device_holds() {
 fn a_drafter_s_layers_are_on_the_last_stage() {
     let full = LayerGroup { layers: vec![0, 1], cache: LayerCache::FullAttention { key_value: KV_8_128 } };
     let target = model(vec![full.clone()]);
-    let drafted = target.drafted_by(&[LayerGroup { layers: vec![0], ..full }]);
+    let draft = model(vec![LayerGroup { layers: vec![0], ..full }]);
+    let drafted = target.drafted(DraftMethod::DraftModel, 3, Some(&draft));
     let layout = Layout { pp: 2, ..Layout::default() };
     let estimate = estimate(&drafted, &workload(10, 1, ElementFormat::BF16, layout)).unwrap();
     assert_eq!((estimate.bytes, estimate.bytes_per_gpu), (Bytes(3 * 40_960), Bytes(2 * 40_960)));
@@ -133,7 +136,7 @@ fn k_and_v_may_differ_in_width_and_format() {
     let key_value = KeyValue::Heads { num_key_value_heads: 4, head_dim: 192, v_head_dim: 128 };
     let model = model(vec![LayerGroup { layers: vec![0], cache: LayerCache::FullAttention { key_value } }]);
     let q8_0 = ElementFormat::blocks("q8_0", 34 * 8, 32);
-    let workload = Workload { format: KvFormat { k: ElementFormat::BF16, v: q8_0 }, ..bf16(10) };
+    let workload = Workload { kv_dtype: KvDtype::Given(KvFormat::new(ElementFormat::BF16, q8_0)), ..bf16(10) };
     let estimate = estimate(&model, &workload).unwrap();
     assert_eq!(estimate.bytes, Bytes(10 * (4 * 192 * 2 + 4 * 128 / 32 * 34)));
     assert_eq!(estimate.bytes_per_token.whole(), Some(4 * 192 * 2 + 4 * 128 / 32 * 34));

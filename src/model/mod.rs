@@ -1,11 +1,13 @@
 //! What a model is, as far as its cache goes: a list of layer groups. Everything else follows from it.
 
+mod checkpoint;
 mod dimensions;
 mod layer_group;
 mod note;
 mod recurrent;
 mod spec;
 
+pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelError, layer_count};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use note::{Assumption, Warning};
@@ -35,6 +37,10 @@ pub struct Model {
     pub transformers_heads: Option<u64>,
     /// The layers that predict further tokens (MTP), which cost nothing until they are used. Numbered on from the model's.
     pub mtp_groups: Vec<LayerGroup>,
+    /// What drafts tokens for it; its layers are among the groups.
+    pub drafter: Option<Drafter>,
+    /// What engines read beside the layers.
+    pub checkpoint: Checkpoint,
     /// The numbers it was made of, and where each came from.
     pub facts: Vec<Fact>,
     /// What was taken for granted in reading it.
@@ -44,17 +50,24 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model with `groups` of a drafter beside its own: MTP layers, or those of a draft model.
+    /// The model with what drafts `tokens` tokens at a time for it: its own MTP layers, those of a `draft` model numbered
+    /// on from its own, or none at all.
     #[must_use]
-    pub fn drafted_by(&self, groups: &[LayerGroup]) -> Self {
-        let mut model = self.clone();
-        let first = model.layer_groups.iter().chain(groups).flat_map(|group| &group.layers).max();
-        let offset = if groups == self.mtp_groups { 0 } else { first.map_or(0, |last| last.saturating_add(1)) };
-        model.layer_groups.extend(groups.iter().map(|group| LayerGroup {
+    pub fn drafted(mut self, method: DraftMethod, tokens: u64, draft: Option<&Self>) -> Self {
+        let first_layer = self.num_hidden_layers;
+        let (groups, offset) = match (method, draft) {
+            (DraftMethod::Mtp, _) => (std::mem::take(&mut self.mtp_groups), 0),
+            (DraftMethod::Ngram, _) | (_, None) => (Vec::new(), 0),
+            (_, Some(draft)) => (draft.layer_groups.clone(), first_layer),
+        };
+        self.layer_groups.extend(groups.into_iter().map(|group| LayerGroup {
             layers: group.layers.iter().map(|layer| layer.saturating_add(offset)).collect(),
             cache: group.cache,
         }));
-        model
+        self.warnings.extend(draft.iter().flat_map(|draft| draft.warnings.iter().cloned()));
+        let checkpoint = draft.map(|draft| draft.checkpoint.clone());
+        self.drafter = Some(Drafter { method, tokens, first_layer, checkpoint });
+        self
     }
 
     /// The same model, had every layer to keep every token: what an engine takes that honours no window or chunk.
@@ -86,6 +99,8 @@ pub enum Origin {
     Flags,
     /// A Hugging Face `config.json`.
     Config,
+    /// The header of a GGUF file.
+    Gguf,
     /// The embedded catalogue.
     Catalogue,
 }
@@ -96,6 +111,7 @@ impl Origin {
         match self {
             Self::Flags => "flags",
             Self::Config => "config",
+            Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",
         }
     }

@@ -104,6 +104,12 @@ impl ModelSpec {
             layer_groups: vec![LayerGroup { layers: (0..num_hidden_layers).collect(), cache }],
             transformers_heads: None,
             mtp_groups: Vec::new(),
+            drafter: None,
+            checkpoint: super::Checkpoint {
+                num_attention_heads: self.heads,
+                hidden_size: self.hidden_size,
+                ..super::Checkpoint::default()
+            },
             facts: self.facts(),
             assumptions,
             warnings,

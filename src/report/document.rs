@@ -9,10 +9,10 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::engine::{Engine, transformers};
-use crate::estimate::{BytesPerToken, Estimate, EstimateError, Workload};
+use crate::engine::{Answer, Capacity, Details, Engine, Gap};
+use crate::estimate::{BytesPerToken, EstimateError, Workload};
 use crate::model::{KeyValue, LayerCache, Model, Warning};
-use crate::units::{Bytes, ElementFormat, KvFormat};
+use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct AnsweredEstimate {
     /// Of which engine.
     pub engine: Engine,
     /// The answer.
-    pub estimate: Estimate,
+    pub answer: Answer,
 }
 
 /// `kvsize.estimate/1`: a model and its estimates. Bytes are integers; what is unknown is absent.
@@ -134,7 +134,10 @@ pub struct EstimateRow {
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
     #[serde(serialize_with = "as_text")]
-    pub kv_dtype: KvFormat,
+    pub kv_dtype: KvDtype,
+    /// What is stored, where that is not what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
+    pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
     pub k_dtype: Option<ElementFormat>,
@@ -150,6 +153,9 @@ pub struct EstimateRow {
     pub pp: u64,
     /// Replicas.
     pub dp: u64,
+    /// Ranks that each keep a part of a sequence's tokens, where there is more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dcp: Option<u64>,
     /// Devices of all replicas.
     pub gpus: u64,
     /// Bytes over all devices of one replica, for the whole batch.
@@ -162,18 +168,25 @@ pub struct EstimateRow {
     pub bytes_per_token: BytesPerTokenValue,
     /// The same bytes by layer group.
     pub layer_groups: Vec<GroupShare>,
-    /// What transformers adds.
+    /// The steps from the ideal figure to this one, of an engine that allocates more or less.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// The engine's own figures, under its name.
+    #[serde(flatten)]
+    pub details: Option<Details>,
+    /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub transformers: Option<TransformersFacts>,
+    pub capacity: Option<Capacity>,
 }
 
-/// The `transformers` of an [`EstimateRow`].
-#[derive(Debug, Serialize)]
-pub struct TransformersFacts {
-    /// The version whose rules these are.
-    pub version: &'static str,
-    /// `dynamic` or `static`.
-    pub cache: &'static str,
+impl EstimateRow {
+    /// The format stored.
+    pub(super) fn stored(&self) -> KvFormat {
+        match (self.kv_dtype_resolved, self.kv_dtype) {
+            (Some(stored), _) | (None, KvDtype::Given(stored)) => stored,
+            (None, KvDtype::Auto) => ElementFormat::BF16.into(),
+        }
+    }
 }
 
 /// The share of a layer group in an [`EstimateRow`].
@@ -232,32 +245,48 @@ impl Document {
     ///
     /// # Errors
     /// [`EstimateError::TooLarge`] when the devices can't be counted.
-    pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[Warning]) -> Result<Self, EstimateError> {
+    pub fn new(model: &Model, answers: Vec<AnsweredEstimate>, warnings: &[Warning]) -> Result<Self, EstimateError> {
+        let mut assumptions: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
+        let mut texts: Vec<String> = model.warnings.iter().chain(warnings).map(ToString::to_string).collect();
+        for AnsweredEstimate { answer, .. } in &answers {
+            add_once(&mut assumptions, &answer.assumptions);
+            add_once(&mut texts, &answer.warnings);
+        }
         Ok(Self {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
-            estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
-            assumptions: model.assumptions.iter().map(ToString::to_string).collect(),
-            warnings: model.warnings.iter().chain(warnings).map(ToString::to_string).collect(),
+            estimates: answers.into_iter().map(row).collect::<Result<_, _>>()?,
+            assumptions,
+            warnings: texts,
         })
     }
 
     /// The estimate of the first format at the longest length.
     pub fn longest(&self) -> Option<&EstimateRow> {
-        let format = self.estimates.first()?.kv_dtype;
-        self.estimates.iter().filter(|row| row.kv_dtype == format).max_by_key(|row| (row.seq_len, row.batch))
+        let first = self.estimates.first()?;
+        let alike = |row: &&EstimateRow| (row.kv_dtype, &row.engine) == (first.kv_dtype, &first.engine);
+        self.estimates.iter().filter(alike).max_by_key(|row| (row.seq_len, row.batch))
     }
 
     /// The formats, in the order of the estimates: the value columns of a table.
     pub(super) fn formats(&self) -> Vec<KvFormat> {
         let mut formats = Vec::new();
         for row in &self.estimates {
-            if !formats.contains(&row.kv_dtype) {
-                formats.push(row.kv_dtype);
+            if !formats.contains(&row.stored()) {
+                formats.push(row.stored());
             }
         }
         formats
+    }
+}
+
+/// Adds the texts that are not there yet.
+fn add_once(texts: &mut Vec<String>, more: &[String]) {
+    for text in more {
+        if !texts.contains(text) {
+            texts.push(text.clone());
+        }
     }
 }
 
@@ -266,7 +295,7 @@ fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S:
 }
 
 #[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn as_text_if_any<S: Serializer>(value: &Option<ElementFormat>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
@@ -321,9 +350,10 @@ fn describe(model: &Model) -> ModelDescription {
     }
 }
 
-fn row(answer: &AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
-    let AnsweredEstimate { workload, engine, estimate } = answer;
-    let KvFormat { k, v } = workload.format;
+fn row(answered: AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
+    let AnsweredEstimate { workload, engine, answer } = answered;
+    let Answer { estimate, details, capacity, gaps, .. } = answer;
+    let KvFormat { k, v, .. } = estimate.stored;
     let layer_groups = estimate.layer_groups.iter().map(|share| GroupShare {
         kind: share.kind,
         layers: share.layers,
@@ -333,24 +363,23 @@ fn row(answer: &AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
     Ok(EstimateRow {
         seq_len: workload.seq_len.0,
         batch: workload.batch,
-        kv_dtype: workload.format,
+        kv_dtype: workload.kv_dtype,
+        kv_dtype_resolved: Some(estimate.stored).filter(|&stored| workload.kv_dtype != KvDtype::Given(stored)),
         k_dtype: (k != v).then_some(k),
         v_dtype: (k != v).then_some(v),
-        engine: *engine,
+        engine,
         tp: workload.layout.tp,
         pp: workload.layout.pp,
         dp: workload.layout.dp,
+        dcp: Some(workload.layout.dcp).filter(|&dcp| dcp > 1),
         gpus: workload.layout.gpus()?,
         bytes: estimate.bytes.0,
         bytes_per_gpu: estimate.bytes_per_gpu.0,
         gb: estimate.bytes.0 as f64 / 1e9,
         bytes_per_token: estimate.bytes_per_token.into(),
         layer_groups: layer_groups.collect(),
-        transformers: match engine {
-            Engine::Ideal => None,
-            Engine::Transformers(cache) => {
-                Some(TransformersFacts { version: transformers::VERSION, cache: cache.name() })
-            }
-        },
+        gaps,
+        details,
+        capacity,
     })
 }

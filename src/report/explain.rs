@@ -72,7 +72,7 @@ pub struct ExplainedFact {
 /// The explanation of an ideal estimate on one device.
 pub fn explanation(model: &Model, workload: &Workload, estimate: &Estimate, warnings: &[String]) -> Explanation {
     let groups = model.layer_groups.iter().zip(&estimate.layer_groups).map(|(group, share)| {
-        let formula = Formula::of(&group.cache, workload);
+        let formula = Formula::of(&group.cache, workload, estimate.stored);
         let state = match group.cache {
             LayerCache::Compressed { state_elements, .. } => state_elements.saturating_mul(4),
             _ => 0,
@@ -95,7 +95,7 @@ pub fn explanation(model: &Model, workload: &Workload, estimate: &Estimate, warn
         model: clean(&model.name),
         seq_len: workload.seq_len.0,
         batch: workload.batch,
-        kv_dtype: workload.format.to_string(),
+        kv_dtype: estimate.stored.to_string(),
         bytes: estimate.bytes.0,
         bytes_per_token: estimate.bytes_per_token.into(),
         layer_groups: groups.collect(),
@@ -157,7 +157,7 @@ struct Formula {
 }
 
 impl Formula {
-    fn of(cache: &LayerCache, workload: &Workload) -> Self {
+    fn of(cache: &LayerCache, workload: &Workload, format: KvFormat) -> Self {
         let (seq_len, batch) = (workload.seq_len.0, workload.batch);
         let (symbols, numbers) = match *cache {
             LayerCache::FullAttention { .. } | LayerCache::Latent { .. } => ("S".to_owned(), seq_len.to_string()),
@@ -176,7 +176,7 @@ impl Formula {
             LayerCache::Recurrent(state) => return Self::of_state(state, batch),
             LayerCache::Shared | LayerCache::None => return Self { symbols: "0".into(), numbers: "0".into() },
         };
-        let entry = Self::of_entry(cache, workload.format);
+        let entry = Self::of_entry(cache, format);
         let mut formula = Self {
             symbols: format!("{symbols} x batch x {}", entry.symbols),
             numbers: format!("{numbers} x {batch} x {}", entry.numbers),

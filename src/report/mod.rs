@@ -16,7 +16,6 @@ use crate::units::{ByteUnit, Bytes};
 
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
-    TransformersFacts,
 };
 pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explain, explanation};
 pub use grid::{Align, Grid};

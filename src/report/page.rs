@@ -2,6 +2,7 @@
 
 use super::document::{BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
+use crate::engine::Details;
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
 /// The width of a terminal that tables are made for.
@@ -26,9 +27,9 @@ fn several(documents: &[Document], unit: ByteUnit) -> Page {
 
 /// Whose bytes these are, and of which devices.
 fn basis(row: &EstimateRow) -> Vec<String> {
-    let engine = match &row.transformers {
+    let engine = match &row.details {
         None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
-        Some(facts) => format!("transformers {}, {} cache", facts.version, facts.cache),
+        Some(Details::Transformers(facts)) => format!("transformers {}, {} cache", facts.version, facts.cache),
     };
     if row.gpus == 1 {
         return vec![engine];
@@ -97,7 +98,7 @@ fn long_grid(documents: &[Document], unit: ByteUnit) -> Grid {
             if named {
                 cells.push(document.model.name.clone());
             }
-            cells.push(row.kv_dtype.to_string());
+            cells.push(row.stored().to_string());
             cells.push(Bytes(row.bytes).in_unit(unit));
             if spread {
                 cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
@@ -192,7 +193,7 @@ pub(super) fn article(article: &Document, real: &Document, whole: &Document, uni
     lengths.dedup();
     for seq_len in lengths {
         let cells = columns.iter().map(|(document, format)| {
-            let row = document.estimates.iter().find(|row| row.seq_len == seq_len && row.kv_dtype == *format);
+            let row = document.estimates.iter().find(|row| row.seq_len == seq_len && row.stored() == *format);
             row.map(|row| Bytes(row.bytes).in_unit(unit)).unwrap_or_default()
         });
         grid.rows.push([group_thousands(seq_len)].into_iter().chain(cells).collect());

@@ -11,7 +11,7 @@ pub(super) fn render(documents: &[Document], unit: ByteUnit) -> String {
                 document.model.name,
                 format.to_string().to_uppercase()
             );
-            let rows = document.estimates.iter().filter(|row| row.kv_dtype == format);
+            let rows = document.estimates.iter().filter(|row| row.stored() == format);
             [heading].into_iter().chain(rows.map(|row| line(row, unit))).collect::<String>()
         })
     });

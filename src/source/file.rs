@@ -124,6 +124,18 @@ pub(super) fn read_config(path: &Path) -> Result<(String, PathBuf), FileError> {
     Ok((read_text(file, path)?, owned()))
 }
 
+/// The text of the `hf_quant_config.json` beside a `config.json`, if there is one.
+pub(super) fn read_quantization(config: &Path) -> Result<Option<(String, PathBuf)>, FileError> {
+    if config.file_name().is_none_or(|name| name != "config.json") {
+        return Ok(None);
+    }
+    let path = config.with_file_name("hf_quant_config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    read_whole(&path).map(|text| Some((text, path)))
+}
+
 /// All of standard input, within the limit.
 pub(super) fn read_stdin(stdin: &mut dyn Read) -> Result<String, FileError> {
     read_text(stdin, Path::new("standard input"))

@@ -63,7 +63,8 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> 
     }
     if let Some(path) = file::existing(argument) {
         let (text, path) = file::read_config(path).map_err(SourceError::File)?;
-        return config(&text, &file::model_name(&path), &path.display().to_string());
+        let model = config(&text, &file::model_name(&path), &path.display().to_string())?;
+        return with_quantization(model, &path);
     }
     let entry = catalogue::find(argument, overlay).map_err(|error| {
         if file::looks_like_a_path(argument) {
@@ -95,6 +96,13 @@ fn config(text: &str, name: &str, origin: &str) -> Result<Model, SourceError> {
         .and_then(|value| hf_config::model(value, name.to_owned()))
         .map(|model| from(model, origin))
         .map_err(|error| SourceError::Config { origin: origin.to_owned(), error })
+}
+
+/// The model of the `config.json` at `path`, with what the file beside it declares of its quantisation.
+fn with_quantization(model: Model, path: &Path) -> Result<Model, SourceError> {
+    let Some((text, path)) = file::read_quantization(path).map_err(SourceError::File)? else { return Ok(model) };
+    let error = |error| SourceError::Config { origin: path.display().to_string(), error };
+    Ok(hf_config::with_quantization(model, &hf_config::parse(&text).map_err(error)?))
 }
 
 /// The model, its facts from `origin` where they are not defaults.

@@ -6,12 +6,15 @@ use std::str::FromStr;
 use super::UnitError;
 
 /// The storage format of cached elements: `bits_per_block` bits for every `elements_per_block` elements, scales and
-/// zero points of the block included. Never "bytes per element".
+/// zero points of the block included, and `bits_per_vector` for each vector (K or V of one head and token). Never "bytes
+/// per element".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ElementFormat {
     name: Name,
     bits_per_block: u64,
     elements_per_block: u64,
+    bits_per_vector: u64,
+    packed: bool,
 }
 
 /// The formats of cached K and V.
@@ -21,19 +24,88 @@ pub struct KvFormat {
     pub k: ElementFormat,
     /// Of V.
     pub v: ElementFormat,
+    /// The one name of a pair that differs.
+    name: Option<&'static str>,
+}
+
+/// The format that is asked for: one by its name, or whatever the engine makes of the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvDtype {
+    /// `auto`: the checkpoint's own KV scheme where the engine follows it, else its 16-bit format.
+    Auto,
+    /// This one.
+    Given(KvFormat),
+}
+
+impl KvDtype {
+    /// The format given, or `auto` in place of none.
+    pub fn or(self, auto: ElementFormat) -> KvFormat {
+        match self {
+            Self::Auto => auto.into(),
+            Self::Given(format) => format,
+        }
+    }
+}
+
+impl From<ElementFormat> for KvDtype {
+    fn from(format: ElementFormat) -> Self {
+        Self::Given(format.into())
+    }
+}
+
+impl fmt::Display for KvDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Given(format) => format.fmt(f),
+        }
+    }
+}
+
+impl FromStr for KvDtype {
+    type Err = UnitError;
+
+    /// Reads `auto`, or the name of a format or of a pair of them.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        if text.eq_ignore_ascii_case("auto") { Ok(Self::Auto) } else { text.parse().map(Self::Given) }
+    }
+}
+
+impl KvFormat {
+    /// K and V in formats of their own.
+    pub fn new(k: ElementFormat, v: ElementFormat) -> Self {
+        Self { k, v, name: None }
+    }
 }
 
 impl From<ElementFormat> for KvFormat {
     /// The same format for both.
     fn from(format: ElementFormat) -> Self {
-        Self { k: format, v: format }
+        Self::new(format, format)
     }
 }
 
 impl fmt::Display for KvFormat {
-    /// `K/V` where they differ.
+    /// `K/V` where they differ and have no name of their own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.k == self.v { self.k.fmt(f) } else { write!(f, "{}/{}", self.k, self.v) }
+        match self.name {
+            Some(name) => f.pad(name),
+            None if self.k == self.v => self.k.fmt(f),
+            None => write!(f, "{}/{}", self.k, self.v),
+        }
+    }
+}
+
+impl FromStr for KvFormat {
+    type Err = UnitError;
+
+    /// Reads the name of a format for both, or of a pair.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let lower = text.to_ascii_lowercase().replace('-', "_");
+        match PAIRS.iter().find(|pair| pair.name == lower) {
+            Some(pair) => Ok(pair.format()),
+            None => text.parse().map(ElementFormat::into),
+        }
     }
 }
 
@@ -54,15 +126,40 @@ pub struct FormatEntry {
     pub bits_per_block: u64,
     /// Elements of one block; 1 for plain formats.
     pub elements_per_block: u64,
+    /// Bits for each vector (K or V of one head and token): scales and zero points.
+    pub bits_per_vector: u64,
+    /// Whether it is an engine's layout of a whole latent, whose bytes only that engine's rules tell.
+    pub packed: bool,
     /// What it is.
     pub about: &'static str,
     /// Where the figure comes from.
     pub source: &'static str,
 }
 
+/// A pair of formats that goes by one name.
+#[derive(Debug, Clone, Copy)]
+pub struct PairEntry {
+    /// The name that is printed.
+    pub name: &'static str,
+    /// The format of K.
+    pub k: FormatEntry,
+    /// The format of V.
+    pub v: FormatEntry,
+}
+
+impl PairEntry {
+    /// The formats this line defines.
+    pub fn format(&self) -> KvFormat {
+        KvFormat { k: self.k.format(), v: self.v.format(), name: Some(self.name) }
+    }
+}
+
 const IEEE: &str = "IEEE 754-2019, table 3.5";
 const OCP_FP8: &str = "OCP 8-bit floating point specification 1.0";
 const PLAIN: &str = "by definition: the named width and nothing else";
+const GGML: &str = "llama.cpp, ggml/src/ggml-common.h";
+const VLLM_SPEC: &str = "vLLM 0.33.0, v1/kv_cache_interface.py";
+const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
 /// Every format known by name.
 pub const FORMATS: &[FormatEntry] = &[
@@ -81,7 +178,38 @@ pub const FORMATS: &[FormatEntry] = &[
     plain("int8", &[], 8, "8-bit integers; scales not counted", PLAIN),
     plain("int4", &[], 4, "4-bit integers; scales not counted", PLAIN),
     plain("int2", &[], 2, "2-bit integers; scales not counted", PLAIN),
+    scaled("fp8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
+    scaled("int8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
+    scaled("int4_per_token_head", 4, 32, "4 bytes more a vector", VLLM_SPEC),
+    blocks("nvfp4", &[], 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
+    blocks("nvfp4_4over6", &[], 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
+    blocks("mxfp8", &[], 33 * 8, 32, "8-bit scale for 32", "OCP microscaling formats 1.0"),
+    blocks("q8_0", &[], 34 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("q5_1", &[], 24 * 8, 32, "fp16 scale and minimum for 32", GGML),
+    blocks("q5_0", &[], 22 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("q4_1", &[], 20 * 8, 32, "fp16 scale and minimum for 32", GGML),
+    blocks("q4_0", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("iq4_nl", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
+    packed("fp8_ds_mla", 8, "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
+    packed("nvfp4_ds_mla", 4, "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
 ];
+
+/// Every pair of formats known by one name: `TurboQuant` keeps the norm of a K vector in 2 bytes, scale and zero point of
+/// a V vector in 4.
+pub const PAIRS: &[PairEntry] = &[
+    turboquant("turboquant_k8v4", plain("fp8", &[], 8, "", OCP_FP8), 4),
+    turboquant("turboquant_4bit_nc", scaled("turboquant_k4", 4, 16, "", VLLM_TURBOQUANT), 4),
+    turboquant("turboquant_k3v4_nc", scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT), 4),
+    turboquant("turboquant_3bit_nc", scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT), 3),
+];
+
+const fn turboquant(name: &'static str, k: FormatEntry, v_bits: u64) -> PairEntry {
+    PairEntry {
+        name,
+        k,
+        v: scaled(if v_bits == 4 { "turboquant_v4" } else { "turboquant_v3" }, v_bits, 32, "", VLLM_TURBOQUANT),
+    }
+}
 
 const fn plain(
     name: &'static str,
@@ -90,12 +218,38 @@ const fn plain(
     about: &'static str,
     source: &'static str,
 ) -> FormatEntry {
-    FormatEntry { name, aliases, bits_per_block: bits, elements_per_block: 1, about, source }
+    blocks(name, aliases, bits, 1, about, source)
+}
+
+const fn blocks(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    bits_per_block: u64,
+    elements_per_block: u64,
+    about: &'static str,
+    source: &'static str,
+) -> FormatEntry {
+    FormatEntry { name, aliases, bits_per_block, elements_per_block, bits_per_vector: 0, packed: false, about, source }
+}
+
+const fn scaled(
+    name: &'static str,
+    bits: u64,
+    bits_per_vector: u64,
+    about: &'static str,
+    source: &'static str,
+) -> FormatEntry {
+    FormatEntry { bits_per_vector, ..plain(name, &[], bits, about, source) }
+}
+
+const fn packed(name: &'static str, bits: u64, about: &'static str, source: &'static str) -> FormatEntry {
+    FormatEntry { packed: true, ..plain(name, &[], bits, about, source) }
 }
 
 /// The names of all formats, for a message.
 pub(super) fn names() -> String {
-    FORMATS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ")
+    let formats = FORMATS.iter().map(|entry| entry.name);
+    formats.chain(PAIRS.iter().map(|pair| pair.name)).collect::<Vec<_>>().join(", ")
 }
 
 impl FormatEntry {
@@ -105,6 +259,8 @@ impl FormatEntry {
             name: Name::Known(self.name),
             bits_per_block: self.bits_per_block,
             elements_per_block: self.elements_per_block,
+            bits_per_vector: self.bits_per_vector,
+            packed: self.packed,
         }
     }
 }
@@ -121,12 +277,18 @@ impl ElementFormat {
 
     /// A format of `bits` per element and no overhead, as the article's `bitwidth`.
     pub const fn bitwidth(bits: u64) -> Self {
-        Self { name: Name::Bitwidth(bits), bits_per_block: bits, elements_per_block: 1 }
+        Self {
+            name: Name::Bitwidth(bits),
+            bits_per_block: bits,
+            elements_per_block: 1,
+            bits_per_vector: 0,
+            packed: false,
+        }
     }
 
     /// A format that packs `elements_per_block` elements and their scales into `bits_per_block` bits.
     pub const fn blocks(name: &'static str, bits_per_block: u64, elements_per_block: u64) -> Self {
-        Self { name: Name::Known(name), bits_per_block, elements_per_block }
+        Self { name: Name::Known(name), bits_per_block, elements_per_block, bits_per_vector: 0, packed: false }
     }
 
     /// Bits of `elements` elements, whole blocks; `None` past 2¹²⁸ − 1.
@@ -138,6 +300,35 @@ impl ElementFormat {
     /// ```
     pub fn bits(self, elements: u128) -> Option<u128> {
         elements.div_ceil(u128::from(self.elements_per_block.max(1))).checked_mul(u128::from(self.bits_per_block))
+    }
+
+    /// Bits of `vectors` vectors of `elements` elements in all: their blocks, and what each vector has of its own.
+    ///
+    /// ```
+    /// use kvsize::units::ElementFormat;
+    /// let scaled: ElementFormat = "int8_per_token_head".parse().unwrap();
+    /// assert_eq!(scaled.bits_of_vectors(8, 8 * 128), Some(8 * (128 * 8 + 32)));
+    /// ```
+    pub fn bits_of_vectors(self, vectors: u128, elements: u128) -> Option<u128> {
+        self.bits(elements)?.checked_add(vectors.checked_mul(u128::from(self.bits_per_vector))?)
+    }
+
+    /// Bits of each vector (K or V of one head and token) beside those of its elements.
+    pub fn bits_per_vector(self) -> u64 {
+        self.bits_per_vector
+    }
+
+    /// Whether it is an engine's layout of a whole latent, whose bytes only that engine's rules tell.
+    pub fn is_packed(self) -> bool {
+        self.packed
+    }
+
+    /// The name, where it has one.
+    pub fn name(self) -> Option<&'static str> {
+        match self.name {
+            Name::Known(name) => Some(name),
+            Name::Bitwidth(_) => None,
+        }
     }
 
     /// Bits of one block.

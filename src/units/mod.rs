@@ -10,7 +10,7 @@ pub use bytes::{ByteUnit, Bytes};
 pub use count::{Tokens, parse_count};
 pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
-pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvFormat};
+pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
 
 pub(crate) use diagnosis::display_diagnosis;
 

@@ -11,8 +11,8 @@ use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
 
 /// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
 /// transformers' attribute maps).
-const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
-const HEADS: &[&str] =
+pub(super) const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
+pub(super) const HEADS: &[&str] =
     &["num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads", "attention_heads"];
 const KV_HEADS: &[&str] =
     &["n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"];

@@ -5,6 +5,7 @@
 //! keys that files leave out is data of the catalogue, and is listed as an assumption.
 
 mod attention;
+mod checkpoint;
 mod compressed;
 mod error;
 mod keys;
@@ -152,10 +153,23 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         layer_groups,
         transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
+        drafter: None,
+        checkpoint: checkpoint::checkpoint(&root_keys, &keys)?,
         facts: read.take(),
         assumptions,
         warnings,
     })
+}
+
+/// The model, with what the `hf_quant_config.json` beside its configuration declares. Engines ask that file only where the
+/// configuration declares nothing itself.
+#[must_use]
+pub fn with_quantization(mut model: Model, beside: &Value) -> Model {
+    let quantization = &mut model.checkpoint.quantization;
+    if quantization.is_none() {
+        *quantization = checkpoint::beside(beside);
+    }
+    model
 }
 
 /// The `model_type` that the name of the architecture spells: `LongcatFlashForCausalLM` is `longcat_flash`.

@@ -1,0 +1,89 @@
+//! The settings of engines on the command line: every one from the engines' own tables, none known here by name.
+
+use std::ffi::OsString;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::failure::Failure;
+use crate::engine::{Engine, PROFILES, Setting, SettingError, SettingValue, ValueKind, owners, setting_named};
+
+/// Whether the arguments may name an engine, a setting of one, or ask for help: only then are settings defined at all, since
+/// definitions are most of what a start costs.
+pub(super) fn may_be_needed(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.skip(1).filter_map(|argument| argument.into_string().ok()).any(|argument| {
+        let short = argument.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        if let Some(letters) = short {
+            return letters.contains(['e', 'h']);
+        }
+        let Some(long) = argument.strip_prefix("--") else { return false };
+        let name = long.split('=').next().unwrap_or_default();
+        name == "engine" || name == "help" || setting_named(name).is_some()
+    })
+}
+
+/// Each setting once, in the order of the engines.
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    let all = PROFILES.iter().flat_map(|profile| profile.settings);
+    all.filter(|setting| setting_named(setting.name) == Some(*setting))
+}
+
+/// The command with an option for each setting.
+pub(super) fn augment(command: Command) -> Command {
+    PROFILES.iter().fold(command, |command, profile| {
+        let own = profile.settings.iter().filter(|setting| setting_named(setting.name) == Some(*setting));
+        own.fold(command, |command, setting| {
+            let option = |name: &'static str| Arg::new(name).long(name).help_heading(profile.heading);
+            let named = option(setting.name).help(setting.about).hide_short_help(true);
+            let named = if setting.alias.is_empty() { named } else { named.visible_alias(setting.alias) };
+            match setting.kind {
+                ValueKind::Switch { off } => {
+                    let off = option(off).action(ArgAction::SetTrue).overrides_with(setting.name).hide(true);
+                    command.arg(named.action(ArgAction::SetTrue)).arg(off)
+                }
+                ValueKind::Choice(words) => {
+                    command.arg(named.value_name("WORD").value_parser(PossibleValuesParser::new(words)))
+                }
+                ValueKind::Count | ValueKind::CountOrZero => {
+                    command.arg(named.value_name("N").allow_hyphen_values(true))
+                }
+                ValueKind::Ratio => command.arg(named.value_name("RATIO").allow_hyphen_values(true)),
+            }
+        })
+    })
+}
+
+/// The engines with the settings that were given: each to those that have it. One that none has is an error that names
+/// whose it is.
+pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
+    let mut engines = engines;
+    for setting in settings() {
+        let Some(value) = given(setting, matches)? else { continue };
+        let mut taken = false;
+        for engine in engines.iter_mut().filter(|engine| engine.setting(setting.name).is_some()) {
+            engine.settings.set(setting.name, value);
+            taken = true;
+        }
+        if !taken {
+            let engine = engines.first().map_or("ideal", |engine| engine.profile.name);
+            return Err(SettingError::OtherEngine { name: setting.name, engine, owners: owners(setting.name) }.into());
+        }
+    }
+    Ok(engines)
+}
+
+/// The value that a setting was given.
+fn given(setting: &'static Setting, matches: &ArgMatches) -> Result<Option<SettingValue>, Failure> {
+    let on = |name: &str| matches.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default();
+    if let ValueKind::Switch { off } = setting.kind {
+        return Ok(match (on(setting.name), on(off)) {
+            (true, _) => Some(SettingValue::Switch(true)),
+            (false, true) => Some(SettingValue::Switch(false)),
+            (false, false) => None,
+        });
+    }
+    match matches.try_get_one::<String>(setting.name) {
+        Ok(Some(text)) => Ok(Some(setting.read(text)?)),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,74 @@
+//! What an engine has to say of a workload.
+
+use serde::Serialize;
+
+use super::{Double, transformers};
+use crate::estimate::Estimate;
+
+/// What a workload takes in an engine, and why it is not the ideal figure.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The bytes.
+    pub estimate: Estimate,
+    /// The engine's own figures.
+    pub details: Option<Details>,
+    /// What the engine makes of the memory given.
+    pub capacity: Option<Capacity>,
+    /// The steps from the ideal figure to this one: they add up to the difference.
+    pub gaps: Vec<Gap>,
+    /// What the engine's rules took for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong.
+    pub warnings: Vec<String>,
+}
+
+impl Answer {
+    /// Bytes and nothing else to say.
+    pub fn of(estimate: Estimate) -> Self {
+        Self {
+            estimate,
+            details: None,
+            capacity: None,
+            gaps: Vec::new(),
+            assumptions: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// An engine's own figures, under its name in JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Details {
+    /// Of transformers.
+    Transformers(transformers::Facts),
+}
+
+/// One reason why an engine's bytes are not the ideal ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// A stable word: `pages`, `page_padding`, `grouping`, `in_flight_reserve`, `state_copies`, `padding`, `preallocation`, …
+    pub kind: &'static str,
+    /// What it adds, over all devices of one replica; negative where the engine keeps less.
+    pub bytes: i128,
+    /// One line that says why.
+    pub reason: String,
+}
+
+/// What an engine makes of the memory that it may use for the cache on each device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Capacity {
+    /// Bytes on each device.
+    pub memory: u64,
+    /// Whether one request of the length asked for fits.
+    pub fits: bool,
+    /// Blocks of the pool, where there are blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<u64>,
+    /// Tokens, as this version prints them; null when not one request fits.
+    pub tokens: Option<u64>,
+    /// Requests of the length asked for; null when not one fits.
+    pub max_concurrency: Option<Double>,
+    /// The longest request that fits, no longer than the one asked for.
+    pub max_seq_len: u64,
+}

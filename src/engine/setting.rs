@@ -1,0 +1,220 @@
+//! An engine's settings: declared once, under the engine's own names, for the command line, for JSON and for lists.
+
+use super::{Double, PROFILES};
+use crate::units::{Diagnose, Diagnosis, display_diagnosis, parse_count};
+
+/// A setting of an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name, as the engine's own command line has it, without the dashes: `block-size`.
+    pub name: &'static str,
+    /// Another name it is read under, without the dashes; empty if it has none.
+    pub alias: &'static str,
+    /// What its value may be.
+    pub kind: ValueKind,
+    /// What it does, in a line.
+    pub about: &'static str,
+}
+
+impl Setting {
+    /// A setting with one name.
+    pub const fn new(name: &'static str, kind: ValueKind, about: &'static str) -> Self {
+        Self { name, alias: "", kind, about }
+    }
+
+    /// The same setting, with another name.
+    #[must_use]
+    pub const fn or(self, alias: &'static str) -> Self {
+        Self { alias, ..self }
+    }
+}
+
+/// What the value of a setting may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueKind {
+    /// On or off: the name switches it on, the other name off.
+    Switch {
+        /// The other name, without the dashes: `no-async-scheduling`.
+        off: &'static str,
+    },
+    /// A whole number of 1 or more.
+    Count,
+    /// A whole number, 0 included.
+    CountOrZero,
+    /// A decimal number above 0.
+    Ratio,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// The value of a setting.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SettingValue {
+    /// Of a switch.
+    Switch(bool),
+    /// Of a count.
+    Count(u64),
+    /// Of a ratio.
+    Ratio(Double),
+    /// Of a choice.
+    Choice(&'static str),
+}
+
+/// The settings that were given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings(Vec<(&'static str, SettingValue)>);
+
+impl Settings {
+    /// Sets `name`, in place of what it was set to before.
+    pub fn set(&mut self, name: &'static str, value: SettingValue) {
+        self.0.retain(|(known, _)| *known != name);
+        self.0.push((name, value));
+    }
+
+    /// The value of a setting, if it was given.
+    pub fn get(&self, name: &str) -> Option<SettingValue> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// All that were given.
+    pub fn iter(&self) -> impl Iterator<Item = &(&'static str, SettingValue)> {
+        self.0.iter()
+    }
+
+    /// A switch, if it was given.
+    pub fn switch(&self, name: &str) -> Option<bool> {
+        match self.get(name) {
+            Some(SettingValue::Switch(on)) => Some(on),
+            _ => None,
+        }
+    }
+
+    /// A number, if it was given.
+    pub fn count(&self, name: &str) -> Option<u64> {
+        match self.get(name) {
+            Some(SettingValue::Count(count)) => Some(count),
+            _ => None,
+        }
+    }
+
+    /// A ratio, if it was given.
+    pub fn ratio(&self, name: &str) -> Option<Double> {
+        match self.get(name) {
+            Some(SettingValue::Ratio(ratio)) => Some(ratio),
+            _ => None,
+        }
+    }
+
+    /// A word, if it was given.
+    pub fn choice(&self, name: &str) -> Option<&'static str> {
+        match self.get(name) {
+            Some(SettingValue::Choice(word)) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+/// Why a setting can't be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingError {
+    /// It belongs to other engines.
+    OtherEngine {
+        /// The setting.
+        name: &'static str,
+        /// The engine it was given to.
+        engine: &'static str,
+        /// The engines that have it.
+        owners: Vec<&'static str>,
+    },
+    /// Its value is not one it may have.
+    WrongValue {
+        /// The setting.
+        name: &'static str,
+        /// The value.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+}
+
+impl Diagnose for SettingError {
+    fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::OtherEngine { name, engine, owners } => {
+                let remedy = match (*name, owners.as_slice()) {
+                    ("batch-size", _) => "the number of sequences is --batch; n_batch needs --engine llama.cpp".into(),
+                    (_, [owner]) => format!("add --engine {owner}, or leave it out"),
+                    _ => format!("name one of these with --engine, or leave it out: {}", owners.join(", ")),
+                };
+                Diagnosis {
+                    code: "other_engine",
+                    field: format!("--{name}"),
+                    found: "it".into(),
+                    problem: format!("is a setting of {}, not of {engine}", owners.join(" and ")),
+                    remedy,
+                }
+            }
+            Self::WrongValue { name, found, expected } => Diagnosis {
+                code: "invalid_value",
+                field: format!("--{name}"),
+                found: found.clone(),
+                problem: "is not a value of this setting".into(),
+                remedy: format!("give {expected}"),
+            },
+        }
+    }
+}
+
+display_diagnosis!(SettingError);
+
+impl Setting {
+    /// Reads a value from a text.
+    ///
+    /// # Errors
+    /// [`SettingError::WrongValue`].
+    pub fn read(&self, text: &str) -> Result<SettingValue, SettingError> {
+        let value = match self.kind {
+            ValueKind::Switch { .. } => match text {
+                "true" => Some(SettingValue::Switch(true)),
+                "false" => Some(SettingValue::Switch(false)),
+                _ => None,
+            },
+            ValueKind::CountOrZero if text == "0" => Some(SettingValue::Count(0)),
+            ValueKind::Count | ValueKind::CountOrZero => parse_count(text).ok().map(SettingValue::Count),
+            ValueKind::Ratio => {
+                let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+                let ratio = Double::parse(text).filter(|ratio| plain && *ratio > Double::whole(0));
+                ratio.map(SettingValue::Ratio)
+            }
+            ValueKind::Choice(words) => {
+                words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| SettingValue::Choice(word))
+            }
+        };
+        value.ok_or_else(|| SettingError::WrongValue {
+            name: self.name,
+            found: text.into(),
+            expected: match self.kind {
+                ValueKind::Switch { .. } => "true or false".into(),
+                ValueKind::Count => "a whole number of 1 or more".into(),
+                ValueKind::CountOrZero => "a whole number of 0 or more".into(),
+                ValueKind::Ratio => "a decimal number above 0".into(),
+                ValueKind::Choice(words) => format!("one of {}", words.join(", ")),
+            },
+        })
+    }
+}
+
+/// A setting of any engine by one of its names.
+pub fn setting_named(name: &str) -> Option<&'static Setting> {
+    let is_named = |setting: &&Setting| {
+        let off = if let ValueKind::Switch { off } = setting.kind { off } else { "" };
+        !name.is_empty() && [setting.name, setting.alias, off].contains(&name)
+    };
+    PROFILES.iter().flat_map(|profile| profile.settings).find(is_named)
+}
+
+/// The engines that have a setting of this name.
+pub fn owners(name: &str) -> Vec<&'static str> {
+    let has = |settings: &[Setting]| settings.iter().any(|setting| setting.name == name);
+    PROFILES.iter().filter(|profile| has(profile.settings)).map(|profile| profile.name).collect()
+}

@@ -1,0 +1,73 @@
+//! What engines read of a checkpoint beside its layers.
+
+/// What a checkpoint says of itself that an engine acts on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The classes that serve it (`architectures`).
+    pub architectures: Vec<String>,
+    /// `model_type` of the text model, where it is a part of the model.
+    pub text_model_type: Option<String>,
+    /// Query heads, which tensor parallel ranks divide; the most that any layer has.
+    pub num_attention_heads: Option<u64>,
+    /// The model's width.
+    pub hidden_size: Option<u64>,
+    /// Whether it reads images, sound or video beside text.
+    pub multimodal: bool,
+    /// How its weights, and perhaps its cache, are quantised.
+    pub quantization: Option<Quantization>,
+}
+
+/// What a checkpoint declares of its quantisation, as far as caches go (`quantization_config`, or the
+/// `hf_quant_config.json` beside the configuration).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quantization {
+    /// Who made it: `modelopt`, `compressed-tensors`, `fp8` …
+    pub quant_method: Option<String>,
+    /// `producer.name` of `hf_quant_config.json`.
+    pub producer: Option<String>,
+    /// Whether it was read from `hf_quant_config.json`.
+    pub beside: bool,
+    /// How K and V are stored (`kv_cache_scheme`), where it is an object.
+    pub kv_cache_scheme: Option<KvCacheScheme>,
+    /// `kv_cache_scheme` where it is a text, or `kv_cache_quant_algo`: `FP8`, `NVFP4` …
+    pub kv_cache_quant_algo: Option<String>,
+    /// Whether the text above stands under `kv_cache_scheme`.
+    pub algo_is_scheme: bool,
+}
+
+/// `kv_cache_scheme` as an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KvCacheScheme {
+    /// `num_bits`
+    pub num_bits: Option<u64>,
+    /// `type`: `float` or `int`.
+    pub kind: Option<String>,
+    /// `dynamic`
+    pub dynamic: Option<bool>,
+}
+
+/// What drafts tokens for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drafter {
+    /// How.
+    pub method: DraftMethod,
+    /// Tokens drafted at a time.
+    pub tokens: u64,
+    /// The first of the layers that belong to it: those of the model's groups from here on are its own.
+    pub first_layer: u32,
+    /// What the draft model's checkpoint says, where it has one of its own.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// How tokens are drafted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DraftMethod {
+    /// The model's own layers for it (multi-token prediction).
+    Mtp,
+    /// A smaller model.
+    DraftModel,
+    /// A head trained for it (EAGLE, arXiv:2401.15077; EAGLE-3, arXiv:2503.01840).
+    Eagle,
+    /// What the text said before: no layers at all.
+    Ngram,
+}

@@ -1,0 +1,55 @@
+//! What engines read of a configuration beside its layers: classes, query heads, and what is declared of its cache.
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+use super::attention::{HEADS, HIDDEN};
+use super::keys::Keys;
+use crate::model::{Checkpoint, KvCacheScheme, Quantization};
+
+/// Parts that make of a text model one that also sees or hears.
+const OTHER_SENSES: &[&str] = &["vision_config", "visual", "vision_encoder", "audio_config", "audio_encoder"];
+
+/// The facts of the whole configuration, `root`, and of its text model, `keys`.
+pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint, ConfigError> {
+    let names = root.list("architectures")?.unwrap_or_default();
+    let first = |names: &[&str]| names.iter().find_map(|key| keys.object.get(*key).and_then(Value::as_u64));
+    Ok(Checkpoint {
+        architectures: names.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
+        text_model_type: keys.text("model_type")?.filter(|_| !keys.path.is_empty()).map(ToOwned::to_owned),
+        num_attention_heads: first(HEADS),
+        hidden_size: first(HIDDEN),
+        multimodal: OTHER_SENSES.iter().any(|key| root.object.get(*key).is_some_and(Value::is_object)),
+        quantization: [root, keys]
+            .iter()
+            .find_map(|keys| keys.object.get("quantization_config")?.as_object())
+            .map(|declared| quantization(declared, false)),
+    })
+}
+
+/// What `hf_quant_config.json` declares.
+pub(super) fn beside(value: &Value) -> Option<Quantization> {
+    value.as_object().map(|declared| quantization(declared, true))
+}
+
+/// What is declared, at once or under `quantization`. It decides formats and never layers, so a value of another type is
+/// taken as not there, as engines take it.
+fn quantization(declared: &Map<String, Value>, beside: bool) -> Quantization {
+    let inner = declared.get("quantization").and_then(Value::as_object).unwrap_or(declared);
+    let found = |key: &str| [inner, declared].into_iter().find_map(|object| object.get(key).filter(|v| !v.is_null()));
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(ToOwned::to_owned);
+    let scheme = found("kv_cache_scheme");
+    let scheme_text = text(scheme);
+    Quantization {
+        quant_method: text(declared.get("quant_method")),
+        producer: text(declared.get("producer").and_then(|producer| producer.get("name"))),
+        beside,
+        kv_cache_scheme: scheme.and_then(Value::as_object).map(|scheme| KvCacheScheme {
+            num_bits: scheme.get("num_bits").and_then(Value::as_u64),
+            kind: text(scheme.get("type")),
+            dynamic: scheme.get("dynamic").and_then(Value::as_bool),
+        }),
+        algo_is_scheme: scheme_text.is_some(),
+        kv_cache_quant_algo: scheme_text.or_else(|| text(found("kv_cache_quant_algo"))),
+    }
+}
