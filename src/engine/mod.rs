@@ -9,6 +9,7 @@ mod double;
 mod ideal;
 mod setting;
 pub mod transformers;
+pub mod vllm;
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,7 +24,7 @@ pub use double::Double;
 pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
 
 /// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE];
+pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE, vllm::PROFILE];
 
 /// What is known of an engine.
 #[derive(Debug)]

@@ -22,6 +22,7 @@ mod state;
 
 pub use error::EstimateError;
 pub use layout::Layout;
+pub use state::recurrent_bytes;
 
 use self::state::StateTensor;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
@@ -107,8 +108,8 @@ impl BytesPerToken {
         u64::try_from(self.numerator.checked_div(self.denominator)?).ok()
     }
 
-    /// The sum of two fractions, over the product of their denominators unless they are the same.
-    fn checked_add(self, other: Self) -> Option<Self> {
+    /// The sum of two fractions, over the product of their denominators unless they are the same; none past 2¹²⁸ − 1.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
         if self.denominator == other.denominator {
             let numerator = self.numerator.checked_add(other.numerator)?;
             return Some(Self { numerator, denominator: self.denominator });

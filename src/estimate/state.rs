@@ -4,6 +4,19 @@ use super::{EstimateError, State};
 use crate::model::RecurrentState;
 use crate::units::ElementFormat;
 
+/// Bytes of a recurrent layer's state on one of `tp` ranks, for one sequence; `columns` are what its convolution keeps.
+///
+/// # Errors
+/// [`EstimateError`] when heads or channels do not divide over the ranks.
+pub fn recurrent_bytes(state: RecurrentState, columns: u64, tp: u64) -> Result<u64, EstimateError> {
+    let tensors = StateTensor::of(State::Recurrent(state, columns), tp)?;
+    let bytes = |bits: u128| u64::try_from(bits.div_ceil(8)).map_err(|_| EstimateError::TooLarge);
+    tensors
+        .into_iter()
+        .flatten()
+        .try_fold(0u64, |sum, tensor| sum.checked_add(bytes(tensor.bits(1, 1)?)?).ok_or(EstimateError::TooLarge))
+}
+
 /// A tensor of fixed size on one rank, for one sequence in one layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StateTensor {

@@ -1,5 +1,7 @@
 //! What engines read of a checkpoint beside its layers.
 
+use crate::units::ElementFormat;
+
 /// What a checkpoint says of itself that an engine acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -13,6 +15,18 @@ pub struct Checkpoint {
     pub hidden_size: Option<u64>,
     /// Whether it reads images, sound or video beside text.
     pub multimodal: bool,
+    /// Whether it reads the tokens of an image in both directions.
+    pub reads_images_both_ways: bool,
+    /// Whether its attention has learned sinks: parameters, no cache.
+    pub attention_sinks: bool,
+    /// Elements of K in one head without positions, where K and V are made from a latent (`qk_nope_head_dim`).
+    pub qk_nope_head_dim: Option<u64>,
+    /// Elements of V in one head, where K and V are made from a latent (`v_head_dim`).
+    pub v_head_dim: Option<u64>,
+    /// The format that the configuration names for recurrent states.
+    pub state_format: Option<ElementFormat>,
+    /// Whether the gates of its delta attention have a lower bound (`gate_lower_bound`).
+    pub bounded_gates: bool,
     /// How its weights, and perhaps its cache, are quantised.
     pub quantization: Option<Quantization>,
 }

@@ -29,6 +29,7 @@ fn several(documents: &[Document], unit: ByteUnit) -> Page {
 fn basis(row: &EstimateRow) -> Vec<String> {
     let engine = match &row.details {
         None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
+        Some(Details::Vllm(plan)) => format!("vllm {}, blocks of {} tokens", plan.version, plan.block_size),
         Some(Details::Transformers(facts)) => format!("transformers {}, {} cache", facts.version, facts.cache),
     };
     if row.gpus == 1 {

@@ -76,6 +76,14 @@ impl KvFormat {
     pub fn new(k: ElementFormat, v: ElementFormat) -> Self {
         Self { k, v, name: None }
     }
+
+    /// The one name that this format, or pair of formats, is known by.
+    pub fn name(self) -> Option<&'static str> {
+        match self.k.name {
+            Name::Known(name) if self.k == self.v => Some(name),
+            _ => self.name,
+        }
+    }
 }
 
 impl From<ElementFormat> for KvFormat {

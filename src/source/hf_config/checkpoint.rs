@@ -5,10 +5,14 @@ use serde_json::{Map, Value};
 use super::ConfigError;
 use super::attention::{HEADS, HIDDEN};
 use super::keys::Keys;
+use super::recurrent::memory_format;
 use crate::model::{Checkpoint, KvCacheScheme, Quantization};
 
 /// Parts that make of a text model one that also sees or hears.
 const OTHER_SENSES: &[&str] = &["vision_config", "visual", "vision_encoder", "audio_config", "audio_encoder"];
+
+/// Flags of learned attention sinks.
+const SINKS: &[&str] = &["add_swa_attention_sink_bias", "add_full_attention_sink_bias", "attention_sinks"];
 
 /// The facts of the whole configuration, `root`, and of its text model, `keys`.
 pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint, ConfigError> {
@@ -20,6 +24,16 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         num_attention_heads: first(HEADS),
         hidden_size: first(HIDDEN),
         multimodal: OTHER_SENSES.iter().any(|key| root.object.get(*key).is_some_and(Value::is_object)),
+        reads_images_both_ways: keys.object.get("use_bidirectional_attention").is_some_and(|value| *value == "vision")
+            || root.object.get("is_mm_prefix_lm") == Some(&Value::Bool(true)),
+        attention_sinks: SINKS.iter().any(|key| keys.object.get(*key) == Some(&Value::Bool(true))),
+        qk_nope_head_dim: first(&["qk_nope_head_dim"]),
+        v_head_dim: first(&["v_head_dim"]),
+        state_format: memory_format(keys)?,
+        bounded_gates: keys
+            .object
+            .get("linear_attn_config")
+            .is_some_and(|linear| !linear["gate_lower_bound"].is_null()),
         quantization: [root, keys]
             .iter()
             .find_map(|keys| keys.object.get("quantization_config")?.as_object())

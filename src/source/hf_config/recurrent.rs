@@ -103,7 +103,7 @@ pub(super) fn state(
 }
 
 /// The format that the configuration names for the memory.
-fn memory_format(keys: &Keys<'_>) -> Result<Option<ElementFormat>, ConfigError> {
+pub(super) fn memory_format(keys: &Keys<'_>) -> Result<Option<ElementFormat>, ConfigError> {
     for key in ["mamba_ssm_cache_dtype", "mamba_ssm_dtype", "inference_state_dtype"] {
         if let Some(name) = keys.text(key)?.filter(|name| *name != "auto") {
             let unknown = || ConfigError::WrongType {

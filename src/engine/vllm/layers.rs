@@ -1,0 +1,857 @@
+//! From a model to the caches that vLLM makes for it on one rank, with the checks its start-up makes on the way.
+
+use std::cmp::Reverse;
+
+use super::backend::{Backend, Query};
+use super::defaults::Release;
+use super::dtype::{self, CacheDtype};
+use super::spec::{Kind, Spec};
+use super::{Cache, Options};
+use crate::engine::Engine;
+use crate::estimate::{EstimateError, Workload, recurrent_bytes};
+use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism, Memory, Model, RecurrentState};
+use crate::units::ElementFormat;
+
+/// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
+/// it leaves to its Transformers backend.
+const ARCHITECTURES: &str = include_str!("architectures.txt");
+
+/// Model types whose latents are cached as latents (`transformers_utils/model_arch_config_convertor.py`,
+/// `is_deepseek_mla`); others with a latent cache full heads.
+const LATENT_TYPES: &[&str] = &[
+    "axk1",
+    "bailing_hybrid",
+    "deepseek_mtp",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "deepseek_v4",
+    "deepseek_v41",
+    "dots3_note",
+    "glm4_moe_lite",
+    "glm5_next",
+    "glm5_next_text",
+    "glm_moe_dsa",
+    "hy_v4",
+    "kimi_k2",
+    "kimi_linear",
+    "longcat_flash",
+    "pangu_ultra_moe",
+];
+
+/// Model types whose window counts the tokens before the current one (`models/commandr.py`, `cohere2_moe.py`).
+const WINDOW_AND_ONE: &[&str] = &["cohere2", "cohere2_moe"];
+
+/// Model types of wrappers whose images are read in both directions (`is_mm_prefix_lm`).
+const IMAGE_PREFIX_TYPES: &[&str] = &["bagel", "gemma3", "molmo2", "moondream3", "paligemma"];
+
+/// Model types with learned sinks, whatever their configuration says.
+const SINK_TYPES: &[&str] = &["gpt_oss"];
+
+/// The block that vLLM asks of a backend (`CacheConfig.DEFAULT_BLOCK_SIZE`).
+const DEFAULT_BLOCK_SIZE: u64 = 16;
+
+/// A model's caches on one rank.
+#[derive(Debug)]
+pub(super) struct Layers {
+    pub(super) caches: Vec<Cache>,
+    /// What attention is stored in.
+    pub(super) dtype: CacheDtype,
+    /// Whether blocks are outermost in memory, each with the pages of all layers side by side.
+    pub(super) block_outermost: bool,
+    /// Whether windows and chunks keep every token.
+    pub(super) windows_off: bool,
+    /// Tokens of a block of full attention.
+    pub(super) block_size: u64,
+    /// What was taken for granted.
+    pub(super) assumptions: Vec<String>,
+    /// The backend of the first layer that attends.
+    pub(super) backend: Option<&'static str>,
+}
+
+/// What is known while the caches are made.
+pub(super) struct Reader<'a> {
+    pub(super) model: &'a Model,
+    pub(super) workload: &'a Workload,
+    pub(super) engine: &'a Engine,
+    pub(super) options: &'a Options,
+    pub(super) release: &'static Release,
+}
+
+/// A cache before its block size is known: its layer, the model's group, and what it attends with.
+struct Attention {
+    layer: u32,
+    source: usize,
+    /// Elements of K and of V in one head, and heads on the rank.
+    dims: (u64, u64, u64),
+    dtype: CacheDtype,
+    backend: Backend,
+    query: Query,
+}
+
+impl Reader<'_> {
+    /// The caches, in the order of the layers.
+    pub(super) fn layers(&self) -> Result<Layers, EstimateError> {
+        self.check_architecture()?;
+        self.check_parallel()?;
+        let compressed = self.groups().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
+        let dtype = self.dtype(compressed)?;
+        let mut layers = if compressed { self.compressed(dtype)? } else { self.attention_and_states(dtype)? };
+        layers.windows_off = self.options.windows_off
+            || self.model.drafter.as_ref().is_some_and(|drafter| {
+                let reads_hidden_states = matches!(drafter.method, DraftMethod::Mtp | DraftMethod::Eagle);
+                reads_hidden_states && self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }))
+            });
+        if self.workload.layout.dcp > 1
+            && let Some(cache) = layers.caches.iter().find(|cache| cache.spec.kind.slides())
+        {
+            let found = self.workload.layout.dcp;
+            let reason = format!(
+                "is more than 1, with layers that slide (layer {}): DCP not support sliding window",
+                cache.layer
+            );
+            return Err(self.engine.refusal("--dcp", found, reason, "use 1"));
+        }
+        layers.caches.sort_by_key(|cache| (cache.layer, Reverse(cache.spec.kind.keeps_all())));
+        Ok(layers)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &LayerCache> {
+        self.model.layer_groups.iter().map(|group| &group.cache)
+    }
+
+    /// The text model's type.
+    fn family(&self) -> &str {
+        let checkpoint = &self.model.checkpoint;
+        checkpoint.text_model_type.as_deref().or(self.model.model_type.as_deref()).unwrap_or_default()
+    }
+
+    /// What vLLM has no class for.
+    fn check_architecture(&self) -> Result<(), EstimateError> {
+        let refused = |reason: &str| {
+            let architectures = &self.model.checkpoint.architectures;
+            let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
+            let found = found.unwrap_or_else(|| self.model.name.clone());
+            Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
+        };
+        let listed = |name: &String| ARCHITECTURES.lines().any(|line| line == name);
+        let left = |name: &String| ARCHITECTURES.lines().any(|line| line.strip_prefix('~') == Some(name));
+        let architectures = &self.model.checkpoint.architectures;
+        let recurrent = |cache: &LayerCache| matches!(cache, LayerCache::Recurrent(_));
+        if !architectures.is_empty() && !architectures.iter().any(listed) {
+            if !architectures.iter().any(left) {
+                return refused("is not a model architecture that is supported for now");
+            }
+            if self.groups().any(recurrent) {
+                return refused(
+                    "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
+                     other way to handle them",
+                );
+            }
+        }
+        let unknown = |cache: &LayerCache| match cache {
+            LayerCache::Recurrent(state) => {
+                matches!(state.mechanism, Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm)
+            }
+            LayerCache::CrossAttention { optional, .. } => *optional || self.family() != "whisper",
+            LayerCache::Compressed { .. } => !self.release.is_newest,
+            _ => false,
+        };
+        if self.groups().any(unknown) {
+            return refused("has layers that this version has no class for");
+        }
+        Ok(())
+    }
+
+    /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
+    fn check_parallel(&self) -> Result<(), EstimateError> {
+        let layout = self.workload.layout;
+        let attends = self.groups().any(|cache| cache.key_value().is_some());
+        let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
+        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(layout.tp)) {
+            let reason = format!("does not divide the total number of attention heads ({heads})");
+            return Err(self.engine.refusal("--tp", layout.tp, reason, "use a size that does"));
+        }
+        let latent =
+            self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
+        let latent = latent && LATENT_TYPES.contains(&self.family());
+        let key_value_heads =
+            self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
+        if layout.dcp > 1 {
+            let refused =
+                |reason: String| Err(self.engine.refusal("--dcp", layout.dcp, reason, "use a smaller size, or 1"));
+            if !layout.tp.is_multiple_of(layout.dcp) {
+                return refused(format!("does not divide the tensor parallel size ({})", layout.tp));
+            }
+            if let Some(kv) = key_value_heads.filter(|_| !latent) {
+                if layout.tp <= kv {
+                    return refused(format!(
+                        "requires, for GQA/MQA, a tensor parallel size ({}) greater than the model's total number of \
+                         KV heads ({kv})",
+                        layout.tp
+                    ));
+                }
+                let most = layout.tp.checked_div(kv).unwrap_or(1);
+                if layout.dcp > most {
+                    return refused(format!(
+                        "exceeds the maximum supported value ({most}) for tp {} and {kv} KV heads",
+                        layout.tp
+                    ));
+                }
+                let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(layout.dcp);
+                if !group.is_multiple_of(layout.dcp) {
+                    return refused(format!("does not divide the number of query heads per KV head ({group})"));
+                }
+            }
+        }
+        if self.family() == "gpt_oss" && key_value_heads.is_some_and(|heads| layout.tp > heads) {
+            let reason = "is more than the KV heads, which this model's class does not replicate";
+            return Err(self.engine.refusal("--tp", layout.tp, reason, "use at most as many as there are KV heads"));
+        }
+        if let Some(drafter) = &self.model.drafter
+            && drafter.method == DraftMethod::Mtp
+        {
+            let last =
+                self.model.layer_groups.iter().flat_map(|group| &group.layers).max().copied().unwrap_or_default();
+            let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer)).max(1);
+            if drafter.tokens > modules && !drafter.tokens.is_multiple_of(modules) {
+                let reason = format!("is not a multiple of the {modules} tokens that the model's own layers draft");
+                return Err(self.engine.refusal("--num-speculative-tokens", drafter.tokens, reason, "use one that is"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The format that `--kv-cache-dtype` comes to before backends have their say.
+    fn dtype(&self, compressed: bool) -> Result<CacheDtype, EstimateError> {
+        let kv_dtype = self.workload.kv_dtype;
+        let refused = |reason: String, remedy| Err(self.engine.refusal("--kv-dtype", kv_dtype, reason, remedy));
+        let Some(asked) = CacheDtype::asked(kv_dtype) else {
+            return refused(format!("is not one of its formats: {}", dtype::names()), "use one of them");
+        };
+        let newer = !matches!(asked.name(), "auto" | "fp16" | "bf16" | "fp8" | "fp8_e4m3" | "fp8_e5m2" | "fp8_ds_mla");
+        if newer && !self.release.is_newest {
+            return refused("is not one of the formats of this version".into(), "use vllm@0.33");
+        }
+        let resolved = match asked {
+            CacheDtype::Model => dtype::declared(self.model.checkpoint.quantization.as_ref()),
+            named => named,
+        };
+        let major = self.engine.device.compute_capability.0;
+        let resolved = match (self.family(), resolved) {
+            ("glm_moe_dsa", CacheDtype::Model) if major == 10 => CacheDtype::named("fp8_e4m3"),
+            ("glm5_next" | "glm5_next_text", CacheDtype::Model) if major == 10 => CacheDtype::named("fp8"),
+            ("deepseek_v32", named) if named.name() == "bf16" => CacheDtype::Model,
+            (_, resolved) => resolved,
+        };
+        let latent = self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. })) && self.caches_latents();
+        if latent && matches!(resolved.name(), "nvfp4" | "nvfp4_4over6") {
+            let reason = "is not supported with MLA backends";
+            return refused(reason.into(), "use fp8, auto, or nvfp4_ds_mla with a sparse MLA backend");
+        }
+        if compressed {
+            return match resolved.name() {
+                "auto" | "fp8" | "fp8_e4m3" | "fp8_e5m2" | "fp8_ds_mla" => Ok(CacheDtype::named("fp8_ds_mla")),
+                _ => refused(
+                    "is given, but the DeepSeek-V4 fp8_ds_mla layout only supports an fp8 cache".into(),
+                    "use fp8 or auto",
+                ),
+            };
+        }
+        Ok(resolved)
+    }
+
+    /// Whether a latent is cached as one.
+    fn caches_latents(&self) -> bool {
+        LATENT_TYPES.contains(&self.family())
+    }
+
+    /// Heads of one rank: divided, and replicated once there are more ranks than heads.
+    fn local_heads(&self, heads: u64) -> Result<u64, EstimateError> {
+        let tp = self.workload.layout.tp;
+        if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
+            return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
+        }
+        Ok(heads.checked_div(tp).unwrap_or_default().max(1))
+    }
+
+    /// Caches of attention, of indices beside it, and of states.
+    fn attention_and_states(&self, dtype: CacheDtype) -> Result<Layers, EstimateError> {
+        let (attention, dtype) = self.attention(dtype)?;
+        let indices = self.indices();
+        let sizes = self.backends(&attention, &indices);
+        let preferred = match self.options.block_size {
+            Some(size) => size,
+            None => preferred_block(&sizes).ok_or_else(|| {
+                let reason = "is served by attention backends that share no supported KV cache block size";
+                self.engine.refusal("MODEL", &self.model.name, reason, "name another device or format")
+            })?,
+        };
+        if let (Some(size), false) =
+            (self.options.block_size, sizes.iter().all(|(backend, query)| backend.takes_block(preferred, query)))
+        {
+            let names = sizes.iter().map(|(backend, _)| backend.name()).collect::<Vec<_>>().join(", ");
+            let reason = format!("is not a block size of its attention backends here: {names}");
+            let smallest = "use a multiple of 16, or of the kernel's own size";
+            return Err(self.engine.refusal("--block-size", size, reason, smallest));
+        }
+        let states = self.states()?;
+        let mut assumptions = Vec::new();
+        let mut block_size = preferred;
+        let mut shared_page = None;
+        let hybrid = !states.is_empty() && !attention.is_empty();
+        if hybrid {
+            (block_size, shared_page) = self.aligned(preferred, &attention, &states, &sizes)?;
+        }
+        let (block_size, skipped_page) = self.with_unquantised_ends(block_size, dtype, &attention)?;
+        let mut caches = Vec::new();
+        for layer in &attention {
+            caches.push(self.attention_cache(layer, block_size, skipped_page)?);
+        }
+        for &(layer, source, content) in &indices {
+            let spec = Spec {
+                kind: Kind::Latent,
+                block_size,
+                heads: 1,
+                content,
+                tokens_per_entry: 1,
+                padded: None,
+                shape: (content, 0, 1),
+            };
+            caches.push(Cache { layer, spec, source });
+        }
+        let caching = self.caches_prefixes();
+        for &(layer, source, content, exports) in &states {
+            let speculative = self.model.drafter.as_ref().map_or(0, |drafter| drafter.tokens);
+            let held = if caching { 2u64.saturating_add(u64::from(exports)) } else { 1 };
+            let spec = Spec {
+                kind: Kind::State { copies: held.saturating_add(speculative) },
+                block_size: if caching { block_size } else { self.workload.seq_len.0 },
+                heads: 1,
+                content,
+                tokens_per_entry: 1,
+                padded: shared_page,
+                shape: (content, 0, 0),
+            };
+            caches.push(Cache { layer, spec, source });
+        }
+        if hybrid && caching && self.options.prefix_caching.is_none() {
+            assumptions
+                .push("prefix caching is on, as by default: each state is held at the start and end of a block".into());
+        }
+        let backend = attention.first().map(|layer| layer.backend.name());
+        Ok(Layers { caches, dtype, block_outermost: false, windows_off: false, block_size, assumptions, backend })
+    }
+
+    /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
+    fn caches_prefixes(&self) -> bool {
+        let attends = self.groups().any(LayerCache::follows_the_sequence);
+        let states = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
+        let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
+        let default = attends && !encodes && (!states || self.release.hybrids_cache_prefixes);
+        self.options.prefix_caching.unwrap_or(default)
+    }
+
+    /// The layers that attend, each with its backend; and the format as the backends take it.
+    fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), EstimateError> {
+        let mut dtype = asked;
+        let sparse_latents = self.groups().any(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }))
+            && self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. }));
+        let sinks = self.model.checkpoint.attention_sinks || SINK_TYPES.contains(&self.family());
+        let image_prefix = self.model.checkpoint.multimodal
+            && (self.model.checkpoint.reads_images_both_ways
+                || self.model.model_type.as_deref().is_some_and(|name| IMAGE_PREFIX_TYPES.contains(&name)));
+        let mut found = Vec::new();
+        let largest_head_size = self.largest_head_size();
+        for (source, group) in self.model.layer_groups.iter().enumerate() {
+            let Some(key_value) = group.cache.key_value() else { continue };
+            let (latent, (k, v, heads)) = match (group.cache, key_value) {
+                (LayerCache::Indexer { .. }, _) => continue,
+                (LayerCache::Latent { .. }, KeyValue::Vector { elements }) if self.caches_latents() => {
+                    (true, (elements, 0, 1))
+                }
+                (LayerCache::Latent { qk_rope_head_dim, .. }, _) => (false, self.unrolled(qk_rope_head_dim)?),
+                (_, KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim }) => {
+                    (false, (head_dim, v_head_dim, self.local_heads(num_key_value_heads)?))
+                }
+                (_, KeyValue::Vector { elements }) => (true, (elements, 0, 1)),
+                (_, KeyValue::ArticleShortcut { num_key_value_heads, .. }) => {
+                    let (k, v) = key_value.head_dims().ok_or_else(|| {
+                        let reason = "gives no whole head dimension, which pages are made of";
+                        self.engine.refusal(
+                            "--hidden-size",
+                            "the article's shortcut",
+                            reason,
+                            "give --heads or --head-dim",
+                        )
+                    })?;
+                    (false, (k, v, self.local_heads(num_key_value_heads)?))
+                }
+            };
+            let slides = matches!(group.cache, LayerCache::SlidingWindow { .. });
+            for &layer in &group.layers {
+                let of_layer = if self.is_skipped(layer, asked) { CacheDtype::Model } else { asked };
+                let query = Query {
+                    head_size: k,
+                    largest_head_size,
+                    dtype: of_layer,
+                    capability: self.engine.device.compute_capability,
+                    latent,
+                    sparse: latent && sparse_latents,
+                    sinks,
+                    image_prefix,
+                    slides,
+                    cross: matches!(group.cache, LayerCache::CrossAttention { .. }),
+                    heads: self.query_heads().unwrap_or(heads),
+                    kv_heads: heads,
+                    qk_nope_head_dim: self.model.checkpoint.qk_nope_head_dim,
+                    dcp: self.workload.layout.dcp > 1,
+                    block_size: self.options.block_size,
+                };
+                let backend = match found.last() {
+                    // Layers of a group are alike: asked once, but where their formats differ.
+                    Some(Attention { source: same, dtype: also, backend, .. })
+                        if *same == source && *also == of_layer =>
+                    {
+                        *backend
+                    }
+                    _ => self.backend(&query, of_layer, source)?,
+                };
+                found.push(Attention { layer, source, dims: (k, v, heads), dtype: of_layer, backend, query });
+            }
+        }
+        // Sparse MLA's packed layout is what some backends make of any fp8 cache.
+        for layer in &mut found {
+            let packs = match layer.backend {
+                Backend::FlashMlaSparse => layer.dtype.is_quantized() && layer.dtype.name() != "nvfp4_ds_mla",
+                Backend::FlashInferMlaSparse120 => true,
+                _ => false,
+            };
+            if packs {
+                layer.dtype = CacheDtype::named("fp8_ds_mla");
+                dtype = layer.dtype;
+            }
+        }
+        found.sort_by_key(|layer| layer.layer);
+        Ok((found, dtype))
+    }
+
+    /// The backend of a layer, or vLLM's refusal.
+    fn backend(&self, query: &Query, dtype: CacheDtype, source: usize) -> Result<Backend, EstimateError> {
+        let indexed = self.model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Indexer { .. }));
+        if indexed && !query.latent && self.has_index_beside(source) {
+            return Ok(Backend::MiniMaxSparse);
+        }
+        let found = self.workload.kv_dtype;
+        let backend = Backend::select(query).map_err(|reasons| {
+            let device = &self.engine.device.id;
+            let reason =
+                format!("has no valid attention backend on {device} for head size {}: {reasons}", query.head_size);
+            self.engine.refusal("--kv-dtype", found, reason, "name another format or --gpu")
+        })?;
+        let (major, minor) = query.capability;
+        let triton = matches!(backend, Backend::Triton | Backend::TritonMla);
+        if triton && dtype.name().starts_with("fp8") && query.capability < (8, 9) {
+            let name = if backend == Backend::Triton { "Triton attention" } else { "Triton MLA" };
+            let reason = format!(
+                "is an FP8 KV cache, which is not supported by the {name} backend on {} (compute capability \
+                 {major}.{minor}); native FP8 requires 8.9",
+                self.engine.device.id
+            );
+            return Err(self.engine.refusal("--kv-dtype", found, reason, "use bf16"));
+        }
+        if backend == Backend::FlashMlaSparse && query.dcp && !dtype.is_quantized() {
+            let reason = "is used with DCP, which for FlashMLA sparse requires an fp8_ds_mla cache; the bf16 sparse path is \
+                          not supported under DCP";
+            return Err(self.engine.refusal("--kv-dtype", found, reason, "use fp8, or --dcp 1"));
+        }
+        Ok(backend)
+    }
+
+    /// Whether the layers of a group have an index beside their heads.
+    fn has_index_beside(&self, source: usize) -> bool {
+        let layers = self.model.layer_groups.get(source).map(|group| group.layers.as_slice()).unwrap_or_default();
+        let indexed = self.model.layer_groups.iter().filter(|group| matches!(group.cache, LayerCache::Indexer { .. }));
+        indexed.flat_map(|group| &group.layers).any(|layer| layers.binary_search(layer).is_ok())
+    }
+
+    fn largest_head_size(&self) -> u64 {
+        let size = |cache: &LayerCache| match cache.key_value() {
+            Some(KeyValue::Heads { head_dim, .. }) => head_dim,
+            Some(KeyValue::Vector { elements }) if !matches!(cache, LayerCache::Indexer { .. }) => elements,
+            _ => 0,
+        };
+        self.groups().map(size).max().unwrap_or_default()
+    }
+
+    fn query_heads(&self) -> Option<u64> {
+        self.model.checkpoint.num_attention_heads?.checked_div(self.workload.layout.tp)
+    }
+
+    /// The full heads that are cached where a class does not cache the latent: K's width for V, too
+    /// (`models/minicpm3.py`).
+    fn unrolled(&self, qk_rope_head_dim: u64) -> Result<(u64, u64, u64), EstimateError> {
+        let missing = || {
+            let reason = "is cached by this class as full heads, whose number or width the configuration does not name";
+            self.engine.refusal("MODEL", &self.model.name, reason, "name another engine")
+        };
+        let heads = self.model.checkpoint.num_attention_heads.ok_or_else(missing)?;
+        let nope = self.model.checkpoint.qk_nope_head_dim.ok_or_else(missing)?;
+        let width = nope.saturating_add(qk_rope_head_dim);
+        Ok((width, width, self.local_heads(heads)?))
+    }
+
+    /// Index keys beside latents or heads: layer, group and bytes of one token.
+    fn indices(&self) -> Vec<(u32, usize, u64)> {
+        let latent = self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. }));
+        let mut indices = Vec::new();
+        for (source, group) in self.model.layer_groups.iter().enumerate() {
+            let LayerCache::Indexer { index_head_dim, .. } = group.cache else { continue };
+            // DeepSeek's in fp8 with an fp32 scale for each 128 (`DeepseekV32IndexerCache`), MiniMax's in bf16.
+            let content = if latent {
+                index_head_dim.saturating_add(index_head_dim.div_ceil(128).saturating_mul(4))
+            } else {
+                index_head_dim.saturating_mul(2)
+            };
+            indices.extend(group.layers.iter().map(|&layer| (layer, source, content)));
+        }
+        indices
+    }
+
+    /// The different backends, in the order of their layers.
+    fn backends(&self, attention: &[Attention], indices: &[(u32, usize, u64)]) -> Vec<(Backend, Query)> {
+        let mut backends: Vec<(Backend, Query)> = Vec::new();
+        for layer in attention {
+            if !backends.iter().any(|(backend, _)| *backend == layer.backend) {
+                backends.push((layer.backend, layer.query));
+            }
+        }
+        let latent = backends.iter().find(|(_, query)| query.latent).map(|(_, query)| *query);
+        if let (Some(query), false) = (latent, indices.is_empty()) {
+            backends.push((Backend::Indexer, query));
+        }
+        backends
+    }
+
+    /// Whether a layer stays in the model's format: `TurboQuant` leaves two at each end of a model that is no hybrid
+    /// (`get_boundary_skip_layers`).
+    fn is_skipped(&self, layer: u32, dtype: CacheDtype) -> bool {
+        let hybrid = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
+        let layers = self.model.num_hidden_layers;
+        let ends = 2.min(layers / 2);
+        dtype.is_turboquant() && !hybrid && (layer < ends || layer >= layers.saturating_sub(ends)) && layer < layers
+    }
+
+    /// The block of hybrids, whose page covers a state, and the page that all share (`_align_hybrid_block_size`).
+    fn aligned(
+        &self,
+        preferred: u64,
+        attention: &[Attention],
+        states: &[(u32, usize, u64, bool)],
+        sizes: &[(Backend, Query)],
+    ) -> Result<(u64, Option<u64>), EstimateError> {
+        let too_large = || EstimateError::TooLarge;
+        let Some(first) = attention.first() else { return Ok((preferred, None)) };
+        let (k, _, heads) = first.dims;
+        let v = if first.query.latent { 0 } else { k };
+        // The model's own format is asked for its name, so that packed latents count as their plain width here.
+        let dtype = if first.dtype.name() == "fp8_ds_mla" { CacheDtype::named("fp8") } else { first.dtype };
+        let per_token = dtype.content(k, v, self.model.dtype).and_then(|content| content.checked_mul(heads));
+        let per_token = per_token.ok_or_else(too_large)?;
+        let state = states.iter().map(|&(_, _, content, _)| content).max().unwrap_or_default();
+        if state == 0 {
+            return Ok((preferred, None));
+        }
+        let smallest = first.backend.smallest_block(&first.query);
+        let mut unit = smallest.max(preferred);
+        if first.query.latent {
+            unit = unit.max(if self.release.is_newest { 128 } else { 64 });
+        }
+        if self.caches_prefixes() && self.release.exports_states {
+            unit = lcm(unit, self.checkpoint_alignment().unwrap_or(1)).ok_or_else(too_large)?;
+        }
+        let mut kernels = sizes.iter().map(|(backend, query)| backend.smallest_block(query));
+        let kernels = kernels.try_fold(1, lcm).ok_or_else(too_large)?;
+        let tokens = state.div_ceil(unit.checked_mul(per_token).ok_or_else(too_large)?.max(1));
+        let block_size = unit.checked_mul(tokens).and_then(|size| size.checked_next_multiple_of(kernels));
+        let block_size = block_size.ok_or_else(too_large)?.max(preferred);
+        let page = block_size.checked_mul(per_token).ok_or_else(too_large)?;
+        Ok((block_size, (page != state).then_some(page)))
+    }
+
+    /// Tokens that the checkpoints inside a prefill are aligned to, where every recurrent layer names a number.
+    fn checkpoint_alignment(&self) -> Option<u64> {
+        let states = self.groups().filter_map(|cache| match cache {
+            LayerCache::Recurrent(state) => Some(self.exports(state)),
+            _ => None,
+        });
+        states.map(|(_, alignment)| alignment).reduce(|a, b| lcm(a?, b?)).flatten()
+    }
+
+    /// Whether a layer exports a state from inside a prefill, and the alignment it asks of blocks.
+    fn exports(&self, state: &RecurrentState) -> (bool, Option<u64>) {
+        let capability = self.engine.device.compute_capability;
+        let width = state.memory.map_or(0, |memory| memory.elements_per_head);
+        // Heads of 128 × 128.
+        let square_128 = width == 128 * 128;
+        match state.mechanism {
+            // `mamba_mixer2.py`: at any token.
+            Mechanism::Mamba2 => (true, None),
+            // `qwen_gdn_linear_attn.py`: FlashInfer's prefill.
+            Mechanism::GatedDeltaNet if self.family() != "olmo_hybrid" => {
+                let serves = capability == (9, 0) || (matches!(capability.0, 10 | 12) && square_128);
+                (serves, serves.then_some(64))
+            }
+            // `models/kimi_k3/nvidia/kda.py`: FlashKDA. Its alignment is not asked of blocks.
+            Mechanism::Kda => {
+                let serves = matches!(capability.0, 9 | 10 | 12) && square_128 && self.model.checkpoint.bounded_gates;
+                (serves, None)
+            }
+            _ => (false, None),
+        }
+    }
+
+    /// States: layer, group, bytes on one rank and whether one more is held for checkpoints.
+    fn states(&self) -> Result<Vec<(u32, usize, u64, bool)>, EstimateError> {
+        let speculative = self.model.drafter.as_ref().map_or(0, |drafter| drafter.tokens);
+        let mut states = Vec::new();
+        for (source, group) in self.model.layer_groups.iter().enumerate() {
+            let LayerCache::Recurrent(state) = group.cache else { continue };
+            let kernel = state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1));
+            let widens = matches!(
+                state.mechanism,
+                Mechanism::Mamba2 | Mechanism::GatedDeltaNet | Mechanism::Kda | Mechanism::ShortConvolution
+            );
+            let columns = if widens && kernel > 0 { kernel.saturating_add(speculative) } else { kernel };
+            let content = recurrent_bytes(self.as_stored(state), columns, self.workload.layout.tp)?;
+            let exports = self.release.exports_states && self.exports(&state).0;
+            states.extend(group.layers.iter().map(|&layer| (layer, source, content, exports)));
+        }
+        Ok(states)
+    }
+
+    /// The state in the formats that vLLM stores it in.
+    fn as_stored(&self, state: RecurrentState) -> RecurrentState {
+        let convolution_format = self.options.state_format.unwrap_or(self.model.dtype);
+        let family = self.family();
+        let declared = self.model.checkpoint.state_format;
+        let memory_format = self.options.memory_format.unwrap_or(match state.mechanism {
+            Mechanism::Kda => ElementFormat::FP32,
+            // `NemotronHForCausalLMConfig`, `Qwen3_5ForConditionalGenerationConfig`.
+            _ if family.starts_with("nemotron_h") => declared.unwrap_or(ElementFormat::FP32),
+            _ if family.starts_with("qwen3_5") => declared.unwrap_or(convolution_format),
+            _ => convolution_format,
+        });
+        RecurrentState {
+            convolution: state
+                .convolution
+                .map(|convolution| crate::model::Convolution { format: convolution_format, ..convolution }),
+            memory: state.memory.map(|memory| Memory { format: memory_format, ..memory }),
+            ..state
+        }
+    }
+
+    /// The block and the page of quantised layers beside some that are not: the block grows until its page covers theirs
+    /// (`_align_heterogeneous_kv_block_size`).
+    fn with_unquantised_ends(
+        &self,
+        block_size: u64,
+        dtype: CacheDtype,
+        attention: &[Attention],
+    ) -> Result<(u64, Option<u64>), EstimateError> {
+        let skips = attention.iter().any(|layer| layer.dtype != dtype);
+        let Some(first) = attention.first().filter(|_| skips && dtype.is_turboquant()) else {
+            return Ok((block_size, None));
+        };
+        let too_large = || EstimateError::TooLarge;
+        let (k, _, heads) = first.dims;
+        // The first layer's backend, which is not TurboQuant's, is asked: K and V at a byte an element.
+        let quantised = k.checked_mul(2).and_then(|width| width.checked_mul(heads)).ok_or_else(too_large)?;
+        let plain = quantised.checked_mul(2).ok_or_else(too_large)?;
+        let smallest = first.backend.smallest_block(&first.query);
+        let unit = smallest.max(block_size);
+        let wanted = plain.checked_mul(smallest).ok_or_else(too_large)?;
+        let tokens = wanted.div_ceil(unit.checked_mul(quantised).ok_or_else(too_large)?.max(1));
+        let block_size = unit.checked_mul(tokens).ok_or_else(too_large)?.max(block_size);
+        Ok((block_size, block_size.checked_mul(quantised)))
+    }
+
+    /// The cache of a layer that attends.
+    fn attention_cache(
+        &self,
+        layer: &Attention,
+        block_size: u64,
+        skipped_page: Option<u64>,
+    ) -> Result<Cache, EstimateError> {
+        let Attention { layer: index, source, dims: (k, v, heads), dtype, backend, query } = layer;
+        let model_cache = self.model.layer_groups.get(*source).map(|group| group.cache);
+        let slides = matches!(model_cache, Some(LayerCache::SlidingWindow { .. }));
+        // Before 0.33 a window's cache had one width for K and V.
+        let v = if slides && !self.release.is_newest { *k } else { *v };
+        let content = match (dtype.name(), query.latent) {
+            ("fp8_ds_mla", true) => Some(656),
+            ("nvfp4_ds_mla", true) => Some(352),
+            _ => dtype.content(*k, v, self.model.dtype),
+        };
+        let content = content.ok_or(EstimateError::TooLarge)?;
+        let width = dtype.format(self.model.dtype).k.bits_per_block();
+        let plain = Spec {
+            kind: if query.latent { Kind::Latent } else { Kind::Full },
+            block_size,
+            heads: *heads,
+            content,
+            tokens_per_entry: 1,
+            padded: None,
+            shape: (*k, v, width),
+        };
+        let spec = match model_cache {
+            Some(LayerCache::SlidingWindow { window, .. }) => {
+                let window = window.0.saturating_add(u64::from(WINDOW_AND_ONE.contains(&self.family())));
+                let kind = if query.latent {
+                    Kind::SlidingLatent { window, extra: self.extra_tokens() }
+                } else {
+                    Kind::Sliding { window, extra: self.extra_tokens() }
+                };
+                let block_size = if query.latent || !self.release.is_newest {
+                    block_size
+                } else {
+                    let per_token = heads.checked_mul(content).ok_or(EstimateError::TooLarge)?;
+                    let budget = skipped_page.or_else(|| per_token.checked_mul(block_size));
+                    window_block(*backend, query, per_token, budget.ok_or(EstimateError::TooLarge)?)
+                };
+                Spec { kind, block_size, padded: skipped_page, ..plain }
+            }
+            Some(LayerCache::ChunkedLocal { chunk, .. }) => Spec { kind: Kind::Chunked { chunk: chunk.0 }, ..plain },
+            Some(LayerCache::CrossAttention { .. }) => Spec { kind: Kind::Cross, ..plain },
+            _ => plain,
+        };
+        Ok(Cache { layer: *index, spec, source: *source })
+    }
+
+    /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).
+    fn extra_tokens(&self) -> u64 {
+        let Some(drafter) = self.model.drafter.as_ref().filter(|drafter| drafter.method == DraftMethod::Mtp) else {
+            return 0;
+        };
+        let layers = self.model.layer_groups.iter().flat_map(|group| &group.layers);
+        let last = layers.max().copied().unwrap_or_default();
+        let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer));
+        if modules.min(drafter.tokens) > 1 { drafter.tokens.saturating_sub(1) } else { 0 }
+    }
+
+    /// DeepSeek-V4's caches (`models/deepseek_v4/attention.py`, `compressor.py`, `mla/sparse_swa.py`): a window in every
+    /// layer, compressed entries, index keys, and the compressors' states, which are windows of their own.
+    fn compressed(&self, dtype: CacheDtype) -> Result<Layers, EstimateError> {
+        // 448 elements in fp8, 64 rotary ones in bf16, and 8 bytes of scales; pages are aligned to 576 bytes.
+        const ENTRY: u64 = 584;
+        const ALIGNMENT: u64 = 576;
+        const BLOCK: u64 = 256;
+        const WINDOW_BLOCK: u64 = 64;
+        let too_large = || EstimateError::TooLarge;
+        let block_size = self.options.block_size.unwrap_or(BLOCK);
+        if !block_size.is_multiple_of(BLOCK) {
+            let reason = "is not a block size of DeepSeek-V4's kernels";
+            return Err(self.engine.refusal("--block-size", block_size, reason, "use a multiple of 256"));
+        }
+        let page = |spec: Spec| {
+            let page = spec.unpadded_page().and_then(|page| page.checked_next_multiple_of(ALIGNMENT));
+            Ok(Spec { padded: Some(page.ok_or_else(too_large)?), ..spec })
+        };
+        let spec = |kind, block_size, content, tokens_per_entry| Spec {
+            kind,
+            block_size,
+            heads: 1,
+            content,
+            tokens_per_entry,
+            padded: None,
+            shape: (content, 0, 1),
+        };
+        let mut caches = Vec::new();
+        for (source, group) in self.model.layer_groups.iter().enumerate() {
+            let mut of_group: Vec<Spec> = Vec::new();
+            match group.cache {
+                LayerCache::SlidingWindow { window, .. } => {
+                    let kind = Kind::SlidingLatent { window: window.0, extra: self.extra_tokens() };
+                    of_group.push(page(spec(kind, WINDOW_BLOCK, ENTRY, 1))?);
+                }
+                LayerCache::Compressed { head_dim, ratio, .. } => {
+                    of_group.push(page(spec(Kind::Latent, block_size, ENTRY, ratio))?);
+                    of_group.push(page(self.compressor_state(head_dim, ratio, &spec)?)?);
+                }
+                LayerCache::Indexer { index_head_dim, ratio } => {
+                    let content = index_head_dim.saturating_add(index_head_dim.div_ceil(128).saturating_mul(4));
+                    of_group.push(page(spec(Kind::Latent, block_size, content, ratio))?);
+                    of_group.push(page(self.compressor_state(index_head_dim, ratio, &spec)?)?);
+                }
+                _ => {}
+            }
+            for &layer in &group.layers {
+                caches.extend(of_group.iter().map(|&spec| Cache { layer, spec, source }));
+            }
+        }
+        let backend = Some(Backend::DeepSeekV4.name());
+        Ok(Layers {
+            caches,
+            dtype,
+            block_outermost: true,
+            windows_off: false,
+            block_size,
+            assumptions: Vec::new(),
+            backend,
+        })
+    }
+
+    /// The rows that a compressor has not closed, in fp32: keys and scores, twice as wide where windows overlap.
+    fn compressor_state(
+        &self,
+        dim: u64,
+        ratio: u64,
+        spec: &impl Fn(Kind, u64, u64, u64) -> Spec,
+    ) -> Result<Spec, EstimateError> {
+        let (overlap, block_size) = if ratio == 4 { (2, 4) } else { (1, 8) };
+        let content = dim.checked_mul(2 * 4).and_then(|content| content.checked_mul(overlap));
+        let kind = Kind::SlidingLatent { window: ratio.saturating_mul(overlap), extra: self.extra_tokens() };
+        Ok(spec(kind, block_size, content.ok_or(EstimateError::TooLarge)?, 1))
+    }
+}
+
+/// The largest block of a window's backend whose page fits in `budget` bytes, or its smallest
+/// (`_largest_kernel_block_within`).
+fn window_block(backend: Backend, query: &Query, per_token: u64, budget: u64) -> u64 {
+    use super::backend::BlockSize::{Exactly, MultipleOf};
+    let most = budget.checked_div(per_token).unwrap_or_default();
+    let size = |size| match size {
+        Exactly(size) => size,
+        MultipleOf(base) => base.max(most.checked_div(base).unwrap_or_default().saturating_mul(base)),
+    };
+    let sizes: Vec<u64> = backend.block_sizes(query).into_iter().map(size).collect();
+    let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
+    fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
+}
+
+/// The smallest block that every backend takes (`_preferred_block_size_for_backends`).
+fn preferred_block(backends: &[(Backend, Query)]) -> Option<u64> {
+    let all_take = |size: u64| backends.iter().all(|(backend, query)| backend.takes_block(size, query));
+    if all_take(DEFAULT_BLOCK_SIZE) {
+        return Some(DEFAULT_BLOCK_SIZE);
+    }
+    if let [(backend, query)] = backends {
+        return Some(backend.smallest_block(query));
+    }
+    let mut candidates = vec![1];
+    for (backend, query) in backends {
+        let sizes: Vec<u64> = backend.block_sizes(query).iter().map(|size| size.base()).collect();
+        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |&b| lcm(a, b))).collect();
+    }
+    candidates.sort_unstable();
+    candidates.into_iter().find(|&size| all_take(size))
+}
+
+/// The least common multiple.
+fn lcm(a: u64, b: u64) -> Option<u64> {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x.checked_rem(y)?);
+    }
+    a.checked_div(x)?.checked_mul(b)
+}

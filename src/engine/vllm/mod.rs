@@ -1,0 +1,548 @@
+//! vLLM 0.33.0, and 0.19.0 where it differs: what its planner reserves for a request and makes of a pool.
+//!
+//! Read in the sources of both wheels; replayed against the planner of 0.33.0 run on the real model classes.
+//!
+//! - A cache of a layer has **pages**: block size × KV heads of the rank × bytes of an entry, K and V of their own widths.
+//!   KV heads are divided over tensor parallel ranks and replicated past their number; a latent (MLA), an index and
+//!   DeepSeek-V4's entries are whole on every rank (`v1/kv_cache_interface.py`).
+//! - The **block size** is 16 where every attention backend takes that, else the smallest that all take; the backend follows
+//!   from device, format and head size (`backend`). A hybrid's block grows until its page covers one state, and the state is
+//!   padded to that page (`platforms/interface.py`).
+//! - A request **reserves** ⌈len / block⌉ blocks of full attention (tokens divided over decode context parallel ranks);
+//!   ⌈min(W − 1 + F, len) / block⌉ + 1 of a window; ⌈min(C + F, len) / block⌉ of a chunk, where F is every token in flight:
+//!   batches at a time × `max_num_batched_tokens`, and batches are stages + 1 under async scheduling; of a state one block, or
+//!   with prefix caching 2 and one for a checkpoint inside a prefill, and one for each speculative token; of cross-attention
+//!   the scheduler's encoder budget.
+//! - Layers make **groups** that share block ids (`groups`); the groups alias one pool, so a block has the bytes of the widest
+//!   group and every group's blocks cost that much.
+//! - **Pipeline** stages hold their part of each group; the number of blocks is the least of all stages.
+//! - `auto` follows the checkpoint's declared KV scheme (`dtype`); sparse MLA's packed layout stores 656 bytes a token.
+//! - **Capacity**: blocks = memory / block bytes; one request fits if it does beside the null block; concurrency = blocks /
+//!   blocks a request; 0.33 prints ⌊concurrency × length⌋ tokens, 0.19 ⌊blocks / groups⌋ × block size.
+//! - Requests with one prefix share its whole blocks in groups that keep every token.
+
+mod backend;
+mod defaults;
+mod dtype;
+mod groups;
+mod layers;
+mod spec;
+
+use serde::Serialize;
+
+use self::defaults::Release;
+use self::groups::{GroupError, Groups};
+use self::layers::{Layers, Reader};
+use self::spec::{Kind, Spec};
+use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
+use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate, ideal};
+use crate::model::{LayerCache, Model};
+use crate::units::{Bytes, ElementFormat, KvDtype, Tokens};
+
+pub(super) const PROFILE: Profile = Profile {
+    name: "vllm",
+    versions: &["0.33", "0.19"],
+    about: "what its planner reserves: pages, groups, the reserve in flight",
+    replayed: "0.33: the planner itself, run on 103 models; 0.19: start-up logs of real servers",
+    heading: "Settings of vllm",
+    settings: &[
+        Setting::new("block-size", ValueKind::Count, "Tokens of a block, in place of what the backend prefers"),
+        Setting::new(
+            "async-scheduling",
+            ValueKind::Switch { off: "no-async-scheduling" },
+            "Schedule a batch while the one before it runs; --no-async-scheduling switches it off [default: on]",
+        ),
+        Setting::new("max-num-batched-tokens", ValueKind::Count, "Tokens of a batch [default: by device class]"),
+        Setting::new("max-num-seqs", ValueKind::Count, "Sequences of a batch [default: by device class]"),
+        Setting::new(
+            "enable-prefix-caching",
+            ValueKind::Switch { off: "no-enable-prefix-caching" },
+            "Keep prefixes for later requests; --no-enable-prefix-caching switches it off [default: on]",
+        ),
+        Setting::new(
+            "disable-hybrid-kv-cache-manager",
+            ValueKind::Switch { off: "no-disable-hybrid-kv-cache-manager" },
+            "Windows and chunks keep every token",
+        ),
+        Setting::new("usage", ValueKind::Choice(&["server", "offline"]), "Whose defaults: the API server's or LLM's"),
+        Setting::new(
+            "mamba-cache-dtype",
+            ValueKind::Choice(&["auto", "float32", "float16", "bfloat16"]),
+            "Format of convolution states",
+        ),
+        Setting::new(
+            "mamba-ssm-cache-dtype",
+            ValueKind::Choice(&["auto", "float32", "float16", "bfloat16"]),
+            "Format of recurrent states",
+        ),
+    ],
+    defaults: &[
+        ("gpu", "h100-sxm"),
+        ("usage", "server"),
+        ("block-size", "16, or what the attention backend prefers"),
+        (
+            "max-num-batched-tokens",
+            "16384 from 160 GiB; 8192 from 70 GiB, 16384 offline; else, and A100, 2048, 8192 offline",
+        ),
+        ("max-num-seqs", "1024 from 70 GiB; else, and A100, 256"),
+        ("async-scheduling", "on: batches in flight = stages + 1"),
+        ("enable-prefix-caching", "on but for attention-free models and encoders (0.19: and hybrids)"),
+    ],
+    answer,
+};
+
+/// A cache of a layer on one rank, and the layer group of the model that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cache {
+    layer: u32,
+    spec: Spec,
+    source: usize,
+}
+
+/// What decides how many blocks a request reserves.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    /// `max_model_len`
+    len: u64,
+    /// Tokens scheduled and not yet settled.
+    in_flight: u64,
+    /// Decode context parallel ranks.
+    dcp: u64,
+    /// `max_num_encoder_input_tokens`
+    encoder_budget: u64,
+}
+
+/// The settings, typed; what is not given is left to its default.
+#[derive(Debug)]
+struct Options {
+    block_size: Option<u64>,
+    async_scheduling: bool,
+    max_num_batched_tokens: Option<u64>,
+    max_num_seqs: Option<u64>,
+    prefix_caching: Option<bool>,
+    windows_off: bool,
+    offline: bool,
+    state_format: Option<ElementFormat>,
+    memory_format: Option<ElementFormat>,
+}
+
+impl Options {
+    fn of(engine: &Engine) -> Self {
+        let settings = &engine.settings;
+        let format = |name| settings.choice(name).and_then(|word: &str| word.parse().ok());
+        Self {
+            block_size: settings.count("block-size"),
+            async_scheduling: settings.switch("async-scheduling").unwrap_or(true),
+            max_num_batched_tokens: settings.count("max-num-batched-tokens"),
+            max_num_seqs: settings.count("max-num-seqs"),
+            prefix_caching: settings.switch("enable-prefix-caching"),
+            windows_off: settings.switch("disable-hybrid-kv-cache-manager").unwrap_or(false),
+            offline: settings.choice("usage") == Some("offline"),
+            state_format: format("mamba-cache-dtype"),
+            memory_format: format("mamba-ssm-cache-dtype"),
+        }
+    }
+
+    /// The request at full length: its reserve in flight follows from device, scheduler and stages.
+    fn request(&self, model: &Model, workload: &Workload, engine: &Engine, release: &Release) -> Request {
+        let class = release.class(&engine.device);
+        let len = workload.seq_len.0;
+        let sequences = self.max_num_seqs.unwrap_or(class.sequences);
+        let batched = self.max_num_batched_tokens.unwrap_or_else(|| {
+            let tokens = if self.offline { class.offline_tokens } else { class.server_tokens };
+            let crosses = |cache: &LayerCache| matches!(cache, LayerCache::CrossAttention { .. });
+            let encodes = model.layer_groups.iter().any(|group| crosses(&group.cache));
+            // Without chunked prefill a whole prompt is one batch.
+            let tokens = if encodes { tokens.max(len) } else { tokens };
+            // Gemma 4 reads a video of 32 frames of 78 tokens at once (`models/gemma4_mm.py`).
+            let reads_video = model.checkpoint.multimodal && model.checkpoint.reads_images_both_ways;
+            let tokens = if reads_video { tokens.max(32 * 78) } else { tokens };
+            tokens.min(sequences.saturating_mul(len))
+        });
+        let stages = workload.layout.pp;
+        let batches = match (release.reserves_all_in_flight, self.async_scheduling) {
+            (false, _) => 1,
+            (true, true) => stages.saturating_add(1),
+            (true, false) => stages,
+        };
+        let in_flight = batched.saturating_mul(batches);
+        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched }
+    }
+}
+
+/// What its answer adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The version whose sources were read.
+    pub version: &'static str,
+    /// The device class.
+    pub gpu: String,
+    /// The attention backend of the first layer that attends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_backend: Option<&'static str>,
+    /// Tokens of a block of full attention.
+    pub block_size: u64,
+    /// Tokens in flight that windows and chunks reserve for.
+    pub in_flight_tokens: u64,
+    /// Bytes of a block of the pool on the widest stage.
+    pub bytes_per_block: u64,
+    /// Blocks that one request reserves.
+    pub blocks_per_request: u64,
+    /// The pool groups.
+    pub groups: Vec<PoolGroup>,
+    /// What each pipeline stage holds, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+}
+
+/// A pool group of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PoolGroup {
+    /// Caches in it; a layer may have several.
+    pub layers: usize,
+    /// vLLM's name for its kind.
+    pub kind: &'static str,
+    /// Tokens of a block.
+    pub block_size: u64,
+    /// Bytes of a layer's page, or of the group's where its pages differ.
+    pub page_size: u64,
+    /// Blocks that one request reserves in it.
+    pub blocks: u64,
+}
+
+/// A pipeline stage of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage {
+    /// Caches on it.
+    pub caches: usize,
+    /// Bytes of a block of its pool.
+    pub bytes_per_block: u64,
+}
+
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+    let release = Release::of(engine.version);
+    let options = Options::of(engine);
+    let layers = Reader { model, workload, engine, options: &options, release }.layers()?;
+    let request = options.request(model, workload, engine, release);
+    let caches = layers.caches.clone();
+    let groups = Groups::of(caches, layers.block_outermost, layers.windows_off).map_err(|error| match error {
+        GroupError::TooLarge => EstimateError::TooLarge,
+        GroupError::Indivisible => {
+            let reason = "has latents whose page does not divide the largest page and can't be padded";
+            engine.refusal("MODEL", &model.name, reason, "name another format or block size")
+        }
+        GroupError::NotOneType => {
+            let reason = "is on, but the KV caches of this model can't be promoted to one unified type";
+            engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
+        }
+    })?;
+    Pool::of(model, workload, engine, release, &groups, request)?.answer(&layers)
+}
+
+/// The groups over the pipeline stages, for a request.
+struct Pool<'a> {
+    model: &'a Model,
+    workload: &'a Workload,
+    engine: &'a Engine,
+    release: &'static Release,
+    groups: &'a Groups,
+    request: Request,
+    /// The layers of each stage, the drafter's on the last.
+    stages: Vec<std::ops::Range<u32>>,
+    /// Bytes of a block on each stage.
+    bytes_per_block: Vec<u64>,
+}
+
+impl<'a> Pool<'a> {
+    fn of(
+        model: &'a Model,
+        workload: &'a Workload,
+        engine: &'a Engine,
+        release: &'static Release,
+        groups: &'a Groups,
+        request: Request,
+    ) -> Result<Self, EstimateError> {
+        let mut stages = workload.layout.stages(model.num_hidden_layers)?;
+        if let Some(last) = stages.last_mut() {
+            last.end = u32::MAX;
+        }
+        let block = |stage: &std::ops::Range<u32>| {
+            groups.bytes_per_block(|layer| stage.contains(&layer)).ok_or(EstimateError::TooLarge)
+        };
+        let bytes_per_block = stages.iter().map(block).collect::<Result<_, _>>()?;
+        Ok(Self { model, workload, engine, release, groups, request, stages, bytes_per_block })
+    }
+
+    fn widest_block(&self) -> u64 {
+        self.bytes_per_block.iter().copied().max().unwrap_or_default()
+    }
+
+    /// Blocks of all requests of the batch: a prefix that they share is kept once, in whole blocks, where every token is
+    /// kept.
+    fn blocks_of_batch(&self) -> Result<u64, EstimateError> {
+        let too_large = || EstimateError::TooLarge;
+        let each = self.groups.blocks_per_request(&self.request);
+        let all = each.checked_mul(self.workload.batch).ok_or_else(too_large)?;
+        let Some(prefix) = self.workload.shared_prefix else { return Ok(all) };
+        if prefix > self.workload.seq_len {
+            let reason = format!("is longer than the sequences ({})", self.workload.seq_len);
+            return Err(self.engine.refusal("--shared-prefix", prefix, reason, "give at most --seq-len"));
+        }
+        if self.engine.settings.switch("enable-prefix-caching") == Some(false) {
+            let reason = "is shared only with prefix caching";
+            return Err(self.engine.refusal("--shared-prefix", prefix, reason, "leave --no-enable-prefix-caching out"));
+        }
+        let tokens = prefix.0.checked_div(self.request.dcp.max(1)).unwrap_or_default();
+        let shared = self.groups.groups.iter().filter_map(|group| {
+            let spec = self.groups.specs(group).next()?;
+            spec.kind.keeps_all().then(|| tokens.checked_div(spec.block_size)).flatten()
+        });
+        let shared: u64 = shared.fold(0, u64::saturating_add);
+        let saved = shared.checked_mul(self.workload.batch.saturating_sub(1)).ok_or_else(too_large)?;
+        Ok(all.saturating_sub(saved))
+    }
+
+    fn answer(&self, layers: &Layers) -> Result<Answer, EstimateError> {
+        let too_large = || EstimateError::TooLarge;
+        let tp = self.workload.layout.tp;
+        let blocks = self.blocks_of_batch()?;
+        let bytes_per_gpu = blocks.checked_mul(self.widest_block()).ok_or_else(too_large)?;
+        let over_stages =
+            self.bytes_per_block.iter().try_fold(0u64, |sum, block| sum.checked_add(block.checked_mul(blocks)?));
+        let bytes = over_stages.and_then(|bytes| bytes.checked_mul(tp)).ok_or_else(too_large)?;
+        let stored = layers.dtype.format(self.model.dtype);
+        let estimate = Estimate {
+            bytes: Bytes(bytes),
+            bytes_per_gpu: Bytes(bytes_per_gpu),
+            bytes_per_token: self.bytes_per_token()?,
+            layer_groups: self.layer_groups()?,
+            stored,
+        };
+        let plan = self.plan(layers)?;
+        Ok(Answer {
+            capacity: self.workload.memory.map(|memory| self.capacity(memory)),
+            gaps: self.gaps(layers, bytes)?,
+            details: Some(Details::Vllm(plan)),
+            assumptions: layers.assumptions.clone(),
+            ..Answer::of(estimate)
+        })
+    }
+
+    fn plan(&self, layers: &Layers) -> Result<Plan, EstimateError> {
+        let groups = self.groups.groups.iter().map(|group| {
+            let first = self.groups.specs(group).next();
+            Ok(PoolGroup {
+                layers: group.members.len(),
+                kind: if group.mixed { "UniformTypeKVCacheSpecs" } else { first.map_or("", |spec| spec.kind.name()) },
+                block_size: first.map_or(0, |spec| spec.block_size),
+                page_size: self.groups.page(group).ok_or(EstimateError::TooLarge)?,
+                blocks: self.groups.blocks(group, &self.request),
+            })
+        });
+        let stages = self.stages.iter().zip(&self.bytes_per_block).map(|(stage, &bytes_per_block)| Stage {
+            caches: self.groups.caches.iter().filter(|cache| stage.contains(&cache.layer)).count(),
+            bytes_per_block,
+        });
+        Ok(Plan {
+            version: self.release.read,
+            gpu: self.engine.device.id.clone(),
+            attention_backend: layers.backend,
+            block_size: layers.block_size,
+            in_flight_tokens: self.request.in_flight,
+            bytes_per_block: self.widest_block(),
+            blocks_per_request: self.groups.blocks_per_request(&self.request),
+            groups: groups.collect::<Result<_, EstimateError>>()?,
+            stages: if self.stages.len() > 1 { stages.collect() } else { Vec::new() },
+        })
+    }
+
+    /// What the pool makes of `memory` bytes on each device.
+    fn capacity(&self, memory: Bytes) -> Capacity {
+        let blocks = self.bytes_per_block.iter().filter_map(|&block| memory.0.checked_div(block)).min();
+        // A model whose stage caches nothing is not bound by it.
+        let blocks = blocks.unwrap_or_default();
+        let fits = |len: u64| {
+            let each = self.groups.blocks_per_request(&Request { len, ..self.request });
+            self.bytes_per_block.iter().all(|&block| {
+                let usable = if self.release.keeps_null_block { memory.0.saturating_sub(block) } else { memory.0 };
+                block.checked_mul(each).is_some_and(|needed| needed <= usable)
+            })
+        };
+        let len = self.request.len;
+        let whole = fits(len);
+        let max_seq_len = if whole { len } else { longest(len, fits) };
+        let each = self.groups.blocks_per_request(&self.request);
+        let concurrency = Double::ratio(blocks, each);
+        let tokens = if self.release.tokens_by_concurrency {
+            concurrency.times(Double::whole(len)).truncated()
+        } else {
+            self.tokens_by_groups(blocks)
+        };
+        Capacity {
+            memory: memory.0,
+            fits: whole,
+            blocks: Some(blocks),
+            tokens: whole.then_some(tokens),
+            max_concurrency: whole.then_some(concurrency),
+            max_seq_len,
+        }
+    }
+
+    /// ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
+    fn tokens_by_groups(&self, blocks: u64) -> u64 {
+        let groups = u64::try_from(self.groups.groups.len()).unwrap_or(1);
+        let sizes = self.groups.groups.iter().filter_map(|group| Some(self.groups.specs(group).next()?.block_size));
+        let each = blocks.checked_div(groups).unwrap_or_default();
+        each.saturating_mul(sizes.min().unwrap_or_default()).saturating_mul(self.request.dcp)
+    }
+
+    /// One more token of one sequence, over all devices, before blocks.
+    fn bytes_per_token(&self) -> Result<BytesPerToken, EstimateError> {
+        let too_large = || EstimateError::TooLarge;
+        let mut slope = BytesPerToken { numerator: 0, denominator: 1 };
+        for cache in &self.groups.caches {
+            let Some(source) = self.source(cache) else { continue };
+            let bound = source.bound().filter(|_| !cache.spec.kind.keeps_all());
+            let state = matches!(source, LayerCache::Compressed { .. } | LayerCache::Indexer { .. })
+                && cache.spec.kind.slides();
+            let grows = source.follows_the_sequence() && !state && bound.is_none_or(|bound| self.request.len < bound.0);
+            if !grows {
+                continue;
+            }
+            let Spec { heads, content, tokens_per_entry, .. } = cache.spec;
+            let dcp = if cache.spec.kind.keeps_all() { self.request.dcp } else { 1 };
+            let numerator = u128::from(heads)
+                .checked_mul(u128::from(content))
+                .and_then(|bytes| bytes.checked_mul(u128::from(self.workload.layout.tp)));
+            let denominator = u128::from(tokens_per_entry).checked_mul(u128::from(dcp)).ok_or_else(too_large)?;
+            let of_layer = BytesPerToken { numerator: numerator.ok_or_else(too_large)?, denominator };
+            slope = slope.checked_add(of_layer).ok_or_else(too_large)?;
+        }
+        Ok(slope)
+    }
+
+    fn source(&self, cache: &Cache) -> Option<LayerCache> {
+        self.model.layer_groups.get(cache.source).map(|group| group.cache)
+    }
+
+    /// The pages of each of the model's layer groups; what blocks have beyond them is in the gaps.
+    fn layer_groups(&self) -> Result<Vec<GroupEstimate>, EstimateError> {
+        let too_large = || EstimateError::TooLarge;
+        let copies = self.workload.batch.checked_mul(self.workload.layout.tp).ok_or_else(too_large)?;
+        let of_group = |(index, group): (usize, &crate::model::LayerGroup)| {
+            let caches = self.groups.caches.iter().filter(|cache| cache.source == index);
+            let bytes = caches.clone().try_fold(0u64, |sum, cache| {
+                let pages = cache.spec.page()?.checked_mul(cache.spec.blocks(&self.request))?;
+                sum.checked_add(pages.checked_mul(copies)?)
+            });
+            let entries = caches.filter(|cache| !matches!(cache.spec.kind, Kind::State { .. }));
+            let entries = entries.map(|cache| cache.spec.reserved(&self.request).div_ceil(cache.spec.tokens_per_entry));
+            Ok(GroupEstimate {
+                kind: group.cache.kind(),
+                layers: group.layers.len(),
+                entries: Tokens(entries.max().unwrap_or_default()),
+                bytes: Bytes(bytes.ok_or_else(too_large)?),
+            })
+        };
+        self.model.layer_groups.iter().enumerate().map(of_group).collect()
+    }
+
+    /// The steps from the ideal figure to `bytes`.
+    fn gaps(&self, layers: &Layers, bytes: u64) -> Result<Vec<Gap>, EstimateError> {
+        let too_large = || EstimateError::TooLarge;
+        let packed = layers.dtype.name().ends_with("_ds_mla");
+        let format = if packed { ElementFormat::FP8.into() } else { layers.dtype.format(self.model.dtype) };
+        let ideal_workload = Workload { kv_dtype: KvDtype::Given(format), shared_prefix: None, ..*self.workload };
+        let ideal_bytes = estimate(self.model, &ideal_workload)?.bytes.0;
+        let copies =
+            u128::from(self.workload.batch).checked_mul(u128::from(self.workload.layout.tp)).ok_or_else(too_large)?;
+        // What one request takes of all layers on one rank, rule by rule.
+        let (mut live, mut reserved, mut held, mut blocked, mut padded) = (0u128, 0u128, 0u128, 0u128, 0u128);
+        for cache in &self.groups.caches {
+            let Spec { kind, heads, content, tokens_per_entry, block_size, .. } = cache.spec;
+            let entry = u128::from(heads).saturating_mul(u128::from(content));
+            let of_entries = |tokens: u64| u128::from(tokens.div_ceil(tokens_per_entry)).saturating_mul(entry);
+            let blocks = cache.spec.blocks(&self.request);
+            let page = u128::from(cache.spec.page().ok_or_else(too_large)?);
+            let pages = page.saturating_mul(u128::from(blocks));
+            padded = padded.saturating_add(pages);
+            if let Kind::State { copies } = kind {
+                live = live.saturating_add(entry);
+                reserved = reserved.saturating_add(entry);
+                held = held.saturating_add(entry.saturating_mul(u128::from(copies)));
+                blocked = blocked.saturating_add(entry.saturating_mul(u128::from(copies)));
+                continue;
+            }
+            let tokens = self.live_tokens(cache)?;
+            let of_blocks =
+                u128::from(cache.spec.unpadded_page().ok_or_else(too_large)?).saturating_mul(u128::from(blocks));
+            let room = of_entries(cache.spec.reserved(&self.request));
+            debug_assert!(block_size > 0);
+            live = live.saturating_add(of_entries(tokens));
+            reserved = reserved.saturating_add(room);
+            held = held.saturating_add(room);
+            blocked = blocked.saturating_add(of_blocks);
+        }
+        let scaled =
+            |value: u128| value.checked_mul(copies).and_then(|value| i128::try_from(value).ok()).ok_or_else(too_large);
+        let all_blocks = self.groups.blocks_per_request(&self.request);
+        let unshared = self.bytes_per_block.iter().map(|&block| u128::from(block)).sum::<u128>();
+        let unshared = unshared.saturating_mul(u128::from(all_blocks));
+        let batched = self.request.in_flight;
+        let steps: [(&'static str, i128, String); 7] = [
+            ("format", scaled(live)?, "scales, packed layouts and the formats of states".into()),
+            (
+                "in_flight_reserve",
+                scaled(reserved)?,
+                format!("windows, chunks and encoders reserve for {batched} tokens in flight"),
+            ),
+            ("state_copies", scaled(held)?, "states held for prefix caching, checkpoints and drafts".into()),
+            ("pages", scaled(blocked)?, format!("whole blocks of {} tokens and more", layers.block_size)),
+            ("page_padding", scaled(padded)?, "pages padded to one size or alignment".into()),
+            (
+                "grouping",
+                scaled(unshared)?,
+                format!("{} groups share blocks as wide as the widest", self.groups.groups.len()),
+            ),
+            ("shared_prefix", i128::from(bytes), "the whole blocks of the shared prefix are kept once".into()),
+        ];
+        let mut gaps = Vec::new();
+        let mut before = i128::from(ideal_bytes);
+        for (kind, after, reason) in steps {
+            let bytes = after.saturating_sub(before);
+            if bytes != 0 {
+                gaps.push(Gap { kind, bytes, reason });
+            }
+            before = after;
+        }
+        Ok(gaps)
+    }
+
+    /// Tokens of a cache that can still be attended to.
+    fn live_tokens(&self, cache: &Cache) -> Result<u64, EstimateError> {
+        let Some(source) = self.source(cache) else { return Ok(0) };
+        Ok(match (cache.spec.kind, source) {
+            // A compressor's open rows.
+            (Kind::SlidingLatent { window, .. }, LayerCache::Compressed { .. } | LayerCache::Indexer { .. }) => window,
+            (kind, _) if kind.keeps_all() && source.bound().is_none() => {
+                self.request.len.div_ceil(self.request.dcp.max(1))
+            }
+            (_, LayerCache::Compressed { .. } | LayerCache::Indexer { .. }) => self.request.len,
+            _ => ideal(&source, self.workload)?.entries.0,
+        })
+    }
+}
+
+/// The longest length up to `most` that `fits`, 0 if not one token does; the shorter, the less it takes.
+fn longest(most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, most);
+    while low < high {
+        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle.saturating_sub(1);
+        }
+    }
+    low
+}
