@@ -9,7 +9,7 @@ mod model_types;
 mod models;
 
 pub use devices::{DeviceEntry, UnknownDevice, device, devices};
-pub use model_types::{LayerRule, ModelType, model_type};
+pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_overlay};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search

@@ -25,10 +25,32 @@ pub struct ModelType {
     /// Whether transformers repeats each KV head for the query heads that share it before it caches them.
     #[serde(default)]
     pub repeats_heads: bool,
+    /// Its layers that predict further tokens, where they are not one full layer for each that the file counts.
+    pub mtp: Option<MtpRule>,
     /// Why a model of this type has no cache, if it has none.
     pub no_cache: Option<String>,
     /// Where this was read.
     pub source: String,
+}
+
+/// The layers that predict further tokens (MTP), as vLLM 0.33 builds them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MtpRule {
+    /// How many are built, whatever the file counts.
+    pub layers: Option<u64>,
+    /// What they attend with where `mtp_layer_types` is not given.
+    pub kind: MtpKind,
+}
+
+/// What MTP layers attend with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MtpKind {
+    /// The window.
+    SlidingAttention,
+    /// What the model's layer of the same index attends with, counted from 0.
+    SameIndex,
 }
 
 /// How layers are dealt to kinds.

@@ -26,7 +26,7 @@ pub use state::recurrent_bytes;
 
 use self::state::StateTensor;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
-use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens, least_common_multiple};
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +108,11 @@ impl BytesPerToken {
         u64::try_from(self.numerator.checked_div(self.denominator)?).ok()
     }
 
-    /// The sum of two fractions, over the product of their denominators unless they are the same; none past 2¹²⁸ − 1.
+    /// The sum of two fractions, over the least common multiple of their denominators; none past 2¹²⁸ − 1.
     pub fn checked_add(self, other: Self) -> Option<Self> {
-        if self.denominator == other.denominator {
-            let numerator = self.numerator.checked_add(other.numerator)?;
-            return Some(Self { numerator, denominator: self.denominator });
-        }
-        let left = self.numerator.checked_mul(other.denominator)?;
-        let right = other.numerator.checked_mul(self.denominator)?;
-        let denominator = self.denominator.checked_mul(other.denominator)?;
-        Some(Self { numerator: left.checked_add(right)?, denominator })
+        let denominator = least_common_multiple(self.denominator, other.denominator)?;
+        let widened = |of: Self| of.numerator.checked_mul(denominator.checked_div(of.denominator)?);
+        Some(Self { numerator: widened(self)?.checked_add(widened(other)?)?, denominator })
     }
 }
 

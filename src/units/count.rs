@@ -70,6 +70,19 @@ pub fn parse_count(text: &str) -> Result<u64, UnitError> {
     }
 }
 
+/// The least number that both divide; none past 2¹²⁸ − 1, or of 0.
+///
+/// ```
+/// assert_eq!(kvsize::units::least_common_multiple(64, 48), Some(192));
+/// ```
+pub fn least_common_multiple(a: u128, b: u128) -> Option<u128> {
+    let (mut divisor, mut rest) = (a, b);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor.checked_rem(rest)?);
+    }
+    a.checked_div(divisor)?.checked_mul(b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ mod diagnosis;
 mod element_format;
 
 pub use bytes::{ByteUnit, Bytes};
-pub use count::{Tokens, parse_count};
+pub use count::{Tokens, least_common_multiple, parse_count};
 pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};

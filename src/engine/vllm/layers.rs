@@ -10,7 +10,7 @@ use super::{Cache, Options};
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Workload, recurrent_bytes};
 use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism, Memory, Model, RecurrentState};
-use crate::units::ElementFormat;
+use crate::units::{ElementFormat, least_common_multiple};
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
 /// it leaves to its Transformers backend.
@@ -44,6 +44,9 @@ const WINDOW_AND_ONE: &[&str] = &["cohere2", "cohere2_moe"];
 
 /// Model types of wrappers whose images are read in both directions (`is_mm_prefix_lm`).
 const IMAGE_PREFIX_TYPES: &[&str] = &["bagel", "gemma3", "molmo2", "moondream3", "paligemma"];
+
+/// Model types whose attention is not told the format of the cache and so keeps the model's (`models/falcon.py`).
+const KEEPS_MODEL_FORMAT: &[&str] = &["falcon"];
 
 /// Model types with learned sinks, whatever their configuration says.
 const SINK_TYPES: &[&str] = &["gpt_oss"];
@@ -534,8 +537,11 @@ impl Reader<'_> {
     }
 
     /// Whether a layer stays in the model's format: `TurboQuant` leaves two at each end of a model that is no hybrid
-    /// (`get_boundary_skip_layers`).
+    /// (`get_boundary_skip_layers`), and some classes never pass the format on.
     fn is_skipped(&self, layer: u32, dtype: CacheDtype) -> bool {
+        if KEEPS_MODEL_FORMAT.contains(&self.family()) {
+            return true;
+        }
         let hybrid = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
         let layers = self.model.num_hidden_layers;
         let ends = 2.min(layers / 2);
@@ -849,9 +855,5 @@ fn preferred_block(backends: &[(Backend, Query)]) -> Option<u64> {
 
 /// The least common multiple.
 fn lcm(a: u64, b: u64) -> Option<u64> {
-    let (mut x, mut y) = (a, b);
-    while y != 0 {
-        (x, y) = (y, x.checked_rem(y)?);
-    }
-    a.checked_div(x)?.checked_mul(b)
+    least_common_multiple(a.into(), b.into())?.try_into().ok()
 }

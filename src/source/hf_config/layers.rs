@@ -6,6 +6,7 @@ use super::ConfigError;
 use super::keys::Keys;
 use super::layer_kinds::{LayerKind, layer_kinds, window_gate};
 use super::{attention, compressed, recurrent};
+use crate::catalogue::MtpKind;
 use crate::model::{Assumption, Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
 use crate::units::{ElementFormat, Tokens};
 
@@ -80,22 +81,34 @@ impl Reader<'_> {
     /// The layers that predict further tokens: of the model's own attention, with an index of their own where the model has
     /// one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
     pub(super) fn mtp_groups(&self, layers: &[Vec<LayerCache>]) -> Result<Vec<LayerGroup>, ConfigError> {
+        let rule = self.keys.model_type.and_then(|class| class.mtp.as_ref());
         let keys = ["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"];
-        let Some(count) = self.keys.count_or_off(&keys)? else { return Ok(Vec::new()) };
-        let count = layer_count(count)?;
-        let caches = layers.iter().flatten();
-        let compressed = caches.clone().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
-        let of_kind = |wanted: fn(&LayerCache) -> bool| caches.clone().rev().find(|cache| wanted(cache)).copied();
-        // Lists that are longer than the model go on with these layers (Step).
-        let listed = self.keys.list("layer_types")?.and_then(|list| list.get(layers.len())).and_then(Value::as_str);
-        let attention = if compressed || listed == Some("sliding_attention") {
-            of_kind(|cache| matches!(cache, LayerCache::SlidingWindow { .. }))
-        } else {
-            of_kind(|cache| matches!(cache, LayerCache::FullAttention { .. } | LayerCache::Latent { .. }))
+        let counted = self.keys.count_or_off(&keys)?;
+        let count = match rule.and_then(|rule| rule.layers) {
+            Some(built) => u32::try_from(built).unwrap_or_default(),
+            None => counted.map_or(Ok(0), layer_count)?,
         };
+        let listed = |key| self.keys.list(key).map(Option::unwrap_or_default);
+        // Lists that are longer than the model go on with these layers (Step).
+        let kinds: Vec<&Value> =
+            listed("mtp_layer_types")?.iter().chain(listed("layer_types")?.iter().skip(layers.len())).collect();
+        let attends = |cache: &&LayerCache| cache.key_value().is_some() || matches!(cache, LayerCache::Latent { .. });
+        let caches = layers.iter().flatten();
+        let of_kind = |wanted: fn(&LayerCache) -> bool| caches.clone().rev().find(|cache| wanted(cache)).copied();
+        let sliding = || of_kind(|cache| matches!(cache, LayerCache::SlidingWindow { .. }));
+        let full = || of_kind(|cache| matches!(cache, LayerCache::FullAttention { .. } | LayerCache::Latent { .. }));
+        let compressed = caches.clone().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
         let index = of_kind(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
-        let each: Vec<LayerCache> = attention.into_iter().chain(index).collect();
-        Ok(grouped(self.layers, &vec![each; usize::try_from(count).unwrap_or_default()]))
+        let of_layer = |layer: usize| {
+            let attention = match (kinds.get(layer).and_then(|kind| kind.as_str()), rule.map(|rule| rule.kind)) {
+                (Some("sliding_attention"), _) | (None, Some(MtpKind::SlidingAttention)) => sliding(),
+                (None, Some(MtpKind::SameIndex)) => layers.get(layer).and_then(|of| of.iter().find(attends)).copied(),
+                _ if compressed => sliding(),
+                _ => full(),
+            };
+            attention.into_iter().chain(index).collect()
+        };
+        Ok(grouped(self.layers, &(0..count as usize).map(of_layer).collect::<Vec<Vec<LayerCache>>>()))
     }
 
     /// W, unless it is switched off.
