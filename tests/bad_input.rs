@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use kvsize::engine::PROFILES;
+use kvsize::units::{FORMATS, PAIRS};
 use serde_json::Value;
 
 use crate::harness::{Run, kvsize};
@@ -15,6 +17,21 @@ fn refused(arguments: &str, message: &str) {
 
 fn config_refused(text: &str, message: &str) {
     kvsize("-").stdin(text).stderr(&format!("error: standard input: {message}\n")).status(2);
+}
+
+/// Every engine with its versions, as a message lists them.
+fn engines() -> String {
+    let names = PROFILES.iter().flat_map(|profile| match profile.versions {
+        [] => vec![profile.name.to_owned()],
+        versions => versions.iter().map(|version| format!("{}@{version}", profile.name)).collect(),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Every format, as a message lists them.
+fn formats() -> String {
+    let names = FORMATS.iter().map(|entry| entry.name).chain(PAIRS.iter().map(|pair| pair.name));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// A path of our own under the temporary directory.
@@ -143,13 +160,16 @@ fn options_and_their_values_are_known() {
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23");
+    refused("llama-3.1-8b -e vlm", &format!("--engine: vlm is not an engine known here; use one of {}", engines()));
+    refused(
+        "llama-3.1-8b -e transformers@4",
+        &format!("--engine: transformers@4 is not an engine known here; use one of {}", engines()),
+    );
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(
         "llama-3.1-8b -d fp9",
-        "--kv-dtype: fp9 is not a known element format; use one of fp32, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, int8, \
-         int4, int2, or --bitwidth N",
+        &format!("--kv-dtype: fp9 is not a known element format; use one of {}, or --bitwidth N", formats()),
     );
     refused(
         "llama-3.1-8b --unit Gb",
