@@ -2,7 +2,7 @@
 
 use super::document::{BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
-use crate::engine::Details;
+use crate::engine::Engine;
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
 /// The width of a terminal that tables are made for.
@@ -25,17 +25,17 @@ fn several(documents: &[Document], unit: ByteUnit) -> Page {
     Page { blocks: vec![Block::Grid(grid), Block::Text(first.into_iter().flat_map(basis).collect())] }
 }
 
-/// Whose bytes these are, and of which devices.
+/// Whose bytes these are, with which settings, and of which devices.
 fn basis(row: &EstimateRow) -> Vec<String> {
-    let engine = match &row.details {
-        None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
-        Some(Details::Transformers(facts)) => format!("transformers {}, {} cache", facts.version, facts.cache),
-    };
-    if row.gpus == 1 {
-        return vec![engine];
+    let Engine { profile, settings, .. } = &row.engine;
+    let given = settings.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+    let given = if given.is_empty() { given } else { format!(" ({given})") };
+    let mut lines = wrapped(&format!("{}{given}: {}", row.engine, profile.about), COLUMNS);
+    if row.gpus > 1 {
+        let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
+        lines.push(format!("tp {} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus));
     }
-    let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
-    vec![engine, format!("tp {} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)]
+    lines
 }
 
 /// A row a length and batch, a column a format.
