@@ -385,7 +385,7 @@ impl Rules {
         match (self.window, self.sinks) {
             (Some(window), 0) => format!("max_attention_window {window} in place of the model's own windows"),
             (Some(window), sinks) => format!("max_attention_window {window} beside {sinks} sinks, in every layer"),
-            (None, _) => "windows that no layer_types name are not honoured: every token is kept".into(),
+            (None, _) => "every token is kept: no layer_types name the windows".into(),
         }
     }
 

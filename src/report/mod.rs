@@ -3,6 +3,8 @@
 mod csv;
 mod document;
 mod explain;
+mod figures;
+mod gaps;
 mod grid;
 mod json;
 mod markdown;
