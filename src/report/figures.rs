@@ -2,7 +2,7 @@
 
 use super::document::{Document, EstimateRow};
 use super::grid::{Align, Block, Grid};
-use super::page::COLUMNS;
+use super::page::{COLUMNS, wrapped};
 use crate::engine::{Capacity, Engine};
 use crate::units::{ByteUnit, Bytes, KvFormat, group_thousands};
 
@@ -207,7 +207,7 @@ pub(super) fn capacities(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
         engine.into_iter().chain(model).map(|name| format!(", {name}")).collect()
     });
     let of = format!("In {} {} on each GPU{same}:", Bytes(memory).in_unit(unit), unit.name());
-    [Block::Text(vec![of])].into_iter().chain(fitted(&capable, &capacity)).collect()
+    [Block::Text(wrapped(&of, COLUMNS))].into_iter().chain(fitted(&capable, &capacity)).collect()
 }
 
 fn capacity(figures: &[Figure<'_>]) -> Grid {

@@ -1,7 +1,7 @@
 //! Why an engine's bytes are not the live ones: the steps between the two, a line each.
 
 use super::document::{Document, EstimateRow};
-use super::page::{COLUMNS, wrapped};
+use super::page::hanging;
 use crate::engine::{Engine, Gap};
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
@@ -40,14 +40,7 @@ pub(super) fn steps(bytes: u64, gaps: &[Gap], unit: ByteUnit, name: &str) -> Vec
     lines.push(('=', printed(sum, unit), name.to_owned()));
     let widest = lines.iter().map(|(_, amount, _)| amount.chars().count()).max().unwrap_or_default();
     let line = |(sign, amount, text): (char, String, String)| {
-        let head = format!("  {sign} {amount:>widest$} {}  ", unit.name());
-        let hang = head.chars().count();
-        let folded = wrapped(&text, COLUMNS.saturating_sub(hang));
-        let lines = folded.into_iter().enumerate();
-        lines.map(move |(index, text)| match index {
-            0 => format!("{head}{text}"),
-            _ => format!("{:hang$}{}", "", text.trim_start()),
-        })
+        hanging(&format!("  {sign} {amount:>widest$} {}  ", unit.name()), &text)
     };
     lines.into_iter().flat_map(line).collect()
 }
@@ -78,6 +71,7 @@ fn of_thousandths(amount: u128, unit: ByteUnit) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::page::COLUMNS;
 
     fn gap(bytes: i128) -> Gap {
         Gap { kind: "page_padding", bytes, reason: "a reason".into() }

@@ -73,6 +73,24 @@ pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// `text` after `head`, in lines no wider than a terminal; what goes on stands under its start.
+pub(super) fn hanging(head: &str, text: &str) -> Vec<String> {
+    let hang = head.chars().count();
+    let folded = wrapped(text.trim_start(), COLUMNS.saturating_sub(hang));
+    let line = |(index, line): (usize, String)| match index {
+        0 => format!("{head}{line}"),
+        _ => format!("{:hang$}{}", "", line.trim_start()),
+    };
+    folded.into_iter().enumerate().map(line).collect()
+}
+
+/// Names and values, the values under one another.
+pub(super) fn pairs(indent: usize, pairs: &[(String, String)]) -> Vec<String> {
+    let widest = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let line = |(name, value): &(String, String)| hanging(&format!("{:indent$}{name:widest$}   ", ""), value);
+    pairs.iter().flat_map(line).collect()
+}
+
 /// `12 full + 36 chunked (8,192) layers, 8 KV heads x 128`
 fn layers_in_words(model: &ModelDescription) -> String {
     let kinds = model.layer_groups.iter().map(|group| {
