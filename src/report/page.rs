@@ -50,7 +50,8 @@ fn basis(documents: &[Document]) -> Vec<String> {
     let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
     lines.extend(row.map(|row| {
         let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
-        format!("tp {} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)
+        let dcp = row.dcp.map_or_else(String::new, |dcp| format!(" (dcp {dcp})"));
+        format!("tp {}{dcp} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)
     }));
     lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
 }
