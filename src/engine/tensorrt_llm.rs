@@ -109,12 +109,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let gaps = [
         Gap::step("windows", ideal.bytes, kept.bytes, rules.why_kept()),
         Gap::step("pages", kept.bytes, blocks.bytes, rules.why_blocks()),
-        Gap::step(
-            "attention_dp",
-            blocks.bytes,
-            total.bytes,
-            "attention DP: a request is whole on one rank, and on no other".into(),
-        ),
+        Gap::step("attention_dp", blocks.bytes, total.bytes, "a request is whole on one rank, and on no other".into()),
     ];
     let pools = rules.pools(model, workload)?;
     let mut warnings = Vec::new();
@@ -390,8 +385,8 @@ impl Rules {
     }
 
     fn why_blocks(&self) -> String {
-        let bubble = if self.sinks > 0 { ", the sinks' bubble included" } else { "" };
-        format!("blocks of {} tokens: the last of each request is not full{bubble}", self.tokens_per_block)
+        let bubble = if self.sinks > 0 { ", and the bubble after the sinks" } else { "" };
+        format!("blocks of {} tokens, the last of each request not full{bubble}", self.tokens_per_block)
     }
 
     /// What the answer takes for granted.

@@ -1,6 +1,7 @@
 //! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
 
 mod csv;
+mod details;
 mod document;
 mod explain;
 mod figures;
@@ -19,7 +20,7 @@ use crate::units::{ByteUnit, Bytes};
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };
-pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explain, explanation};
+pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use page::wrapped;
 

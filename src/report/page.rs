@@ -39,10 +39,7 @@ pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
 fn basis(documents: &[Document]) -> Vec<String> {
     let mut lines = Vec::new();
     for row in documents.iter().flat_map(|document| &document.estimates) {
-        let Engine { profile, settings, .. } = &row.engine;
-        let given = settings.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
-        let given = if given.is_empty() { given } else { format!(" ({given})") };
-        let line = format!("{}{given}: {}", row.engine, profile.about);
+        let line = whose(&row.engine);
         if !lines.contains(&line) {
             lines.push(line);
         }
@@ -54,6 +51,13 @@ fn basis(documents: &[Document]) -> Vec<String> {
         format!("tp {}{dcp} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)
     }));
     lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
+}
+
+/// `tensorrt-llm@00043967 (tokens-per-block 64): blocks of its window pools, …`
+pub(super) fn whose(engine: &Engine) -> String {
+    let given = engine.settings.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+    let given = if given.is_empty() { given } else { format!(" ({given})") };
+    format!("{engine}{given}: {}", engine.profile.about)
 }
 
 /// `text` in lines of at most `columns` characters, broken at spaces; its indent is kept.
