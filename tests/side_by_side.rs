@@ -61,9 +61,9 @@ fn the_steps_lead_from_the_live_bytes_to_the_engine_s() {
         let thousandths =
             |line: &str| line.split_whitespace().find(|word| word.contains('.')).unwrap().replace('.', "");
         let (mut sum, mut ended) = (0, false);
-        for line in
-            text.lines().filter(|line| line.starts_with("  ") && line.contains(" GB  ") && !line.contains("Tokens"))
-        {
+        for line in text.lines().filter(|line| {
+            line.starts_with("  ") && line.contains(" GB  ") && !line.contains("Tokens") && !line.contains("<0.001")
+        }) {
             let amount: i128 = thousandths(line).parse().unwrap();
             match line.trim_start().chars().next().unwrap() {
                 '+' => sum += amount,

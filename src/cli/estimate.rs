@@ -57,8 +57,16 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             format!("{} is {} tokens, a power of 1024; {lower} is the power of 1000", typed.text, typed.tokens)
         }));
     }
+    let rows = || documents.iter().flat_map(|document| &document.estimates);
+    notes.extend(unused_memory(&arguments.workload, rows().any(|row| row.capacity.is_some())));
     let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
+}
+
+/// What is said of memory that no engine makes a capacity of.
+pub(super) fn unused_memory(arguments: &WorkloadArguments, used: bool) -> Option<String> {
+    let unused = arguments.memory.is_some() && !used;
+    unused.then(|| "--memory is not used: it is for engines that have a pool (`kvsize engines`)".into())
 }
 
 /// An encoder's length is an error where no model has an encoder.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Command};
 
 use super::args::{FormatArguments, WorkloadArguments};
-use super::estimate::{StandardInput, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum};
+use super::estimate::{
+    StandardInput, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
+};
 use super::failure::Failure;
 use super::{Answer, Subcommand, settings, typed};
 use crate::engine::Engine;
@@ -86,7 +88,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
     let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
     let data = report::explain(&explanation, as_written);
-    Ok(Answer { quiet: format.quiet, data, notes: explanation.assumptions, warnings: explanation.warnings })
+    let mut notes = explanation.assumptions;
+    notes.extend(unused_memory(asked, explanation.capacity.is_some()));
+    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings })
 }
 
 /// The one value of an option that takes a list elsewhere; none where it was not given.

@@ -404,8 +404,10 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::engine::setting_named;
+    use crate::engine::{SettingValue, setting_named};
     use crate::model::ModelSpec;
     use crate::units::ElementFormat;
 
@@ -510,6 +512,40 @@ mod tests {
             let gaps: i128 = answer.gaps.iter().map(|gap| gap.bytes).sum();
             assert_eq!(i128::from(answer.estimate.bytes.0) - i128::from(ideal), gaps, "{settings:?}");
             assert!(!answer.gaps.is_empty());
+        }
+    }
+
+    fn any_answer(seq_len: u64, power: u32, window: u64, sinks: u64, tp: u64, memory: u64) -> Option<Answer> {
+        let mut engine = engine(&[]);
+        engine.settings.set("tokens-per-block", SettingValue::Count(1 << power));
+        engine.settings.set("max-attention-window", SettingValue::Count(window));
+        engine.settings.set("sink-token-length", SettingValue::Count(sinks));
+        let layout = Layout { tp, ..Layout::default() };
+        let workload = Workload { layout, memory: Some(Bytes(memory)), ..workload(seq_len, ElementFormat::FP8) };
+        engine.answer(&llama(2), &workload).ok()
+    }
+
+    proptest! {
+        #[test]
+        fn more_tokens_never_take_less(
+            seq_len in 1u64..100_000, power in 0u32..10, window in 1u64..100_000, sinks in 0u64..1000, tp in 0u32..6,
+            memory in 0u64..1 << 30,
+        ) {
+            let at = |seq_len| any_answer(seq_len, power, window, sinks, 1 << tp, memory).unwrap();
+            let (less, more) = (at(seq_len), at(seq_len + 1));
+            prop_assert!(less.estimate.bytes <= more.estimate.bytes);
+            let capacity = more.capacity.unwrap();
+            prop_assert_eq!(capacity.fits, capacity.max_seq_len == seq_len + 1);
+            // The longest that fits is the longest.
+            let fits = |seq_len: u64| seq_len == 0 || at(seq_len).capacity.unwrap().fits;
+            prop_assert!(fits(capacity.max_seq_len) && (capacity.fits || !fits(capacity.max_seq_len + 1)));
+        }
+
+        #[test]
+        fn any_numbers_are_an_answer_or_an_error(
+            seq_len in 1u64.., power in 0u32..63, window in 1u64.., sinks in 0u64.., tp in 1u64.., memory in 0u64..,
+        ) {
+            let _ = any_answer(seq_len, power, window, sinks, tp, memory);
         }
     }
 }

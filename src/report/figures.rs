@@ -252,3 +252,63 @@ fn capacity_cells(row: &EstimateRow, capacity: &Capacity) -> Vec<String> {
         group_thousands(*max_seq_len),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::Workload;
+    use crate::model::ModelSpec;
+    use crate::report::AnsweredEstimate;
+    use crate::units::{ElementFormat, Tokens};
+
+    /// One length in the versions of one engine, and in the ideal.
+    fn document(versions: &[&'static str], formats: &[&str]) -> Document {
+        let spec = ModelSpec { layers: Some(2), kv_heads: Some(1), head_dim: Some(64), ..ModelSpec::default() };
+        let model = spec.model().unwrap();
+        let transformers: Engine = "transformers".parse().unwrap();
+        let of_versions = versions.iter().map(|version| Engine { version, ..transformers.clone() });
+        let mut answers = Vec::new();
+        for engine in [Engine::ideal()].into_iter().chain(of_versions) {
+            for format in formats {
+                let kv_dtype = format.parse::<ElementFormat>().unwrap().into();
+                let workload = Workload { kv_dtype, ..Workload::of(Tokens(10), 1) };
+                // Whose figure it is does not matter here.
+                let answer = Engine::ideal().answer(&model, &workload).unwrap();
+                answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer });
+            }
+        }
+        Document::new(&model, answers, &[]).unwrap()
+    }
+
+    fn grids(document: &Document) -> Vec<Grid> {
+        let blocks = bytes(&figures(std::slice::from_ref(document)), ByteUnit::Bytes);
+        blocks.into_iter().filter_map(|block| if let Block::Grid(grid) = block { Some(grid) } else { None }).collect()
+    }
+
+    #[test]
+    fn engines_are_named_as_far_as_they_differ() {
+        let names =
+            |versions: &[&'static str]| -> Vec<Vec<String>> { grids(&document(versions, &["bf16"])).remove(0).rows };
+        assert_eq!(names(&[]), [["10", "5,120"]]);
+        assert_eq!(names(&["1"]), [["10", "ideal", "5,120"], ["10", "transformers", "5,120"]]);
+        assert_eq!(names(&["1", "2"])[2], ["10", "transformers@2", "5,120"]);
+    }
+
+    #[test]
+    fn columns_become_rows_and_then_tables_where_they_are_too_wide() {
+        let formats = ["fp32", "bf16", "fp16", "fp8", "int8", "int4", "int2", "nvfp4"];
+        let rows =
+            |formats: &[&str]| grids(&document(&["1"], formats)).iter().map(|grid| grid.rows.len()).collect::<Vec<_>>();
+        assert_eq!(rows(&formats[..2]), [2]);
+        assert_eq!(rows(&formats), [16]);
+        let wide = document(&["1"], &["int8_per_token_head", "fp8_per_token_head", "int4_per_token_head"]);
+        let all = figures(std::slice::from_ref(&wide));
+        let padded = |figures: &[Figure<'_>]| {
+            let mut grid = long(figures, ByteUnit::Bytes);
+            grid.columns.push(("x".repeat(40), Align::Left));
+            grid
+        };
+        let tables = fitted(&all, &padded).into_iter().filter(|block| matches!(block, Block::Grid(_))).count();
+        assert_eq!(tables, 2);
+    }
+}

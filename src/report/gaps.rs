@@ -35,7 +35,11 @@ pub(super) fn steps(bytes: u64, gaps: &[Gap], unit: ByteUnit, name: &str) -> Vec
         let step = in_thousandths(sum, unit).saturating_sub(before);
         let sign = if gap.bytes < 0 { '-' } else { '+' };
         let kind = gap.kind.replace('_', " ");
-        lines.push((sign, of_thousandths(step.unsigned_abs(), unit), format!("{kind}: {}", gap.reason)));
+        let amount = match step {
+            0 if unit != ByteUnit::Bytes => "<0.001".to_owned(),
+            step => of_thousandths(step.unsigned_abs(), unit),
+        };
+        lines.push((sign, amount, format!("{kind}: {}", gap.reason)));
     }
     lines.push(('=', printed(sum, unit), name.to_owned()));
     let widest = lines.iter().map(|(_, amount, _)| amount.chars().count()).max().unwrap_or_default();
@@ -84,11 +88,11 @@ mod tests {
         assert_eq!(
             steps(501_200_000, &gaps, ByteUnit::Gigabytes, "engine"),
             [
-                "    1.000 GB  live bytes (ideal)",
-                "  + 0.001 GB  page padding: a reason",
-                "  + 0.000 GB  page padding: a reason",
-                "  - 0.500 GB  page padding: a reason",
-                "  = 0.501 GB  engine",
+                "     1.000 GB  live bytes (ideal)",
+                "  +  0.001 GB  page padding: a reason",
+                "  + <0.001 GB  page padding: a reason",
+                "  -  0.500 GB  page padding: a reason",
+                "  =  0.501 GB  engine",
             ]
         );
         assert_eq!(
