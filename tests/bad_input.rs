@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use kvsize::engine::PROFILES;
+use kvsize::units::{FORMATS, PAIRS};
 use serde_json::Value;
 
 use crate::harness::{Run, kvsize};
@@ -15,6 +17,21 @@ fn refused(arguments: &str, message: &str) {
 
 fn config_refused(text: &str, message: &str) {
     kvsize("-").stdin(text).stderr(&format!("error: standard input: {message}\n")).status(2);
+}
+
+/// Every engine with its versions, as a message lists them.
+fn engines() -> String {
+    let names = PROFILES.iter().flat_map(|profile| match profile.versions {
+        [] => vec![profile.name.to_owned()],
+        versions => versions.iter().map(|version| format!("{}@{version}", profile.name)).collect(),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Every format, as a message lists them.
+fn formats() -> String {
+    let names = FORMATS.iter().map(|entry| entry.name).chain(PAIRS.iter().map(|pair| pair.name));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// A path of our own under the temporary directory.
@@ -35,6 +52,8 @@ fn counts_are_positive_whole_numbers() {
         "--tp",
         "--pp",
         "--dp",
+        "--dcp",
+        "--num-speculative-tokens",
         "--bitwidth",
     ] {
         let remedy = "give a whole number of 1 or more";
@@ -124,6 +143,87 @@ fn layouts_must_fit_the_model() {
 }
 
 #[test]
+fn ranks_that_share_tokens_must_hold_the_same_heads() {
+    refused(
+        "deepseek-v3 --tp 8 --dcp 3",
+        "--dcp: 3 does not divide the 8 tensor parallel ranks, which share the tokens; use a divisor of --tp",
+    );
+    let raise = "raise --tp to --dcp times the KV heads, or leave it out";
+    refused(
+        "llama-3.1-8b --tp 8 --dcp 2",
+        &format!("--dcp: 2 is more than the one rank that holds each of the 8 KV heads at --tp 8; {raise}"),
+    );
+    refused(
+        "llama-3.1-8b --tp 32 --dcp 8",
+        &format!("--dcp: 8 is more than the 4 ranks that hold each of the 8 KV heads at --tp 32; {raise}"),
+    );
+    refused(
+        "llama-3.1-8b --dcp 2",
+        "--dcp: 2 does not divide the 1 tensor parallel ranks, which share the tokens; use a divisor of --tp",
+    );
+    refused(
+        "llama-3.1-8b -e transformers --dcp 2",
+        "--dcp: 2 divides a model that transformers keeps whole here (transformers); leave it out, or name another engine",
+    );
+}
+
+#[test]
+fn a_prefix_in_common_is_a_part_of_the_sequence() {
+    refused(
+        "llama-3.1-8b -s 1k,8k --shared-prefix 2K",
+        "--shared-prefix: 2,048 is more than the 1,000 tokens of a sequence; give at most --seq-len",
+    );
+    for text in ["0", "-1", "1e3", "x"] {
+        let problem = if text == "0" { "positive number" } else { "number" };
+        let suffix = if text == "1e3" { " with an unknown suffix" } else { "" };
+        refused(
+            &format!("llama-3.1-8b --shared-prefix {text}"),
+            &format!(
+                "--shared-prefix: {text} is {} {problem} of tokens{suffix}; give a whole number, or one with k, m, g \
+                 (powers of 1000) or K, M, G (powers of 1024)",
+                if text == "1e3" { "a" } else { "not a" }
+            ),
+        );
+    }
+    refused(
+        "llama-3.1-8b -s 8k --shared-prefix 1k -e transformers",
+        "--shared-prefix: 1000 is shared by no two rows of a batch, each of which has entries of its own \
+         (transformers); leave it out, or name another engine",
+    );
+}
+
+#[test]
+fn a_setting_belongs_to_its_engine() {
+    let of = |name: &str| format!("add --engine {name}, or leave it out");
+    for (setting, owner, engine) in [
+        ("--cache static", "transformers", "ideal"),
+        ("--tokens-per-block 64", "tensorrt-llm", "ideal"),
+        ("--tokens-per-block 64", "tensorrt-llm", "transformers"),
+        ("--enable-attention-dp", "tensorrt-llm", "transformers"),
+        ("--no-enable-attention-dp", "tensorrt-llm", "transformers"),
+        ("--cache static", "transformers", "tensorrt-llm"),
+    ] {
+        let name = setting.split(' ').next().unwrap().replace("--no-", "--");
+        refused(
+            &format!("llama-3.1-8b {setting} -e {engine}"),
+            &format!("{name}: it is a setting of {owner}, not of {engine}; {}", of(owner)),
+        );
+    }
+    // Each engine of a list takes what is its own.
+    assert!(
+        kvsize("llama-3.1-8b -s 1k -e transformers,tensorrt-llm --cache static --tokens-per-block 64")
+            .text()
+            .ends_with("status 0\n")
+    );
+    for text in ["0", "-1", "x", "1.5"] {
+        refused(
+            &format!("llama-3.1-8b -e tensorrt-llm --tokens-per-block {text}"),
+            &format!("--tokens-per-block: {text} is not a value of this setting; give a whole number of 1 or more"),
+        );
+    }
+}
+
+#[test]
 fn options_and_their_values_are_known() {
     refused("--frmat json", "--frmat is not an option here; did you mean --format?");
     refused("--no-such-thing", "--no-such-thing is not an option here; `kvsize --help` tells how");
@@ -134,22 +234,21 @@ fn options_and_their_values_are_known() {
     refused("llama-3.1-8b --tp 2 --tp 4", "--tp: it is given twice; give it once");
     refused("llama-3.1-8b -f csv -f plain", "--format: it is given twice; give it once");
     refused("-s 1k models", "models: --seq-len stands before it; put the command first, and what it takes after it");
-    refused(
-        "llama-3.1-8b --cache static",
-        "--cache: it is a setting of transformers, not of ideal; add --engine transformers, or leave it out",
-    );
     refused("article extra", "extra is not an option here; `kvsize --help` tells how");
     refused(
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23");
+    refused("llama-3.1-8b -e vlm", &format!("--engine: vlm is not an engine known here; use one of {}", engines()));
+    refused(
+        "llama-3.1-8b -e transformers@4",
+        &format!("--engine: transformers@4 is not an engine known here; use one of {}", engines()),
+    );
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(
         "llama-3.1-8b -d fp9",
-        "--kv-dtype: fp9 is not a known element format; use one of fp32, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, int8, \
-         int4, int2, or --bitwidth N",
+        &format!("--kv-dtype: fp9 is not a known element format; use one of {}, or --bitwidth N", formats()),
     );
     refused(
         "llama-3.1-8b --unit Gb",

@@ -161,6 +161,41 @@ fn several_models_stand_side_by_side_smallest_first() {
 }
 
 #[test]
+fn a_prefix_in_common_is_kept_once() {
+    let row = |arguments: &str| json_of(&format!("{arguments} -s 8000 -b 4 -d bf16"))["estimates"][0].clone();
+    let (alone, shared) = (row("llama-3.1-8b"), row("llama-3.1-8b --shared-prefix 6k"));
+    assert_eq!((&alone["bytes"], &shared["bytes"]), (&json!(32_000 * 131_072_u64), &json!(14_000 * 131_072_u64)));
+    assert_eq!(alone["bytes_per_token"], shared["bytes_per_token"]);
+    // 12 layers with a window of 128, which the prefix has left 2,000 tokens ago; 12 layers that keep it.
+    let (alone, shared) = (row("gpt-oss-20b"), row("gpt-oss-20b --shared-prefix 6k"));
+    let saved = alone["bytes"].as_u64().unwrap() - shared["bytes"].as_u64().unwrap();
+    assert_eq!(saved, 12 * 3 * 6000 * 2 * 8 * 64 * 2);
+    // A state has no tokens to share.
+    assert_eq!(row("falcon-mamba-7b")["bytes"], row("falcon-mamba-7b --shared-prefix 8k")["bytes"]);
+}
+
+#[test]
+fn ranks_may_share_the_tokens_of_a_sequence() {
+    let row = |arguments: &str| json_of(&format!("{arguments} -s 163840 -d bf16"))["estimates"][0].clone();
+    let gib = |bytes: &Value| bytes.as_u64().unwrap();
+    let (whole, shared) = (row("deepseek-v3 --tp 8"), row("deepseek-v3 --tp 8 --decode-context-parallel-size 8"));
+    // 10.723 GiB and 1.340 GiB on each GPU, as vLLM plans them.
+    assert_eq!((gib(&whole["bytes_per_gpu"]), gib(&shared["bytes_per_gpu"])), (11_513_364_480, 1_439_170_560));
+    assert_eq!((&whole["dcp"], &shared["dcp"]), (&Value::Null, &json!(8)));
+    assert_eq!(shared["bytes_per_token"], 70_272);
+}
+
+#[test]
+fn memory_that_no_engine_uses_is_said() {
+    kvsize("llama-3.1-8b -s 1k -d bf16 --memory 1GiB -f plain")
+        .stdout(
+            "KV-Cache Memory Estimates for meta-llama/Meta-Llama-3.1-8B (BF16):\n       1,000 tokens →   0.131 GB\n",
+        )
+        .stderr("note: --memory is not used: it is for engines that have a pool (`kvsize engines`)\n")
+        .status(0);
+}
+
+#[test]
 fn a_drafter_adds_its_layers() {
     let bytes_per_token = |arguments: &str| {
         json_of(&format!("{arguments} -s 1k -d bf16"))["estimates"][0]["bytes_per_token"].as_u64().unwrap()

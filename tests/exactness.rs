@@ -48,7 +48,14 @@ fn transformers_equals_what_it_cached() {
     for_each_run(|config, model, workload, cache, expected| {
         let mut engine: Engine = "transformers".parse().unwrap();
         engine.settings.set("cache", SettingValue::Choice(cache));
-        let bytes = engine.answer(model, workload).map(|answer| answer.estimate.bytes.0);
+        let answer = engine.answer(model, workload);
+        if let Ok(answer) = &answer {
+            // Each difference to the ideal has its reason.
+            let gaps: i128 = answer.gaps.iter().map(|gap| gap.bytes).sum();
+            let ideal = estimate(model, workload).unwrap().bytes.0;
+            assert_eq!(i128::from(answer.estimate.bytes.0) - i128::from(ideal), gaps, "{config} {workload:?}");
+        }
+        let bytes = answer.map(|answer| answer.estimate.bytes.0);
         if bytes != Ok(expected) {
             failures.push(format!("{config}: {bytes:?} != {expected}: {cache:?} {workload:?}"));
         }

@@ -13,10 +13,98 @@ fn every_byte_is_accounted_for() {
     }
 }
 
+#[test]
+fn an_engine_s_bytes_are_led_to_from_the_live_ones() {
+    for (name, arguments) in [
+        ("blocks", "gpt-oss-20b -s 1001 -d fp8 -e tensorrt-llm --tokens-per-block 64 --tp 4"),
+        ("states", "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json -s 8192 -e transformers"),
+        ("capacity", "llama-3.1-8b -e tensorrt-llm --memory 20GiB -b 2"),
+    ] {
+        insta::assert_snapshot!(format!("engine_{name}"), kvsize(&format!("explain {arguments} -q")).text());
+    }
+}
+
+/// The same figures as the estimate's, and steps that add up.
+#[test]
+fn an_engine_s_figures_are_those_of_its_estimate() {
+    for arguments in [
+        "gpt-oss-20b -s 1001 -d fp8 -e tensorrt-llm --tokens-per-block 64 --tp 4 --memory 20GiB",
+        "llama-3.1-8b -s 1001 -e tensorrt-llm --pp 2 --memory 20GiB",
+        "deepseek-v4-flash -s 1001 -b 3 -d bf16 -e transformers",
+        "llama-3.1-8b -s 1001 -d bf16",
+    ] {
+        let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let explained = json(kvsize(&format!("explain {arguments} --json -q")).output());
+        let estimated = json(kvsize(&format!("{arguments} --json -q")).output());
+        let row = &estimated["estimates"][0];
+        assert_eq!((&explained["engine"], &explained["engine_bytes"]), (&row["engine"], &row["bytes"]), "{arguments}");
+        assert_eq!(explained["engine_bytes_per_gpu"], row["bytes_per_gpu"]);
+        for key in ["gaps", "tensorrt_llm", "transformers", "capacity"] {
+            assert_eq!(explained.get(key), row.get(key), "{arguments}: {key}");
+        }
+        let gaps =
+            explained["gaps"].as_array().map_or(0, |gaps| gaps.iter().map(|gap| gap["bytes"].as_i64().unwrap()).sum());
+        let bytes = |key: &str| explained[key].as_i64().unwrap();
+        assert_eq!(bytes("bytes") + gaps, bytes("engine_bytes"), "{arguments}");
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_a_terminal() {
+    for arguments in [
+        "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json --tp 16",
+        "gpt-oss-20b -e tensorrt-llm --memory 20GiB",
+        "deepseek-v4-flash -e transformers",
+        "llama-4-scout -e tensorrt-llm --max-attention-window 8192 --sink-token-length 4 --tokens-per-block 64",
+    ] {
+        let text = kvsize(&format!("explain {arguments} -q")).output();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{arguments}: {line}");
+        }
+    }
+}
+
+#[test]
+fn one_estimate_is_explained() {
+    for (arguments, field) in [
+        ("-s 1k,2k", "--seq-len"),
+        ("-b 1,2", "--batch"),
+        ("-d bf16,fp8", "--kv-dtype or --bitwidth"),
+        ("--bitwidth 3,4", "--kv-dtype or --bitwidth"),
+        ("-e ideal,transformers", "--engine"),
+    ] {
+        kvsize(&format!("explain llama-3.1-8b {arguments}"))
+            .stderr(&format!("error: {field}: 2 values are more than can be explained at once; give one\n"))
+            .status(2);
+    }
+    kvsize("explain llama-3.1-8b --tokens-per-block 64")
+        .stderr(
+            "error: --tokens-per-block: it is a setting of tensorrt-llm, not of ideal; add --engine tensorrt-llm, or \
+             leave it out\n",
+        )
+        .status(2);
+}
+
 /// The formulas are not only for show: worked out, each gives its group's bytes.
 #[test]
 fn the_numbers_put_in_give_the_bytes() {
-    for model in ["llama-4-scout", "deepseek-v3.2", "gemma-3-27b", "qwen3.5-27b", "gpt-oss-20b", "falcon-mamba-7b"] {
+    for model in [
+        "llama-4-scout",
+        "deepseek-v3.2",
+        "gemma-3-27b",
+        "qwen3.5-27b",
+        "gpt-oss-20b",
+        "falcon-mamba-7b",
+        "deepseek-v4-flash",
+        "llama-4-scout --shared-prefix 50k --pp 4 -d int8_per_token_head",
+        "llama-3.1-8b --shared-prefix 99k --tp 32 --dcp 4",
+        "deepseek-v3.2 --tp 8 --dcp 8 --speculative-method mtp",
+        "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json --tp 16",
+        "gpt-oss-20b --shared-prefix 99950 --bitwidth 3",
+        "gemma-3-27b --k-dtype fp8 --v-dtype bf16",
+        "gemma-3-27b -d turboquant_4bit_nc",
+        "deepseek-v3.2 -d int8_per_token_head",
+    ] {
         let text = kvsize(&format!("explain {model} -s 100003 -b 3 --json -q")).output();
         let explained: serde_json::Value = serde_json::from_str(&text).unwrap();
         let mut total = 0;

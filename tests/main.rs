@@ -18,4 +18,6 @@ mod import_rules;
 mod lists;
 mod output;
 mod readme;
+mod side_by_side;
+mod tensorrt_llm;
 mod vllm;

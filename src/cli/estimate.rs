@@ -14,7 +14,7 @@ use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source;
-use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
 pub(super) const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
@@ -31,18 +31,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let engines = engines(&arguments.workload, matches)?;
     let arguments = &arguments;
     let models = models(arguments)?;
-    let crosses = |group: &LayerGroup| matches!(group.cache, LayerCache::CrossAttention { .. });
-    if let Some(tokens) = arguments.workload.encoder_len
-        && !models.iter().any(|model| model.layer_groups.iter().any(crosses))
-    {
-        return Err(Failure(Diagnosis {
-            code: "no_encoder",
-            field: "--encoder-len".into(),
-            found: tokens.0.to_string(),
-            problem: "is given, but there is no cross-attention".into(),
-            remedy: "leave it out".into(),
-        }));
-    }
+    needs_encoder(&arguments.workload, &models)?;
     let mut documents = Vec::with_capacity(models.len());
     let several = models.len() > 1;
     for model in &models {
@@ -68,8 +57,31 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             format!("{} is {} tokens, a power of 1024; {lower} is the power of 1000", typed.text, typed.tokens)
         }));
     }
+    let rows = || documents.iter().flat_map(|document| &document.estimates);
+    notes.extend(unused_memory(&arguments.workload, rows().any(|row| row.capacity.is_some())));
     let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
+}
+
+/// What is said of memory that no engine makes a capacity of.
+pub(super) fn unused_memory(arguments: &WorkloadArguments, used: bool) -> Option<String> {
+    let unused = arguments.memory.is_some() && !used;
+    unused.then(|| "--memory is not used: it is for engines that have a pool (`kvsize engines`)".into())
+}
+
+/// An encoder's length is an error where no model has an encoder.
+pub(super) fn needs_encoder(arguments: &WorkloadArguments, models: &[Model]) -> Result<(), Failure> {
+    let crosses = |group: &LayerGroup| matches!(group.cache, LayerCache::CrossAttention { .. });
+    match arguments.encoder_len {
+        Some(tokens) if !models.iter().any(|model| model.layer_groups.iter().any(crosses)) => Err(Failure(Diagnosis {
+            code: "no_encoder",
+            field: "--encoder-len".into(),
+            found: tokens.0.to_string(),
+            problem: "is given, but there is no cross-attention".into(),
+            remedy: "leave it out".into(),
+        })),
+        _ => Ok(()),
+    }
 }
 
 /// Smallest first, by the first format at the longest length.
@@ -118,7 +130,7 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
 }
 
 /// The model with what drafts for it.
-fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[ModelEntry]) -> Result<Model, Failure> {
+pub(super) fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[ModelEntry]) -> Result<Model, Failure> {
     let Some(method) = arguments.speculative_method else { return Ok(model) };
     let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
         Err(Failure(Diagnosis {
@@ -178,24 +190,38 @@ pub(super) struct Question {
     pub(super) batches: Vec<u64>,
     /// Each engine with the formats it is asked for.
     pub(super) engines: Vec<(Engine, Vec<KvDtype>)>,
-    pub(super) layout: Layout,
-    pub(super) encoder_len: Option<Tokens>,
-    pub(super) shared_prefix: Option<Tokens>,
-    pub(super) memory: Option<Bytes>,
+    /// All that is the same in every workload.
+    pub(super) common: Workload,
+}
+
+/// The formats that are asked for, if any.
+pub(super) fn formats(model: &Model, arguments: &WorkloadArguments) -> Vec<KvDtype> {
+    let WorkloadArguments { kv_dtype, k_dtype, v_dtype, bitwidth, .. } = arguments;
+    match (kv_dtype.as_slice(), k_dtype, v_dtype, bitwidth.as_slice()) {
+        ([], None, None, []) => Vec::new(),
+        ([], None, None, bits) => once(bits.iter().map(|&bits| ElementFormat::bitwidth(bits).into())),
+        ([], k, v, _) => vec![KvDtype::Given(KvFormat::new(k.unwrap_or(model.dtype), v.unwrap_or(model.dtype)))],
+        (formats, ..) => once(formats.iter().copied()),
+    }
+}
+
+/// What is asked beside lengths, batches and formats, which are lists.
+pub(super) fn common(arguments: &WorkloadArguments) -> Workload {
+    let WorkloadArguments { encoder_len, shared_prefix, memory, tp, pp, dp, dcp, .. } = *arguments;
+    Workload {
+        layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1), dcp: dcp.unwrap_or(1) },
+        encoder_len,
+        shared_prefix,
+        memory,
+        ..Workload::of(Tokens(1), 1)
+    }
 }
 
 impl Question {
     fn new(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Self {
-        let WorkloadArguments { seq_len, batch, kv_dtype, k_dtype, v_dtype, bitwidth, tp, pp, dp, dcp, .. } = arguments;
+        let WorkloadArguments { seq_len, batch, .. } = arguments;
         let defaults = Self::article(model);
-        let formats = match (kv_dtype.as_slice(), k_dtype, v_dtype, bitwidth.as_slice()) {
-            ([], None, None, []) => Vec::new(),
-            ([], None, None, bits) => bits.iter().map(|&bits| ElementFormat::bitwidth(bits).into()).collect(),
-            ([], k, v, _) => {
-                vec![KvDtype::Given(KvFormat::new(k.unwrap_or(model.dtype), v.unwrap_or(model.dtype)))]
-            }
-            (formats, ..) => formats.to_vec(),
-        };
+        let formats = formats(model, arguments);
         let mut question = Self {
             seq_lens: if seq_len.is_empty() {
                 defaults.seq_lens
@@ -204,14 +230,10 @@ impl Question {
             },
             batches: if batch.is_empty() { defaults.batches } else { once(batch.iter().copied()) },
             engines: Vec::new(),
-            layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1), dcp: dcp.unwrap_or(1) },
-            encoder_len: arguments.encoder_len,
-            shared_prefix: arguments.shared_prefix,
-            memory: arguments.memory,
+            common: common(arguments),
         };
         let of_engine = |engine: &Engine| {
-            let formats =
-                if formats.is_empty() { question.usual_formats(model, engine) } else { once(formats.iter().copied()) };
+            let formats = if formats.is_empty() { question.usual_formats(model, engine) } else { formats.clone() };
             (engine.clone(), formats)
         };
         question.engines = engines.iter().map(of_engine).collect();
@@ -230,10 +252,7 @@ impl Question {
             seq_lens,
             batches: vec![1],
             engines: vec![(Engine::ideal(), vec![model.dtype.into(), ElementFormat::FP8.into()])],
-            layout: Layout::default(),
-            encoder_len: None,
-            shared_prefix: None,
-            memory: None,
+            common: Workload::of(Tokens(1), 1),
         }
     }
 
@@ -256,8 +275,7 @@ impl Question {
     }
 
     fn workload(&self, seq_len: Tokens, batch: u64, kv_dtype: KvDtype) -> Workload {
-        let Self { layout, encoder_len, shared_prefix, memory, .. } = *self;
-        Workload { seq_len, batch, kv_dtype, layout, encoder_len, shared_prefix, memory }
+        Workload { seq_len, batch, kv_dtype, ..self.common }
     }
 
     /// The answers, with the warnings they call for.
@@ -289,7 +307,7 @@ pub(super) fn past_maximum(model: &Model, longest: Option<Tokens>) -> Vec<Warnin
 }
 
 /// The engines that were named, ideal without any, with the settings that are their own.
-fn engines(arguments: &WorkloadArguments, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
+pub(super) fn engines(arguments: &WorkloadArguments, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
     let named = if arguments.engine.is_empty() { vec![Engine::ideal()] } else { arguments.engine.clone() };
     let mut engines = settings::apply(once(named.into_iter()), matches)?;
     if let Some(name) = &arguments.gpu {

@@ -1,50 +1,54 @@
-//! `kvsize explain MODEL`: where every byte of the ideal estimate comes from.
+//! `kvsize explain MODEL`: where every byte comes from, and why an engine's are not the live ones.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command};
 
-use super::args::FormatArguments;
-use super::estimate::{StandardInput, overlay_for, past_maximum};
+use super::args::{FormatArguments, WorkloadArguments};
+use super::estimate::{
+    StandardInput, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
+};
 use super::failure::Failure;
-use super::{Answer, Subcommand, typed};
-use crate::estimate::{Workload, estimate};
+use super::{Answer, Subcommand, settings, typed};
+use crate::engine::Engine;
+use crate::estimate::Workload;
 use crate::report::{self, Format};
 use crate::source;
-use crate::units::{Diagnosis, ElementFormat, Tokens, parse_count};
+use crate::units::{Diagnosis, KvDtype, Tokens};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
-    arguments: ExplainArguments::augment_args,
-    run: |matches| run(&typed(matches)?),
+    arguments: |command| settings::augment(single(ExplainArguments::augment_args(command))),
+    run,
 };
+
+/// The options of the estimate that take lists, as options that take one value: what is explained is one estimate.
+fn single(command: Command) -> Command {
+    [
+        ("seq_len", "Tokens of each sequence [default: the model's own maximum, or 131,072]"),
+        ("batch", "Sequences [default: 1]"),
+        (
+            "kv_dtype",
+            "Format of cached elements [default: the 16-bit format of the checkpoint, or what the engine takes]",
+        ),
+        ("bitwidth", "Plain bits per element, as the article's bitwidth"),
+        (
+            "engine",
+            "Whose allocation is explained: ideal (the live bytes, the default) or an engine (`kvsize engines`)",
+        ),
+    ]
+    .into_iter()
+    .fold(command, |command, (id, help)| command.mut_arg(id, |arg| arg.help(help).long_help(None::<&str>)))
+}
 
 #[derive(Debug, Args)]
 struct ExplainArguments {
     /// A catalogue name, a config.json, a directory with one, or - for standard input
     #[arg(value_name = "MODEL")]
     model: String,
-    /// Tokens of each sequence [default: the model's own maximum, or 131,072]
-    #[arg(
-        short,
-        long,
-        visible_aliases = ["context", "max-model-len"],
-        value_name = "TOKENS",
-        value_parser = Tokens::from_str,
-        allow_hyphen_values = true
-    )]
-    seq_len: Option<Tokens>,
-    /// Sequences [default: 1]
-    #[arg(short, long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
-    batch: Option<u64>,
-    /// Format of cached elements [default: the 16-bit format of the checkpoint]
-    #[arg(short = 'd', long, visible_alias = "kv-cache-dtype", value_name = "FORMAT", value_parser = ElementFormat::from_str)]
-    kv_dtype: Option<ElementFormat>,
-    /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
-    encoder_len: Option<Tokens>,
+    #[command(flatten)]
+    workload: WorkloadArguments,
     /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
@@ -54,31 +58,53 @@ struct ExplainArguments {
 
 const USUAL_LENGTH: Tokens = Tokens(131_072);
 
-fn run(arguments: &ExplainArguments) -> Result<Answer, Failure> {
-    let format = arguments.format.format();
-    if matches!(format, Format::Csv | Format::Plain) {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+    let arguments: ExplainArguments = typed(matches)?;
+    let ExplainArguments { model, workload: asked, catalogue, format } = &arguments;
+    let as_written = format.format();
+    if matches!(as_written, Format::Csv | Format::Plain) {
         return Err(Failure(Diagnosis {
             code: "format",
             field: "--format".into(),
-            found: if format == Format::Csv { "csv" } else { "plain" }.into(),
+            found: if as_written == Format::Csv { "csv" } else { "plain" }.into(),
             problem: "is for rows of estimates".into(),
             remedy: "use table, markdown, json or jsonl".into(),
         }));
     }
-    let overlay = overlay_for([&arguments.model], arguments.catalogue.as_deref())?;
-    let model = source::resolve(&arguments.model, &mut StandardInput, &overlay)?;
+    let engine = one("--engine", engines(asked, matches)?)?.unwrap_or_else(Engine::ideal);
+    let overlay = overlay_for([model].into_iter().chain(&asked.draft), catalogue.as_deref())?;
+    let model = drafted(source::resolve(model, &mut StandardInput, &overlay)?, asked, &overlay)?;
+    needs_encoder(asked, std::slice::from_ref(&model))?;
+    let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
+    let seq_len = one("--seq-len", asked.seq_len.iter().map(|typed| typed.tokens).collect())?;
     let workload = Workload {
-        kv_dtype: arguments.kv_dtype.unwrap_or(model.dtype).into(),
-        encoder_len: arguments.encoder_len,
-        ..Workload::of(
-            arguments.seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
-            arguments.batch.unwrap_or(1),
-        )
+        seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
+        batch: one("--batch", asked.batch.clone())?.unwrap_or(1),
+        kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked))?.unwrap_or(auto),
+        ..common(asked)
     };
-    let answer = estimate(&model, &workload)?;
+    let answer = engine.answer(&model, &workload)?;
     let warnings: Vec<String> =
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
-    let explanation = report::explanation(&model, &workload, &answer, &warnings);
-    let data = report::explain(&explanation, format);
-    Ok(Answer { quiet: arguments.format.quiet, data, notes: explanation.assumptions, warnings })
+    let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
+    let data = report::explain(&explanation, as_written);
+    let mut notes = explanation.assumptions;
+    notes.extend(unused_memory(asked, explanation.capacity.is_some()));
+    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings })
+}
+
+/// The one value of an option that takes a list elsewhere; none where it was not given.
+fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
+    let count = values.len();
+    let mut values = values.into_iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(Failure(Diagnosis {
+            code: "several",
+            field: option.into(),
+            found: format!("{count} values"),
+            problem: "are more than can be explained at once".into(),
+            remedy: "give one".into(),
+        })),
+    }
 }

@@ -1,4 +1,4 @@
-//! `kvsize models` and `kvsize formats`: what is known by name.
+//! `kvsize models`, `kvsize formats` and `kvsize engines`: what is known by name.
 
 use clap::Args;
 use serde::Serialize;
@@ -8,7 +8,8 @@ use super::estimate::overlay;
 use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
 use crate::catalogue;
-use crate::report::{self, Align, Grid, Listing};
+use crate::engine::{PROFILES, Profile, Setting, ValueKind};
+use crate::report::{self, Align, Entry, Grid, Listing};
 use crate::units::{self, fixed_point};
 
 pub(super) const MODELS: Subcommand = Subcommand {
@@ -23,6 +24,13 @@ pub(super) const FORMATS: Subcommand = Subcommand {
     about: "The element formats",
     arguments: ListArguments::augment_args,
     run: |matches| Ok(formats(&typed(matches)?)),
+};
+
+pub(super) const ENGINES: Subcommand = Subcommand {
+    name: "engines",
+    about: "The engines, what each was replayed against, and its defaults",
+    arguments: ListArguments::augment_args,
+    run: |matches| Ok(engines(&typed(matches)?)),
 };
 
 #[derive(Serialize)]
@@ -59,7 +67,7 @@ fn models(arguments: &ModelListArguments) -> Result<Answer, Failure> {
         .collect();
     let rows = items.iter().map(|item| vec![item.name.clone(), publisher(&item.label)]);
     let grid = Grid { columns: columns(&["Name", "Publisher"], &[]), rows: rows.collect() };
-    Ok(list(&Listing { schema: "kvsize.models/1", items, grid }, arguments))
+    Ok(list(&Listing { schema: "kvsize.models/1", items, grid, entries: Vec::new() }, arguments))
 }
 
 /// The part of a hub id before its slash.
@@ -95,7 +103,89 @@ fn formats(arguments: &ListArguments) -> Answer {
         vec![item.name.into(), bits, item.aliases.join(" "), item.about.into()]
     });
     let grid = Grid { columns: columns(&["Format", "Bits", "Also", "What it is"], &[1]), rows: rows.collect() };
-    list(&Listing { schema: "kvsize.formats/1", items, grid }, arguments)
+    list(&Listing { schema: "kvsize.formats/1", items, grid, entries: Vec::new() }, arguments)
+}
+
+#[derive(Serialize)]
+struct EngineItem {
+    name: &'static str,
+    versions: &'static [&'static str],
+    about: &'static str,
+    replayed: &'static str,
+    defaults: Vec<DefaultItem>,
+    settings: Vec<SettingItem>,
+}
+
+#[derive(Serialize)]
+struct DefaultItem {
+    name: &'static str,
+    value: &'static str,
+}
+
+#[derive(Serialize)]
+struct SettingItem {
+    name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<&'static str>,
+    value: &'static str,
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    choices: &'static [&'static str],
+    about: &'static str,
+}
+
+fn engines(arguments: &ListArguments) -> Answer {
+    let found: Vec<&Profile> = PROFILES.iter().filter(|profile| matches(arguments, [profile.name].iter())).collect();
+    let entries = found.iter().map(|profile| Entry {
+        name: profile.name.to_owned(),
+        about: [
+            ("versions", profile.versions.join(", ")),
+            ("bytes", profile.about.to_owned()),
+            ("replayed", profile.replayed.to_owned()),
+        ]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (name.to_owned(), text))
+        .collect(),
+        heading: "defaults",
+        properties: profile.defaults.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    });
+    let entries = entries.collect();
+    let rows = found.iter().map(|profile| {
+        let defaults = profile.defaults.iter().map(|(name, value)| format!("{name}: {value}"));
+        vec![
+            profile.name.to_owned(),
+            profile.versions.join(" "),
+            profile.about.to_owned(),
+            profile.replayed.to_owned(),
+            defaults.collect::<Vec<_>>().join("; "),
+        ]
+    });
+    let grid = Grid {
+        columns: columns(&["Engine", "Versions", "What it is", "Replayed", "Defaults"], &[]),
+        rows: rows.collect(),
+    };
+    let items = found.iter().map(|profile| EngineItem {
+        name: profile.name,
+        versions: profile.versions,
+        about: profile.about,
+        replayed: profile.replayed,
+        defaults: profile.defaults.iter().map(|&(name, value)| DefaultItem { name, value }).collect(),
+        settings: profile.settings.iter().map(setting).collect(),
+    });
+    let items = items.collect();
+    list(&Listing { schema: "kvsize.engines/1", items, grid, entries }, arguments)
+}
+
+fn setting(setting: &Setting) -> SettingItem {
+    let (value, choices): (_, &[&str]) = match setting.kind {
+        ValueKind::Switch { .. } => ("switch", &[]),
+        ValueKind::Count => ("count", &[]),
+        ValueKind::CountOrZero => ("count_or_zero", &[]),
+        ValueKind::Ratio => ("ratio", &[]),
+        ValueKind::Choice(words) => ("choice", words),
+    };
+    let alias = Some(setting.alias).filter(|alias| !alias.is_empty());
+    SettingItem { name: setting.name, alias, value, choices, about: setting.about }
 }
 
 fn matches<'a, T: AsRef<str> + 'a + ?Sized>(arguments: &ListArguments, mut names: impl Iterator<Item = &'a T>) -> bool {

@@ -32,8 +32,8 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 5] =
-    [estimate::COMMAND, explain::COMMAND, article::COMMAND, lists::MODELS, lists::FORMATS];
+const COMMANDS: [Subcommand; 6] =
+    [estimate::COMMAND, explain::COMMAND, article::COMMAND, lists::MODELS, lists::FORMATS, lists::ENGINES];
 
 /// What a command has to say: data for stdout, words for stderr.
 #[derive(Debug, Default)]

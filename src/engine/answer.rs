@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Double, transformers, vllm};
+use super::{Double, tensorrt_llm, transformers, vllm};
 use crate::estimate::Estimate;
+use crate::units::Bytes;
 
 /// What a workload takes in an engine, and why it is not the ideal figure.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub enum Details {
     Transformers(transformers::Facts),
     /// Of vLLM.
     Vllm(vllm::Plan),
+    /// Of TensorRT-LLM.
+    TensorrtLlm(tensorrt_llm::Facts),
 }
 
 /// One reason why an engine's bytes are not the ideal ones.
@@ -55,6 +58,14 @@ pub struct Gap {
     pub bytes: i128,
     /// One line that says why.
     pub reason: String,
+}
+
+impl Gap {
+    /// The step from one figure to the next; none where they are the same.
+    pub fn step(kind: &'static str, from: Bytes, to: Bytes, reason: String) -> Option<Self> {
+        let bytes = i128::from(to.0).checked_sub(i128::from(from.0)).filter(|&bytes| bytes != 0)?;
+        Some(Self { kind, bytes, reason })
+    }
 }
 
 /// What an engine makes of the memory that it may use for the cache on each device.

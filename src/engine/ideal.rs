@@ -7,7 +7,7 @@ use crate::model::Model;
 pub(super) const PROFILE: Profile = Profile {
     name: "ideal",
     versions: &[],
-    about: "the live bytes: no blocks, no padding, no reserve",
+    about: "live bytes, no blocks, no padding, no reserve",
     replayed: "equal to transformers' static caches wherever no rule of transformers differs",
     heading: "",
     settings: &[],

@@ -8,6 +8,7 @@ mod device;
 mod double;
 mod ideal;
 mod setting;
+pub mod tensorrt_llm;
 pub mod transformers;
 pub mod vllm;
 
@@ -24,7 +25,7 @@ pub use double::Double;
 pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
 
 /// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE, vllm::PROFILE];
+pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE, vllm::PROFILE, tensorrt_llm::PROFILE];
 
 /// What is known of an engine.
 #[derive(Debug)]

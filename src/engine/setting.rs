@@ -1,5 +1,7 @@
 //! An engine's settings: declared once, under the engine's own names, for the command line, for JSON and for lists.
 
+use std::fmt;
+
 use super::{Double, PROFILES};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis, parse_count};
 
@@ -58,6 +60,17 @@ pub enum SettingValue {
     Ratio(Double),
     /// Of a choice.
     Choice(&'static str),
+}
+
+impl fmt::Display for SettingValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Switch(on) => f.pad(if *on { "on" } else { "off" }),
+            Self::Count(count) => count.fmt(f),
+            Self::Ratio(ratio) => ratio.value().fmt(f),
+            Self::Choice(word) => f.pad(word),
+        }
+    }
 }
 
 /// The settings that were given.

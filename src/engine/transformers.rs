@@ -16,7 +16,7 @@
 
 use serde::Serialize;
 
-use super::{Answer, Details, Engine, Profile, Setting, ValueKind};
+use super::{Answer, Details, Engine, Gap, Profile, Setting, ValueKind};
 use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
 use crate::units::{ElementFormat, Tokens};
@@ -50,7 +50,9 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         _ => Cache::Dynamic,
     };
     let facts = Facts { version: VERSION, cache: cache.name() };
-    Ok(Answer { details: Some(Details::Transformers(facts)), ..Answer::of(estimate(model, workload, cache, engine)?) })
+    let estimate = estimate(model, workload, cache, engine)?;
+    let gaps = gaps(model, workload, cache)?;
+    Ok(Answer { details: Some(Details::Transformers(facts)), gaps, ..Answer::of(estimate) })
 }
 
 /// Which of its caches.
@@ -85,11 +87,15 @@ fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -
 
 fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), EstimateError> {
     let layout = workload.layout;
-    for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp)] {
+    for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
         if size > 1 {
             let reason = "divides a model that transformers keeps whole here";
             return Err(engine.refusal(field, size, reason, "leave it out, or name another engine"));
         }
+    }
+    if let Some(prefix) = workload.shared_prefix {
+        let reason = "is shared by no two rows of a batch, each of which has entries of its own";
+        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
     }
     let plain = [ElementFormat::FP32, ElementFormat::FP16, ElementFormat::BF16];
     let format = workload.kv_dtype.or(model.dtype);
@@ -103,6 +109,86 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
     }
     Ok(())
 }
+
+/// The steps from the live bytes, those of all layer groups with one reason in one.
+fn gaps(model: &Model, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, EstimateError> {
+    let mut gaps: Vec<Gap> = Vec::new();
+    for group in &model.layer_groups {
+        for gap in group_gaps(model, group, workload, cache)? {
+            match gaps.iter_mut().find(|known| (known.kind, &known.reason) == (gap.kind, &gap.reason)) {
+                Some(known) => known.bytes = known.bytes.saturating_add(gap.bytes),
+                None => gaps.push(gap),
+            }
+        }
+    }
+    Ok(gaps)
+}
+
+/// The steps of one layer group: each takes up one more rule, the last all of them.
+fn group_gaps(model: &Model, group: &LayerGroup, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, EstimateError> {
+    let bytes = |layer_groups: Vec<LayerGroup>, kept: &dyn Fn(&LayerCache) -> Result<Kept, EstimateError>| {
+        let part = Model { layer_groups, ..model.clone() };
+        Ok::<_, EstimateError>(sum(&part, workload, |group| kept(&group.cache))?.bytes)
+    };
+    let live = |cache: &LayerCache| ideal(cache, workload);
+    let alone = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
+    let all_rules = bytes(as_seen(model, group, cache), &|cache| kept(model.dtype, cache, workload))?;
+    let ideal_bytes = bytes(vec![group.clone()], &live)?;
+    let step = |kind, from, to, reason: &str| Gap::step(kind, from, to, reason.into());
+    let steps = match group.cache {
+        LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
+            let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
+            let as_read = bytes(alone(sliding), &live)?;
+            let whole = bytes(as_seen(model, group, Cache::Static), &live)?;
+            vec![
+                step("window", ideal_bytes, as_read, "its configuration class reads another window"),
+                step("vector_twice", as_read, whole, "layers without compression keep their one vector as K and as V"),
+                step("entries_dropped", whole, all_rules, DROPPED),
+            ]
+        }
+        LayerCache::ChunkedLocal { .. } => vec![step("entries_dropped", ideal_bytes, all_rules, DROPPED)],
+        LayerCache::SlidingWindow { .. } => {
+            vec![step("windows", ideal_bytes, all_rules, "its class knows no window: every token is kept")]
+        }
+        LayerCache::Recurrent(state) => {
+            let in_its_format = |cache: &LayerCache| {
+                let kept = ideal(cache, workload)?;
+                let State::Recurrent(_, columns) = kept.state else { return Ok(kept) };
+                Ok(Kept { state: State::Recurrent(as_stored(state, model.dtype), columns), ..kept })
+            };
+            let stored = bytes(vec![group.clone()], &in_its_format)?;
+            vec![
+                step(
+                    "state_format",
+                    ideal_bytes,
+                    stored,
+                    "states are in fp32 or the model's format, whatever the file names",
+                ),
+                step("convolution", stored, all_rules, "convolutions keep all columns of their kernel, not one less"),
+            ]
+        }
+        LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => vec![step(
+            "compressor_state",
+            ideal_bytes,
+            all_rules,
+            "only whole entries, and of a compressor the tokens that none covers, in the model's format",
+        )],
+        LayerCache::CrossAttention { .. } => {
+            vec![step("no_encoder_input", ideal_bytes, all_rules, "without an image there is nothing to keep")]
+        }
+        LayerCache::FullAttention { .. } => vec![step(
+            "repeated_heads",
+            ideal_bytes,
+            all_rules,
+            "KV heads are repeated for the query heads that share them",
+        )],
+        LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => Vec::new(),
+    };
+    Ok(steps.into_iter().flatten().collect())
+}
+
+/// Why a full window or chunk of the dynamic cache is below the ideal.
+const DROPPED: &str = "one entry less of a full window or chunk: the next token brings its own";
 
 /// The group as transformers caches it.
 fn as_seen(model: &Model, group: &LayerGroup, cache: Cache) -> Vec<LayerGroup> {

@@ -1,6 +1,6 @@
 //! Why a workload has no estimate.
 
-use crate::units::{Diagnose, Diagnosis, ElementFormat, display_diagnosis};
+use crate::units::{Diagnose, Diagnosis, ElementFormat, Tokens, display_diagnosis};
 
 /// Why a workload has no estimate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,22 @@ pub enum EstimateError {
     PackedFormat(ElementFormat),
     /// Cross-attention without a length for what the encoder gives.
     NoEncoderLength,
+    /// More tokens in common than a sequence has.
+    PrefixTooLong {
+        /// Tokens in common.
+        prefix: Tokens,
+        /// Tokens of a sequence.
+        seq_len: Tokens,
+    },
+    /// Ranks that can't share the tokens of a sequence.
+    DecodeContext {
+        /// Ranks that would share them.
+        dcp: u64,
+        /// Tensor parallel ranks.
+        tp: u64,
+        /// KV heads of a layer that stand in the way; none where it is `tp` that does.
+        num_key_value_heads: Option<u64>,
+    },
     /// What an engine refuses.
     Refused {
         /// The engine.
@@ -122,6 +138,32 @@ impl Diagnose for EstimateError {
                 problem: "is how an engine packs the latents of sparse MLA".into(),
                 remedy: "use fp8, or add --engine vllm".into(),
             },
+            Self::PrefixTooLong { prefix, seq_len } => Diagnosis {
+                code: "prefix_too_long",
+                field: "--shared-prefix".into(),
+                found: prefix.to_string(),
+                problem: format!("is more than the {seq_len} tokens of a sequence"),
+                remedy: "give at most --seq-len".into(),
+            },
+            Self::DecodeContext { dcp, tp, num_key_value_heads: None } => diagnosis(
+                "decode_context",
+                "--dcp",
+                dcp,
+                format!("does not divide the {tp} tensor parallel ranks, which share the tokens"),
+                "use a divisor of --tp",
+            ),
+            Self::DecodeContext { dcp, tp, num_key_value_heads: Some(heads) } => {
+                let copies = tp.checked_div(heads).unwrap_or_default().max(1);
+                let ranks = if copies == 1 { "one rank that holds" } else { "ranks that hold" };
+                let number = if copies == 1 { String::new() } else { format!("{copies} ") };
+                diagnosis(
+                    "decode_context",
+                    "--dcp",
+                    dcp,
+                    format!("is more than the {number}{ranks} each of the {heads} KV heads at --tp {tp}"),
+                    "raise --tp to --dcp times the KV heads, or leave it out",
+                )
+            }
             Self::NoEncoderLength => Diagnosis {
                 code: "missing",
                 field: "--encoder-len".into(),

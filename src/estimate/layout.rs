@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::EstimateError;
+use crate::model::LayerCache;
 
 /// Parallel sizes, each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,32 @@ impl Layout {
     pub fn gpus(self) -> Result<u64, EstimateError> {
         let gpus = self.tp.checked_mul(self.pp).and_then(|gpus| gpus.checked_mul(self.dp));
         gpus.ok_or(EstimateError::TooManyDevices { dp: self.dp })
+    }
+
+    /// Ranks that the tokens of a sequence are divided over in one layer: `dcp` where the layer keeps every token, of which
+    /// ranks would otherwise hold copies; 1 for windows, states, indexes and encoders' tokens, which every rank keeps whole.
+    ///
+    /// # Errors
+    /// [`EstimateError::DecodeContext`] when `dcp` does not divide `tp`, or is more than the ranks that hold the same KV
+    /// head (vLLM 0.33 `config/parallel.py` and `v1/worker`: tp > KV heads, and dcp ≤ tp / KV heads; any divisor for MLA).
+    pub(super) fn ranks_of_a_sequence(self, cache: &LayerCache) -> Result<u64, EstimateError> {
+        let Self { tp, dcp, .. } = self;
+        if dcp <= 1 {
+            return Ok(1);
+        }
+        if !tp.is_multiple_of(dcp) {
+            return Err(EstimateError::DecodeContext { dcp, tp, num_key_value_heads: None });
+        }
+        match cache {
+            LayerCache::Latent { .. } => Ok(dcp),
+            LayerCache::FullAttention { key_value } => match key_value.num_key_value_heads() {
+                Some(heads) if tp.checked_div(heads).is_none_or(|copies| copies < dcp) => {
+                    Err(EstimateError::DecodeContext { dcp, tp, num_key_value_heads: Some(heads) })
+                }
+                _ => Ok(dcp),
+            },
+            _ => Ok(1),
+        }
     }
 
     /// The layers of each pipeline stage. What is left over after an even split goes one each to the stages before

@@ -9,6 +9,7 @@
 //!   K and V being one vector there, plus the compressor's partial state in fp32;
 //! - recurrent state is `conv_kernel − 1` columns in the model's dtype and the recurrent state in the dtype that the
 //!   config names for it, else the model's;
+//! - a prefix that the sequences of a batch have in common is kept once, as far as layers still keep it;
 //! - cross-attention keeps the encoder tokens given; shared layers and layers without a cache keep nothing.
 //!
 //! Every cached element is in the chosen format with that format's own block overhead; states are not. Odd bit widths are
@@ -18,10 +19,12 @@
 
 mod error;
 mod layout;
+mod prefix;
 mod state;
 
 pub use error::EstimateError;
 pub use layout::Layout;
+pub use prefix::{Batch, shared};
 pub use state::recurrent_bytes;
 
 use self::state::StateTensor;
@@ -153,7 +156,7 @@ pub enum State {
 /// # Errors
 /// [`EstimateError`] when the layout does not divide the model, or a product passes 2⁶⁴ − 1.
 pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, EstimateError> {
-    sum(model, workload, |group| ideal(&group.cache, workload))
+    sum_sharing(model, workload, |group| ideal(&group.cache, workload), |group| shared(&group.cache, workload))
 }
 
 /// What the ideal keeps of one sequence in one layer.
@@ -180,7 +183,7 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateEr
     Ok(Kept { entries, grows_every: grows.then(|| cache.ratio()), state })
 }
 
-/// Sums what `kept` says over layer groups, devices and the batch.
+/// Sums what `kept` says over layer groups, devices and the batch, whose sequences share nothing.
 ///
 /// # Errors
 /// [`EstimateError`], as [`estimate`], or as `kept`.
@@ -189,6 +192,19 @@ pub fn sum(
     workload: &Workload,
     kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
 ) -> Result<Estimate, EstimateError> {
+    sum_sharing(model, workload, kept, |_| None)
+}
+
+/// The same, where a layer may keep some entries once for the whole batch.
+fn sum_sharing(
+    model: &Model,
+    workload: &Workload,
+    kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
+    shared: impl Fn(&LayerGroup) -> Option<Batch>,
+) -> Result<Estimate, EstimateError> {
+    if let Some(prefix) = workload.shared_prefix.filter(|&prefix| prefix > workload.seq_len) {
+        return Err(EstimateError::PrefixTooLong { prefix, seq_len: workload.seq_len });
+    }
     let layout = workload.layout;
     let format = workload.kv_dtype.or(model.dtype);
     if let Some(packed) = [format.k, format.v].into_iter().find(|format| format.is_packed()) {
@@ -205,19 +221,24 @@ pub fn sum(
     for group in &model.layer_groups {
         let kept = kept(group)?;
         let entry = group.cache.key_value().map(|key_value| Entry::of(key_value, layout.tp)).transpose()?;
+        let ranks = layout.ranks_of_a_sequence(&group.cache)?;
+        let batch = shared(group).unwrap_or(Batch { common: 0, own: kept.entries.0 });
+        let entries = batch.over(ranks).entries(workload.batch).ok_or(EstimateError::TooLarge)?;
         let tensors = StateTensor::of(kept.state, layout.tp)?;
         let mut group_bytes = Bytes(0);
         for (stage, total) in stages.iter().zip(&mut stage_bytes) {
             let layers = layers_within(group, stage);
-            let entries = entry.map_or(Some(0), |entry| entry.bits(layers, kept.entries, workload.batch, format));
-            let bits = tensors.iter().flatten().try_fold(entries.ok_or(EstimateError::TooLarge)?, |bits, state| {
-                bits.checked_add(state.bits(layers, workload.batch)?).ok_or(EstimateError::TooLarge)
-            })?;
+            let of_entries = entry.map_or(Some(0), |entry| entry.bits(layers, entries, format));
+            let bits =
+                tensors.iter().flatten().try_fold(of_entries.ok_or(EstimateError::TooLarge)?, |bits, state| {
+                    bits.checked_add(state.bits(layers, workload.batch)?).ok_or(EstimateError::TooLarge)
+                })?;
             let bytes = u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| EstimateError::TooLarge)?;
             *total = total.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
             group_bytes = group_bytes.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
         }
         if let (Some(every), Some(entry)) = (kept.grows_every, entry) {
+            let every = every.checked_mul(ranks).ok_or(EstimateError::TooLarge)?;
             let slope = entry.slope(group.layers.len(), layout.tp, format, every);
             bytes_per_token =
                 slope.and_then(|slope| bytes_per_token.checked_add(slope)).ok_or(EstimateError::TooLarge)?;
@@ -271,9 +292,9 @@ impl Entry {
         Ok(Self { k: elements(k)?, v: elements(v)?, vectors: u128::from(heads) })
     }
 
-    /// Bits of `entries` entries of each of `batch` sequences in each of `layers` layers.
-    fn bits(self, layers: usize, entries: Tokens, batch: u64, format: KvFormat) -> Option<u128> {
-        let copies = u128::from(entries.0).checked_mul(u128::from(batch))?.checked_mul(u128::try_from(layers).ok()?)?;
+    /// Bits of `entries` entries in each of `layers` layers.
+    fn bits(self, layers: usize, entries: u128, format: KvFormat) -> Option<u128> {
+        let copies = entries.checked_mul(u128::try_from(layers).ok()?)?;
         let vectors = copies.checked_mul(self.vectors)?;
         let bits = |format: ElementFormat, elements: u128| {
             let vectors = if elements == 0 { 0 } else { vectors };

@@ -247,6 +247,70 @@ fn cross_attention_keeps_the_encoder_s_tokens() {
     assert_eq!(of(&cross(None), None), Err(EstimateError::NoEncoderLength));
 }
 
+fn with_prefix(prefix: u64, seq_len: u64, batch: u64) -> Workload {
+    Workload { shared_prefix: Some(Tokens(prefix)), ..workload(seq_len, batch, ElementFormat::BF16, Layout::default()) }
+}
+
+#[test]
+fn a_prefix_in_common_is_kept_once_where_it_is_still_kept() {
+    let batch = |cache, prefix, seq_len| {
+        let Batch { common, own } = shared(&cache, &with_prefix(prefix, seq_len, 5)).unwrap();
+        (common, own)
+    };
+    let full = LayerCache::FullAttention { key_value: KV_8_128 };
+    let sliding = sliding_of(KV_8_128, 100);
+    let chunked = LayerCache::ChunkedLocal { key_value: KV_8_128, chunk: Tokens(100) };
+    let compressed = LayerCache::Compressed { head_dim: 512, ratio: 4, state_elements: 10 };
+    assert_eq!((batch(full, 70, 90), batch(full, 90, 90)), ((70, 20), (90, 0)));
+    // Of the last 100 tokens those before the prefix ends; none once the window is past it.
+    assert_eq!((batch(sliding, 70, 90), batch(sliding, 70, 130)), ((70, 20), (40, 60)));
+    assert_eq!((batch(sliding, 70, 170), batch(sliding, 70, 999)), ((0, 100), (0, 100)));
+    // Tokens 70 to 99 share a chunk with the prefix; the next chunk has none of it, and takes as much with 44.
+    assert_eq!((batch(chunked, 70, 90), batch(chunked, 70, 100)), ((70, 20), (70, 30)));
+    assert_eq!(
+        (batch(chunked, 70, 144), batch(chunked, 70, 145), batch(chunked, 70, 999)),
+        ((0, 44), (0, 45), (0, 100))
+    );
+    assert_eq!((batch(chunked, 70, 143), batch(chunked, 350, 350)), ((70, 30), (100, 0)));
+    // An entry that covers a token past the prefix is each sequence's own.
+    assert_eq!((batch(compressed, 70, 90), batch(compressed, 72, 90)), ((17, 6), (18, 5)));
+    assert_eq!(shared(&LayerCache::Shared, &with_prefix(1, 2, 3)), None);
+
+    let bytes = |workload: &Workload| estimate(&of_one(full), workload).unwrap();
+    assert_eq!(bytes(&with_prefix(70, 90, 5)).bytes, Bytes((70 + 5 * 20) * 4096));
+    assert_eq!(bytes(&with_prefix(70, 90, 5)).bytes_per_token.whole(), Some(4096));
+    assert_eq!(bytes(&with_prefix(70, 90, 5)).layer_groups[0].entries, Tokens(90));
+    assert_eq!(
+        estimate(&of_one(full), &with_prefix(91, 90, 5)),
+        Err(EstimateError::PrefixTooLong { prefix: Tokens(91), seq_len: Tokens(90) })
+    );
+}
+
+#[test]
+fn ranks_share_the_tokens_of_a_sequence() {
+    let at = |cache, tp, dcp, seq_len| {
+        let layout = Layout { tp, dcp, ..Layout::default() };
+        estimate(&of_one(cache), &workload(seq_len, 1, ElementFormat::BF16, layout))
+    };
+    let latent = LayerCache::Latent { kv_lora_rank: 512, qk_rope_head_dim: 64 };
+    let full = LayerCache::FullAttention { key_value: KV_8_128 };
+    // vLLM: DeepSeek V3 at 163,840 tokens, one layer of 61.
+    for (dcp, tokens) in [(1, 163_840), (2, 81_920), (8, 20_480)] {
+        let estimate = at(latent, 8, dcp, 163_840).unwrap();
+        assert_eq!((estimate.bytes_per_gpu, estimate.bytes), (Bytes(tokens * 1152), Bytes(8 * tokens * 1152)));
+        assert_eq!(estimate.bytes_per_token.whole(), Some(8 * 1152 / dcp));
+    }
+    assert_eq!(at(latent, 8, 8, 163_841).unwrap().bytes_per_gpu, Bytes(20_481 * 1152));
+    // Each of 8 heads is held by two of 16 ranks, which share its tokens.
+    assert_eq!(at(full, 16, 2, 1001).unwrap().bytes_per_gpu, Bytes(501 * 512));
+    assert_eq!(at(full, 16, 4, 1), Err(EstimateError::DecodeContext { dcp: 4, tp: 16, num_key_value_heads: Some(8) }));
+    assert_eq!(at(full, 8, 2, 1), Err(EstimateError::DecodeContext { dcp: 2, tp: 8, num_key_value_heads: Some(8) }));
+    assert_eq!(at(latent, 8, 3, 1), Err(EstimateError::DecodeContext { dcp: 3, tp: 8, num_key_value_heads: None }));
+    // Every rank keeps a window whole.
+    let sliding = sliding_of(KV_8_128, 100);
+    assert_eq!(at(sliding, 16, 2, 1001), at(sliding, 16, 1, 1001));
+}
+
 fn any_model() -> impl Strategy<Value = Model> {
     let group = (1u32..5, 0u8..3, 1u64..5000, 1u64..9, 1u64..200, 1u64..200);
     proptest::collection::vec(group, 1..4).prop_map(|groups| {
@@ -286,6 +350,23 @@ proptest! {
         let one = estimate(&model, &bf16(seq_len)).unwrap();
         let many = estimate(&model, &workload(seq_len, batch, ElementFormat::BF16, Layout::default())).unwrap();
         prop_assert_eq!(many.bytes, one.bytes.checked_mul(batch).unwrap());
+    }
+
+    #[test]
+    fn what_is_shared_is_between_one_sequence_and_all(
+        model in any_model(), seq_len in 1u64..20_000, batch in 1u64..9, prefix in 1u64..20_000,
+    ) {
+        let bytes = |workload: &Workload| estimate(&model, workload).unwrap().bytes;
+        let prefix = prefix.min(seq_len);
+        let shared = bytes(&with_prefix(prefix, seq_len, batch));
+        let alone = bytes(&bf16(seq_len));
+        prop_assert!(alone <= shared);
+        prop_assert!(shared <= alone.checked_mul(batch).unwrap());
+        prop_assert_eq!(bytes(&with_prefix(prefix, seq_len, 1)), alone);
+        prop_assert!(bytes(&with_prefix(prefix, seq_len + 1, batch)) >= shared);
+        prop_assert!(bytes(&with_prefix(prefix.saturating_sub(1).max(1), seq_len, batch)) >= shared);
+        // Whole of one and the same.
+        prop_assert_eq!(bytes(&with_prefix(seq_len, seq_len, batch)), alone);
     }
 
     #[test]

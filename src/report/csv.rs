@@ -2,9 +2,10 @@
 
 use super::document::Document;
 use super::grid::Grid;
+use crate::engine::Capacity;
 use crate::units::{ByteUnit, Bytes};
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 21] = [
     "model",
     "seq_len",
     "batch",
@@ -15,17 +16,27 @@ const COLUMNS: [&str; 14] = [
     "tp",
     "pp",
     "dp",
+    "dcp",
     "gpus",
     "bytes",
     "bytes_per_gpu",
     "bytes_per_token",
+    "memory",
+    "fits",
+    "blocks",
+    "pool_tokens",
+    "max_concurrency",
+    "max_seq_len",
 ];
 
-/// A row an estimate: exact integers, and the bytes once more in `unit`.
+/// A row an estimate: exact integers, and the bytes once more in `unit`. The columns are always the same; what an engine
+/// makes of memory is empty where there is none.
 pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> String {
     let header = record(COLUMNS.iter().copied().chain([unit.name()]));
     let rows = documents.iter().flat_map(|document| {
         document.estimates.iter().map(|row| {
+            let capacity =
+                |figure: fn(&Capacity) -> Option<String>| row.capacity.as_ref().and_then(figure).unwrap_or_default();
             let cells = [
                 document.model.name.clone(),
                 row.seq_len.to_string(),
@@ -37,10 +48,17 @@ pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> String {
                 row.tp.to_string(),
                 row.pp.to_string(),
                 row.dp.to_string(),
+                row.dcp.unwrap_or(1).to_string(),
                 row.gpus.to_string(),
                 row.bytes.to_string(),
                 row.bytes_per_gpu.to_string(),
                 row.bytes_per_token.to_string(),
+                capacity(|capacity| Some(capacity.memory.to_string())),
+                capacity(|capacity| Some(capacity.fits.to_string())),
+                capacity(|capacity| capacity.blocks.map(|blocks| blocks.to_string())),
+                capacity(|capacity| capacity.tokens.map(|tokens| tokens.to_string())),
+                capacity(|capacity| capacity.max_concurrency.map(|requests| requests.value().to_string())),
+                capacity(|capacity| Some(capacity.max_seq_len.to_string())),
                 match unit {
                     ByteUnit::Bytes => row.bytes.to_string(),
                     unit => Bytes(row.bytes).in_unit(unit),

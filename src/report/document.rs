@@ -262,11 +262,16 @@ impl Document {
         })
     }
 
-    /// The estimate of the first format at the longest length.
+    /// The estimate of the first engine and format at the longest length.
     pub fn longest(&self) -> Option<&EstimateRow> {
-        let first = self.estimates.first()?;
-        let alike = |row: &&EstimateRow| (row.kv_dtype, &row.engine) == (first.kv_dtype, &first.engine);
-        self.estimates.iter().filter(alike).max_by_key(|row| (row.seq_len, row.batch))
+        self.longest_of(&self.estimates.first()?.engine)
+    }
+
+    /// The estimate of an engine's first format at the longest length.
+    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow> {
+        let of_engine = || self.estimates.iter().filter(|row| row.engine == *engine);
+        let first = of_engine().next()?;
+        of_engine().filter(|row| row.kv_dtype == first.kv_dtype).max_by_key(|row| (row.seq_len, row.batch))
     }
 
     /// The formats, in the order of the estimates: the value columns of a table.
@@ -290,7 +295,7 @@ fn add_once(texts: &mut Vec<String>, more: &[String]) {
     }
 }
 
-fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 

@@ -28,14 +28,14 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Characters of its longest line, as a table prints it: a blank on each side of a cell, and one between.
+    /// Characters of its longest line, as a table prints it: a blank on each side of a cell, and one between and around.
     pub(super) fn width(&self) -> usize {
         let widest = |index: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(index));
             let header = self.columns.get(index).map(|(name, _)| name);
             cells.chain(header).map(|cell| cell.chars().count()).max().unwrap_or_default().saturating_add(3)
         };
-        (0..self.columns.len()).map(widest).sum()
+        (0..self.columns.len()).map(widest).fold(1, usize::saturating_add)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
 
 mod csv;
+mod details;
 mod document;
 mod explain;
+mod figures;
+mod gaps;
 mod grid;
 mod json;
 mod markdown;
@@ -17,7 +20,7 @@ use crate::units::{ByteUnit, Bytes};
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };
-pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explain, explanation};
+pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use page::wrapped;
 
@@ -101,11 +104,39 @@ pub struct Listing<T> {
     /// The same as a grid.
     #[serde(skip)]
     pub grid: Grid,
+    /// The same as entries, where there is more to say of a thing than a row holds.
+    #[serde(skip)]
+    pub entries: Vec<Entry>,
+}
+
+/// What there is to say of a thing.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// What is said of each such thing, by name.
+    pub about: Vec<(String, String)>,
+    /// What its properties are called.
+    pub heading: &'static str,
+    /// Its properties, by name.
+    pub properties: Vec<(String, String)>,
+}
+
+impl Entry {
+    fn blocks(&self) -> [Block; 2] {
+        let heading = (!self.properties.is_empty()).then(|| format!("  {}:", self.heading));
+        let lines =
+            page::pairs(2, &self.about).into_iter().chain(heading).chain(page::pairs(4, &self.properties)).collect();
+        [Block::Title(self.name.clone()), Block::Text(lines)]
+    }
 }
 
 /// A listing in `format`; plain is the first column.
 pub fn listing<T: Serialize>(listing: &Listing<T>, format: Format) -> String {
-    let page = || Page { blocks: vec![Block::Grid(listing.grid.clone())] };
+    let page = || match listing.entries.as_slice() {
+        [] => Page { blocks: vec![Block::Grid(listing.grid.clone())] },
+        entries => Page { blocks: entries.iter().flat_map(Entry::blocks).collect() },
+    };
     match format {
         Format::Table => table::render(&page()),
         Format::Markdown => markdown::render(&page()),

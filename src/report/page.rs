@@ -1,124 +1,63 @@
 //! What people see of an answer: the table first, then what it is of.
 
-use super::document::{BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
+use super::document::{BytesPerTokenValue, Document, GroupDescription, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
-use crate::engine::Details;
+use super::{figures, gaps};
+use crate::engine::Engine;
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
 /// The width of a terminal that tables are made for.
 pub(super) const COLUMNS: usize = 80;
 
-/// What people see of estimates: the table, and what it is of.
+/// What people see of estimates: the bytes, what fits, why an engine's are not the live ones, and what they are of.
 pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
-    let [document] = documents else { return several(documents, unit) };
-    let wide = wide_grid(document, unit);
-    let grid = if wide.width() > COLUMNS { long_grid(documents, unit) } else { wide };
-    let mut text = wrapped(&layers_in_words(&document.model), COLUMNS);
-    text.extend(document.estimates.first().into_iter().flat_map(basis));
-    Page { blocks: vec![Block::Title(document.model.name.clone()), Block::Grid(grid), Block::Text(text)] }
-}
-
-/// Several models in one table, in their order.
-fn several(documents: &[Document], unit: ByteUnit) -> Page {
-    let grid = long_grid(documents, unit);
-    let first = documents.first().and_then(|document| document.estimates.first());
-    Page { blocks: vec![Block::Grid(grid), Block::Text(first.into_iter().flat_map(basis).collect())] }
-}
-
-/// Whose bytes these are, and of which devices.
-fn basis(row: &EstimateRow) -> Vec<String> {
-    let engine = match &row.details {
-        None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
-        Some(Details::Vllm(plan)) => format!("vllm {}, blocks of {} tokens", plan.version, plan.block_size),
-        Some(Details::Transformers(facts)) => format!("transformers {}, {} cache", facts.version, facts.cache),
-    };
-    if row.gpus == 1 {
-        return vec![engine];
-    }
-    let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
-    vec![engine, format!("tp {} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)]
-}
-
-/// A row a length and batch, a column a format.
-fn wide_grid(document: &Document, unit: ByteUnit) -> Grid {
-    let formats = document.formats();
-    let (batched, spread) = (is_batched(document), is_spread(document));
-    let mut grid = Grid::default();
-    let mut column = |name: String| grid.columns.push((name, Align::Right));
-    column("Tokens".into());
-    if batched {
-        column("Batch".into());
-    }
-    for name in &formats {
-        column(format!("{name} {}", unit.name()));
-        if spread {
-            column(format!("{name} {}/GPU", unit.name()));
+    let all = figures::figures(documents);
+    let together = figures::long(&all, unit);
+    let mut blocks = Vec::new();
+    if documents.len() > 1 && together.width() <= COLUMNS {
+        blocks.push(Block::Grid(together));
+        blocks.extend(figures::capacities(&all, unit));
+    } else {
+        for document in documents {
+            let own = figures::figures(std::slice::from_ref(document));
+            blocks.push(Block::Title(document.model.name.clone()));
+            blocks.extend(figures::bytes(&own, unit));
+            blocks.extend(figures::capacities(&own, unit));
         }
     }
-    // Estimates come a length, a batch, a format at a time.
-    for of_batch in document.estimates.chunks(formats.len().max(1)) {
-        let Some(first) = of_batch.first() else { continue };
-        let mut cells = vec![group_thousands(first.seq_len)];
-        if batched {
-            cells.push(group_thousands(first.batch));
-        }
-        for row in of_batch {
-            cells.push(Bytes(row.bytes).in_unit(unit));
-            if spread {
-                cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
-            }
-        }
-        grid.rows.push(cells);
+    let mut text = Vec::new();
+    if let [document] = documents {
+        blocks.extend(gaps::of(document, unit).into_iter().map(Block::Text));
+        text.extend(wrapped(&layers_in_words(&document.model), COLUMNS));
     }
-    grid
+    text.extend(basis(documents));
+    blocks.push(Block::Text(text));
+    Page { blocks }
 }
 
-/// A row an estimate: all models at one length, then at the next.
-fn long_grid(documents: &[Document], unit: ByteUnit) -> Grid {
-    let (batched, spread) = (documents.iter().any(is_batched), documents.iter().any(is_spread));
-    let named = documents.len() > 1;
-    let mut columns = vec![("Tokens".into(), Align::Right)];
-    let mut rows: Vec<(u64, u64, Vec<String>)> = Vec::new();
-    if batched {
-        columns.push(("Batch".into(), Align::Right));
-    }
-    if named {
-        columns.push(("Model".into(), Align::Left));
-    }
-    columns.push(("Format".into(), Align::Left));
-    columns.push((unit.name().into(), Align::Right));
-    if spread {
-        columns.push((format!("{}/GPU", unit.name()), Align::Right));
-    }
-    for document in documents {
-        for row in &document.estimates {
-            let mut cells = vec![group_thousands(row.seq_len)];
-            if batched {
-                cells.push(group_thousands(row.batch));
-            }
-            if named {
-                cells.push(document.model.name.clone());
-            }
-            cells.push(row.stored().to_string());
-            cells.push(Bytes(row.bytes).in_unit(unit));
-            if spread {
-                cells.push(Bytes(row.bytes_per_gpu).in_unit(unit));
-            }
-            rows.push((row.seq_len, row.batch, cells));
+/// Whose bytes these are, with which settings, and of which devices: each said once.
+fn basis(documents: &[Document]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in documents.iter().flat_map(|document| &document.estimates) {
+        let line = whose(&row.engine);
+        if !lines.contains(&line) {
+            lines.push(line);
         }
     }
-    if named {
-        rows.sort_by_key(|(seq_len, batch, _)| (*seq_len, *batch));
-    }
-    Grid { columns, rows: rows.into_iter().map(|(.., cells)| cells).collect() }
+    let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
+    lines.extend(row.map(|row| {
+        let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
+        let dcp = row.dcp.map_or_else(String::new, |dcp| format!(" (dcp {dcp})"));
+        format!("tp {}{dcp} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)
+    }));
+    lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
 }
 
-fn is_batched(document: &Document) -> bool {
-    document.estimates.iter().any(|row| row.batch != 1)
-}
-
-fn is_spread(document: &Document) -> bool {
-    document.estimates.iter().any(|row| row.bytes_per_gpu != row.bytes)
+/// `tensorrt-llm@00043967 (tokens-per-block 64): blocks of its window pools, …`
+pub(super) fn whose(engine: &Engine) -> String {
+    let given = engine.settings.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+    let given = if given.is_empty() { given } else { format!(" ({given})") };
+    format!("{engine}{given}: {}", engine.profile.about)
 }
 
 /// `text` in lines of at most `columns` characters, broken at spaces; its indent is kept.
@@ -137,6 +76,24 @@ pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// `text` after `head`, in lines no wider than a terminal; what goes on stands under its start.
+pub(super) fn hanging(head: &str, text: &str) -> Vec<String> {
+    let hang = head.chars().count();
+    let folded = wrapped(text.trim_start(), COLUMNS.saturating_sub(hang));
+    let line = |(index, line): (usize, String)| match index {
+        0 => format!("{head}{line}"),
+        _ => format!("{:hang$}{}", "", line.trim_start()),
+    };
+    folded.into_iter().enumerate().map(line).collect()
+}
+
+/// Names and values, the values under one another.
+pub(super) fn pairs(indent: usize, pairs: &[(String, String)]) -> Vec<String> {
+    let widest = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let line = |(name, value): &(String, String)| hanging(&format!("{:indent$}{name:widest$}   ", ""), value);
+    pairs.iter().flat_map(line).collect()
 }
 
 /// `12 full + 36 chunked (8,192) layers, 8 KV heads x 128`

@@ -1,0 +1,229 @@
+//! An engine's own figures as text and tables, whatever they are: the same fields that its JSON has, in the same order.
+
+use std::fmt;
+
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::grid::{Align, Block, Grid};
+use super::page::{COLUMNS, hanging, pairs};
+use crate::units::group_thousands;
+
+/// A value of JSON whose objects keep their order.
+#[derive(Debug, Clone, PartialEq)]
+enum Field {
+    Text(String),
+    Number(String),
+    List(Vec<Field>),
+    Object(Vec<(String, Field)>),
+}
+
+impl Field {
+    /// What a value serialises to.
+    fn of(value: &impl Serialize) -> Option<Self> {
+        serde_json::from_str(&serde_json::to_string(value).ok()?).ok()
+    }
+
+    /// On one line.
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) | Self::Number(text) => text.clone(),
+            Self::List(items) if items.is_empty() => "none".into(),
+            Self::List(items) => items.iter().map(Self::text).collect::<Vec<_>>().join(", "),
+            Self::Object(fields) => fields
+                .iter()
+                .map(|(name, field)| format!("{} {}", words(name), field.text()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }
+    }
+
+    fn fields(&self) -> Option<&[(String, Self)]> {
+        match self {
+            Self::Object(fields) => Some(fields),
+            _ => None,
+        }
+    }
+}
+
+/// The figures of a value that is an object, under `heading`; those of an object with one object in it, as an engine's
+/// figures stand under its name, are that one's.
+pub(super) fn blocks(heading: &str, value: &impl Serialize) -> Vec<Block> {
+    Field::of(value).map_or_else(Vec::new, |field| of_object(heading, field))
+}
+
+fn of_object(heading: &str, object: Field) -> Vec<Block> {
+    let Field::Object(fields) = object else { return Vec::new() };
+    let fields = match fields.as_slice() {
+        [(_, Field::Object(inner))] => inner.clone(),
+        _ => fields,
+    };
+    of_fields(heading, &fields)
+}
+
+/// Single figures under one another, then a table for each list of objects and a part for each object.
+fn of_fields(heading: &str, fields: &[(String, Field)]) -> Vec<Block> {
+    let is_part = |field: &Field| match field {
+        Field::Object(_) => true,
+        Field::List(items) => !items.is_empty() && items.iter().all(|item| item.fields().is_some()),
+        Field::Text(_) | Field::Number(_) => false,
+    };
+    let single = fields.iter().filter(|(_, field)| !is_part(field));
+    let single: Vec<(String, String)> = single.map(|(name, field)| (words(name), field.text())).collect();
+    let mut lines = vec![format!("{heading}:")];
+    lines.extend(pairs(2, &single));
+    let mut blocks = vec![Block::Text(lines)];
+    for (name, field) in fields.iter().filter(|(_, field)| is_part(field)) {
+        let heading = format!("{heading}, {}", words(name));
+        match field {
+            Field::Object(fields) => blocks.extend(of_fields(&heading, fields)),
+            Field::List(items) => {
+                let rows: Vec<&[(String, Field)]> = items.iter().filter_map(Field::fields).collect();
+                blocks.extend(of_list(&heading, &rows));
+            }
+            Field::Text(_) | Field::Number(_) => {}
+        }
+    }
+    blocks
+}
+
+/// A table with a row for each object; where that is too wide, a line for each.
+fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flat_map(|row| row.iter()) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let find = |row: &[(String, Field)], name: &str| {
+        row.iter().find(|(known, _)| known == name).map(|(_, field)| field.clone())
+    };
+    let is_number =
+        |name: &str| rows.iter().filter_map(|row| find(row, name)).all(|field| matches!(field, Field::Number(_)));
+    let align = |name: &str| if is_number(name) { Align::Right } else { Align::Left };
+    let grid = Grid {
+        columns: names.iter().map(|name| (words(name), align(name))).collect(),
+        rows: rows
+            .iter()
+            .map(|row| names.iter().map(|name| find(row, name).map(|field| field.text()).unwrap_or_default()).collect())
+            .collect(),
+    };
+    if grid.width() <= COLUMNS {
+        return vec![Block::Text(vec![format!("{heading}:")]), Block::Grid(grid)];
+    }
+    let lines = rows.iter().flat_map(|row| hanging("  ", &Field::Object(row.to_vec()).text()));
+    vec![Block::Text([format!("{heading}:")].into_iter().chain(lines).collect())]
+}
+
+/// `blocks_per_request` in words.
+fn words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FieldVisitor)
+    }
+}
+
+struct FieldVisitor;
+
+impl<'de> Visitor<'de> for FieldVisitor {
+    type Value = Field;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Field, E> {
+        Ok(Field::Text(if value { "yes" } else { "no" }.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Field, E> {
+        Ok(Field::Text("none".into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Field, E> {
+        Ok(Field::Number(group_thousands(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Field, E> {
+        Ok(Field::Number(format!("-{}", group_thousands(value.unsigned_abs()))))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Field, E> {
+        Ok(Field::Number(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Field, E> {
+        Ok(Field::Text(super::clean(value)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Field, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Field::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Field, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = access.next_entry()? {
+            fields.push(field);
+        }
+        Ok(Field::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(json: &str) -> String {
+        let blocks = of_object("engine", serde_json::from_str(json).unwrap());
+        crate::report::table::render(&crate::report::Page { blocks })
+    }
+
+    #[test]
+    fn figures_of_any_shape_have_a_place() {
+        assert_eq!(
+            text(
+                r#"{"engine": {"version": "1.2", "block_size": 16, "ratio": 0.8, "rest": -1000, "on": true, "off": null,
+                "sizes": [1, 2], "none": [], "pool": {"tokens": 5, "state": {"slots": 7}},
+                "groups": [{"kind": "full", "layers": 12}, {"kind": "sliding", "layers": 1000, "window": 128}]}}"#
+            ),
+            "\
+engine:
+  version      1.2
+  block size   16
+  ratio        0.8
+  rest         -1,000
+  on           yes
+  off          none
+  sizes        1, 2
+  none         none
+
+engine, pool:
+  tokens   5
+
+engine, pool, state:
+  slots   7
+
+engine, groups:
+
+  kind      layers   window
+─────────────────────────────
+  full          12
+  sliding    1,000      128
+"
+        );
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_is_lines() {
+        let long = "x".repeat(45);
+        let text = text(&format!(r#"{{"groups": [{{"a": "{long}", "b": "{long}"}}, {{"a": [], "b": 1}}], "c": 2}}"#));
+        assert_eq!(text, format!("engine:\n  c   2\n\nengine, groups:\n  a {long}, b\n  {long}\n  a none, b 1\n"));
+    }
+}
