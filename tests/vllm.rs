@@ -10,7 +10,7 @@ use kvsize::source::resolve;
 use kvsize::units::{Bytes, KvDtype, Tokens};
 use serde_json::{Value, json};
 
-use crate::harness::golden;
+use crate::harness::{golden, kvsize};
 
 fn cases(file: &str) -> Vec<Value> {
     let data: Value = serde_json::from_str(&fs::read_to_string(golden(file)).unwrap()).unwrap();
@@ -234,4 +234,151 @@ fn vllm_0_19_equals_what_servers_reported() {
         compared += 1;
     }
     assert_eq!(compared, 37);
+}
+
+/// The program says no with vLLM's reason, and status 2.
+#[test]
+fn what_vllm_refuses_is_refused_with_its_reason() {
+    for (arguments, message) in [
+        (
+            "phi-4 -e vllm --tp 8 -s 8k",
+            "--tp: 8 neither divides the 10 KV heads nor is a multiple of them; use one that does, as engines ask",
+        ),
+        (
+            "gpt-oss-20b -e vllm --tp 16 -s 8k",
+            "--tp: 16 is more than the KV heads, which this model's class does not replicate (vllm); use at most as many \
+             as there are KV heads",
+        ),
+        (
+            "gemma-3-27b -e vllm --tp 32 --dcp 2 -s 8k",
+            "--dcp: 2 is more than 1, with layers that slide (layer 0): DCP not support sliding window (vllm); use 1",
+        ),
+        (
+            "llama-3.1-8b -e vllm -d q4_0 -s 8k",
+            "--kv-dtype: q4_0 is not one of its formats: auto, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, fp8_ds_mla, \
+             nvfp4_ds_mla, turboquant_k8v4, turboquant_4bit_nc, turboquant_k3v4_nc, turboquant_3bit_nc, \
+             int4_per_token_head, int8_per_token_head, fp8_per_token_head, nvfp4, nvfp4_4over6 (vllm); use one of them",
+        ),
+        (
+            "llama-3.1-8b -e vllm@0.19 -d nvfp4 -s 8k",
+            "--kv-dtype: nvfp4 is not one of the formats of this version (vllm); use vllm@0.33",
+        ),
+        (
+            "llama-3.1-8b -e vllm --block-size 17 -s 8k",
+            "--block-size: 17 is no block size that an attention backend here takes: FLASH_ATTN takes multiples of 16 \
+             (vllm); use one, or leave it out",
+        ),
+        (
+            "deepseek-v4-flash -e vllm --block-size 64 -s 8k",
+            "--block-size: 64 is not a block size of DeepSeek-V4's kernels (vllm); use a multiple of 256",
+        ),
+        (
+            "qwen3.5-27b -e vllm --disable-hybrid-kv-cache-manager -s 8k",
+            "--disable-hybrid-kv-cache-manager: it is on, but the KV caches of this model can't be promoted to one \
+             unified type (vllm); leave it out",
+        ),
+        (
+            "llama-3.1-8b -e vllm --shared-prefix 4k --no-enable-prefix-caching -s 8k -b 2",
+            "--shared-prefix: 4,000 is shared only with prefix caching, which is off (vllm); give --enable-prefix-caching",
+        ),
+        (
+            "llama-3.1-8b -e vllm --gpu h200-sxm9 -s 8k",
+            "--gpu: h200-sxm9 is not one device; name one of h200-sxm, h100-sxm, h800-sxm",
+        ),
+        (
+            "llama-3.1-8b -e vllm --usage desktop -s 8k",
+            "--usage: desktop is not one of its values; use one of server, offline",
+        ),
+    ] {
+        kvsize(arguments).stderr(&format!("error: {message}\n")).status(2);
+    }
+}
+
+/// Whole blocks of the prefix are kept once: 3,996 tokens are 249 blocks of 16.
+#[test]
+fn a_shared_prefix_is_kept_in_whole_blocks() {
+    let model = resolve("llama-3.1-8b", &mut std::io::empty(), &[]).unwrap();
+    let engine: Engine = "vllm".parse().unwrap();
+    let bytes = |prefix: Option<u64>| {
+        let mut workload = Workload::of(Tokens(8_192), 4);
+        workload.shared_prefix = prefix.map(Tokens);
+        let answer = engine.answer(&model, &workload).unwrap();
+        (answer.estimate.bytes.0, answer.gaps.iter().map(|gap| gap.bytes).sum::<i128>())
+    };
+    let block = 32 * 65_536;
+    assert_eq!(bytes(None), (4 * 512 * block, 0));
+    assert_eq!(bytes(Some(3_996)), ((4 * 512 - 3 * 249) * block, -i128::from(3 * 249 * block)));
+    assert_eq!(bytes(Some(15)), (4 * 512 * block, 0));
+}
+
+/// Each setting changes what vLLM's sources say it changes.
+#[test]
+fn settings_change_the_plan() {
+    let plan = |model: &str, set: &[(&'static str, SettingValue)]| {
+        let model = resolve(model, &mut std::io::empty(), &[]).unwrap();
+        let mut engine: Engine = "vllm".parse().unwrap();
+        for &(name, value) in set {
+            engine.settings.set(name, value);
+        }
+        let answer = engine.answer(&model, &Workload::of(Tokens(131_072), 1)).unwrap();
+        serde_json::to_value(&answer.details).unwrap()["vllm"].take()
+    };
+    let window = |set: &[(&'static str, SettingValue)]| {
+        let plan = plan("gpt-oss-20b", set);
+        let groups = plan["groups"].as_array().unwrap();
+        groups.iter().find(|group| group["kind"] == "SlidingWindowSpec").unwrap()["blocks"].as_u64().unwrap()
+    };
+    // `golden/README.md`, measured for a window of 128.
+    assert_eq!(window(&[]), 1_033);
+    assert_eq!(window(&[("async-scheduling", SettingValue::Switch(false))]), 521);
+    assert_eq!(window(&[("max-num-batched-tokens", SettingValue::Count(2_048))]), 265);
+    // 127 + 2 × 131,072 is more than the request; a batch of few sequences is no longer than they are.
+    assert_eq!(window(&[("max-num-batched-tokens", SettingValue::Count(131_072))]), 8_193);
+    assert_eq!(plan("llama-3.1-8b", &[("block-size", SettingValue::Count(64))])["block_size"], 64);
+    // States in fp32 make the block of a hybrid cover twice as much.
+    let float32 = [("mamba-cache-dtype", SettingValue::Choice("float32"))];
+    let hybrid = |set| plan("granite-4.0-h-1b", set)["block_size"].as_u64().unwrap();
+    assert!(hybrid(&float32) > hybrid(&[]));
+}
+
+/// Whatever catalogue model, length, format, device and layout: an answer whose gaps add up, or an error; and longer
+/// requests never take less.
+#[test]
+fn every_model_has_an_answer_or_an_error() {
+    let models: Vec<Model> =
+        catalogue::models(&[]).map(|entry| resolve(&entry.names[0], &mut std::io::empty(), &[]).unwrap()).collect();
+    let request = (
+        0..models.len(),
+        1u64..2_000_000,
+        1u64..40,
+        proptest::sample::select(vec!["auto", "fp8", "bf16", "turboquant_4bit_nc", "int8_per_token_head"]),
+        proptest::sample::select(vec!["h100-sxm", "b200-sxm", "a100-sxm4-80gb", "rtx-4090"]),
+        proptest::sample::select(vec!["vllm@0.33", "vllm@0.19"]),
+        (0u32..4, 1u64..4, 0u32..3),
+    );
+    proptest::proptest!(|((model, len, batch, dtype, gpu, engine, (tp, pp, dcp)) in request)| {
+        let model = &models[model];
+        let mut workload = Workload::of(Tokens(len), batch);
+        workload.kv_dtype = dtype.parse().unwrap();
+        workload.layout.tp = 1 << tp;
+        workload.layout.dcp = 1 << dcp;
+        workload.layout.pp = pp;
+        workload.encoder_len = Some(Tokens(1_500));
+        workload.memory = Some(Bytes(1 << 34));
+        let mut engine: Engine = engine.parse().unwrap();
+        engine.device = device(gpu);
+        if let Ok(answer) = engine.answer(model, &workload) {
+            let ideal = Engine::ideal().answer(model, &Workload { kv_dtype: KvDtype::Given(answer.estimate.stored), ..workload });
+            let gaps: i128 = answer.gaps.iter().map(|gap| gap.bytes).sum();
+            if let Ok(ideal) = ideal {
+                proptest::prop_assert_eq!(i128::from(ideal.estimate.bytes.0) + gaps, i128::from(answer.estimate.bytes.0));
+            }
+            let longer = Workload { seq_len: Tokens(len + 1), ..workload };
+            if let Ok(more) = engine.answer(model, &longer) {
+                proptest::prop_assert!(more.estimate.bytes >= answer.estimate.bytes);
+            }
+            let capacity = answer.capacity.unwrap();
+            proptest::prop_assert_eq!(capacity.fits, capacity.max_seq_len == len);
+        }
+    });
 }

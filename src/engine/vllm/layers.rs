@@ -68,6 +68,8 @@ pub(super) struct Layers {
     pub(super) block_size: u64,
     /// What was taken for granted.
     pub(super) assumptions: Vec<String>,
+    /// Whether prefixes are kept for later requests.
+    pub(super) caches_prefixes: bool,
     /// The backend of the first layer that attends.
     pub(super) backend: Option<&'static str>,
 }
@@ -79,6 +81,17 @@ pub(super) struct Reader<'a> {
     pub(super) engine: &'a Engine,
     pub(super) options: &'a Options,
     pub(super) release: &'static Release,
+}
+
+/// Whose code runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// vLLM's own.
+    Own,
+    /// That of transformers, through vLLM's Transformers backend.
+    Transformers,
+    /// Nobody's.
+    Unknown,
 }
 
 /// A cache before its block size is known: its layer, the model's group, and what it attends with.
@@ -104,7 +117,12 @@ impl Reader<'_> {
             || self.model.drafter.as_ref().is_some_and(|drafter| {
                 let reads_hidden_states = matches!(drafter.method, DraftMethod::Mtp | DraftMethod::Eagle);
                 reads_hidden_states && self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }))
-            });
+            })
+            // The Transformers backend knows windows that are a `sliding_window`, and no others (GPT-Neo's).
+            || (self.class() == Class::Transformers
+                && self.groups().any(
+                    |cache| matches!(cache, LayerCache::SlidingWindow { transformers_window: None, .. }),
+                ));
         if self.workload.layout.dcp > 1
             && let Some(cache) = layers.caches.iter().find(|cache| cache.spec.kind.slides())
         {
@@ -129,6 +147,35 @@ impl Reader<'_> {
         checkpoint.text_model_type.as_deref().or(self.model.model_type.as_deref()).unwrap_or_default()
     }
 
+    /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
+    /// for, if that is known.
+    fn class(&self) -> Class {
+        let of_line = |line: &'static str| match line.strip_prefix('~') {
+            Some(name) => (name, Class::Transformers),
+            None => (line, Class::Own),
+        };
+        let classes = || ARCHITECTURES.lines().map(of_line);
+        let architectures = &self.model.checkpoint.architectures;
+        if architectures.is_empty() {
+            let family = self.family().replace(['_', '-'], "");
+            let named_for = |name: &str| {
+                let name = name.to_ascii_lowercase();
+                name.strip_prefix(&family)
+                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+            };
+            let found = classes().find(|(name, _)| named_for(name));
+            return found.map_or(Class::Own, |(_, class)| class);
+        }
+        let named = |wanted: Class| {
+            architectures.iter().any(|given| classes().any(|(name, class)| name == given && class == wanted))
+        };
+        match (named(Class::Own), named(Class::Transformers)) {
+            (true, _) => Class::Own,
+            (false, true) => Class::Transformers,
+            (false, false) => Class::Unknown,
+        }
+    }
+
     /// What vLLM has no class for.
     fn check_architecture(&self) -> Result<(), EstimateError> {
         let refused = |reason: &str| {
@@ -137,20 +184,15 @@ impl Reader<'_> {
             let found = found.unwrap_or_else(|| self.model.name.clone());
             Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
         };
-        let listed = |name: &String| ARCHITECTURES.lines().any(|line| line == name);
-        let left = |name: &String| ARCHITECTURES.lines().any(|line| line.strip_prefix('~') == Some(name));
-        let architectures = &self.model.checkpoint.architectures;
-        let recurrent = |cache: &LayerCache| matches!(cache, LayerCache::Recurrent(_));
-        if !architectures.is_empty() && !architectures.iter().any(listed) {
-            if !architectures.iter().any(left) {
-                return refused("is not a model architecture that is supported for now");
-            }
-            if self.groups().any(recurrent) {
+        match self.class() {
+            Class::Unknown => return refused("is not a model architecture that is supported for now"),
+            Class::Transformers if self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_))) => {
                 return refused(
                     "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
                      other way to handle them",
                 );
             }
+            Class::Transformers | Class::Own => {}
         }
         let unknown = |cache: &LayerCache| match cache {
             LayerCache::Recurrent(state) => {
@@ -343,7 +385,16 @@ impl Reader<'_> {
                 .push("prefix caching is on, as by default: each state is held at the start and end of a block".into());
         }
         let backend = attention.first().map(|layer| layer.backend.name());
-        Ok(Layers { caches, dtype, block_outermost: false, windows_off: false, block_size, assumptions, backend })
+        Ok(Layers {
+            caches,
+            dtype,
+            block_outermost: false,
+            windows_off: false,
+            block_size,
+            assumptions,
+            caches_prefixes: caching,
+            backend,
+        })
     }
 
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
@@ -447,6 +498,14 @@ impl Reader<'_> {
         }
         let found = self.workload.kv_dtype;
         let backend = Backend::select(query).map_err(|reasons| {
+            if let Some(size) = query.block_size
+                && let Ok(other) = Backend::select(&Query { block_size: None, ..*query })
+            {
+                let (name, base) = (other.name(), other.smallest_block(query));
+                let reason =
+                    format!("is no block size that an attention backend here takes: {name} takes multiples of {base}");
+                return self.engine.refusal("--block-size", size, reason, "use one, or leave it out");
+            }
             let device = &self.engine.device.id;
             let reason =
                 format!("has no valid attention backend on {device} for head size {}: {reasons}", query.head_size);
@@ -803,6 +862,7 @@ impl Reader<'_> {
             windows_off: false,
             block_size,
             assumptions: Vec::new(),
+            caches_prefixes: self.caches_prefixes(),
             backend,
         })
     }

@@ -37,7 +37,7 @@ use self::spec::{Kind, Spec};
 use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate, ideal};
 use crate::model::{LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, KvDtype, Tokens};
+use crate::units::{Bytes, ElementFormat, KvDtype, Tokens, group_thousands};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "vllm",
@@ -279,7 +279,7 @@ impl<'a> Pool<'a> {
 
     /// Blocks of all requests of the batch: a prefix that they share is kept once, in whole blocks, where every token is
     /// kept.
-    fn blocks_of_batch(&self) -> Result<u64, EstimateError> {
+    fn blocks_of_batch(&self, caches_prefixes: bool) -> Result<u64, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let each = self.groups.blocks_per_request(&self.request);
         let all = each.checked_mul(self.workload.batch).ok_or_else(too_large)?;
@@ -288,9 +288,9 @@ impl<'a> Pool<'a> {
             let reason = format!("is longer than the sequences ({})", self.workload.seq_len);
             return Err(self.engine.refusal("--shared-prefix", prefix, reason, "give at most --seq-len"));
         }
-        if self.engine.settings.switch("enable-prefix-caching") == Some(false) {
-            let reason = "is shared only with prefix caching";
-            return Err(self.engine.refusal("--shared-prefix", prefix, reason, "leave --no-enable-prefix-caching out"));
+        if !caches_prefixes {
+            let reason = "is shared only with prefix caching, which is off";
+            return Err(self.engine.refusal("--shared-prefix", prefix, reason, "give --enable-prefix-caching"));
         }
         let tokens = prefix.0.checked_div(self.request.dcp.max(1)).unwrap_or_default();
         let shared = self.groups.groups.iter().filter_map(|group| {
@@ -305,7 +305,7 @@ impl<'a> Pool<'a> {
     fn answer(&self, layers: &Layers) -> Result<Answer, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let tp = self.workload.layout.tp;
-        let blocks = self.blocks_of_batch()?;
+        let blocks = self.blocks_of_batch(layers.caches_prefixes)?;
         let bytes_per_gpu = blocks.checked_mul(self.widest_block()).ok_or_else(too_large)?;
         let over_stages =
             self.bytes_per_block.iter().try_fold(0u64, |sum, block| sum.checked_add(block.checked_mul(blocks)?));
@@ -494,7 +494,7 @@ impl<'a> Pool<'a> {
             (
                 "in_flight_reserve",
                 scaled(reserved)?,
-                format!("windows, chunks and encoders reserve for {batched} tokens in flight"),
+                format!("windows, chunks and encoders reserve for {} tokens in flight", group_thousands(batched)),
             ),
             ("state_copies", scaled(held)?, "states held for prefix caching, checkpoints and drafts".into()),
             ("pages", scaled(blocked)?, format!("whole blocks of {} tokens and more", layers.block_size)),
