@@ -4,6 +4,7 @@ use crate::units::ElementFormat;
 
 /// What a checkpoint says of itself that an engine acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a configuration states")]
 pub struct Checkpoint {
     /// The classes that serve it (`architectures`).
     pub architectures: Vec<String>,

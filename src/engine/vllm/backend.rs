@@ -1,8 +1,12 @@
 //! Which attention backend vLLM takes on a CUDA device, and the block sizes that its kernels have (`platforms/cuda.py`,
-//! `v1/attention/backends/`). What is installed is taken to be all that a release image has: FlashAttention 2 to 4,
-//! FlashInfer, FlashMLA; not `tokenspeed_mla`.
+//! `v1/attention/backends/`). What is installed is taken to be all that a release image has:
+//! `FlashAttention` 2 to 4, `FlashInfer`, `FlashMLA`; not `tokenspeed_mla`.
 
 use super::dtype::CacheDtype;
+use crate::units::least_common_multiple;
+
+/// The block that vLLM asks of a backend (`CacheConfig.DEFAULT_BLOCK_SIZE`).
+const DEFAULT_BLOCK_SIZE: u64 = 16;
 
 /// A size of blocks that a kernel takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,7 @@ pub(super) enum Backend {
 
 /// What a layer asks of a backend.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags that vLLM asks each backend about, one by one")]
 pub(super) struct Query {
     /// Elements of K in one head; of a latent all of them.
     pub(super) head_size: u64,
@@ -241,9 +246,10 @@ impl Backend {
         };
         let runs = match self {
             Self::FlashAttention => capability >= (8, 0),
-            Self::FlashInfer => capability >= (8, 0) && capability <= (12, 1),
+            Self::FlashInfer => ((8, 0)..=(12, 1)).contains(&capability),
             Self::TritonFlashAttention
             | Self::FlashAttentionMla
+            | Self::FlashMla
             | Self::FlashAttentionMlaSparse
             | Self::FlashInferMlaSparse90 => query.major() == 9,
             Self::TritonFlashInfer
@@ -251,8 +257,6 @@ impl Backend {
             | Self::CutlassMla
             | Self::FlashInferMlaSparse
             | Self::FlashAttentionMlaSparse4 => query.major() == 10,
-            // Dense FlashMLA has kernels for 9.0 only.
-            Self::FlashMla => query.major() == 9,
             Self::FlashMlaSparse => matches!(query.major(), 9 | 10),
             Self::FlashInferMlaSparse120 => query.major() == 12,
             _ => true,
@@ -342,11 +346,10 @@ impl Backend {
                     .then_some("SM90 FP8 KV with mm_prefix requires Triton")
             }
             Self::FlashInfer | Self::TritonFlashInfer if fp4 => match query.major() {
-                10 => None,
                 8 | 9 | 12 if query.dtype.name() == "nvfp4_4over6" => Some("kv_cache_dtype not supported"),
                 12 if query.head_size == 64 => Some("fa2 prefill misreads an NVFP4 KV cache at head_size 64"),
                 12 if query.sinks => Some("the sink prefill wrapper cannot read an NVFP4 KV cache"),
-                12 => None,
+                10 | 12 => None,
                 _ => Some("kv_cache_dtype not supported"),
             },
             Self::FlashInferMla => {
@@ -423,6 +426,43 @@ impl Backend {
         let whole = Query { head_size: query.largest_head_size.max(query.head_size), ..*query };
         self.block_sizes(&whole).into_iter().map(BlockSize::base).min().unwrap_or(1)
     }
+}
+
+/// The largest block of a window's backend whose page fits in `budget` bytes, or its smallest
+/// (`_largest_kernel_block_within`).
+pub(super) fn window_block(backend: Backend, query: &Query, per_token: u64, budget: u64) -> u64 {
+    use BlockSize::{Exactly, MultipleOf};
+    let most = budget.checked_div(per_token).unwrap_or_default();
+    let size = |size| match size {
+        Exactly(size) => size,
+        MultipleOf(base) => base.max(most.checked_div(base).unwrap_or_default().saturating_mul(base)),
+    };
+    let sizes: Vec<u64> = backend.block_sizes(query).into_iter().map(size).collect();
+    let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
+    fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
+}
+
+/// The smallest block that every backend takes (`_preferred_block_size_for_backends`).
+pub(super) fn preferred_block(backends: &[(Backend, Query)]) -> Option<u64> {
+    let all_take = |size: u64| backends.iter().all(|(backend, query)| backend.takes_block(size, query));
+    if all_take(DEFAULT_BLOCK_SIZE) {
+        return Some(DEFAULT_BLOCK_SIZE);
+    }
+    if let [(backend, query)] = backends {
+        return Some(backend.smallest_block(query));
+    }
+    let mut candidates = vec![1];
+    for (backend, query) in backends {
+        let sizes: Vec<u64> = backend.block_sizes(query).iter().map(|size| size.base()).collect();
+        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |&b| lcm(a, b))).collect();
+    }
+    candidates.sort_unstable();
+    candidates.into_iter().find(|&size| all_take(size))
+}
+
+/// The least common multiple.
+pub(super) fn lcm(a: u64, b: u64) -> Option<u64> {
+    least_common_multiple(a.into(), b.into())?.try_into().ok()
 }
 
 #[cfg(test)]

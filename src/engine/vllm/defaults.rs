@@ -4,6 +4,7 @@ use crate::engine::Device;
 
 /// What differs between the versions whose rules are known.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule that one version has and another has not")]
 pub(super) struct Release {
     /// The version, as it is typed.
     pub(super) version: &'static str,

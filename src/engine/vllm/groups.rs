@@ -43,7 +43,7 @@ impl Groups {
         let first = caches.first().map(|cache| cache.spec);
         if caches.iter().all(|cache| Some(cache.spec) == first) {
             let groups = if caches.is_empty() { Vec::new() } else { one(false) };
-            return Ok(Self { groups, caches });
+            return Ok(Self { caches, groups });
         }
         if first.is_some_and(|first| caches.iter().all(|cache| first.uniform_with(&cache.spec))) {
             return Ok(Self { groups: one(true), caches });
@@ -52,7 +52,7 @@ impl Groups {
             return Err(GroupError::NotOneType);
         }
         if block_outermost && let Some(groups) = packed(&caches)? {
-            return Ok(Self { groups, caches });
+            return Ok(Self { caches, groups });
         }
         match unified(&caches) {
             Ok(unified) => Ok(Self { groups: dealt(&unified), caches: unified }),
@@ -212,20 +212,19 @@ fn packed(caches: &[Cache]) -> Result<Option<Vec<Group>>, GroupError> {
     for (index, cache) in caches.iter().enumerate() {
         let page = page(index)?;
         alike &= page == first;
-        let fits = |bucket: &&mut Bucket| {
+        let fits = |bucket: &&Bucket| {
             bucket
                 .members
                 .first()
                 .and_then(|&member| caches.get(member))
                 .is_some_and(|other| other.spec.uniform_with(&cache.spec))
         };
-        let bucket = match buckets.iter_mut().find(fits) {
-            Some(bucket) => bucket,
-            None => {
-                buckets.push(Bucket { members: Vec::new(), by_page: Vec::new() });
-                buckets.last_mut().ok_or(GroupError::TooLarge)?
-            }
-        };
+        let known = buckets.iter().position(|bucket| fits(&bucket));
+        let place = known.unwrap_or_else(|| {
+            buckets.push(Bucket { members: Vec::new(), by_page: Vec::new() });
+            buckets.len().saturating_sub(1)
+        });
+        let bucket = buckets.get_mut(place).ok_or(GroupError::TooLarge)?;
         bucket.members.push(index);
         match bucket.by_page.iter_mut().find(|(known, _)| *known == page) {
             Some((_, members)) => members.push(index),

@@ -2,23 +2,19 @@
 
 use std::cmp::Reverse;
 
-use super::backend::{Backend, Query};
+use super::backend::{Backend, Query, preferred_block, window_block};
+use super::checks::ModelClass;
 use super::defaults::Release;
 use super::dtype::{self, CacheDtype};
 use super::spec::{Kind, Spec};
 use super::{Cache, Options};
 use crate::engine::Engine;
-use crate::estimate::{EstimateError, Workload, recurrent_bytes};
-use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism, Memory, Model, RecurrentState};
-use crate::units::{ElementFormat, least_common_multiple};
-
-/// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
-/// it leaves to its Transformers backend.
-const ARCHITECTURES: &str = include_str!("architectures.txt");
+use crate::estimate::{EstimateError, Workload};
+use crate::model::{DraftMethod, KeyValue, LayerCache, Model};
 
 /// Model types whose latents are cached as latents (`transformers_utils/model_arch_config_convertor.py`,
 /// `is_deepseek_mla`); others with a latent cache full heads.
-const LATENT_TYPES: &[&str] = &[
+pub(super) const LATENT_TYPES: &[&str] = &[
     "axk1",
     "bailing_hybrid",
     "deepseek_mtp",
@@ -51,9 +47,6 @@ const KEEPS_MODEL_FORMAT: &[&str] = &["falcon"];
 /// Model types with learned sinks, whatever their configuration says.
 const SINK_TYPES: &[&str] = &["gpt_oss"];
 
-/// The block that vLLM asks of a backend (`CacheConfig.DEFAULT_BLOCK_SIZE`).
-const DEFAULT_BLOCK_SIZE: u64 = 16;
-
 /// A model's caches on one rank.
 #[derive(Debug)]
 pub(super) struct Layers {
@@ -83,26 +76,15 @@ pub(super) struct Reader<'a> {
     pub(super) release: &'static Release,
 }
 
-/// Whose code runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// vLLM's own.
-    Own,
-    /// That of transformers, through vLLM's Transformers backend.
-    Transformers,
-    /// Nobody's.
-    Unknown,
-}
-
 /// A cache before its block size is known: its layer, the model's group, and what it attends with.
-struct Attention {
-    layer: u32,
-    source: usize,
+pub(super) struct Attention {
+    pub(super) layer: u32,
+    pub(super) source: usize,
     /// Elements of K and of V in one head, and heads on the rank.
-    dims: (u64, u64, u64),
-    dtype: CacheDtype,
-    backend: Backend,
-    query: Query,
+    pub(super) dims: (u64, u64, u64),
+    pub(super) dtype: CacheDtype,
+    pub(super) backend: Backend,
+    pub(super) query: Query,
 }
 
 impl Reader<'_> {
@@ -119,7 +101,7 @@ impl Reader<'_> {
                 reads_hidden_states && self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }))
             })
             // The Transformers backend knows windows that are a `sliding_window`, and no others (GPT-Neo's).
-            || (self.class() == Class::Transformers
+            || (self.class() == ModelClass::Transformers
                 && self.groups().any(
                     |cache| matches!(cache, LayerCache::SlidingWindow { transformers_window: None, .. }),
                 ));
@@ -137,134 +119,14 @@ impl Reader<'_> {
         Ok(layers)
     }
 
-    fn groups(&self) -> impl Iterator<Item = &LayerCache> {
+    pub(super) fn groups(&self) -> impl Iterator<Item = &LayerCache> {
         self.model.layer_groups.iter().map(|group| &group.cache)
     }
 
     /// The text model's type.
-    fn family(&self) -> &str {
+    pub(super) fn family(&self) -> &str {
         let checkpoint = &self.model.checkpoint;
         checkpoint.text_model_type.as_deref().or(self.model.model_type.as_deref()).unwrap_or_default()
-    }
-
-    /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
-    /// for, if that is known.
-    fn class(&self) -> Class {
-        let of_line = |line: &'static str| match line.strip_prefix('~') {
-            Some(name) => (name, Class::Transformers),
-            None => (line, Class::Own),
-        };
-        let classes = || ARCHITECTURES.lines().map(of_line);
-        let architectures = &self.model.checkpoint.architectures;
-        if architectures.is_empty() {
-            let family = self.family().replace(['_', '-'], "");
-            let named_for = |name: &str| {
-                let name = name.to_ascii_lowercase();
-                name.strip_prefix(&family)
-                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
-            };
-            let found = classes().find(|(name, _)| named_for(name));
-            return found.map_or(Class::Own, |(_, class)| class);
-        }
-        let named = |wanted: Class| {
-            architectures.iter().any(|given| classes().any(|(name, class)| name == given && class == wanted))
-        };
-        match (named(Class::Own), named(Class::Transformers)) {
-            (true, _) => Class::Own,
-            (false, true) => Class::Transformers,
-            (false, false) => Class::Unknown,
-        }
-    }
-
-    /// What vLLM has no class for.
-    fn check_architecture(&self) -> Result<(), EstimateError> {
-        let refused = |reason: &str| {
-            let architectures = &self.model.checkpoint.architectures;
-            let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
-            let found = found.unwrap_or_else(|| self.model.name.clone());
-            Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
-        };
-        match self.class() {
-            Class::Unknown => return refused("is not a model architecture that is supported for now"),
-            Class::Transformers if self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_))) => {
-                return refused(
-                    "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
-                     other way to handle them",
-                );
-            }
-            Class::Transformers | Class::Own => {}
-        }
-        let unknown = |cache: &LayerCache| match cache {
-            LayerCache::Recurrent(state) => {
-                matches!(state.mechanism, Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm)
-            }
-            LayerCache::CrossAttention { optional, .. } => *optional || self.family() != "whisper",
-            LayerCache::Compressed { .. } => !self.release.is_newest,
-            _ => false,
-        };
-        if self.groups().any(unknown) {
-            return refused("has layers that this version has no class for");
-        }
-        Ok(())
-    }
-
-    /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
-    fn check_parallel(&self) -> Result<(), EstimateError> {
-        let layout = self.workload.layout;
-        let attends = self.groups().any(|cache| cache.key_value().is_some());
-        let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
-        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(layout.tp)) {
-            let reason = format!("does not divide the total number of attention heads ({heads})");
-            return Err(self.engine.refusal("--tp", layout.tp, reason, "use a size that does"));
-        }
-        let latent =
-            self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
-        let latent = latent && LATENT_TYPES.contains(&self.family());
-        let key_value_heads =
-            self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
-        if layout.dcp > 1 {
-            let refused =
-                |reason: String| Err(self.engine.refusal("--dcp", layout.dcp, reason, "use a smaller size, or 1"));
-            if !layout.tp.is_multiple_of(layout.dcp) {
-                return refused(format!("does not divide the tensor parallel size ({})", layout.tp));
-            }
-            if let Some(kv) = key_value_heads.filter(|_| !latent) {
-                if layout.tp <= kv {
-                    return refused(format!(
-                        "requires, for GQA/MQA, a tensor parallel size ({}) greater than the model's total number of \
-                         KV heads ({kv})",
-                        layout.tp
-                    ));
-                }
-                let most = layout.tp.checked_div(kv).unwrap_or(1);
-                if layout.dcp > most {
-                    return refused(format!(
-                        "exceeds the maximum supported value ({most}) for tp {} and {kv} KV heads",
-                        layout.tp
-                    ));
-                }
-                let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(layout.dcp);
-                if !group.is_multiple_of(layout.dcp) {
-                    return refused(format!("does not divide the number of query heads per KV head ({group})"));
-                }
-            }
-        }
-        if self.family() == "gpt_oss" && key_value_heads.is_some_and(|heads| layout.tp > heads) {
-            let reason = "is more than the KV heads, which this model's class does not replicate";
-            return Err(self.engine.refusal("--tp", layout.tp, reason, "use at most as many as there are KV heads"));
-        }
-        if let Some(drafter) = &self.model.drafter
-            && drafter.method == DraftMethod::Mtp
-        {
-            let last =
-                self.model.layer_groups.iter().flat_map(|group| &group.layers).max().copied().unwrap_or_default();
-            let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer)).max(1);
-            if drafter.tokens > modules && !drafter.tokens.is_multiple_of(modules) {
-                let reason = format!("is not a multiple of the {modules} tokens that the model's own layers draft");
-                return Err(self.engine.refusal("--num-speculative-tokens", drafter.tokens, reason, "use one that is"));
-            }
-        }
-        Ok(())
     }
 
     /// The format that `--kv-cache-dtype` comes to before backends have their say.
@@ -280,7 +142,7 @@ impl Reader<'_> {
         }
         let resolved = match asked {
             CacheDtype::Model => dtype::declared(self.model.checkpoint.quantization.as_ref()),
-            named => named,
+            named @ CacheDtype::Named(_) => named,
         };
         let major = self.engine.device.compute_capability.0;
         let resolved = match (self.family(), resolved) {
@@ -307,12 +169,12 @@ impl Reader<'_> {
     }
 
     /// Whether a latent is cached as one.
-    fn caches_latents(&self) -> bool {
+    pub(super) fn caches_latents(&self) -> bool {
         LATENT_TYPES.contains(&self.family())
     }
 
     /// Heads of one rank: divided, and replicated once there are more ranks than heads.
-    fn local_heads(&self, heads: u64) -> Result<u64, EstimateError> {
+    pub(super) fn local_heads(&self, heads: u64) -> Result<u64, EstimateError> {
         let tp = self.workload.layout.tp;
         if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
             return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
@@ -324,7 +186,7 @@ impl Reader<'_> {
     fn attention_and_states(&self, dtype: CacheDtype) -> Result<Layers, EstimateError> {
         let (attention, dtype) = self.attention(dtype)?;
         let indices = self.indices();
-        let sizes = self.backends(&attention, &indices);
+        let sizes = Self::backends(&attention, &indices);
         let preferred = match self.options.block_size {
             Some(size) => size,
             None => preferred_block(&sizes).ok_or_else(|| {
@@ -348,7 +210,7 @@ impl Reader<'_> {
         if hybrid {
             (block_size, shared_page) = self.aligned(preferred, &attention, &states, &sizes)?;
         }
-        let (block_size, skipped_page) = self.with_unquantised_ends(block_size, dtype, &attention)?;
+        let (block_size, skipped_page) = Self::with_unquantised_ends(block_size, dtype, &attention)?;
         let mut caches = Vec::new();
         for layer in &attention {
             caches.push(self.attention_cache(layer, block_size, skipped_page)?);
@@ -398,7 +260,7 @@ impl Reader<'_> {
     }
 
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
-    fn caches_prefixes(&self) -> bool {
+    pub(super) fn caches_prefixes(&self) -> bool {
         let attends = self.groups().any(LayerCache::follows_the_sequence);
         let states = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
         let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
@@ -531,7 +393,7 @@ impl Reader<'_> {
     }
 
     /// Whether the layers of a group have an index beside their heads.
-    fn has_index_beside(&self, source: usize) -> bool {
+    pub(super) fn has_index_beside(&self, source: usize) -> bool {
         let layers = self.model.layer_groups.get(source).map(|group| group.layers.as_slice()).unwrap_or_default();
         let indexed = self.model.layer_groups.iter().filter(|group| matches!(group.cache, LayerCache::Indexer { .. }));
         indexed.flat_map(|group| &group.layers).any(|layer| layers.binary_search(layer).is_ok())
@@ -581,7 +443,7 @@ impl Reader<'_> {
     }
 
     /// The different backends, in the order of their layers.
-    fn backends(&self, attention: &[Attention], indices: &[(u32, usize, u64)]) -> Vec<(Backend, Query)> {
+    fn backends(attention: &[Attention], indices: &[(u32, usize, u64)]) -> Vec<(Backend, Query)> {
         let mut backends: Vec<(Backend, Query)> = Vec::new();
         for layer in attention {
             if !backends.iter().any(|(backend, _)| *backend == layer.backend) {
@@ -607,119 +469,9 @@ impl Reader<'_> {
         dtype.is_turboquant() && !hybrid && (layer < ends || layer >= layers.saturating_sub(ends)) && layer < layers
     }
 
-    /// The block of hybrids, whose page covers a state, and the page that all share (`_align_hybrid_block_size`).
-    fn aligned(
-        &self,
-        preferred: u64,
-        attention: &[Attention],
-        states: &[(u32, usize, u64, bool)],
-        sizes: &[(Backend, Query)],
-    ) -> Result<(u64, Option<u64>), EstimateError> {
-        let too_large = || EstimateError::TooLarge;
-        let Some(first) = attention.first() else { return Ok((preferred, None)) };
-        let (k, _, heads) = first.dims;
-        let v = if first.query.latent { 0 } else { k };
-        // The model's own format is asked for its name, so that packed latents count as their plain width here.
-        let dtype = if first.dtype.name() == "fp8_ds_mla" { CacheDtype::named("fp8") } else { first.dtype };
-        let per_token = dtype.content(k, v, self.model.dtype).and_then(|content| content.checked_mul(heads));
-        let per_token = per_token.ok_or_else(too_large)?;
-        let state = states.iter().map(|&(_, _, content, _)| content).max().unwrap_or_default();
-        if state == 0 {
-            return Ok((preferred, None));
-        }
-        let smallest = first.backend.smallest_block(&first.query);
-        let mut unit = smallest.max(preferred);
-        if first.query.latent {
-            unit = unit.max(if self.release.is_newest { 128 } else { 64 });
-        }
-        if self.caches_prefixes() && self.release.exports_states {
-            unit = lcm(unit, self.checkpoint_alignment().unwrap_or(1)).ok_or_else(too_large)?;
-        }
-        let mut kernels = sizes.iter().map(|(backend, query)| backend.smallest_block(query));
-        let kernels = kernels.try_fold(1, lcm).ok_or_else(too_large)?;
-        let tokens = state.div_ceil(unit.checked_mul(per_token).ok_or_else(too_large)?.max(1));
-        let block_size = unit.checked_mul(tokens).and_then(|size| size.checked_next_multiple_of(kernels));
-        let block_size = block_size.ok_or_else(too_large)?.max(preferred);
-        let page = block_size.checked_mul(per_token).ok_or_else(too_large)?;
-        Ok((block_size, (page != state).then_some(page)))
-    }
-
-    /// Tokens that the checkpoints inside a prefill are aligned to, where every recurrent layer names a number.
-    fn checkpoint_alignment(&self) -> Option<u64> {
-        let states = self.groups().filter_map(|cache| match cache {
-            LayerCache::Recurrent(state) => Some(self.exports(state)),
-            _ => None,
-        });
-        states.map(|(_, alignment)| alignment).reduce(|a, b| lcm(a?, b?)).flatten()
-    }
-
-    /// Whether a layer exports a state from inside a prefill, and the alignment it asks of blocks.
-    fn exports(&self, state: &RecurrentState) -> (bool, Option<u64>) {
-        let capability = self.engine.device.compute_capability;
-        let width = state.memory.map_or(0, |memory| memory.elements_per_head);
-        // Heads of 128 × 128.
-        let square_128 = width == 128 * 128;
-        match state.mechanism {
-            // `mamba_mixer2.py`: at any token.
-            Mechanism::Mamba2 => (true, None),
-            // `qwen_gdn_linear_attn.py`: FlashInfer's prefill.
-            Mechanism::GatedDeltaNet if self.family() != "olmo_hybrid" => {
-                let serves = capability == (9, 0) || (matches!(capability.0, 10 | 12) && square_128);
-                (serves, serves.then_some(64))
-            }
-            // `models/kimi_k3/nvidia/kda.py`: FlashKDA. Its alignment is not asked of blocks.
-            Mechanism::Kda => {
-                let serves = matches!(capability.0, 9 | 10 | 12) && square_128 && self.model.checkpoint.bounded_gates;
-                (serves, None)
-            }
-            _ => (false, None),
-        }
-    }
-
-    /// States: layer, group, bytes on one rank and whether one more is held for checkpoints.
-    fn states(&self) -> Result<Vec<(u32, usize, u64, bool)>, EstimateError> {
-        let speculative = self.model.drafter.as_ref().map_or(0, |drafter| drafter.tokens);
-        let mut states = Vec::new();
-        for (source, group) in self.model.layer_groups.iter().enumerate() {
-            let LayerCache::Recurrent(state) = group.cache else { continue };
-            let kernel = state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1));
-            let widens = matches!(
-                state.mechanism,
-                Mechanism::Mamba2 | Mechanism::GatedDeltaNet | Mechanism::Kda | Mechanism::ShortConvolution
-            );
-            let columns = if widens && kernel > 0 { kernel.saturating_add(speculative) } else { kernel };
-            let content = recurrent_bytes(self.as_stored(state), columns, self.workload.layout.tp)?;
-            let exports = self.release.exports_states && self.exports(&state).0;
-            states.extend(group.layers.iter().map(|&layer| (layer, source, content, exports)));
-        }
-        Ok(states)
-    }
-
-    /// The state in the formats that vLLM stores it in.
-    fn as_stored(&self, state: RecurrentState) -> RecurrentState {
-        let convolution_format = self.options.state_format.unwrap_or(self.model.dtype);
-        let family = self.family();
-        let declared = self.model.checkpoint.state_format;
-        let memory_format = self.options.memory_format.unwrap_or(match state.mechanism {
-            Mechanism::Kda => ElementFormat::FP32,
-            // `NemotronHForCausalLMConfig`, `Qwen3_5ForConditionalGenerationConfig`.
-            _ if family.starts_with("nemotron_h") => declared.unwrap_or(ElementFormat::FP32),
-            _ if family.starts_with("qwen3_5") => declared.unwrap_or(convolution_format),
-            _ => convolution_format,
-        });
-        RecurrentState {
-            convolution: state
-                .convolution
-                .map(|convolution| crate::model::Convolution { format: convolution_format, ..convolution }),
-            memory: state.memory.map(|memory| Memory { format: memory_format, ..memory }),
-            ..state
-        }
-    }
-
     /// The block and the page of quantised layers beside some that are not: the block grows until its page covers theirs
     /// (`_align_heterogeneous_kv_block_size`).
     fn with_unquantised_ends(
-        &self,
         block_size: u64,
         dtype: CacheDtype,
         attention: &[Attention],
@@ -794,7 +546,7 @@ impl Reader<'_> {
     }
 
     /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).
-    fn extra_tokens(&self) -> u64 {
+    pub(super) fn extra_tokens(&self) -> u64 {
         let Some(drafter) = self.model.drafter.as_ref().filter(|drafter| drafter.method == DraftMethod::Mtp) else {
             return 0;
         };
@@ -803,117 +555,4 @@ impl Reader<'_> {
         let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer));
         if modules.min(drafter.tokens) > 1 { drafter.tokens.saturating_sub(1) } else { 0 }
     }
-
-    /// DeepSeek-V4's caches (`models/deepseek_v4/attention.py`, `compressor.py`, `mla/sparse_swa.py`): a window in every
-    /// layer, compressed entries, index keys, and the compressors' states, which are windows of their own.
-    fn compressed(&self, dtype: CacheDtype) -> Result<Layers, EstimateError> {
-        // 448 elements in fp8, 64 rotary ones in bf16, and 8 bytes of scales; pages are aligned to 576 bytes.
-        const ENTRY: u64 = 584;
-        const ALIGNMENT: u64 = 576;
-        const BLOCK: u64 = 256;
-        const WINDOW_BLOCK: u64 = 64;
-        let too_large = || EstimateError::TooLarge;
-        let block_size = self.options.block_size.unwrap_or(BLOCK);
-        if !block_size.is_multiple_of(BLOCK) {
-            let reason = "is not a block size of DeepSeek-V4's kernels";
-            return Err(self.engine.refusal("--block-size", block_size, reason, "use a multiple of 256"));
-        }
-        let page = |spec: Spec| {
-            let page = spec.unpadded_page().and_then(|page| page.checked_next_multiple_of(ALIGNMENT));
-            Ok(Spec { padded: Some(page.ok_or_else(too_large)?), ..spec })
-        };
-        let spec = |kind, block_size, content, tokens_per_entry| Spec {
-            kind,
-            block_size,
-            heads: 1,
-            content,
-            tokens_per_entry,
-            padded: None,
-            shape: (content, 0, 1),
-        };
-        let mut caches = Vec::new();
-        for (source, group) in self.model.layer_groups.iter().enumerate() {
-            let mut of_group: Vec<Spec> = Vec::new();
-            match group.cache {
-                LayerCache::SlidingWindow { window, .. } => {
-                    let kind = Kind::SlidingLatent { window: window.0, extra: self.extra_tokens() };
-                    of_group.push(page(spec(kind, WINDOW_BLOCK, ENTRY, 1))?);
-                }
-                LayerCache::Compressed { head_dim, ratio, .. } => {
-                    of_group.push(page(spec(Kind::Latent, block_size, ENTRY, ratio))?);
-                    of_group.push(page(self.compressor_state(head_dim, ratio, &spec)?)?);
-                }
-                LayerCache::Indexer { index_head_dim, ratio } => {
-                    let content = index_head_dim.saturating_add(index_head_dim.div_ceil(128).saturating_mul(4));
-                    of_group.push(page(spec(Kind::Latent, block_size, content, ratio))?);
-                    of_group.push(page(self.compressor_state(index_head_dim, ratio, &spec)?)?);
-                }
-                _ => {}
-            }
-            for &layer in &group.layers {
-                caches.extend(of_group.iter().map(|&spec| Cache { layer, spec, source }));
-            }
-        }
-        let backend = Some(Backend::DeepSeekV4.name());
-        Ok(Layers {
-            caches,
-            dtype,
-            block_outermost: true,
-            windows_off: false,
-            block_size,
-            assumptions: Vec::new(),
-            caches_prefixes: self.caches_prefixes(),
-            backend,
-        })
-    }
-
-    /// The rows that a compressor has not closed, in fp32: keys and scores, twice as wide where windows overlap.
-    fn compressor_state(
-        &self,
-        dim: u64,
-        ratio: u64,
-        spec: &impl Fn(Kind, u64, u64, u64) -> Spec,
-    ) -> Result<Spec, EstimateError> {
-        let (overlap, block_size) = if ratio == 4 { (2, 4) } else { (1, 8) };
-        let content = dim.checked_mul(2 * 4).and_then(|content| content.checked_mul(overlap));
-        let kind = Kind::SlidingLatent { window: ratio.saturating_mul(overlap), extra: self.extra_tokens() };
-        Ok(spec(kind, block_size, content.ok_or(EstimateError::TooLarge)?, 1))
-    }
-}
-
-/// The largest block of a window's backend whose page fits in `budget` bytes, or its smallest
-/// (`_largest_kernel_block_within`).
-fn window_block(backend: Backend, query: &Query, per_token: u64, budget: u64) -> u64 {
-    use super::backend::BlockSize::{Exactly, MultipleOf};
-    let most = budget.checked_div(per_token).unwrap_or_default();
-    let size = |size| match size {
-        Exactly(size) => size,
-        MultipleOf(base) => base.max(most.checked_div(base).unwrap_or_default().saturating_mul(base)),
-    };
-    let sizes: Vec<u64> = backend.block_sizes(query).into_iter().map(size).collect();
-    let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
-    fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
-}
-
-/// The smallest block that every backend takes (`_preferred_block_size_for_backends`).
-fn preferred_block(backends: &[(Backend, Query)]) -> Option<u64> {
-    let all_take = |size: u64| backends.iter().all(|(backend, query)| backend.takes_block(size, query));
-    if all_take(DEFAULT_BLOCK_SIZE) {
-        return Some(DEFAULT_BLOCK_SIZE);
-    }
-    if let [(backend, query)] = backends {
-        return Some(backend.smallest_block(query));
-    }
-    let mut candidates = vec![1];
-    for (backend, query) in backends {
-        let sizes: Vec<u64> = backend.block_sizes(query).iter().map(|size| size.base()).collect();
-        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |&b| lcm(a, b))).collect();
-    }
-    candidates.sort_unstable();
-    candidates.into_iter().find(|&size| all_take(size))
-}
-
-/// The least common multiple.
-fn lcm(a: u64, b: u64) -> Option<u64> {
-    least_common_multiple(a.into(), b.into())?.try_into().ok()
 }

@@ -22,9 +22,12 @@
 //! - Requests with one prefix share its whole blocks in groups that keep every token.
 
 mod backend;
+mod checks;
+mod compressed;
 mod defaults;
 mod dtype;
 mod groups;
+mod hybrid;
 mod layers;
 mod spec;
 
@@ -160,12 +163,12 @@ impl Options {
             tokens.min(sequences.saturating_mul(len))
         });
         let stages = workload.layout.pp;
-        let batches = match (release.reserves_all_in_flight, self.async_scheduling) {
+        let at_once = match (release.reserves_all_in_flight, self.async_scheduling) {
             (false, _) => 1,
             (true, true) => stages.saturating_add(1),
             (true, false) => stages,
         };
-        let in_flight = batched.saturating_mul(batches);
+        let in_flight = batched.saturating_mul(at_once);
         Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched }
     }
 }

@@ -67,13 +67,11 @@ pub(super) struct Spec {
 impl Spec {
     /// Bytes of a page before padding.
     pub(super) fn unpadded_page(&self) -> Option<u64> {
-        match self.kind {
-            Kind::State { .. } => Some(self.content),
-            _ => {
-                let entries = self.block_size.checked_div(self.tokens_per_entry)?;
-                self.heads.checked_mul(entries)?.checked_mul(self.content)
-            }
+        if let Kind::State { .. } = self.kind {
+            return Some(self.content);
         }
+        let entries = self.block_size.checked_div(self.tokens_per_entry)?;
+        self.heads.checked_mul(entries)?.checked_mul(self.content)
     }
 
     /// Bytes of a page.

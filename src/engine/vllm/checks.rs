@@ -1,0 +1,142 @@
+//! What vLLM's start-up says no to before it makes a cache.
+
+use super::layers::{LATENT_TYPES, Reader};
+use crate::estimate::EstimateError;
+use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
+
+/// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
+/// it leaves to its Transformers backend.
+const ARCHITECTURES: &str = include_str!("architectures.txt");
+
+/// Whose code runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ModelClass {
+    /// vLLM's own.
+    Own,
+    /// That of transformers, through vLLM's Transformers backend.
+    Transformers,
+    /// Nobody's.
+    Unknown,
+}
+
+impl Reader<'_> {
+    /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
+    /// for, if that is known.
+    pub(super) fn class(&self) -> ModelClass {
+        let of_line = |line: &'static str| match line.strip_prefix('~') {
+            Some(name) => (name, ModelClass::Transformers),
+            None => (line, ModelClass::Own),
+        };
+        let classes = || ARCHITECTURES.lines().map(of_line);
+        let architectures = &self.model.checkpoint.architectures;
+        if architectures.is_empty() {
+            let family = self.family().replace(['_', '-'], "");
+            let named_for = |name: &str| {
+                let name = name.to_ascii_lowercase();
+                name.strip_prefix(&family)
+                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+            };
+            let found = classes().find(|(name, _)| named_for(name));
+            return found.map_or(ModelClass::Own, |(_, class)| class);
+        }
+        let named = |wanted: ModelClass| {
+            architectures.iter().any(|given| classes().any(|(name, class)| name == given && class == wanted))
+        };
+        match (named(ModelClass::Own), named(ModelClass::Transformers)) {
+            (true, _) => ModelClass::Own,
+            (false, true) => ModelClass::Transformers,
+            (false, false) => ModelClass::Unknown,
+        }
+    }
+
+    /// What vLLM has no class for.
+    pub(super) fn check_architecture(&self) -> Result<(), EstimateError> {
+        let refused = |reason: &str| {
+            let architectures = &self.model.checkpoint.architectures;
+            let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
+            let found = found.unwrap_or_else(|| self.model.name.clone());
+            Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
+        };
+        match self.class() {
+            ModelClass::Unknown => return refused("is not a model architecture that is supported for now"),
+            ModelClass::Transformers if self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_))) => {
+                return refused(
+                    "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
+                     other way to handle them",
+                );
+            }
+            ModelClass::Transformers | ModelClass::Own => {}
+        }
+        let unknown = |cache: &LayerCache| match cache {
+            LayerCache::Recurrent(state) => {
+                matches!(state.mechanism, Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm)
+            }
+            LayerCache::CrossAttention { optional, .. } => *optional || self.family() != "whisper",
+            LayerCache::Compressed { .. } => !self.release.is_newest,
+            _ => false,
+        };
+        if self.groups().any(unknown) {
+            return refused("has layers that this version has no class for");
+        }
+        Ok(())
+    }
+
+    /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
+    pub(super) fn check_parallel(&self) -> Result<(), EstimateError> {
+        let layout = self.workload.layout;
+        let attends = self.groups().any(|cache| cache.key_value().is_some());
+        let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
+        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(layout.tp)) {
+            let reason = format!("does not divide the total number of attention heads ({heads})");
+            return Err(self.engine.refusal("--tp", layout.tp, reason, "use a size that does"));
+        }
+        let latent =
+            self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
+        let latent = latent && LATENT_TYPES.contains(&self.family());
+        let key_value_heads =
+            self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
+        if layout.dcp > 1 {
+            let refused =
+                |reason: String| Err(self.engine.refusal("--dcp", layout.dcp, reason, "use a smaller size, or 1"));
+            if !layout.tp.is_multiple_of(layout.dcp) {
+                return refused(format!("does not divide the tensor parallel size ({})", layout.tp));
+            }
+            if let Some(kv) = key_value_heads.filter(|_| !latent) {
+                if layout.tp <= kv {
+                    return refused(format!(
+                        "requires, for GQA/MQA, a tensor parallel size ({}) greater than the model's total number of \
+                         KV heads ({kv})",
+                        layout.tp
+                    ));
+                }
+                let most = layout.tp.checked_div(kv).unwrap_or(1);
+                if layout.dcp > most {
+                    return refused(format!(
+                        "exceeds the maximum supported value ({most}) for tp {} and {kv} KV heads",
+                        layout.tp
+                    ));
+                }
+                let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(layout.dcp);
+                if !group.is_multiple_of(layout.dcp) {
+                    return refused(format!("does not divide the number of query heads per KV head ({group})"));
+                }
+            }
+        }
+        if self.family() == "gpt_oss" && key_value_heads.is_some_and(|heads| layout.tp > heads) {
+            let reason = "is more than the KV heads, which this model's class does not replicate";
+            return Err(self.engine.refusal("--tp", layout.tp, reason, "use at most as many as there are KV heads"));
+        }
+        if let Some(drafter) = &self.model.drafter
+            && drafter.method == DraftMethod::Mtp
+        {
+            let last =
+                self.model.layer_groups.iter().flat_map(|group| &group.layers).max().copied().unwrap_or_default();
+            let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer)).max(1);
+            if drafter.tokens > modules && !drafter.tokens.is_multiple_of(modules) {
+                let reason = format!("is not a multiple of the {modules} tokens that the model's own layers draft");
+                return Err(self.engine.refusal("--num-speculative-tokens", drafter.tokens, reason, "use one that is"));
+            }
+        }
+        Ok(())
+    }
+}
