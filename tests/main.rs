@@ -18,3 +18,4 @@ mod import_rules;
 mod lists;
 mod output;
 mod readme;
+mod sglang;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Double, transformers};
+use super::{Double, sglang, transformers};
 use crate::estimate::Estimate;
 
 /// What a workload takes in an engine, and why it is not the ideal figure.
@@ -42,6 +42,8 @@ impl Answer {
 pub enum Details {
     /// Of transformers.
     Transformers(transformers::Facts),
+    /// Of SGLang.
+    Sglang(sglang::Facts),
 }
 
 /// One reason why an engine's bytes are not the ideal ones.

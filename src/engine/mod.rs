@@ -8,6 +8,7 @@ mod device;
 mod double;
 mod ideal;
 mod setting;
+pub mod sglang;
 pub mod transformers;
 
 use std::fmt;
@@ -23,7 +24,7 @@ pub use double::Double;
 pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
 
 /// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE];
+pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE, sglang::PROFILE];
 
 /// What is known of an engine.
 #[derive(Debug)]

@@ -30,6 +30,10 @@ fn basis(row: &EstimateRow) -> Vec<String> {
     let engine = match &row.details {
         None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
         Some(Details::Transformers(facts)) => format!("transformers {}, {} cache", facts.version, facts.cache),
+        Some(Details::Sglang(facts)) => format!(
+            "sglang {}: the smallest pools that hold it, {} attention, pages of {}",
+            facts.version, facts.attention_backend, facts.page_size
+        ),
     };
     if row.gpus == 1 {
         return vec![engine];
