@@ -143,7 +143,10 @@ fn options_and_their_values_are_known() {
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23, sglang@0.5.23");
+    refused(
+        "llama-3.1-8b -e vlm",
+        "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23, sglang@0.5.23",
+    );
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(

@@ -2,8 +2,8 @@
 //! format, the page, and who may run at once.
 
 use super::classes::{
-    COMPRESSED, DEEPSEEK_FAMILY, GEMMA4, INDEXED, INDEXED_HEADS, LATENT, NOT_COVERED, StateClass, class_of, has_shape,
-    state_class, window_pool,
+    COMPRESSED, DEEPSEEK_FAMILY, GEMMA4, INDEXED, INDEXED_HEADS, LATENT, MIMO_V2, NOT_COVERED, SINKS, StateClass,
+    class_of, has_shape, state_class, window_pool,
 };
 use crate::engine::{Double, Engine};
 use crate::estimate::{EstimateError, Workload};
@@ -663,7 +663,7 @@ impl Resolver<'_> {
         let platform = self.platform;
         let topk = self.count("speculative-eagle-topk");
         let chain = topk.is_none_or(|topk| topk == 1 && self.count("page-size").is_none_or(|page| page == 1));
-        let sinks = matches!(self.class, "GptOssForCausalLM" | "GraniteSWAForCausalLM" | "GraniteMoeSWAForCausalLM");
+        let sinks = SINKS.contains(&self.class);
         let usual = if self.latent {
             platform.pick("flashinfer", "fa3", "triton")
         } else if platform.hopper() && chain {
@@ -686,7 +686,7 @@ impl Resolver<'_> {
             }
             "DiffusionGemmaForBlockDiffusion" => "triton",
             class if GEMMA4.contains(&class) => platform.pick("trtllm_mha", "triton", "triton"),
-            "MiMoV2ForCausalLM" | "MiMoV2FlashForCausalLM" if platform.sm100() => "fa4",
+            class if MIMO_V2.contains(&class) && platform.sm100() => "fa4",
             "Step3p5ForCausalLM" | "Step3p7ForConditionalGeneration" if platform.blackwell() => "fa4",
             class if INDEXED_HEADS.contains(&class) && platform.sm100() => {
                 if asked == Some(Format::Fp8E4m3) {
@@ -739,7 +739,8 @@ impl Resolver<'_> {
             return Err(self.refusal("--kv-dtype", "nvfp4", reason, "name one with --gpu, or use fp4_mx_block16"));
         }
         // What a class or the user has set; the default of all others is decided later, and gives way.
-        let set = self.choice("attention-backend").is_some() || backend != self.usual_backend();
+        let of_class = backend != self.usual_backend() || MIMO_V2.contains(&self.class);
+        let set = self.choice("attention-backend").is_some() || of_class;
         match backend {
             "flashinfer" if set => Ok(true),
             "trtllm_mha" => Ok(!self.platform.sm100()),
@@ -1047,4 +1048,61 @@ pub(super) fn up_to(tokens: u64, page: u64) -> u64 {
 /// `tokens` in whole pages, rounded down.
 pub(super) fn down_to(tokens: u64, page: u64) -> u64 {
     tokens.saturating_sub(tokens.checked_rem(page.max(1)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::KvCacheScheme;
+
+    #[test]
+    fn pages_are_whole() {
+        assert_eq!((up_to(0, 64), up_to(1, 64), up_to(64, 64), up_to(65, 64)), (0, 64, 64, 128));
+        assert_eq!((down_to(0, 64), down_to(63, 64), down_to(64, 64), down_to(127, 64)), (0, 0, 64, 64));
+    }
+
+    #[test]
+    fn chunks_follow_the_device_s_memory() {
+        let sizes = [15_360, 23_028, 40_960, 81_559, 143_771, 183_359].map(chunk_of);
+        assert_eq!(sizes, [2_048, 4_096, 4_096, 8_192, 8_192, 16_384]);
+    }
+
+    /// What each parser reads, and what it does not.
+    #[test]
+    fn an_fp8_cache_is_followed_only_in_a_form_that_is_read() {
+        let text = |text: &str| Some(text.to_owned());
+        let scheme = Some(KvCacheScheme { num_bits: Some(8), kind: text("float"), ..KvCacheScheme::default() });
+        let tensor = scheme.clone().map(|scheme| KvCacheScheme { strategy: text("tensor"), ..scheme });
+        let of = |method: &str, algorithm: &str| Quantization {
+            quant_method: text(method),
+            quant_algo: text(algorithm),
+            ..Quantization::default()
+        };
+        let named = |declared: Quantization| Quantization { kv_cache_quant_algo: text("FP8"), ..declared };
+        let schemed = |declared: Quantization| Quantization { algo_is_scheme: true, ..named(declared) };
+        for (declared, follows) in [
+            (Quantization { kv_cache_scheme: scheme.clone(), ..of("modelopt", "NVFP4") }, true),
+            (Quantization { kv_cache_scheme: scheme.clone(), ..of("modelopt", "FP8") }, true),
+            (named(of("modelopt", "FP8")), true),
+            (schemed(of("modelopt", "NVFP4")), true),
+            // A text where an object is wanted.
+            (schemed(of("modelopt", "FP8")), false),
+            (named(of("modelopt", "INT4")), false),
+            (named(of("fp8", "")), true),
+            (named(of("awq", "")), false),
+            (Quantization { kv_cache_scheme: tensor.clone(), ..of("compressed-tensors", "") }, true),
+            (Quantization { kv_cache_scheme: scheme, ..of("compressed-tensors", "") }, false),
+            (
+                Quantization {
+                    kv_cache_scheme: tensor.map(|scheme| KvCacheScheme { dynamic: Some(true), ..scheme }),
+                    ..of("compressed-tensors", "")
+                },
+                false,
+            ),
+            (named(Quantization { beside: true, producer: text("modelopt"), ..Quantization::default() }), true),
+            (named(Quantization { beside: true, ..Quantization::default() }), false),
+        ] {
+            assert_eq!(declares_fp8(&declared), follows, "{declared:?}");
+        }
+    }
 }

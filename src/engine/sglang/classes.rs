@@ -152,7 +152,20 @@ pub(super) const COMPRESSED: &str = "DeepseekV4ForCausalLM";
 /// MiniMax-M3's classes: heads with an index beside them (`configs/model_config.py`, `is_minimax_sparse`).
 pub(super) const INDEXED_HEADS: &[&str] = &["MiniMaxM3SparseForCausalLM", "MiniMaxM3SparseForConditionalGeneration"];
 
-/// Classes whose windows SGLang does not honour in its pools (`arg_groups/model_overrides/gemma2_gemma3.py`).
+/// MiMo-V2's classes (`configs/model_config.py`, `MIMO_V2_MODEL_ARCHS`).
+pub(super) const MIMO_V2: &[&str] = &["MiMoV2ForCausalLM", "MiMoV2FlashForCausalLM"];
+
+/// Classes with learned attention sinks, which flashinfer does not take (`_detect_attention_sinks`).
+pub(super) const SINKS: &[&str] = &[
+    "GptOssForCausalLM",
+    "GraniteSWAForCausalLM",
+    "GraniteMoeSWAForCausalLM",
+    "IQuestQ1ForCausalLM",
+    "MiMoV2ForCausalLM",
+    "MiMoV2FlashForCausalLM",
+];
+
+/// Gemma 4's classes (`arg_groups/model_overrides/gemma4.py`).
 pub(super) const GEMMA4: &[&str] =
     &["Gemma4ForConditionalGeneration", "Gemma4ForCausalLM", "Gemma4UnifiedForConditionalGeneration"];
 

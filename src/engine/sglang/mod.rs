@@ -485,8 +485,11 @@ impl Server<'_> {
         if let Some(states) = arguments.states {
             let slots = match (counting.slots, states.fixed) {
                 (false, _) => requests,
-                (true, Some(slots)) => slots.saturating_add(1),
-                (true, None) => requests.saturating_mul(states.slots_per_request).saturating_add(1),
+                (true, Some(slots)) => slots.saturating_add(1).saturating_add(state::verified(requests, arguments)),
+                (true, None) => requests
+                    .saturating_mul(states.slots_per_request)
+                    .saturating_add(1)
+                    .saturating_add(state::verified(requests, arguments)),
             };
             let layers = state::layers(self.model);
             let bytes = u128::from(slots).saturating_mul(u128::from(rank.slot));
@@ -632,13 +635,16 @@ impl Server<'_> {
     }
 
     fn reason_of_slots(&self) -> String {
-        match self.arguments.states {
-            Some(states) => match states.fixed {
-                Some(slots) => format!("{slots} slots for states, and one for padding"),
-                None => format!("{} slots for states of each request, and one for padding", states.slots_per_request),
-            },
+        let Some(states) = self.arguments.states else { return String::new() };
+        let slots = match states.fixed {
+            Some(slots) => format!("{slots} slots for states"),
+            None => format!("{} slots for states of each request", states.slots_per_request),
+        };
+        let drafted = match self.arguments.draft {
+            Some(draft) => format!(", {} more to verify drafted tokens", draft.tokens),
             None => String::new(),
-        }
+        };
+        format!("{slots}{drafted}, and one for padding")
     }
 }
 

@@ -79,6 +79,11 @@ fn layer_bytes(
     Ok(convolution.saturating_mul(CONVOLUTION).saturating_add(memory.saturating_mul(width)))
 }
 
+/// States that verification keeps: of each drafted token, for each request and for padding.
+pub(super) fn verified(requests: u64, arguments: &Arguments) -> u64 {
+    arguments.draft.map_or(0, |draft| requests.saturating_add(1).saturating_mul(draft.tokens))
+}
+
 /// The slots of a budget, and what they leave of it.
 pub(super) fn slots(memory: u64, slot: u64, states: States, arguments: &Arguments) -> Result<(u64, u64), String> {
     let drafted = arguments.draft.map_or(0, |draft| draft.tokens);
@@ -101,8 +106,7 @@ pub(super) fn slots(memory: u64, slot: u64, states: States, arguments: &Argument
     // Requests are no more than have slots.
     let have = slots.checked_div(states.slots_per_request).unwrap_or_default();
     let running = arguments.requests.unwrap_or(have).min(have);
-    // What verification keeps of each drafted token, for each request and for padding.
-    let verified = if drafted == 0 { 0 } else { running.saturating_add(1).saturating_mul(drafted) };
+    let verified = verified(running, arguments);
     let taken = u128::from(slots.saturating_add(1).saturating_add(verified)).saturating_mul(u128::from(slot));
     let left = u64::try_from(taken).ok().and_then(|taken| memory.checked_sub(taken)).filter(|&left| left > 0);
     left.map(|left| (slots, left))
