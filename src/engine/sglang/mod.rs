@@ -97,7 +97,7 @@ pub(super) const PROFILE: Profile = Profile {
         Setting::new("mamba-full-memory-ratio", ValueKind::Ratio, "Bytes of states for each byte of all else"),
         Setting::new("mem-fraction-static", ValueKind::Ratio, "Refused: --memory is what is left for the cache"),
         switch("disable-radix-cache", "no-disable-radix-cache", "Cache no prefixes"),
-        switch("disable-overlap-schedule", "no-disable-overlap-schedule", "Schedule between batches"),
+        switch("disable-overlap-schedule", "no-disable-overlap-schedule", "Schedule between batches, not beside them"),
         switch("disable-hybrid-swa-memory", "no-disable-hybrid-swa-memory", "One pool, windows priced as full layers"),
         switch("enable-unified-memory", "no-enable-unified-memory", "One buffer for all pools"),
         switch("enable-dp-attention", "no-enable-dp-attention", "Groups of ranks with requests of their own"),
@@ -616,11 +616,7 @@ impl Server<'_> {
                 between(states, of(exact, Some(Part::State))?),
                 "convolutions in bf16, memory in its own format".into(),
             ),
-            (
-                "page_padding",
-                between(at[0], at[1]),
-                format!("whole pages of {} tokens, and one more in every pool", self.arguments.page),
-            ),
+            ("page_padding", between(at[0], at[1]), self.reason_of_pages()),
             ("state_copies", between(at[1], at[2]), self.reason_of_slots()),
             ("shared_prefix", between(at[2], at[3]), "pages of the shared prefix are kept once".into()),
         ];
@@ -632,6 +628,13 @@ impl Server<'_> {
         let added = gaps.iter().fold(live_total, |sum, gap| sum.saturating_add(gap.bytes));
         debug_assert_eq!(added, i128::from(bytes.0), "{}", engine.profile.name);
         Ok(gaps)
+    }
+
+    fn reason_of_pages(&self) -> String {
+        match self.arguments.page {
+            1 => "one token more in every pool, for padding".into(),
+            page => format!("whole pages of {page} tokens, and one more in every pool"),
+        }
     }
 
     fn reason_of_slots(&self) -> String {
