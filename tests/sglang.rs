@@ -282,6 +282,36 @@ fn memory_that_is_too_small_does_not_fit() {
     }
 }
 
+/// One buffer holds the most tokens whose two pools fit, and not a page more.
+#[test]
+fn a_unified_buffer_is_filled() {
+    let (config, page) = ("XiaomiMiMo--MiMo-V2-Flash.json", 64);
+    for memory in [GIB, 3 * GIB + 12_345, 40 * GIB] {
+        let settings = [("enable-unified-memory", "true"), ("page-size", "64"), ("swa-full-tokens-ratio", "0.3")];
+        let (model, engine, workload) = asked_of(config, &settings, "auto", 4_096, 1);
+        let workload = Workload { memory: Some(Bytes(memory)), ..workload };
+        let details = serde_json::to_value(engine.answer(&model, &workload).unwrap().details).unwrap();
+        let number = |name: &str| details["sglang"][name].as_u64().unwrap();
+        let (full, window) = (number("full_max_total_num_tokens"), number("swa_max_total_num_tokens"));
+        // 9 full layers of 4 heads and 39 of 8, of 192 and 128 elements of 2 bytes.
+        let bytes = |full: u64, window: u64| full * 9 * 4 * 320 * 2 + window * 39 * 8 * 320 * 2;
+        let share = |full: u64| full * 3 / 10 / page * page;
+        assert_eq!(window, share(full));
+        assert!(bytes(full, window) <= memory && bytes(full + page, share(full + page)) > memory, "{memory}: {full}");
+        assert!(details["sglang"]["pool_bytes"].is_null());
+    }
+}
+
+/// A recurrence that SGLang has no class for is sized as its transformers wrapper is, and that is said.
+#[test]
+fn recurrent_layers_without_a_class_are_priced_as_attention() {
+    let (model, engine, workload) = asked_of("class-default--olmo_hybrid.json", &[], "auto", 4_096, 1);
+    let answer = engine.answer(&model, &workload).unwrap();
+    assert!(answer.warnings.iter().any(|text| text.contains("keeps no states for")), "{:?}", answer.warnings);
+    assert_eq!(answer.estimate.layer_groups.len(), 1);
+    assert_eq!(answer.estimate.layer_groups[0].layers, usize::try_from(model.num_hidden_layers).unwrap());
+}
+
 /// The request table of Scout's own context, out of which a public report ran.
 #[test]
 fn the_request_table_is_said() {

@@ -256,8 +256,10 @@ impl Arguments {
         };
         resolver.refuse(workload)?;
         resolver.recurrence()?;
-        if latent && !known(LATENT) {
-            resolver.warnings.push(format!("{class} is not known to keep latents in SGLang 0.5.23: taken to"));
+        if latent && !LATENT.contains(&class) {
+            let class =
+                if class.is_empty() { "a model of no class that SGLang 0.5.23 is known to have" } else { class };
+            resolver.warnings.push(format!("{class} is taken to keep its latents, as MLA classes do"));
         }
         resolver.resolve(workload)
     }
@@ -322,12 +324,20 @@ impl Resolver<'_> {
         });
         let Some(mechanism) = mechanism else { return Ok(()) };
         self.state = state_class(self.class).filter(|_| has_shape(mechanism));
-        if self.state.is_none() {
-            let class = if self.class.is_empty() { mechanism.name() } else { self.class };
-            let reason = "has recurrent layers that SGLang 0.5.23 keeps no states for";
-            return Err(self.refusal("MODEL", class, reason, "use --engine ideal"));
+        if self.state.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let class = if self.class.is_empty() { mechanism.name() } else { self.class };
+        // A class that SGLang does not know is wrapped as transformers has it, and sized as if each layer attended.
+        if has(self.model, |cache| matches!(cache, LayerCache::FullAttention { .. })) {
+            self.warnings.push(format!(
+                "{class} has recurrent layers that SGLang 0.5.23 keeps no states for: sized as its transformers wrapper \
+                 is, every layer as full attention; whether it can be served is not known"
+            ));
+            return Ok(());
+        }
+        let reason = "has recurrent layers that SGLang 0.5.23 keeps no states for";
+        Err(self.refusal("MODEL", class, reason, "use --engine ideal"))
     }
 
     fn resolve(mut self, workload: &Workload) -> Result<Arguments, EstimateError> {
