@@ -22,7 +22,8 @@
 //! - The **request table** (`mem_cache/allocation_sizing.py`) is on top of the budget: 4 bytes for each request and token of
 //!   the context.
 //!
-//! With `--memory` the pools are those of that budget. `bytes` is what the workload needs whatever the budget: the smallest
+//! With `--memory` the pools are those of that budget, and `fits` is whether a server starts with them: one whose pool is
+//! shorter than the length asked for does, and takes requests up to `max_seq_len`. `bytes` is what the workload needs whatever the budget: the smallest
 //! such pools that hold it, in whole pages, with the padding page, and the slots that its requests take.
 
 mod arguments;
@@ -419,7 +420,10 @@ impl Server<'_> {
     fn say_table(&self, requests: Option<u64>, answer: &mut Answer) {
         let seq_len = self.workload.seq_len.0;
         let (batch, page) = (self.workload.batch, self.arguments.page);
-        let least = || self.requests(tokens_of(batch, seq_len, 0, page), None).unwrap_or_default();
+        let of_states =
+            |states: arguments::States| states.fixed.unwrap_or(batch.saturating_mul(states.slots_per_request));
+        let slots = self.arguments.states.map(of_states);
+        let least = || self.requests(tokens_of(batch, seq_len, 0, page), slots).unwrap_or_default();
         let requests = requests.unwrap_or_else(least);
         let bytes = self.table(requests);
         let (rows, columns) =
