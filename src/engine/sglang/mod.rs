@@ -23,8 +23,9 @@
 //!   the context.
 //!
 //! With `--memory` the pools are those of that budget, and `fits` is whether a server starts with them: one whose pool is
-//! shorter than the length asked for does, and takes requests up to `max_seq_len`. `bytes` is what the workload needs whatever the budget: the smallest
-//! such pools that hold it, in whole pages, with the padding page, and the slots that its requests take.
+//! shorter than the length asked for does, and takes requests up to `max_seq_len`. `bytes` is what the workload needs
+//! whatever the budget: the smallest such pools that hold it, in whole pages, with the padding page, and the slots that its
+//! requests take.
 
 mod arguments;
 mod classes;
