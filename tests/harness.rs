@@ -64,6 +64,13 @@ impl Run {
         text(&output.stdout)
     }
 
+    /// Runs, expects success whatever words there are, and gives stdout.
+    pub(crate) fn data(mut self) -> String {
+        let output = self.run();
+        assert_eq!(output.status.code(), Some(0), "{:?}: {}", self.command, text(&output.stderr));
+        text(&output.stdout)
+    }
+
     fn run(&mut self) -> Output {
         let mut child = self
             .command

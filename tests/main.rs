@@ -18,6 +18,7 @@ mod import_rules;
 mod lists;
 mod output;
 mod readme;
+mod sglang;
 mod side_by_side;
 mod tensorrt_llm;
 mod vllm;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Double, tensorrt_llm, transformers, vllm};
+use super::{Double, sglang, tensorrt_llm, transformers, vllm};
 use crate::estimate::Estimate;
 use crate::units::Bytes;
 
@@ -47,6 +47,8 @@ pub enum Details {
     Vllm(vllm::Plan),
     /// Of TensorRT-LLM.
     TensorrtLlm(tensorrt_llm::Facts),
+    /// Of SGLang.
+    Sglang(sglang::Facts),
 }
 
 /// One reason why an engine's bytes are not the ideal ones.

@@ -74,6 +74,16 @@ impl Double {
         self.0 as u64
     }
 
+    /// Millionths, to the nearest: what a decimal of six places is exactly.
+    pub fn millionths(self) -> u64 {
+        (self.0 * 1e6).round() as u64
+    }
+
+    /// Whether it is a whole number that 64 bits hold.
+    pub fn is_whole(self) -> bool {
+        self.0 >= 0.0 && self.0.fract() == 0.0 && self.0 < 18_446_744_073_709_551_615.0
+    }
+
     /// The same as a float, for printing.
     pub fn value(self) -> f64 {
         self.0

@@ -8,6 +8,7 @@ mod device;
 mod double;
 mod ideal;
 mod setting;
+pub mod sglang;
 pub mod tensorrt_llm;
 pub mod transformers;
 pub mod vllm;
@@ -25,7 +26,8 @@ pub use double::Double;
 pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
 
 /// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE, vllm::PROFILE, tensorrt_llm::PROFILE];
+pub const PROFILES: &[Profile] =
+    &[ideal::PROFILE, vllm::PROFILE, sglang::PROFILE, transformers::PROFILE, tensorrt_llm::PROFILE];
 
 /// What is known of an engine.
 #[derive(Debug)]

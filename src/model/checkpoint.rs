@@ -30,6 +30,12 @@ pub struct Checkpoint {
     pub bounded_gates: bool,
     /// How its weights, and perhaps its cache, are quantised.
     pub quantization: Option<Quantization>,
+    /// Layers that predict further tokens, under the one name that SGLang reads (`num_nextn_predict_layers`).
+    pub num_nextn_predict_layers: Option<u64>,
+    /// The format of a recurrent state, under the one name that SGLang reads (`mamba_ssm_dtype`).
+    pub mamba_ssm_dtype: Option<String>,
+    /// Of the layers that read an earlier layer's cache, those that slide; none where nothing lists them.
+    pub shared_sliding_layers: Option<u64>,
 }
 
 /// What a checkpoint declares of its quantisation, as far as caches go (`quantization_config`, or the
@@ -38,6 +44,8 @@ pub struct Checkpoint {
 pub struct Quantization {
     /// Who made it: `modelopt`, `compressed-tensors`, `fp8` …
     pub quant_method: Option<String>,
+    /// What it made of the weights: `FP8`, `NVFP4`, `MIXED_PRECISION` …
+    pub quant_algo: Option<String>,
     /// `producer.name` of `hf_quant_config.json`.
     pub producer: Option<String>,
     /// Whether it was read from `hf_quant_config.json`.
@@ -59,6 +67,10 @@ pub struct KvCacheScheme {
     pub kind: Option<String>,
     /// `dynamic`
     pub dynamic: Option<bool>,
+    /// `strategy`: `tensor`, `token` …
+    pub strategy: Option<String>,
+    /// `symmetric`
+    pub symmetric: Option<bool>,
 }
 
 /// What drafts tokens for a model.

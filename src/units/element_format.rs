@@ -167,6 +167,7 @@ const OCP_FP8: &str = "OCP 8-bit floating point specification 1.0";
 const PLAIN: &str = "by definition: the named width and nothing else";
 const GGML: &str = "llama.cpp, ggml/src/ggml-common.h";
 const VLLM_SPEC: &str = "vLLM 0.33.0, v1/kv_cache_interface.py";
+const SGLANG_FP4: &str = "SGLang 0.5.23, layers/quantization/fp4_kv_cache_quant_method.py";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
 /// Every format known by name.
@@ -191,6 +192,7 @@ pub const FORMATS: &[FormatEntry] = &[
     scaled("int4_per_token_head", 4, 32, "4 bytes more a vector", VLLM_SPEC),
     blocks("nvfp4", &[], 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
     blocks("nvfp4_4over6", &[], 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
+    blocks("fp4_mx_block16", &[], 9 * 8, 16, "8-bit scale for 16", SGLANG_FP4),
     blocks("mxfp8", &[], 33 * 8, 32, "8-bit scale for 32", "OCP microscaling formats 1.0"),
     blocks("q8_0", &[], 34 * 8, 32, "fp16 scale for 32", GGML),
     blocks("q5_1", &[], 24 * 8, 32, "fp16 scale and minimum for 32", GGML),

@@ -110,7 +110,7 @@ pub(super) fn declared(quantization: Option<&Quantization>) -> CacheDtype {
     };
     if method.starts_with("modelopt") {
         return match (&quantization.kv_cache_scheme, quantization.kv_cache_quant_algo.as_deref()) {
-            (Some(KvCacheScheme { num_bits: Some(8), kind: Some(kind), dynamic: Some(false) }), _)
+            (Some(KvCacheScheme { num_bits: Some(8), kind: Some(kind), dynamic: Some(false), .. }), _)
                 if kind == "float" =>
             {
                 CacheDtype::named("fp8_e4m3")

@@ -38,7 +38,20 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
             .iter()
             .find_map(|keys| keys.object.get("quantization_config")?.as_object())
             .map(|declared| quantization(declared, false)),
+        num_nextn_predict_layers: first(&["num_nextn_predict_layers"]),
+        mamba_ssm_dtype: keys.object.get("mamba_ssm_dtype").and_then(Value::as_str).map(ToOwned::to_owned),
+        shared_sliding_layers: shared_sliding_layers(keys),
     })
+}
+
+/// How many of the last `num_kv_shared_layers` layers slide, by the list of kinds.
+fn shared_sliding_layers(keys: &Keys<'_>) -> Option<u64> {
+    let shared = usize::try_from(keys.object.get("num_kv_shared_layers")?.as_u64()?).ok()?;
+    let kinds = keys.object.get("layer_types")?.as_array()?;
+    let layers = keys.object.get("num_hidden_layers").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+    let kinds = kinds.get(..layers.unwrap_or(kinds.len()))?;
+    let last = kinds.get(kinds.len().checked_sub(shared)?..)?;
+    u64::try_from(last.iter().filter(|kind| *kind == "sliding_attention").count()).ok()
 }
 
 /// What `hf_quant_config.json` declares.
@@ -56,12 +69,15 @@ fn quantization(declared: &Map<String, Value>, beside: bool) -> Quantization {
     let scheme_text = text(scheme);
     Quantization {
         quant_method: text(declared.get("quant_method")),
+        quant_algo: text(found("quant_algo")),
         producer: text(declared.get("producer").and_then(|producer| producer.get("name"))),
         beside,
         kv_cache_scheme: scheme.and_then(Value::as_object).map(|scheme| KvCacheScheme {
             num_bits: scheme.get("num_bits").and_then(Value::as_u64),
             kind: text(scheme.get("type")),
             dynamic: scheme.get("dynamic").and_then(Value::as_bool),
+            strategy: text(scheme.get("strategy")),
+            symmetric: scheme.get("symmetric").and_then(Value::as_bool),
         }),
         algo_is_scheme: scheme_text.is_some(),
         kv_cache_quant_algo: scheme_text.or_else(|| text(found("kv_cache_quant_algo"))),
