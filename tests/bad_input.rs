@@ -143,7 +143,11 @@ fn options_and_their_values_are_known() {
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused("llama-3.1-8b -e vlm", "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23");
+    refused(
+        "llama-3.1-8b -e vlm",
+        "--engine: vlm is not an engine known here; use one of ideal, transformers@5.23, \
+         llama.cpp@ggml-0.26, ollama",
+    );
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(
@@ -169,7 +173,10 @@ fn unknown_names_offer_the_nearest() {
 
 #[test]
 fn files_that_are_none_are_refused_before_reading() {
-    refused("./no.json", "./no.json: nothing is there; give a config.json, a directory with one, or a catalogue name");
+    refused(
+        "./no.json",
+        "./no.json: nothing is there; give a config.json, a GGUF file, a directory with one, or a catalogue name",
+    );
     refused("/dev/null", "/dev/null: it is not a regular file; give a file, or pipe the text in and say -");
 
     let directory = scratch("empty");
@@ -177,7 +184,9 @@ fn files_that_are_none_are_refused_before_reading() {
     let path = directory.display();
     refused(
         &path.to_string(),
-        &format!("{path}: the directory has no config.json; give the directory of a model, or the file itself"),
+        &format!(
+            "{path}: the directory has no config.json and no GGUF file; give the directory of a model, or the file itself"
+        ),
     );
 
     let huge = directory.join("config.json");

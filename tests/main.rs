@@ -7,6 +7,7 @@
     reason = "in a test these are how it fails"
 )]
 
+mod gguf_file;
 mod harness;
 
 mod article;
@@ -16,5 +17,6 @@ mod exactness;
 mod explain;
 mod import_rules;
 mod lists;
+mod llama_cpp;
 mod output;
 mod readme;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Double, transformers};
+use super::{Double, llama_cpp, transformers};
 use crate::estimate::Estimate;
 
 /// What a workload takes in an engine, and why it is not the ideal figure.
@@ -42,6 +42,10 @@ impl Answer {
 pub enum Details {
     /// Of transformers.
     Transformers(transformers::Facts),
+    /// Of llama.cpp.
+    LlamaCpp(llama_cpp::Facts),
+    /// Of Ollama, which runs llama.cpp.
+    Ollama(llama_cpp::Facts),
 }
 
 /// One reason why an engine's bytes are not the ideal ones.

@@ -7,6 +7,8 @@ mod answer;
 mod device;
 mod double;
 mod ideal;
+pub mod llama_cpp;
+mod ollama;
 mod setting;
 pub mod transformers;
 
@@ -15,7 +17,7 @@ use std::str::FromStr;
 
 use crate::estimate::{EstimateError, Workload};
 use crate::model::Model;
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis};
 
 pub use answer::{Answer, Capacity, Details, Gap};
 pub use device::Device;
@@ -23,7 +25,7 @@ pub use double::Double;
 pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
 
 /// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE];
+pub const PROFILES: &[Profile] = &[ideal::PROFILE, transformers::PROFILE, llama_cpp::PROFILE, ollama::PROFILE];
 
 /// What is known of an engine.
 #[derive(Debug)]
@@ -78,6 +80,15 @@ impl Engine {
     /// The setting of this name, if the engine has it.
     pub fn setting(&self, name: &str) -> Option<&'static Setting> {
         self.profile.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// Sequences, and the tokens of each, where settings of its own fix them in place of the workload's.
+    pub fn own_lengths(&self, model: &Model) -> Option<(u64, Tokens)> {
+        match self.profile.name {
+            name if name == llama_cpp::PROFILE.name => llama_cpp::own_lengths(self, model),
+            name if name == ollama::PROFILE.name => ollama::own_lengths(self),
+            _ => None,
+        }
     }
 
     /// Whether its figure is the ideal one.

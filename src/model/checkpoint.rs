@@ -1,5 +1,7 @@
 //! What engines read of a checkpoint beside its layers.
 
+use super::Gguf;
+
 /// What a checkpoint says of itself that an engine acts on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -15,6 +17,8 @@ pub struct Checkpoint {
     pub multimodal: bool,
     /// How its weights, and perhaps its cache, are quantised.
     pub quantization: Option<Quantization>,
+    /// How llama.cpp takes it, where that is known.
+    pub gguf: Option<Gguf>,
 }
 
 /// What a checkpoint declares of its quantisation, as far as caches go (`quantization_config`, or the

@@ -29,6 +29,9 @@ fn several(documents: &[Document], unit: ByteUnit) -> Page {
 fn basis(row: &EstimateRow) -> Vec<String> {
     let engine = match &row.details {
         None => "live bytes (ideal): no blocks, no padding, no reserve".to_owned(),
+        Some(Details::LlamaCpp(facts) | Details::Ollama(facts)) => {
+            format!("{}: {} cells over all sequences, allocated at once", row.engine, group_thousands(facts.n_ctx))
+        }
         Some(Details::Transformers(facts)) => format!("transformers {}, {} cache", facts.version, facts.cache),
     };
     if row.gpus == 1 {

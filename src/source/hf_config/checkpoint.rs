@@ -24,6 +24,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
             .iter()
             .find_map(|keys| keys.object.get("quantization_config")?.as_object())
             .map(|declared| quantization(declared, false)),
+        gguf: None,
     })
 }
 
