@@ -15,6 +15,7 @@ mod bad_input;
 mod estimate;
 mod exactness;
 mod explain;
+mod gguf;
 mod import_rules;
 mod lists;
 mod llama_cpp;

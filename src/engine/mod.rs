@@ -61,6 +61,15 @@ pub struct Engine {
     pub device: Device,
 }
 
+/// What an engine's settings fix in place of a workload's own, with the name of the setting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnLengths {
+    /// Sequences.
+    pub sequences: Option<(&'static str, u64)>,
+    /// Tokens of each.
+    pub seq_len: Option<(&'static str, Tokens)>,
+}
+
 /// A name that is no engine here, or a version of one that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownEngine(pub String);
@@ -82,12 +91,12 @@ impl Engine {
         self.profile.settings.iter().find(|setting| setting.name == name)
     }
 
-    /// Sequences, and the tokens of each, where settings of its own fix them in place of the workload's.
-    pub fn own_lengths(&self, model: &Model) -> Option<(u64, Tokens)> {
+    /// What settings of its own fix in place of the workload's: of `batch` sequences, unless a setting says how many.
+    pub fn own_lengths(&self, model: &Model, batch: u64) -> OwnLengths {
         match self.profile.name {
-            name if name == llama_cpp::PROFILE.name => llama_cpp::own_lengths(self, model),
+            name if name == llama_cpp::PROFILE.name => llama_cpp::own_lengths(self, model, batch),
             name if name == ollama::PROFILE.name => ollama::own_lengths(self),
-            _ => None,
+            _ => OwnLengths::default(),
         }
     }
 

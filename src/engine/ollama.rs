@@ -9,7 +9,7 @@
 //! (`docs/context-length.mdx`: 32k from 24 GiB, 256k from 48 GiB).
 
 use super::llama_cpp::{Flags, Options, answer_with, has};
-use super::{Answer, Details, Engine, Profile, Setting, SettingValue, ValueKind};
+use super::{Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, ValueKind};
 use crate::estimate::{EstimateError, Workload};
 use crate::model::{GgufFeature, Model};
 use crate::units::{ElementFormat, KvDtype, KvFormat, Tokens};
@@ -50,10 +50,13 @@ pub(super) const PROFILE: Profile = Profile {
 /// Tokens of a batch where nothing else is said.
 const NUM_BATCH: u64 = 512;
 
-/// Sequences, and the tokens of each, where `--num-ctx` has them in place of `--batch` and `--seq-len`.
-pub(super) fn own_lengths(engine: &Engine) -> Option<(u64, Tokens)> {
-    let num_ctx = engine.settings.count("num-ctx")?;
-    Some((engine.settings.count("num-parallel").unwrap_or(1), Tokens(num_ctx)))
+/// What `--num-ctx` and `--num-parallel` fix in place of `--seq-len` and `--batch`.
+pub(super) fn own_lengths(engine: &Engine) -> OwnLengths {
+    let count = |name| engine.settings.count(name);
+    OwnLengths {
+        sequences: count("num-parallel").map(|count| ("--num-parallel", count)),
+        seq_len: count("num-ctx").map(|num_ctx| ("--num-ctx", Tokens(num_ctx))),
+    }
 }
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {

@@ -42,7 +42,7 @@ use serde::Serialize;
 
 use self::context::Context;
 use self::memory::{Layers, Memory, Piece, Share};
-use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
+use super::{Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, ValueKind};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
 use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
@@ -146,14 +146,18 @@ pub(super) struct Flags {
     pub(super) format: &'static str,
 }
 
-/// Sequences, and the tokens of each, where `--ctx-size` has them in place of `--batch` and `--seq-len`.
-pub(super) fn own_lengths(engine: &Engine, model: &Model) -> Option<(u64, Tokens)> {
-    let ctx_size = match engine.settings.count("ctx-size")? {
-        0 => model.max_position_embeddings?.0,
+/// What `--ctx-size` and `--parallel` fix in place of `--seq-len` and `--batch`.
+pub(super) fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
+    let parallel = engine.settings.count("parallel");
+    let ctx_size = match engine.settings.count("ctx-size") {
+        Some(0) => model.max_position_embeddings.map(|tokens| tokens.0),
         given => given,
     };
-    let sequences = engine.settings.count("parallel").unwrap_or(1).max(1);
-    Some((sequences, Tokens(ctx_size.div_ceil(sequences))))
+    let each = |ctx_size: u64| Tokens(ctx_size.div_ceil(parallel.unwrap_or(batch).max(1)));
+    OwnLengths {
+        sequences: parallel.map(|count| ("--parallel", count)),
+        seq_len: ctx_size.map(|ctx_size| ("--ctx-size", each(ctx_size))),
+    }
 }
 
 impl Options {

@@ -14,9 +14,6 @@ mod layers;
 mod tensors;
 mod walk;
 
-#[cfg(test)]
-mod tests;
-
 pub use self::error::GgufError;
 pub use self::header::{Header, Value, read};
 pub use self::tensors::{TensorType, Tensors};
