@@ -635,3 +635,61 @@ fn every_model_of_the_catalogue_is_answered_or_refused_with_a_reason() {
     }
     assert_eq!(refused, ["minicpm3-4b", "rwkv-4-7b-pile"]);
 }
+
+/// The samples that are cases, too, through the program: one run of each kind of request, and one that is refused.
+#[test]
+fn the_program_equals_what_libllama_allocated_for_each_sample() {
+    let (mut compared, mut refused) = (0, 0);
+    for case in golden_data("llamacpp.json")["cases"].as_array().unwrap() {
+        let path = golden(&format!("gguf/{}.hdr.gguf", case["model"].as_str().unwrap()));
+        if !path.exists() {
+            continue;
+        }
+        let runs = case["runs"].as_array().unwrap();
+        let wanted: [&dyn Fn(&&Value) -> bool; 5] = [
+            &|run| run["request"]["kv_unified"] == true,
+            &|run| run["request"]["swa_full"] == true,
+            &|run| run["request"]["flash_attn"] == 0 && run["expect"]["refused"].is_null(),
+            &|run| run["request"]["n_ubatch"] != 512 && run["request"]["type_k"] != "f16",
+            &|run| !run["expect"]["refused"].is_null(),
+        ];
+        for run in wanted.iter().filter_map(|wanted| runs.iter().find(wanted)) {
+            let request = &run["request"];
+            let text = |key: &str| request[key].as_str().map_or_else(|| request[key].to_string(), ToOwned::to_owned);
+            let mut arguments = format!(
+                "{} -e llama.cpp --ctx-size {} --parallel {} --batch-size {} --ubatch-size {} --cache-type-k {} \
+                 --cache-type-v {} --flash-attn {} --json -q",
+                path.display(),
+                text("n_ctx"),
+                text("n_seq_max"),
+                text("n_batch"),
+                text("n_ubatch"),
+                text("type_k"),
+                text("type_v"),
+                if request["flash_attn"] == 1 { "on" } else { "off" },
+            );
+            for (key, flag) in [("kv_unified", " --kv-unified"), ("swa_full", " --swa-full")] {
+                if request[key] == true {
+                    arguments += flag;
+                }
+            }
+            let expected = &run["expect"];
+            if expected["refused"].is_null() {
+                let document: Value = serde_json::from_str(&kvsize(&arguments).output()).unwrap();
+                let [row] = document["estimates"].as_array().unwrap().as_slice() else { panic!("{document}") };
+                let facts = &row["llama_cpp"];
+                assert_eq!(
+                    (&row["bytes"], &facts["n_ctx"], &facts["n_ctx_seq"], &facts["parts"]),
+                    (&expected["bytes"], &expected["n_ctx"], &expected["n_ctx_seq"], &expected["parts"]),
+                    "{arguments}"
+                );
+                compared += 1;
+            } else {
+                let text = kvsize(&arguments).text();
+                assert!(text.contains("\"code\":\"refused\"") && text.ends_with("--- status 2\n"), "{text}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((compared, refused), (61, 11));
+}

@@ -354,12 +354,16 @@ fn gaps(
     options: &Options,
 ) -> Vec<Gap> {
     let asked = Workload { kv_dtype: crate::units::KvDtype::Given(options.format), ..*workload };
-    let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..asked };
-    let (Ok(ideal), Ok(ideal_held)) = (estimate(model, &asked), estimate(model, &held)) else { return Vec::new() };
+    let apart = Workload { shared_prefix: None, ..asked };
+    let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..apart };
+    let steps = [asked, apart, held].map(|workload| estimate(model, &workload));
+    let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Vec::new() };
     let mut gaps = Gaps(Vec::new());
     let difference = |more: u64, less: u64| i128::from(more).saturating_sub(i128::from(less));
+    let reason = "cells are set aside for every sequence, whatever they have in common";
+    gaps.add("shared_prefix", difference(ideal_apart.bytes.0, ideal.bytes.0), || reason.into());
     let reason = "the context is not --seq-len times --batch";
-    gaps.add("context", difference(ideal_held.bytes.0, ideal.bytes.0), || reason.into());
+    gaps.add("context", difference(ideal_held.bytes.0, ideal_apart.bytes.0), || reason.into());
     for (((group, nextn), share), index) in layers.groups.iter().zip(&memory.shares).zip(0usize..) {
         let live = if *nextn { 0 } else { ideal_held.layer_groups.get(index).map_or(0, |group| group.bytes.0) };
         let base = |piece: &Piece| matches!(piece, Piece::Entries | Piece::Window | Piece::NoWindow | Piece::State);
