@@ -16,7 +16,8 @@ const ARCHITECTURES: &str = include_str!("gguf_architectures.jsonl");
 pub struct GgufArchitecture {
     /// `general.architecture`
     pub name: String,
-    /// The `model_type` of configurations that its converter turns into it.
+    /// The `model_type` of configurations that its converter turns into it. The converter is no part of the copy that was
+    /// read: these are what is known of it, and those that are not known are left out.
     pub model_types: Vec<String>,
     /// Why it has no cache, if it has none.
     pub no_cache: Option<String>,

@@ -23,7 +23,8 @@
 //! - A quantised format must divide the size of a head; without flash attention the program stops at K when it does not
 //!   (`llama_kv_cache::get_k`). With MLA, and with DeepSeek-V4, K and V must be in one format.
 //! - **Layers on the GPU** are the last `n_gpu_layers − 1` ones, since the output counts as one (`load_tensors` in
-//!   `src/llama-model.cpp`); with `--no-kv-offload` the whole cache stays on the host.
+//!   `src/llama-model.cpp`); with `--no-kv-offload` the whole cache stays on the host. Layers that predict further tokens
+//!   are counted only where a file has them.
 //!
 //! Defaults are the command-line tools' (`common/common.h`): `--swa-full` off, which the library has on; 2,048 and 512 tokens a
 //! batch; f16; not unified. A server that is not told `--parallel` has 4 unified slots (`common/arg.cpp`); here the number of
