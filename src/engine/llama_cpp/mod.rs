@@ -28,8 +28,7 @@
 //!
 //! Defaults are the command-line tools' (`common/common.h`): `--swa-full` off, which the library has on; 2,048 and 512 tokens a
 //! batch; f16; not unified. A server that is not told `--parallel` picks its slots itself and unifies them (`common/arg.cpp`; four
-//! of them, by its logs); here the number of
-//! sequences is always told. What `--fit`, on by default, would take from the context is not modelled.
+//! of them, by its logs); here the number of sequences is always told. What `--fit`, on by default, would take from the context is not modelled.
 //!
 //! LM Studio runs this engine: its context length is `--ctx-size`, its concurrent predictions `--parallel`, its unified KV cache
 //! `--kv-unified`, its flash attention `--flash-attn`, its K and V cache quantization types `--cache-type-k` and `-v`, its GPU offload
