@@ -268,7 +268,10 @@ fn unknown_names_offer_the_nearest() {
 
 #[test]
 fn files_that_are_none_are_refused_before_reading() {
-    refused("./no.json", "./no.json: nothing is there; give a config.json, a directory with one, or a catalogue name");
+    refused(
+        "./no.json",
+        "./no.json: nothing is there; give a config.json, a GGUF file, a directory with one, or a catalogue name",
+    );
     refused("/dev/null", "/dev/null: it is not a regular file; give a file, or pipe the text in and say -");
 
     let directory = scratch("empty");
@@ -276,7 +279,9 @@ fn files_that_are_none_are_refused_before_reading() {
     let path = directory.display();
     refused(
         &path.to_string(),
-        &format!("{path}: the directory has no config.json; give the directory of a model, or the file itself"),
+        &format!(
+            "{path}: the directory has no config.json and no GGUF file; give the directory of a model, or the file itself"
+        ),
     );
 
     let huge = directory.join("config.json");

@@ -7,6 +7,7 @@
     reason = "in a test these are how it fails"
 )]
 
+mod gguf_file;
 mod harness;
 
 mod article;
@@ -14,8 +15,10 @@ mod bad_input;
 mod estimate;
 mod exactness;
 mod explain;
+mod gguf;
 mod import_rules;
 mod lists;
+mod llama_cpp;
 mod output;
 mod readme;
 mod sglang;

@@ -1,14 +1,20 @@
-//! Embedded data and its look-up: models by name, and what a `model_type` means beyond its keys.
+//! Embedded data and its look-up: models by name, and what a `model_type` or an architecture of llama.cpp means beyond its
+//! keys.
 //!
-//! Both files are JSON Lines: a look-up reads the one line that names what it wants and parses nothing else.
+//! The files are JSON Lines: a look-up reads the one line that names what it wants and parses nothing else.
 
 use memchr::memmem;
 
 mod devices;
+mod gguf_architectures;
 mod model_types;
 mod models;
 
 pub use devices::{DeviceEntry, UnknownDevice, device, devices};
+pub use gguf_architectures::{
+    FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, RecurrentRule, StateRule, WindowKey,
+    WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
+};
 pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_overlay};
 

@@ -154,7 +154,7 @@ impl SpecArguments {
 
 // Defaults are stated in the help and filled in where they are used: as default values here they would be parsed at
 // each start.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Workload")]
 pub(super) struct WorkloadArguments {
     /// Tokens of each sequence, a list; k m g are powers of 1000, K M G of 1024

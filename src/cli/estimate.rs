@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args};
 
 use super::args::{EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
-use super::{Answer, Subcommand, refuse_warnings, settings, terminal_is_watching, typed};
+use super::{Answer, Subcommand, lengths, refuse_warnings, settings, terminal_is_watching, typed};
 use crate::catalogue::{self, ModelEntry};
 use crate::engine::{Device, Engine};
 use crate::estimate::{Layout, Workload};
@@ -35,7 +35,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut documents = Vec::with_capacity(models.len());
     let several = models.len() > 1;
     for model in &models {
-        let document = Question::new(model, &arguments.workload, &engines).document(model);
+        let workload = lengths::settled(&arguments.workload, &engines, model)?;
+        let document = Question::new(model, &workload, &engines).document(model);
         documents.push(document.map_err(|Failure(diagnosis)| {
             let field = if several { format!("{}: {}", model.name, diagnosis.field) } else { diagnosis.field };
             Failure(Diagnosis { field, ..diagnosis })

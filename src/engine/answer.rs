@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Double, sglang, tensorrt_llm, transformers, vllm};
+use super::{Double, llama_cpp, sglang, tensorrt_llm, transformers, vllm};
 use crate::estimate::Estimate;
 use crate::units::Bytes;
 
@@ -49,6 +49,10 @@ pub enum Details {
     TensorrtLlm(tensorrt_llm::Facts),
     /// Of SGLang.
     Sglang(sglang::Facts),
+    /// Of llama.cpp.
+    LlamaCpp(llama_cpp::Facts),
+    /// Of Ollama, which runs llama.cpp.
+    Ollama(llama_cpp::Facts),
 }
 
 /// One reason why an engine's bytes are not the ideal ones.

@@ -7,6 +7,8 @@ mod answer;
 mod device;
 mod double;
 mod ideal;
+pub mod llama_cpp;
+mod ollama;
 mod setting;
 pub mod sglang;
 pub mod tensorrt_llm;
@@ -18,7 +20,7 @@ use std::str::FromStr;
 
 use crate::estimate::{EstimateError, Workload};
 use crate::model::Model;
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis};
 
 pub use answer::{Answer, Capacity, Details, Gap};
 pub use device::Device;
@@ -26,8 +28,15 @@ pub use double::Double;
 pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
 
 /// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] =
-    &[ideal::PROFILE, vllm::PROFILE, sglang::PROFILE, transformers::PROFILE, tensorrt_llm::PROFILE];
+pub const PROFILES: &[Profile] = &[
+    ideal::PROFILE,
+    vllm::PROFILE,
+    llama_cpp::PROFILE,
+    ollama::PROFILE,
+    sglang::PROFILE,
+    transformers::PROFILE,
+    tensorrt_llm::PROFILE,
+];
 
 /// What is known of an engine.
 #[derive(Debug)]
@@ -63,6 +72,15 @@ pub struct Engine {
     pub device: Device,
 }
 
+/// What an engine's settings fix in place of a workload's own, with the name of the setting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnLengths {
+    /// Sequences.
+    pub sequences: Option<(&'static str, u64)>,
+    /// Tokens of each.
+    pub seq_len: Option<(&'static str, Tokens)>,
+}
+
 /// A name that is no engine here, or a version of one that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownEngine(pub String);
@@ -82,6 +100,15 @@ impl Engine {
     /// The setting of this name, if the engine has it.
     pub fn setting(&self, name: &str) -> Option<&'static Setting> {
         self.profile.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// What settings of its own fix in place of the workload's: of `batch` sequences, unless a setting says how many.
+    pub fn own_lengths(&self, model: &Model, batch: u64) -> OwnLengths {
+        match self.profile.name {
+            name if name == llama_cpp::PROFILE.name => llama_cpp::own_lengths(self, model, batch),
+            name if name == ollama::PROFILE.name => ollama::own_lengths(self),
+            _ => OwnLengths::default(),
+        }
     }
 
     /// Whether its figure is the ideal one.

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod dimensions;
+mod gguf;
 mod layer_group;
 mod note;
 mod recurrent;
@@ -9,6 +10,7 @@ mod spec;
 
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelError, layer_count};
+pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use note::{Assumption, Warning};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};

@@ -1,7 +1,7 @@
 //! Files and standard input, with a limit on what is read.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
@@ -22,27 +22,38 @@ pub enum FileError {
     TooLarge(PathBuf, Option<u64>),
     /// Not UTF-8.
     NotText(PathBuf),
-    /// A GGUF file.
+    /// A GGUF file where text is read.
     Gguf(PathBuf),
+    /// A directory with several GGUF files; their names.
+    SeveralGguf(PathBuf, Vec<String>),
     /// What the system said.
     Io(PathBuf, io::Error),
 }
 
 impl Diagnose for FileError {
     fn diagnosis(&self) -> Diagnosis {
+        if let Self::SeveralGguf(path, names) = self {
+            return Diagnosis {
+                code: "several_gguf",
+                field: path.display().to_string(),
+                found: format!("{} GGUF files", names.len()),
+                problem: "are there".into(),
+                remedy: format!("name one of them: {}", names.join(", ")),
+            };
+        }
         let (path, code, found, problem, remedy) = match self {
             Self::Missing(path) => (
                 path,
                 "no_such_file",
                 "nothing".into(),
                 "is there".into(),
-                "give a config.json, a directory with one, or a catalogue name",
+                "give a config.json, a GGUF file, a directory with one, or a catalogue name",
             ),
             Self::NoConfig(path) => (
                 path,
                 "no_config",
                 "the directory".into(),
-                "has no config.json".into(),
+                "has no config.json and no GGUF file".into(),
                 "give the directory of a model, or the file itself",
             ),
             Self::NotRegular(path) => (
@@ -69,9 +80,10 @@ impl Diagnose for FileError {
                 path,
                 "gguf",
                 "it".into(),
-                "is a GGUF file, which is not read yet".into(),
-                "give the config.json of the model it was made from",
+                "is a GGUF file, whose header is read from a file only".into(),
+                "give its path",
             ),
+            Self::SeveralGguf(path, _) => (path, "several_gguf", String::new(), String::new(), ""),
             Self::Io(path, error) => (path, "io", error.to_string(), String::new(), "make the file readable"),
         };
         Diagnosis { code, field: path.display().to_string(), found, problem, remedy: remedy.into() }
@@ -93,7 +105,77 @@ pub(super) fn looks_like_a_path(argument: &str) -> bool {
         || argument.starts_with("./")
         || argument.starts_with("../")
         || argument.ends_with('/')
-        || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+        || ["json", "gguf"].iter().any(|kind| has_extension(path, kind))
+}
+
+fn has_extension(path: &Path, kind: &str) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind))
+}
+
+/// The GGUF file that `path` means, opened, with its path and length: the file itself, known by its first bytes or its
+/// name; the one in a directory without a `config.json`; of a split file the first part, which has the keys. None if it
+/// means no such file.
+pub(super) fn open_gguf(path: &Path) -> Result<Option<(File, PathBuf, u64)>, FileError> {
+    let path = if path.is_dir() {
+        let Some(path) = gguf_inside(path)? else { return Ok(None) };
+        path
+    } else {
+        path.to_path_buf()
+    };
+    let io = |error| FileError::Io(path.clone(), error);
+    let metadata = fs::metadata(&path).map_err(io)?;
+    if !metadata.is_file() || has_extension(&path, "json") {
+        return Ok(None);
+    }
+    let first = first_part(&path);
+    if let Some(first) = first.filter(|first| *first != path && first.is_file()) {
+        return open_gguf(&first);
+    }
+    let mut file = File::open(&path).map_err(io)?;
+    let mut magic = Vec::new();
+    Read::by_ref(&mut file).take(4).read_to_end(&mut magic).map_err(io)?;
+    if magic != *b"GGUF" && !has_extension(&path, "gguf") {
+        return Ok(None);
+    }
+    file.rewind().map_err(io)?;
+    Ok(Some((file, path, metadata.len())))
+}
+
+/// The one GGUF file of a language model in a directory without a `config.json`; the parts of a split file are one.
+fn gguf_inside(directory: &Path) -> Result<Option<PathBuf>, FileError> {
+    let io = |error| FileError::Io(directory.to_path_buf(), error);
+    if directory.join("config.json").exists() {
+        return Ok(None);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        // What makes images out to the model lies beside it under a name of its own.
+        let projector = path.file_name().is_some_and(|name| name.to_string_lossy().contains("mmproj"));
+        let later = first_part(&path).is_some_and(|first| first != path && first.is_file());
+        if has_extension(&path, "gguf") && path.is_file() && !projector && !later {
+            files.push(path);
+        }
+    }
+    files.sort();
+    match files.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => {
+            let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Err(FileError::SeveralGguf(directory.to_path_buf(), several.iter().map(name).collect()))
+        }
+    }
+}
+
+/// The path of the first part of a split file (`…-00002-of-00003.gguf`), if that is what `path` is a part of.
+fn first_part(path: &Path) -> Option<PathBuf> {
+    let stem = path.file_stem()?.to_str()?;
+    let (rest, parts) = stem.rsplit_once("-of-")?;
+    let (name, part) = rest.rsplit_once('-')?;
+    let five_digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let split = has_extension(path, "gguf") && five_digits(part) && five_digits(parts);
+    split.then(|| path.with_file_name(format!("{name}-00001-of-{parts}.gguf")))
 }
 
 /// The text of a `config.json`, or of the one in a directory, and its path.
@@ -113,9 +195,6 @@ pub(super) fn read_config(path: &Path) -> Result<(String, PathBuf), FileError> {
     // Asked before opening: opening a pipe with no writer would wait for one.
     if !metadata.is_file() {
         return Err(FileError::NotRegular(owned()));
-    }
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-        return Err(FileError::Gguf(owned()));
     }
     if metadata.len() > MAX_CONFIG_BYTES {
         return Err(FileError::TooLarge(owned(), Some(metadata.len())));

@@ -3,6 +3,7 @@
 //! The only room that reads files.
 
 mod file;
+pub mod gguf;
 pub mod hf_config;
 
 use std::io::Read;
@@ -13,6 +14,7 @@ use crate::model::{Model, ModelError, Origin};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
 pub use file::FileError;
+pub use gguf::GgufError;
 pub use hf_config::ConfigError;
 
 /// Why a MODEL argument is not a model.
@@ -27,6 +29,13 @@ pub enum SourceError {
         /// What is wrong in it.
         error: ConfigError,
     },
+    /// A GGUF file that gives no model.
+    Gguf {
+        /// The file.
+        origin: String,
+        /// What is wrong in it.
+        error: GgufError,
+    },
     /// Dimensions that make no model.
     Model(ModelError),
     /// No such name.
@@ -37,22 +46,24 @@ impl Diagnose for SourceError {
     fn diagnosis(&self) -> Diagnosis {
         match self {
             Self::File(error) => error.diagnosis(),
-            Self::Config { origin, error } => {
-                let diagnosis = error.diagnosis();
-                let field =
-                    if diagnosis.field.is_empty() { origin.clone() } else { format!("{origin}: {}", diagnosis.field) };
-                Diagnosis { field, ..diagnosis }
-            }
+            Self::Config { origin, error } => within(origin, error.diagnosis()),
+            Self::Gguf { origin, error } => within(origin, error.diagnosis()),
             Self::Model(error) => error.diagnosis(),
             Self::Catalogue(error) => error.diagnosis(),
         }
     }
 }
 
+/// A diagnosis of something in `origin`.
+fn within(origin: &str, diagnosis: Diagnosis) -> Diagnosis {
+    let field = if diagnosis.field.is_empty() { origin.to_owned() } else { format!("{origin}: {}", diagnosis.field) };
+    Diagnosis { field, ..diagnosis }
+}
+
 display_diagnosis!(SourceError);
 
 /// The model that a MODEL argument means, tried in this order: `-` is JSON on `stdin`; a path that exists is a
-/// `config.json` or a directory with one; anything else is a name of the catalogue, which `overlay` shadows.
+/// `config.json`, a GGUF file or a directory with one; anything else is a name of the catalogue, which `overlay` shadows.
 ///
 /// # Errors
 /// [`SourceError`], with what was tried.
@@ -62,6 +73,9 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> 
         return config(&text, "standard input", "standard input");
     }
     if let Some(path) = file::existing(argument) {
+        if let Some((file, path, len)) = file::open_gguf(path).map_err(SourceError::File)? {
+            return gguf_model(file, &path, len);
+        }
         let (text, path) = file::read_config(path).map_err(SourceError::File)?;
         let model = config(&text, &file::model_name(&path), &path.display().to_string())?;
         return with_quantization(model, &path);
@@ -96,6 +110,15 @@ fn config(text: &str, name: &str, origin: &str) -> Result<Model, SourceError> {
         .and_then(|value| hf_config::model(value, name.to_owned()))
         .map(|model| from(model, origin))
         .map_err(|error| SourceError::Config { origin: origin.to_owned(), error })
+}
+
+/// The model of the header of a GGUF file.
+fn gguf_model(file: std::fs::File, path: &Path, len: u64) -> Result<Model, SourceError> {
+    let origin =
+        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    gguf::read(file, len)
+        .and_then(|header| gguf::model(&header, &file::model_name(path), &origin))
+        .map_err(|error| SourceError::Gguf { origin: path.display().to_string(), error })
 }
 
 /// The model of the `config.json` at `path`, with what the file beside it declares of its quantisation.

@@ -41,6 +41,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         num_nextn_predict_layers: first(&["num_nextn_predict_layers"]),
         mamba_ssm_dtype: keys.object.get("mamba_ssm_dtype").and_then(Value::as_str).map(ToOwned::to_owned),
         shared_sliding_layers: shared_sliding_layers(keys),
+        gguf: None,
     })
 }
 

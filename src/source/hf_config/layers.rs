@@ -224,7 +224,7 @@ impl Reader<'_> {
 }
 
 /// Layers with the same cache together, numbered from `first`; a layer without any is in a group of its own kind.
-pub(super) fn grouped(first: u32, layers: &[Vec<LayerCache>]) -> Vec<LayerGroup> {
+pub(in crate::source) fn grouped(first: u32, layers: &[Vec<LayerCache>]) -> Vec<LayerGroup> {
     let mut groups: Vec<LayerGroup> = Vec::new();
     for (layer, caches) in (first..).zip(layers) {
         let none = [LayerCache::None];

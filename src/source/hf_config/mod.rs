@@ -23,9 +23,10 @@ use serde_json::{Map, Value};
 pub use self::error::ConfigError;
 use self::keys::{Keys, wrong_type};
 use self::layer_kinds::listed_layers;
-use self::layers::{Reader, grouped};
-use crate::catalogue::model_type;
-use crate::model::{Assumption, Dimension, Model, ModelError, Origin, Warning, layer_count};
+use self::layers::Reader;
+pub(super) use self::layers::grouped;
+use crate::catalogue::{gguf_architecture_of, model_type};
+use crate::model::{Assumption, Checkpoint, Dimension, Model, ModelError, Origin, Warning, layer_count};
 use crate::units::{ElementFormat, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -154,7 +155,10 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
         drafter: None,
-        checkpoint: checkpoint::checkpoint(&root_keys, &keys)?,
+        checkpoint: Checkpoint {
+            gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
+            ..checkpoint::checkpoint(&root_keys, &keys)?
+        },
         facts: read.take(),
         assumptions,
         warnings,

@@ -1,0 +1,460 @@
+//! llama.cpp, the copy in llama-cpp-sys-2 0.1.161 (ggml 0.26.0): what its context allocates. That copy carries no build
+//! number, so the version here is ggml's.
+//!
+//! - **Everything is allocated at once**, for the whole context (`src/llama-context.cpp`). `n_ctx` (0: the length the model
+//!   was made for) is padded up to 256 cells. Unified, all sequences share them; else each sequence has a stream of its own
+//!   of `n_ctx / n_seq_max` cells, padded up to 256 again. `n_batch` is at most `n_ctx`, `n_ubatch` at most `n_batch`.
+//! - **A row** of a layer is `head_count_kv × key_length` elements of K and `× value_length` of V, in whole blocks of the
+//!   format (`src/llama-kv-cache.cpp`, `ggml_row_size`). No padding between tensors, as on the CPU; GPUs may add some.
+//! - **Windows and chunks** are in a cache of their own of `min(n_ctx_seq, W × (unified ? n_seq_max : 1) + n_ubatch)` cells,
+//!   padded up to 256 (`src/llama-kv-cache-iswa.cpp`); with `--swa-full` it is as long as the other. Architectures that know no
+//!   window keep every token (Mistral, Qwen 2, Phi-3, whose window is read and not used: `src/models/phi3.cpp`); Llama 4's
+//!   is 8,192 whatever the file says (`src/models/llama4.cpp`).
+//! - **MLA** with the keys for it is one row of `key_length` elements and no V; a file without them keeps full heads.
+//! - **An index** of sparse attention is a cache of K alone (`src/llama-kv-cache-dsa.cpp`); `MiniMax`-M3's has a V that nothing
+//!   reads (`src/llama-kv-cache-msa.cpp`).
+//! - **DeepSeek-V4** has a window, compressed entries, an index and compressor states, with a stream for each sequence even
+//!   when unified: then each has the whole context (`src/llama-kv-cache-dsv4.cpp`).
+//! - **Recurrent states** are in single precision, one row a sequence, and `1 + n_rs_seq` rows where the architecture can go
+//!   back (`src/llama-memory-recurrent.cpp`, `llm_arch_supports_rs_rollback`).
+//! - **Layers that predict further tokens** and layers that read another's cache have none; nor has cross-attention.
+//! - **Without flash attention** V is stored transposed: if its width differs between layers, all get the widest, and a
+//!   quantised V is refused (`llama_init_from_model`). `auto` allocates as `on` does, and is `on` for a quantised V.
+//! - A quantised format must divide the size of a head; without flash attention the program stops at K when it does not
+//!   (`llama_kv_cache::get_k`). With MLA, and with DeepSeek-V4, K and V must be in one format.
+//! - **Layers on the GPU** are the last `n_gpu_layers − 1` ones, since the output counts as one (`load_tensors` in
+//!   `src/llama-model.cpp`); with `--no-kv-offload` the whole cache stays on the host. Layers that predict further tokens
+//!   are counted only where a file has them.
+//!
+//! Defaults are the command-line tools' (`common/common.h`): `--swa-full` off, which the library has on; 2,048 and 512 tokens a
+//! batch; f16; not unified. A server that is not told `--parallel` picks its slots itself and unifies them (`common/arg.cpp`; four
+//! of them, by its logs); here the number of sequences is always told. What `--fit`, on by default, would take from the context is not modelled.
+//!
+//! LM Studio runs this engine: its context length is `--ctx-size`, its concurrent predictions `--parallel`, its unified KV cache
+//! `--kv-unified`, its flash attention `--flash-attn`, its K and V cache quantization types `--cache-type-k` and `-v`, its GPU offload
+//! `--n-gpu-layers`, its "offload KV cache to GPU memory" `--kv-offload`, its evaluation batch size `--batch-size`.
+
+mod context;
+mod memory;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use self::context::Context;
+use self::memory::{Layers, Memory, Piece, Share};
+use super::{Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, ValueKind};
+use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
+use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
+use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
+
+pub use self::memory::Part;
+
+pub(super) const PROFILE: Profile = Profile {
+    name: "llama.cpp",
+    versions: &["ggml-0.26"],
+    about: "what its context allocates, all of it at once",
+    replayed: "1,573 runs of 48 models in libllama itself, bytes, cells and refusals equal",
+    heading: "Settings of llama.cpp",
+    settings: &[
+        Setting::new(
+            "ctx-size",
+            ValueKind::CountOrZero,
+            "Tokens of all sequences together; 0: what the model was made for",
+        ),
+        Setting::new("parallel", ValueKind::Count, "Sequences"),
+        Setting::new("kv-unified", ValueKind::Switch { off: "no-kv-unified" }, "One cache for all sequences"),
+        Setting::new("batch-size", ValueKind::Count, "Tokens of a batch (n_batch)"),
+        Setting::new("ubatch-size", ValueKind::CountOrZero, "Tokens worked on at once (n_ubatch)"),
+        Setting::new("swa-full", ValueKind::Switch { off: "no-swa-full" }, "Windows as long as the context"),
+        Setting::new("flash-attn", ValueKind::Choice(&["on", "off", "auto"]), "Flash attention"),
+        Setting::new("rs-seq", ValueKind::CountOrZero, "Tokens that a recurrent state can go back (n_rs_seq)"),
+        Setting::new("n-gpu-layers", ValueKind::CountOrZero, "Layers on the GPU, the output being one")
+            .or("gpu-layers"),
+        Setting::new(
+            "kv-offload",
+            ValueKind::Switch { off: "no-kv-offload" },
+            "The cache of those layers on the GPU, too",
+        ),
+    ],
+    defaults: &[
+        ("ctx-size", "--seq-len times the sequences"),
+        ("parallel", "--batch"),
+        ("kv-unified", "off, as where --parallel is given"),
+        ("batch-size", "2048"),
+        ("ubatch-size", "512"),
+        ("swa-full", "off"),
+        ("flash-attn", "auto"),
+        ("rs-seq", "0"),
+        ("n-gpu-layers", "all"),
+        ("kv-offload", "on"),
+    ],
+    answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
+};
+
+/// The copy whose rules these are.
+const VERSION: &str = "ggml 0.26.0 (llama-cpp-sys-2 0.1.161)";
+
+/// What its answer adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The copy whose rules these are.
+    pub version: &'static str,
+    /// Cells of all sequences.
+    pub n_ctx: u64,
+    /// Cells of one.
+    pub n_ctx_seq: u64,
+    /// Sequences.
+    pub n_seq_max: u64,
+    /// Whether all sequences share one cache.
+    pub kv_unified: bool,
+    /// Tokens of a batch.
+    pub n_batch: u64,
+    /// Tokens worked on at once.
+    pub n_ubatch: u64,
+    /// The buffers.
+    pub parts: BTreeMap<&'static str, Part>,
+    /// On the GPU.
+    pub gpu_bytes: u64,
+    /// On the host.
+    pub host_bytes: u64,
+}
+
+/// What is asked of llama.cpp, under whatever names.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "as many switches as llama.cpp has")]
+pub(super) struct Options {
+    pub(super) ctx_size: Option<u64>,
+    pub(super) parallel: Option<u64>,
+    pub(super) kv_unified: bool,
+    pub(super) batch_size: u64,
+    pub(super) ubatch_size: u64,
+    pub(super) swa_full: bool,
+    pub(super) flash_attention: bool,
+    pub(super) rs_seq: u64,
+    pub(super) n_gpu_layers: Option<u64>,
+    pub(super) kv_offload: bool,
+    pub(super) format: KvFormat,
+    pub(super) flags: Flags,
+}
+
+/// The flags that errors name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flags {
+    pub(super) context: &'static str,
+    pub(super) parallel: &'static str,
+    pub(super) flash_attention: &'static str,
+    pub(super) format: &'static str,
+}
+
+/// What `--ctx-size` and `--parallel` fix in place of `--seq-len` and `--batch`.
+pub(super) fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
+    let parallel = engine.settings.count("parallel");
+    let ctx_size = match engine.settings.count("ctx-size") {
+        Some(0) => model.max_position_embeddings.map(|tokens| tokens.0),
+        given => given,
+    };
+    let each = |ctx_size: u64| Tokens(ctx_size.div_ceil(parallel.unwrap_or(batch).max(1)));
+    OwnLengths {
+        sequences: parallel.map(|count| ("--parallel", count)),
+        seq_len: ctx_size.map(|ctx_size| ("--ctx-size", each(ctx_size))),
+    }
+}
+
+impl Options {
+    fn new(model: &Model, workload: &Workload, engine: &Engine) -> Self {
+        let settings = &engine.settings;
+        let on = |name| settings.switch(name).unwrap_or_default();
+        let asked_off = settings.choice("flash-attn") == Some("off");
+        Self {
+            ctx_size: settings.count("ctx-size"),
+            parallel: settings.count("parallel"),
+            kv_unified: on("kv-unified"),
+            batch_size: settings.count("batch-size").unwrap_or(2048),
+            ubatch_size: settings.count("ubatch-size").unwrap_or(512),
+            swa_full: on("swa-full"),
+            flash_attention: !asked_off && !has(model, GgufFeature::NoFlashAttention),
+            rs_seq: settings.count("rs-seq").unwrap_or_default(),
+            n_gpu_layers: settings.count("n-gpu-layers"),
+            kv_offload: settings.switch("kv-offload").unwrap_or(true),
+            format: workload.kv_dtype.or(ElementFormat::FP16),
+            flags: Flags {
+                context: "--ctx-size",
+                parallel: "--parallel",
+                flash_attention: "--flash-attn",
+                format: "--kv-dtype",
+            },
+        }
+    }
+}
+
+pub(super) fn has(model: &Model, feature: GgufFeature) -> bool {
+    model.checkpoint.gguf.as_ref().is_some_and(|gguf| gguf.has(feature))
+}
+
+/// What a workload on a model takes with these options.
+pub(super) fn answer_with(
+    model: &Model,
+    workload: &Workload,
+    engine: &Engine,
+    options: Options,
+) -> Result<Answer, EstimateError> {
+    let rollback = has(model, GgufFeature::Rollback);
+    let options = Options { rs_seq: if rollback { options.rs_seq } else { 0 }, ..options };
+    refuse_layout(model, workload, engine)?;
+    let layers = Layers::new(model, engine)?;
+    refuse_formats(model, &layers, &options, engine)?;
+    let context = Context::new(&options, workload, model, engine)?;
+    if has(model, GgufFeature::EncoderDecoder) && context.streams() > 1 {
+        let reason = "streams stop an encoder-decoder model";
+        return Err(engine.refusal(options.flags.parallel, context.streams(), reason, "add --kv-unified"));
+    }
+    let memory = layers.memory(&context, &options)?;
+    let facts = Facts {
+        version: VERSION,
+        n_ctx: context.n_ctx,
+        n_ctx_seq: context.n_ctx_seq,
+        n_seq_max: context.n_seq_max,
+        kv_unified: context.unified,
+        n_batch: context.n_batch,
+        n_ubatch: context.n_ubatch,
+        parts: memory.parts.clone(),
+        gpu_bytes: memory.gpu_bytes,
+        host_bytes: memory.bytes.saturating_sub(memory.gpu_bytes),
+    };
+    let (assumptions, warnings) = words(model, engine, &options);
+    Ok(Answer {
+        capacity: workload.memory.map(|bytes| capacity(bytes.0, &layers, &context, &memory, &options, engine)),
+        gaps: gaps(model, workload, &layers, &context, &memory, &options),
+        estimate: whole(&layers, &memory, &options),
+        details: Some(Details::LlamaCpp(facts)),
+        assumptions,
+        warnings,
+    })
+}
+
+fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), EstimateError> {
+    let layout = workload.layout;
+    for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
+        if size > 1 {
+            let reason = "is not how it divides a model: it splits by layers, over the devices it finds";
+            return Err(engine.refusal(field, size, reason, "leave it out; --n-gpu-layers tells what is on the GPU"));
+        }
+    }
+    match &model.drafter {
+        Some(drafter) if drafter.method != DraftMethod::Ngram => {
+            let reason = "drafts in a context of its own, which is not modelled";
+            Err(engine.refusal(
+                "--speculative-method",
+                "a draft model",
+                reason,
+                "leave it out, or ask for that model alone",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The formats that `--cache-type-k` and `-v` take (`common/arg.cpp`, `kv_cache_types`).
+const FORMATS: &[&str] = &["fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"];
+
+fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine: &Engine) -> Result<(), EstimateError> {
+    let KvFormat { k, v, .. } = options.format;
+    let flags = options.flags;
+    if let Some(format) = [k, v].into_iter().find(|format| format.name().is_none_or(|name| !FORMATS.contains(&name))) {
+        let remedy = "use f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl";
+        return Err(engine.refusal(flags.format, format, "is not a format of its cache", remedy));
+    }
+    if layers.one_vector() && k != v {
+        let reason = "are two formats, and this model's V is a part of K";
+        return Err(engine.refusal(flags.format, format!("{k} and {v}"), reason, "use one for both"));
+    }
+    let quantised = |format: ElementFormat| format.elements_per_block() > 1;
+    if quantised(v) && !options.flash_attention {
+        let (reason, remedy) = if has(model, GgufFeature::NoFlashAttention) {
+            ("needs flash attention, without which this architecture runs", "use f16 for V")
+        } else {
+            ("needs flash attention", "switch it on, or use f16 for V")
+        };
+        return Err(engine.refusal(flags.flash_attention, v, reason, remedy));
+    }
+    let sides = [(k, "K"), (v, "V")];
+    for (k_dim, v_dim) in layers.head_dims() {
+        for ((format, side), dim) in sides.into_iter().zip([k_dim, v_dim]) {
+            if quantised(format) && !dim.is_multiple_of(format.elements_per_block()) {
+                let block = format.elements_per_block();
+                let reason = format!("packs blocks of {block}, which do not divide heads of {dim} elements of {side}");
+                return Err(engine.refusal(flags.format, format, reason, "use f16, bf16 or f32"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The estimate, group by group.
+fn whole(layers: &Layers<'_>, memory: &Memory, options: &Options) -> Estimate {
+    let share = |((group, _), share): (&(&LayerGroup, bool), &Share)| GroupEstimate {
+        kind: group.cache.kind(),
+        layers: group.layers.len(),
+        entries: Tokens(share.cells),
+        bytes: Bytes(share.bytes()),
+    };
+    Estimate {
+        bytes: Bytes(memory.bytes),
+        bytes_per_gpu: Bytes(memory.gpu_bytes),
+        bytes_per_token: BytesPerToken { numerator: memory.bytes_per_128_tokens, denominator: 128 },
+        layer_groups: layers.groups.iter().zip(&memory.shares).map(share).collect(),
+        stored: options.format,
+    }
+}
+
+/// All is allocated before the first token: it fits if it is no more than the memory. The longest that fits is looked for
+/// below the length asked for, the number of sequences being the same.
+fn capacity(
+    bytes: u64,
+    layers: &Layers<'_>,
+    context: &Context,
+    memory: &Memory,
+    options: &Options,
+    engine: &Engine,
+) -> Capacity {
+    let fits = memory.gpu_bytes <= bytes;
+    let fits_with = |seq_len: u64| {
+        let asked = seq_len.saturating_mul(context.n_seq_max).min(context.asked);
+        let sized = Context::sized(asked, context.n_seq_max, options, engine);
+        let memory = sized.and_then(|context| layers.memory(&context, options));
+        memory.is_ok_and(|memory| memory.gpu_bytes <= bytes)
+    };
+    // The largest length that fits is in this range; its lower end always fits, or is 0.
+    let (mut low, mut high) = if fits { (context.seq_len(), context.seq_len()) } else { (0, context.seq_len()) };
+    while high.saturating_sub(low) > 1 {
+        let middle = low.midpoint(high);
+        if fits_with(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Capacity {
+        memory: bytes,
+        fits,
+        blocks: None,
+        tokens: fits.then_some(context.n_ctx),
+        max_concurrency: fits.then_some(Double::whole(context.n_seq_max)),
+        max_seq_len: low,
+    }
+}
+
+/// The steps from the ideal figure.
+fn gaps(
+    model: &Model,
+    workload: &Workload,
+    layers: &Layers<'_>,
+    context: &Context,
+    memory: &Memory,
+    options: &Options,
+) -> Vec<Gap> {
+    let asked = Workload { kv_dtype: crate::units::KvDtype::Given(options.format), ..*workload };
+    let apart = Workload { shared_prefix: None, ..asked };
+    let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..apart };
+    let steps = [asked, apart, held].map(|workload| estimate(model, &workload));
+    let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Vec::new() };
+    let mut gaps = Gaps(Vec::new());
+    let difference = |more: u64, less: u64| i128::from(more).saturating_sub(i128::from(less));
+    let reason = "cells are set aside for every sequence, whatever they have in common";
+    gaps.add("shared_prefix", difference(ideal_apart.bytes.0, ideal.bytes.0), || reason.into());
+    let reason = "the context is not --seq-len times --batch";
+    gaps.add("context", difference(ideal_held.bytes.0, ideal_apart.bytes.0), || reason.into());
+    for (((group, nextn), share), index) in layers.groups.iter().zip(&memory.shares).zip(0usize..) {
+        let live = if *nextn { 0 } else { ideal_held.layer_groups.get(index).map_or(0, |group| group.bytes.0) };
+        let base = |piece: &Piece| matches!(piece, Piece::Entries | Piece::Window | Piece::NoWindow | Piece::State);
+        let sum = |of: &dyn Fn(&Piece) -> bool| {
+            let bytes = share.pieces.iter().filter(|(piece, _)| of(piece)).map(|(_, bytes)| *bytes);
+            bytes.fold(0u64, u64::saturating_add)
+        };
+        let more = difference(sum(&base), live);
+        match group.cache {
+            _ if *nextn => {}
+            LayerCache::CrossAttention { .. } => {
+                gaps.add("no_cross_cache", more, || "what an encoder gives is not cached".into());
+            }
+            LayerCache::Recurrent(_) => {
+                gaps.add("f32_states", more, || "states are in single precision".into());
+            }
+            _ if sum(&|piece| *piece == Piece::NoWindow) > 0 => {
+                gaps.add("no_window", more, || "this architecture knows no window there: every token is kept".into());
+            }
+            _ if sum(&|piece| *piece == Piece::Window) > 0 && options.swa_full => {
+                gaps.add("swa_full", more, || "windows are as long as the context".into());
+            }
+            _ if sum(&|piece| *piece == Piece::Window) > 0 => gaps.add("window_batch", more, || {
+                let sequences = if context.unified { " of all sequences" } else { "" };
+                format!("a batch of {} tokens beside the window{sequences}, padded to 256 cells", context.n_ubatch)
+            }),
+            _ if context.unified && context.n_seq_max > 1 && memory.parts.contains_key("kv.csa") => {
+                gaps.add("streams", more, || "each sequence has a cache of the whole context".into());
+            }
+            _ => gaps.add("padding", more, || "cells are padded to 256".into()),
+        }
+        for (piece, kind, reason) in EXTRAS {
+            let bytes = sum(&|own| own == piece);
+            gaps.add(kind, i128::from(bytes), || (*reason).into());
+        }
+    }
+    gaps.0
+}
+
+/// What is there beside entries and states.
+const EXTRAS: &[(Piece, &str, &str)] = &[
+    (Piece::WidestValue, "widest_value", "without flash attention V is as wide in every layer as in the widest"),
+    (Piece::IndexExtra, "index_extra", "an index keeps more than its keys"),
+    (Piece::Rollback, "rollback", "states are kept to go back to"),
+    (Piece::Nextn, "nextn_layers", "the layers that predict further tokens have a cache, too"),
+];
+
+/// Gaps, each kind once.
+struct Gaps(Vec<Gap>);
+
+impl Gaps {
+    fn add(&mut self, kind: &'static str, bytes: i128, reason: impl FnOnce() -> String) {
+        if let Some(gap) = self.0.iter_mut().find(|gap| gap.kind == kind) {
+            gap.bytes = gap.bytes.saturating_add(bytes);
+        } else if bytes != 0 {
+            self.0.push(Gap { kind, bytes, reason: reason() });
+        }
+    }
+}
+
+/// What was taken for granted, and what may make it wrong.
+fn words(model: &Model, engine: &Engine, options: &Options) -> (Vec<String>, Vec<String>) {
+    let (mut assumptions, mut warnings) = (Vec::new(), Vec::new());
+    let name = engine.profile.name;
+    let Some(Gguf { architecture, window, file, .. }) = &model.checkpoint.gguf else {
+        match &model.model_type {
+            Some(model_type) => warnings.push(format!(
+                "{name} is not known to have an architecture for model_type {model_type}: taken by its layers as they are"
+            )),
+            None => assumptions.push(format!("{name} is taken to know an architecture with these layers, windows included")),
+        }
+        return (assumptions, warnings);
+    };
+    if file.is_none() {
+        assumptions.push(format!("{name} reads a GGUF that its own converter made: architecture {architecture}"));
+    }
+    let bounds: Vec<u64> =
+        model.layer_groups.iter().filter_map(|group| group.cache.bound()).map(|bound| bound.0).collect();
+    match window {
+        GgufWindow::Unknown if !bounds.is_empty() => {
+            assumptions.push(format!("{name} knows no window in {architecture}: every token is kept"));
+        }
+        GgufWindow::Fixed(fixed) if bounds.iter().any(|bound| *bound != fixed.0) => {
+            assumptions
+                .push(format!("the window of {architecture} is {fixed} tokens in {name}, whatever the model says"));
+        }
+        _ => {}
+    }
+    if options.rs_seq == 0 && engine.settings.count("rs-seq").is_some_and(|count| count > 0) {
+        assumptions.push(format!("--rs-seq has no effect: {architecture} keeps no states to go back to"));
+    }
+    (assumptions, warnings)
+}

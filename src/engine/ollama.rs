@@ -1,0 +1,120 @@
+//! Ollama, which runs llama.cpp: its own names for [`super::llama_cpp`]'s settings.
+//!
+//! It starts `llama-server` with `-c num_ctx × num_parallel`, `-np num_parallel`, and `-b` and `-ub` of `num_batch`
+//! (`llm/llama_server.go` at 00f6d62043); `num_ctx` is the length of one sequence. Its defaults: one request at a time,
+//! an f16 cache, flash attention where the device has it (`docs/faq.mdx` at 00182b504e), 512 tokens a batch
+//! (`num_batch` of its API). Versions that did not start that server had caches of their own and are not modelled.
+//!
+//! Without `--num-ctx` the length is `--seq-len`; Ollama itself takes 4,096 tokens, or more on a GPU with more memory
+//! (`docs/context-length.mdx`: 32k from 24 GiB, 256k from 48 GiB).
+
+use super::llama_cpp::{Flags, Options, answer_with, has};
+use super::{Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, ValueKind};
+use crate::estimate::{EstimateError, Workload};
+use crate::model::{GgufFeature, Model};
+use crate::units::{ElementFormat, KvDtype, KvFormat, Tokens};
+
+pub(super) const PROFILE: Profile = Profile {
+    name: "ollama",
+    versions: &[],
+    about: "llama.cpp's context, under Ollama's names",
+    replayed: "not replayed itself: it starts llama.cpp's server with these sizes",
+    heading: "Settings of Ollama",
+    settings: &[
+        Setting::new("num-ctx", ValueKind::Count, "Tokens of each sequence (num_ctx, OLLAMA_CONTEXT_LENGTH)"),
+        Setting::new("num-parallel", ValueKind::Count, "Sequences (OLLAMA_NUM_PARALLEL)"),
+        Setting::new("num-batch", ValueKind::Count, "Tokens of a batch (num_batch)"),
+        Setting::new("num-gpu", ValueKind::CountOrZero, "Layers on the GPU, the output being one (num_gpu)"),
+        Setting::new(
+            "kv-cache-type",
+            ValueKind::Choice(&["f16", "q8_0", "q4_0"]),
+            "Format of K and V (OLLAMA_KV_CACHE_TYPE)",
+        ),
+        Setting::new(
+            "flash-attention",
+            ValueKind::Switch { off: "no-flash-attention" },
+            "Flash attention (OLLAMA_FLASH_ATTENTION)",
+        ),
+    ],
+    defaults: &[
+        ("num-ctx", "--seq-len"),
+        ("num-parallel", "--batch"),
+        ("num-batch", "512"),
+        ("num-gpu", "all"),
+        ("kv-cache-type", "f16"),
+        ("flash-attention", "where the device has it"),
+    ],
+    answer,
+};
+
+/// Tokens of a batch where nothing else is said.
+const NUM_BATCH: u64 = 512;
+
+/// What `--num-ctx` and `--num-parallel` fix in place of `--seq-len` and `--batch`.
+pub(super) fn own_lengths(engine: &Engine) -> OwnLengths {
+    let count = |name| engine.settings.count(name);
+    OwnLengths {
+        sequences: count("num-parallel").map(|count| ("--num-parallel", count)),
+        seq_len: count("num-ctx").map(|num_ctx| ("--num-ctx", Tokens(num_ctx))),
+    }
+}
+
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+    let settings = &engine.settings;
+    let parallel = settings.count("num-parallel");
+    let batch = settings.count("num-batch").unwrap_or(NUM_BATCH);
+    let ctx_size = match settings.count("num-ctx") {
+        Some(num_ctx) => {
+            let all = num_ctx.checked_mul(parallel.unwrap_or(workload.batch));
+            Some(all.ok_or(EstimateError::TooLarge)?)
+        }
+        None => None,
+    };
+    let options = Options {
+        ctx_size,
+        parallel,
+        kv_unified: false,
+        batch_size: batch,
+        ubatch_size: batch,
+        swa_full: false,
+        flash_attention: settings.switch("flash-attention").unwrap_or(true)
+            && !has(model, GgufFeature::NoFlashAttention),
+        rs_seq: 0,
+        n_gpu_layers: settings.count("num-gpu"),
+        kv_offload: true,
+        format: format(workload, engine)?,
+        flags: Flags {
+            context: "--num-ctx",
+            parallel: "--num-parallel",
+            flash_attention: "--flash-attention",
+            format: "--kv-cache-type",
+        },
+    };
+    let answer = answer_with(model, workload, engine, options)?;
+    let details = answer.details.map(|details| match details {
+        Details::LlamaCpp(facts) => Details::Ollama(facts),
+        other => other,
+    });
+    Ok(Answer { details, ..answer })
+}
+
+/// One format for K and V, of those that it takes.
+fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, EstimateError> {
+    let set = match engine.settings.get("kv-cache-type") {
+        Some(SettingValue::Choice(word)) => word.parse::<ElementFormat>().ok(),
+        _ => None,
+    };
+    match (workload.kv_dtype, set) {
+        (KvDtype::Auto, set) => Ok(set.unwrap_or(ElementFormat::FP16).into()),
+        (KvDtype::Given(asked), Some(set)) if asked != set.into() => {
+            let reason = format!("is not the {set} of --kv-cache-type");
+            Err(engine.refusal("--kv-dtype", asked, reason, "leave one of them out"))
+        }
+        (KvDtype::Given(asked), _) => {
+            let known =
+                asked.k == asked.v && asked.k.name().is_some_and(|name| ["fp16", "q8_0", "q4_0"].contains(&name));
+            let remedy = "use f16, q8_0 or q4_0 for both K and V";
+            if known { Ok(asked) } else { Err(engine.refusal("--kv-dtype", asked, "is not a format it takes", remedy)) }
+        }
+    }
+}

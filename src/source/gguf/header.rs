@@ -1,0 +1,230 @@
+//! The header of a file: its keys, and what its tensors come to. The data behind it is not touched.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek};
+
+use super::walk::Walk;
+use super::{GgufError, Tensors};
+
+/// Elements of a list that are kept: more than any model has layers in llama.cpp (512).
+const MAX_LIST: u64 = 1024;
+/// Bytes of a text, or of a name, that are kept.
+const MAX_TEXT: u64 = 1024;
+/// Bytes of all that is kept.
+const MAX_KEPT: usize = 1 << 20;
+
+/// The header of a GGUF file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// 2 or 3.
+    pub version: u32,
+    /// The keys, but for those of the tokenizer.
+    pub metadata: BTreeMap<String, Value>,
+    /// What the tensors come to.
+    pub tensors: Tensors,
+    /// Bytes up to its end.
+    pub len: u64,
+}
+
+/// The value of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A whole number, or a flag as 0 or 1.
+    Integer(i128),
+    /// A number with a fraction.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// Whole numbers or flags.
+    List(Vec<i64>),
+    /// Something that is not kept, in words.
+    Other(String),
+}
+
+impl Value {
+    /// In a few words.
+    pub(super) fn shortened(&self) -> String {
+        match self {
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Text(text) => text.chars().take(24).collect(),
+            Self::List(list) => format!("{} entries", list.len()),
+            Self::Other(words) => words.clone(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Integer(_) | Self::Float(_) => 16,
+            Self::Text(text) | Self::Other(text) => text.len(),
+            Self::List(list) => list.len().saturating_mul(8),
+        }
+    }
+}
+
+/// The header of the file that `reader` gives, which is `len` bytes long.
+///
+/// # Errors
+/// [`GgufError`] for what is no GGUF file, or one that is damaged.
+pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, GgufError> {
+    let mut walk = Walk::new(reader, len);
+    if walk.remaining() < 4 || walk.bytes(MAGIC)? != *b"GGUF" {
+        return Err(GgufError::Magic);
+    }
+    let version = walk.u32("the version")?;
+    match version {
+        2 | 3 => {}
+        other if (1..=3).contains(&other.swap_bytes()) => return Err(GgufError::BigEndian),
+        other => return Err(GgufError::Version(other)),
+    }
+    let tensor_count = walk.count("tensors", TENSOR_BYTES)?;
+    let key_count = walk.count("keys", KEY_BYTES)?;
+    let mut metadata = BTreeMap::new();
+    let mut kept = 0usize;
+    for _ in 0..key_count {
+        let Some((key, value)) = entry(&mut walk)? else { continue };
+        kept = kept.saturating_add(key.len()).saturating_add(value.size());
+        if kept > MAX_KEPT {
+            return Err(GgufError::TooMuch);
+        }
+        if metadata.contains_key(&key) {
+            return Err(GgufError::Twice { key });
+        }
+        metadata.insert(key, value);
+    }
+    let mut tensors = Tensors::default();
+    for _ in 0..tensor_count {
+        tensor(&mut walk, &mut tensors)?;
+    }
+    Ok(Header { version, metadata, tensors, len: walk.position() })
+}
+
+const MAGIC: &str = "the magic";
+const KEY: &str = "a key";
+const VALUE: &str = "a value";
+const TENSOR: &str = "the description of a tensor";
+/// The least that a key takes: the length of its name, its type, and a byte.
+const KEY_BYTES: u64 = 13;
+/// The least that the description of a tensor takes: the length of its name, its dimensions, type and offset.
+const TENSOR_BYTES: u64 = 24;
+
+/// A key and its value; none if it is of no use here.
+fn entry<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Option<(String, Value)>, GgufError> {
+    let len = walk.count("bytes of a key", 1)?;
+    let key = if len <= MAX_TEXT {
+        walk.text(len, KEY)?
+    } else {
+        walk.skip(len, KEY)?;
+        String::new()
+    };
+    let wanted = !key.is_empty() && !key.starts_with("tokenizer.");
+    let kind = walk.u32(VALUE)?;
+    let value = match kind {
+        STRING => {
+            let len = walk.count("bytes of a text", 1)?;
+            if wanted && len <= MAX_TEXT {
+                Value::Text(walk.text(len, VALUE)?)
+            } else {
+                walk.skip(len, VALUE)?;
+                Value::Other(format!("a text of {len} bytes"))
+            }
+        }
+        ARRAY => list(walk, &key, wanted)?,
+        _ => scalar(walk, kind)?.ok_or_else(|| GgufError::ValueType { key: key.clone(), found: kind })?,
+    };
+    Ok(wanted.then_some((key, value)))
+}
+
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+
+/// The bytes of a value of fixed size.
+fn size(kind: u32) -> Option<u64> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+/// A value of fixed size; none if there is no such type.
+fn scalar<R: Read + Seek>(walk: &mut Walk<R>, kind: u32) -> Result<Option<Value>, GgufError> {
+    Ok(Some(match kind {
+        0 => Value::Integer(u8::from_le_bytes(walk.bytes(VALUE)?).into()),
+        1 => Value::Integer(i8::from_le_bytes(walk.bytes(VALUE)?).into()),
+        2 => Value::Integer(u16::from_le_bytes(walk.bytes(VALUE)?).into()),
+        3 => Value::Integer(i16::from_le_bytes(walk.bytes(VALUE)?).into()),
+        4 => Value::Integer(u32::from_le_bytes(walk.bytes(VALUE)?).into()),
+        5 => Value::Integer(i32::from_le_bytes(walk.bytes(VALUE)?).into()),
+        6 => Value::Float(f32::from_le_bytes(walk.bytes(VALUE)?).into()),
+        7 => Value::Integer((u8::from_le_bytes(walk.bytes(VALUE)?) != 0).into()),
+        10 => Value::Integer(u64::from_le_bytes(walk.bytes(VALUE)?).into()),
+        11 => Value::Integer(i64::from_le_bytes(walk.bytes(VALUE)?).into()),
+        12 => Value::Float(f64::from_le_bytes(walk.bytes(VALUE)?)),
+        _ => return Ok(None),
+    }))
+}
+
+/// A list: kept if it is short and of whole numbers, else stepped over, texts one by one.
+fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<Value, GgufError> {
+    let kind = walk.u32(VALUE)?;
+    match kind {
+        STRING => {
+            let count = walk.count("texts of a list", 8)?;
+            for _ in 0..count {
+                let len = walk.count("bytes of a text", 1)?;
+                walk.skip(len, VALUE)?;
+            }
+            Ok(Value::Other(format!("{count} texts")))
+        }
+        ARRAY => Err(GgufError::Nested { key: key.into() }),
+        _ => {
+            let bytes = size(kind).ok_or_else(|| GgufError::ValueType { key: key.into(), found: kind })?;
+            let count = walk.u64(VALUE)?;
+            let len = walk.within(count, "entries of a list", bytes)?;
+            if !wanted || count > MAX_LIST || matches!(kind, 6 | 12) {
+                walk.skip(len, VALUE)?;
+                return Ok(Value::Other(format!("{count} entries")));
+            }
+            let mut entries = Vec::new();
+            for _ in 0..count {
+                if let Some(Value::Integer(value)) = scalar(walk, kind)? {
+                    entries.push(i64::try_from(value).unwrap_or(i64::MAX));
+                }
+            }
+            Ok(Value::List(entries))
+        }
+    }
+}
+
+/// The description of a tensor.
+fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors) -> Result<(), GgufError> {
+    let len = walk.count("bytes of the name of a tensor", 1)?;
+    let name = if len <= MAX_TEXT {
+        walk.text(len, TENSOR)?
+    } else {
+        walk.skip(len, TENSOR)?;
+        "a tensor".into()
+    };
+    let wrong = |name: &str, reason| GgufError::Tensor { name: name.into(), reason };
+    let dimensions = walk.u32(TENSOR)?;
+    if dimensions > 4 {
+        return Err(wrong(&name, format!("has {dimensions} dimensions, and ggml no more than 4")));
+    }
+    let mut sizes = Vec::new();
+    for _ in 0..dimensions {
+        sizes.push(walk.u64(TENSOR)?);
+    }
+    let kind = walk.u32(TENSOR)?;
+    walk.u64(TENSOR)?;
+    tensors.add(kind, &sizes).map_err(|reason| wrong(&name, reason))?;
+    if name.contains(".nextn.") && tensors.nextn.len() < MAX_NEXTN {
+        tensors.nextn.push(name);
+    }
+    Ok(())
+}
+
+/// Names of tensors that are kept.
+const MAX_NEXTN: usize = 1024;
