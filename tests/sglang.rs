@@ -318,7 +318,7 @@ fn the_request_table_is_said() {
     let (model, engine, workload) =
         asked_of("meta-llama--Llama-4-Scout-17B-16E-Instruct.json", &[], "auto", 10_485_760, 1);
     let answer = engine.answer(&model, &workload).unwrap();
-    let warning = "2049 rows of 10485764 columns of 4 bytes: 85941321744 bytes on each GPU";
+    let warning = "2,049 rows of 10,485,764 columns of 4 bytes: 85,941,321,744 bytes on each GPU";
     assert!(answer.warnings.iter().any(|text| text.contains(warning)), "{:?}", answer.warnings);
     let (model, engine, workload) = asked_of("Qwen--Qwen3-8B.json", &[], "auto", 4_096, 1);
     let answer = engine.answer(&model, &workload).unwrap();

@@ -9,7 +9,7 @@ use super::estimate::{
     StandardInput, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
 };
 use super::failure::Failure;
-use super::{Answer, Subcommand, settings, typed};
+use super::{Answer, Subcommand, lengths, settings, typed};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::report::{self, Format};
@@ -75,11 +75,12 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let overlay = overlay_for([model].into_iter().chain(&asked.draft), catalogue.as_deref())?;
     let model = drafted(source::resolve(model, &mut StandardInput, &overlay)?, asked, &overlay)?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
+    let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
     let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
-    let seq_len = one("--seq-len", asked.seq_len.iter().map(|typed| typed.tokens).collect())?;
+    let seq_len = one("--seq-len", settled.seq_len.iter().map(|typed| typed.tokens).collect())?;
     let workload = Workload {
         seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
-        batch: one("--batch", asked.batch.clone())?.unwrap_or(1),
+        batch: one("--batch", settled.batch.clone())?.unwrap_or(1),
         kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked))?.unwrap_or(auto),
         ..common(asked)
     };

@@ -79,7 +79,7 @@ impl Gap {
 pub struct Capacity {
     /// Bytes on each device.
     pub memory: u64,
-    /// Whether one request of the length asked for fits.
+    /// Whether the engine starts: one request of the length asked for fits, or, in `SGLang`, the pools can be made.
     pub fits: bool,
     /// Blocks of the pool, where there are blocks.
     #[serde(skip_serializing_if = "Option::is_none")]

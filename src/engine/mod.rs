@@ -116,12 +116,16 @@ impl Engine {
         self.profile.name == ideal::PROFILE.name
     }
 
-    /// What `workload` on `model` takes in this engine.
+    /// What `workload` on `model` takes in this engine. What is assumed or warned of names it.
     ///
     /// # Errors
     /// [`EstimateError`] as [`crate::estimate::estimate`], or what the engine refuses.
     pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, EstimateError> {
-        (self.profile.answer)(model, workload, self)
+        let mut answer = (self.profile.answer)(model, workload, self)?;
+        for text in answer.assumptions.iter_mut().chain(&mut answer.warnings) {
+            *text = format!("{}: {text}", self.profile.name);
+        }
+        Ok(answer)
     }
 
     /// What the engine says no to, with its reason.

@@ -62,7 +62,7 @@ pub(super) const PROFILE: Profile = Profile {
 
 /// Said with every answer.
 const NOT_REPLAYED: &str =
-    "tensorrt-llm: rules read from its source (commits 00043967 and 001541ba, no release), not replayed against it";
+    "rules read from its source (commits 00043967 and 001541ba, no release), not replayed against it";
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -118,15 +118,13 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         (Some(memory), [pool]) => Some(rules.capacity(memory, pool, workload)),
         (Some(_), pools) => {
             let count = pools.len();
-            warnings.push(format!(
-                "tensorrt-llm: no capacity: how the memory is divided over {count} window pools was not read"
-            ));
+            warnings.push(format!("no capacity: how the memory is divided over {count} window pools was not read"));
             None
         }
     };
     if workload.memory.is_some() && !attention_dp && more_ranks_than_heads(model, layout.tp) {
         warnings.push(
-            "tensorrt-llm: more ranks than KV heads: its own estimate of a token is below what it stores; the capacity is \
+            "more ranks than KV heads: its own estimate of a token is below what it stores; the capacity is \
              counted from what it stores"
                 .into(),
         );
@@ -396,8 +394,7 @@ impl Rules {
             .iter()
             .any(|group| group.cache.bound().is_some() && self.window_of(&group.cache).is_none());
         unread.then(|| {
-            "tensorrt-llm: layers with a window keep every token: no layer_types name it; --max-attention-window sets one"
-                .into()
+            "layers with a window keep every token: no layer_types name it; --max-attention-window sets one".into()
         })
     }
 }

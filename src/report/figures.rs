@@ -120,10 +120,15 @@ fn fitted(figures: &[Figure<'_>], grid: &dyn Fn(&[Figure<'_>]) -> Grid) -> Vec<B
     engines.into_iter().flat_map(of_engine).collect()
 }
 
-/// The bytes of one model: a column a format where that is not too wide.
+/// The bytes of one model: a column a format where that is not too wide, and each engine stores all of them.
 pub(super) fn bytes(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
     let wide = wide(figures, unit);
-    if wide.width() <= COLUMNS { vec![Block::Grid(wide)] } else { fitted(figures, &|figures| long(figures, unit)) }
+    let filled = wide.rows.iter().flatten().all(|cell| !cell.is_empty());
+    if filled && wide.width() <= COLUMNS {
+        vec![Block::Grid(wide)]
+    } else {
+        fitted(figures, &|figures| long(figures, unit))
+    }
 }
 
 /// Whether a device holds less than all.
@@ -131,7 +136,7 @@ fn is_spread(figures: &[Figure<'_>]) -> bool {
     figures.iter().any(|figure| figure.row.bytes_per_gpu != figure.row.bytes)
 }
 
-/// A row for each length, batch and engine, a column a format: empty where the engine was not asked for it.
+/// A row for each length, batch and engine, a column a format: empty where the engine does not store it.
 fn wide(figures: &[Figure<'_>], unit: ByteUnit) -> Grid {
     let (keys, spread) = (Keys::of(figures), is_spread(figures));
     let mut formats: Vec<KvFormat> = Vec::new();
@@ -243,10 +248,12 @@ fn capacity(figures: &[Figure<'_>]) -> Grid {
 }
 
 fn capacity_cells(row: &EstimateRow, capacity: &Capacity) -> Vec<String> {
-    let Capacity { fits, tokens, max_concurrency, max_seq_len, .. } = capacity;
+    let Capacity { tokens, max_concurrency, max_seq_len, .. } = capacity;
+    // `fits` of SGLang says that the server starts; what is asked here is whether the request does.
+    let fits = *max_seq_len >= row.seq_len;
     vec![
         row.stored().to_string(),
-        if *fits { "yes" } else { "no" }.into(),
+        if fits { "yes" } else { "no" }.into(),
         tokens.map(group_thousands).unwrap_or_default(),
         max_concurrency.map(|requests| format!("{:.2}", requests.value())).unwrap_or_default(),
         group_thousands(*max_seq_len),

@@ -428,28 +428,25 @@ impl Gaps {
 /// What was taken for granted, and what may make it wrong.
 fn words(model: &Model, engine: &Engine, options: &Options) -> (Vec<String>, Vec<String>) {
     let (mut assumptions, mut warnings) = (Vec::new(), Vec::new());
-    let name = engine.profile.name;
     let Some(Gguf { architecture, window, file, .. }) = &model.checkpoint.gguf else {
         match &model.model_type {
-            Some(model_type) => warnings.push(format!(
-                "{name} is not known to have an architecture for model_type {model_type}: taken by its layers as they are"
-            )),
-            None => assumptions.push(format!("{name} is taken to know an architecture with these layers, windows included")),
+            Some(model_type) => warnings
+                .push(format!("no architecture is known for model_type {model_type}: taken by its layers as they are")),
+            None => assumptions.push("taken to know an architecture with these layers, windows included".into()),
         }
         return (assumptions, warnings);
     };
     if file.is_none() {
-        assumptions.push(format!("{name} reads a GGUF that its own converter made: architecture {architecture}"));
+        assumptions.push(format!("read as a GGUF that its own converter made: architecture {architecture}"));
     }
     let bounds: Vec<u64> =
         model.layer_groups.iter().filter_map(|group| group.cache.bound()).map(|bound| bound.0).collect();
     match window {
         GgufWindow::Unknown if !bounds.is_empty() => {
-            assumptions.push(format!("{name} knows no window in {architecture}: every token is kept"));
+            assumptions.push(format!("no window is known in {architecture}: every token is kept"));
         }
         GgufWindow::Fixed(fixed) if bounds.iter().any(|bound| *bound != fixed.0) => {
-            assumptions
-                .push(format!("the window of {architecture} is {fixed} tokens in {name}, whatever the model says"));
+            assumptions.push(format!("the window of {architecture} is {fixed} tokens, whatever the model says"));
         }
         _ => {}
     }

@@ -40,7 +40,7 @@ use self::pools::{Part, Share, Sizes, Tokens, full_for, tokens_of, window_share}
 use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
 use crate::model::Model;
-use crate::units::Bytes;
+use crate::units::{Bytes, group_thousands};
 
 const fn count(name: &'static str, about: &'static str) -> Setting {
     Setting::new(name, ValueKind::Count, about)
@@ -315,12 +315,12 @@ impl Server<'_> {
                 if built.sizes.total < self.workload.seq_len.0 {
                     answer.assumptions.push(format!(
                         "the server starts, but no request is longer than its {} tokens (max_total_num_tokens)",
-                        built.sizes.total
+                        group_thousands(built.sizes.total)
                     ));
                 }
             }
             Some((memory, Err(reason))) => {
-                answer.warnings.push(format!("SGLang does not start: {reason}"));
+                answer.warnings.push(format!("the server does not start: {reason}"));
                 answer.capacity = Some(Capacity {
                     memory: *memory,
                     fits: false,
@@ -429,14 +429,15 @@ impl Server<'_> {
         let bytes = self.table(requests);
         let (rows, columns) =
             (requests.saturating_add(1), self.arguments.context.saturating_add(self.arguments.table_extra()));
-        let text = format!("{rows} rows of {columns} columns of 4 bytes: {bytes} bytes on each GPU");
+        let [rows, columns, bytes_grouped] = [rows, columns, bytes].map(group_thousands);
+        let text = format!("{rows} rows of {columns} columns of 4 bytes: {bytes_grouped} bytes on each GPU");
         if bytes > RESERVED {
             answer.warnings.push(format!(
-                "SGLang's request table comes on top of the cache and is larger than the 10 GiB it leaves for all else, {text}; \
+                "the request table comes on top of the cache and is larger than the 10 GiB it leaves for all else, {text}; \
                  --max-running-requests or a shorter --context-length shrinks it"
             ));
         } else {
-            answer.assumptions.push(format!("SGLang's request table comes on top of the cache, {text}"));
+            answer.assumptions.push(format!("the request table comes on top of the cache, {text}"));
         }
     }
 
