@@ -22,12 +22,6 @@ pub(super) fn may_be_needed(arguments: impl Iterator<Item = OsString>) -> bool {
     })
 }
 
-/// Each setting once, in the order of the engines.
-fn settings() -> impl Iterator<Item = &'static Setting> {
-    let all = PROFILES.iter().flat_map(|profile| profile.settings);
-    all.filter(|setting| setting_named(setting.name) == Some(*setting))
-}
-
 /// The command with an option for each setting.
 pub(super) fn augment(command: Command) -> Command {
     PROFILES.iter().fold(command, |command, profile| {
@@ -57,7 +51,8 @@ pub(super) fn augment(command: Command) -> Command {
 /// whose it is.
 pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
     let mut engines = engines;
-    for setting in settings() {
+    // One that several engines have is met once for each, which changes nothing.
+    for setting in PROFILES.iter().flat_map(|profile| profile.settings) {
         let Some(value) = given(setting, matches)? else { continue };
         let mut taken = false;
         for engine in engines.iter_mut().filter(|engine| engine.setting(setting.name).is_some()) {

@@ -11,10 +11,10 @@ pub(super) const COLUMNS: usize = 80;
 
 /// What people see of estimates: the bytes, what fits, why an engine's are not the live ones, and what they are of.
 pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
-    let all = figures::figures(documents);
-    let together = figures::long(&all, unit);
     let mut blocks = Vec::new();
-    if documents.len() > 1 && together.width() <= COLUMNS {
+    let all = figures::figures(documents);
+    let several = (documents.len() > 1).then(|| figures::long(&all, unit));
+    if let Some(together) = several.filter(|grid| grid.width() <= COLUMNS) {
         blocks.push(Block::Grid(together));
         blocks.extend(figures::capacities(&all, unit));
     } else {
@@ -38,10 +38,11 @@ pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
 /// Whose bytes these are, with which settings, and of which devices: each said once.
 fn basis(documents: &[Document]) -> Vec<String> {
     let mut lines = Vec::new();
+    let mut engines: Vec<&Engine> = Vec::new();
     for row in documents.iter().flat_map(|document| &document.estimates) {
-        let line = whose(&row.engine);
-        if !lines.contains(&line) {
-            lines.push(line);
+        if !engines.contains(&&row.engine) {
+            engines.push(&row.engine);
+            lines.push(whose(&row.engine));
         }
     }
     let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
