@@ -67,7 +67,7 @@ fn for_each_run(mut check: impl FnMut(&Value, &Model, &Value, &Value)) {
 /// Why something is refused, in libllama's words or in ours.
 fn reason(words: &str) -> &'static str {
     const REASONS: &[(&str, &str, &str)] = &[
-        ("flash attention", "quantized V cache requires flash_attn", "needs flash attention"),
+        ("flash attention", "quantized V cache requires flash_attn", "as V needs flash attention"),
         ("formats", "does not support different K", "are two formats"),
         ("head of K", "does not divide n_embd_head_k", "elements of K"),
         ("head of V", "does not divide n_embd_head_v", "elements of V"),
@@ -520,7 +520,7 @@ fn what_llama_cpp_refuses_is_refused_with_the_reason() {
     let quantised = formats("q8_0", "q8_0")(Workload::of(Tokens(8192), 1));
     assert_eq!(
         engine.answer(&model, &quantised).unwrap_err().to_string(),
-        "--flash-attn: q8_0 needs flash attention (llama.cpp); switch it on, or use f16 for V"
+        "--kv-dtype: q8_0 as V needs flash attention (--flash-attn), which is off (llama.cpp); switch it on, or use f16 for V"
     );
     // K alone may be quantised without it, and Grok runs without it in any case.
     assert!(engine.answer(&model, &formats("q8_0", "f16")(Workload::of(Tokens(8192), 1))).is_ok());

@@ -271,12 +271,13 @@ fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine:
     }
     let quantised = |format: ElementFormat| format.elements_per_block() > 1;
     if quantised(v) && !options.flash_attention {
-        let (reason, remedy) = if has(model, GgufFeature::NoFlashAttention) {
-            ("needs flash attention, without which this architecture runs", "use f16 for V")
+        let (why, remedy) = if has(model, GgufFeature::NoFlashAttention) {
+            ("without which this architecture runs", "use f16 for V")
         } else {
-            ("needs flash attention", "switch it on, or use f16 for V")
+            ("which is off", "switch it on, or use f16 for V")
         };
-        return Err(engine.refusal(flags.flash_attention, v, reason, remedy));
+        let reason = format!("as V needs flash attention ({}), {why}", flags.flash_attention);
+        return Err(engine.refusal(flags.format, v, reason, remedy));
     }
     let sides = [(k, "K"), (v, "V")];
     for (k_dim, v_dim) in layers.head_dims() {
