@@ -6,7 +6,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::grid::{Align, Block, Grid};
-use super::page::{COLUMNS, hanging, pairs};
+use super::text::{COLUMNS, hanging, pairs};
 use crate::units::group_thousands;
 
 /// A value of JSON whose objects keep their order.

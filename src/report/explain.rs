@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::grid::{Align, Block, Grid, Page};
+use super::text::{COLUMNS, wrapped};
 use super::{BytesPerTokenValue, Format, clean, details, gaps, json, markdown, page, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{Batch, EstimateError, Layout, Workload, estimate, shared};
@@ -218,24 +219,24 @@ fn explained_page(explanation: &Explanation) -> Page {
         answer.push(format!("{} B at most on one of {}", number(per_gpu), explanation.layout));
     }
     answer.push(format!("{} B for one more token", slope(*bytes_per_token)));
-    let answer = answer.iter().flat_map(|line| page::wrapped(line, page::COLUMNS)).collect();
+    let answer = answer.iter().flat_map(|line| wrapped(line, COLUMNS)).collect();
     let mut blocks = vec![Block::Title(model.clone()), Block::Text(answer)];
     for group in &explanation.layer_groups {
         let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
         let mut lines = vec![format!("{}{mechanism}: {} B", group.kind, number(group.bytes))];
-        lines.extend(page::wrapped(&format!("  layers {} ({})", group.layers, group.layer_count), page::COLUMNS));
-        lines.extend(page::wrapped(&format!("  = {}", group.formula), page::COLUMNS));
-        lines.extend(page::wrapped(&format!("  = {}", group.numbers), page::COLUMNS));
+        lines.extend(wrapped(&format!("  layers {} ({})", group.layers, group.layer_count), COLUMNS));
+        lines.extend(wrapped(&format!("  = {}", group.formula), COLUMNS));
+        lines.extend(wrapped(&format!("  = {}", group.numbers), COLUMNS));
         if group.fixed_bytes > 0 {
             lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
         }
         blocks.push(Block::Text(lines));
     }
     let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
-    blocks.push(Block::Text(page::wrapped(&format!("total: {sum} = {} B", number(*bytes)), page::COLUMNS)));
+    blocks.push(Block::Text(wrapped(&format!("total: {sum} = {} B", number(*bytes)), COLUMNS)));
     if !engine.is_ideal() {
         let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
-        let lines = page::wrapped(&page::whose(engine), page::COLUMNS).into_iter().chain(steps).collect();
+        let lines = wrapped(&page::whose(engine), COLUMNS).into_iter().chain(steps).collect();
         blocks.push(Block::Text(lines));
         blocks.extend(details::blocks(&engine.to_string(), &explanation.details));
         blocks.extend(details::blocks("capacity", &explanation.capacity));
@@ -256,7 +257,7 @@ fn fact_tables(facts: &[ExplainedFact]) -> Vec<Block> {
     if facts.is_empty() {
         return Vec::new();
     }
-    if whole.width() <= page::COLUMNS {
+    if whole.width() <= COLUMNS {
         return vec![Block::Grid(whole)];
     }
     let mut places: Vec<&str> = facts.iter().map(|fact| fact.from.as_str()).collect();
@@ -265,7 +266,7 @@ fn fact_tables(facts: &[ExplainedFact]) -> Vec<Block> {
     let table = |place: &str| {
         let rows = facts.iter().filter(|fact| fact.from == place).map(named).collect();
         let columns = columns.clone();
-        [Block::Text(page::wrapped(&format!("{place}:"), page::COLUMNS)), Block::Grid(Grid { columns, rows })]
+        [Block::Text(wrapped(&format!("{place}:"), COLUMNS)), Block::Grid(Grid { columns, rows })]
     };
     places.into_iter().flat_map(table).collect()
 }

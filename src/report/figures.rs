@@ -2,7 +2,7 @@
 
 use super::document::{Document, EstimateRow};
 use super::grid::{Align, Block, Grid};
-use super::page::{COLUMNS, wrapped};
+use super::text::{COLUMNS, wrapped};
 use crate::engine::{Capacity, Engine};
 use crate::units::{ByteUnit, Bytes, KvFormat, group_thousands};
 

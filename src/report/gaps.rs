@@ -1,7 +1,7 @@
 //! Why an engine's bytes are not the live ones: the steps between the two, a line each.
 
 use super::document::{Document, EstimateRow};
-use super::page::hanging;
+use super::text::hanging;
 use crate::engine::{Engine, Gap};
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
@@ -75,7 +75,7 @@ fn of_thousandths(amount: u128, unit: ByteUnit) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::page::COLUMNS;
+    use crate::report::text::COLUMNS;
 
     fn gap(bytes: i128) -> Gap {
         Gap { kind: "page_padding", bytes, reason: "a reason".into() }

@@ -12,6 +12,7 @@ mod markdown;
 mod page;
 mod plain;
 mod table;
+mod text;
 
 use serde::Serialize;
 
@@ -22,7 +23,7 @@ pub use document::{
 };
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
-pub use page::wrapped;
+pub use text::wrapped;
 
 use self::grid::{Block, Page};
 
@@ -126,7 +127,7 @@ impl Entry {
     fn blocks(&self) -> [Block; 2] {
         let heading = (!self.properties.is_empty()).then(|| format!("  {}:", self.heading));
         let lines =
-            page::pairs(2, &self.about).into_iter().chain(heading).chain(page::pairs(4, &self.properties)).collect();
+            text::pairs(2, &self.about).into_iter().chain(heading).chain(text::pairs(4, &self.properties)).collect();
         [Block::Title(self.name.clone()), Block::Text(lines)]
     }
 }

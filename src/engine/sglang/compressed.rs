@@ -1,8 +1,8 @@
 //! The pools of DeepSeek-V4: its windows, the entries of each ratio, and the states of what is still open
 //! (`DSV4PoolConfigurator`; `mem_cache/deepseek_v4_memory_pool.py`, `deepseek_v4_compress_state.py`).
 
-use super::arguments::{Arguments, Format, own_groups};
-use super::pools::{Part, Share, Sizes};
+use super::arguments::{Arguments, Format, own_groups, up_to};
+use super::share::{Part, Share, Sizes};
 use crate::engine::{Double, Engine};
 use crate::estimate::EstimateError;
 use crate::model::{KeyValue, LayerCache, Model};
@@ -32,10 +32,6 @@ pub(super) struct Compressed {
 /// Bytes of a page of `entries` entries.
 fn page_bytes(entries: u64) -> u64 {
     entries.saturating_mul(ENTRY).div_ceil(ROW).saturating_mul(ROW)
-}
-
-fn up_to(value: u64, multiple: u64) -> u64 {
-    value.div_ceil(multiple).saturating_mul(multiple)
 }
 
 impl Compressed {

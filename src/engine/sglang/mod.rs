@@ -31,12 +31,14 @@ mod arguments;
 mod classes;
 mod compressed;
 mod pools;
+mod share;
 mod state;
 
 use serde::{Serialize, Serializer};
 
 use self::arguments::Arguments;
-use self::pools::{Part, Share, Sizes, Tokens, full_for, tokens_of, window_share};
+use self::pools::{Tokens, full_for, tokens_of, window_share};
+use self::share::{Part, Share, Sizes};
 use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
 use crate::model::Model;

@@ -1,0 +1,40 @@
+//! Lines of words: folded to a terminal, hung under a head, in pairs.
+
+/// The width of a terminal that tables are made for.
+pub(super) const COLUMNS: usize = 80;
+
+/// `text` in lines of at most `columns` characters, broken at spaces; its indent is kept.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let indent = text.len().saturating_sub(text.trim_start().len());
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.trim_start().split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count().saturating_add(word.chars().count()) < columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            // What goes on stands two further in than what it goes on from.
+            Some(_) => lines.push(format!("{:1$}{word}", "", indent.saturating_add(2))),
+            None => lines.push(format!("{:indent$}{word}", "")),
+        }
+    }
+    lines
+}
+
+/// `text` after `head`, in lines no wider than a terminal; what goes on stands under its start.
+pub(super) fn hanging(head: &str, text: &str) -> Vec<String> {
+    let hang = head.chars().count();
+    let folded = wrapped(text.trim_start(), COLUMNS.saturating_sub(hang));
+    let line = |(index, line): (usize, String)| match index {
+        0 => format!("{head}{line}"),
+        _ => format!("{:hang$}{}", "", line.trim_start()),
+    };
+    folded.into_iter().enumerate().map(line).collect()
+}
+
+/// Names and values, the values under one another.
+pub(super) fn pairs(indent: usize, pairs: &[(String, String)]) -> Vec<String> {
+    let widest = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let line = |(name, value): &(String, String)| hanging(&format!("{:indent$}{name:widest$}   ", ""), value);
+    pairs.iter().flat_map(line).collect()
+}
