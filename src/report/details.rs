@@ -1,4 +1,4 @@
-//! An engine's own figures as text and tables, whatever they are: the same fields that its JSON has, in the same order.
+//! An engine's own figures as text and tables, whatever they are: the same fields that its JSON has, under the same names and in the same order.
 
 use std::fmt;
 
@@ -30,11 +30,9 @@ impl Field {
             Self::Text(text) | Self::Number(text) => text.clone(),
             Self::List(items) if items.is_empty() => "none".into(),
             Self::List(items) => items.iter().map(Self::text).collect::<Vec<_>>().join(", "),
-            Self::Object(fields) => fields
-                .iter()
-                .map(|(name, field)| format!("{} {}", words(name), field.text()))
-                .collect::<Vec<_>>()
-                .join(", "),
+            Self::Object(fields) => {
+                fields.iter().map(|(name, field)| format!("{} {}", name, field.text())).collect::<Vec<_>>().join(", ")
+            }
         }
     }
 
@@ -69,12 +67,13 @@ fn of_fields(heading: &str, fields: &[(String, Field)]) -> Vec<Block> {
         Field::Text(_) | Field::Number(_) => false,
     };
     let single = fields.iter().filter(|(_, field)| !is_part(field));
-    let single: Vec<(String, String)> = single.map(|(name, field)| (words(name), field.text())).collect();
-    let mut lines = vec![format!("{heading}:")];
-    lines.extend(pairs(2, &single));
-    let mut blocks = vec![Block::Text(lines)];
+    let single: Vec<(String, String)> = single.map(|(name, field)| (name.clone(), field.text())).collect();
+    let mut blocks = Vec::new();
+    if !single.is_empty() {
+        blocks.push(Block::Text([format!("{heading}:")].into_iter().chain(pairs(2, &single)).collect()));
+    }
     for (name, field) in fields.iter().filter(|(_, field)| is_part(field)) {
-        let heading = format!("{heading}, {}", words(name));
+        let heading = format!("{heading}, {name}");
         match field {
             Field::Object(fields) => blocks.extend(of_fields(&heading, fields)),
             Field::List(items) => {
@@ -102,7 +101,7 @@ fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
         |name: &str| rows.iter().filter_map(|row| find(row, name)).all(|field| matches!(field, Field::Number(_)));
     let align = |name: &str| if is_number(name) { Align::Right } else { Align::Left };
     let grid = Grid {
-        columns: names.iter().map(|name| (words(name), align(name))).collect(),
+        columns: names.iter().map(|name| ((*name).to_owned(), align(name))).collect(),
         rows: rows
             .iter()
             .map(|row| names.iter().map(|name| find(row, name).map(|field| field.text()).unwrap_or_default()).collect())
@@ -113,11 +112,6 @@ fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
     }
     let lines = rows.iter().flat_map(|row| hanging("  ", &Field::Object(row.to_vec()).text()));
     vec![Block::Text([format!("{heading}:")].into_iter().chain(lines).collect())]
-}
-
-/// `blocks_per_request` in words.
-fn words(name: &str) -> String {
-    name.replace('_', " ")
 }
 
 impl<'de> Deserialize<'de> for Field {
@@ -196,7 +190,7 @@ mod tests {
             "\
 engine:
   version      1.2
-  block size   16
+  block_size   16
   ratio        0.8
   rest         -1,000
   on           yes

@@ -40,6 +40,7 @@ fn main() {
         Query { program: target.join("empty"), ..query("an empty program", &[]) },
         query("from flags", &["--layers", "48", "--hidden-size", "5120", "--kv-heads", "8"]),
         query("from the catalogue", &["llama-4-scout", "-s", "128K"]),
+        query("as vLLM allocates", &["llama-4-scout", "-s", "128K", "-e", "vllm"]),
         query("from a config file", &[config.to_str().expect("the path is text"), "-s", "128K"]),
     ];
     for _ in 0..RUNS {
