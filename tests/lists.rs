@@ -12,7 +12,7 @@ fn models_and_formats_are_listed() {
 fn a_pattern_narrows_them_down() {
     kvsize("models QWEN3-3 -f plain").stdout("qwen3-30b-a3b\nqwen3-32b\n").status(0);
     kvsize("formats e5m2 -f csv")
-        .stdout("Format,Bits,Also,What it is\nfp8_e5m2,8.00,e5m2,\"8-bit float, 5 bits of exponent\"\n")
+        .stdout("Format,Bits,What it is\n\"fp8_e5m2, e5m2\",8.00,\"8-bit float, 5 bits of exponent\"\n")
         .status(0);
 }
 

@@ -478,7 +478,7 @@ fn what_llama_cpp_refuses_is_refused_with_the_reason() {
         (
             refusal("llama-3.1-8b", &[], &layout(2, 1)),
             "--tp: 2 is not how it divides a model: it splits by layers, over the devices it finds (llama.cpp); leave it out; \
-             --n-gpu-layers tells what is on the GPU",
+             --n-gpu-layers (Ollama: --num-gpu) tells what is on the GPU",
         ),
         (
             refusal("llama-3.1-8b", &[], &formats("fp8", "fp8")),

@@ -103,23 +103,23 @@ fn what_was_not_read_is_refused() {
         ),
         (
             "qwen3-next-80b-a3b-thinking",
-            "MODEL: gated_delta_net has states, whose pool's rules were not read (tensorrt-llm); name another engine",
+            "MODEL: Qwen/Qwen3-Next-80B-A3B-Thinking has recurrent states, whose pool's rules were not read (tensorrt-llm); name another engine",
         ),
         (
             "deepseek-v3.2",
-            "MODEL: indexer has index keys, whose layout was not read (tensorrt-llm); name another engine",
+            "MODEL: deepseek-ai/DeepSeek-V3.2 has index keys, whose layout was not read (tensorrt-llm); name another engine",
         ),
         (
             "deepseek-v4-flash",
-            "MODEL: compressed_attention has entries whose layout was not read (tensorrt-llm); name another engine",
+            "MODEL: deepseek-ai/DeepSeek-V4-Flash has compressed entries, whose layout was not read (tensorrt-llm); name another engine",
         ),
         (
             "whisper-large-v3",
-            "MODEL: cross_attention has a share of the pool that was not read (tensorrt-llm); name another engine",
+            "MODEL: openai/whisper-large-v3 has cross-attention, whose share of the pool was not read (tensorrt-llm); name another engine",
         ),
         (
             "mimo-v2-flash",
-            "MODEL: head dimensions differ, between K and V or between layers; the rules that were read have one \
+            "MODEL: XiaomiMiMo/MiMo-V2-Flash has head dimensions that differ, between K and V or between layers; the rules that were read have one \
              (tensorrt-llm); name another engine",
         ),
         (

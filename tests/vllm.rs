@@ -307,8 +307,9 @@ fn a_shared_prefix_is_kept_in_whole_blocks() {
     };
     let block = 32 * 65_536;
     assert_eq!(bytes(None), (4 * 512 * block, 0));
-    assert_eq!(bytes(Some(3_996)), ((4 * 512 - 3 * 249) * block, -i128::from(3 * 249 * block)));
-    assert_eq!(bytes(Some(15)), (4 * 512 * block, 0));
+    assert_eq!(bytes(Some(3_996)), ((4 * 512 - 3 * 249) * block, i128::from(3 * 12 * block / 16)));
+    // 12 of its tokens are past the last whole block, and so kept four times; so are 15 that fill none.
+    assert_eq!(bytes(Some(15)), (4 * 512 * block, i128::from(3 * 15 * block / 16)));
 }
 
 /// Each setting changes what vLLM's sources say it changes.

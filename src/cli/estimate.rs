@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{Answer, Subcommand, lengths, refuse_warnings, settings, terminal_is_watching, typed};
 use crate::catalogue::{self, ModelEntry};
 use crate::engine::{Device, Engine};
-use crate::estimate::{Layout, Workload};
+use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source;
@@ -67,7 +67,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
 /// What is said of memory that no engine makes a capacity of.
 pub(super) fn unused_memory(arguments: &WorkloadArguments, used: bool) -> Option<String> {
     let unused = arguments.memory.is_some() && !used;
-    unused.then(|| "--memory is not used: it is for engines that have a pool (`kvsize engines`)".into())
+    unused.then(|| "--memory is not used: nothing here tells what would be made of it".into())
 }
 
 /// An encoder's length is an error where no model has an encoder.
@@ -195,15 +195,23 @@ pub(super) struct Question {
     pub(super) common: Workload,
 }
 
-/// The formats that are asked for, if any.
-pub(super) fn formats(model: &Model, arguments: &WorkloadArguments) -> Vec<KvDtype> {
+/// The formats that are asked for, if any. A side that is not given is as the engine has it.
+pub(super) fn formats(model: &Model, arguments: &WorkloadArguments, engine: &Engine) -> Vec<KvDtype> {
     let WorkloadArguments { kv_dtype, k_dtype, v_dtype, bitwidth, .. } = arguments;
     match (kv_dtype.as_slice(), k_dtype, v_dtype, bitwidth.as_slice()) {
         ([], None, None, []) => Vec::new(),
         ([], None, None, bits) => once(bits.iter().map(|&bits| ElementFormat::bitwidth(bits).into())),
-        ([], k, v, _) => vec![KvDtype::Given(KvFormat::new(k.unwrap_or(model.dtype), v.unwrap_or(model.dtype)))],
+        ([], k, v, _) => {
+            let auto = stored(model, engine, &common(arguments)).unwrap_or_else(|| model.dtype.into());
+            vec![KvDtype::Given(KvFormat::new(k.unwrap_or(auto.k), v.unwrap_or(auto.v)))]
+        }
         (formats, ..) => once(formats.iter().copied()),
     }
+}
+
+/// What an engine stores for a workload, unless it refuses.
+fn stored(model: &Model, engine: &Engine, workload: &Workload) -> Option<KvFormat> {
+    Some(engine.answer(model, workload).ok()?.estimate.stored)
 }
 
 /// What is asked beside lengths, batches and formats, which are lists.
@@ -222,7 +230,6 @@ impl Question {
     fn new(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Self {
         let WorkloadArguments { seq_len, batch, .. } = arguments;
         let defaults = Self::article(model);
-        let formats = formats(model, arguments);
         let mut question = Self {
             seq_lens: if seq_len.is_empty() {
                 defaults.seq_lens
@@ -234,8 +241,8 @@ impl Question {
             common: common(arguments),
         };
         let of_engine = |engine: &Engine| {
-            let formats = if formats.is_empty() { question.usual_formats(model, engine) } else { formats.clone() };
-            (engine.clone(), formats)
+            let asked = formats(model, arguments, engine);
+            (engine.clone(), if asked.is_empty() { question.usual_formats(model, engine) } else { asked })
         };
         question.engines = engines.iter().map(of_engine).collect();
         question
@@ -265,10 +272,7 @@ impl Question {
             return vec![model.dtype.into(), fp8];
         }
         let shortest = self.seq_lens.first().copied().unwrap_or(Tokens(1));
-        let stored = |kv_dtype| {
-            let answer = engine.answer(model, &self.workload(shortest, 1, kv_dtype)).ok()?;
-            Some(answer.estimate.stored)
-        };
+        let stored = |kv_dtype| stored(model, engine, &self.workload(shortest, 1, kv_dtype));
         match (stored(KvDtype::Auto), stored(fp8)) {
             (Some(auto), Some(fp8_stored)) if auto != fp8_stored => vec![KvDtype::Auto, fp8],
             _ => vec![KvDtype::Auto],
@@ -279,21 +283,35 @@ impl Question {
         Workload { seq_len, batch, kv_dtype, ..self.common }
     }
 
-    /// The answers, with the warnings they call for.
+    /// The answers, with the warnings they call for. Of several engines one that refuses is left out, and that is said.
     pub(super) fn document(&self, model: &Model) -> Result<Document, Failure> {
-        let mut answers = Vec::new();
+        let (mut answers, mut refusals) = (Vec::new(), Vec::new());
         for &seq_len in &self.seq_lens {
             for &batch in &self.batches {
                 for (engine, formats) in &self.engines {
                     for &kv_dtype in formats {
                         let workload = self.workload(seq_len, batch, kv_dtype);
-                        let answer = engine.answer(model, &workload)?;
-                        answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer });
+                        match engine.answer(model, &workload) {
+                            Ok(answer) => answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer }),
+                            Err(refusal @ EstimateError::Refused { .. }) if self.engines.len() > 1 => {
+                                refusals.push(refusal);
+                            }
+                            Err(error) => return Err(error.into()),
+                        }
                     }
                 }
             }
         }
-        Ok(Document::new(model, answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?)
+        if let (true, Some(refusal)) = (answers.is_empty(), refusals.first()) {
+            return Err(refusal.clone().into());
+        }
+        let mut document = Document::new(model, answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?;
+        for refusal in refusals.iter().map(|refusal| format!("left out: {refusal}")) {
+            if !document.warnings.contains(&refusal) {
+                document.warnings.push(refusal);
+            }
+        }
+        Ok(document)
     }
 }
 

@@ -81,7 +81,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let workload = Workload {
         seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
         batch: one("--batch", settled.batch.clone())?.unwrap_or(1),
-        kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked))?.unwrap_or(auto),
+        kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked, &engine))?.unwrap_or(auto),
         ..common(asked)
     };
     let answer = engine.answer(&model, &workload)?;

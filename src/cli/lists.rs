@@ -10,7 +10,7 @@ use super::{Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::engine::{PROFILES, Profile, Setting, ValueKind};
 use crate::report::{self, Align, Entry, Grid, Listing};
-use crate::units::{self, fixed_point};
+use crate::units::{self, FormatEntry, PairEntry, fixed_point};
 
 pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
@@ -85,24 +85,38 @@ struct FormatItem {
     source: &'static str,
 }
 
-fn formats(arguments: &ListArguments) -> Answer {
-    let items: Vec<FormatItem> = units::FORMATS
-        .iter()
-        .filter(|entry| matches(arguments, entry.aliases.iter().chain([&entry.name])))
-        .map(|entry| FormatItem {
+impl FormatItem {
+    fn of(entry: &FormatEntry) -> Self {
+        Self {
             name: entry.name,
             aliases: entry.aliases,
             bits_per_block: entry.bits_per_block,
             elements_per_block: entry.elements_per_block,
             about: entry.about,
             source: entry.source,
-        })
+        }
+    }
+
+    /// An element of K and one of V, as a block of two.
+    fn of_pair(pair: &PairEntry) -> Self {
+        let bits = pair.k.bits_per_block.saturating_add(pair.v.bits_per_block);
+        Self { name: pair.name, bits_per_block: bits, elements_per_block: 2, about: pair.about, ..Self::of(&pair.v) }
+    }
+}
+
+fn formats(arguments: &ListArguments) -> Answer {
+    let items: Vec<FormatItem> = units::FORMATS
+        .iter()
+        .map(FormatItem::of)
+        .chain(units::PAIRS.iter().map(FormatItem::of_pair))
+        .filter(|item| matches(arguments, item.aliases.iter().chain([&item.name])))
         .collect();
     let rows = items.iter().map(|item| {
         let bits = fixed_point(u128::from(item.bits_per_block), u128::from(item.elements_per_block), 2);
-        vec![item.name.into(), bits, item.aliases.join(" "), item.about.into()]
+        let names = [&[item.name], item.aliases].concat();
+        vec![names.join(", "), bits, item.about.into()]
     });
-    let grid = Grid { columns: columns(&["Format", "Bits", "Also", "What it is"], &[1]), rows: rows.collect() };
+    let grid = Grid { columns: columns(&["Format", "Bits", "What it is"], &[1]), rows: rows.collect() };
     list(&Listing { schema: "kvsize.formats/1", items, grid, entries: Vec::new() }, arguments)
 }
 

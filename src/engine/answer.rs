@@ -81,6 +81,9 @@ pub struct Capacity {
     pub memory: u64,
     /// Whether the engine starts: one request of the length asked for fits, or, in `SGLang`, the pools can be made.
     pub fits: bool,
+    /// Whether all requests of a batch fit at once, each of the length asked for; none for a batch of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holds_batch: Option<bool>,
     /// Blocks of the pool, where there are blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocks: Option<u64>,

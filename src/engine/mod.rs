@@ -20,7 +20,7 @@ use std::str::FromStr;
 
 use crate::estimate::{EstimateError, Workload};
 use crate::model::Model;
-use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis};
+use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis, group_thousands};
 
 pub use answer::{Answer, Capacity, Details, Gap};
 pub use device::Device;
@@ -122,6 +122,16 @@ impl Engine {
     /// [`EstimateError`] as [`crate::estimate::estimate`], or what the engine refuses.
     pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, EstimateError> {
         let mut answer = (self.profile.answer)(model, workload, self)?;
+        if let Some(Capacity { memory, max_seq_len, .. }) = answer.capacity
+            && max_seq_len < workload.seq_len.0
+        {
+            let [asked, memory, longest] = [workload.seq_len.0, memory, max_seq_len].map(group_thousands);
+            let stored = answer.estimate.stored;
+            let text = format!(
+                "{asked} tokens in {stored} do not fit in {memory} bytes: {longest} is the longest request that does"
+            );
+            answer.warnings.push(text);
+        }
         for text in answer.assumptions.iter_mut().chain(&mut answer.warnings) {
             *text = format!("{}: {text}", self.profile.name);
         }

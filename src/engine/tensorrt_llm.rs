@@ -194,22 +194,23 @@ fn refuse(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Est
         return Err(engine.refusal("--kv-dtype", stored, reason, "use bf16, fp16, fp8, int8 or nvfp4"));
     }
     let unread = model.layer_groups.iter().find_map(|group| match group.cache {
-        LayerCache::Recurrent(state) => Some((state.mechanism.name(), "has states, whose pool's rules were not read")),
-        LayerCache::Indexer { .. } => Some(("indexer", "has index keys, whose layout was not read")),
-        LayerCache::Compressed { .. } => Some(("compressed_attention", "has entries whose layout was not read")),
-        LayerCache::CrossAttention { .. } => Some(("cross_attention", "has a share of the pool that was not read")),
-        LayerCache::Shared => Some(("shared", "has layers without a cache of their own, whose rule was not read")),
+        LayerCache::Recurrent(_) => Some("has recurrent states, whose pool's rules were not read"),
+        LayerCache::Indexer { .. } => Some("has index keys, whose layout was not read"),
+        LayerCache::Compressed { .. } => Some("has compressed entries, whose layout was not read"),
+        LayerCache::CrossAttention { .. } => Some("has cross-attention, whose share of the pool was not read"),
+        LayerCache::Shared => Some("has layers without a cache of their own, whose rule was not read"),
         _ => None,
     });
-    if let Some((found, reason)) = unread {
-        return Err(engine.refusal("MODEL", found, reason, ANOTHER));
+    if let Some(reason) = unread {
+        return Err(engine.refusal("MODEL", &model.name, reason, ANOTHER));
     }
     let dims = model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.head_dims());
     let dims: Vec<(u64, u64)> = dims.collect();
     let uneven = dims.iter().any(|(k, v)| k != v) || dims.windows(2).any(|pair| matches!(pair, [a, b] if a != b));
     if uneven {
-        let reason = "differ, between K and V or between layers; the rules that were read have one";
-        return Err(engine.refusal("MODEL", "head dimensions", reason, ANOTHER));
+        let reason =
+            "has head dimensions that differ, between K and V or between layers; the rules that were read have one";
+        return Err(engine.refusal("MODEL", &model.name, reason, ANOTHER));
     }
     Ok(())
 }
@@ -367,6 +368,7 @@ impl Rules {
         Capacity {
             memory: memory.0,
             fits,
+            holds_batch: workload.of_several(fits && requests >= workload.batch),
             blocks: Some(blocks),
             tokens: fits.then(|| blocks.saturating_mul(self.tokens_per_block)),
             max_concurrency: fits.then(|| Double::whole(requests)),

@@ -63,6 +63,11 @@ impl Workload {
             memory: None,
         }
     }
+
+    /// `answer` where there are several sequences, none for one.
+    pub(crate) fn of_several(&self, answer: bool) -> Option<bool> {
+        (self.batch > 1).then_some(answer)
+    }
 }
 
 /// What a workload takes.

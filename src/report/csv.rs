@@ -5,7 +5,7 @@ use super::grid::Grid;
 use crate::engine::Capacity;
 use crate::units::{ByteUnit, Bytes};
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "model",
     "seq_len",
     "batch",
@@ -23,6 +23,7 @@ const COLUMNS: [&str; 21] = [
     "bytes_per_token",
     "memory",
     "fits",
+    "holds_batch",
     "blocks",
     "pool_tokens",
     "max_concurrency",
@@ -55,6 +56,7 @@ pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> String {
                 row.bytes_per_token.to_string(),
                 capacity(|capacity| Some(capacity.memory.to_string())),
                 capacity(|capacity| Some(capacity.fits.to_string())),
+                capacity(|capacity| Some(capacity.holds_batch?.to_string())),
                 capacity(|capacity| capacity.blocks.map(|blocks| blocks.to_string())),
                 capacity(|capacity| capacity.tokens.map(|tokens| tokens.to_string())),
                 capacity(|capacity| capacity.max_concurrency.map(|requests| requests.value().to_string())),

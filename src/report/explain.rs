@@ -205,7 +205,8 @@ pub fn explain(explanation: &Explanation, format: Format) -> String {
 fn explained_page(explanation: &Explanation) -> Page {
     let Explanation { model, seq_len, batch, kv_dtype, bytes, bytes_per_token, engine, engine_bytes, .. } = explanation;
     let number = |number: u64| group_thousands(number);
-    let asked = format!("{} tokens x {} sequences in {kv_dtype}", number(*seq_len), number(*batch));
+    let sequences = if *batch == 1 { "sequence" } else { "sequences" };
+    let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
     let mut answer = if engine.is_ideal() {
         vec![format!("{} B: {asked}", number(*bytes))]
     } else {

@@ -248,12 +248,10 @@ fn capacity(figures: &[Figure<'_>]) -> Grid {
 }
 
 fn capacity_cells(row: &EstimateRow, capacity: &Capacity) -> Vec<String> {
-    let Capacity { tokens, max_concurrency, max_seq_len, .. } = capacity;
-    // `fits` of SGLang says that the server starts; what is asked here is whether the request does.
-    let fits = *max_seq_len >= row.seq_len;
+    let Capacity { holds_batch, tokens, max_concurrency, max_seq_len, .. } = capacity;
     vec![
         row.stored().to_string(),
-        if fits { "yes" } else { "no" }.into(),
+        if holds_batch.unwrap_or(*max_seq_len >= row.seq_len) { "yes" } else { "no" }.into(),
         tokens.map(group_thousands).unwrap_or_default(),
         max_concurrency.map(|requests| format!("{:.2}", requests.value())).unwrap_or_default(),
         group_thousands(*max_seq_len),

@@ -149,6 +149,8 @@ pub struct FormatEntry {
 pub struct PairEntry {
     /// The name that is printed.
     pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
     /// The format of K.
     pub k: FormatEntry,
     /// The format of V.
@@ -207,15 +209,31 @@ pub const FORMATS: &[FormatEntry] = &[
 /// Every pair of formats known by one name: `TurboQuant` keeps the norm of a K vector in 2 bytes, scale and zero point of
 /// a V vector in 4.
 pub const PAIRS: &[PairEntry] = &[
-    turboquant("turboquant_k8v4", plain("fp8", &[], 8, "", OCP_FP8), 4),
-    turboquant("turboquant_4bit_nc", scaled("turboquant_k4", 4, 16, "", VLLM_TURBOQUANT), 4),
-    turboquant("turboquant_k3v4_nc", scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT), 4),
-    turboquant("turboquant_3bit_nc", scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT), 3),
+    turboquant("turboquant_k8v4", "K in fp8, V in 4 bits; 4 bytes a vector of V", plain("fp8", &[], 8, "", OCP_FP8), 4),
+    turboquant(
+        "turboquant_4bit_nc",
+        "K and V in 4 bits; 2 and 4 bytes a vector",
+        scaled("turboquant_k4", 4, 16, "", VLLM_TURBOQUANT),
+        4,
+    ),
+    turboquant(
+        "turboquant_k3v4_nc",
+        "K in 3 bits, V in 4; 2 and 4 bytes a vector",
+        scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
+        4,
+    ),
+    turboquant(
+        "turboquant_3bit_nc",
+        "K and V in 3 bits; 2 and 4 bytes a vector",
+        scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
+        3,
+    ),
 ];
 
-const fn turboquant(name: &'static str, k: FormatEntry, v_bits: u64) -> PairEntry {
+const fn turboquant(name: &'static str, about: &'static str, k: FormatEntry, v_bits: u64) -> PairEntry {
     PairEntry {
         name,
+        about,
         k,
         v: scaled(if v_bits == 4 { "turboquant_v4" } else { "turboquant_v3" }, v_bits, 32, "", VLLM_TURBOQUANT),
     }

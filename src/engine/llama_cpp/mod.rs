@@ -74,7 +74,7 @@ pub(super) const PROFILE: Profile = Profile {
         Setting::new(
             "kv-offload",
             ValueKind::Switch { off: "no-kv-offload" },
-            "The cache of those layers on the GPU, too",
+            "The cache of those layers on the GPU, too [default]; --no-kv-offload keeps it all on the host",
         ),
     ],
     defaults: &[
@@ -238,7 +238,12 @@ fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
         if size > 1 {
             let reason = "is not how it divides a model: it splits by layers, over the devices it finds";
-            return Err(engine.refusal(field, size, reason, "leave it out; --n-gpu-layers tells what is on the GPU"));
+            return Err(engine.refusal(
+                field,
+                size,
+                reason,
+                "leave it out; --n-gpu-layers (Ollama: --num-gpu) tells what is on the GPU",
+            ));
         }
     }
     match &model.drafter {
@@ -339,6 +344,7 @@ fn capacity(
     Capacity {
         memory: bytes,
         fits,
+        holds_batch: (context.n_seq_max > 1).then_some(fits),
         blocks: None,
         tokens: fits.then_some(context.n_ctx),
         max_concurrency: fits.then_some(Double::whole(context.n_seq_max)),

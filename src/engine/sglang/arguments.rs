@@ -297,6 +297,10 @@ impl Resolver<'_> {
             let reason = "is an encoder-decoder, whose cache is not modelled";
             return Err(self.refusal("MODEL", &self.model.name, reason, "use --engine ideal"));
         }
+        if let Some(context) = self.count("context-length").filter(|&context| context < workload.seq_len.0) {
+            let reason = format!("is shorter than the sequences ({})", workload.seq_len);
+            return Err(self.refusal("--context-length", context, reason, "give at least --seq-len, or leave it out"));
+        }
         if let Some(fraction) = self.engine.settings.ratio("mem-fraction-static") {
             let reason = "is of a device's whole memory, weights included, and --memory is what is left for the cache";
             return Err(self.refusal(

@@ -314,18 +314,13 @@ impl Server<'_> {
                 facts.mamba = arguments.states.map(|_| slots(built.slots));
                 facts.req_to_token_bytes = Some(self.table(built.requests));
                 answer.capacity = Some(self.capacity(*memory, built));
-                if built.sizes.total < self.workload.seq_len.0 {
-                    answer.assumptions.push(format!(
-                        "the server starts, but no request is longer than its {} tokens (max_total_num_tokens)",
-                        group_thousands(built.sizes.total)
-                    ));
-                }
             }
             Some((memory, Err(reason))) => {
                 answer.warnings.push(format!("the server does not start: {reason}"));
                 answer.capacity = Some(Capacity {
                     memory: *memory,
                     fits: false,
+                    holds_batch: self.workload.of_several(false),
                     blocks: None,
                     tokens: None,
                     max_concurrency: None,
@@ -394,6 +389,7 @@ impl Server<'_> {
         let Some((states, slots)) = self.arguments.states.zip(slots) else { return Ok(requests) };
         let each = states.slots_per_request;
         match requests.min(slots.checked_div(each).unwrap_or_default()) {
+            0 if requests == 0 => Err(format!("{tokens} tokens are too few for one request")),
             0 => Err(format!("{slots} slots for states are too few for one request, which takes {each}")),
             requests => Ok(requests),
         }
@@ -456,6 +452,9 @@ impl Server<'_> {
         Capacity {
             memory,
             fits: true,
+            holds_batch: self.workload.of_several(
+                total >= seq_len && concurrency.times(Double::whole(groups)) >= Double::whole(self.workload.batch),
+            ),
             blocks: None,
             tokens: Some(total),
             max_concurrency: (total >= seq_len).then(|| concurrency.times(Double::whole(groups))),
@@ -577,7 +576,10 @@ impl Server<'_> {
     fn gaps(&self, engine: &Engine, bytes: Bytes) -> Result<Vec<Gap>, EstimateError> {
         let asked =
             Workload { kv_dtype: crate::units::KvDtype::Given(self.arguments.format.stored()), ..*self.workload };
-        let Ok(live) = estimate(self.model, &asked) else { return Ok(Vec::new()) };
+        let Ok(asked_bytes) = estimate(self.model, &asked).map(|live| i128::from(live.bytes.0)) else {
+            return Ok(Vec::new());
+        };
+        let Ok(live) = estimate(self.model, &Workload { shared_prefix: None, ..asked }) else { return Ok(Vec::new()) };
         let live_of = |kinds: &[&str]| {
             let of_kind = live.layer_groups.iter().filter(|group| kinds.contains(&group.kind));
             of_kind.fold(0i128, |sum, group| sum.saturating_add(i128::from(group.bytes.0)))
@@ -616,7 +618,14 @@ impl Server<'_> {
             Some(cap) => format!("a window pool of {cap} tokens, for all requests that may run"),
             None => format!("a window pool of {} tokens for each full token", self.arguments.window_ratio.value()),
         };
+        // What sharing saves here, against what it saves of the live bytes.
+        let shared = live_total.saturating_add(between(at[2], at[3]));
         let steps = [
+            (
+                "shared_prefix",
+                between(asked_bytes, shared),
+                "whole pages of the prefix are kept once, and no windows".into(),
+            ),
             ("layout", between(others, full), reason_of_full),
             ("window_pool", if two { between(windows, of(exact, Some(Part::Window))?) } else { 0 }, reason_of_window),
             (
@@ -626,14 +635,13 @@ impl Server<'_> {
             ),
             ("page_padding", between(at[0], at[1]), self.reason_of_pages()),
             ("state_copies", between(at[1], at[2]), self.reason_of_slots()),
-            ("shared_prefix", between(at[2], at[3]), "pages of the shared prefix are kept once".into()),
         ];
         let gaps: Vec<Gap> = steps
             .into_iter()
             .filter(|(_, bytes, _)| *bytes != 0)
             .map(|(kind, bytes, reason)| Gap { kind, bytes, reason })
             .collect();
-        let added = gaps.iter().fold(live_total, |sum, gap| sum.saturating_add(gap.bytes));
+        let added = gaps.iter().fold(asked_bytes, |sum, gap| sum.saturating_add(gap.bytes));
         debug_assert_eq!(added, i128::from(bytes.0), "{}", engine.profile.name);
         Ok(gaps)
     }

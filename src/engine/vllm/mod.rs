@@ -26,6 +26,7 @@ mod checks;
 mod compressed;
 mod defaults;
 mod dtype;
+mod gaps;
 mod groups;
 mod hybrid;
 mod layers;
@@ -37,10 +38,10 @@ use self::defaults::Release;
 use self::groups::{GroupError, Groups};
 use self::layers::{Layers, Reader};
 use self::spec::{Kind, Spec};
-use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
-use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate, ideal};
+use super::{Answer, Capacity, Details, Double, Engine, Profile, Setting, ValueKind};
+use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload};
 use crate::model::{LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, KvDtype, Tokens, group_thousands};
+use crate::units::{Bytes, ElementFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "vllm",
@@ -323,8 +324,8 @@ impl<'a> Pool<'a> {
         };
         let plan = self.plan(layers)?;
         Ok(Answer {
-            capacity: self.workload.memory.map(|memory| self.capacity(memory)),
-            gaps: self.gaps(layers, bytes)?,
+            capacity: self.workload.memory.map(|memory| self.capacity(memory, blocks)),
+            gaps: self.gaps(layers, Bytes(bytes))?,
             details: Some(Details::Vllm(plan)),
             assumptions: layers.assumptions.clone(),
             ..Answer::of(estimate)
@@ -359,18 +360,18 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// What the pool makes of `memory` bytes on each device.
-    fn capacity(&self, memory: Bytes) -> Capacity {
+    /// What the pool makes of `memory` bytes on each device; the batch takes `of_batch` blocks.
+    fn capacity(&self, memory: Bytes, of_batch: u64) -> Capacity {
         let blocks = self.bytes_per_block.iter().filter_map(|&block| memory.0.checked_div(block)).min();
         // A model whose stage caches nothing is not bound by it.
         let blocks = blocks.unwrap_or_default();
-        let fits = |len: u64| {
-            let each = self.groups.blocks_per_request(&Request { len, ..self.request });
+        let holds = |blocks: u64| {
             self.bytes_per_block.iter().all(|&block| {
                 let usable = if self.release.keeps_null_block { memory.0.saturating_sub(block) } else { memory.0 };
-                block.checked_mul(each).is_some_and(|needed| needed <= usable)
+                block.checked_mul(blocks).is_some_and(|needed| needed <= usable)
             })
         };
+        let fits = |len: u64| holds(self.groups.blocks_per_request(&Request { len, ..self.request }));
         let len = self.request.len;
         let whole = fits(len);
         let max_seq_len = if whole { len } else { longest(len, fits) };
@@ -384,6 +385,7 @@ impl<'a> Pool<'a> {
         Capacity {
             memory: memory.0,
             fits: whole,
+            holds_batch: self.workload.of_several(holds(of_batch)),
             blocks: Some(blocks),
             tokens: whole.then_some(tokens),
             max_concurrency: whole.then_some(concurrency),
@@ -448,91 +450,6 @@ impl<'a> Pool<'a> {
             })
         };
         self.model.layer_groups.iter().enumerate().map(of_group).collect()
-    }
-
-    /// The steps from the ideal figure to `bytes`.
-    fn gaps(&self, layers: &Layers, bytes: u64) -> Result<Vec<Gap>, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
-        let packed = layers.dtype.name().ends_with("_ds_mla");
-        let format = if packed { ElementFormat::FP8.into() } else { layers.dtype.format(self.model.dtype) };
-        let ideal_workload = Workload { kv_dtype: KvDtype::Given(format), shared_prefix: None, ..*self.workload };
-        let ideal_bytes = estimate(self.model, &ideal_workload)?.bytes.0;
-        let copies =
-            u128::from(self.workload.batch).checked_mul(u128::from(self.workload.layout.tp)).ok_or_else(too_large)?;
-        // What one request takes of all layers on one rank, rule by rule.
-        let (mut live, mut reserved, mut held, mut blocked, mut padded) = (0u128, 0u128, 0u128, 0u128, 0u128);
-        for cache in &self.groups.caches {
-            let Spec { kind, heads, content, tokens_per_entry, block_size, .. } = cache.spec;
-            let entry = u128::from(heads).saturating_mul(u128::from(content));
-            let of_entries = |tokens: u64| u128::from(tokens.div_ceil(tokens_per_entry)).saturating_mul(entry);
-            let blocks = cache.spec.blocks(&self.request);
-            let page = u128::from(cache.spec.page().ok_or_else(too_large)?);
-            let pages = page.saturating_mul(u128::from(blocks));
-            padded = padded.saturating_add(pages);
-            if let Kind::State { copies } = kind {
-                live = live.saturating_add(entry);
-                reserved = reserved.saturating_add(entry);
-                held = held.saturating_add(entry.saturating_mul(u128::from(copies)));
-                blocked = blocked.saturating_add(entry.saturating_mul(u128::from(copies)));
-                continue;
-            }
-            let tokens = self.live_tokens(cache)?;
-            let of_blocks =
-                u128::from(cache.spec.unpadded_page().ok_or_else(too_large)?).saturating_mul(u128::from(blocks));
-            let room = of_entries(cache.spec.reserved(&self.request));
-            debug_assert!(block_size > 0);
-            live = live.saturating_add(of_entries(tokens));
-            reserved = reserved.saturating_add(room);
-            held = held.saturating_add(room);
-            blocked = blocked.saturating_add(of_blocks);
-        }
-        let scaled =
-            |value: u128| value.checked_mul(copies).and_then(|value| i128::try_from(value).ok()).ok_or_else(too_large);
-        let all_blocks = self.groups.blocks_per_request(&self.request);
-        let unshared = self.bytes_per_block.iter().map(|&block| u128::from(block)).sum::<u128>();
-        let unshared = unshared.saturating_mul(u128::from(all_blocks));
-        let batched = self.request.in_flight;
-        let steps: [(&'static str, i128, String); 7] = [
-            ("format", scaled(live)?, "scales, packed layouts and the formats of states".into()),
-            (
-                "in_flight_reserve",
-                scaled(reserved)?,
-                format!("windows, chunks and encoders reserve for {} tokens in flight", group_thousands(batched)),
-            ),
-            ("state_copies", scaled(held)?, "states held for prefix caching, checkpoints and drafts".into()),
-            ("pages", scaled(blocked)?, format!("whole blocks of {} tokens and more", layers.block_size)),
-            ("page_padding", scaled(padded)?, "pages padded to one size or alignment".into()),
-            (
-                "grouping",
-                scaled(unshared)?,
-                format!("{} groups share blocks as wide as the widest", self.groups.groups.len()),
-            ),
-            ("shared_prefix", i128::from(bytes), "the whole blocks of the shared prefix are kept once".into()),
-        ];
-        let mut gaps = Vec::new();
-        let mut before = i128::from(ideal_bytes);
-        for (kind, after, reason) in steps {
-            let bytes = after.saturating_sub(before);
-            if bytes != 0 {
-                gaps.push(Gap { kind, bytes, reason });
-            }
-            before = after;
-        }
-        Ok(gaps)
-    }
-
-    /// Tokens of a cache that can still be attended to.
-    fn live_tokens(&self, cache: &Cache) -> Result<u64, EstimateError> {
-        let Some(source) = self.source(cache) else { return Ok(0) };
-        Ok(match (cache.spec.kind, source) {
-            // A compressor's open rows.
-            (Kind::SlidingLatent { window, .. }, LayerCache::Compressed { .. } | LayerCache::Indexer { .. }) => window,
-            (kind, _) if kind.keeps_all() && source.bound().is_none() => {
-                self.request.len.div_ceil(self.request.dcp.max(1))
-            }
-            (_, LayerCache::Compressed { .. } | LayerCache::Indexer { .. }) => self.request.len,
-            _ => ideal(&source, self.workload)?.entries.0,
-        })
     }
 }
 

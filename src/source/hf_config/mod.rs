@@ -50,6 +50,8 @@ const MAX_TOKENS: &[&str] = &[
 /// # Errors
 /// [`ConfigError::Syntax`] with line and column.
 pub fn parse(text: &str) -> Result<Value, ConfigError> {
+    // Some editors mark UTF-8.
+    let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str(text)
         .or_else(|error| serde_json::from_str(&quote_python_numbers(text)).map_err(|_| ConfigError::Syntax(error)))
 }
