@@ -78,3 +78,53 @@ fn the_steps_lead_from_the_live_bytes_to_the_engine_s() {
         assert!(ended, "{text}");
     }
 }
+
+/// Of several engines one that refuses is left out; alone, it is an error.
+#[test]
+fn an_engine_that_refuses_leaves_the_others_standing() {
+    let refusal = "MODEL: deepseek-ai/DeepSeek-V3.2 has index keys, whose layout was not read (tensorrt-llm); name another \
+                   engine";
+    let document = "deepseek-v3.2 -s 8k -d fp8 --json -q -e";
+    let both: Value = serde_json::from_str(&kvsize(&format!("{document} ideal,tensorrt-llm")).output()).unwrap();
+    assert_eq!(both["estimates"].as_array().unwrap().len(), 1);
+    assert_eq!(both["warnings"], serde_json::json!([format!("left out: {refusal}")]));
+    kvsize("deepseek-v3.2 -s 8k -d fp8 -e tensorrt-llm").stderr(&format!("error: {refusal}\n")).status(2);
+    kvsize("deepseek-v3.2 -s 8k -d fp8 -e ideal,tensorrt-llm --strict")
+        .stderr(&format!("error: --strict: left out: {refusal}; drop --strict to see the answer all the same\n"))
+        .status(2);
+}
+
+/// A request that does not fit is warned of, a batch that does not is told, and `--strict` makes the first an error.
+#[test]
+fn memory_that_does_not_do_is_told() {
+    let capacity = |arguments: &str| {
+        let document: Value = serde_json::from_str(&kvsize(&format!("{arguments} --json -q")).output()).unwrap();
+        let first = &document["estimates"][0]["capacity"];
+        (first["fits"] == true, first["holds_batch"].as_bool(), document["warnings"].clone())
+    };
+    let none = serde_json::json!([]);
+    for engine in ["vllm", "vllm@0.19", "sglang", "llama.cpp", "tensorrt-llm"] {
+        let of = |batch| format!("llama-3.1-8b -s 128K -d bf16 -e {engine} -b {batch} --memory 40GB");
+        assert_eq!(capacity(&of(1)).1, None, "{engine}");
+        assert_eq!(capacity(&of(2)).1, Some(true), "{engine}");
+        assert_eq!(capacity(&of(3)).1, Some(false), "{engine}");
+    }
+    assert_eq!(capacity("llama-3.1-8b -s 128K -d bf16 -e vllm -b 3 --memory 40GB"), (true, Some(false), none));
+    let warning =
+        "vllm: 131,072 tokens in bf16 do not fit in 1,000,000,000 bytes: 7,600 is the longest request that does";
+    let small = "llama-3.1-8b -s 128K -d bf16 -e vllm --memory 1GB";
+    assert_eq!(capacity(small), (false, None, serde_json::json!([warning])));
+    kvsize(&format!("{small} --strict"))
+        .stderr(&format!("error: --strict: {warning}; drop --strict to see the answer all the same\n"))
+        .status(2);
+}
+
+/// A side without a format is as the engine has it.
+#[test]
+fn one_side_may_be_named() {
+    for (engine, stored) in [("ideal", "q8_0/bf16"), ("llama.cpp", "q8_0/fp16")] {
+        let arguments = format!("llama-3.1-8b -s 1k -e {engine} --k-dtype q8_0 --json -q");
+        let document: Value = serde_json::from_str(&kvsize(&arguments).output()).unwrap();
+        assert_eq!(document["estimates"][0]["kv_dtype"], stored);
+    }
+}
