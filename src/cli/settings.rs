@@ -22,11 +22,13 @@ pub(super) fn may_be_needed(arguments: impl Iterator<Item = OsString>) -> bool {
     })
 }
 
-/// The command with an option for each setting.
+/// The command with an option for each setting, under the first engine that has it.
 pub(super) fn augment(command: Command) -> Command {
+    let mut defined: Vec<&str> = Vec::new();
     PROFILES.iter().fold(command, |command, profile| {
-        let own = profile.settings.iter().filter(|setting| setting_named(setting.name) == Some(*setting));
-        own.fold(command, |command, setting| {
+        let own: Vec<&Setting> = profile.settings.iter().filter(|setting| !defined.contains(&setting.name)).collect();
+        defined.extend(own.iter().map(|setting| setting.name));
+        own.into_iter().fold(command, |command, setting| {
             let option = |name: &'static str| Arg::new(name).long(name).help_heading(profile.heading);
             let named = option(setting.name).help(setting.about).hide_short_help(true);
             let named = if setting.alias.is_empty() { named } else { named.visible_alias(setting.alias) };
