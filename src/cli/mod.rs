@@ -5,6 +5,7 @@ mod article;
 mod estimate;
 mod explain;
 mod failure;
+mod hub;
 mod lengths;
 mod lists;
 mod settings;
