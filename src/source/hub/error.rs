@@ -129,14 +129,14 @@ impl Diagnose for HubError {
             HubProblem::Offline { miss, by, nearest } => diagnosis(
                 "offline",
                 miss.to_string(),
-                format!("nor the catalogue, and {by} keeps the hub from being asked"),
-                meant(nearest, &format!("leave {by} out, or fetch the model's config.json into the cache first")),
+                format!("and {by} keeps the hub from being asked"),
+                meant(nearest, &format!("leave {by} out, or fetch the model's files into the cache first")),
             ),
             HubProblem::NoClient { miss, nearest } => diagnosis(
                 "no_client",
                 miss.to_string(),
-                "nor the catalogue, and this program was built without the feature hub".into(),
-                meant(nearest, "build it with that feature, or fetch the model's config.json into the cache"),
+                "and this program was built without the feature hub".into(),
+                meant(nearest, "build it with that feature, or fetch the model's files into the cache"),
             ),
             HubProblem::Endpoint(found) => diagnosis(
                 "hub_endpoint",
@@ -177,7 +177,7 @@ impl Diagnose for HubError {
                 "hub_token",
                 format!("{host} ({status})"),
                 "does not know the token".into(),
-                format!("set HF_TOKEN to one from https://{host}/settings/tokens, or leave it out for public models"),
+                "set HF_TOKEN to a valid one, or leave it out for public models".into(),
             ),
             HubProblem::Forbidden { token, status } => diagnosis(
                 "hub_forbidden",
