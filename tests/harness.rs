@@ -13,7 +13,7 @@ pub(crate) struct Run {
 }
 
 /// What the program reads of the environment, which is no test's own.
-const ENVIRONMENT: [&str; 23] = [
+const ENVIRONMENT: [&str; 25] = [
     "NO_COLOR",
     "CLICOLOR_FORCE",
     "KVSIZE_CATALOGUE",
@@ -29,6 +29,8 @@ const ENVIRONMENT: [&str; 23] = [
     "HF_HUB_OFFLINE",
     "TRANSFORMERS_OFFLINE",
     "HF_HUB_DOWNLOAD_TIMEOUT",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
     "ALL_PROXY",
     "all_proxy",
     "HTTPS_PROXY",

@@ -1,9 +1,11 @@
 //! Ids of the hub over HTTP, from a server on the loopback address that behaves, and from some that do not.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -250,19 +252,20 @@ fn the_token_is_where_the_hub_s_own_programs_have_it() {
 
 #[test]
 fn each_refusal_has_its_own_words_and_remedy() {
+    let here = "and it is no file here and in neither the catalogue nor the cache";
     let spelling = "check the spelling; if it is private, set HF_TOKEN to a token that may read it";
-    let private = format!("HOST (401) has no such public repository; {spelling}");
+    let private = format!("HOST (401) has no such public repository, {here}; {spelling}");
     let gated = "gives it only to those who accepted its licence; accept it at http://HOST/org/name";
     let again = "try again, or give a config.json";
     for (status, code, token, message) in [
         (401, "RepoNotFound", false, private.clone()),
         (401, "", false, private),
-        (404, "RepoNotFound", false, "HOST (404) has no such repository; check the spelling".into()),
+        (404, "RepoNotFound", false, format!("HOST (404) has no such repository, {here}; check the spelling")),
         (
             404,
             "RepoNotFound",
             true,
-            "HOST (404) has no such repository, or the token may not see it; check the spelling".into(),
+            format!("HOST (404) has no such repository, or the token may not see it, {here}; check the spelling"),
         ),
         (401, "GatedRepo", false, format!("HOST (401) {gated} and set HF_TOKEN, or give a config.json")),
         (403, "GatedRepo", true, format!("HOST (403) {gated} with the account of the token, or give a config.json")),
@@ -293,7 +296,7 @@ fn each_refusal_has_its_own_words_and_remedy() {
     }
     // A mirror that does not say what is missing is asked for a list.
     let server = Server::start(|_| Answer::status(404));
-    refused(&server, "HOST (404) has no such repository; check the spelling");
+    refused(&server, &format!("HOST (404) has no such repository, {here}; check the spelling"));
     assert_eq!(server.paths(), [CONFIG_PATH, LISTING_PATH]);
     let text = ask(&server, "org/name --json").text();
     assert!(text.contains(r#""code":"hub_missing","field":"org/name""#), "{text}");
@@ -387,6 +390,34 @@ fn a_hub_that_is_not_there_is_named() {
             .env("HF_ENDPOINT", endpoint)
             .stderr(&format!(
                 "error: HF_ENDPOINT: {shown} is no address of a server; write https://, the host, and no name or password\n"
+            ))
+            .status(2);
+    }
+}
+
+#[test]
+fn what_is_no_tls_or_has_no_certificates_is_refused() {
+    let server = Server::of(vec![(CONFIG_PATH, Answer::file(CONFIG))]);
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = plain.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in plain.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = stream.read(&mut [0; 4096]);
+        }
+    });
+    let text = kvsize("org/name").env("HF_ENDPOINT", format!("https://{host}")).text();
+    let message = format!("--- stderr\nerror: org/name: {host} is not trusted (");
+    assert!(text.starts_with(&message) && text.ends_with("or give a config.json\n--- status 2\n"), "{text}");
+    let scratch = Scratch::new("certificates");
+    scratch.write("empty.pem", "");
+    for path in [scratch.0.join("empty.pem"), scratch.0.join("none.pem"), scratch.0.clone()] {
+        ask(&server, "org/name")
+            .env("SSL_CERT_FILE", &path)
+            .stderr(&format!(
+                "error: {}: the file has no certificates; set SSL_CERT_FILE to a file with some (PEM), or leave it out\n",
+                path.display()
             ))
             .status(2);
     }

@@ -182,7 +182,7 @@ fn what_is_not_cached_is_said_with_what_was_tried() {
     let shown = cache.0.display();
     let other = format!("the cache {shown} has other revisions of it only");
     for (id, miss) in [
-        ("org/zzz", &format!("neither the catalogue nor the cache {shown} has it")),
+        ("org/zzz", &format!("it is no file here and in neither the catalogue nor the cache {shown}")),
         ("org/name", &other),
         ("org/name@v2", &other),
         ("org/evil", &other),
@@ -197,8 +197,12 @@ fn what_is_not_cached_is_said_with_what_was_tried() {
         cached(&cache.0, id).stderr(&offline(id, miss, "--offline")).status(2);
     }
     let run = kvsize("org/zzz").env("HF_HUB_CACHE", &cache.0).env("HF_HUB_OFFLINE", "1");
-    run.stderr(&offline("org/zzz", &format!("neither the catalogue nor the cache {shown} has it"), "HF_HUB_OFFLINE"))
-        .status(2);
+    run.stderr(&offline(
+        "org/zzz",
+        &format!("it is no file here and in neither the catalogue nor the cache {shown}"),
+        "HF_HUB_OFFLINE",
+    ))
+    .status(2);
     let run = kvsize("org/zzz --json").env("HF_HUB_CACHE", &cache.0).env("TRANSFORMERS_OFFLINE", "yes").text();
     assert!(run.contains(r#""code":"offline","field":"org/zzz""#) && run.contains("TRANSFORMERS_OFFLINE"), "{run}");
     // Names that could have been meant are offered.
@@ -270,7 +274,7 @@ fn the_catalogue_stands_before_the_cache_but_knows_no_revisions() {
 fn without_a_client_only_the_cache_is_looked_into() {
     kvsize("org/zzz")
         .stderr(
-            "error: org/zzz: neither the catalogue nor the cache /nonexistent/hub has it and this program was built without \
+            "error: org/zzz: it is no file here and in neither the catalogue nor the cache /nonexistent/hub and this program was built without \
              the feature hub; build it with that feature, or fetch the model's files into the cache\n",
         )
         .status(2);

@@ -49,6 +49,7 @@ Environment:
   HF_HUB_OFFLINE           1 is --offline
   HF_HUB_DOWNLOAD_TIMEOUT  seconds that an answer may take [default: 10]
   HTTPS_PROXY, NO_PROXY    the way to the hub
+  SSL_CERT_FILE            certificates to trust in place of those built in, as PEM
 
 Exit status: 0 answered, 2 the question could not be answered.";
 
@@ -262,7 +263,7 @@ pub(super) struct WorkloadArguments {
     /// Tokens drafted at a time; engines reserve room for them, the ideal does not [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "speculative_method")]
     pub(super) num_speculative_tokens: Option<u64>,
-    /// The draft model: a config.json, a directory with one, or a catalogue name
+    /// The draft model, named as MODEL is
     #[arg(long, value_name = "CONFIG", requires = "speculative_method")]
     pub(super) draft: Option<String>,
     /// Tensor parallel ranks [default: 1]

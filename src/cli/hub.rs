@@ -31,6 +31,7 @@ pub(super) fn settings(arguments: &HubArguments) -> HubSettings {
         endpoint: text("HF_ENDPOINT").unwrap_or(defaults.endpoint),
         token: token.filter(|_| implicit),
         token_file: path("HF_TOKEN_PATH").or_else(|| within_home("token")).filter(|_| implicit),
+        certificates: path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE")),
         timeout: seconds.map_or(defaults.timeout, Duration::from_secs),
         watch: terminal_is_watching().then_some(Progress::start as Watch),
     }

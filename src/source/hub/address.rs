@@ -74,6 +74,8 @@ pub(super) fn escaped(text: &str, keep_slashes: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -110,5 +112,24 @@ mod tests {
         assert_eq!(join("https://host", "x").unwrap(), "https://host/x");
         assert_eq!(escaped("refs/pr/1", false), "refs%2Fpr%2F1");
         assert_eq!(escaped("a b/ä?#%", true), "a%20b/%C3%A4%3F%23%25");
+    }
+    proptest! {
+        #[test]
+        fn whatever_a_server_sends_leads_somewhere_or_nowhere(location in "[a-zé:/@?#.%0-9\\[\\] ]{0,24}") {
+            if let Some(to) = join("https://host/a/b", &location) {
+                let there = Origin::of(&to);
+                // Nothing but the host itself has its origin.
+                let is_host = there == Origin::of("https://host");
+                let same = to.starts_with("https://host/") || to.starts_with("https://host?") || to == "https://host"
+                    || to.starts_with("https://host:443");
+                prop_assert!(!is_host || same, "{location}: {to}");
+            }
+        }
+
+        #[test]
+        fn what_is_escaped_is_one_part_of_a_path(text in ".{0,16}") {
+            let escaped = escaped(&text, false);
+            prop_assert!(escaped.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)));
+        }
     }
 }

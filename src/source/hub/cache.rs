@@ -29,8 +29,10 @@ pub enum Miss {
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCache => f.write_str("the catalogue does not have it, there is no local cache"),
-            Self::Repository(cache) => write!(f, "neither the catalogue nor the cache {} has it", cache.display()),
+            Self::NoCache => f.write_str("it is no file here and not in the catalogue, there is no local cache"),
+            Self::Repository(cache) => {
+                write!(f, "it is no file here and in neither the catalogue nor the cache {}", cache.display())
+            }
             Self::Revision(cache) => write!(f, "the cache {} has other revisions of it only", cache.display()),
             Self::Files(snapshot) => write!(f, "{} in the cache has no file that tells of it", snapshot.display()),
             Self::File(snapshot) => write!(f, "{} in the cache has no one such file", snapshot.display()),

@@ -4,17 +4,20 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Timeout};
 
 use super::HubSettings;
 use super::address::{Origin, join};
 use super::error::{HubError, HubProblem};
+use crate::source::file;
 
 /// How often a hub that is broken is asked, and how long is waited before it is asked again.
 const ATTEMPTS: usize = 3;
@@ -67,11 +70,18 @@ impl Client {
         if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(wrong("HF_TOKEN", HubProblem::Token));
         }
+        let roots = match &settings.certificates {
+            None => RootCerts::WebPki,
+            Some(path) => {
+                certificates(path).ok_or_else(|| wrong(&path.display().to_string(), HubProblem::NoCertificates))?
+            }
+        };
         let timeout = settings.timeout;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .timeout_resolve(Some(timeout))
             .timeout_connect(Some(timeout))
             .timeout_recv_response(Some(timeout))
@@ -240,6 +250,17 @@ impl Client {
     }
 }
 
+/// The certificates of a file; none if it has none.
+fn certificates(path: &Path) -> Option<RootCerts> {
+    let pem = file::read_whole(path).ok()?;
+    let certificates = parse_pem(pem.as_bytes()).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    (!certificates.is_empty()).then(|| RootCerts::new_with_certs(&certificates))
+}
+
 /// What is read of a body at a time.
 const PIECE: usize = 16 << 10;
 
@@ -259,8 +280,11 @@ impl HubProblem {
                 Self::Unreachable("no connection in time".into())
             }
             ureq::Error::Timeout(_) => Self::TimedOut,
+            ureq::Error::Rustls(error) => Self::Certificate(error.to_string()),
             ureq::Error::HostNotFound => Self::Unreachable("no such host".into()),
             ureq::Error::Io(error) => match error.kind() {
+                // What TLS does not take comes as one of these.
+                ErrorKind::InvalidData if file.is_empty() => Self::Certificate(error.to_string()),
                 ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
                 ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if file.is_empty() => {
                     Self::Truncated("the answer".into())

@@ -103,6 +103,10 @@ pub enum HubProblem {
     Redirect(String),
     /// It can't be reached.
     Unreachable(String),
+    /// Its certificate is not trusted, or what it says is no TLS.
+    Certificate(String),
+    /// A file of certificates that has none.
+    NoCertificates,
     /// It does not answer in time.
     TimedOut,
     /// It ends before what it promised is there.
@@ -153,14 +157,16 @@ impl Diagnose for HubError {
             HubProblem::Missing { token: false, status: status @ (401 | 403), nearest } => diagnosis(
                 "hub_private",
                 format!("{host} ({status})"),
-                "has no such public repository".into(),
+                format!("has no such public repository, {NOT_HERE}"),
                 meant(nearest, "check the spelling; if it is private, set HF_TOKEN to a token that may read it"),
             ),
             HubProblem::Missing { token, status, nearest } => diagnosis(
                 "hub_missing",
                 format!("{host} ({status})"),
-                if *token { "has no such repository, or the token may not see it" } else { "has no such repository" }
-                    .into(),
+                match token {
+                    true => format!("has no such repository, or the token may not see it, {NOT_HERE}"),
+                    false => format!("has no such repository, {NOT_HERE}"),
+                },
                 meant(nearest, "check the spelling"),
             ),
             HubProblem::Gated { token, status, page } => diagnosis(
@@ -239,6 +245,19 @@ impl Diagnose for HubError {
                 format!("can't be reached ({reason})"),
                 "check the network and HF_ENDPOINT, or give a config.json".into(),
             ),
+            HubProblem::Certificate(reason) => diagnosis(
+                "hub_certificate",
+                host.clone(),
+                format!("is not trusted ({reason})"),
+                "behind a proxy with a certificate of its own set SSL_CERT_FILE to a file with that, or give a config.json"
+                    .into(),
+            ),
+            HubProblem::NoCertificates => diagnosis(
+                "hub_certificates",
+                "the file".into(),
+                "has no certificates".into(),
+                "set SSL_CERT_FILE to a file with some (PEM), or leave it out".into(),
+            ),
             HubProblem::TimedOut => diagnosis(
                 "hub_timed_out",
                 host.clone(),
@@ -262,6 +281,9 @@ impl Diagnose for HubError {
 }
 
 display_diagnosis!(HubError);
+
+/// What was tried before the hub was asked.
+const NOT_HERE: &str = "and it is no file here and in neither the catalogue nor the cache";
 
 /// The remedy, and before it the names that could have been meant.
 fn meant(nearest: &[String], remedy: &str) -> String {

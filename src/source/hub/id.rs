@@ -83,6 +83,8 @@ fn is_path(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -120,5 +122,15 @@ mod tests {
             assert_eq!(HubId::parse(text), None, "{text}");
         }
         assert_eq!(HubId::parse(&format!("a/{}", "b".repeat(95))), None);
+    }
+    proptest! {
+        #[test]
+        fn what_is_an_id_is_written_as_one(text in "[ab]{1,2}/[ab.-]{1,3}(@[ab/.]{1,4})?(:[ab/.]{1,4})?") {
+            if let Some(id) = HubId::parse(&text) {
+                prop_assert_eq!(HubId::parse(&id.to_string()), Some(id.clone()));
+                let parts = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+                prop_assert!(parts(&id.revision) && id.file.as_deref().is_none_or(parts));
+            }
+        }
     }
 }

@@ -42,6 +42,8 @@ pub struct HubSettings {
     pub token: Option<Token>,
     /// The file that has the token where there is none given.
     pub token_file: Option<PathBuf>,
+    /// A file of certificates to trust, in place of those built in.
+    pub certificates: Option<PathBuf>,
     /// How long an answer, or a part of it, may take to come.
     pub timeout: Duration,
     /// Told, when the hub is asked, for what, where, and the count of bytes received; what it gives is dropped when the hub
@@ -61,6 +63,7 @@ impl Default for HubSettings {
             endpoint: "https://huggingface.co".into(),
             token: None,
             token_file: None,
+            certificates: None,
             timeout: Duration::from_secs(10),
             watch: None,
         }
