@@ -94,17 +94,15 @@ pub fn resolve_with(
     if let Some(path) = file::existing(argument) {
         return of_path(path);
     }
-    let entry = match catalogue::find(argument, overlay) {
-        Ok(entry) => entry,
-        Err(error) => {
-            let is_path = file::looks_like_a_path(argument);
-            let id = HubId::parse(argument).filter(|id| id.file.is_some() || !is_path);
-            return match (hub, id) {
-                (Some(settings), Some(id)) => of_hub(&id, settings, overlay),
-                _ if is_path => Err(SourceError::File(FileError::Missing(argument.into()))),
-                _ => Err(SourceError::Catalogue(error)),
-            };
-        }
+    let is_path = file::looks_like_a_path(argument);
+    let id = HubId::parse(argument).filter(|id| id.file.is_some() || !is_path);
+    let entry = if let (Some(settings), Some(id)) = (hub, id) {
+        let Some(entry) = catalogue::find_known(argument, overlay) else { return of_hub(&id, settings, overlay) };
+        entry
+    } else {
+        catalogue::find(argument, overlay).map_err(|error| {
+            if is_path { SourceError::File(FileError::Missing(argument.into())) } else { SourceError::Catalogue(error) }
+        })?
     };
     let model = match entry.facts {
         ModelFacts::Config(value) => hf_config::model(value, entry.label)
