@@ -101,9 +101,9 @@ fn sort(documents: &mut [Document], key: SortKey) {
 /// The models that were named, or the one given by its dimensions.
 fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
     let spec = arguments.spec.spec();
-    let overlay =
-        overlay_for(arguments.models.iter().chain(&arguments.workload.draft), arguments.catalogue.as_deref())?;
-    let places = Places { overlay, hub: hub::settings(&arguments.hub) };
+    let names = || arguments.models.iter().chain(&arguments.workload.draft);
+    let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
+    let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
     let wrong = |found: &str, problem: &str, remedy: &str| {
         Failure(Diagnosis {
             code: "model",
@@ -133,18 +133,18 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
 /// Where models are looked for.
 pub(super) struct Places {
     pub(super) overlay: Vec<ModelEntry>,
-    pub(super) hub: HubSettings,
+    pub(super) hub: Option<HubSettings>,
 }
 
 impl Places {
     /// The model that an argument means.
     pub(super) fn model(&self, name: &str) -> Result<Model, Failure> {
-        Ok(source::resolve_with(name, &mut StandardInput, &self.overlay, Some(&self.hub))?)
+        Ok(source::resolve_with(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
     }
 
     /// The model that an option means, for which standard input is not read.
     fn draft(&self, name: &str) -> Result<Model, Failure> {
-        Ok(source::resolve_with(name, &mut io::empty(), &self.overlay, Some(&self.hub))?)
+        Ok(source::resolve_with(name, &mut io::empty(), &self.overlay, self.hub.as_ref())?)
     }
 }
 

@@ -62,7 +62,7 @@ const USUAL_LENGTH: Tokens = Tokens(131_072);
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let arguments: ExplainArguments = typed(matches)?;
-    let ExplainArguments { model, workload: asked, catalogue, hub, format } = &arguments;
+    let ExplainArguments { model, workload: asked, catalogue, hub: offline, format } = &arguments;
     let as_written = format.format();
     if matches!(as_written, Format::Csv | Format::Plain) {
         return Err(Failure(Diagnosis {
@@ -74,8 +74,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         }));
     }
     let engine = one("--engine", engines(asked, matches)?)?.unwrap_or_else(Engine::ideal);
-    let overlay = overlay_for([model].into_iter().chain(&asked.draft), catalogue.as_deref())?;
-    let places = Places { overlay, hub: hub::settings(hub) };
+    let names = || [model].into_iter().chain(&asked.draft);
+    let overlay = overlay_for(names(), catalogue.as_deref())?;
+    let places = Places { overlay, hub: hub::settings_for(names(), offline) };
     let model = drafted(places.model(model)?, asked, &places)?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
     let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };

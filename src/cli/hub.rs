@@ -1,23 +1,22 @@
 //! Where the hub's cache, its address and the token are: read from the variables that its own programs read.
 
-use std::any::Any;
 use std::env;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::args::HubArguments;
-use super::terminal_is_watching;
-use crate::report;
-use crate::source::{HubSettings, Token, Watch};
-use crate::units::group_thousands;
+use crate::source::{HubId, HubSettings, Token, Watch};
+
+/// The settings, if one of the models may be on the hub: the environment is not read for the others.
+pub(super) fn settings_for<'a>(
+    models: impl IntoIterator<Item = &'a String>,
+    arguments: &HubArguments,
+) -> Option<HubSettings> {
+    models.into_iter().any(|name| HubId::parse(name).is_some()).then(|| settings(arguments))
+}
 
 /// The settings that arguments and environment make.
-pub(super) fn settings(arguments: &HubArguments) -> HubSettings {
+fn settings(arguments: &HubArguments) -> HubSettings {
     let defaults = HubSettings::default();
     let home = path("HF_HOME").or_else(|| Some(cache_home()?.join("huggingface")));
     let within_home = |name: &str| home.as_ref().map(|home| home.join(name));
@@ -33,7 +32,7 @@ pub(super) fn settings(arguments: &HubArguments) -> HubSettings {
         token_file: path("HF_TOKEN_PATH").or_else(|| within_home("token")).filter(|_| implicit),
         certificates: path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE")),
         timeout: seconds.map_or(defaults.timeout, Duration::from_secs),
-        watch: terminal_is_watching().then_some(Progress::start as Watch),
+        watch: watch(),
     }
 }
 
@@ -61,44 +60,15 @@ fn cache_home() -> Option<PathBuf> {
     path("XDG_CACHE_HOME").or_else(|| Some(env::home_dir().filter(|home| home != Path::new(""))?.join(".cache")))
 }
 
-/// A line on stderr while the hub is asked, once that takes longer than a moment; it is gone when the hub has answered.
-struct Progress {
-    /// Dropped to end it.
-    end: Option<Sender<()>>,
-    shown: Option<JoinHandle<()>>,
+/// What shows that the hub is asked.
+#[cfg(feature = "hub")]
+fn watch() -> Option<Watch> {
+    let erases = text("TERM").is_none_or(|terminal| terminal != "dumb");
+    (erases && super::terminal_is_watching()).then_some(super::progress::start)
 }
 
-/// How long nothing is shown, and how often it is shown anew.
-const MOMENT: Duration = Duration::from_millis(500);
-
-impl Progress {
-    fn start(id: &str, host: &str, received: Arc<AtomicU64>) -> Box<dyn Any> {
-        let text = report::clean(&format!("{id} from {host}"));
-        let (end, ended) = mpsc::channel();
-        let show = move || {
-            let mut shown = false;
-            while ended.recv_timeout(MOMENT) == Err(RecvTimeoutError::Timeout) {
-                let line = format!("{text}: {} bytes", group_thousands(received.load(Ordering::Relaxed)));
-                let width = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0);
-                let line: String = line.chars().take(usize::from(width.saturating_sub(1))).collect();
-                // To the start of the line, the text, and nothing behind it.
-                let _ = io::stderr().write_all(format!("\r{line}\x1b[K").as_bytes());
-                shown = true;
-            }
-            if shown {
-                let _ = io::stderr().write_all(b"\r\x1b[K");
-            }
-        };
-        // Where no thread is to be had, nothing is shown.
-        Box::new(Self { end: Some(end), shown: thread::Builder::new().spawn(show).ok() })
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(shown) = self.shown.take() {
-            let _ = shown.join();
-        }
-    }
+/// Without a client nothing takes long.
+#[cfg(not(feature = "hub"))]
+fn watch() -> Option<Watch> {
+    None
 }

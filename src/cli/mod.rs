@@ -8,6 +8,8 @@ mod failure;
 mod hub;
 mod lengths;
 mod lists;
+#[cfg(feature = "hub")]
+mod progress;
 mod settings;
 mod usage;
 
