@@ -12,6 +12,35 @@ pub(crate) struct Run {
     stderr: String,
 }
 
+/// What the program reads of the environment, which is no test's own.
+const ENVIRONMENT: [&str; 25] = [
+    "NO_COLOR",
+    "CLICOLOR_FORCE",
+    "KVSIZE_CATALOGUE",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_HOME",
+    "XDG_CACHE_HOME",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
+
 /// A run with these arguments, split at spaces.
 pub(crate) fn kvsize(arguments: &str) -> Run {
     Run::new(arguments.split_whitespace())
@@ -20,8 +49,24 @@ pub(crate) fn kvsize(arguments: &str) -> Run {
 impl Run {
     pub(crate) fn new<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvsize"));
-        command.args(arguments).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").current_dir(golden("configs"));
+        command.args(arguments).current_dir(golden("configs"));
+        for name in ENVIRONMENT {
+            command.env_remove(name);
+        }
+        // Nobody's cache is read, and no test that forgets it reaches the network.
+        command.env("HF_HOME", "/nonexistent").env("HF_ENDPOINT", "http://127.0.0.1:9");
         Self { command, stdin: Vec::new(), stdout: String::new(), stderr: String::new() }
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
     }
 
     pub(crate) fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {

@@ -42,6 +42,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("anyhow", &["cli"]),
     ("comfy_table", &["report"]),
+    ("ureq", &["source"]),
+    ("std::net", &[]),
     ("std::fs", &["source"]),
     ("std::env", &["cli"]),
     ("println!", &[]),
@@ -151,6 +153,7 @@ fn a_breach_is_seen() {
         ("source", "use crate::cli::run;"),
         ("cli", "println!()"),
         ("report", "use clap::Args;"),
+        ("cli", "ureq::get(address)"),
         ("units", "use std::{env, fs};"),
         ("units", "use super::super::report;"),
     ] {

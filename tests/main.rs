@@ -9,6 +9,8 @@
 
 mod gguf_file;
 mod harness;
+#[cfg(feature = "hub")]
+mod http_server;
 
 mod article;
 mod bad_input;
@@ -16,6 +18,9 @@ mod estimate;
 mod exactness;
 mod explain;
 mod gguf;
+#[cfg(feature = "hub")]
+mod hub;
+mod hub_cache;
 mod import_rules;
 mod lists;
 mod llama_cpp;

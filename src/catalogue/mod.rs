@@ -16,7 +16,7 @@ pub use gguf_architectures::{
     WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
 pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
-pub use models::{CatalogueError, ModelEntry, ModelFacts, find, models, parse_overlay};
+pub use models::{CatalogueError, ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
 /// through the text, and nothing is parsed but a line that may be the one.

@@ -129,10 +129,16 @@ pub fn parse_overlay(text: &str) -> Result<Vec<ModelEntry>, CatalogueError> {
 /// # Errors
 /// [`CatalogueError::UnknownModel`] with the nearest names.
 pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, CatalogueError> {
+    let unknown =
+        || CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&name.to_lowercase(), overlay) };
+    find_known(name, overlay).ok_or_else(unknown)
+}
+
+/// As [`find`], where a miss is no error: the nearest names, for which all are looked at, are not told.
+pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
     let lower = name.to_lowercase();
     let own = overlay.iter().find(|entry| entry.names.contains(&lower)).cloned();
     own.or_else(|| line_naming(MODELS, &lower, |line| parse(line).filter(|entry| entry.names.contains(&lower))))
-        .ok_or_else(|| CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&lower, overlay) })
 }
 
 /// All models: the overlay's, then the catalogue's that it does not shadow.

@@ -36,8 +36,20 @@ Examples:
   kvsize llama-3.1-8b -s 128K -b 1,8        128 x 1024 tokens, one sequence and eight
   kvsize ./config.json -s 32k --json        a model of your own, as JSON
   kvsize - < config.json                    the same from standard input
+  kvsize Qwen/Qwen3-8B@main                 an id on the Hugging Face hub, or in its local cache
   kvsize --layers 48 --hidden-size 5120 --kv-heads 8
   kvsize article -f plain                   the article's tables, digit for digit
+
+Environment:
+  KVSIZE_CATALOGUE         as --catalogue
+  HF_HUB_CACHE, HF_HOME    where the local cache of the hub is [default: ~/.cache/huggingface/hub]
+  HF_ENDPOINT              the hub, or a mirror of it [default: https://huggingface.co]
+  HF_TOKEN                 a token for private and gated models, sent to the hub alone; else the
+                           file HF_TOKEN_PATH [default: token in HF_HOME]
+  HF_HUB_OFFLINE           1 is --offline
+  HF_HUB_DOWNLOAD_TIMEOUT  seconds that an answer may take [default: 10]
+  HTTPS_PROXY, NO_PROXY    the way to the hub
+  SSL_CERT_FILE            certificates to trust in place of those built in, as PEM
 
 Exit status: 0 answered, 2 the question could not be answered.";
 
@@ -60,7 +72,12 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(super) struct EstimateArguments {
-    /// A catalogue name, a config.json, a directory with one, or - for standard input; several stand side by side
+    /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the Hugging Face
+    /// hub (org/name); several stand side by side
+    ///
+    /// An id may name a revision, and one of several GGUF files or the tag that tells it from the others:
+    /// org/name[@revision][:FILE]. It is looked for in the catalogue, then in the local cache of the hub, then on the hub, from
+    /// which configurations and headers are received and never the weights.
     #[arg(value_name = "MODEL")]
     pub(super) models: Vec<String>,
     #[command(flatten)]
@@ -75,9 +92,18 @@ pub(super) struct EstimateArguments {
     /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     pub(super) catalogue: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) hub: HubArguments,
     /// Warnings become errors
     #[arg(long)]
     pub(super) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HubArguments {
+    /// The hub is not asked: an org/name is looked for in the catalogue and the local cache [env: `HF_HUB_OFFLINE`]
+    #[arg(long)]
+    pub(super) offline: bool,
 }
 
 /// What several models are ordered by.
@@ -237,7 +263,7 @@ pub(super) struct WorkloadArguments {
     /// Tokens drafted at a time; engines reserve room for them, the ideal does not [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "speculative_method")]
     pub(super) num_speculative_tokens: Option<u64>,
-    /// The draft model: a config.json, a directory with one, or a catalogue name
+    /// The draft model, named as MODEL is
     #[arg(long, value_name = "CONFIG", requires = "speculative_method")]
     pub(super) draft: Option<String>,
     /// Tensor parallel ranks [default: 1]

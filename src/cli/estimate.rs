@@ -7,13 +7,13 @@ use clap::{ArgMatches, Args};
 
 use super::args::{EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
-use super::{Answer, Subcommand, lengths, refuse_warnings, settings, terminal_is_watching, typed};
+use super::{Answer, Subcommand, hub, lengths, refuse_warnings, settings, terminal_is_watching, typed};
 use crate::catalogue::{self, ModelEntry};
 use crate::engine::{Device, Engine};
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
-use crate::source;
+use crate::source::{self, HubSettings};
 use crate::units::{Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
@@ -101,8 +101,9 @@ fn sort(documents: &mut [Document], key: SortKey) {
 /// The models that were named, or the one given by its dimensions.
 fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
     let spec = arguments.spec.spec();
-    let overlay =
-        overlay_for(arguments.models.iter().chain(&arguments.workload.draft), arguments.catalogue.as_deref())?;
+    let names = || arguments.models.iter().chain(&arguments.workload.draft);
+    let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
+    let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
     let wrong = |found: &str, problem: &str, remedy: &str| {
         Failure(Diagnosis {
             code: "model",
@@ -120,18 +121,35 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
         )),
         [] => Ok(vec![spec.model()?]),
         names if spec.is_empty() && spec.name.is_none() => {
-            let model = |name: &String| Ok(source::resolve(name, &mut StandardInput, &overlay)?);
-            names.iter().map(model).collect::<Result<Vec<Model>, Failure>>()
+            names.iter().map(|name| places.model(name)).collect::<Result<Vec<Model>, Failure>>()
         }
         [name, ..] => {
             Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
         }
     };
-    models?.into_iter().map(|model| drafted(model, &arguments.workload, &overlay)).collect()
+    models?.into_iter().map(|model| drafted(model, &arguments.workload, &places)).collect()
+}
+
+/// Where models are looked for.
+pub(super) struct Places {
+    pub(super) overlay: Vec<ModelEntry>,
+    pub(super) hub: Option<HubSettings>,
+}
+
+impl Places {
+    /// The model that an argument means.
+    pub(super) fn model(&self, name: &str) -> Result<Model, Failure> {
+        Ok(source::resolve_with(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+    }
+
+    /// The model that an option means, for which standard input is not read.
+    fn draft(&self, name: &str) -> Result<Model, Failure> {
+        Ok(source::resolve_with(name, &mut io::empty(), &self.overlay, self.hub.as_ref())?)
+    }
 }
 
 /// The model with what drafts for it.
-pub(super) fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[ModelEntry]) -> Result<Model, Failure> {
+pub(super) fn drafted(model: Model, arguments: &WorkloadArguments, places: &Places) -> Result<Model, Failure> {
     let Some(method) = arguments.speculative_method else { return Ok(model) };
     let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
         Err(Failure(Diagnosis {
@@ -153,13 +171,13 @@ pub(super) fn drafted(model: Model, arguments: &WorkloadArguments, overlay: &[Mo
         (DraftMethod::Mtp | DraftMethod::Ngram, None) => Ok(model.drafted(method, tokens, None)),
         (DraftMethod::DraftModel | DraftMethod::Eagle, None) => wrong("--draft", "missing", "", "name the draft model"),
         (DraftMethod::DraftModel | DraftMethod::Eagle, Some(name)) => {
-            Ok(model.drafted(method, tokens, Some(&source::resolve(name, &mut io::empty(), overlay)?)))
+            Ok(model.drafted(method, tokens, Some(&places.draft(name)?)))
         }
     }
 }
 
 /// Standard input, which has no buffer before it is read.
-pub(super) struct StandardInput;
+struct StandardInput;
 
 impl io::Read for StandardInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command};
 
-use super::args::{FormatArguments, WorkloadArguments};
+use super::args::{FormatArguments, HubArguments, WorkloadArguments};
 use super::estimate::{
-    StandardInput, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
+    Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
 };
 use super::failure::Failure;
-use super::{Answer, Subcommand, lengths, settings, typed};
+use super::{Answer, Subcommand, hub, lengths, settings, typed};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::report::{self, Format};
-use crate::source;
 use crate::units::{Diagnosis, KvDtype, Tokens};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -44,7 +43,8 @@ fn single(command: Command) -> Command {
 
 #[derive(Debug, Args)]
 struct ExplainArguments {
-    /// A catalogue name, a config.json, a directory with one, or - for standard input
+    /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the hub
+    /// (org/name[@revision][:FILE])
     #[arg(value_name = "MODEL")]
     model: String,
     #[command(flatten)]
@@ -53,6 +53,8 @@ struct ExplainArguments {
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
     #[command(flatten)]
+    hub: HubArguments,
+    #[command(flatten)]
     format: FormatArguments,
 }
 
@@ -60,7 +62,7 @@ const USUAL_LENGTH: Tokens = Tokens(131_072);
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let arguments: ExplainArguments = typed(matches)?;
-    let ExplainArguments { model, workload: asked, catalogue, format } = &arguments;
+    let ExplainArguments { model, workload: asked, catalogue, hub: offline, format } = &arguments;
     let as_written = format.format();
     if matches!(as_written, Format::Csv | Format::Plain) {
         return Err(Failure(Diagnosis {
@@ -72,8 +74,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         }));
     }
     let engine = one("--engine", engines(asked, matches)?)?.unwrap_or_else(Engine::ideal);
-    let overlay = overlay_for([model].into_iter().chain(&asked.draft), catalogue.as_deref())?;
-    let model = drafted(source::resolve(model, &mut StandardInput, &overlay)?, asked, &overlay)?;
+    let names = || [model].into_iter().chain(&asked.draft);
+    let overlay = overlay_for(names(), catalogue.as_deref())?;
+    let places = Places { overlay, hub: hub::settings_for(names(), offline) };
+    let model = drafted(places.model(model)?, asked, &places)?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
     let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
     let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };

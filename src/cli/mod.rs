@@ -5,8 +5,11 @@ mod article;
 mod estimate;
 mod explain;
 mod failure;
+mod hub;
 mod lengths;
 mod lists;
+#[cfg(feature = "hub")]
+mod progress;
 mod settings;
 mod usage;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
 
 /// The largest configuration read. The largest published one seen is 3 MB, mostly a list of quantised modules.
-const MAX_CONFIG_BYTES: u64 = 32 << 20;
+pub(super) const MAX_CONFIG_BYTES: u64 = 32 << 20;
 
 /// Why a file has no text for us.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ pub(super) fn looks_like_a_path(argument: &str) -> bool {
         || argument.starts_with("./")
         || argument.starts_with("../")
         || argument.ends_with('/')
-        || ["json", "gguf"].iter().any(|kind| has_extension(path, kind))
+        || ["json", "gguf", "safetensors"].iter().any(|kind| has_extension(path, kind))
 }
 
 fn has_extension(path: &Path, kind: &str) -> bool {
@@ -150,10 +150,7 @@ fn gguf_inside(directory: &Path) -> Result<Option<PathBuf>, FileError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        // What makes images out to the model lies beside it under a name of its own.
-        let projector = path.file_name().is_some_and(|name| name.to_string_lossy().contains("mmproj"));
-        let later = first_part(&path).is_some_and(|first| first != path && first.is_file());
-        if has_extension(&path, "gguf") && path.is_file() && !projector && !later {
+        if is_language_model(&path, Path::is_file) && path.is_file() {
             files.push(path);
         }
     }
@@ -168,8 +165,17 @@ fn gguf_inside(directory: &Path) -> Result<Option<PathBuf>, FileError> {
     }
 }
 
+/// Whether a file is by its name the GGUF file of a language model, or the first part of one, the others being where
+/// `is_there` says.
+pub(super) fn is_language_model(path: &Path, is_there: impl Fn(&Path) -> bool) -> bool {
+    // What makes images out to the model lies beside it under a name of its own.
+    let projector = path.file_name().is_some_and(|name| name.to_string_lossy().contains("mmproj"));
+    let later = first_part(path).is_some_and(|first| first != path && is_there(&first));
+    has_extension(path, "gguf") && !projector && !later
+}
+
 /// The path of the first part of a split file (`…-00002-of-00003.gguf`), if that is what `path` is a part of.
-fn first_part(path: &Path) -> Option<PathBuf> {
+pub(super) fn first_part(path: &Path) -> Option<PathBuf> {
     let stem = path.file_stem()?.to_str()?;
     let (rest, parts) = stem.rsplit_once("-of-")?;
     let (name, part) = rest.rsplit_once('-')?;
@@ -220,7 +226,7 @@ pub(super) fn read_stdin(stdin: &mut dyn Read) -> Result<String, FileError> {
     read_text(stdin, Path::new("standard input"))
 }
 
-fn read_text(reader: impl Read, path: &Path) -> Result<String, FileError> {
+pub(super) fn read_text(reader: impl Read, path: &Path) -> Result<String, FileError> {
     let mut bytes = Vec::new();
     reader
         .take(MAX_CONFIG_BYTES.saturating_add(1))
@@ -263,6 +269,19 @@ pub(super) fn read_whole(path: &Path) -> Result<String, FileError> {
     }
     let file = File::open(path).map_err(|error| FileError::Io(path.to_path_buf(), error))?;
     read_text(file, path)
+}
+
+/// What a file with a token says, if there is one.
+#[cfg(feature = "hub")]
+pub(super) fn read_token(path: &Path) -> Option<String> {
+    /// More than any token has.
+    const MAX_TOKEN_BYTES: u64 = 4 << 10;
+    if !path.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    File::open(path).ok()?.take(MAX_TOKEN_BYTES).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
 }
 
 #[cfg(test)]

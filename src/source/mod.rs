@@ -1,10 +1,11 @@
-//! Text and bytes to a [`Model`]: files, standard input, and names of the catalogue.
+//! Text and bytes to a [`Model`]: files, standard input, names of the catalogue, and ids on the hub.
 //!
-//! The only room that reads files.
+//! The only room that reads files, and the only one that asks the network.
 
 mod file;
 pub mod gguf;
 pub mod hf_config;
+mod hub;
 
 use std::io::Read;
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 pub use file::FileError;
 pub use gguf::GgufError;
 pub use hf_config::ConfigError;
+pub use hub::{HubError, HubId, HubProblem, HubSettings, Miss, Token, Watch};
 
 /// Why a MODEL argument is not a model.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub enum SourceError {
     Model(ModelError),
     /// No such name.
     Catalogue(CatalogueError),
+    /// An id of the hub that gives no model.
+    Hub(HubError),
 }
 
 impl Diagnose for SourceError {
@@ -50,6 +54,7 @@ impl Diagnose for SourceError {
             Self::Gguf { origin, error } => within(origin, error.diagnosis()),
             Self::Model(error) => error.diagnosis(),
             Self::Catalogue(error) => error.diagnosis(),
+            Self::Hub(error) => error.diagnosis(),
         }
     }
 }
@@ -68,25 +73,37 @@ display_diagnosis!(SourceError);
 /// # Errors
 /// [`SourceError`], with what was tried.
 pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Result<Model, SourceError> {
+    resolve_with(argument, stdin, overlay, None)
+}
+
+/// As [`resolve`]; what is no name of the catalogue and may be an id (`org/name`, see [`HubId`]) is looked for in the local
+/// cache of the hub, and then on the hub itself.
+///
+/// # Errors
+/// [`SourceError`], with what was tried.
+pub fn resolve_with(
+    argument: &str,
+    stdin: &mut dyn Read,
+    overlay: &[ModelEntry],
+    hub: Option<&HubSettings>,
+) -> Result<Model, SourceError> {
     if argument == "-" {
         let text = file::read_stdin(stdin).map_err(SourceError::File)?;
         return config(&text, "standard input", "standard input");
     }
     if let Some(path) = file::existing(argument) {
-        if let Some((file, path, len)) = file::open_gguf(path).map_err(SourceError::File)? {
-            return gguf_model(file, &path, len);
-        }
-        let (text, path) = file::read_config(path).map_err(SourceError::File)?;
-        let model = config(&text, &file::model_name(&path), &path.display().to_string())?;
-        return with_quantization(model, &path);
+        return of_path(path);
     }
-    let entry = catalogue::find(argument, overlay).map_err(|error| {
-        if file::looks_like_a_path(argument) {
-            SourceError::File(FileError::Missing(argument.into()))
-        } else {
-            SourceError::Catalogue(error)
-        }
-    })?;
+    let is_path = file::looks_like_a_path(argument);
+    let id = HubId::parse(argument).filter(|id| id.file.is_some() || !is_path);
+    let entry = if let (Some(settings), Some(id)) = (hub, id) {
+        let Some(entry) = catalogue::find_known(argument, overlay) else { return of_hub(&id, settings, overlay) };
+        entry
+    } else {
+        catalogue::find(argument, overlay).map_err(|error| {
+            if is_path { SourceError::File(FileError::Missing(argument.into())) } else { SourceError::Catalogue(error) }
+        })?
+    };
     let model = match entry.facts {
         ModelFacts::Config(value) => hf_config::model(value, entry.label)
             .map(|model| from(model, "config.json"))
@@ -94,6 +111,36 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> 
         ModelFacts::Spec(spec) => Model { name: entry.label, ..spec.model().map_err(SourceError::Model)? },
     };
     Ok(Model { origin: Origin::Catalogue, ..model })
+}
+
+/// The model of a file or a directory.
+fn of_path(path: &Path) -> Result<Model, SourceError> {
+    if let Some((file, path, len)) = file::open_gguf(path).map_err(SourceError::File)? {
+        return gguf_model(file, &path, len);
+    }
+    let (text, path) = file::read_config(path).map_err(SourceError::File)?;
+    let model = config(&text, &file::model_name(&path), &path.display().to_string())?;
+    with_quantization(model, &path)
+}
+
+/// The model of an id: of the local cache, else of the hub.
+fn of_hub(id: &HubId, settings: &HubSettings, overlay: &[ModelEntry]) -> Result<Model, SourceError> {
+    let miss = match hub::cached(settings, id) {
+        Ok(path) => return of_path(&path),
+        Err(miss) => miss,
+    };
+    let nearest = || match catalogue::find(&id.repository, overlay) {
+        Err(CatalogueError::UnknownModel { nearest, .. }) => nearest,
+        _ => Vec::new(),
+    };
+    if let Some(by) = settings.offline {
+        let problem = HubProblem::Offline { miss, by, nearest: nearest() };
+        return Err(SourceError::Hub(hub::unasked(id, problem)));
+    }
+    #[cfg(feature = "hub")]
+    return hub::remote::model(id, settings, &nearest);
+    #[cfg(not(feature = "hub"))]
+    Err(SourceError::Hub(hub::unasked(id, HubProblem::NoClient { miss, nearest: nearest() })))
 }
 
 /// The models of a user's own file.

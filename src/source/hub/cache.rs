@@ -1,0 +1,124 @@
+//! The local cache of the hub, as its own programs lay it out: `models--org--name/refs/REVISION` holds a commit, and
+//! `snapshots/COMMIT` the files, which are links to where they really lie. It is read and never written.
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::files::{Choice, choose};
+use super::id::HubId;
+
+/// Why the cache does not have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Miss {
+    /// There is no cache to look into.
+    NoCache,
+    /// No such repository in this directory.
+    Repository(PathBuf),
+    /// The repository in this directory, but not the revision.
+    Revision(PathBuf),
+    /// A snapshot with no file that tells of the model.
+    Files(PathBuf),
+    /// A snapshot without the one file that is asked for.
+    File(PathBuf),
+    /// A link that leads nowhere.
+    Broken(PathBuf),
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCache => f.write_str("it is no file here and not in the catalogue, there is no local cache"),
+            Self::Repository(cache) => {
+                write!(f, "it is no file here and in neither the catalogue nor the cache {}", cache.display())
+            }
+            Self::Revision(cache) => write!(f, "the cache {} has other revisions of it only", cache.display()),
+            Self::Files(snapshot) => write!(f, "{} in the cache has no file that tells of it", snapshot.display()),
+            Self::File(snapshot) => write!(f, "{} in the cache has no one such file", snapshot.display()),
+            Self::Broken(link) => write!(f, "the link {} in the cache leads nowhere", link.display()),
+        }
+    }
+}
+
+/// The snapshot that has the model, or the file of it that is asked for.
+pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, Miss> {
+    let cache = cache.ok_or(Miss::NoCache)?;
+    let repository = cache.join(folder(id));
+    if !repository.is_dir() {
+        return Err(Miss::Repository(cache.to_path_buf()));
+    }
+    let commit = commit(&repository, &id.revision).ok_or_else(|| Miss::Revision(cache.to_path_buf()))?;
+    let snapshot = repository.join("snapshots").join(commit);
+    if !snapshot.is_dir() {
+        return Err(Miss::Revision(cache.to_path_buf()));
+    }
+    if id.file.is_none() {
+        let config = snapshot.join("config.json");
+        if config.is_file() {
+            return Ok(snapshot);
+        }
+        // Links to links without end, and links to what was removed.
+        if config.is_symlink() && fs::metadata(&config).is_err() {
+            return Err(Miss::Broken(config));
+        }
+    }
+    let names = gguf_files(&snapshot);
+    match choose(&names, id.file.as_deref()) {
+        Choice::One(name) => Ok(snapshot.join(name)),
+        // The reader of directories tells what they are, which is as well said of the snapshot.
+        Choice::Several(_) if id.file.is_none() => Ok(snapshot),
+        Choice::None(_) if id.file.is_none() => Err(Miss::Files(snapshot)),
+        Choice::Several(_) | Choice::None(_) => Err(Miss::File(snapshot)),
+    }
+}
+
+/// The directory of a repository.
+fn folder(id: &HubId) -> String {
+    format!("models--{}", id.repository.replacen('/', "--", 1))
+}
+
+/// The commit of a revision: a full one stands for itself.
+fn commit(repository: &Path, revision: &str) -> Option<String> {
+    if is_commit(revision) {
+        return Some(revision.to_owned());
+    }
+    let path = repository.join("refs").join(revision);
+    if !path.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    fs::File::open(path).ok()?.take(MAX_REFERENCE).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
+}
+
+/// More than a commit takes, in whatever hash.
+const MAX_REFERENCE: u64 = 256;
+
+/// Whether it is a full hash, which names a snapshot and nothing outside.
+fn is_commit(text: &str) -> bool {
+    (text.len() == 40 || text.len() == 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The GGUF files of a snapshot, and of the directories in it, by their path within it.
+fn gguf_files(snapshot: &Path) -> Vec<String> {
+    let names = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        entries.take(MAX_FILES).filter_map(|entry| Some(entry.ok()?.path())).collect()
+    };
+    let mut files = Vec::new();
+    for path in names(snapshot) {
+        if path.is_dir() && !path.is_symlink() {
+            files.extend(names(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    let within = |path: &PathBuf| Some(path.strip_prefix(snapshot).ok()?.to_str()?.to_owned());
+    let mut files: Vec<String> = files.iter().filter(|path| path.is_file()).filter_map(within).collect();
+    files.sort();
+    files
+}
+
+/// Files of one directory that are looked at.
+const MAX_FILES: usize = 10_000;

@@ -1,0 +1,312 @@
+//! One exchange with the hub after another: redirects by hand, since the token may not go along; limits on time, attempts
+//! and bytes.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ureq::http::HeaderMap;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, Timeout};
+
+use super::HubSettings;
+use super::address::{Origin, join};
+use super::error::{HubError, HubProblem};
+use crate::source::file;
+
+/// How often a hub that is broken is asked, and how long is waited before it is asked again.
+const ATTEMPTS: usize = 3;
+const WAITS: [Duration; ATTEMPTS - 1] = [Duration::from_millis(200), Duration::from_millis(800)];
+/// Redirects that are followed: the hub itself needs one or two.
+const MAX_REDIRECTS: usize = 5;
+/// All exchanges together may take so many times what one answer may.
+const TOTAL: u32 = 30;
+
+/// What talks to the hub, for one model.
+pub(super) struct Client {
+    agent: Agent,
+    endpoint: String,
+    origin: Origin,
+    token: Option<String>,
+    /// What is asked for, for errors.
+    field: String,
+    deadline: Instant,
+    /// The commit that the hub says it answers from.
+    commit: RefCell<Option<String>>,
+    received: Arc<AtomicU64>,
+    _watch: Option<Box<dyn Any>>,
+}
+
+/// An answer, whose body is not read yet.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// Where it came from in the end.
+    pub(super) address: String,
+}
+
+impl Reply {
+    /// A header as text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl Client {
+    /// A client for `field`, an id.
+    pub(super) fn new(settings: &HubSettings, token: Option<String>, field: String) -> Result<Self, HubError> {
+        let endpoint = settings.endpoint.trim_end_matches('/').to_owned();
+        let wrong = |name: &str, problem| HubError { field: name.into(), host: String::new(), problem };
+        let plain = !endpoint.contains(['?', '#']);
+        let origin = Origin::of(&endpoint)
+            .filter(|_| plain)
+            .ok_or_else(|| wrong("HF_ENDPOINT", HubProblem::Endpoint(without_password(&endpoint))))?;
+        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(wrong("HF_TOKEN", HubProblem::Token));
+        }
+        let roots = match &settings.certificates {
+            None => RootCerts::WebPki,
+            Some(path) => {
+                certificates(path).ok_or_else(|| wrong(&path.display().to_string(), HubProblem::NoCertificates))?
+            }
+        };
+        let timeout = settings.timeout;
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .timeout_resolve(Some(timeout))
+            .timeout_connect(Some(timeout))
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_read(Some(timeout))
+            .timeout_per_write(Some(timeout))
+            .user_agent(concat!("kvsize/", env!("CARGO_PKG_VERSION")))
+            // What is counted are the bytes of the file itself.
+            .accept_encoding("identity")
+            .build()
+            .new_agent();
+        let received = Arc::new(AtomicU64::new(0));
+        let watch = settings.watch.map(|watch| watch(&field, &origin.name(), Arc::clone(&received)));
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout.saturating_mul(TOTAL)).unwrap_or(now);
+        let commit = RefCell::new(None);
+        Ok(Self { agent, endpoint, origin, token, field, deadline, commit, received, _watch: watch })
+    }
+
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The commit that the hub said it answers from, if it did.
+    pub(super) fn commit(&self) -> Option<String> {
+        self.commit.borrow().clone()
+    }
+
+    /// Whether an address is the hub's own, and not where it redirects to.
+    pub(super) fn is_endpoint(&self, address: &str) -> bool {
+        Origin::of(address).as_ref() == Some(&self.origin)
+    }
+
+    /// An error at the endpoint.
+    pub(super) fn error(&self, problem: HubProblem) -> HubError {
+        HubError { field: self.field.clone(), host: self.origin.name(), problem }
+    }
+
+    /// An error at whatever host an address has.
+    pub(super) fn error_at(&self, address: &str, problem: HubProblem) -> HubError {
+        let host = Origin::of(address).map_or_else(|| self.origin.name(), |origin| origin.name());
+        HubError { host, ..self.error(problem) }
+    }
+
+    /// What `read` makes of the answer to a request for `address`, or for a range of its bytes. What may be a passing
+    /// trouble is tried again.
+    pub(super) fn get<T>(
+        &self,
+        address: &str,
+        range: Option<(u64, u64)>,
+        mut read: impl FnMut(Reply) -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
+        let mut waits = WAITS.iter();
+        loop {
+            let error = match self.follow(address, range).and_then(&mut read) {
+                Ok(read) => return Ok(read),
+                Err(error) => error,
+            };
+            match waits.next().filter(|_| error.problem.may_pass()) {
+                Some(wait) => thread::sleep(*wait),
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// The answer at the end of all redirects.
+    fn follow(&self, address: &str, range: Option<(u64, u64)>) -> Result<Reply, HubError> {
+        let mut address = address.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            let reply = self.exchange(address, range)?;
+            if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
+                return self.unless_broken(reply);
+            }
+            let wrong = |reason: &str| self.error_at(&reply.address, HubProblem::Redirect(reason.to_owned()));
+            let next = reply.header("location").and_then(|location| join(&reply.address, location));
+            let next = next.ok_or_else(|| wrong("to nowhere"))?;
+            let (from, to) = (Origin::of(&reply.address), Origin::of(&next));
+            match (from, to) {
+                (_, None) => return Err(wrong("to what is no address of a server")),
+                (Some(from), Some(to)) if from.is_secure() && !to.is_secure() => {
+                    return Err(wrong("from HTTPS to plain HTTP"));
+                }
+                _ => address = next,
+            }
+        }
+        Err(self.error(HubProblem::Redirect("too often".into())))
+    }
+
+    /// One request and its answer. The token goes to the endpoint and to no other host, port or scheme.
+    fn exchange(&self, address: String, range: Option<(u64, u64)>) -> Result<Reply, HubError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.error_at(&address, HubProblem::TimedOut));
+        }
+        let at_endpoint = self.is_endpoint(&address);
+        let mut request = self.agent.get(&address).config().timeout_global(Some(left)).build();
+        if let Some(token) = self.token.as_ref().filter(|_| at_endpoint) {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some((first, last)) = range {
+            request = request.header("range", format!("bytes={first}-{last}"));
+        }
+        let response = request.call().map_err(|error| self.error_at(&address, HubProblem::of(error, "")))?;
+        let (parts, body) = response.into_parts();
+        let reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body, address };
+        if let Some(commit) = reply.header("x-repo-commit").filter(|_| at_endpoint)
+            && commit.len() == 40
+            && commit.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            self.commit.borrow_mut().get_or_insert_with(|| commit.to_owned());
+        }
+        Ok(reply)
+    }
+
+    /// The reply, unless it says that the hub has too much to do or is broken.
+    fn unless_broken(&self, reply: Reply) -> Result<Reply, HubError> {
+        match reply.status {
+            429 => {
+                let seconds = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                let retry_after = reply.header("retry-after").map(str::trim).filter(seconds).map(ToOwned::to_owned);
+                let problem = HubProblem::RateLimited { retry_after, token: self.has_token() };
+                Err(self.error_at(&reply.address, problem))
+            }
+            500..=599 => {
+                let problem = HubProblem::Server { status: reply.status, attempts: ATTEMPTS };
+                Err(self.error_at(&reply.address, problem))
+            }
+            _ => Ok(reply),
+        }
+    }
+
+    /// Reads on in the body of an answer, up to the end of `buffer`.
+    pub(super) fn read(
+        &self,
+        body: &mut impl Read,
+        buffer: &mut [u8],
+        (address, file): (&str, &str),
+    ) -> Result<usize, HubError> {
+        loop {
+            match body.read(buffer) {
+                Ok(count) => {
+                    self.received.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.error_at(address, HubProblem::of(error.into(), file))),
+            }
+        }
+    }
+
+    /// The whole body of an answer; of one that is longer than `limit`, a byte more than that.
+    pub(super) fn bytes(&self, reply: Reply, file: &str, limit: u64) -> Result<Vec<u8>, HubError> {
+        let Reply { body, address, .. } = reply;
+        let mut body = body.into_reader().take(limit.saturating_add(1));
+        let (mut bytes, mut buffer) = (Vec::new(), vec![0; PIECE]);
+        loop {
+            let count = self.read(&mut body, &mut buffer, (&address, file))?;
+            match buffer.get(..count) {
+                Some([]) | None => return Ok(bytes),
+                Some(piece) => bytes.extend_from_slice(piece),
+            }
+        }
+    }
+}
+
+/// The certificates of a file; none if it has none.
+fn certificates(path: &Path) -> Option<RootCerts> {
+    let pem = file::read_whole(path).ok()?;
+    let certificates = parse_pem(pem.as_bytes()).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    (!certificates.is_empty()).then(|| RootCerts::new_with_certs(&certificates))
+}
+
+/// What is read of a body at a time.
+const PIECE: usize = 16 << 10;
+
+/// An address as it may be shown.
+fn without_password(address: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => address.to_owned(),
+    }
+}
+
+impl HubProblem {
+    /// What the client's own error means, while `file` was read, or nothing yet.
+    fn of(error: ureq::Error, file: &str) -> Self {
+        match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                Self::Unreachable("no connection in time".into())
+            }
+            ureq::Error::Timeout(_) => Self::TimedOut,
+            ureq::Error::Rustls(error) => Self::Certificate(error.to_string()),
+            ureq::Error::HostNotFound => Self::Unreachable("no such host".into()),
+            ureq::Error::Io(error) => match error.kind() {
+                // What TLS does not take comes as one of these.
+                ErrorKind::InvalidData if file.is_empty() => Self::Certificate(error.to_string()),
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if file.is_empty() => {
+                    Self::Truncated("the answer".into())
+                }
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                    Self::Truncated(file.to_owned())
+                }
+                _ => Self::Unreachable(error.to_string()),
+            },
+            _ if !file.is_empty() => Self::Truncated(file.to_owned()),
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Self::Answer("does not speak HTTP"),
+            error => Self::Unreachable(error.to_string()),
+        }
+    }
+
+    /// Whether it may be gone when asked again.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Server { .. } | Self::Truncated(_))
+    }
+}
+
+/// The error of the hub within one of reading.
+pub(super) fn hub_error(error: io::Error) -> Result<HubError, io::Error> {
+    error.downcast()
+}
