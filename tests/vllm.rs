@@ -254,6 +254,11 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
             "--dcp: 2 is more than 1, with layers that slide (layer 0): DCP not support sliding window (vllm); use 1",
         ),
         (
+            "minimax-m2.5 -e vllm --speculative-method mtp -s 8k",
+            "--speculative-method: mtp is an unsupported speculative method for layers of minimax_m2 (vllm); name a --draft \
+             model",
+        ),
+        (
             "llama-3.1-8b -e vllm -d q4_0 -s 8k",
             "--kv-dtype: q4_0 is not one of its formats: auto, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, fp8_ds_mla, \
              nvfp4_ds_mla, turboquant_k8v4, turboquant_4bit_nc, turboquant_k3v4_nc, turboquant_3bit_nc, \

@@ -8,6 +8,50 @@ use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
 /// it leaves to its Transformers backend.
 const ARCHITECTURES: &str = include_str!("architectures.txt");
 
+/// Model types whose checkpoint's own layers vLLM drafts with (`config/speculative.py`, `hf_config_override`).
+const MTP_TYPES: &[&str] = &[
+    "bailing_hybrid",
+    "deepseek_v3",
+    "deepseek_v32",
+    "deepseek_v4",
+    "dots3_note",
+    "dots3_note_text",
+    "ernie4_5_moe",
+    "exaone4_5",
+    "exaone4_5_text",
+    "exaone_moe",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm5_next",
+    "glm5_next_text",
+    "glm_moe_dsa",
+    "glm_ocr",
+    "glm_ocr_text",
+    "hy_v3",
+    "hy_v4",
+    "inkling_text",
+    "kimi_linear",
+    "longcat_flash",
+    "mimo",
+    "mimo_v2",
+    "mimo_v2_flash",
+    "minimax_m3_vl",
+    "minimax_m3_vl_text",
+    "nemotron_h",
+    "nemotron_h_puzzle",
+    "pangu_ultra_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_next",
+    "qwen4_exp",
+    "qwen4_exp_text",
+    "step3p5",
+    "step3p7",
+    "step5",
+];
+
 /// Whose code runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ModelClass {
@@ -129,6 +173,10 @@ impl Reader<'_> {
         if let Some(drafter) = &self.model.drafter
             && drafter.method == DraftMethod::Mtp
         {
+            if self.release.is_newest && !MTP_TYPES.contains(&self.family()) {
+                let reason = format!("is an unsupported speculative method for layers of {}", self.family());
+                return Err(self.engine.refusal("--speculative-method", "mtp", reason, "name a --draft model"));
+            }
             let last =
                 self.model.layer_groups.iter().flat_map(|group| &group.layers).max().copied().unwrap_or_default();
             let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer)).max(1);
