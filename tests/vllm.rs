@@ -254,6 +254,10 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
             "--dcp: 2 is more than 1, with layers that slide (layer 0): DCP not support sliding window (vllm); use 1",
         ),
         (
+            "mpt-7b -e vllm -s 8k",
+            "MODEL: mpt is not a model architecture that is supported for now (vllm); name another engine",
+        ),
+        (
             "minimax-m2.5 -e vllm --speculative-method mtp -s 8k",
             "--speculative-method: mtp is an unsupported speculative method for layers of minimax_m2 (vllm); name a --draft \
              model",

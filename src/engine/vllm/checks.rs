@@ -5,8 +5,14 @@ use crate::estimate::EstimateError;
 use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
-/// it leaves to its Transformers backend.
+/// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
+/// `_can_set_attn_implementation`).
 const ARCHITECTURES: &str = include_str!("architectures.txt");
+
+/// Model types whose modules in transformers 5.23 attend in their own way, so that no class is found for those that name
+/// none.
+const EAGER_TYPES: &[&str] =
+    &["codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "mpt", "openai-gpt", "rwkv", "xglm", "xlnet"];
 
 /// Model types whose checkpoint's own layers vLLM drafts with (`config/speculative.py`, `hf_config_override`).
 const MTP_TYPES: &[&str] = &[
@@ -80,8 +86,9 @@ impl Reader<'_> {
                 name.strip_prefix(&family)
                     .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
             };
-            let found = classes().find(|(name, _)| named_for(name));
-            return found.map_or(ModelClass::Own, |(_, class)| class);
+            let found = classes().find(|(name, _)| named_for(name)).map(|(_, class)| class);
+            let refused = EAGER_TYPES.contains(&self.family()).then_some(ModelClass::Unknown);
+            return found.or(refused).unwrap_or(ModelClass::Own);
         }
         let named = |wanted: ModelClass| {
             architectures.iter().any(|given| classes().any(|(name, class)| name == given && class == wanted))
