@@ -47,6 +47,9 @@ const KEEPS_MODEL_FORMAT: &[&str] = &["falcon"];
 /// Model types with learned sinks, whatever their configuration says.
 const SINK_TYPES: &[&str] = &["gpt_oss"];
 
+/// Model types whose class is free of attention, not a hybrid that happens to have none (`IsAttentionFree`).
+const ATTENTION_FREE_TYPES: &[&str] = &["falcon_mamba", "mamba", "mamba2"];
+
 /// A model's caches on one rank.
 #[derive(Debug)]
 pub(super) struct Layers {
@@ -261,7 +264,7 @@ impl Reader<'_> {
 
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
     pub(super) fn caches_prefixes(&self) -> bool {
-        let attends = self.groups().any(LayerCache::follows_the_sequence);
+        let attends = !ATTENTION_FREE_TYPES.contains(&self.family());
         let states = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
         let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
         let default = attends && !encodes && (!states || self.release.hybrids_cache_prefixes);
