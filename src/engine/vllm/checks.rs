@@ -6,8 +6,11 @@ use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
 /// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
-/// `_can_set_attn_implementation`).
+/// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
 const ARCHITECTURES: &str = include_str!("architectures.txt");
+
+/// The mark of a class that has one pipeline stage.
+const ONE_STAGE: &str = " one-stage";
 
 /// Model types whose modules in transformers 5.23 attend in their own way, so that no class is found for those that name
 /// none.
@@ -73,6 +76,16 @@ impl Reader<'_> {
     /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
     /// for, if that is known.
     pub(super) fn class(&self) -> ModelClass {
+        let default = if EAGER_TYPES.contains(&self.family()) { ModelClass::Unknown } else { ModelClass::Own };
+        match self.listed() {
+            Some((_, class)) => class,
+            None if self.model.checkpoint.architectures.is_empty() => default,
+            None => ModelClass::Unknown,
+        }
+    }
+
+    /// The line of its class, less the mark of whose it is.
+    fn listed(&self) -> Option<(&'static str, ModelClass)> {
         let of_line = |line: &'static str| match line.strip_prefix('~') {
             Some(name) => (name, ModelClass::Transformers),
             None => (line, ModelClass::Own),
@@ -81,23 +94,20 @@ impl Reader<'_> {
         let architectures = &self.model.checkpoint.architectures;
         if architectures.is_empty() {
             let family = self.family().replace(['_', '-'], "");
-            let named_for = |name: &str| {
-                let name = name.to_ascii_lowercase();
-                name.strip_prefix(&family)
-                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+            let of_family = |family: &str| {
+                classes().find(|(line, _)| {
+                    let name = line.trim_end_matches(ONE_STAGE).to_ascii_lowercase();
+                    name.strip_prefix(family)
+                        .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+                })
             };
-            let found = classes().find(|(name, _)| named_for(name)).map(|(_, class)| class);
-            let refused = EAGER_TYPES.contains(&self.family()).then_some(ModelClass::Unknown);
-            return found.or(refused).unwrap_or(ModelClass::Own);
+            return of_family(&family).or_else(|| of_family(family.strip_suffix("text")?));
         }
         let named = |wanted: ModelClass| {
-            architectures.iter().any(|given| classes().any(|(name, class)| name == given && class == wanted))
+            let is_named = |line: &str| architectures.iter().any(|given| line.trim_end_matches(ONE_STAGE) == given);
+            classes().find(|(line, class)| *class == wanted && is_named(line))
         };
-        match (named(ModelClass::Own), named(ModelClass::Transformers)) {
-            (true, _) => ModelClass::Own,
-            (false, true) => ModelClass::Transformers,
-            (false, false) => ModelClass::Unknown,
-        }
+        named(ModelClass::Own).or_else(|| named(ModelClass::Transformers))
     }
 
     /// What vLLM has no class for.
@@ -135,6 +145,10 @@ impl Reader<'_> {
     /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
     pub(super) fn check_parallel(&self) -> Result<(), EstimateError> {
         let layout = self.workload.layout;
+        if layout.pp > 1 && self.release.is_newest && self.listed().is_some_and(|(line, _)| line.ends_with(ONE_STAGE)) {
+            let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
+            return Err(self.engine.refusal("--pp", layout.pp, reason, "use 1"));
+        }
         let attends = self.groups().any(|cache| cache.key_value().is_some());
         let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
         if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(layout.tp)) {
