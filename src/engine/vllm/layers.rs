@@ -44,6 +44,10 @@ const IMAGE_PREFIX_TYPES: &[&str] = &["bagel", "gemma3", "molmo2", "moondream3",
 /// Model types whose attention is not told the format of the cache and so keeps the model's (`models/falcon.py`).
 const KEEPS_MODEL_FORMAT: &[&str] = &["falcon"];
 
+/// Model types whose heads of two widths are asked to share `FlashAttention` 4, else Triton (`models/config.py`,
+/// `Gemma4Config`).
+const TWO_HEAD_SIZES_TYPES: &[&str] = &["gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"];
+
 /// Model types with learned sinks, whatever their configuration says.
 const SINK_TYPES: &[&str] = &["gpt_oss"];
 
@@ -282,6 +286,9 @@ impl Reader<'_> {
                 || self.model.model_type.as_deref().is_some_and(|name| IMAGE_PREFIX_TYPES.contains(&name)));
         let mut found = Vec::new();
         let largest_head_size = self.largest_head_size();
+        let head_sizes = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::head_dims);
+        let two_head_sizes = head_sizes.map(|(k, _)| k).any(|k| k != largest_head_size);
+        let wants_flash_attention_4 = two_head_sizes && TWO_HEAD_SIZES_TYPES.contains(&self.family());
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let Some(key_value) = group.cache.key_value() else { continue };
             let (latent, (k, v, heads)) = match (group.cache, key_value) {
@@ -320,6 +327,7 @@ impl Reader<'_> {
                     sinks,
                     image_prefix,
                     slides,
+                    wants_flash_attention_4: wants_flash_attention_4 && self.release.is_newest,
                     cross: matches!(group.cache, LayerCache::CrossAttention { .. }),
                     heads: self.query_heads().unwrap_or(heads),
                     kv_heads: heads,
