@@ -254,6 +254,23 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
             "--dcp: 2 is more than 1, with layers that slide (layer 0): DCP not support sliding window (vllm); use 1",
         ),
         (
+            "whisper-large-v3 -e vllm --pp 2 -s 448",
+            "--pp: 2 is more than 1, and pipeline parallelism is not supported for this model's class (vllm); use 1",
+        ),
+        (
+            "nemotron-h-56b-base-8k -e vllm --tp 16 -s 8k",
+            "--tp: 16 does not divide the 8 groups of Mamba2 layers, which must then be 1 (vllm); use a size that does",
+        ),
+        (
+            "mpt-7b -e vllm -s 8k",
+            "MODEL: mpt is not a model architecture that is supported for now (vllm); name another engine",
+        ),
+        (
+            "minimax-m2.5 -e vllm --speculative-method mtp -s 8k",
+            "--speculative-method: mtp is an unsupported speculative method for layers of minimax_m2 (vllm); name a --draft \
+             model",
+        ),
+        (
             "llama-3.1-8b -e vllm -d q4_0 -s 8k",
             "--kv-dtype: q4_0 is not one of its formats: auto, fp16, bf16, fp8, fp8_e4m3, fp8_e5m2, fp8_ds_mla, \
              nvfp4_ds_mla, turboquant_k8v4, turboquant_4bit_nc, turboquant_k3v4_nc, turboquant_3bit_nc, \
@@ -336,6 +353,17 @@ fn settings_change_the_plan() {
     // 127 + 2 × 131,072 is more than the request; a batch of few sequences is no longer than they are.
     assert_eq!(window(&[("max-num-batched-tokens", SettingValue::Count(131_072))]), 8_193);
     assert_eq!(plan("llama-3.1-8b", &[("block-size", SettingValue::Count(64))])["block_size"], 64);
+    // A hybrid that happens to have no attention caches prefixes; a model without attention does not.
+    let copies = |config: &str| {
+        let model = resolve("-", &mut config.as_bytes(), &[]).unwrap();
+        let answer = "vllm".parse::<Engine>().unwrap().answer(&model, &Workload::of(Tokens(8_192), 1)).unwrap();
+        serde_json::to_value(&answer.details).unwrap()["vllm"]["groups"][0]["blocks"].as_u64().unwrap()
+    };
+    let hybrid = r#"{"model_type": "granitemoehybrid", "num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4,
+        "layer_types": ["mamba", "mamba", "mamba", "mamba"], "mamba_n_heads": 8, "mamba_d_head": 64, "mamba_d_state": 16, "mamba_d_conv": 4,
+        "mamba_n_groups": 1}"#;
+    assert_eq!(copies(hybrid), 3);
+    assert_eq!(plan("falcon-mamba-7b", &[])["groups"][0]["blocks"], 1);
     // States in fp32 make the block of a hybrid cover twice as much.
     let float32 = [("mamba-cache-dtype", SettingValue::Choice("float32"))];
     let hybrid = |set| plan("granite-4.0-h-1b", set)["block_size"].as_u64().unwrap();

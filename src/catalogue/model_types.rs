@@ -39,8 +39,10 @@ pub struct ModelType {
 pub struct MtpRule {
     /// How many are built, whatever the file counts.
     pub layers: Option<u64>,
-    /// What they attend with where `mtp_layer_types` is not given.
-    pub kind: MtpKind,
+    /// How many are built where the file counts none.
+    pub uncounted: Option<u64>,
+    /// What they attend with where `mtp_layer_types` is not given; what the model's full layers do, where this is not.
+    pub kind: Option<MtpKind>,
 }
 
 /// What MTP layers attend with.

@@ -71,6 +71,8 @@ pub(super) struct Query {
     /// Images are read in both directions.
     pub(super) image_prefix: bool,
     pub(super) slides: bool,
+    /// The model's class asks for Triton where `FlashAttention` 4 does not run (`Gemma4Config`).
+    pub(super) wants_flash_attention_4: bool,
     pub(super) cross: bool,
     /// Query heads and KV heads on one rank.
     pub(super) heads: u64,
@@ -105,6 +107,9 @@ impl Query {
 impl Backend {
     /// The backends in the order that vLLM tries them.
     fn priorities(query: &Query) -> Vec<Self> {
+        if query.wants_flash_attention_4 && !query.has_flash_attention_4() {
+            return vec![Self::Triton];
+        }
         if query.latent {
             return match query.major() {
                 10 => {
@@ -480,6 +485,7 @@ mod tests {
             sinks: false,
             image_prefix: false,
             slides: false,
+            wants_flash_attention_4: false,
             cross: false,
             heads: 32,
             kv_heads: 8,
@@ -512,6 +518,8 @@ mod tests {
             (query((9, 0), "int8_per_token_head"), B::Triton, 16),
             (query((9, 0), "turboquant_k8v4"), B::TurboQuant, 16),
             (query((7, 5), "auto"), B::Triton, 16),
+            (Query { wants_flash_attention_4: true, ..query((8, 9), "fp8") }, B::Triton, 16),
+            (Query { wants_flash_attention_4: true, ..query((9, 0), "auto") }, B::FlashAttention, 16),
             (latent((9, 0), "auto", false), B::FlashAttentionMla, 16),
             (latent((9, 0), "fp8", false), B::FlashMla, 64),
             (latent((10, 0), "auto", false), B::FlashInferMla, 32),

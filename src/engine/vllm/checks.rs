@@ -5,8 +5,61 @@ use crate::estimate::EstimateError;
 use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
-/// it leaves to its Transformers backend.
+/// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
+/// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
 const ARCHITECTURES: &str = include_str!("architectures.txt");
+
+/// The mark of a class that has one pipeline stage.
+const ONE_STAGE: &str = " one-stage";
+
+/// Model types whose modules in transformers 5.23 attend in their own way, so that no class is found for those that name
+/// none.
+const EAGER_TYPES: &[&str] =
+    &["codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "mpt", "openai-gpt", "rwkv", "xglm", "xlnet"];
+
+/// Model types whose checkpoint's own layers vLLM drafts with (`config/speculative.py`, `hf_config_override`).
+const MTP_TYPES: &[&str] = &[
+    "bailing_hybrid",
+    "deepseek_v3",
+    "deepseek_v32",
+    "deepseek_v4",
+    "dots3_note",
+    "dots3_note_text",
+    "ernie4_5_moe",
+    "exaone4_5",
+    "exaone4_5_text",
+    "exaone_moe",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm5_next",
+    "glm5_next_text",
+    "glm_moe_dsa",
+    "glm_ocr",
+    "glm_ocr_text",
+    "hy_v3",
+    "hy_v4",
+    "inkling_text",
+    "kimi_linear",
+    "longcat_flash",
+    "mimo",
+    "mimo_v2",
+    "mimo_v2_flash",
+    "minimax_m3_vl",
+    "minimax_m3_vl_text",
+    "nemotron_h",
+    "nemotron_h_puzzle",
+    "pangu_ultra_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_next",
+    "qwen4_exp",
+    "qwen4_exp_text",
+    "step3p5",
+    "step3p7",
+    "step5",
+];
 
 /// Whose code runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +76,16 @@ impl Reader<'_> {
     /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
     /// for, if that is known.
     pub(super) fn class(&self) -> ModelClass {
+        let default = if EAGER_TYPES.contains(&self.family()) { ModelClass::Unknown } else { ModelClass::Own };
+        match self.listed() {
+            Some((_, class)) => class,
+            None if self.model.checkpoint.architectures.is_empty() => default,
+            None => ModelClass::Unknown,
+        }
+    }
+
+    /// The line of its class, less the mark of whose it is.
+    fn listed(&self) -> Option<(&'static str, ModelClass)> {
         let of_line = |line: &'static str| match line.strip_prefix('~') {
             Some(name) => (name, ModelClass::Transformers),
             None => (line, ModelClass::Own),
@@ -31,22 +94,20 @@ impl Reader<'_> {
         let architectures = &self.model.checkpoint.architectures;
         if architectures.is_empty() {
             let family = self.family().replace(['_', '-'], "");
-            let named_for = |name: &str| {
-                let name = name.to_ascii_lowercase();
-                name.strip_prefix(&family)
-                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+            let of_family = |family: &str| {
+                classes().find(|(line, _)| {
+                    let name = line.trim_end_matches(ONE_STAGE).to_ascii_lowercase();
+                    name.strip_prefix(family)
+                        .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+                })
             };
-            let found = classes().find(|(name, _)| named_for(name));
-            return found.map_or(ModelClass::Own, |(_, class)| class);
+            return of_family(&family).or_else(|| of_family(family.strip_suffix("text")?));
         }
         let named = |wanted: ModelClass| {
-            architectures.iter().any(|given| classes().any(|(name, class)| name == given && class == wanted))
+            let is_named = |line: &str| architectures.iter().any(|given| line.trim_end_matches(ONE_STAGE) == given);
+            classes().find(|(line, class)| *class == wanted && is_named(line))
         };
-        match (named(ModelClass::Own), named(ModelClass::Transformers)) {
-            (true, _) => ModelClass::Own,
-            (false, true) => ModelClass::Transformers,
-            (false, false) => ModelClass::Unknown,
-        }
+        named(ModelClass::Own).or_else(|| named(ModelClass::Transformers))
     }
 
     /// What vLLM has no class for.
@@ -84,6 +145,10 @@ impl Reader<'_> {
     /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
     pub(super) fn check_parallel(&self) -> Result<(), EstimateError> {
         let layout = self.workload.layout;
+        if layout.pp > 1 && self.release.is_newest && self.listed().is_some_and(|(line, _)| line.ends_with(ONE_STAGE)) {
+            let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
+            return Err(self.engine.refusal("--pp", layout.pp, reason, "use 1"));
+        }
         let attends = self.groups().any(|cache| cache.key_value().is_some());
         let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
         if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(layout.tp)) {
@@ -129,6 +194,10 @@ impl Reader<'_> {
         if let Some(drafter) = &self.model.drafter
             && drafter.method == DraftMethod::Mtp
         {
+            if self.release.is_newest && !MTP_TYPES.contains(&self.family()) {
+                let reason = format!("is an unsupported speculative method for layers of {}", self.family());
+                return Err(self.engine.refusal("--speculative-method", "mtp", reason, "name a --draft model"));
+            }
             let last =
                 self.model.layer_groups.iter().flat_map(|group| &group.layers).max().copied().unwrap_or_default();
             let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer)).max(1);

@@ -36,7 +36,7 @@ impl Groups {
     /// layout puts blocks outermost; else pages of one size, dealt to groups of one number of layers.
     pub(super) fn of(mut caches: Vec<Cache>, block_outermost: bool, windows_off: bool) -> Result<Self, GroupError> {
         if windows_off {
-            promote(&mut caches);
+            promote(&mut caches)?;
         }
         let all = || (0..caches.len()).collect::<Vec<_>>();
         let one = |mixed| vec![Group { members: all(), mixed }];
@@ -60,7 +60,10 @@ impl Groups {
             Err(GroupError::Indivisible) => {
                 let latents = caches.iter().any(|cache| cache.spec.kind == Kind::Latent);
                 let windows = caches.iter().any(|cache| matches!(cache.spec.kind, Kind::Sliding { .. }));
-                promote(&mut caches);
+                let others = |kind| matches!(kind, Kind::Chunked { .. } | Kind::SlidingLatent { .. });
+                if caches.iter().any(|cache| others(cache.spec.kind)) || promote(&mut caches).is_err() {
+                    return Err(GroupError::Indivisible);
+                }
                 let first = caches.first().map(|cache| cache.spec).ok_or(GroupError::Indivisible)?;
                 let uniform = caches.iter().all(|cache| first.uniform_with(&cache.spec));
                 if latents && windows && uniform {
@@ -108,20 +111,36 @@ impl Groups {
     }
 }
 
-/// Windows and chunks that keep every token, where full layers stand beside them (`_promote_local_kv_cache_specs`).
-fn promote(caches: &mut [Cache]) {
+/// Windows and chunks that keep every token, where full layers stand beside them (`_promote_local_kv_cache_specs`). Full
+/// layers of two windows are never one type (`FullAttentionSpec.merge`), and windows of latents lose a field on the way.
+fn promote(caches: &mut [Cache]) -> Result<(), GroupError> {
     let full: Vec<u64> =
         caches.iter().filter(|cache| cache.spec.kind.keeps_all()).map(|cache| cache.spec.block_size).collect();
-    let Some(&first) = full.first() else { return };
+    let Some(&first) = full.first() else { return Ok(()) };
+    let is_latent = |cache: &Cache| matches!(cache.spec.kind, Kind::Latent | Kind::SlidingLatent { .. });
+    let bounds = |bound: fn(Kind) -> Option<u64>| {
+        let mut bounds = caches.iter().filter_map(move |cache| bound(cache.spec.kind));
+        let first = bounds.next();
+        bounds.any(|other| Some(other) != first)
+    };
+    let windows = bounds(|kind| if let Kind::Sliding { window, .. } = kind { Some(window) } else { None });
+    let chunks = bounds(|kind| if let Kind::Chunked { chunk } = kind { Some(chunk) } else { None });
+    let states = caches.iter().any(|cache| matches!(cache.spec.kind, Kind::State { .. } | Kind::Cross));
+    if (windows || chunks) && !states && !caches.iter().any(is_latent) {
+        return Err(GroupError::NotOneType);
+    }
+    if caches.iter().any(|cache| matches!(cache.spec.kind, Kind::SlidingLatent { .. })) {
+        return Err(GroupError::NotOneType);
+    }
     let block_size = full.iter().all(|&size| size == first).then_some(first);
     for cache in caches {
         let kind = match cache.spec.kind {
             Kind::Sliding { .. } | Kind::Chunked { .. } => Kind::Full,
-            Kind::SlidingLatent { .. } => Kind::Latent,
             _ => continue,
         };
         cache.spec = Spec { kind, block_size: block_size.unwrap_or(cache.spec.block_size), ..cache.spec };
     }
+    Ok(())
 }
 
 /// Pages of one size: the blocks of smaller ones grow by a whole factor; states, and attention that no factor fits, are
@@ -348,6 +367,19 @@ mod tests {
             .unwrap_err(),
             GroupError::Indivisible
         );
+    }
+
+    /// As the planner itself refuses them, tried on specs at random.
+    #[test]
+    fn what_can_not_keep_every_token_is_refused() {
+        let wide = Kind::Sliding { window: 512, extra: 0 };
+        let latents = Kind::SlidingLatent { window: 128, extra: 0 };
+        let chunk = Kind::Chunked { chunk: 8 };
+        let of = |kinds: &[(Kind, u64, usize)], off| Groups::of(caches(kinds), false, off).map(|groups| sizes(&groups));
+        assert_eq!(of(&[(Kind::Full, 4, 1), (SLIDING, 4, 1), (wide, 4, 1)], true), Err(GroupError::NotOneType));
+        assert_eq!(of(&[(Kind::Latent, 4, 1), (SLIDING, 4, 1), (wide, 4, 1)], true), Ok(vec![3]));
+        assert_eq!(of(&[(Kind::Latent, 4, 1), (latents, 4, 1)], true), Err(GroupError::NotOneType));
+        assert_eq!(of(&[(Kind::Latent, 6, 2), (SLIDING, 8, 1), (chunk, 8, 1)], false), Err(GroupError::Indivisible));
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Reader<'_> {
         let mut states = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let LayerCache::Recurrent(state) = group.cache else { continue };
+            self.check_state(&state)?;
             let kernel = state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1));
             let widens = matches!(
                 state.mechanism,
@@ -94,6 +95,21 @@ impl Reader<'_> {
             states.extend(group.layers.iter().map(|&layer| (layer, source, content, exports)));
         }
         Ok(states)
+    }
+
+    /// What the layers' classes assert (`mamba_mixer2.py`; `mamba_utils.py`, `kda_state_dtype`).
+    fn check_state(&self, state: &RecurrentState) -> Result<(), EstimateError> {
+        let tp = self.workload.layout.tp;
+        let groups = state.convolution.map_or(1, |convolution| convolution.groups);
+        if state.mechanism == Mechanism::Mamba2 && groups > 1 && !groups.is_multiple_of(tp) {
+            let reason = format!("does not divide the {groups} groups of Mamba2 layers, which must then be 1");
+            return Err(self.engine.refusal("--tp", tp, reason, "use a size that does"));
+        }
+        if state.mechanism == Mechanism::Kda && self.options.memory_format == Some(ElementFormat::FP16) {
+            let reason = "is no format of a KDA recurrent state, which are auto, float32 and bfloat16";
+            return Err(self.engine.refusal("--mamba-ssm-cache-dtype", "float16", reason, "use one of them"));
+        }
+        Ok(())
     }
 
     /// The state in the formats that vLLM stores it in.

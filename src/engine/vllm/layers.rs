@@ -44,8 +44,15 @@ const IMAGE_PREFIX_TYPES: &[&str] = &["bagel", "gemma3", "molmo2", "moondream3",
 /// Model types whose attention is not told the format of the cache and so keeps the model's (`models/falcon.py`).
 const KEEPS_MODEL_FORMAT: &[&str] = &["falcon"];
 
+/// Model types whose heads of two widths are asked to share `FlashAttention` 4, else Triton (`models/config.py`,
+/// `Gemma4Config`).
+const TWO_HEAD_SIZES_TYPES: &[&str] = &["gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"];
+
 /// Model types with learned sinks, whatever their configuration says.
 const SINK_TYPES: &[&str] = &["gpt_oss"];
+
+/// Model types whose class is free of attention, not a hybrid that happens to have none (`IsAttentionFree`).
+const ATTENTION_FREE_TYPES: &[&str] = &["falcon_mamba", "mamba", "mamba2"];
 
 /// A model's caches on one rank.
 #[derive(Debug)]
@@ -261,7 +268,7 @@ impl Reader<'_> {
 
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
     pub(super) fn caches_prefixes(&self) -> bool {
-        let attends = self.groups().any(LayerCache::follows_the_sequence);
+        let attends = !ATTENTION_FREE_TYPES.contains(&self.family());
         let states = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
         let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
         let default = attends && !encodes && (!states || self.release.hybrids_cache_prefixes);
@@ -279,6 +286,9 @@ impl Reader<'_> {
                 || self.model.model_type.as_deref().is_some_and(|name| IMAGE_PREFIX_TYPES.contains(&name)));
         let mut found = Vec::new();
         let largest_head_size = self.largest_head_size();
+        let head_sizes = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::head_dims);
+        let two_head_sizes = head_sizes.map(|(k, _)| k).any(|k| k != largest_head_size);
+        let wants_flash_attention_4 = two_head_sizes && TWO_HEAD_SIZES_TYPES.contains(&self.family());
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let Some(key_value) = group.cache.key_value() else { continue };
             let (latent, (k, v, heads)) = match (group.cache, key_value) {
@@ -317,6 +327,7 @@ impl Reader<'_> {
                     sinks,
                     image_prefix,
                     slides,
+                    wants_flash_attention_4: wants_flash_attention_4 && self.release.is_newest,
                     cross: matches!(group.cache, LayerCache::CrossAttention { .. }),
                     heads: self.query_heads().unwrap_or(heads),
                     kv_heads: heads,

@@ -86,7 +86,13 @@ impl Reader<'_> {
         let counted = self.keys.count_or_off(&keys)?;
         let count = match rule.and_then(|rule| rule.layers) {
             Some(built) => u32::try_from(built).unwrap_or_default(),
-            None => counted.map_or(Ok(0), layer_count)?,
+            None => match (counted, rule.and_then(|rule| rule.uncounted)) {
+                (Some(counted), _) => layer_count(counted)?,
+                (None, Some(built)) if keys.iter().all(|key| self.keys.get(key).is_none()) => {
+                    u32::try_from(built).unwrap_or_default()
+                }
+                (None, _) => 0,
+            },
         };
         let listed = |key| self.keys.list(key).map(Option::unwrap_or_default);
         // Lists that are longer than the model go on with these layers (Step).
@@ -100,7 +106,7 @@ impl Reader<'_> {
         let compressed = caches.clone().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
         let index = of_kind(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
         let of_layer = |layer: usize| {
-            let attention = match (kinds.get(layer).and_then(|kind| kind.as_str()), rule.map(|rule| rule.kind)) {
+            let attention = match (kinds.get(layer).and_then(|kind| kind.as_str()), rule.and_then(|rule| rule.kind)) {
                 (Some("sliding_attention"), _) | (None, Some(MtpKind::SlidingAttention)) => sliding(),
                 (None, Some(MtpKind::SameIndex)) => layers.get(layer).and_then(|of| of.iter().find(attends)).copied(),
                 _ if compressed => sliding(),

@@ -348,6 +348,21 @@ fn compressed_layers_have_a_window_their_entries_and_an_index() {
     assert_eq!((model.mtp_groups[0].cache.kind(), model.mtp_groups[0].layers.clone()), ("sliding_attention", vec![4]));
 }
 
+/// As vLLM 0.33 builds them (`models/qwen3_next_mtp.py`, `qwen3_5_mtp.py`, `exaone_moe_mtp.py`, `longcat_flash_mtp.py`).
+#[test]
+fn layers_that_draft_are_built_where_the_file_counts_none() {
+    let drafting = |model_type, config| {
+        let groups = read(small(model_type, config)).unwrap().mtp_groups;
+        groups.iter().map(|group| (group.cache.kind(), group.layers.len())).collect::<Vec<_>>()
+    };
+    let linear = json!({"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 64,
+        "linear_value_head_dim": 64, "linear_conv_kernel_dim": 4});
+    assert_eq!(drafting("qwen3_next", linear), [("full_attention", 1)]);
+    assert_eq!(drafting("exaone_moe", json!({"sliding_window": 64})), [("sliding_attention", 1)]);
+    assert_eq!(drafting("exaone_moe", json!({"num_nextn_predict_layers": 0})), []);
+    assert_eq!(drafting("qwen3_moe", json!({})), []);
+}
+
 #[test]
 fn what_a_mechanism_is_taken_to_have_is_said() {
     let unstated = |config: Value| -> Vec<(String, u64)> {
