@@ -1,13 +1,13 @@
 //! What vLLM's start-up says no to before it makes a cache.
 
-use super::layers::{LATENT_TYPES, Reader};
+use super::reader::{LATENT_TYPES, Reader};
 use crate::estimate::EstimateError;
 use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
 /// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
 /// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
-const ARCHITECTURES: &str = include_str!("architectures.txt");
+const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
 
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";
@@ -72,6 +72,15 @@ pub(super) enum ModelClass {
     Unknown,
 }
 
+/// The line that begins with `start`, a newline and the whole name of a class.
+fn line_after(start: &str) -> Option<&'static str> {
+    memchr::memmem::find_iter(ARCHITECTURES.as_bytes(), start).find_map(|at| {
+        let line = ARCHITECTURES.get(at.saturating_add(1)..)?.lines().next()?;
+        let name = start.strip_prefix('\n')?;
+        (line.trim_end_matches(ONE_STAGE) == name).then_some(line)
+    })
+}
+
 impl Reader<'_> {
     /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
     /// for, if that is known.
@@ -86,28 +95,24 @@ impl Reader<'_> {
 
     /// The line of its class, less the mark of whose it is.
     fn listed(&self) -> Option<(&'static str, ModelClass)> {
-        let of_line = |line: &'static str| match line.strip_prefix('~') {
-            Some(name) => (name, ModelClass::Transformers),
-            None => (line, ModelClass::Own),
-        };
-        let classes = || ARCHITECTURES.lines().map(of_line);
         let architectures = &self.model.checkpoint.architectures;
-        if architectures.is_empty() {
-            let family = self.family().replace(['_', '-'], "");
-            let of_family = |family: &str| {
-                classes().find(|(line, _)| {
-                    let name = line.trim_end_matches(ONE_STAGE).to_ascii_lowercase();
-                    name.strip_prefix(family)
-                        .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
-                })
-            };
-            return of_family(&family).or_else(|| of_family(family.strip_suffix("text")?));
+        let marks = [("\n", ModelClass::Own), ("\n~", ModelClass::Transformers)];
+        let found = marks.iter().find_map(|(mark, class)| {
+            architectures.iter().find_map(|name| line_after(&format!("{mark}{name}"))).map(|line| (line, *class))
+        });
+        if found.is_some() || !architectures.is_empty() {
+            return found.map(|(line, class)| (line.trim_start_matches('~'), class));
         }
-        let named = |wanted: ModelClass| {
-            let is_named = |line: &str| architectures.iter().any(|given| line.trim_end_matches(ONE_STAGE) == given);
-            classes().find(|(line, class)| *class == wanted && is_named(line))
+        let family = self.family().replace(['_', '-'], "");
+        let of_family = |family: &str| {
+            ARCHITECTURES.lines().find(|line| {
+                let name = line.trim_start_matches('~').trim_end_matches(ONE_STAGE).to_ascii_lowercase();
+                name.strip_prefix(family)
+                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+            })
         };
-        named(ModelClass::Own).or_else(|| named(ModelClass::Transformers))
+        let line = of_family(&family).or_else(|| of_family(family.strip_suffix("text")?))?;
+        Some(line.strip_prefix('~').map_or((line, ModelClass::Own), |name| (name, ModelClass::Transformers)))
     }
 
     /// What vLLM has no class for.

@@ -3,7 +3,8 @@
 use super::Cache;
 use super::backend::Backend;
 use super::dtype::CacheDtype;
-use super::layers::{Layers, Reader};
+use super::layers::Layers;
+use super::reader::Reader;
 use super::spec::{Kind, Spec};
 use crate::estimate::EstimateError;
 use crate::model::LayerCache;

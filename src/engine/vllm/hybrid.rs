@@ -2,7 +2,8 @@
 
 use super::backend::{Backend, Query, lcm};
 use super::dtype::CacheDtype;
-use super::layers::{Attention, Reader};
+use super::layers::Attention;
+use super::reader::Reader;
 use crate::estimate::{EstimateError, recurrent_bytes};
 use crate::model::{LayerCache, Mechanism, Memory, RecurrentState};
 use crate::units::ElementFormat;

@@ -2,38 +2,13 @@
 
 use std::cmp::Reverse;
 
+use super::Cache;
 use super::backend::{Backend, Query, preferred_block, window_block};
-use super::checks::ModelClass;
-use super::defaults::Release;
 use super::dtype::{self, CacheDtype};
+use super::reader::Reader;
 use super::spec::{Kind, Spec};
-use super::{Cache, Options};
-use crate::engine::Engine;
-use crate::estimate::{EstimateError, Workload};
-use crate::model::{DraftMethod, KeyValue, LayerCache, Model};
-
-/// Model types whose latents are cached as latents (`transformers_utils/model_arch_config_convertor.py`,
-/// `is_deepseek_mla`); others with a latent cache full heads.
-pub(super) const LATENT_TYPES: &[&str] = &[
-    "axk1",
-    "bailing_hybrid",
-    "deepseek_mtp",
-    "deepseek_v2",
-    "deepseek_v3",
-    "deepseek_v32",
-    "deepseek_v4",
-    "deepseek_v41",
-    "dots3_note",
-    "glm4_moe_lite",
-    "glm5_next",
-    "glm5_next_text",
-    "glm_moe_dsa",
-    "hy_v4",
-    "kimi_k2",
-    "kimi_linear",
-    "longcat_flash",
-    "pangu_ultra_moe",
-];
+use crate::estimate::EstimateError;
+use crate::model::{DraftMethod, KeyValue, LayerCache};
 
 /// Model types whose window counts the tokens before the current one (`models/commandr.py`, `cohere2_moe.py`).
 const WINDOW_AND_ONE: &[&str] = &["cohere2", "cohere2_moe"];
@@ -50,9 +25,6 @@ const TWO_HEAD_SIZES_TYPES: &[&str] = &["gemma4", "gemma4_text", "gemma4_unified
 
 /// Model types with learned sinks, whatever their configuration says.
 const SINK_TYPES: &[&str] = &["gpt_oss"];
-
-/// Model types whose class is free of attention, not a hybrid that happens to have none (`IsAttentionFree`).
-const ATTENTION_FREE_TYPES: &[&str] = &["falcon_mamba", "mamba", "mamba2"];
 
 /// A model's caches on one rank.
 #[derive(Debug)]
@@ -72,15 +44,6 @@ pub(super) struct Layers {
     pub(super) caches_prefixes: bool,
     /// The backend of the first layer that attends.
     pub(super) backend: Option<&'static str>,
-}
-
-/// What is known while the caches are made.
-pub(super) struct Reader<'a> {
-    pub(super) model: &'a Model,
-    pub(super) workload: &'a Workload,
-    pub(super) engine: &'a Engine,
-    pub(super) options: &'a Options,
-    pub(super) release: &'static Release,
 }
 
 /// A cache before its block size is known: its layer, the model's group, and what it attends with.
@@ -106,12 +69,7 @@ impl Reader<'_> {
             || self.model.drafter.as_ref().is_some_and(|drafter| {
                 let reads_hidden_states = matches!(drafter.method, DraftMethod::Mtp | DraftMethod::Eagle);
                 reads_hidden_states && self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }))
-            })
-            // The Transformers backend knows windows that are a `sliding_window`, and no others (GPT-Neo's).
-            || (self.class() == ModelClass::Transformers
-                && self.groups().any(
-                    |cache| matches!(cache, LayerCache::SlidingWindow { transformers_window: None, .. }),
-                ));
+            });
         if self.workload.layout.dcp > 1
             && let Some(cache) = layers.caches.iter().find(|cache| cache.spec.kind.slides())
         {
@@ -124,16 +82,6 @@ impl Reader<'_> {
         }
         layers.caches.sort_by_key(|cache| (cache.layer, Reverse(cache.spec.kind.keeps_all())));
         Ok(layers)
-    }
-
-    pub(super) fn groups(&self) -> impl Iterator<Item = &LayerCache> {
-        self.model.layer_groups.iter().map(|group| &group.cache)
-    }
-
-    /// The text model's type.
-    pub(super) fn family(&self) -> &str {
-        let checkpoint = &self.model.checkpoint;
-        checkpoint.text_model_type.as_deref().or(self.model.model_type.as_deref()).unwrap_or_default()
     }
 
     /// The format that `--kv-cache-dtype` comes to before backends have their say.
@@ -173,20 +121,6 @@ impl Reader<'_> {
             };
         }
         Ok(resolved)
-    }
-
-    /// Whether a latent is cached as one.
-    pub(super) fn caches_latents(&self) -> bool {
-        LATENT_TYPES.contains(&self.family())
-    }
-
-    /// Heads of one rank: divided, and replicated once there are more ranks than heads.
-    pub(super) fn local_heads(&self, heads: u64) -> Result<u64, EstimateError> {
-        let tp = self.workload.layout.tp;
-        if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
-            return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
-        }
-        Ok(heads.checked_div(tp).unwrap_or_default().max(1))
     }
 
     /// Caches of attention, of indices beside it, and of states.
@@ -264,15 +198,6 @@ impl Reader<'_> {
             caches_prefixes: caching,
             backend,
         })
-    }
-
-    /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
-    pub(super) fn caches_prefixes(&self) -> bool {
-        let attends = !ATTENTION_FREE_TYPES.contains(&self.family());
-        let states = self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)));
-        let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
-        let default = attends && !encodes && (!states || self.release.hybrids_cache_prefixes);
-        self.options.prefix_caching.unwrap_or(default)
     }
 
     /// The layers that attend, each with its backend; and the format as the backends take it.
@@ -554,16 +479,5 @@ impl Reader<'_> {
             _ => plain,
         };
         Ok(Cache { layer: *index, spec, source: *source })
-    }
-
-    /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).
-    pub(super) fn extra_tokens(&self) -> u64 {
-        let Some(drafter) = self.model.drafter.as_ref().filter(|drafter| drafter.method == DraftMethod::Mtp) else {
-            return 0;
-        };
-        let layers = self.model.layer_groups.iter().flat_map(|group| &group.layers);
-        let last = layers.max().copied().unwrap_or_default();
-        let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer));
-        if modules.min(drafter.tokens) > 1 { drafter.tokens.saturating_sub(1) } else { 0 }
     }
 }

@@ -30,13 +30,15 @@ mod gaps;
 mod groups;
 mod hybrid;
 mod layers;
+mod reader;
 mod spec;
 
 use serde::Serialize;
 
 use self::defaults::Release;
 use self::groups::{GroupError, Groups};
-use self::layers::{Layers, Reader};
+use self::layers::Layers;
+use self::reader::Reader;
 use self::spec::{Kind, Spec};
 use super::{Answer, Capacity, Details, Double, Engine, Profile, Setting, ValueKind};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload};
