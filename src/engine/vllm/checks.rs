@@ -106,9 +106,11 @@ impl Reader<'_> {
         let family = self.family().replace(['_', '-'], "");
         let of_family = |family: &str| {
             ARCHITECTURES.lines().find(|line| {
-                let name = line.trim_start_matches('~').trim_end_matches(ONE_STAGE).to_ascii_lowercase();
-                name.strip_prefix(family)
-                    .is_some_and(|rest| matches!(rest, "forcausallm" | "lmheadmodel" | "forconditionalgeneration"))
+                let name = line.trim_start_matches('~').trim_end_matches(ONE_STAGE);
+                name.split_at_checked(family.len()).is_some_and(|(start, rest)| {
+                    start.eq_ignore_ascii_case(family)
+                        && matches!(rest, "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration")
+                })
             })
         };
         let line = of_family(&family).or_else(|| of_family(family.strip_suffix("text")?))?;
