@@ -311,6 +311,19 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
     }
 }
 
+#[test]
+fn what_is_not_covered_is_refused() {
+    let config =
+        r#"{"model_type": "qwen4_exp_text", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256}"#;
+    let model = resolve("-", &mut config.as_bytes(), &[]).unwrap();
+    let engine: Engine = "vllm".parse().unwrap();
+    let error = engine.answer(&model, &Workload::of(Tokens(8), 1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "MODEL: qwen4_exp_text has caches in vLLM that are not covered here (vllm); name another engine"
+    );
+}
+
 /// Whole blocks of the prefix are kept once: 3,996 tokens are 249 blocks of 16.
 #[test]
 fn a_shared_prefix_is_kept_in_whole_blocks() {

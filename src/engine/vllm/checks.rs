@@ -61,6 +61,9 @@ const MTP_TYPES: &[&str] = &[
     "step5",
 ];
 
+/// Model types with caches in vLLM 0.33 that are not covered here: better no answer than one that leaves them out.
+const NOT_COVERED_TYPES: &[&str] = &["qwen4_exp", "qwen4_exp_text", "unlimited_ocr"];
+
 /// Whose code runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ModelClass {
@@ -125,6 +128,9 @@ impl Reader<'_> {
             let found = found.unwrap_or_else(|| self.model.name.clone());
             Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
         };
+        if NOT_COVERED_TYPES.contains(&self.family()) {
+            return refused("has caches in vLLM that are not covered here");
+        }
         match self.class() {
             ModelClass::Unknown => return refused("is not a model architecture that is supported for now"),
             ModelClass::Transformers if self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_))) => {
