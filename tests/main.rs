@@ -25,3 +25,4 @@ mod sglang;
 mod side_by_side;
 mod tensorrt_llm;
 mod vllm;
+mod weights;

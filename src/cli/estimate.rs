@@ -120,7 +120,10 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
         )),
         [] => Ok(vec![spec.model()?]),
         names if spec.is_empty() && spec.name.is_none() => {
-            let model = |name: &String| Ok(source::resolve(name, &mut StandardInput, &overlay)?);
+            // Weights are in the JSON alone, and only then worth the files' headers.
+            let resolve =
+                if arguments.output.format.for_programs() { source::resolve_weighed } else { source::resolve };
+            let model = |name: &String| Ok(resolve(name, &mut StandardInput, &overlay)?);
             names.iter().map(model).collect::<Result<Vec<Model>, Failure>>()
         }
         [name, ..] => {

@@ -9,6 +9,7 @@ mod lengths;
 mod lists;
 mod settings;
 mod usage;
+mod weights;
 
 use std::io::{self, IsTerminal, Write};
 use std::mem::ManuallyDrop;
@@ -33,8 +34,15 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 6] =
-    [estimate::COMMAND, explain::COMMAND, article::COMMAND, lists::MODELS, lists::FORMATS, lists::ENGINES];
+const COMMANDS: [Subcommand; 7] = [
+    estimate::COMMAND,
+    explain::COMMAND,
+    article::COMMAND,
+    weights::COMMAND,
+    lists::MODELS,
+    lists::FORMATS,
+    lists::ENGINES,
+];
 
 /// What a command has to say: data for stdout, words for stderr.
 #[derive(Debug, Default)]

@@ -105,6 +105,7 @@ impl ModelSpec {
             transformers_heads: None,
             mtp_groups: Vec::new(),
             drafter: None,
+            weights: None,
             checkpoint: super::Checkpoint {
                 num_attention_heads: self.heads,
                 hidden_size: self.hidden_size,

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::WeightsDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, EstimateError, Workload};
 use crate::model::{KeyValue, LayerCache, Model, Warning};
@@ -55,6 +56,9 @@ pub struct ModelDescription {
     /// The longest sequence it was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
+    /// What it weighs, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsDescription>,
     /// Its layers, by what they cache.
     pub layer_groups: Vec<GroupDescription>,
 }
@@ -351,6 +355,7 @@ fn describe(model: &Model) -> ModelDescription {
         source: model.origin.name(),
         model_type: model.model_type.clone(),
         max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
+        weights: model.weights.as_ref().map(Into::into),
         layer_groups: groups.collect(),
     }
 }

@@ -12,6 +12,7 @@ mod markdown;
 mod page;
 mod plain;
 mod table;
+mod weights;
 
 use serde::Serialize;
 
@@ -23,6 +24,7 @@ pub use document::{
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use page::wrapped;
+pub use weights::{DtypeDescription, WeightsDescription};
 
 use self::grid::{Block, Page};
 

@@ -26,6 +26,10 @@ pub enum FileError {
     Gguf(PathBuf),
     /// A directory with several GGUF files; their names.
     SeveralGguf(PathBuf, Vec<String>),
+    /// Weights without a `config.json` beside them.
+    NoConfigBeside(PathBuf),
+    /// An index that names a file elsewhere; the name.
+    Outside(PathBuf, String),
     /// What the system said.
     Io(PathBuf, io::Error),
 }
@@ -83,6 +87,20 @@ impl Diagnose for FileError {
                 "is a GGUF file, whose header is read from a file only".into(),
                 "give its path",
             ),
+            Self::NoConfigBeside(path) => (
+                path,
+                "no_config_beside",
+                "no config.json".into(),
+                "is beside it, and weights alone tell no cache".into(),
+                "put the model's config.json there (`kvsize weights` needs none)",
+            ),
+            Self::Outside(path, name) => (
+                path,
+                "index_outside",
+                format!("{name:?}"),
+                "is no file beside the index".into(),
+                "download the index again",
+            ),
             Self::SeveralGguf(path, _) => (path, "several_gguf", String::new(), String::new(), ""),
             Self::Io(path, error) => (path, "io", error.to_string(), String::new(), "make the file readable"),
         };
@@ -92,10 +110,19 @@ impl Diagnose for FileError {
 
 display_diagnosis!(FileError);
 
-/// `argument` as a path, if something is there.
+/// `argument` as a path, if something is there, a link that leads nowhere included.
 pub(super) fn existing(argument: &str) -> Option<&Path> {
     let path = Path::new(argument);
-    path.exists().then_some(path)
+    fs::symlink_metadata(path).is_ok().then_some(path)
+}
+
+/// What is at `path`; none if there is nothing.
+pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, FileError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::Io(path.to_path_buf(), error)),
+    }
 }
 
 /// Whether `argument` can only have been meant as a path.
@@ -105,7 +132,7 @@ pub(super) fn looks_like_a_path(argument: &str) -> bool {
         || argument.starts_with("./")
         || argument.starts_with("../")
         || argument.ends_with('/')
-        || ["json", "gguf"].iter().any(|kind| has_extension(path, kind))
+        || ["json", "gguf", "safetensors"].iter().any(|kind| has_extension(path, kind))
 }
 
 fn has_extension(path: &Path, kind: &str) -> bool {

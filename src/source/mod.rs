@@ -5,17 +5,22 @@
 mod file;
 pub mod gguf;
 pub mod hf_config;
+pub mod safetensors;
+mod weights;
 
+use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::catalogue::{self, CatalogueError, ModelEntry, ModelFacts};
-use crate::model::{Model, ModelError, Origin};
+use crate::model::{Model, ModelError, Origin, Warning};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
 pub use file::FileError;
 pub use gguf::GgufError;
 pub use hf_config::ConfigError;
+pub use safetensors::SafetensorsError;
+pub use weights::Known;
 
 /// Why a MODEL argument is not a model.
 #[derive(Debug)]
@@ -36,6 +41,20 @@ pub enum SourceError {
         /// What is wrong in it.
         error: GgufError,
     },
+    /// A safetensors file whose header is not read.
+    Safetensors {
+        /// The file.
+        origin: String,
+        /// What is wrong in it.
+        error: SafetensorsError,
+    },
+    /// An index of safetensors files that is none.
+    Index {
+        /// The file.
+        origin: String,
+        /// What is wrong in it.
+        error: serde_json::Error,
+    },
     /// Dimensions that make no model.
     Model(ModelError),
     /// No such name.
@@ -48,6 +67,14 @@ impl Diagnose for SourceError {
             Self::File(error) => error.diagnosis(),
             Self::Config { origin, error } => within(origin, error.diagnosis()),
             Self::Gguf { origin, error } => within(origin, error.diagnosis()),
+            Self::Safetensors { origin, error } => within(origin, error.diagnosis()),
+            Self::Index { origin, error } => Diagnosis {
+                code: "safetensors_index",
+                field: origin.clone(),
+                found: "the text".into(),
+                problem: format!("is no index of safetensors files: {error}"),
+                remedy: "download the index again".into(),
+            },
             Self::Model(error) => error.diagnosis(),
             Self::Catalogue(error) => error.diagnosis(),
         }
@@ -63,22 +90,135 @@ fn within(origin: &str, diagnosis: Diagnosis) -> Diagnosis {
 display_diagnosis!(SourceError);
 
 /// The model that a MODEL argument means, tried in this order: `-` is JSON on `stdin`; a path that exists is a
-/// `config.json`, a GGUF file or a directory with one; anything else is a name of the catalogue, which `overlay` shadows.
+/// `config.json`, a GGUF file, a safetensors file or its index with a `config.json` beside, or a directory with one of these;
+/// anything else is a name of the catalogue, which `overlay` shadows.
 ///
 /// # Errors
 /// [`SourceError`], with what was tried.
 pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Result<Model, SourceError> {
+    model(find(argument, stdin, overlay)?, false)
+}
+
+/// As [`resolve`], with the model's weights where they are known: the headers of all its files are read for them.
+///
+/// # Errors
+/// [`SourceError`], as [`resolve`].
+pub fn resolve_weighed(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Result<Model, SourceError> {
+    model(find(argument, stdin, overlay)?, true)
+}
+
+/// What a model weighs, whether it has a cache or not.
+#[derive(Debug)]
+pub struct Weighed {
+    /// The name to print.
+    pub name: String,
+    /// Where it was read from.
+    pub origin: Origin,
+    /// `model_type` of its configuration, or the architecture of a GGUF file.
+    pub model_type: Option<String>,
+    /// Its weights, or the reason why they are not known.
+    pub weights: Known,
+}
+
+/// The weights of what a MODEL argument means, which is found as by [`resolve`].
+///
+/// # Errors
+/// [`SourceError`] for what is not found or damaged.
+pub fn weigh(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Result<Weighed, SourceError> {
+    let model_type = |config: &serde_json::Value| config.get("model_type")?.as_str().map(ToOwned::to_owned);
+    Ok(match find(argument, stdin, overlay)? {
+        Found::Text(text) => {
+            let config = text.parse()?;
+            Weighed {
+                origin: Origin::Config,
+                model_type: model_type(&config),
+                weights: weights::of_config(&config, text.weighed_by.as_deref())?,
+                name: text.name,
+            }
+        }
+        Found::Files { path, files } => {
+            let name = file::model_name(&path);
+            Weighed { name, origin: Origin::Config, model_type: None, weights: files.weights(None)? }
+        }
+        Found::Gguf(gguf) => {
+            let (path, header) = gguf.header()?;
+            let text = |key: &str| match header.metadata.get(key) {
+                Some(gguf::Value::Text(text)) => Some(text.clone()),
+                _ => None,
+            };
+            Weighed {
+                name: text("general.name").unwrap_or_else(|| file::model_name(&path)),
+                origin: Origin::Gguf,
+                model_type: text("general.architecture"),
+                weights: weights::of_gguf(&header, &path)?,
+            }
+        }
+        Found::Entry(entry) => Weighed {
+            origin: Origin::Catalogue,
+            model_type: match &entry.facts {
+                ModelFacts::Config(config) => model_type(config),
+                ModelFacts::Spec(_) => None,
+            },
+            weights: weights::of_entry(&entry),
+            name: entry.label,
+        },
+    })
+}
+
+/// What a MODEL argument means.
+enum Found {
+    Text(Text),
+    Gguf(Gguf),
+    /// Weights without a configuration.
+    Files {
+        path: PathBuf,
+        files: weights::WeightFiles,
+    },
+    Entry(Box<ModelEntry>),
+}
+
+/// The text of a configuration.
+struct Text {
+    json: String,
+    name: String,
+    /// What messages call it.
+    origin: String,
+    /// The file.
+    path: Option<PathBuf>,
+    /// What tells its weights: the file, or the safetensors file or index that was named.
+    weighed_by: Option<PathBuf>,
+}
+
+impl Text {
+    fn parse(&self) -> Result<serde_json::Value, SourceError> {
+        hf_config::parse(&self.json).map_err(|error| SourceError::Config { origin: self.origin.clone(), error })
+    }
+}
+
+/// A GGUF file, opened.
+struct Gguf {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Gguf {
+    fn header(self) -> Result<(PathBuf, gguf::Header), SourceError> {
+        match gguf::read(self.file, self.len) {
+            Ok(header) => Ok((self.path, header)),
+            Err(error) => Err(SourceError::Gguf { origin: self.path.display().to_string(), error }),
+        }
+    }
+}
+
+fn find(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Result<Found, SourceError> {
     if argument == "-" {
         let text = file::read_stdin(stdin).map_err(SourceError::File)?;
-        return config(&text, "standard input", "standard input");
+        let name = || "standard input".to_owned();
+        return Ok(Found::Text(Text { json: text, name: name(), origin: name(), path: None, weighed_by: None }));
     }
     if let Some(path) = file::existing(argument) {
-        if let Some((file, path, len)) = file::open_gguf(path).map_err(SourceError::File)? {
-            return gguf_model(file, &path, len);
-        }
-        let (text, path) = file::read_config(path).map_err(SourceError::File)?;
-        let model = config(&text, &file::model_name(&path), &path.display().to_string())?;
-        return with_quantization(model, &path);
+        return at_path(path);
     }
     let entry = catalogue::find(argument, overlay).map_err(|error| {
         if file::looks_like_a_path(argument) {
@@ -87,13 +227,76 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> 
             SourceError::Catalogue(error)
         }
     })?;
-    let model = match entry.facts {
-        ModelFacts::Config(value) => hf_config::model(value, entry.label)
-            .map(|model| from(model, "config.json"))
-            .map_err(|error| SourceError::Config { origin: format!("catalogue entry {argument}"), error })?,
-        ModelFacts::Spec(spec) => Model { name: entry.label, ..spec.model().map_err(SourceError::Model)? },
-    };
-    Ok(Model { origin: Origin::Catalogue, ..model })
+    Ok(Found::Entry(Box::new(entry)))
+}
+
+/// What is at a path.
+fn at_path(path: &Path) -> Result<Found, SourceError> {
+    if let Some((file, path, len)) = file::open_gguf(path).map_err(SourceError::File)? {
+        return Ok(Found::Gguf(Gguf { file, path, len }));
+    }
+    let weighed = weights::is_safetensors(path) && !path.is_dir();
+    let config = if weighed { path.with_file_name("config.json") } else { path.to_path_buf() };
+    let without_config = if weighed { !config.exists() } else { path.is_dir() && !path.join("config.json").exists() };
+    if without_config && let Some(files) = weights::files_of(path)? {
+        return Ok(Found::Files { path: path.to_path_buf(), files });
+    }
+    let (text, config) = file::read_config(&config).map_err(SourceError::File)?;
+    let name = file::model_name(&config);
+    let weighed_by = if weighed { path.to_path_buf() } else { config.clone() };
+    let origin = config.display().to_string();
+    Ok(Found::Text(Text { json: text, name, origin, path: Some(config), weighed_by: Some(weighed_by) }))
+}
+
+/// The model of what was found, with its weights if it is to be weighed.
+fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
+    match found {
+        Found::Text(text) => {
+            let config = text.parse()?;
+            let known = weigh.then(|| weights::of_config(&config, text.weighed_by.as_deref()));
+            let model = hf_config::model(config, text.name)
+                .map(|model| from(model, &text.origin))
+                .map_err(|error| SourceError::Config { origin: text.origin, error })?;
+            let model = match &text.path {
+                Some(path) => with_quantization(model, path)?,
+                None => model,
+            };
+            Ok(weighed(model, known))
+        }
+        Found::Files { path, .. } => Err(SourceError::File(FileError::NoConfigBeside(path))),
+        Found::Gguf(gguf) => {
+            let (path, header) = gguf.header()?;
+            let origin = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+            let model = gguf::model(&header, &file::model_name(&path), &origin)
+                .map_err(|error| SourceError::Gguf { origin: path.display().to_string(), error })?;
+            let known = weigh.then(|| weights::of_gguf(&header, &path));
+            Ok(weighed(model, known))
+        }
+        Found::Entry(entry) => {
+            let known = weigh.then(|| Ok(weights::of_entry(&entry)));
+            let ModelEntry { names, label, facts, .. } = *entry;
+            let model = match facts {
+                ModelFacts::Config(value) => {
+                    let name = names.first().cloned().unwrap_or_default();
+                    hf_config::model(value, label)
+                        .map(|model| from(model, "config.json"))
+                        .map_err(|error| SourceError::Config { origin: format!("catalogue entry {name}"), error })?
+                }
+                ModelFacts::Spec(spec) => Model { name: label, ..spec.model().map_err(SourceError::Model)? },
+            };
+            Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
+        }
+    }
+}
+
+/// The model with its weights. Files of weights that are damaged do not take the cache's answer away: it is said.
+fn weighed(mut model: Model, known: Option<Result<Known, SourceError>>) -> Model {
+    match known {
+        Some(Ok(Ok(weights))) => model.weights = Some(weights),
+        Some(Err(error)) => model.warnings.push(Warning::Weights { reason: error.to_string() }),
+        Some(Ok(Err(_))) | None => {}
+    }
+    model
 }
 
 /// The models of a user's own file.
@@ -103,22 +306,6 @@ pub fn resolve(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> 
 pub fn overlay(path: &Path) -> Result<Vec<ModelEntry>, SourceError> {
     let text = file::read_whole(path).map_err(SourceError::File)?;
     catalogue::parse_overlay(&text).map_err(SourceError::Catalogue)
-}
-
-fn config(text: &str, name: &str, origin: &str) -> Result<Model, SourceError> {
-    hf_config::parse(text)
-        .and_then(|value| hf_config::model(value, name.to_owned()))
-        .map(|model| from(model, origin))
-        .map_err(|error| SourceError::Config { origin: origin.to_owned(), error })
-}
-
-/// The model of the header of a GGUF file.
-fn gguf_model(file: std::fs::File, path: &Path, len: u64) -> Result<Model, SourceError> {
-    let origin =
-        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    gguf::read(file, len)
-        .and_then(|header| gguf::model(&header, &file::model_name(path), &origin))
-        .map_err(|error| SourceError::Gguf { origin: path.display().to_string(), error })
 }
 
 /// The model of the `config.json` at `path`, with what the file beside it declares of its quantisation.

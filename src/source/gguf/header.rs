@@ -219,7 +219,7 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors) -> Result<(
     }
     let kind = walk.u32(TENSOR)?;
     walk.u64(TENSOR)?;
-    tensors.add(kind, &sizes).map_err(|reason| wrong(&name, reason))?;
+    tensors.add(&name, kind, &sizes).map_err(|reason| wrong(&name, reason))?;
     if name.contains(".nextn.") && tensors.nextn.len() < MAX_NEXTN {
         tensors.nextn.push(name);
     }
