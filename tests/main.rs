@@ -21,6 +21,7 @@ mod lists;
 mod llama_cpp;
 mod output;
 mod readme;
+mod schema;
 mod sglang;
 mod side_by_side;
 mod tensorrt_llm;

@@ -7,6 +7,7 @@ mod explain;
 mod failure;
 mod lengths;
 mod lists;
+mod schema;
 mod settings;
 mod usage;
 mod weights;
@@ -34,7 +35,7 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 7] = [
+const COMMANDS: [Subcommand; 8] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
@@ -42,6 +43,7 @@ const COMMANDS: [Subcommand; 7] = [
     lists::MODELS,
     lists::FORMATS,
     lists::ENGINES,
+    schema::COMMAND,
 ];
 
 /// What a command has to say: data for stdout, words for stderr.

@@ -103,6 +103,8 @@ pub struct Fact {
 pub enum Origin {
     /// Dimensions given one by one.
     Flags,
+    /// An object of our own.
+    Spec,
     /// A Hugging Face `config.json`.
     Config,
     /// The header of a GGUF file.
@@ -116,6 +118,7 @@ impl Origin {
     pub fn name(self) -> &'static str {
         match self {
             Self::Flags => "flags",
+            Self::Spec => "spec",
             Self::Config => "config",
             Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",

@@ -11,6 +11,7 @@ mod json;
 mod markdown;
 mod page;
 mod plain;
+mod schema;
 mod table;
 mod weights;
 
@@ -24,6 +25,7 @@ pub use document::{
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use page::wrapped;
+pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use weights::{DtypeDescription, WeightsDescription};
 
 use self::grid::{Block, Page};

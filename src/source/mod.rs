@@ -6,6 +6,7 @@ mod file;
 pub mod gguf;
 pub mod hf_config;
 pub mod safetensors;
+pub mod spec;
 mod weights;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ pub use file::FileError;
 pub use gguf::GgufError;
 pub use hf_config::ConfigError;
 pub use safetensors::SafetensorsError;
+pub use spec::SpecError;
 pub use weights::Known;
 
 /// Why a MODEL argument is not a model.
@@ -48,6 +50,13 @@ pub enum SourceError {
         /// What is wrong in it.
         error: SafetensorsError,
     },
+    /// An object of our own that makes no model.
+    Spec {
+        /// The file, or what else it is.
+        origin: String,
+        /// What is wrong in it.
+        error: SpecError,
+    },
     /// An index of safetensors files that is none.
     Index {
         /// The file.
@@ -68,6 +77,7 @@ impl Diagnose for SourceError {
             Self::Config { origin, error } => within(origin, error.diagnosis()),
             Self::Gguf { origin, error } => within(origin, error.diagnosis()),
             Self::Safetensors { origin, error } => within(origin, error.diagnosis()),
+            Self::Spec { origin, error } => within(origin, error.diagnosis()),
             Self::Index { origin, error } => Diagnosis {
                 code: "safetensors_index",
                 field: origin.clone(),
@@ -89,7 +99,8 @@ fn within(origin: &str, diagnosis: Diagnosis) -> Diagnosis {
 
 display_diagnosis!(SourceError);
 
-/// The model that a MODEL argument means, tried in this order: `-` is JSON on `stdin`; a path that exists is a
+/// The model that a MODEL argument means, tried in this order: `-` is JSON on `stdin`, a `config.json` or an
+/// object of our own ([`spec`]); a path that exists is a
 /// `config.json`, a GGUF file, a safetensors file or its index with a `config.json` beside, or a directory with one of these;
 /// anything else is a name of the catalogue, which `overlay` shadows.
 ///
@@ -129,10 +140,15 @@ pub fn weigh(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Re
     Ok(match find(argument, stdin, overlay)? {
         Found::Text(text) => {
             let config = text.parse()?;
+            let own = config.as_object().is_some_and(spec::is_spec);
             Weighed {
-                origin: Origin::Config,
+                origin: if own { Origin::Spec } else { Origin::Config },
                 model_type: model_type(&config),
-                weights: weights::of_config(&config, text.weighed_by.as_deref())?,
+                weights: if own {
+                    Err(weights::OF_THE_CACHE.into())
+                } else {
+                    weights::of_config(&config, text.weighed_by.as_deref())?
+                },
                 name: text.name,
             }
         }
@@ -253,6 +269,10 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
     match found {
         Found::Text(text) => {
             let config = text.parse()?;
+            if let Some(object) = config.as_object().filter(|object| spec::is_spec(object)) {
+                return spec::model(object, &text.name)
+                    .map_err(|error| SourceError::Spec { origin: text.origin, error });
+            }
             let known = weigh.then(|| weights::of_config(&config, text.weighed_by.as_deref()));
             let model = hf_config::model(config, text.name)
                 .map(|model| from(model, &text.origin))

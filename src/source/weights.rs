@@ -351,7 +351,7 @@ pub(super) fn of_entry(entry: &ModelEntry) -> Known {
 }
 
 /// Why dimensions of a cache tell no weights.
-const OF_THE_CACHE: &str = "the dimensions given are those of its cache";
+pub(super) const OF_THE_CACHE: &str = "the dimensions given are those of its cache";
 
 /// The weights of a configuration, with the files beside it if it is a file.
 pub(super) fn of_config(config: &Value, path: Option<&Path>) -> Result<Known, SourceError> {
