@@ -173,10 +173,7 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<V
     match kind {
         STRING => {
             let count = walk.count("texts of a list", 8)?;
-            for _ in 0..count {
-                let len = walk.count("bytes of a text", 1)?;
-                walk.skip(len, VALUE)?;
-            }
+            walk.skip_texts(count, VALUE)?;
             Ok(Value::Other(format!("{count} texts")))
         }
         ARRAY => Err(GgufError::Nested { key: key.into() }),
