@@ -389,3 +389,20 @@ fn a_right_header_is_read() {
     // Bytes of two values each count twice.
     assert_eq!((tensors.bytes(), tensors.parameters(), tensors.routed), (Some(17), Some(6 + 8 + 2), 6));
 }
+
+#[test]
+fn names_of_the_catalogue_have_weights_where_their_dimensions_are_known() {
+    for (name, parameters, bytes) in [
+        ("llama-3.1-8b", 8_030_261_248u64, 16_060_522_496u64),
+        ("llama-3.3-70b", 70_553_706_496, 141_107_412_992),
+        ("mixtral-8x22b-v0.1", 140_620_634_112, 281_241_268_224),
+        ("phi-4", 14_659_507_200, 29_319_014_400),
+        ("gpt-oss-20b", 20_914_757_184, 13_761_264_768),
+        ("qwen3-30b-a3b", 30_532_122_624, 61_064_245_248),
+    ] {
+        let item = item(name);
+        assert_eq!((&item["source"], &item["origin"]), (&json!("catalogue"), &json!("computed")), "{name}");
+        assert_eq!((&item["parameters"], &item["bytes"]), (&json!(parameters), &json!(bytes)), "{name}");
+    }
+    assert!(item("deepseek-v3")["notes"][0].as_str().unwrap().starts_with("the checkpoint is quantised (fp8)"));
+}

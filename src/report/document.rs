@@ -56,11 +56,11 @@ pub struct ModelDescription {
     /// The longest sequence it was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
+    /// Its layers, by what they cache.
+    pub layer_groups: Vec<GroupDescription>,
     /// What it weighs, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsDescription>,
-    /// Its layers, by what they cache.
-    pub layer_groups: Vec<GroupDescription>,
 }
 
 /// A layer group of a [`ModelDescription`]: its kind, and the figures that this kind has.

@@ -27,6 +27,15 @@ struct Class {
     tied: bool,
 }
 
+impl Class {
+    /// Whether a name in `architectures` is that of its language model: `Qwen3MoeForCausalLM` is of `qwen3_moe`.
+    fn is_named(&self, architecture: &str) -> bool {
+        let Some(name) = architecture.strip_suffix("ForCausalLM") else { return false };
+        let plain = |name: &str| name.trim_end_matches("_text").replace('_', "");
+        self.names.iter().any(|known| plain(known) == name.to_lowercase())
+    }
+}
+
 enum Attention {
     /// Heads: q, k, v and o.
     Heads { qkv_bias: Flag, o_bias: Flag, norm: HeadNorm, sinks: bool },
@@ -252,10 +261,7 @@ pub(in crate::source) fn weights(config: &Value, beside: bool) -> Result<Weights
         return Err("the config has parts beside the text model, whose tensors are not known here".into());
     }
     let classes = root.get("architectures").and_then(Value::as_array);
-    if let Some(other) = classes
-        .and_then(|names| names.first()?.as_str())
-        .filter(|name| !name.ends_with("ForCausalLM") && !name.ends_with("LMHeadModel"))
-    {
+    if let Some(other) = classes.and_then(|names| names.first()?.as_str()).filter(|name| !class.is_named(name)) {
         return Err(format!("the tensors of {other} are not known here one by one"));
     }
     let read = RefCell::default();
@@ -595,6 +601,8 @@ mod tests {
             "the config has parts beside the text model, whose tensors \
              are not known here"
         );
+        let other = "the tensors of MiniMaxM2ForCausalLM are not known here one by one";
+        assert_eq!(with("architectures", serde_json::json!(["MiniMaxM2ForCausalLM"])), other);
         let large = serde_json::json!(u64::MAX);
         assert_eq!(with("vocab_size", large), "the dimensions come to more than 2^64 - 1 parameters");
     }
