@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use kvsize::engine::{Engine, PROFILES};
+use kvsize::estimate::{Workload, estimate};
+use kvsize::source::spec;
+use kvsize::units::Tokens;
+use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::harness::{Run, golden, kvsize};
@@ -306,5 +311,40 @@ fn what_is_wrong_in_an_object_is_named() {
         let text = kvsize("-").stdin(object.to_string()).text();
         assert!(text.contains("is not read: ") && text.contains(tells) && text.ends_with("status 2\n"), "{text}");
         assert!(!valid(&spec, &object), "{object}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_object_makes_it_panic(
+        kinds in prop::collection::vec(prop::sample::select(vec![
+            "full_attention", "sliding_attention", "chunked_attention", "latent_attention", "indexer", "compressed_attention",
+            "recurrent_state", "cross_attention", "shared", "none",
+        ]), 1..4),
+        numbers in prop::collection::vec(prop::sample::select(vec![0u64, 1, 2, 3, 8, 128, 4096, 1 << 32, u64::MAX]), 15),
+        layers in prop::sample::select(vec![json!(1), json!(3), json!(60), json!([2, 0, 2]), json!([70_000]), json!(u64::MAX)]),
+    ) {
+        let keys = [
+            "kv_heads", "k_dim", "v_dim", "window", "chunk", "kv_lora_rank", "qk_rope_head_dim", "index_head_dim", "ratio",
+            "encoder_tokens", "conv_channels", "conv_kernel", "state_heads", "state_elements", "head_dim",
+        ];
+        let groups = kinds.iter().map(|kind| {
+            let mut group: Map<String, Value> =
+                keys.iter().zip(&numbers).map(|(key, number)| ((*key).to_owned(), json!(number))).collect();
+            group.insert("kind".into(), json!(kind));
+            group.insert("layers".into(), layers.clone());
+            group.insert("mechanism".into(), json!("mamba2"));
+            Value::Object(group)
+        });
+        let object = json!({"layer_groups": groups.collect::<Vec<_>>()});
+        if let Ok(model) = spec::model(object.as_object().unwrap(), "m") {
+            let workload = Workload { encoder_len: Some(Tokens(10)), ..Workload::of(Tokens(100_000), 3) };
+            let _ = estimate(&model, &workload);
+            for profile in PROFILES {
+                let _ = profile.name.parse::<Engine>().unwrap().answer(&model, &workload);
+            }
+        }
     }
 }

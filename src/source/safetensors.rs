@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
 
@@ -205,12 +205,15 @@ pub fn read(mut reader: impl Read, len: u64, tensors: &mut Tensors) -> Result<()
     if u64::try_from(bytes.len()).ok() != Some(header) {
         return Err(SafetensorsError::Truncated { header, len });
     }
-    let Entries(entries) = serde_json::from_slice(&bytes).map_err(SafetensorsError::Json)?;
-    let mut ranges = Vec::with_capacity(entries.len());
-    for (name, entry) in &entries {
-        tensors.add(name, entry)?;
-        ranges.push(entry.data_offsets);
+    let mut ranges = Vec::new();
+    let mut refused = None;
+    let mut parser = serde_json::Deserializer::from_slice(&bytes);
+    let entries = Entries { tensors, ranges: &mut ranges, refused: &mut refused };
+    let parsed = entries.deserialize(&mut parser).and_then(|()| parser.end());
+    if let Some(error) = refused {
+        return Err(error);
     }
+    parsed.map_err(SafetensorsError::Json)?;
     ranges.sort_unstable();
     let mut position = 0;
     for [begin, end] in ranges {
@@ -227,43 +230,77 @@ pub fn read(mut reader: impl Read, len: u64, tensors: &mut Tensors) -> Result<()
 struct Entry<'a> {
     #[serde(borrow)]
     dtype: Cow<'a, str>,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: [u64; 2],
 }
 
-/// The tensors of a header, in its order.
-struct Entries<'a>(Vec<(Cow<'a, str>, Entry<'a>)>);
+/// The elements of a shape; none past 2⁶⁴ − 1. Its sizes are not kept: there may be any number of them.
+struct Shape(Option<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sizes;
+        impl<'de> Visitor<'de> for Sizes {
+            type Value = Shape;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
+                let mut product = Some(1u64);
+                while let Some(size) = list.next_element::<u64>()? {
+                    product = product.and_then(|product| product.checked_mul(size));
+                }
+                Ok(Shape(product))
+            }
+        }
+        deserializer.deserialize_seq(Sizes)
+    }
+}
 
 /// A name, borrowed where it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Entries<'de>;
+/// The tensors of a header, taken one by one: only where their data lies is kept of each.
+struct Entries<'t> {
+    tensors: &'t mut Tensors,
+    ranges: &'t mut Vec<[u64; 2]>,
+    /// Why a tensor can't be.
+    refused: &'t mut Option<SafetensorsError>,
+}
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object of tensors")
-            }
+impl<'de> DeserializeSeed<'de> for Entries<'_> {
+    type Value = ();
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-                    if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
-                    } else {
-                        let entry = map
-                            .next_value::<Entry<'de>>()
-                            .map_err(|error| de::Error::custom(format_args!("{}: {error}", shortened(&name))))?;
-                        entries.push((name, entry));
-                    }
-                }
-                Ok(Entries(entries))
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entries<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
             }
+            let entry = map.next_value::<Entry<'de>>();
+            let entry = entry.map_err(|error| de::Error::custom(format_args!("{}: {error}", shortened(&name))))?;
+            if let Err(error) = self.tensors.add(&name, &entry) {
+                *self.refused = Some(error);
+                return Err(de::Error::custom("a tensor that can't be"));
+            }
+            self.ranges.push(entry.data_offsets);
         }
-        deserializer.deserialize_map(InOrder)
+        Ok(())
     }
 }
 
@@ -280,8 +317,7 @@ impl Tensors {
             return Err(SafetensorsError::Dtype { name: shortened(name), found: shortened(&entry.dtype) });
         };
         let too_large = || wrong("has more than 2^64 - 1 elements or bytes");
-        let product = |product: u64, &size: &u64| product.checked_mul(size);
-        let elements = entry.shape.iter().try_fold(1, product).ok_or_else(too_large)?;
+        let elements = entry.shape.0.ok_or_else(too_large)?;
         let all_bits = elements.checked_mul(*bits).ok_or_else(too_large)?;
         if !all_bits.is_multiple_of(8) {
             return Err(wrong("does not end at a whole byte"));

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::file::{self, FileError};
@@ -101,7 +101,7 @@ fn parts(path: &Path) -> Option<Vec<PathBuf>> {
     if !digits(part) || !digits(count) {
         return None;
     }
-    let last: u32 = count.parse().ok()?;
+    let last = count.parse::<u32>().ok().filter(|&last| usize::try_from(last).is_ok_and(|last| last <= MAX_FILES))?;
     let part = |part: u32| path.with_file_name(format!("{name}-{part:05}-of-{count}.{extension}"));
     Some((1..=last).map(part).collect()).filter(|parts: &Vec<_>| !parts.is_empty())
 }
@@ -127,6 +127,9 @@ impl Index {
     }
 }
 
+/// Files of a model at most.
+const MAX_FILES: usize = 10_000;
+
 /// The files that a map of tensors names, each once.
 struct FileNames(BTreeSet<String>);
 
@@ -146,6 +149,9 @@ impl<'de> Deserialize<'de> for FileNames {
                     let name: std::borrow::Cow<'_, str> = map.next_value()?;
                     if !names.contains(&*name) {
                         names.insert(name.into_owned());
+                    }
+                    if names.len() > MAX_FILES {
+                        return Err(de::Error::custom("it names more files than any model has"));
                     }
                 }
                 Ok(FileNames(names))

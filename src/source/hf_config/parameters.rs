@@ -606,4 +606,29 @@ mod tests {
         let large = serde_json::json!(u64::MAX);
         assert_eq!(with("vocab_size", large), "the dimensions come to more than 2^64 - 1 parameters");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_dimensions_make_it_panic(
+            name in proptest::sample::select(vec![
+                "meta-llama--Meta-Llama-3.1-8B", "deepseek-ai--DeepSeek-V3", "Qwen--Qwen3-30B-A3B", "openai--gpt-oss-20b",
+            ]),
+            changes in proptest::collection::vec((0usize..100, proptest::sample::select(vec![
+                serde_json::json!(0), serde_json::json!(1), serde_json::json!(u64::MAX), serde_json::json!(1u64 << 32),
+                serde_json::json!(70_000), serde_json::json!(-1), serde_json::json!("x"), serde_json::json!(1.5),
+                serde_json::json!([]), serde_json::json!({}), Value::Null, serde_json::json!(true),
+            ])), 1..4),
+        ) {
+            let mut config = config(&format!("{name}.json"));
+            let keys: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
+            for (at, value) in changes {
+                config[&keys[at % keys.len()]] = value;
+            }
+            if let Ok(weights) = weights(&config, false) {
+                let active = weights.active_parameters.unwrap_or_default();
+                proptest::prop_assert!(weights.parameters.is_some_and(|parameters| active <= parameters));
+            }
+            let _ = experts(&config);
+        }
+    }
 }
