@@ -159,6 +159,12 @@ fn one_file_needs_no_index_and_weights_need_no_config() {
              (`kvsize weights` needs none)\n"
         ))
         .status(2);
+    let dotted = Directory::new("Qwen2.5-7B");
+    safetensors(&dotted.0.join("model.safetensors"), &[("a", "F16", &[3], 2)]);
+    for argument in ["", "model.safetensors"] {
+        let name = item(&dotted.path(argument))["name"].as_str().unwrap().to_owned();
+        assert!(name.starts_with("kvsize-weights-Qwen2.5-7B-"), "{name}");
+    }
     // An adapter beside it is no part of it; two files that say nothing of each other are no set.
     let two = Directory::new("two");
     safetensors(&two.0.join("a.safetensors"), &[("a", "F16", &[3], 2)]);

@@ -282,6 +282,13 @@ pub(super) fn model_name(path: &Path) -> String {
     name.replacen("--", "/", 1)
 }
 
+/// A name for the model of a directory, or of the one that a file is in.
+pub(super) fn directory_name(path: &Path) -> String {
+    let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let directory = if full.is_dir() { full.as_path() } else { full.parent().unwrap_or(&full) };
+    model_name(&directory.join("config.json"))
+}
+
 /// The text of a user's own file, within the limit.
 pub(super) fn read_whole(path: &Path) -> Result<String, FileError> {
     let metadata = fs::metadata(path).map_err(|error| FileError::Io(path.to_path_buf(), error))?;

@@ -153,7 +153,7 @@ pub fn weigh(argument: &str, stdin: &mut dyn Read, overlay: &[ModelEntry]) -> Re
             }
         }
         Found::Files { path, files } => {
-            let name = file::model_name(&path);
+            let name = file::directory_name(&path);
             Weighed { name, origin: Origin::Config, model_type: None, weights: files.weights(None)? }
         }
         Found::Gguf(gguf) => {

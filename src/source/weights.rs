@@ -302,6 +302,9 @@ pub(super) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, Source
     if files.len() > 1 {
         notes.push(format!("the headers of {} files", files.len()));
     }
+    if !tensors.nextn.is_empty() {
+        notes.push("what predicts further tokens (MTP) is counted".into());
+    }
     let unknown: Vec<String> =
         tensors.types.iter().filter(|share| share.name.is_none()).map(|share| share.id.to_string()).collect();
     if !unknown.is_empty() {
@@ -364,7 +367,16 @@ pub(super) fn of_config(config: &Value, path: Option<&Path>) -> Result<Known, So
     if let Some(path) = path
         && let Some(files) = files_of(path)?
     {
-        return files.weights(hf_config::experts(config));
+        let mut known = files.weights(hf_config::experts(config))?;
+        let further = hf_config::further_layers(config);
+        if let (Ok(weights), Some(layers)) = (&mut known, further)
+            && weights.origin == WeightsOrigin::Headers
+        {
+            weights
+                .notes
+                .push(format!("what predicts further tokens (MTP layers: {layers}) is counted if the files hold it"));
+        }
+        return Ok(known);
     }
     let beside = match path {
         Some(path) => file::read_quantization(path).map_err(SourceError::File)?.is_some(),

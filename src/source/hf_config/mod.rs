@@ -26,7 +26,7 @@ use self::keys::{Keys, wrong_type};
 use self::layer_kinds::listed_layers;
 use self::layers::Reader;
 pub(super) use self::layers::grouped;
-pub(super) use self::parameters::{experts, weights};
+pub(super) use self::parameters::{experts, further_layers, weights};
 use crate::catalogue::{gguf_architecture_of, model_type};
 use crate::model::{Assumption, Checkpoint, Dimension, Model, ModelError, Origin, Warning, layer_count};
 use crate::units::{ElementFormat, Tokens};

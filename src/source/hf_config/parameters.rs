@@ -239,6 +239,12 @@ pub(in crate::source) fn experts(config: &Value) -> Option<Experts> {
     experts_of(object)
 }
 
+/// The layers that predict further tokens, if a configuration has any.
+pub(in crate::source) fn further_layers(config: &Value) -> Option<u64> {
+    let (object, _) = super::text_model(config.as_object()?).ok()?;
+    object.get("num_nextn_predict_layers")?.as_u64().filter(|&layers| layers > 0)
+}
+
 fn experts_of(object: &Map<String, Value>) -> Option<Experts> {
     let first = |names: &[&str]| names.iter().find_map(|key| object.get(*key)?.as_u64());
     let all = first(ALL_EXPERTS).filter(|&all| all > 1)?;
@@ -301,7 +307,7 @@ pub(in crate::source) fn weights(config: &Value, beside: bool) -> Result<Weights
             ));
         }
     }
-    if let Some(layers @ 1..) = object.get("num_nextn_predict_layers").and_then(Value::as_u64) {
+    if let Some(layers) = further_layers(config) {
         notes.push(format!("what predicts further tokens (MTP layers: {layers}) is not counted"));
     }
     let bytes = by_dtype.iter().try_fold(Bytes(0), |sum, share| sum.checked_add(share.bytes?));
