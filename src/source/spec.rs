@@ -85,7 +85,8 @@ pub(super) fn is_spec(object: &Map<String, Value>) -> bool {
     let theirs = ["num_hidden_layers", "architectures", "text_config", "_class_name"];
     object.get("schema").is_some_and(|schema| *schema == SCHEMA)
         || object.contains_key("layer_groups")
-        || (object.contains_key("layers") && !theirs.iter().any(|key| object.contains_key(*key)))
+        || (object.get("layers").is_some_and(|layers| !layers.is_object() && !layers.is_array())
+            && !theirs.iter().any(|key| object.contains_key(*key)))
 }
 
 /// The model of an object.

@@ -16,7 +16,7 @@ use super::safetensors::{self, Tensors};
 use super::{SourceError, gguf, hf_config};
 use crate::catalogue::{ModelEntry, ModelFacts};
 use crate::model::{DtypeWeights, Experts, Weights, WeightsOrigin};
-use crate::units::Bytes;
+use crate::units::{Bytes, group_thousands};
 
 /// What is known of the weights of a model, or the reason why nothing is.
 pub type Known = Result<Weights, String>;
@@ -121,7 +121,7 @@ struct IndexMetadata {
 
 impl Index {
     /// The bytes of all weights; some indices write them with a point.
-    fn total(&self) -> Option<u64> {
+    pub(super) fn total(&self) -> Option<u64> {
         let number = self.metadata.as_ref()?.total_size.as_ref()?.to_string();
         number.strip_suffix(".0").unwrap_or(&number).parse().ok()
     }
@@ -284,6 +284,7 @@ pub(super) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, Source
         return Ok(Err(format!("it is a part of {count}, and its name does not tell those of the others")));
     }
     let files = files.unwrap_or_default();
+    let mut missing = first.missing;
     for path in files.iter().skip(1) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file_error = |error: FileError| SourceError::File(error);
@@ -295,12 +296,21 @@ pub(super) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, Source
         }
         let opened = File::open(path).map_err(|error| file_error(FileError::Io(path.clone(), error)))?;
         gguf::read(opened, metadata.len())
-            .and_then(|header| tensors.merge(header.tensors))
+            .and_then(|header| {
+                missing = missing.saturating_add(header.missing);
+                tensors.merge(header.tensors)
+            })
             .map_err(|error| SourceError::Gguf { origin: path.display().to_string(), error })?;
     }
     let mut notes = Vec::new();
     if files.len() > 1 {
         notes.push(format!("the headers of {} files", files.len()));
+    }
+    if missing > 0 {
+        let missing = group_thousands(missing);
+        notes.push(format!(
+            "{missing} bytes of the tensors lie past the end of the file: it is cut short, or a header alone"
+        ));
     }
     if !tensors.nextn.is_empty() {
         notes.push("what predicts further tokens (MTP) is counted".into());

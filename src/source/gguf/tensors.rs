@@ -73,8 +73,9 @@ pub struct TensorType {
 }
 
 impl Tensors {
-    /// Adds a tensor of these dimensions, the first of which is that of rows; the reason if there can be no such tensor.
-    pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<(), String> {
+    /// Adds a tensor of these dimensions, the first of which is that of rows, and gives its bytes, if they are known; the reason
+    /// if there can be no such tensor.
+    pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<Option<u64>, String> {
         let too_large = || "has more than 2^64 - 1 elements or bytes".to_owned();
         let elements = dimensions.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension));
         let elements = elements.ok_or_else(too_large)?;
@@ -109,7 +110,7 @@ impl Tensors {
         }
         self.count = self.count.saturating_add(1);
         self.parameters = self.parameters.checked_add(elements).ok_or_else(too_large)?;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Adds the tensors of another part of the same file.
