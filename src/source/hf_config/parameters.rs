@@ -565,6 +565,48 @@ mod tests {
     }
 
     #[test]
+    fn published_totals_are_met_from_dimensions_alone() {
+        let total = |config: Value| weights(&config, false).unwrap().parameters;
+        let mut gemma_2 = config("google--gemma-2-9b.json");
+        gemma_2["vocab_size"] = 256_000.into();
+        assert_eq!(total(gemma_2), Some(9_241_705_984));
+        // Gemma 7B, OLMo 2 7B, OLMoE 1B-7B, Qwen1.5-MoE-A2.7B.
+        for (parameters, config) in [
+            (
+                8_537_680_896u64,
+                serde_json::json!({
+                    "model_type": "gemma", "vocab_size": 256_000, "hidden_size": 3072, "num_hidden_layers": 28,
+                    "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "intermediate_size": 24_576,
+                }),
+            ),
+            (
+                7_298_617_344,
+                serde_json::json!({
+                    "model_type": "olmo2", "vocab_size": 100_352, "hidden_size": 4096, "num_hidden_layers": 32,
+                    "num_attention_heads": 32, "intermediate_size": 11_008,
+                }),
+            ),
+            (
+                6_919_161_856,
+                serde_json::json!({
+                    "model_type": "olmoe", "vocab_size": 50_304, "hidden_size": 2048, "num_hidden_layers": 16,
+                    "num_attention_heads": 16, "intermediate_size": 1024, "num_experts": 64, "num_experts_per_tok": 8,
+                }),
+            ),
+            (
+                14_315_784_192,
+                serde_json::json!({
+                    "model_type": "qwen2_moe", "vocab_size": 151_936, "hidden_size": 2048, "num_hidden_layers": 24,
+                    "num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 5632, "num_experts": 60,
+                    "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632,
+                }),
+            ),
+        ] {
+            assert_eq!(total(config.clone()), Some(parameters), "{config}");
+        }
+    }
+
+    #[test]
     fn a_token_passes_through_its_experts() {
         for (name, active) in
             [("mistralai--Mixtral-8x7B-v0.1", Some(12_879_925_248)), ("meta-llama--Meta-Llama-3.1-8B", None)]
