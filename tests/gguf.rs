@@ -205,6 +205,27 @@ fn values_that_can_t_be_are_refused() {
     });
     assert_eq!(refusal(&much.bytes()), format!("the metadata is more than any model has; {damaged}"));
 
+    // Offsets past the data that all tensors come to, and past any number.
+    let offset = |offset: u64| {
+        let mut bytes = small().tensor("t", &[32], 0).bytes();
+        let at = bytes.len() - 8;
+        bytes[at..].copy_from_slice(&offset.to_le_bytes());
+        bytes
+    };
+    for far in [1, 32, 1 << 40] {
+        assert_eq!(
+            refusal(&offset(far)),
+            format!("t: the tensor lies past the end of the data of all tensors; {damaged}")
+        );
+    }
+    assert_eq!(refusal(&offset(u64::MAX)), format!("t: the tensor lies past 2^64 - 1 bytes; {damaged}"));
+    // One that is there but for its data: the header tells all the same.
+    let mut bytes = offset(0);
+    let header = bytes.len().next_multiple_of(32);
+    assert_eq!(read(&bytes).unwrap().missing, (header + 128 - bytes.len()) as u64);
+    bytes.resize(header + 128, 0);
+    assert_eq!(read(&bytes).unwrap().missing, 0);
+
     let tensor = |dimensions: &[u64], kind| refusal(&small().tensor("t", dimensions, kind).bytes());
     assert_eq!(tensor(&[1; 5], 0), format!("t: the tensor has 5 dimensions, and ggml no more than 4; {damaged}"));
     let large = format!("t: the tensor has more than 2^64 - 1 elements or bytes; {damaged}");

@@ -64,8 +64,13 @@ fn an_id_is_answered_from_its_configuration_alone() {
     let by_text = json_of(kvsize("- --json -s 1k").stdin(CONFIG));
     assert_eq!(document["estimates"], by_text["estimates"]);
     assert_eq!(document["model"]["name"], "org/name");
-    // The second file is asked for at the commit that the first was from.
-    assert_eq!(server.paths(), [CONFIG_PATH, pinned]);
+    // For JSON the weights are looked for, too. Further files are asked for at the commit that the first was from.
+    let weights =
+        ["model.safetensors", "model.safetensors.index.json"].map(|file| pinned.replace("hf_quant_config.json", file));
+    assert_eq!(server.paths(), [CONFIG_PATH, &weights[0], &weights[1], pinned]);
+    let before = server.requests().len();
+    ask(&server, "org/name -s 1k -f csv").data();
+    assert_eq!(server.paths()[before..], [CONFIG_PATH, pinned]);
     assert!(server.requests().iter().all(|request| request.authorization.is_none()));
 }
 
@@ -186,7 +191,7 @@ fn the_token_goes_to_the_endpoint_and_nowhere_else() {
         assert_eq!(json_of(run)["estimates"][0]["bytes"], 1_024_000);
         // The redirect within the endpoint, and the file beside it, get the token.
         assert_eq!(server.paths()[..2], [CONFIG_PATH, "/moved/config.json"]);
-        assert_eq!(server.requests().len(), 3);
+        assert_eq!(server.requests().len(), 5);
         assert!(server.requests().iter().all(|request| request.authorization.as_deref() == Some("Bearer hf_secret")));
         let there = other.requests().split_off(before);
         assert_eq!(there.iter().map(|request| &*request.path).collect::<Vec<_>>(), ["/config.json?signed=1"]);
@@ -507,6 +512,68 @@ fn nothing_else_is_ever_asked_for_and_offline_is_kept() {
         .write(&format!("models--org--part/snapshots/{COMMIT}/tokenizer.json"), "{}")
         .write("models--org--part/refs/main", COMMIT);
     let server = Server::of(vec![("/org/part/resolve/main/config.json", Answer::file(CONFIG))]);
-    ask(&server, "org/part --json").env("HF_HUB_CACHE", &cache.0).output();
+    ask(&server, "org/part -f csv -s 1k").env("HF_HUB_CACHE", &cache.0).data();
     assert_eq!(server.requests().len(), 2);
+}
+
+/// A safetensors file of one tensor of `elements` bf16 elements, and its data.
+fn safetensors(name: &str, elements: usize) -> Vec<u8> {
+    let header = json!({name: {"dtype": "BF16", "shape": [elements], "data_offsets": [0, 2 * elements]}}).to_string();
+    let mut bytes = u64::try_from(header.len()).unwrap().to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + 2 * elements, 0);
+    bytes
+}
+
+/// Headers of one file or a few, by ranges; of many files the index alone; of a GGUF file what its header tells.
+#[test]
+fn weights_are_told_of_headers_or_of_the_index() {
+    const INDEX: &str = "/org/name/resolve/main/model.safetensors.index.json";
+    let weights = |server: &Server| {
+        let document = json_of(ask(server, "weights org/name --json"));
+        let weights = &document["items"][0];
+        (weights["bytes"].as_u64(), weights["parameters"].as_u64(), weights["origin"].as_str().map(ToOwned::to_owned))
+    };
+    let elements = 8 << 20;
+    let config = || (CONFIG_PATH, Answer::file(CONFIG));
+    let one = Server::of(vec![
+        config(),
+        ("/org/name/resolve/main/model.safetensors", Answer::file(safetensors("a", elements))),
+    ]);
+    assert_eq!(weights(&one), (Some(2 * elements as u64), Some(elements as u64), Some("headers".into())));
+    assert!(one.sent() < 1 << 20, "{}", one.sent());
+    let document = json_of(ask(&one, "org/name --json -s 1"));
+    assert_eq!(document["model"]["weights"]["bytes"].as_u64(), Some(2 * elements as u64));
+
+    let index = |count: usize| {
+        let map: serde_json::Map<_, _> =
+            (1..=count).map(|part| (format!("t{part}"), json!(format!("part-{part}.safetensors")))).collect();
+        Answer::file(json!({"metadata": {"total_size": 777}, "weight_map": map}).to_string())
+    };
+    let few = Server::of(vec![
+        config(),
+        (INDEX, index(2)),
+        ("/org/name/resolve/main/part-1.safetensors", Answer::file(safetensors("t1", 100))),
+        ("/org/name/resolve/main/part-2.safetensors", Answer::file(safetensors("t2", 50))),
+    ]);
+    assert_eq!(weights(&few), (Some(300), Some(150), Some("headers".into())));
+    let many = Server::of(vec![config(), (INDEX, index(9))]);
+    assert_eq!(weights(&many), (Some(777), None, Some("index".into())));
+    assert!(many.paths().iter().all(|path| !path.contains("part-")), "{:?}", many.paths());
+
+    let (file, _) = gguf(0);
+    let repository = Server::of(vec![
+        (LISTING_PATH, listing(&["name-Q8_0.gguf"])),
+        ("/org/name/resolve/main/name-Q8_0.gguf", Answer::file(file)),
+    ]);
+    assert_eq!(weights(&repository).2, Some("headers".into()));
+    // A header that lies is an error of the file.
+    let mut lying = u64::MAX.to_le_bytes().to_vec();
+    lying.resize(1000, 0);
+    let broken = Server::of(vec![config(), ("/org/name/resolve/main/model.safetensors", Answer::file(lying))]);
+    let text = ask(&broken, "weights org/name").text();
+    assert!(text.contains("org/name/model.safetensors") && text.ends_with("--- status 2\n"), "{text}");
+    // Weights are not looked for offline either.
+    let text = ask(&one, "weights org/other --offline").text();
+    assert!(text.contains("--offline") && text.ends_with("--- status 2\n"), "{text}");
 }

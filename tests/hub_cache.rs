@@ -140,7 +140,7 @@ fn a_gguf_file_is_named_after_a_colon() {
     cache
         .write(&snapshot("name-Q8_0.gguf"), header(2))
         .write(&snapshot("BF16/name-BF16-00001-of-00002.gguf"), header(3))
-        .write(&snapshot("BF16/name-BF16-00002-of-00002.gguf"), "");
+        .write(&snapshot("BF16/name-BF16-00002-of-00002.gguf"), header(3));
     assert_eq!(asked("org/name-GGUF:Q4_K_M"), 1);
     assert_eq!(asked("org/name-GGUF:name-Q8_0.gguf"), 2);
     assert_eq!(asked("org/name-GGUF:bf16"), 3);

@@ -336,6 +336,11 @@ pub(super) struct FormatArguments {
 }
 
 impl FormatArguments {
+    /// Whether the answer is for programs, which get more of it.
+    pub(super) fn for_programs(&self) -> bool {
+        matches!(self.format(), Format::Json | Format::Jsonl)
+    }
+
     pub(super) fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format.unwrap_or(Format::Table) }
     }
@@ -374,6 +379,6 @@ impl FromStr for TypedTokens {
     }
 }
 
-fn unit_choice(text: &str) -> Result<UnitChoice, UnitError> {
+pub(super) fn unit_choice(text: &str) -> Result<UnitChoice, UnitError> {
     if text == "auto" { Ok(UnitChoice::Auto) } else { text.parse().map(UnitChoice::Fixed) }
 }

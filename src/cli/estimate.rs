@@ -13,7 +13,7 @@ use crate::engine::{Device, Engine};
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
-use crate::source::{self, HubSettings};
+use crate::source::{self, HubSettings, Weighed};
 use crate::units::{Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
@@ -121,7 +121,9 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
         )),
         [] => Ok(vec![spec.model()?]),
         names if spec.is_empty() && spec.name.is_none() => {
-            names.iter().map(|name| places.model(name)).collect::<Result<Vec<Model>, Failure>>()
+            // Weights are in the JSON alone, and only then worth the files' headers.
+            let weigh = arguments.output.format.for_programs();
+            names.iter().map(|name| places.model(name, weigh)).collect::<Result<Vec<Model>, Failure>>()
         }
         [name, ..] => {
             Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
@@ -137,9 +139,15 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// The model that an argument means.
-    pub(super) fn model(&self, name: &str) -> Result<Model, Failure> {
-        Ok(source::resolve_with(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+    /// The model that an argument means, with its weights if it is to be weighed.
+    pub(super) fn model(&self, name: &str, weigh: bool) -> Result<Model, Failure> {
+        let resolve = if weigh { source::resolve_weighed } else { source::resolve_with };
+        Ok(resolve(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+    }
+
+    /// What the model that an argument means weighs.
+    pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Failure> {
+        Ok(source::weigh(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
     }
 
     /// The model that an option means, for which standard input is not read.

@@ -77,7 +77,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let names = || [model].into_iter().chain(&asked.draft);
     let overlay = overlay_for(names(), catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), offline) };
-    let model = drafted(places.model(model)?, asked, &places)?;
+    let model = drafted(places.model(model, false)?, asked, &places)?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
     let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
     let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };

@@ -208,7 +208,7 @@ fn matches<'a, T: AsRef<str> + 'a + ?Sized>(arguments: &ListArguments, mut names
 }
 
 /// Columns of text, but for the numbers at `right`.
-fn columns(names: &[&str], right: &[usize]) -> Vec<(String, Align)> {
+pub(super) fn columns(names: &[&str], right: &[usize]) -> Vec<(String, Align)> {
     let align = |index| if right.contains(&index) { Align::Right } else { Align::Left };
     names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), align(index))).collect()
 }

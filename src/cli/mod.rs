@@ -10,8 +10,10 @@ mod lengths;
 mod lists;
 #[cfg(feature = "hub")]
 mod progress;
+mod schema;
 mod settings;
 mod usage;
+mod weights;
 
 use std::io::{self, IsTerminal, Write};
 use std::mem::ManuallyDrop;
@@ -36,8 +38,16 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 6] =
-    [estimate::COMMAND, explain::COMMAND, article::COMMAND, lists::MODELS, lists::FORMATS, lists::ENGINES];
+const COMMANDS: [Subcommand; 8] = [
+    estimate::COMMAND,
+    explain::COMMAND,
+    article::COMMAND,
+    weights::COMMAND,
+    lists::MODELS,
+    lists::FORMATS,
+    lists::ENGINES,
+    schema::COMMAND,
+];
 
 /// What a command has to say: data for stdout, words for stderr.
 #[derive(Debug, Default)]

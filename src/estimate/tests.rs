@@ -16,6 +16,7 @@ fn model(layer_groups: Vec<LayerGroup>) -> Model {
         transformers_heads: None,
         mtp_groups: Vec::new(),
         drafter: None,
+        weights: None,
         checkpoint: crate::model::Checkpoint::default(),
         facts: Vec::new(),
         assumptions: Vec::new(),

@@ -7,6 +7,7 @@ mod layer_group;
 mod note;
 mod recurrent;
 mod spec;
+mod weights;
 
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelError, layer_count};
@@ -15,6 +16,7 @@ pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use note::{Assumption, Warning};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
+pub use weights::{DtypeWeights, Experts, Weights, WeightsOrigin};
 
 use crate::units::{ElementFormat, Tokens};
 
@@ -41,6 +43,8 @@ pub struct Model {
     pub mtp_groups: Vec<LayerGroup>,
     /// What drafts tokens for it; its layers are among the groups.
     pub drafter: Option<Drafter>,
+    /// What its weights come to, where that was asked for and is known.
+    pub weights: Option<Weights>,
     /// What engines read beside the layers.
     pub checkpoint: Checkpoint,
     /// The numbers it was made of, and where each came from.
@@ -99,6 +103,8 @@ pub struct Fact {
 pub enum Origin {
     /// Dimensions given one by one.
     Flags,
+    /// An object of our own.
+    Spec,
     /// A Hugging Face `config.json`.
     Config,
     /// The header of a GGUF file.
@@ -112,6 +118,7 @@ impl Origin {
     pub fn name(self) -> &'static str {
         match self {
             Self::Flags => "flags",
+            Self::Spec => "spec",
             Self::Config => "config",
             Self::Gguf => "gguf",
             Self::Catalogue => "catalogue",

@@ -154,6 +154,11 @@ pub enum Warning {
         /// `max_position_embeddings`
         max_position_embeddings: Tokens,
     },
+    /// The files of its weights are not read.
+    Weights {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// `hidden_size / num_key_value_heads` is not a whole number; the article's script drops the rest.
     ShortcutRemainder {
         /// `hidden_size`
@@ -176,6 +181,7 @@ impl fmt::Display for Warning {
                 f,
                 "{seq_len} tokens is past the model's maximum of {max_position_embeddings} (max_position_embeddings)"
             ),
+            Self::Weights { reason } => write!(f, "the weights are not told: {reason}"),
             Self::ShortcutRemainder { hidden_size, num_key_value_heads } => write!(
                 f,
                 "the article's shortcut does not divide evenly: {} / {num_key_value_heads} leaves a remainder, which it drops",

@@ -66,6 +66,20 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Mamba1,
+        Self::Mamba2,
+        Self::GatedDeltaNet,
+        Self::Kda,
+        Self::Lightning,
+        Self::ShortConvolution,
+        Self::RgLru,
+        Self::Rwkv,
+        Self::Cca,
+        Self::Mlstm,
+    ];
+
     /// Its name in output.
     pub fn name(self) -> &'static str {
         match self {

@@ -59,12 +59,43 @@ impl ModelSpec {
     /// used, and said.
     ///
     /// # Errors
-    /// [`ModelError`] when dimensions are missing or do not divide.
+    /// [`ModelError`] when dimensions are missing or do not divide; it names the options.
     pub fn model(&self) -> Result<Model, ModelError> {
-        const REMEDY: &str = "give --head-dim, or --hidden-size with --heads";
+        const OPTIONS: Names = Names {
+            layers: "--layers",
+            hidden_size: "--hidden-size",
+            heads: "--heads",
+            kv_heads: "--kv-heads",
+            head_dim: "--head-dim",
+            v_head_dim: "--v-head-dim",
+            no_layers: "give the number of layers, or name a MODEL",
+            no_width: "give --head-dim, or --hidden-size with --heads",
+        };
+        self.named(&OPTIONS)
+    }
+
+    /// As [`ModelSpec::model`], of an object: errors name its keys.
+    ///
+    /// # Errors
+    /// [`ModelError`] when dimensions are missing or do not divide.
+    pub fn model_by_keys(&self) -> Result<Model, ModelError> {
+        const KEYS: Names = Names {
+            layers: "layers",
+            hidden_size: "hidden_size",
+            heads: "heads",
+            kv_heads: "kv_heads",
+            head_dim: "head_dim",
+            v_head_dim: "v_head_dim",
+            no_layers: "add the number of layers, or layer_groups",
+            no_width: "add head_dim, or hidden_size with heads",
+        };
+        self.named(&KEYS)
+    }
+
+    fn named(&self, names: &Names) -> Result<Model, ModelError> {
         let dimension = |field: &str, value: Option<u64>| value.map(|value| Dimension { field: field.into(), value });
-        let layers = dimension("--layers", self.layers)
-            .ok_or(ModelError::Missing("--layers".into(), "give the number of layers, or name a MODEL"))?;
+        let layers =
+            dimension(names.layers, self.layers).ok_or(ModelError::Missing(names.layers.into(), names.no_layers))?;
         let num_hidden_layers = super::layer_count(layers)?;
         let mut assumptions = Vec::new();
         let mut warnings = Vec::new();
@@ -76,15 +107,15 @@ impl ModelSpec {
                 head_dim: None,
                 v_head_dim: None,
                 ..
-            } => shortcut(hidden_size, kv_heads, &mut assumptions, &mut warnings)?,
+            } => shortcut(names, hidden_size, kv_heads, &mut assumptions, &mut warnings)?,
             _ => Dimensions {
-                hidden_size: dimension("--hidden-size", self.hidden_size),
-                num_attention_heads: dimension("--heads", self.heads),
-                num_key_value_heads: dimension("--kv-heads", self.kv_heads),
-                head_dim: dimension("--head-dim", self.head_dim),
-                v_head_dim: dimension("--v-head-dim", self.v_head_dim),
+                hidden_size: dimension(names.hidden_size, self.hidden_size),
+                num_attention_heads: dimension(names.heads, self.heads),
+                num_key_value_heads: dimension(names.kv_heads, self.kv_heads),
+                head_dim: dimension(names.head_dim, self.head_dim),
+                v_head_dim: dimension(names.v_head_dim, self.v_head_dim),
             }
-            .key_value(&["--heads".into(), "--head-dim".into()], REMEDY, &mut assumptions)?,
+            .key_value(&[names.heads.into(), names.head_dim.into()], names.no_width, &mut assumptions)?,
         };
         let cache = match self.sliding_window {
             Some(window) => LayerCache::SlidingWindow {
@@ -105,6 +136,7 @@ impl ModelSpec {
             transformers_heads: None,
             mtp_groups: Vec::new(),
             drafter: None,
+            weights: None,
             checkpoint: super::Checkpoint {
                 num_attention_heads: self.heads,
                 hidden_size: self.hidden_size,
@@ -117,7 +149,20 @@ impl ModelSpec {
     }
 }
 
+/// What the dimensions are called where they were given.
+struct Names {
+    layers: &'static str,
+    hidden_size: &'static str,
+    heads: &'static str,
+    kv_heads: &'static str,
+    head_dim: &'static str,
+    v_head_dim: &'static str,
+    no_layers: &'static str,
+    no_width: &'static str,
+}
+
 fn shortcut(
+    names: &Names,
     hidden_size: u64,
     num_key_value_heads: u64,
     assumptions: &mut Vec<Assumption>,
@@ -125,8 +170,8 @@ fn shortcut(
 ) -> Result<KeyValue, ModelError> {
     let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
     let width = key_value.shortcut_width().filter(|&width| width > 0).ok_or_else(|| ModelError::NoWidth {
-        hidden_size: Dimension { field: "--hidden-size".into(), value: hidden_size },
-        attention: Dimension { field: "--kv-heads".into(), value: num_key_value_heads },
+        hidden_size: Dimension { field: names.hidden_size.into(), value: hidden_size },
+        attention: Dimension { field: names.kv_heads.into(), value: num_key_value_heads },
         remedy: "give a hidden size of at least the KV heads",
     })?;
     assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });

@@ -9,9 +9,10 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::WeightsDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, EstimateError, Workload};
-use crate::model::{KeyValue, LayerCache, Model, Warning};
+use crate::model::{KeyValue, LayerCache, Model, RecurrentState, Warning};
 use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat};
 
 /// An estimate and what was asked for.
@@ -57,6 +58,9 @@ pub struct ModelDescription {
     pub max_seq_len: Option<u64>,
     /// Its layers, by what they cache.
     pub layer_groups: Vec<GroupDescription>,
+    /// What it weighs, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightsDescription>,
 }
 
 /// A layer group of a [`ModelDescription`]: its kind, and the figures that this kind has.
@@ -102,6 +106,33 @@ pub struct GroupDescription {
     /// The recurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<&'static str>,
+    /// Channels of a recurrence's convolution, without those of its groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conv_channels: Option<u64>,
+    /// Channels of each group of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conv_channels_per_group: Option<u64>,
+    /// Groups of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conv_groups: Option<u64>,
+    /// Its width, the current token included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conv_kernel: Option<u64>,
+    /// The format of its columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conv_dtype: Option<String>,
+    /// Heads of a recurrent state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_heads: Option<u64>,
+    /// Elements of each; of a compressed layer, elements of its compressor's state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_elements: Option<u64>,
+    /// Their format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dtype: Option<String>,
+    /// Whether the encoder's input may be absent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
     /// The most tokens an encoder gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder_tokens: Option<u64>,
@@ -120,6 +151,25 @@ impl GroupDescription {
                 KeyValue::Vector { elements } => Some(elements),
                 _ => None,
             },
+            ..self
+        }
+    }
+}
+
+impl GroupDescription {
+    /// With the figures of a state.
+    fn with_state(self, state: RecurrentState) -> Self {
+        let RecurrentState { mechanism, convolution, memory } = state;
+        Self {
+            mechanism: Some(mechanism.name()),
+            conv_channels: convolution.map(|convolution| convolution.channels),
+            conv_channels_per_group: convolution.map(|convolution| convolution.channels_per_group).filter(|&n| n > 0),
+            conv_groups: convolution.map(|convolution| convolution.groups).filter(|&n| n > 0),
+            conv_kernel: convolution.map(|convolution| convolution.kernel),
+            conv_dtype: convolution.map(|convolution| convolution.format.to_string()),
+            state_heads: memory.map(|memory| memory.heads),
+            state_elements: memory.map(|memory| memory.elements_per_head),
+            state_dtype: memory.map(|memory| memory.format.to_string()),
             ..self
         }
     }
@@ -335,11 +385,15 @@ fn describe(model: &Model) -> ModelDescription {
                 ratio: Some(ratio).filter(|&ratio| ratio > 1),
                 ..description
             },
-            LayerCache::Compressed { head_dim, ratio, .. } => {
-                GroupDescription { head_dim: Some(head_dim), ratio: Some(ratio), ..description }
-            }
-            LayerCache::Recurrent(state) => GroupDescription { mechanism: Some(state.mechanism.name()), ..description },
-            LayerCache::CrossAttention { key_value, encoder_tokens, .. } => GroupDescription {
+            LayerCache::Compressed { head_dim, ratio, state_elements } => GroupDescription {
+                head_dim: Some(head_dim),
+                ratio: Some(ratio),
+                state_elements: Some(state_elements),
+                ..description
+            },
+            LayerCache::Recurrent(state) => description.with_state(state),
+            LayerCache::CrossAttention { key_value, encoder_tokens, optional } => GroupDescription {
+                optional,
                 encoder_tokens: encoder_tokens.map(|tokens| tokens.0),
                 ..description.with(key_value)
             },
@@ -351,6 +405,7 @@ fn describe(model: &Model) -> ModelDescription {
         source: model.origin.name(),
         model_type: model.model_type.clone(),
         max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
+        weights: model.weights.as_ref().map(Into::into),
         layer_groups: groups.collect(),
     }
 }

@@ -11,8 +11,10 @@ mod json;
 mod markdown;
 mod page;
 mod plain;
+mod schema;
 mod table;
 mod text;
+mod weights;
 
 use serde::Serialize;
 
@@ -23,7 +25,9 @@ pub use document::{
 };
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
+pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use text::wrapped;
+pub use weights::{DtypeDescription, WeightsDescription};
 
 use self::grid::{Block, Page};
 

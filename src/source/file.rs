@@ -26,6 +26,10 @@ pub enum FileError {
     Gguf(PathBuf),
     /// A directory with several GGUF files; their names.
     SeveralGguf(PathBuf, Vec<String>),
+    /// Weights without a `config.json` beside them.
+    NoConfigBeside(PathBuf),
+    /// An index that names a file elsewhere; the name.
+    Outside(PathBuf, String),
     /// What the system said.
     Io(PathBuf, io::Error),
 }
@@ -83,6 +87,20 @@ impl Diagnose for FileError {
                 "is a GGUF file, whose header is read from a file only".into(),
                 "give its path",
             ),
+            Self::NoConfigBeside(path) => (
+                path,
+                "no_config_beside",
+                "no config.json".into(),
+                "is beside it, and weights alone tell no cache".into(),
+                "put the model's config.json there (`kvsize weights` needs none)",
+            ),
+            Self::Outside(path, name) => (
+                path,
+                "index_outside",
+                format!("{name:?}"),
+                "is no file beside the index".into(),
+                "download the index again",
+            ),
             Self::SeveralGguf(path, _) => (path, "several_gguf", String::new(), String::new(), ""),
             Self::Io(path, error) => (path, "io", error.to_string(), String::new(), "make the file readable"),
         };
@@ -92,10 +110,19 @@ impl Diagnose for FileError {
 
 display_diagnosis!(FileError);
 
-/// `argument` as a path, if something is there.
+/// `argument` as a path, if something is there, a link that leads nowhere included.
 pub(super) fn existing(argument: &str) -> Option<&Path> {
     let path = Path::new(argument);
-    path.exists().then_some(path)
+    fs::symlink_metadata(path).is_ok().then_some(path)
+}
+
+/// What is at `path`; none if there is nothing.
+pub(super) fn metadata(path: &Path) -> Result<Option<fs::Metadata>, FileError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::Io(path.to_path_buf(), error)),
+    }
 }
 
 /// Whether `argument` can only have been meant as a path.
@@ -259,6 +286,13 @@ pub(super) fn model_name(path: &Path) -> String {
         None => path.display().to_string(),
     };
     name.replacen("--", "/", 1)
+}
+
+/// A name for the model of a directory, or of the one that a file is in.
+pub(super) fn directory_name(path: &Path) -> String {
+    let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let directory = if full.is_dir() { full.as_path() } else { full.parent().unwrap_or(&full) };
+    model_name(&directory.join("config.json"))
 }
 
 /// The text of a user's own file, within the limit.

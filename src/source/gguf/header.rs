@@ -24,6 +24,8 @@ pub struct Header {
     pub tensors: Tensors,
     /// Bytes up to its end.
     pub len: u64,
+    /// Bytes that its tensors should take past the end of the file: of one that is cut short, or a header alone.
+    pub missing: u64,
 }
 
 /// The value of a key.
@@ -93,10 +95,62 @@ pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, GgufError> {
         metadata.insert(key, value);
     }
     let mut tensors = Tensors::default();
+    let mut data = Data { alignment: alignment(&metadata), all: Some(0), last: (0, String::new()) };
     for _ in 0..tensor_count {
-        tensor(&mut walk, &mut tensors)?;
+        tensor(&mut walk, &mut tensors, &mut data)?;
     }
-    Ok(Header { version, metadata, tensors, len: walk.position() })
+    let missing = data.missing(walk.position(), len)?;
+    Ok(Header { version, metadata, tensors, len: walk.position(), missing })
+}
+
+/// `general.alignment`: what the data of each tensor begins at a multiple of.
+fn alignment(metadata: &BTreeMap<String, Value>) -> u64 {
+    const DEFAULT: u64 = 32;
+    match metadata.get("general.alignment") {
+        Some(Value::Integer(value)) => u64::try_from(*value).ok().filter(|&value| value > 0).unwrap_or(DEFAULT),
+        _ => DEFAULT,
+    }
+}
+
+/// Where the data of the tensors lies, as they say.
+struct Data {
+    alignment: u64,
+    /// Bytes of all of them, each filled up to the alignment; none with a type whose size is not known.
+    all: Option<u64>,
+    /// The end of the one that ends last, and its name.
+    last: (u64, String),
+}
+
+impl Data {
+    fn add(&mut self, name: &str, offset: u64, bytes: Option<u64>) -> Option<()> {
+        if let Some(bytes) = bytes {
+            let padded = bytes.checked_next_multiple_of(self.alignment)?;
+            self.all = match self.all {
+                Some(all) => Some(all.checked_add(padded)?),
+                None => None,
+            };
+            let end = offset.checked_add(bytes)?;
+            if end > self.last.0 {
+                self.last = (end, name.to_owned());
+            }
+        } else {
+            self.all = None;
+        }
+        Some(())
+    }
+
+    /// What of it lies past the end of a file of `len` bytes, whose header ends at `position`. Tensors follow on one another:
+    /// one that ends past what all take is an error.
+    fn missing(self, position: u64, len: u64) -> Result<u64, GgufError> {
+        let (end, name) = self.last;
+        if self.all.is_some_and(|all| end > all) {
+            let reason = "lies past the end of the data of all tensors".into();
+            return Err(GgufError::Tensor { name, reason });
+        }
+        let start = position.checked_next_multiple_of(self.alignment);
+        let end = start.and_then(|start| start.checked_add(end)).filter(|_| end > 0);
+        Ok(end.map_or(0, |end| end.saturating_sub(len)))
+    }
 }
 
 const MAGIC: &str = "the magic";
@@ -173,10 +227,7 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<V
     match kind {
         STRING => {
             let count = walk.count("texts of a list", 8)?;
-            for _ in 0..count {
-                let len = walk.count("bytes of a text", 1)?;
-                walk.skip(len, VALUE)?;
-            }
+            walk.skip_texts(count, VALUE)?;
             Ok(Value::Other(format!("{count} texts")))
         }
         ARRAY => Err(GgufError::Nested { key: key.into() }),
@@ -200,7 +251,7 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<V
 }
 
 /// The description of a tensor.
-fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors) -> Result<(), GgufError> {
+fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut Data) -> Result<(), GgufError> {
     let len = walk.count("bytes of the name of a tensor", 1)?;
     let name = if len <= MAX_TEXT {
         walk.text(len, TENSOR)?
@@ -218,8 +269,11 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors) -> Result<(
         sizes.push(walk.u64(TENSOR)?);
     }
     let kind = walk.u32(TENSOR)?;
-    walk.u64(TENSOR)?;
-    tensors.add(kind, &sizes).map_err(|reason| wrong(&name, reason))?;
+    let offset = walk.u64(TENSOR)?;
+    let bytes = tensors.add(&name, kind, &sizes).map_err(|reason| wrong(&name, reason))?;
+    if data.add(&name, offset, bytes).is_none() {
+        return Err(wrong(&name, "lies past 2^64 - 1 bytes".into()));
+    }
     if name.contains(".nextn.") && tensors.nextn.len() < MAX_NEXTN {
         tensors.nextn.push(name);
     }

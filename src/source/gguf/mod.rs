@@ -110,6 +110,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, GgufErr
         transformers_heads: None,
         mtp_groups: super::hf_config::grouped(count(own), nextn_layers),
         drafter: None,
+        weights: None,
         checkpoint: Checkpoint {
             num_attention_heads: match heads {
                 Some(heads) => Some(heads),

@@ -1,5 +1,7 @@
 //! What the tensors of a file come to: their bytes by type, without their data.
 
+use super::GgufError;
+
 /// A type of tensors: its number, name, elements of a block and bytes of one (`ggml/include/ggml.h`,
 /// `ggml/src/ggml-common.h` of ggml 0.26.0).
 const TYPES: &[(u32, &str, u64, u64)] = &[
@@ -47,6 +49,8 @@ pub struct Tensors {
     pub count: u64,
     /// Their elements.
     pub parameters: u64,
+    /// Elements in experts that tokens are sent to: of tensors named `…_exps…`.
+    pub routed: u64,
     /// Their bytes, by type, in the order of first appearance.
     pub types: Vec<TensorType>,
     /// The names of those that predict further tokens.
@@ -69,8 +73,9 @@ pub struct TensorType {
 }
 
 impl Tensors {
-    /// Adds a tensor of these dimensions, the first of which is that of rows; the reason if there can be no such tensor.
-    pub(super) fn add(&mut self, id: u32, dimensions: &[u64]) -> Result<(), String> {
+    /// Adds a tensor of these dimensions, the first of which is that of rows, and gives its bytes, if they are known; the reason
+    /// if there can be no such tensor.
+    pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<Option<u64>, String> {
         let too_large = || "has more than 2^64 - 1 elements or bytes".to_owned();
         let elements = dimensions.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension));
         let elements = elements.ok_or_else(too_large)?;
@@ -100,8 +105,34 @@ impl Tensors {
                 _ => None,
             };
         }
+        if name.contains("_exps.") {
+            self.routed = self.routed.checked_add(elements).ok_or_else(too_large)?;
+        }
         self.count = self.count.saturating_add(1);
         self.parameters = self.parameters.checked_add(elements).ok_or_else(too_large)?;
+        Ok(bytes)
+    }
+
+    /// Adds the tensors of another part of the same file.
+    pub(in crate::source) fn merge(&mut self, other: Self) -> Result<(), GgufError> {
+        let too_large = || GgufError::TooMuch;
+        self.count = self.count.checked_add(other.count).ok_or_else(too_large)?;
+        self.parameters = self.parameters.checked_add(other.parameters).ok_or_else(too_large)?;
+        self.routed = self.routed.checked_add(other.routed).ok_or_else(too_large)?;
+        for more in other.types {
+            match self.types.iter_mut().find(|share| share.id == more.id) {
+                None => self.types.push(more),
+                Some(share) => {
+                    share.tensors = share.tensors.saturating_add(more.tensors);
+                    share.parameters = share.parameters.checked_add(more.parameters).ok_or_else(too_large)?;
+                    share.bytes = match share.bytes.zip(more.bytes) {
+                        Some((a, b)) => Some(a.checked_add(b).ok_or_else(too_large)?),
+                        None => None,
+                    };
+                }
+            }
+        }
+        self.nextn.extend(other.nextn);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! A file walked from its start, through one buffer, with no trust in what it says of itself.
 
-use std::io::{BufReader, ErrorKind, Read, Seek};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
 
 use super::GgufError;
 
@@ -75,6 +75,35 @@ impl<R: Read + Seek> Walk<R> {
         // A file has fewer than 2^63 bytes, and so has any step within it.
         self.inner.seek_relative(i64::try_from(len).map_err(|_| self.truncated(what))?)?;
         self.position = self.position.saturating_add(len);
+        Ok(())
+    }
+
+    /// Steps over so many texts. Nearly all that a header has are those of its tokenizer, so those that lie in the buffer
+    /// are stepped over within it.
+    pub(super) fn skip_texts(&mut self, count: u64, what: &'static str) -> Result<(), GgufError> {
+        let mut left = count;
+        while left > 0 {
+            let mut rest = self.inner.buffer();
+            let all = rest.len();
+            while left > 0
+                && let Some((len, behind)) = rest.split_first_chunk()
+                && let Some(next) = usize::try_from(u64::from_le_bytes(*len)).ok().and_then(|len| behind.get(len..))
+            {
+                rest = next;
+                left = left.saturating_sub(1);
+            }
+            let within = all.saturating_sub(rest.len());
+            self.inner.consume(within);
+            self.position = self.position.saturating_add(u64::try_from(within).unwrap_or(u64::MAX));
+            if self.position > self.len {
+                return Err(self.truncated(what));
+            }
+            if left > 0 {
+                let len = self.count("bytes of a text", 1)?;
+                self.skip(len, what)?;
+                left = left.saturating_sub(1);
+            }
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod keys;
 mod layer_kinds;
 mod layers;
+mod parameters;
 mod recurrent;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use self::keys::{Keys, wrong_type};
 use self::layer_kinds::listed_layers;
 use self::layers::Reader;
 pub(super) use self::layers::grouped;
+pub(super) use self::parameters::{experts, further_layers, weights};
 use crate::catalogue::{gguf_architecture_of, model_type};
 use crate::model::{Assumption, Checkpoint, Dimension, Model, ModelError, Origin, Warning, layer_count};
 use crate::units::{ElementFormat, Tokens};
@@ -157,6 +159,7 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
         drafter: None,
+        weights: None,
         checkpoint: Checkpoint {
             gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             ..checkpoint::checkpoint(&root_keys, &keys)?

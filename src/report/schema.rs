@@ -1,0 +1,34 @@
+//! The shapes of our JSON, as JSON Schema.
+
+/// A shape.
+#[derive(Debug)]
+pub struct Schema {
+    /// Its name.
+    pub name: &'static str,
+    /// Its JSON Schema.
+    pub text: &'static str,
+}
+
+/// All that are documented; a test holds what is written against them.
+pub const SCHEMAS: &[Schema] = &[
+    Schema { name: "spec", text: include_str!("schema/spec.json") },
+    Schema { name: "estimate", text: include_str!("schema/estimate.json") },
+    Schema { name: "weights", text: include_str!("schema/weights.json") },
+    Schema { name: "error", text: include_str!("schema/error.json") },
+];
+
+/// One schema for all of them: a document is one of these, or a list of such documents.
+pub fn all_schemas() -> String {
+    let references: Vec<_> =
+        SCHEMAS.iter().map(|schema| format!("{{\"$ref\": \"#/$defs/{}\"}}", schema.name)).collect();
+    let definitions: Vec<_> = SCHEMAS
+        .iter()
+        .map(|schema| format!("    \"{}\": {}", schema.name, schema.text.trim_end().replace('\n', "\n    ")))
+        .collect();
+    let (references, definitions) = (references.join(", "), definitions.join(",\n"));
+    format!(
+        "{{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": \"The JSON of kvsize\",\n  \
+         \"anyOf\": [{references}, {{\"type\": \"array\", \"items\": {{\"$ref\": \"#/$defs/estimate\"}}}}],\n  \"$defs\": \
+         {{\n{definitions}\n  }}\n}}\n"
+    )
+}

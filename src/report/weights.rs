@@ -1,0 +1,61 @@
+//! What a model weighs, as a document.
+
+use serde::Serialize;
+
+use crate::model::Weights;
+
+/// The weights of a model. What is not known is absent.
+#[derive(Debug, Serialize)]
+pub struct WeightsDescription {
+    /// How they are known: `headers`, `index`, `catalogue`, or `computed` from the configuration.
+    pub origin: &'static str,
+    /// All bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// All parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
+    /// Parameters that one token passes through, of a mixture of experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_parameters: Option<u64>,
+    /// The same by element type.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_dtype: Vec<DtypeDescription>,
+    /// What there is to say of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// The weights of one element type.
+#[derive(Debug, Serialize)]
+pub struct DtypeDescription {
+    /// Its name where the weights are.
+    pub dtype: String,
+    /// Tensors of it, where they are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tensors: Option<u64>,
+    /// Elements as stored.
+    pub parameters: u64,
+    /// Their bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+impl From<&Weights> for WeightsDescription {
+    fn from(weights: &Weights) -> Self {
+        let by_dtype = weights.by_dtype.iter().map(|share| DtypeDescription {
+            dtype: super::clean(&share.dtype),
+            tensors: share.tensors,
+            parameters: share.parameters,
+            bytes: share.bytes.map(|bytes| bytes.0),
+        });
+        Self {
+            origin: weights.origin.name(),
+            bytes: weights.bytes.map(|bytes| bytes.0),
+            parameters: weights.parameters,
+            active_parameters: weights.active_parameters,
+            by_dtype: by_dtype.collect(),
+            notes: weights.notes.iter().map(|note| super::clean(note)).collect(),
+        }
+    }
+}

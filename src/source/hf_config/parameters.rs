@@ -1,0 +1,682 @@
+//! Parameters from the dimensions of a configuration, for the classes whose tensors are known one by one; and the experts
+//! of a mixture. A class that is not listed here has no figure: nothing is guessed.
+//!
+//! Read from the `nn.Linear`, `nn.Embedding`, `nn.Parameter` and norms of transformers 5.23, `models/NAME/modeling_NAME.py`.
+//! Layers that predict further tokens (MTP) are not counted.
+
+use std::cell::RefCell;
+
+use serde_json::{Map, Value};
+
+use super::attention::{HEADS, HIDDEN};
+use super::keys::Keys;
+use crate::catalogue::model_type;
+use crate::model::{DtypeWeights, Experts, MAX_LAYERS, Weights, WeightsOrigin};
+use crate::units::Bytes;
+
+/// A class and what its tensors are.
+struct Class {
+    names: &'static [&'static str],
+    attention: Attention,
+    /// Norms of a layer, of the model's width.
+    norms: u64,
+    /// Biases of the dense feed-forward.
+    mlp_bias: Flag,
+    experts: Option<Mixture>,
+    /// `tie_word_embeddings` where the file does not say.
+    tied: bool,
+}
+
+impl Class {
+    /// Whether a name in `architectures` is that of its language model: `Qwen3MoeForCausalLM` is of `qwen3_moe`.
+    fn is_named(&self, architecture: &str) -> bool {
+        let Some(name) = architecture.strip_suffix("ForCausalLM") else { return false };
+        let plain = |name: &str| name.trim_end_matches("_text").replace('_', "");
+        self.names.iter().any(|known| plain(known) == name.to_lowercase())
+    }
+}
+
+enum Attention {
+    /// Heads: q, k, v and o.
+    Heads { qkv_bias: Flag, o_bias: Flag, norm: HeadNorm, sinks: bool },
+    /// A latent (MLA; `DeepSeek`).
+    Latent,
+}
+
+/// Norms of q and k.
+enum HeadNorm {
+    None,
+    /// One of the width of a head.
+    Head,
+    /// The same, where this key says so.
+    HeadIf(&'static str),
+    /// One of the width of all heads.
+    All,
+}
+
+enum Flag {
+    Never,
+    Always,
+    /// As this key says, and this where it does not.
+    Key(&'static str, bool),
+}
+
+/// Experts in place of the dense feed-forward.
+struct Mixture {
+    all: &'static str,
+    width: &'static str,
+    shared: Shared,
+    layers: SparseLayers,
+    /// A bias for each expert that the router chooses by (`e_score_correction_bias`).
+    correction: bool,
+    /// Biases of experts and router, as gpt-oss has them.
+    biases: bool,
+}
+
+enum Shared {
+    None,
+    /// So many times as wide as an expert.
+    Experts(&'static str),
+    /// As wide as this key says, with a gate.
+    Gated(&'static str),
+}
+
+enum SparseLayers {
+    All,
+    /// From this one on.
+    From(&'static str),
+    /// Every `decoder_sparse_step`-th, but for `mlp_only_layers` (Qwen).
+    Stepped,
+}
+
+const PLAIN: Class = Class {
+    names: &[],
+    attention: Attention::Heads { qkv_bias: Flag::Never, o_bias: Flag::Never, norm: HeadNorm::None, sinks: false },
+    norms: 2,
+    mlp_bias: Flag::Never,
+    experts: None,
+    tied: false,
+};
+
+/// Biases of all four projections, as `attention_bias` says.
+const fn biased(norm: HeadNorm) -> Attention {
+    Attention::Heads {
+        qkv_bias: Flag::Key("attention_bias", false),
+        o_bias: Flag::Key("attention_bias", false),
+        norm,
+        sinks: false,
+    }
+}
+
+const MIXTURE: Mixture = Mixture {
+    all: "num_experts",
+    width: "moe_intermediate_size",
+    shared: Shared::None,
+    layers: SparseLayers::All,
+    correction: false,
+    biases: false,
+};
+
+const CLASSES: &[Class] = &[
+    Class {
+        names: &["llama", "granite"],
+        attention: biased(HeadNorm::None),
+        mlp_bias: Flag::Key("mlp_bias", false),
+        ..PLAIN
+    },
+    Class { names: &["mistral", "phi3"], ..PLAIN },
+    Class {
+        names: &["qwen2"],
+        attention: Attention::Heads { qkv_bias: Flag::Always, o_bias: Flag::Never, norm: HeadNorm::None, sinks: false },
+        ..PLAIN
+    },
+    Class { names: &["qwen3"], attention: biased(HeadNorm::Head), ..PLAIN },
+    Class { names: &["olmo2"], attention: biased(HeadNorm::All), ..PLAIN },
+    Class { names: &["gemma"], attention: biased(HeadNorm::None), tied: true, ..PLAIN },
+    Class { names: &["gemma2"], attention: biased(HeadNorm::None), norms: 4, tied: true, ..PLAIN },
+    Class { names: &["gemma3_text"], attention: biased(HeadNorm::Head), norms: 4, tied: true, ..PLAIN },
+    Class {
+        names: &["mixtral"],
+        experts: Some(Mixture { all: "num_local_experts", width: "intermediate_size", ..MIXTURE }),
+        ..PLAIN
+    },
+    Class {
+        names: &["qwen2_moe"],
+        attention: Attention::Heads {
+            qkv_bias: Flag::Key("qkv_bias", true),
+            o_bias: Flag::Never,
+            norm: HeadNorm::None,
+            sinks: false,
+        },
+        experts: Some(Mixture {
+            shared: Shared::Gated("shared_expert_intermediate_size"),
+            layers: SparseLayers::Stepped,
+            ..MIXTURE
+        }),
+        ..PLAIN
+    },
+    Class {
+        names: &["qwen3_moe"],
+        attention: biased(HeadNorm::Head),
+        experts: Some(Mixture { layers: SparseLayers::Stepped, ..MIXTURE }),
+        ..PLAIN
+    },
+    Class {
+        names: &["olmoe"],
+        attention: biased(HeadNorm::All),
+        experts: Some(Mixture { width: "intermediate_size", ..MIXTURE }),
+        ..PLAIN
+    },
+    Class {
+        names: &["deepseek_v2"],
+        attention: Attention::Latent,
+        experts: Some(Mixture {
+            all: "n_routed_experts",
+            shared: Shared::Experts("n_shared_experts"),
+            layers: SparseLayers::From("first_k_dense_replace"),
+            ..MIXTURE
+        }),
+        ..PLAIN
+    },
+    // Kimi K2 is of the class of DeepSeek-V3 (its own modeling_deepseek.py).
+    Class {
+        names: &["deepseek_v3", "kimi_k2"],
+        attention: Attention::Latent,
+        experts: Some(Mixture {
+            all: "n_routed_experts",
+            shared: Shared::Experts("n_shared_experts"),
+            layers: SparseLayers::From("first_k_dense_replace"),
+            correction: true,
+            ..MIXTURE
+        }),
+        ..PLAIN
+    },
+    Class {
+        names: &["glm4_moe"],
+        attention: Attention::Heads {
+            qkv_bias: Flag::Key("attention_bias", false),
+            o_bias: Flag::Never,
+            norm: HeadNorm::HeadIf("use_qk_norm"),
+            sinks: false,
+        },
+        experts: Some(Mixture {
+            all: "n_routed_experts",
+            shared: Shared::Experts("n_shared_experts"),
+            layers: SparseLayers::From("first_k_dense_replace"),
+            correction: true,
+            ..MIXTURE
+        }),
+        ..PLAIN
+    },
+    Class {
+        names: &["minimax_m2"],
+        attention: Attention::Heads { qkv_bias: Flag::Never, o_bias: Flag::Never, norm: HeadNorm::All, sinks: false },
+        experts: Some(Mixture { all: "num_local_experts", width: "intermediate_size", correction: true, ..MIXTURE }),
+        ..PLAIN
+    },
+    Class {
+        names: &["gpt_oss"],
+        attention: Attention::Heads {
+            qkv_bias: Flag::Key("attention_bias", true),
+            o_bias: Flag::Key("attention_bias", true),
+            norm: HeadNorm::None,
+            sinks: true,
+        },
+        experts: Some(Mixture { all: "num_local_experts", width: "intermediate_size", biases: true, ..MIXTURE }),
+        ..PLAIN
+    },
+];
+
+/// Spellings of the experts of a layer, and of those that a token is sent to.
+const ALL_EXPERTS: &[&str] = &["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"];
+const EXPERTS_PER_TOKEN: &[&str] =
+    &["num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_k", "top_k_experts"];
+
+/// The experts of a configuration, if it has any.
+pub(in crate::source) fn experts(config: &Value) -> Option<Experts> {
+    let root = config.as_object()?;
+    let (object, _) = super::text_model(root).ok()?;
+    experts_of(object)
+}
+
+/// The layers that predict further tokens, if a configuration has any.
+pub(in crate::source) fn further_layers(config: &Value) -> Option<u64> {
+    let (object, _) = super::text_model(config.as_object()?).ok()?;
+    object.get("num_nextn_predict_layers")?.as_u64().filter(|&layers| layers > 0)
+}
+
+fn experts_of(object: &Map<String, Value>) -> Option<Experts> {
+    let first = |names: &[&str]| names.iter().find_map(|key| object.get(*key)?.as_u64());
+    let all = first(ALL_EXPERTS).filter(|&all| all > 1)?;
+    Some(Experts { all, per_token: first(EXPERTS_PER_TOKEN).filter(|&chosen| chosen > 0)? })
+}
+
+/// The weights that a configuration comes to, computed; or the reason why they can't be told.
+///
+/// `beside` tells that a file beside it declares a quantisation.
+pub(in crate::source) fn weights(config: &Value, beside: bool) -> Result<Weights, String> {
+    let root = config.as_object().ok_or("the config is no object")?;
+    let (object, path) = super::text_model(root).map_err(|error| error.to_string())?;
+    let named = object.get("model_type").and_then(Value::as_str).ok_or("the config names no model_type")?;
+    let class = CLASSES
+        .iter()
+        .find(|class| class.names.contains(&named))
+        .ok_or_else(|| format!("the tensors of model_type {named:?} are not known here one by one"))?;
+    let parts = ["vision_config", "visual", "vision_encoder", "audio_config", "audio_encoder"];
+    if !path.is_empty() || parts.iter().any(|part| root.get(*part).is_some_and(Value::is_object)) {
+        return Err("the config has parts beside the text model, whose tensors are not known here".into());
+    }
+    let classes = root.get("architectures").and_then(Value::as_array);
+    if let Some(other) = classes.and_then(|names| names.first()?.as_str()).filter(|name| !class.is_named(name)) {
+        return Err(format!("the tensors of {other} are not known here one by one"));
+    }
+    let read = RefCell::default();
+    let known = model_type(named);
+    let keys = Keys { object, path, model_type: known.as_ref(), read: &read };
+    let mut notes = Vec::new();
+    let tally = Tally::of(class, &keys)?;
+    let dtype = ["torch_dtype", "dtype"].iter().find_map(|key| object.get(*key)?.as_str());
+    let dtype = match dtype.map(|name| name.strip_prefix("torch.").unwrap_or(name)) {
+        Some("float16" | "half") => "F16",
+        Some("float32" | "float") => "F32",
+        _ => "BF16",
+    };
+    let size = if dtype == "F32" { 4 } else { 2 };
+    let quantized = [root, object].iter().find_map(|keys| keys.get("quantization_config")?.as_object());
+    let method = quantized.map(|declared| declared.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));
+    let method = method.or(beside.then_some("hf_quant_config.json"));
+    let mut by_dtype = Vec::new();
+    let share = |dtype: &str, parameters: u64, bytes: Option<u64>| DtypeWeights {
+        dtype: dtype.into(),
+        tensors: None,
+        parameters,
+        bytes: bytes.map(Bytes),
+    };
+    if method == Some("mxfp4") && named == "gpt_oss" {
+        // Weights of the experts in blocks of 32, two in a byte and a scale for each block; all else as it is.
+        let packed = tally.expert_weights;
+        let rest = tally.parameters.saturating_sub(packed);
+        let bytes = packed.checked_div(32).and_then(|blocks| blocks.checked_mul(17));
+        by_dtype.push(share(dtype, rest, rest.checked_mul(size)));
+        by_dtype.push(share("MXFP4", packed, bytes));
+    } else {
+        by_dtype.push(share(dtype, tally.parameters, tally.parameters.checked_mul(size)));
+        if let Some(method) = method {
+            notes.push(format!(
+                "the checkpoint is quantised ({method}): its bytes are counted in {dtype}, which is more than its files take"
+            ));
+        }
+    }
+    if let Some(layers) = further_layers(config) {
+        notes.push(format!("what predicts further tokens (MTP layers: {layers}) is not counted"));
+    }
+    let bytes = by_dtype.iter().try_fold(Bytes(0), |sum, share| sum.checked_add(share.bytes?));
+    let active = class.experts.as_ref().and_then(|_| experts_of(object)?.active(tally.parameters, tally.routed));
+    Ok(Weights {
+        by_dtype,
+        bytes: Some(bytes.ok_or("the weights are past 2^64 - 1 bytes")?),
+        parameters: Some(tally.parameters),
+        active_parameters: active,
+        origin: WeightsOrigin::Config,
+        notes,
+    })
+}
+
+/// Parameters, counted tensor by tensor.
+#[derive(Default)]
+struct Tally {
+    parameters: u64,
+    /// Those of experts that tokens are sent to.
+    routed: u64,
+    /// Of these the weights, without biases.
+    expert_weights: u64,
+}
+
+impl Tally {
+    fn add(&mut self, factors: &[u64]) -> Result<u64, String> {
+        let product = factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor));
+        let sum = product.and_then(|product| self.parameters.checked_add(product));
+        self.parameters = sum.ok_or("the dimensions come to more than 2^64 - 1 parameters")?;
+        Ok(product.unwrap_or_default())
+    }
+
+    fn of(class: &Class, keys: &Keys<'_>) -> Result<Self, String> {
+        let mut tally = Self::default();
+        let hidden = number(keys, HIDDEN)?;
+        let layers = number(keys, &["num_hidden_layers"])?;
+        if layers > u64::from(MAX_LAYERS) {
+            return Err(format!("{layers} is more layers than any model has"));
+        }
+        let vocabulary = number(keys, &["vocab_size"])?;
+        let tied = match keys.object.get("tie_word_embeddings") {
+            Some(Value::Bool(tied)) => *tied,
+            _ => class.tied,
+        };
+        tally.add(&[if tied { 1 } else { 2 }, vocabulary, hidden])?;
+        tally.add(&[hidden])?;
+        tally.add(&[layers, class.norms, hidden])?;
+        tally.attention(&class.attention, keys, hidden, layers)?;
+        let sparse = class.experts.as_ref().map_or(Ok(0), |mixture| mixture.count(keys, layers))?;
+        let dense = layers.saturating_sub(sparse);
+        if dense > 0 {
+            let width = number(keys, &["intermediate_size"])?;
+            tally.add(&[dense, 3, hidden, width])?;
+            if class.mlp_bias.on(keys)? {
+                tally.add(&[dense, 2, width])?;
+                tally.add(&[dense, hidden])?;
+            }
+        }
+        if let Some(mixture) = class.experts.as_ref().filter(|_| sparse > 0) {
+            tally.mixture(mixture, keys, hidden, sparse)?;
+        }
+        Ok(tally)
+    }
+
+    fn attention(&mut self, attention: &Attention, keys: &Keys<'_>, hidden: u64, layers: u64) -> Result<(), String> {
+        let heads = number(keys, HEADS)?;
+        let too_large = || "the dimensions of its heads come to more than 2^64 - 1".to_owned();
+        match attention {
+            Attention::Heads { qkv_bias, o_bias, norm, sinks } => {
+                let kv_heads = number_or(keys, &["num_key_value_heads"], Some(heads))?;
+                let head_dim = number_or(keys, &["head_dim"], hidden.checked_div(heads))?;
+                let q = heads.checked_mul(head_dim).ok_or_else(too_large)?;
+                let kv = kv_heads.checked_mul(head_dim).ok_or_else(too_large)?;
+                self.add(&[layers, 2, hidden, q])?;
+                self.add(&[layers, 2, hidden, kv])?;
+                if qkv_bias.on(keys)? {
+                    self.add(&[layers, q])?;
+                    self.add(&[layers, 2, kv])?;
+                }
+                if o_bias.on(keys)? {
+                    self.add(&[layers, hidden])?;
+                }
+                let of_heads = match norm {
+                    HeadNorm::None => false,
+                    HeadNorm::Head => true,
+                    HeadNorm::HeadIf(key) => Flag::Key(key, false).on(keys)?,
+                    HeadNorm::All => {
+                        self.add(&[layers, q])?;
+                        self.add(&[layers, kv])?;
+                        false
+                    }
+                };
+                if of_heads {
+                    self.add(&[layers, 2, head_dim])?;
+                }
+                if *sinks {
+                    self.add(&[layers, heads])?;
+                }
+            }
+            Attention::Latent => {
+                let latent = number(keys, &["kv_lora_rank"])?;
+                let rope = number(keys, &["qk_rope_head_dim"])?;
+                let nope = number(keys, &["qk_nope_head_dim"])?;
+                let v = number(keys, &["v_head_dim"])?;
+                let k = nope.checked_add(rope).ok_or_else(too_large)?;
+                let q = heads.checked_mul(k).ok_or_else(too_large)?;
+                let bias = Flag::Key("attention_bias", false).on(keys)?;
+                let compressed = latent.checked_add(rope).ok_or_else(too_large)?;
+                if keys.object.get("q_lora_rank").is_some_and(|rank| !rank.is_null()) {
+                    let rank = number(keys, &["q_lora_rank"])?;
+                    self.add(&[layers, hidden, rank])?;
+                    self.add(&[layers, if bias { 2 } else { 1 }, rank])?;
+                    self.add(&[layers, rank, q])?;
+                } else {
+                    self.add(&[layers, hidden, q])?;
+                }
+                self.add(&[layers, hidden, compressed])?;
+                self.add(&[layers, latent])?;
+                self.add(&[layers, latent, heads, nope])?;
+                self.add(&[layers, latent, heads, v])?;
+                self.add(&[layers, heads, v, hidden])?;
+                if bias {
+                    self.add(&[layers, compressed])?;
+                    self.add(&[layers, hidden])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mixture(&mut self, mixture: &Mixture, keys: &Keys<'_>, hidden: u64, layers: u64) -> Result<(), String> {
+        let all = number(keys, &[mixture.all])?;
+        let width = number(keys, &[mixture.width])?;
+        self.expert_weights = self.add(&[layers, all, 3, hidden, width])?;
+        self.routed = self.expert_weights;
+        self.add(&[layers, all, hidden])?;
+        if mixture.biases {
+            let inner = self.add(&[layers, all, 2, width])?;
+            let outer = self.add(&[layers, all, hidden])?;
+            self.routed = self.routed.saturating_add(inner).saturating_add(outer);
+            self.add(&[layers, all])?;
+        }
+        if mixture.correction {
+            self.add(&[layers, all])?;
+        }
+        match mixture.shared {
+            Shared::None => {}
+            Shared::Experts(key) => {
+                // Null is none.
+                let shared = keys.object.get(key).and_then(Value::as_u64).unwrap_or_default();
+                self.add(&[layers, shared, 3, hidden, width])?;
+            }
+            Shared::Gated(key) => {
+                let width = number(keys, &[key])?;
+                self.add(&[layers, 3, hidden, width])?;
+                self.add(&[layers, hidden])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mixture {
+    /// Of so many layers those with experts.
+    fn count(&self, keys: &Keys<'_>, layers: u64) -> Result<u64, String> {
+        match self.layers {
+            SparseLayers::All => Ok(layers),
+            SparseLayers::From(key) => {
+                if keys.object.get("moe_layer_freq").is_some_and(|every| *every != 1) {
+                    return Err("moe_layer_freq is not 1, which is not read here".into());
+                }
+                let first = keys.object.get(key).and_then(Value::as_u64).ok_or_else(|| missing(key))?;
+                Ok(layers.saturating_sub(first))
+            }
+            SparseLayers::Stepped => {
+                let step = keys.object.get("decoder_sparse_step").map_or(Some(1), Value::as_u64);
+                let step = step.filter(|&step| step > 0).ok_or("decoder_sparse_step is not a positive count")?;
+                let only = match keys.object.get("mlp_only_layers") {
+                    None | Some(Value::Null) => &[],
+                    Some(Value::Array(list)) => list.as_slice(),
+                    Some(_) => return Err("mlp_only_layers is not a list".into()),
+                };
+                let sparse = |layer: &u64| {
+                    !only.iter().any(|other| other.as_u64() == Some(*layer))
+                        && layer.saturating_add(1).is_multiple_of(step)
+                };
+                u64::try_from((0..layers).filter(sparse).count()).map_err(|error| error.to_string())
+            }
+        }
+    }
+}
+
+impl Flag {
+    fn on(&self, keys: &Keys<'_>) -> Result<bool, String> {
+        match self {
+            Self::Never => Ok(false),
+            Self::Always => Ok(true),
+            Self::Key(key, default) => match keys.object.get(*key) {
+                None | Some(Value::Null) => Ok(*default),
+                Some(Value::Bool(flag)) => Ok(*flag),
+                Some(_) => Err(format!("{key} is not true or false")),
+            },
+        }
+    }
+}
+
+fn missing(key: &str) -> String {
+    format!("{key} is not in the config")
+}
+
+/// A count that the configuration, or else its class, supplies.
+fn number(keys: &Keys<'_>, names: &[&str]) -> Result<u64, String> {
+    number_or(keys, names, None)
+}
+
+fn number_or(keys: &Keys<'_>, names: &[&str], other: Option<u64>) -> Result<u64, String> {
+    let given = keys.count_or_default(names, &mut Vec::new()).map_err(|error| error.to_string())?;
+    given.map(|dimension| dimension.value).or(other).ok_or_else(|| missing(names.first().copied().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(name: &str) -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/configs").join(name);
+        super::super::parse(&fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn published_totals_are_met() {
+        // Totals of the tensors as published; those of gpt-oss, Qwen2.5-7B and Qwen3-30B-A3B are in tests/golden/gguf too.
+        for (name, parameters) in [
+            ("meta-llama--Meta-Llama-3.1-8B", 8_030_261_248u64),
+            ("meta-llama--Meta-Llama-3.1-70B", 70_553_706_496),
+            ("meta-llama--Llama-2-7b", 6_738_415_616),
+            ("meta-llama--Llama-3.2-1B-Instruct", 1_235_814_400),
+            ("mistralai--Mistral-7B-v0.1", 7_241_732_096),
+            ("mistralai--Mistral-7B-Instruct-v0.3", 7_248_023_552),
+            ("mistralai--Mixtral-8x7B-v0.1", 46_702_792_704),
+            ("microsoft--Phi-3-mini-4k-instruct", 3_821_079_552),
+            ("Qwen--Qwen2.5-7B-Instruct", 7_615_616_512),
+            ("Qwen--Qwen3-30B-A3B", 30_532_122_624),
+            ("google--gemma-3-1b-it", 999_885_952),
+            ("openai--gpt-oss-20b", 20_914_757_184),
+            ("deepseek-ai--DeepSeek-V3", 671_026_419_200),
+            ("deepseek-ai--DeepSeek-V2-Lite", 15_706_484_224),
+        ] {
+            let weights = weights(&config(&format!("{name}.json")), false).unwrap();
+            assert_eq!(weights.parameters, Some(parameters), "{name}");
+        }
+    }
+
+    #[test]
+    fn published_totals_are_met_from_dimensions_alone() {
+        let total = |config: Value| weights(&config, false).unwrap().parameters;
+        let mut gemma_2 = config("google--gemma-2-9b.json");
+        gemma_2["vocab_size"] = 256_000.into();
+        assert_eq!(total(gemma_2), Some(9_241_705_984));
+        // Gemma 7B, OLMo 2 7B, OLMoE 1B-7B, Qwen1.5-MoE-A2.7B.
+        for (parameters, config) in [
+            (
+                8_537_680_896u64,
+                serde_json::json!({
+                    "model_type": "gemma", "vocab_size": 256_000, "hidden_size": 3072, "num_hidden_layers": 28,
+                    "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "intermediate_size": 24_576,
+                }),
+            ),
+            (
+                7_298_617_344,
+                serde_json::json!({
+                    "model_type": "olmo2", "vocab_size": 100_352, "hidden_size": 4096, "num_hidden_layers": 32,
+                    "num_attention_heads": 32, "intermediate_size": 11_008,
+                }),
+            ),
+            (
+                6_919_161_856,
+                serde_json::json!({
+                    "model_type": "olmoe", "vocab_size": 50_304, "hidden_size": 2048, "num_hidden_layers": 16,
+                    "num_attention_heads": 16, "intermediate_size": 1024, "num_experts": 64, "num_experts_per_tok": 8,
+                }),
+            ),
+            (
+                14_315_784_192,
+                serde_json::json!({
+                    "model_type": "qwen2_moe", "vocab_size": 151_936, "hidden_size": 2048, "num_hidden_layers": 24,
+                    "num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 5632, "num_experts": 60,
+                    "num_experts_per_tok": 4, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632,
+                }),
+            ),
+        ] {
+            assert_eq!(total(config.clone()), Some(parameters), "{config}");
+        }
+    }
+
+    #[test]
+    fn a_token_passes_through_its_experts() {
+        for (name, active) in
+            [("mistralai--Mixtral-8x7B-v0.1", Some(12_879_925_248)), ("meta-llama--Meta-Llama-3.1-8B", None)]
+        {
+            assert_eq!(weights(&config(&format!("{name}.json")), false).unwrap().active_parameters, active, "{name}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_format_or_said_to_be_others() {
+        let weights = |name| weights(&config(name), false).unwrap();
+        let gpt_oss = weights("openai--gpt-oss-20b.json");
+        assert_eq!((gpt_oss.bytes, gpt_oss.notes.len()), (Some(Bytes(13_761_264_768)), 0));
+        let deepseek = weights("deepseek-ai--DeepSeek-V3.json");
+        assert_eq!(deepseek.bytes, Some(Bytes(2 * 671_026_419_200)));
+        assert!(deepseek.notes[0].starts_with("the checkpoint is quantised (fp8): "), "{:?}", deepseek.notes);
+    }
+
+    #[test]
+    fn what_is_not_known_has_a_reason_and_no_figure() {
+        let refusal = |config| weights(&config, false).unwrap_err();
+        assert_eq!(
+            refusal(config("class-default--lfm2.json")),
+            "the tensors of model_type \"lfm2\" are not known here one by one"
+        );
+        let llama = || config("meta-llama--Meta-Llama-3.1-8B.json");
+        let with = |key: &str, value: Value| {
+            let mut config = llama();
+            config[key] = value;
+            refusal(config)
+        };
+        assert_eq!(with("vocab_size", Value::Null), "vocab_size is not in the config");
+        assert_eq!(
+            with("architectures", serde_json::json!(["LlamaForSequenceClassification"])),
+            "the tensors of \
+             LlamaForSequenceClassification are not known here one by one"
+        );
+        assert_eq!(
+            with("vision_config", serde_json::json!({})),
+            "the config has parts beside the text model, whose tensors \
+             are not known here"
+        );
+        let other = "the tensors of MiniMaxM2ForCausalLM are not known here one by one";
+        assert_eq!(with("architectures", serde_json::json!(["MiniMaxM2ForCausalLM"])), other);
+        let large = serde_json::json!(u64::MAX);
+        assert_eq!(with("vocab_size", large), "the dimensions come to more than 2^64 - 1 parameters");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_dimensions_make_it_panic(
+            name in proptest::sample::select(vec![
+                "meta-llama--Meta-Llama-3.1-8B", "deepseek-ai--DeepSeek-V3", "Qwen--Qwen3-30B-A3B", "openai--gpt-oss-20b",
+            ]),
+            changes in proptest::collection::vec((0usize..100, proptest::sample::select(vec![
+                serde_json::json!(0), serde_json::json!(1), serde_json::json!(u64::MAX), serde_json::json!(1u64 << 32),
+                serde_json::json!(70_000), serde_json::json!(-1), serde_json::json!("x"), serde_json::json!(1.5),
+                serde_json::json!([]), serde_json::json!({}), Value::Null, serde_json::json!(true),
+            ])), 1..4),
+        ) {
+            let mut config = config(&format!("{name}.json"));
+            let keys: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
+            for (at, value) in changes {
+                config[&keys[at % keys.len()]] = value;
+            }
+            if let Ok(weights) = weights(&config, false) {
+                let active = weights.active_parameters.unwrap_or_default();
+                proptest::prop_assert!(weights.parameters.is_some_and(|parameters| active <= parameters));
+            }
+            let _ = experts(&config);
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! A model as an object of our own: its dimensions under the names of the options, or its layers group by group under the
+//! names that our own output has. `kvsize schema spec` documents it.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::model::{
+    Checkpoint, Convolution, Dimension, Fact, KeyValue, LayerCache, LayerGroup, MAX_LAYERS, Mechanism, Memory, Model,
+    ModelError, ModelSpec, Origin, RecurrentState, layer_count,
+};
+use crate::units::{Diagnose, Diagnosis, ElementFormat, Tokens, display_diagnosis};
+
+/// The name of the shape.
+pub const SCHEMA: &str = "kvsize.spec/1";
+
+/// Why an object of our own is no model.
+#[derive(Debug)]
+pub struct SpecError(Box<Diagnosis>);
+
+impl Diagnose for SpecError {
+    fn diagnosis(&self) -> Diagnosis {
+        Diagnosis::clone(&self.0)
+    }
+}
+
+display_diagnosis!(SpecError);
+
+/// What is at the top of the object, beside the dimensions.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Top {
+    name: Option<String>,
+    model_type: Option<String>,
+    max_seq_len: Option<u64>,
+    dtype: Option<String>,
+    heads: Option<u64>,
+    hidden_size: Option<u64>,
+}
+
+/// What the object may say beside the dimensions of [`ModelSpec`]; `source` and `weights` are what our output says of a
+/// model, and are not used.
+const TOP: &[&str] = &["schema", "model_type", "max_seq_len", "dtype", "layer_groups", "source", "weights"];
+
+/// A group of layers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names that our output has")]
+struct Group {
+    kind: String,
+    layers: Option<Layers>,
+    kv_heads: Option<u64>,
+    k_dim: Option<u64>,
+    v_dim: Option<u64>,
+    head_dim: Option<u64>,
+    window: Option<u64>,
+    chunk: Option<u64>,
+    kv_lora_rank: Option<u64>,
+    qk_rope_head_dim: Option<u64>,
+    index_head_dim: Option<u64>,
+    ratio: Option<u64>,
+    encoder_tokens: Option<u64>,
+    optional: bool,
+    mechanism: Option<String>,
+    conv_channels: Option<u64>,
+    conv_channels_per_group: Option<u64>,
+    conv_groups: Option<u64>,
+    conv_kernel: Option<u64>,
+    conv_dtype: Option<String>,
+    state_heads: Option<u64>,
+    state_elements: Option<u64>,
+    state_dtype: Option<String>,
+    formula: Option<String>,
+}
+
+/// How many layers, or which.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Layers {
+    Count(u64),
+    List(Vec<u32>),
+}
+
+/// Whether an object is ours and no `config.json`: it says so, or names layers as no configuration does.
+pub(super) fn is_spec(object: &Map<String, Value>) -> bool {
+    let theirs = ["num_hidden_layers", "architectures", "text_config", "_class_name"];
+    object.get("schema").is_some_and(|schema| *schema == SCHEMA)
+        || object.contains_key("layer_groups")
+        || (object.get("layers").is_some_and(|layers| !layers.is_object() && !layers.is_array())
+            && !theirs.iter().any(|key| object.contains_key(*key)))
+}
+
+/// The model of an object.
+///
+/// # Errors
+/// [`SpecError`], with the path of the key.
+pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, SpecError> {
+    if let Some(other) = object.get("schema").filter(|schema| **schema != SCHEMA) {
+        return Err(wrong(
+            "schema",
+            other.to_string(),
+            "is not the shape that is read here",
+            &format!("write {SCHEMA:?}"),
+        ));
+    }
+    let top: Top = typed("", &Value::Object(object.clone()))?;
+    let dtype = match &top.dtype {
+        Some(text) => format("dtype", text)?,
+        None => ElementFormat::FP16,
+    };
+    let rest = object.iter().filter(|(key, _)| !TOP.contains(&key.as_str()));
+    let rest: Map<String, Value> = rest.map(|(key, value)| (key.clone(), value.clone())).collect();
+    if let Some((key, _)) = rest.iter().find(|(_, value)| **value == 0) {
+        return Err(wrong(key, "0".into(), "is not a positive count", "write 1 or more"));
+    }
+    let spec: ModelSpec = typed("", &Value::Object(rest))?;
+    let model = match object.get("layer_groups") {
+        None => spec.model_by_keys().map_err(SpecError::from)?,
+        Some(Value::Array(groups)) => {
+            let alone = ModelSpec { heads: None, hidden_size: None, ..spec.clone() };
+            if !alone.is_empty() {
+                let remedy = "give the dimensions of each group, or those of all layers and no layer_groups";
+                return Err(wrong("layer_groups", "it".into(), "is given beside the dimensions of all layers", remedy));
+            }
+            of_groups(groups, &top, dtype)?
+        }
+        Some(other) => {
+            let remedy = "write a list of objects";
+            return Err(wrong("layer_groups", other.to_string().chars().take(40).collect(), "is not a list", remedy));
+        }
+    };
+    Ok(Model {
+        name: top.name.unwrap_or_else(|| name.to_owned()),
+        origin: Origin::Spec,
+        model_type: top.model_type,
+        max_position_embeddings: top.max_seq_len.filter(|&tokens| tokens > 0).map(Tokens),
+        dtype,
+        ..model
+    })
+}
+
+impl From<ModelError> for SpecError {
+    fn from(error: ModelError) -> Self {
+        Self(Box::new(error.diagnosis()))
+    }
+}
+
+fn of_groups(groups: &[Value], top: &Top, dtype: ElementFormat) -> Result<Model, SpecError> {
+    let mut layer_groups: Vec<LayerGroup> = Vec::with_capacity(groups.len());
+    let mut facts = Vec::new();
+    // The next layer of groups that only say how many they have: of those that stand beside others, of each kind by itself.
+    let (mut next, mut next_indexer, mut next_compressed) = (0u32, 0u32, 0u32);
+    let mut all = 0;
+    for (index, value) in groups.iter().enumerate() {
+        let path = format!("layer_groups[{index}]");
+        let group: Group = typed(&path, value)?;
+        if let Some(object) = value.as_object() {
+            facts.extend(object.iter().map(|(key, value)| Fact {
+                key: format!("{path}.{key}"),
+                value: value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).chars().take(24).collect(),
+                from: "given".into(),
+            }));
+        }
+        let cache = group.cache(&path, dtype)?;
+        let field = format!("{path}.layers");
+        let next = match cache {
+            LayerCache::Indexer { .. } => &mut next_indexer,
+            LayerCache::Compressed { .. } => &mut next_compressed,
+            _ => &mut next,
+        };
+        let layers = match &group.layers {
+            None => return Err(missing(&path, "layers", "say how many layers it has, or list them")),
+            Some(Layers::Count(0)) => {
+                return Err(wrong(&field, "0".into(), "is not a positive count", "write 1 or more"));
+            }
+            Some(Layers::Count(count)) => {
+                let count = layer_count(Dimension { field: field.clone(), value: *count })?;
+                (*next..next.saturating_add(count)).collect()
+            }
+            Some(Layers::List(list)) => {
+                let mut list = list.clone();
+                list.sort_unstable();
+                list.dedup();
+                list
+            }
+        };
+        let Some(&last) = layers.last() else {
+            return Err(wrong(&field, "[]".into(), "is empty", "list the layers, counted from 0"));
+        };
+        if last >= MAX_LAYERS {
+            layer_count(Dimension { field, value: u64::from(last).saturating_add(1) })?;
+        }
+        *next = (*next).max(last.saturating_add(1));
+        all = all.max(*next);
+        layer_groups.push(LayerGroup { layers, cache });
+    }
+    if layer_groups.is_empty() {
+        return Err(wrong("layer_groups", "[]".into(), "is empty", "give one group or more"));
+    }
+    Ok(Model {
+        name: String::new(),
+        origin: Origin::Spec,
+        model_type: None,
+        max_position_embeddings: None,
+        dtype,
+        num_hidden_layers: all,
+        layer_groups,
+        transformers_heads: None,
+        mtp_groups: Vec::new(),
+        drafter: None,
+        weights: None,
+        checkpoint: Checkpoint {
+            num_attention_heads: top.heads,
+            hidden_size: top.hidden_size,
+            ..Checkpoint::default()
+        },
+        facts,
+        assumptions: Vec::new(),
+        warnings: Vec::new(),
+    })
+}
+
+/// Kinds of groups.
+const KINDS: &str = "full_attention, sliding_attention, chunked_attention, latent_attention, indexer, \
+                     compressed_attention, recurrent_state, cross_attention, shared, none";
+
+impl Group {
+    fn cache(&self, path: &str, dtype: ElementFormat) -> Result<LayerCache, SpecError> {
+        let need = |key: &str, value: Option<u64>| match value {
+            Some(0) => Err(wrong(&format!("{path}.{key}"), "0".into(), "is not a positive count", "write 1 or more")),
+            Some(value) => Ok(value),
+            None => Err(missing(path, key, "add it")),
+        };
+        Ok(match self.kind.as_str() {
+            "full_attention" => LayerCache::FullAttention { key_value: self.key_value(path)? },
+            "sliding_attention" => {
+                let window = Tokens(need("window", self.window)?);
+                LayerCache::SlidingWindow {
+                    key_value: self.key_value(path)?,
+                    window,
+                    transformers_window: Some(window),
+                }
+            }
+            "chunked_attention" => {
+                LayerCache::ChunkedLocal { key_value: self.key_value(path)?, chunk: Tokens(need("chunk", self.chunk)?) }
+            }
+            "latent_attention" => LayerCache::Latent {
+                kv_lora_rank: need("kv_lora_rank", self.kv_lora_rank)?,
+                qk_rope_head_dim: self.qk_rope_head_dim.unwrap_or_default(),
+            },
+            "indexer" => LayerCache::Indexer {
+                index_head_dim: need("index_head_dim", self.index_head_dim)?,
+                ratio: need("ratio", Some(self.ratio.unwrap_or(1)))?,
+            },
+            "compressed_attention" => LayerCache::Compressed {
+                head_dim: need("head_dim", self.head_dim)?,
+                ratio: need("ratio", self.ratio)?,
+                state_elements: self.state_elements.ok_or_else(|| missing(path, "state_elements", "add it"))?,
+            },
+            "recurrent_state" => LayerCache::Recurrent(self.state(path, dtype)?),
+            "cross_attention" => LayerCache::CrossAttention {
+                key_value: self.key_value(path)?,
+                encoder_tokens: self.encoder_tokens.map(Tokens),
+                optional: self.optional,
+            },
+            "shared" => LayerCache::Shared,
+            "none" => LayerCache::None,
+            "" => return Err(missing(path, "kind", &format!("use one of {KINDS}"))),
+            other => {
+                let found = other.chars().take(40).collect();
+                let remedy = format!("use one of {KINDS}");
+                return Err(wrong(&format!("{path}.kind"), found, "is not a kind of layers known here", &remedy));
+            }
+        })
+    }
+
+    /// Heads, or one vector where no heads are given.
+    fn key_value(&self, path: &str) -> Result<KeyValue, SpecError> {
+        if let Some(formula) = &self.formula {
+            let remedy = "give layers, hidden_size and kv_heads in place of layer_groups";
+            let found = formula.chars().take(40).collect();
+            return Err(wrong(&format!("{path}.formula"), found, "is not read of a group", remedy));
+        }
+        let positive = |key: &str, value: Option<u64>| match value {
+            Some(0) => Err(wrong(&format!("{path}.{key}"), "0".into(), "is not a positive count", "write 1 or more")),
+            value => Ok(value),
+        };
+        let kv_heads = positive("kv_heads", self.kv_heads)?;
+        let k_dim = positive("k_dim", self.k_dim)?.or(positive("head_dim", self.head_dim)?);
+        let v_dim = positive("v_dim", self.v_dim)?;
+        match (kv_heads, k_dim) {
+            (Some(num_key_value_heads), Some(head_dim)) => {
+                Ok(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim: v_dim.unwrap_or(head_dim) })
+            }
+            (None, Some(elements)) if self.k_dim.is_none() => Ok(KeyValue::Vector { elements }),
+            (None, _) => Err(missing(path, "kv_heads", "add it")),
+            (Some(_), None) => Err(missing(path, "k_dim", "add it")),
+        }
+    }
+
+    fn state(&self, path: &str, dtype: ElementFormat) -> Result<RecurrentState, SpecError> {
+        let names = || Mechanism::ALL.iter().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join(", ");
+        let Some(name) = &self.mechanism else {
+            return Err(missing(path, "mechanism", &format!("use one of {}", names())));
+        };
+        let Some(&mechanism) = Mechanism::ALL.iter().find(|mechanism| mechanism.name() == name) else {
+            let found = name.chars().take(40).collect();
+            let remedy = format!("use one of {}", names());
+            return Err(wrong(&format!("{path}.mechanism"), found, "is not a recurrence known here", &remedy));
+        };
+        let stored = |key: &str, text: &Option<String>| match text {
+            Some(text) => format(&format!("{path}.{key}"), text),
+            None => Ok(dtype),
+        };
+        let convolution = match (self.conv_channels, self.conv_kernel) {
+            (None, None) => None,
+            (Some(channels), Some(kernel)) => Some(Convolution {
+                channels,
+                channels_per_group: self.conv_channels_per_group.unwrap_or_default(),
+                groups: self.conv_groups.unwrap_or_default(),
+                kernel,
+                format: stored("conv_dtype", &self.conv_dtype)?,
+            }),
+            (None, Some(_)) => return Err(missing(path, "conv_channels", "add it")),
+            (Some(_), None) => return Err(missing(path, "conv_kernel", "add it")),
+        };
+        let memory = match (self.state_heads, self.state_elements) {
+            (None, None) => None,
+            (heads, Some(elements_per_head)) => Some(Memory {
+                heads: heads.unwrap_or(1),
+                elements_per_head,
+                format: stored("state_dtype", &self.state_dtype)?,
+            }),
+            (Some(_), None) => return Err(missing(path, "state_elements", "add it")),
+        };
+        if convolution.is_none() && memory.is_none() {
+            let remedy = "add it, or conv_channels and conv_kernel";
+            return Err(missing(path, "state_elements", remedy));
+        }
+        Ok(RecurrentState { mechanism, convolution, memory })
+    }
+}
+
+fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, SpecError> {
+    T::deserialize(value).map_err(|error| {
+        let found = if path.is_empty() { "the object" } else { "it" };
+        wrong(path, found.into(), &format!("is not read: {error}"), "`kvsize schema spec` tells its shape")
+    })
+}
+
+fn format(field: &str, text: &str) -> Result<ElementFormat, SpecError> {
+    text.parse().map_err(|error: crate::units::UnitError| {
+        SpecError(Box::new(Diagnosis { field: field.into(), ..error.diagnosis() }))
+    })
+}
+
+fn missing(path: &str, key: &str, remedy: &str) -> SpecError {
+    wrong(&format!("{path}.{key}"), "missing".into(), "", remedy)
+}
+
+fn wrong(field: &str, found: String, problem: &str, remedy: &str) -> SpecError {
+    let (problem, remedy) = (problem.into(), remedy.into());
+    SpecError(Box::new(Diagnosis { code: "spec", field: field.into(), found, problem, remedy }))
+}
