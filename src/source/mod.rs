@@ -226,6 +226,7 @@ enum Found {
     },
     Entry(Box<ModelEntry>),
     /// Of the hub, with its weights if they were asked for.
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "the hub is what would be asked"))]
     Remote {
         model: Box<Model>,
         weights: Option<Result<Known, SourceError>>,
@@ -377,6 +378,7 @@ fn weighed(mut model: Model, known: Option<Result<Known, SourceError>>) -> Model
 }
 
 /// What an id means: of the local cache, else of the hub.
+#[cfg_attr(not(feature = "hub"), expect(unused_variables, reason = "the hub is what would be asked"))]
 fn of_hub(id: &HubId, settings: &HubSettings, overlay: &[ModelEntry], weigh: bool) -> Result<Found, SourceError> {
     let miss = match hub::cached(settings, id) {
         Ok(path) => return at_path(&path),

@@ -121,6 +121,7 @@ struct IndexMetadata {
 
 impl Index {
     /// The files, each once.
+    #[cfg(feature = "hub")]
     pub(super) fn names(&self) -> &BTreeSet<String> {
         &self.weight_map.0
     }
