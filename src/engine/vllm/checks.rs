@@ -66,7 +66,7 @@ const NOT_COVERED_TYPES: &[&str] = &["qwen4_exp", "qwen4_exp_text", "unlimited_o
 
 /// Whose code runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ModelClass {
+enum ModelClass {
     /// vLLM's own.
     Own,
     /// That of transformers, through vLLM's Transformers backend.
@@ -85,11 +85,18 @@ fn line_after(start: &str) -> Option<&'static str> {
 }
 
 impl Reader<'_> {
+    /// What start-up refuses of the model and of how it is divided.
+    pub(super) fn check(&self) -> Result<(), EstimateError> {
+        let listed = self.listed();
+        self.check_architecture(listed)?;
+        self.check_parallel(listed)
+    }
+
     /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
     /// for, if that is known.
-    pub(super) fn class(&self) -> ModelClass {
+    fn class(&self, listed: Option<(&str, ModelClass)>) -> ModelClass {
         let default = if EAGER_TYPES.contains(&self.family()) { ModelClass::Unknown } else { ModelClass::Own };
-        match self.listed() {
+        match listed {
             Some((_, class)) => class,
             None if self.model.checkpoint.architectures.is_empty() => default,
             None => ModelClass::Unknown,
@@ -109,10 +116,13 @@ impl Reader<'_> {
         let family = self.family().replace(['_', '-'], "");
         let of_family = |family: &str| {
             ARCHITECTURES.lines().find(|line| {
-                let name = line.trim_start_matches('~').trim_end_matches(ONE_STAGE);
+                let name = line.strip_prefix('~').unwrap_or(line);
                 name.split_at_checked(family.len()).is_some_and(|(start, rest)| {
                     start.eq_ignore_ascii_case(family)
-                        && matches!(rest, "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration")
+                        && matches!(
+                            rest.strip_suffix(ONE_STAGE).unwrap_or(rest),
+                            "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration"
+                        )
                 })
             })
         };
@@ -121,7 +131,7 @@ impl Reader<'_> {
     }
 
     /// What vLLM has no class for.
-    pub(super) fn check_architecture(&self) -> Result<(), EstimateError> {
+    fn check_architecture(&self, listed: Option<(&str, ModelClass)>) -> Result<(), EstimateError> {
         let refused = |reason: &str| {
             let architectures = &self.model.checkpoint.architectures;
             let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
@@ -131,7 +141,7 @@ impl Reader<'_> {
         if NOT_COVERED_TYPES.contains(&self.family()) {
             return refused("has caches in vLLM that are not covered here");
         }
-        match self.class() {
+        match self.class(listed) {
             ModelClass::Unknown => return refused("is not a model architecture that is supported for now"),
             ModelClass::Transformers if self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_))) => {
                 return refused(
@@ -156,9 +166,9 @@ impl Reader<'_> {
     }
 
     /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
-    pub(super) fn check_parallel(&self) -> Result<(), EstimateError> {
+    fn check_parallel(&self, listed: Option<(&str, ModelClass)>) -> Result<(), EstimateError> {
         let layout = self.workload.layout;
-        if layout.pp > 1 && self.release.is_newest && self.listed().is_some_and(|(line, _)| line.ends_with(ONE_STAGE)) {
+        if layout.pp > 1 && self.release.is_newest && listed.is_some_and(|(line, _)| line.ends_with(ONE_STAGE)) {
             let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
             return Err(self.engine.refusal("--pp", layout.pp, reason, "use 1"));
         }

@@ -60,8 +60,7 @@ pub(super) struct Attention {
 impl Reader<'_> {
     /// The caches, in the order of the layers.
     pub(super) fn layers(&self) -> Result<Layers, EstimateError> {
-        self.check_architecture()?;
-        self.check_parallel()?;
+        self.check()?;
         let compressed = self.groups().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
         let dtype = self.dtype(compressed)?;
         let mut layers = if compressed { self.compressed(dtype)? } else { self.attention_and_states(dtype)? };
