@@ -614,12 +614,10 @@ fn the_program_reads_a_file_and_tells_what_is_allocated() {
 
     let path = golden("gguf/gpt-oss-20b.hdr.gguf");
     kvsize(&format!("{} -e llama.cpp -s 8192 --ctx-size 8192", path.display()))
-        .stderr(
-            "error: --seq-len: 8192 is given together with --ctx-size, which says the same; leave one of them out\n",
-        )
+        .stderr("error: --seq-len: 8192 is given together with --ctx-size, which fixes it; leave one of them out\n")
         .status(2);
     kvsize(&format!("{} -e llama.cpp -b 2 --parallel 2", path.display()))
-        .stderr("error: --batch: 2 is given together with --parallel, which says the same; leave one of them out\n")
+        .stderr("error: --batch: 2 is given together with --parallel, which fixes it; leave one of them out\n")
         .status(2);
     kvsize(&format!("{} -e transformers --batch-size 2", path.display()))
         .stderr(

@@ -28,7 +28,7 @@ impl ValueEnum for Format {
     }
 }
 
-const AFTER_HELP: &str = "Exit status: 0 answered, 2 the question could not be answered.";
+const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 2 the question could not be answered.";
 
 const EXAMPLES: &str = "\
 Examples:

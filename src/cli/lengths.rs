@@ -19,7 +19,7 @@ pub(super) fn settled<'a>(
             code: "told_twice",
             field: field.into(),
             found,
-            problem: format!("is given together with {setting}, which says the same"),
+            problem: format!("is given together with {setting}, which fixes it"),
             remedy: "leave one of them out".into(),
         }))
     };
