@@ -289,7 +289,7 @@ fn files_that_are_none_are_refused_before_reading() {
     refused(
         &path.to_string(),
         &format!(
-            "{}: 2,147,483,648 bytes is more than a config.json has (at most 33,554,432 bytes are read); give the \
+            "{}: 2,147,483,648 bytes is more than a config.json has (at most 4,194,304 bytes are read); give the \
              config.json, not the weights",
             huge.display()
         ),

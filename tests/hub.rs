@@ -458,7 +458,7 @@ fn answers_that_are_none_are_refused() {
     let server = Server::of(vec![(CONFIG_PATH, Answer::file(vec![b' '; 40 << 20]).without_length())]);
     ask(&server, "org/name")
         .stderr(
-            "error: org/name/config.json: the text is more than a config.json has (at most 33,554,432 bytes are read); give \
+            "error: org/name/config.json: the text is more than a config.json has (at most 4,194,304 bytes are read); give \
              the config.json, not the weights\n",
         )
         .status(2);
@@ -567,6 +567,14 @@ fn weights_are_told_of_headers_or_of_the_index() {
         ("/org/name/resolve/main/name-Q8_0.gguf", Answer::file(file)),
     ]);
     assert_eq!(weights(&repository).2, Some("headers".into()));
+    // A shard that is not there leaves the total; a name that leads elsewhere is never asked for.
+    let partly = Server::of(vec![config(), (INDEX, index(2))]);
+    assert_eq!(weights(&partly), (Some(777), None, Some("index".into())));
+    let outside = json!({"weight_map": {"a": "../../../secret/x/resolve/main/model.safetensors"}}).to_string();
+    let leading = Server::of(vec![config(), (INDEX, Answer::file(outside))]);
+    let text = ask(&leading, "weights org/name").text();
+    assert!(text.contains("is no file beside the index") && text.ends_with("--- status 2\n"), "{text}");
+    assert!(leading.paths().iter().all(|path| !path.contains("secret")), "{:?}", leading.paths());
     // A header that lies is an error of the file.
     let mut lying = u64::MAX.to_le_bytes().to_vec();
     lying.resize(1000, 0);

@@ -222,6 +222,16 @@ fn a_split_gguf_weighs_all_its_parts() {
             "other: its weights are not known: it is a part of 2, and its name does not tell those of the others; {files}"
         ),
     );
+    // The first part may be the one that is missing.
+    directory.write("m-00002-of-00002.gguf", &later);
+    fs::remove_file(directory.path("m-00001-of-00002.gguf")).unwrap();
+    refused(
+        &directory.path("m-00002-of-00002.gguf"),
+        &format!(
+            "m-00002-of-00002: its weights are not known: m-00001-of-00002.gguf, a part of it, is not here; {files}"
+        ),
+    );
+    directory.write("m-00001-of-00002.gguf", &first);
     // A part that is damaged is named.
     directory.write("m-00002-of-00002.gguf", &later[..later.len() - 1]);
     let output = kvsize(&format!("weights {}", directory.path("m-00001-of-00002.gguf"))).text();
@@ -288,7 +298,7 @@ fn files_that_lie_are_refused_with_their_name() {
     let file = fs::OpenOptions::new().write(true).open(directory.path("model-00001-of-00003.safetensors")).unwrap();
     file.set_len(1000).unwrap();
     let output = kvsize(&format!("weights {}", directory.path(""))).text();
-    assert!(output.contains("00001-of-00003.safetensors: the data is not covered by the tensors"), "{output}");
+    assert!(output.contains("00001-of-00003.safetensors: the data is cut short: "), "{output}");
 
     let index = directory.path("model.safetensors.index.json");
     for (text, message) in [

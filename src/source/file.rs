@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
 
 /// The largest configuration read. The largest published one seen is 3 MB, mostly a list of quantised modules.
-pub(super) const MAX_CONFIG_BYTES: u64 = 32 << 20;
+pub(super) const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// The longest index of safetensors files, or list of models, that is read.
+pub(super) const MAX_LIST_BYTES: u64 = 32 << 20;
 
 /// Why a file has no text for us.
 #[derive(Debug)]
@@ -233,7 +236,7 @@ pub(super) fn read_config(path: &Path) -> Result<(String, PathBuf), FileError> {
         return Err(FileError::TooLarge(owned(), Some(metadata.len())));
     }
     let file = File::open(path).map_err(|error| FileError::Io(owned(), error))?;
-    Ok((read_text(file, path)?, owned()))
+    Ok((read_text(file, path, MAX_CONFIG_BYTES)?, owned()))
 }
 
 /// The text of the `hf_quant_config.json` beside a `config.json`, if there is one.
@@ -245,21 +248,22 @@ pub(super) fn read_quantization(config: &Path) -> Result<Option<(String, PathBuf
     if !path.exists() {
         return Ok(None);
     }
-    read_whole(&path).map(|text| Some((text, path)))
+    read_within(&path, MAX_CONFIG_BYTES).map(|text| Some((text, path)))
 }
 
 /// All of standard input, within the limit.
 pub(super) fn read_stdin(stdin: &mut dyn Read) -> Result<String, FileError> {
-    read_text(stdin, Path::new("standard input"))
+    read_text(stdin, Path::new("standard input"), MAX_CONFIG_BYTES)
 }
 
-pub(super) fn read_text(reader: impl Read, path: &Path) -> Result<String, FileError> {
+/// The text of a reader of at most `limit` bytes.
+pub(super) fn read_text(reader: impl Read, path: &Path, limit: u64) -> Result<String, FileError> {
     let mut bytes = Vec::new();
     reader
-        .take(MAX_CONFIG_BYTES.saturating_add(1))
+        .take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| FileError::Io(path.to_path_buf(), error))?;
-    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_CONFIG_BYTES) {
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > limit) {
         return Err(FileError::TooLarge(path.to_path_buf(), None));
     }
     if bytes.starts_with(b"GGUF") {
@@ -295,14 +299,19 @@ pub(super) fn directory_name(path: &Path) -> String {
     model_name(&directory.join("config.json"))
 }
 
-/// The text of a user's own file, within the limit.
+/// The text of an index or of a user's own list.
 pub(super) fn read_whole(path: &Path) -> Result<String, FileError> {
+    read_within(path, MAX_LIST_BYTES)
+}
+
+/// The text of a file of at most `limit` bytes.
+fn read_within(path: &Path, limit: u64) -> Result<String, FileError> {
     let metadata = fs::metadata(path).map_err(|error| FileError::Io(path.to_path_buf(), error))?;
     if !metadata.is_file() {
         return Err(FileError::NotRegular(path.to_path_buf()));
     }
     let file = File::open(path).map_err(|error| FileError::Io(path.to_path_buf(), error))?;
-    read_text(file, path)
+    read_text(file, path, limit)
 }
 
 /// What a file with a token says, if there is one.

@@ -111,6 +111,11 @@ pub enum SafetensorsError {
         /// Why not.
         reason: String,
     },
+    /// A file that ends before its tensors do.
+    CutShort {
+        /// Bytes that are missing.
+        missing: u64,
+    },
     /// Data that the tensors do not cover one after another to the end.
     Uncovered {
         /// Where they go wrong.
@@ -163,6 +168,11 @@ impl Diagnose for SafetensorsError {
                 problem: reason.clone(),
                 remedy: AGAIN.into(),
             },
+            Self::CutShort { missing } => whole(
+                "safetensors_cut_short",
+                "the data".into(),
+                format!("is cut short: {} bytes of its tensors are missing", group_thousands(*missing)),
+            ),
             Self::Uncovered { position, len } => whole(
                 "safetensors_uncovered",
                 "the data".into(),
@@ -215,9 +225,12 @@ pub fn read(mut reader: impl Read, len: u64, tensors: &mut Tensors) -> Result<()
     }
     parsed.map_err(SafetensorsError::Json)?;
     ranges.sort_unstable();
+    if let Some(end) = ranges.iter().map(|[_, end]| *end).max().filter(|&end| end > data) {
+        return Err(SafetensorsError::CutShort { missing: end.saturating_sub(data) });
+    }
     let mut position = 0;
     for [begin, end] in ranges {
-        if begin != position || end > data {
+        if begin != position {
             return Err(SafetensorsError::Uncovered { position, len: data });
         }
         position = end;
@@ -523,7 +536,10 @@ mod tests {
         let uncovered = "the data is not covered by the tensors one after another";
         assert_eq!(one("F32", "[1]", "[4,8]"), format!("{uncovered} (at byte 0 of 8); {again}"));
         assert_eq!(one("F32", "[1]", "[0,4]"), format!("{uncovered} (at byte 4 of 8); {again}"));
-        assert_eq!(one("F32", "[4]", "[0,16]"), format!("{uncovered} (at byte 0 of 8); {again}"));
+        assert_eq!(
+            one("F32", "[4]", "[0,16]"),
+            format!("the data is cut short: 8 bytes of its tensors are missing; {again}")
+        );
         assert!(one("F5", "[1]", "[0,8]").starts_with("a: F5 is not an element type known here; known are BF16, F32"));
         for header in ["", "[]", "{", "{\"a\":1}", "{\"a\":{}}", "{\"a\":{\"dtype\":\"F32\",\"shape\":[-1]}}", "\u{7f}"]
         {

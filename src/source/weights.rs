@@ -182,13 +182,17 @@ fn of_index(path: &Path) -> Result<WeightFiles, SourceError> {
     let total = index.total();
     let mut files = Vec::with_capacity(index.weight_map.0.len());
     for name in index.weight_map.0 {
-        let inside = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
-        if !inside || name.is_empty() {
+        if !is_inside(&name) {
             return Err(SourceError::File(FileError::Outside(path.to_path_buf(), name)));
         }
         files.push(path.with_file_name(name));
     }
     Ok(WeightFiles { files, total })
+}
+
+/// Whether a name is of a file beside or below the index that has it.
+pub(super) fn is_inside(name: &str) -> bool {
+    !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 impl WeightFiles {
@@ -296,7 +300,7 @@ pub(super) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, Source
     }
     let files = files.unwrap_or_default();
     let mut missing = first.missing;
-    for path in files.iter().skip(1) {
+    for path in files.iter().filter(|part| part.as_path() != path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file_error = |error: FileError| SourceError::File(error);
         let Some(metadata) = file::metadata(path).map_err(file_error)? else {

@@ -25,7 +25,7 @@ const WAITS: [Duration; ATTEMPTS - 1] = [Duration::from_millis(200), Duration::f
 /// Redirects that are followed: the hub itself needs one or two.
 const MAX_REDIRECTS: usize = 5;
 /// All exchanges together may take so many times what one answer may.
-const TOTAL: u32 = 30;
+const TOTAL: u32 = 6;
 
 /// What talks to the hub, for one model.
 pub(super) struct Client {

@@ -11,8 +11,8 @@ use crate::model::Model;
 use crate::source::file::{self, MAX_CONFIG_BYTES};
 use crate::source::hub::files::{Choice, choose};
 use crate::source::safetensors::{self, SafetensorsError, Tensors};
-use crate::source::weights::{self, Known};
-use crate::source::{GgufError, SourceError, gguf, hf_config, of_config};
+use crate::source::weights::{self, Known, is_inside};
+use crate::source::{FileError, GgufError, SourceError, gguf, hf_config, of_config};
 
 /// The headers of this many safetensors files at most are asked for, since each is a request or two.
 const MAX_HEADERS: usize = 8;
@@ -63,8 +63,8 @@ fn weights_of(repository: &Repository<'_>, id: &HubId, config: &Value) -> Result
     let Some(bytes) = repository.bytes(index, MAX_INDEX).map_err(SourceError::Hub)? else {
         return weights::of_config(config, None);
     };
-    let index =
-        weights::parse_index(&bytes).map_err(|error| SourceError::Index { origin: format!("{id}/{index}"), error })?;
+    let origin = format!("{id}/{index}");
+    let index = weights::parse_index(&bytes).map_err(|error| SourceError::Index { origin: origin.clone(), error })?;
     let names = index.names();
     if names.len() > MAX_HEADERS {
         let note =
@@ -72,8 +72,13 @@ fn weights_of(repository: &Repository<'_>, id: &HubId, config: &Value) -> Result
         return Ok(index.total().map(|total| weights::of_total(total, note)).ok_or("its index states no total".into()));
     }
     for name in names {
+        if !is_inside(name) {
+            return Err(SourceError::File(FileError::Outside(origin.into(), name.clone())));
+        }
         if !header(repository, id, name, &mut tensors)? {
-            return Ok(Err(format!("{name} is not in the repository")));
+            let absent = format!("{name} is not in the repository");
+            let note = format!("{absent}: the bytes are the total that the index states");
+            return Ok(index.total().map(|total| weights::of_total(total, note)).ok_or(absent));
         }
     }
     Ok(Ok(weights::of_tensors(&tensors, names.len(), experts)))
@@ -106,7 +111,7 @@ fn quantized(model: Model, repository: &Repository<'_>, id: &HubId) -> Result<Mo
 fn text(repository: &Repository<'_>, id: &HubId, file: &str) -> Result<Option<(String, String)>, SourceError> {
     let Some(bytes) = repository.bytes(file, MAX_CONFIG_BYTES).map_err(SourceError::Hub)? else { return Ok(None) };
     let origin = format!("{id}/{file}");
-    let text = file::read_text(bytes.as_slice(), Path::new(&origin)).map_err(SourceError::File)?;
+    let text = file::read_text(bytes.as_slice(), Path::new(&origin), MAX_CONFIG_BYTES).map_err(SourceError::File)?;
     Ok(Some((text, origin)))
 }
 

@@ -8,6 +8,7 @@ use super::client::{Client, Reply};
 use super::error::{HubError, HubProblem};
 use super::id::HubId;
 use super::remote_file::RemoteFile;
+use crate::source::weights::is_inside;
 
 /// The longest listing of a repository that is read.
 const MAX_LISTING: u64 = 32 << 20;
@@ -73,7 +74,8 @@ impl<'a> Repository<'a> {
         })?;
         let listing: Listing = serde_json::from_slice(&text)
             .map_err(|_| self.error(HubProblem::Answer("gives no list of the files of the repository")))?;
-        Ok(listing.siblings.into_iter().map(|sibling| sibling.rfilename).collect())
+        // A name that leads out of the repository is none of its files.
+        Ok(listing.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|name| is_inside(name)).collect())
     }
 
     /// An error of this repository.
