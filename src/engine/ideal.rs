@@ -12,6 +12,7 @@ pub(super) const PROFILE: Profile = Profile {
     heading: "",
     settings: &[],
     defaults: &[],
+    formats: &[],
     answer,
 };
 

@@ -29,8 +29,12 @@ pub(super) const PROFILE: Profile = Profile {
     heading: "Settings of transformers",
     settings: &[Setting::new("cache", ValueKind::Choice(&["dynamic", "static"]), "Which of its caches")],
     defaults: &[("cache", "dynamic")],
+    formats: FORMATS,
     answer,
 };
+
+/// The formats that a model may be loaded in, and its plain caches with it.
+const FORMATS: &[&str] = &["fp32", "fp16", "bf16"];
 
 /// The version whose rules these are.
 const VERSION: &str = "5.23.0";
@@ -97,9 +101,9 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
         let reason = "is shared by no two rows of a batch, each of which has entries of its own";
         return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
     }
-    let plain = [ElementFormat::FP32, ElementFormat::FP16, ElementFormat::BF16];
     let format = workload.kv_dtype.or(model.dtype);
-    if let Some(format) = [format.k, format.v].into_iter().find(|format| !plain.contains(format)) {
+    let is_plain = |format: &ElementFormat| format.name().is_some_and(|name| FORMATS.contains(&name));
+    if let Some(format) = [format.k, format.v].into_iter().find(|format| !is_plain(format)) {
         let reason = "is not a format of its plain caches";
         return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32"));
     }

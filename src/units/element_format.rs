@@ -136,8 +136,9 @@ pub struct FormatEntry {
     pub elements_per_block: u64,
     /// Bits for each vector (K or V of one head and token): scales and zero points.
     pub bits_per_vector: u64,
-    /// Whether it is an engine's layout of a whole latent, whose bytes only that engine's rules tell.
-    pub packed: bool,
+    /// Of an engine's layout of a whole latent, whose bytes only that engine's rules tell: the bytes of one, and its
+    /// elements.
+    pub packed: Option<(u64, u64)>,
     /// What it is.
     pub about: &'static str,
     /// Where the figure comes from.
@@ -169,7 +170,7 @@ const OCP_FP8: &str = "OCP 8-bit floating point specification 1.0";
 const PLAIN: &str = "by definition: the named width and nothing else";
 const GGML: &str = "llama.cpp, ggml/src/ggml-common.h";
 const VLLM_SPEC: &str = "vLLM 0.33.0, v1/kv_cache_interface.py";
-const SGLANG_FP4: &str = "SGLang 0.5.23, layers/quantization/fp4_kv_cache_quant_method.py";
+const SGLANG_FP4: &str = "SGLang 0.5.23, fp4_kv_cache_quant_method.py";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
 /// Every format known by name.
@@ -180,15 +181,15 @@ pub const FORMATS: &[FormatEntry] = &[
         "bf16",
         &["bfloat16"],
         16,
-        "the exponent of fp32, 7 bits of fraction",
+        "fp32 with 7 bits of fraction",
         "bfloat16 hardware numerics definition, revision 1.0",
     ),
-    plain("fp8", &[], 8, "e4m3 or e5m2; scales not in the cache", OCP_FP8),
-    plain("fp8_e4m3", &["e4m3"], 8, "8-bit float, 4 bits of exponent", OCP_FP8),
-    plain("fp8_e5m2", &["e5m2"], 8, "8-bit float, 5 bits of exponent", OCP_FP8),
-    plain("int8", &[], 8, "8-bit integers; scales not counted", PLAIN),
-    plain("int4", &[], 4, "4-bit integers; scales not counted", PLAIN),
-    plain("int2", &[], 2, "2-bit integers; scales not counted", PLAIN),
+    plain("fp8", &[], 8, "e4m3 or e5m2, scales elsewhere", OCP_FP8),
+    plain("fp8_e4m3", &["e4m3"], 8, "float, 4 bits of exponent", OCP_FP8),
+    plain("fp8_e5m2", &["e5m2"], 8, "float, 5 bits of exponent", OCP_FP8),
+    plain("int8", &[], 8, "integers, scales not counted", PLAIN),
+    plain("int4", &[], 4, "integers, scales not counted", PLAIN),
+    plain("int2", &[], 2, "integers, scales not counted", PLAIN),
     scaled("fp8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
     scaled("int8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
     scaled("int4_per_token_head", 4, 32, "4 bytes more a vector", VLLM_SPEC),
@@ -202,29 +203,29 @@ pub const FORMATS: &[FormatEntry] = &[
     blocks("q4_1", &[], 20 * 8, 32, "fp16 scale and minimum for 32", GGML),
     blocks("q4_0", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
     blocks("iq4_nl", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
-    packed("fp8_ds_mla", 8, "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
-    packed("nvfp4_ds_mla", 4, "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
+    packed("fp8_ds_mla", 8, (656, 576), "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
+    packed("nvfp4_ds_mla", 4, (352, 576), "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
 ];
 
 /// Every pair of formats known by one name: `TurboQuant` keeps the norm of a K vector in 2 bytes, scale and zero point of
 /// a V vector in 4.
 pub const PAIRS: &[PairEntry] = &[
-    turboquant("turboquant_k8v4", "K in fp8, V in 4 bits; 4 bytes a vector of V", plain("fp8", &[], 8, "", OCP_FP8), 4),
+    turboquant("turboquant_k8v4", "fp8 K, 4-bit V with scales", plain("fp8", &[], 8, "", OCP_FP8), 4),
     turboquant(
         "turboquant_4bit_nc",
-        "K and V in 4 bits; 2 and 4 bytes a vector",
+        "4-bit K and V with scales",
         scaled("turboquant_k4", 4, 16, "", VLLM_TURBOQUANT),
         4,
     ),
     turboquant(
         "turboquant_k3v4_nc",
-        "K in 3 bits, V in 4; 2 and 4 bytes a vector",
+        "3-bit K, 4-bit V with scales",
         scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
         4,
     ),
     turboquant(
         "turboquant_3bit_nc",
-        "K and V in 3 bits; 2 and 4 bytes a vector",
+        "3-bit K and V with scales",
         scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
         3,
     ),
@@ -257,7 +258,7 @@ const fn blocks(
     about: &'static str,
     source: &'static str,
 ) -> FormatEntry {
-    FormatEntry { name, aliases, bits_per_block, elements_per_block, bits_per_vector: 0, packed: false, about, source }
+    FormatEntry { name, aliases, bits_per_block, elements_per_block, bits_per_vector: 0, packed: None, about, source }
 }
 
 const fn scaled(
@@ -270,8 +271,14 @@ const fn scaled(
     FormatEntry { bits_per_vector, ..plain(name, &[], bits, about, source) }
 }
 
-const fn packed(name: &'static str, bits: u64, about: &'static str, source: &'static str) -> FormatEntry {
-    FormatEntry { packed: true, ..plain(name, &[], bits, about, source) }
+const fn packed(
+    name: &'static str,
+    bits: u64,
+    latent: (u64, u64),
+    about: &'static str,
+    source: &'static str,
+) -> FormatEntry {
+    FormatEntry { packed: Some(latent), ..plain(name, &[], bits, about, source) }
 }
 
 /// The names of all formats, for a message.
@@ -288,7 +295,7 @@ impl FormatEntry {
             bits_per_block: self.bits_per_block,
             elements_per_block: self.elements_per_block,
             bits_per_vector: self.bits_per_vector,
-            packed: self.packed,
+            packed: self.packed.is_some(),
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::estimate::{EstimateError, Workload};
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model, Quantization};
 use crate::units::{ElementFormat, KvDtype, KvFormat};
 
+/// The formats that `--kv-cache-dtype` takes, by our names; `fp16` where the model is in it, and `fp8` as `fp8_e4m3`.
+pub(super) const FORMATS: &[&str] =
+    &["fp16", "bf16", "fp8", "fp8_e4m3", "fp8_e5m2", "mxfp8", "nvfp4", "fp4_mx_block16"];
+
 /// A format of the cache, as SGLang knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -496,7 +500,8 @@ impl Resolver<'_> {
     fn asked(&mut self, kv_dtype: KvDtype) -> Result<Option<Format>, EstimateError> {
         let KvDtype::Given(format) = kv_dtype else { return Ok(None) };
         let of_model = self.model_format();
-        let known = match (format.k.name(), format.k == format.v) {
+        let listed = format.k.name().filter(|name| FORMATS.contains(name));
+        let known = match (listed, format.k == format.v) {
             (Some("bf16"), true) => Some(Format::Plain("bfloat16")),
             (Some("fp16"), true) if of_model == "float16" => return Ok(None),
             (Some("fp8"), true) => {
