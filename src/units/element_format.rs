@@ -171,6 +171,8 @@ const PLAIN: &str = "by definition: the named width and nothing else";
 const GGML: &str = "llama.cpp, ggml/src/ggml-common.h";
 const VLLM_SPEC: &str = "vLLM 0.33.0, v1/kv_cache_interface.py";
 const SGLANG_FP4: &str = "SGLang 0.5.23, fp4_kv_cache_quant_method.py";
+const QUANTO: &str = "transformers 5.23 with optimum-quanto 0.2.7, groups of 64 on axis 0";
+const HQQ: &str = "transformers 5.23 with hqq 0.2.8.post1, groups of 64 on axis 0";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
 /// Every format known by name.
@@ -203,6 +205,13 @@ pub const FORMATS: &[FormatEntry] = &[
     blocks("q4_1", &[], 20 * 8, 32, "fp16 scale and minimum for 32", GGML),
     blocks("q4_0", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
     blocks("iq4_nl", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("quanto_int4", &[], 64 * 4 + 32, 64, "16-bit scale, shift for 64", QUANTO),
+    blocks("quanto_int2", &[], 64 * 2 + 32, 64, "16-bit scale, shift for 64", QUANTO),
+    blocks("hqq_int8", &[], 64 * 8 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int4", &[], 64 * 4 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int3", &[], 7 * 32 + 32, 64, "ten in 32 bits; the same", HQQ),
+    blocks("hqq_int2", &[], 64 * 2 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int1", &[], 64 + 32, 64, "16-bit scale, zero for 64", HQQ),
     packed("fp8_ds_mla", 8, (656, 576), "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
     packed("nvfp4_ds_mla", 4, (352, 576), "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
 ];
