@@ -199,6 +199,41 @@ fn rules_beyond_what_was_replayed() {
     assert!(latent.contains(&(61 * (1000 * 576 + 8)).to_string()), "{latent}");
 }
 
+/// What `auto` comes to where the checkpoint declares a scheme, and that it is said.
+#[test]
+fn auto_is_what_the_engine_makes_of_the_checkpoint() {
+    let fp8 = |engine, declared| format!("{engine}: auto is fp8_e4m3: the checkpoint declares {declared}");
+    let algorithm = "kv_cache_quant_algo FP8";
+    for (config, engine, kv_dtype, said) in [
+        ("nvidia--Qwen3-235B-A22B-NVFP4", "vllm", "fp8_e4m3", fp8("vllm", algorithm)),
+        ("nvidia--Qwen3-235B-A22B-NVFP4", "sglang", "fp8_e4m3", fp8("sglang", algorithm)),
+        (
+            "nvidia--Qwen3-235B-A22B-NVFP4",
+            "transformers",
+            "bf16",
+            format!("transformers: auto is bf16: transformers does not read the {algorithm} of this checkpoint"),
+        ),
+        (
+            "handwritten--Llama-3.1-8B-compressed-tensors-fp8kv.json",
+            "vllm",
+            "fp8",
+            "vllm: auto is fp8: the checkpoint declares kv_cache_scheme of 8-bit float".to_owned(),
+        ),
+    ] {
+        let text = kvsize(&format!("{config} -s 4096 -e {engine} -d auto --json")).data();
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["estimates"][0]["kv_dtype_resolved"], kv_dtype, "{config} {engine}");
+        assert!(
+            answer["assumptions"].as_array().unwrap().contains(&said.clone().into()),
+            "{said}: {}",
+            answer["assumptions"]
+        );
+        // What is asked for by name is no matter of the checkpoint's.
+        let text = kvsize(&format!("{config} -s 4096 -e {engine} -d bf16 --json")).data();
+        assert!(!text.contains("auto is"), "{text}");
+    }
+}
+
 proptest::proptest! {
     /// Any numbers are an answer whose steps add up, or an error.
     #[test]

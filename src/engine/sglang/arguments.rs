@@ -576,11 +576,20 @@ impl Resolver<'_> {
         let plain = Format::Plain(self.model_format());
         match (asked, &self.model.checkpoint.quantization) {
             (Some(format), _) => format,
-            (None, Some(quantization)) if declares_fp8(quantization) => {
-                self.assumptions.push("auto is fp8_e4m3: the checkpoint declares an FP8 cache".into());
-                Format::Fp8E4m3
+            (None, Some(quantization)) => {
+                let follows = declares_fp8(quantization);
+                let format = if follows { Format::Fp8E4m3 } else { plain };
+                if let Some(declared) = quantization.declared_kv() {
+                    let name = format.name();
+                    self.assumptions.push(if follows {
+                        format!("auto is {name}: the checkpoint declares {declared}")
+                    } else {
+                        format!("auto is {name}: SGLang does not read the {declared} of this checkpoint")
+                    });
+                }
+                format
             }
-            (None, _) => plain,
+            (None, None) => plain,
         }
     }
 

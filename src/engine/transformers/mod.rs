@@ -22,8 +22,8 @@ use serde::Serialize;
 pub use self::quantized::{Groups, Quantized};
 use super::{Answer, Details, Engine, Gap, Profile, Setting, ValueKind};
 use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
-use crate::units::{ElementFormat, Tokens};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, Quantization, RecurrentState};
+use crate::units::{ElementFormat, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "transformers",
@@ -98,9 +98,18 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         return Ok(Answer { details: Some(Details::Transformers(facts)), ..answer });
     }
     let facts = Facts { version: VERSION, cache: cache.name(), quantized: None };
+    let declared = model.checkpoint.quantization.as_ref().and_then(Quantization::declared_kv);
+    let assumptions = declared.filter(|_| workload.kv_dtype == KvDtype::Auto).map(|declared| {
+        format!("auto is {}: transformers does not read the {declared} of this checkpoint", model.dtype)
+    });
     let estimate = estimate(model, workload, cache, engine)?;
     let gaps = gaps(model, workload, cache)?;
-    Ok(Answer { details: Some(Details::Transformers(facts)), gaps, ..Answer::of(estimate) })
+    Ok(Answer {
+        details: Some(Details::Transformers(facts)),
+        gaps,
+        assumptions: assumptions.into_iter().collect(),
+        ..Answer::of(estimate)
+    })
 }
 
 /// Which of its caches.
