@@ -257,3 +257,59 @@ proptest::proptest! {
         }
     }
 }
+
+/// KIVI by its definition: of 4,196 tokens 4,196 mod 128 = 100 of K and 128 of V are in 16 bits, the rest in 2 or 4 bits with a
+/// scale and a zero of 16 bits for 32.
+#[test]
+fn kivi_is_as_defined() {
+    let heads = model(8, 128);
+    for (format, bits, seq_len, of_k, of_v) in [
+        ("kivi_int2", 3, 4196, 100, 128),
+        ("kivi_int4", 5, 4196, 100, 128),
+        ("kivi_int2", 3, 4096, 0, 128),
+        ("kivi_int2", 3, 100, 100, 100),
+        ("kivi_int2", 3, 128, 0, 128),
+    ] {
+        let workload = Workload { kv_dtype: format.parse().unwrap(), ..Workload::of(Tokens(seq_len), 3) };
+        let answer = Engine::ideal().answer(&heads, &workload).unwrap();
+        let quantised = (2 * seq_len - of_k - of_v) * 1024 * bits / 8;
+        assert_eq!(answer.estimate.bytes.0, 3 * (quantised + (of_k + of_v) * 1024 * 2), "{format} {seq_len}");
+        assert_eq!(answer.estimate.layer_groups[0].bytes, answer.estimate.bytes);
+        assert!(answer.assumptions[0].contains("was not replayed"));
+        assert_steps(&heads, &workload, &answer);
+    }
+    let explained = kvsize("explain meta-llama--Meta-Llama-3.1-70B.json -s 4196 -d kivi_int2").data();
+    assert!(explained.contains("the newest 100 tokens of K and 128 of V are in bf16"), "{explained}");
+    let one = kvsize("meta-llama--Meta-Llama-3.1-70B.json -s 4196 -d kivi_int2 --json").data();
+    let spread = kvsize("meta-llama--Meta-Llama-3.1-70B.json -s 4196 -d kivi_int2 --tp 8 --pp 2 --json").data();
+    let bytes =
+        |text: &str, name: &str| serde_json::from_str::<Value>(text).unwrap()["estimates"][0][name].as_u64().unwrap();
+    assert_eq!(bytes(&one, "bytes"), 16 * bytes(&spread, "bytes_per_gpu"));
+    for (arguments, message) in [
+        (
+            "google--gemma-3-1b-it.json -d kivi_int2",
+            "--kv-dtype: kivi_int2 is defined for full attention only, and the model has sliding_attention (ideal); use \
+             another format",
+        ),
+        (
+            "--layers 1 --kv-heads 8 --head-dim 80 -d kivi_int4",
+            "--kv-dtype: kivi_int4 has groups of 32, which do not divide a head dimension of 80 (ideal); use another format",
+        ),
+        (
+            "--layers 1 --kv-heads 8 --head-dim 128 --k-dtype kivi_int4 --v-dtype fp16",
+            "--kv-dtype: kivi_int4/fp16 is one of KIVI's with another beside it, and KIVI is one scheme for K and V (ideal); \
+             use it for both",
+        ),
+        (
+            "--layers 1 --kv-heads 8 --head-dim 128 -d kivi_int4 --shared-prefix 10",
+            "--shared-prefix: 10 is not covered by the definition of kivi_int4 (ideal); leave it out",
+        ),
+        (
+            "--layers 1 --kv-heads 8 --head-dim 128 -d kivi_int4 -e transformers",
+            "--kv-dtype: kivi_int4 is not a format of its plain caches (transformers); use bf16, fp16 or fp32, or --cache \
+             quantized",
+        ),
+    ] {
+        kvsize(&format!("{arguments} -s 1000")).stderr(&format!("error: {message}\n")).status(2);
+    }
+}

@@ -15,6 +15,7 @@ pub struct ElementFormat {
     elements_per_block: u64,
     bits_per_vector: u64,
     packed: bool,
+    full_precision_tokens: u32,
 }
 
 /// The formats of cached K and V.
@@ -139,6 +140,8 @@ pub struct FormatEntry {
     /// Of an engine's layout of a whole latent, whose bytes only that engine's rules tell: the bytes of one, and its
     /// elements.
     pub packed: Option<(u64, u64)>,
+    /// The window of tokens that stay in full precision for a while, beside what is counted here; 0 for none.
+    pub full_precision_tokens: u32,
     /// What it is.
     pub about: &'static str,
     /// Where the figure comes from.
@@ -173,6 +176,7 @@ const VLLM_SPEC: &str = "vLLM 0.33.0, v1/kv_cache_interface.py";
 const SGLANG_FP4: &str = "SGLang 0.5.23, fp4_kv_cache_quant_method.py";
 const QUANTO: &str = "transformers 5.23 with optimum-quanto 0.2.7, groups of 64 on axis 0";
 const HQQ: &str = "transformers 5.23 with hqq 0.2.8.post1, groups of 64 on axis 0";
+const KIVI: &str = "arXiv:2402.02750, algorithm 1, groups of 32, 128 tokens in full precision";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
 /// Every format known by name.
@@ -212,6 +216,8 @@ pub const FORMATS: &[FormatEntry] = &[
     blocks("hqq_int3", &[], 7 * 32 + 32, 64, "ten in 32 bits; the same", HQQ),
     blocks("hqq_int2", &[], 64 * 2 + 32, 64, "16-bit scale, zero for 64", HQQ),
     blocks("hqq_int1", &[], 64 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    kivi("kivi_int4", 32 * 4 + 32),
+    kivi("kivi_int2", 32 * 2 + 32),
     packed("fp8_ds_mla", 8, (656, 576), "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
     packed("nvfp4_ds_mla", 4, (352, 576), "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
 ];
@@ -267,7 +273,17 @@ const fn blocks(
     about: &'static str,
     source: &'static str,
 ) -> FormatEntry {
-    FormatEntry { name, aliases, bits_per_block, elements_per_block, bits_per_vector: 0, packed: None, about, source }
+    FormatEntry {
+        name,
+        aliases,
+        bits_per_block,
+        elements_per_block,
+        bits_per_vector: 0,
+        packed: None,
+        full_precision_tokens: 0,
+        about,
+        source,
+    }
 }
 
 const fn scaled(
@@ -278,6 +294,12 @@ const fn scaled(
     source: &'static str,
 ) -> FormatEntry {
     FormatEntry { bits_per_vector, ..plain(name, &[], bits, about, source) }
+}
+
+/// K by channel and V by token, in groups of 32 with a scale and a zero of 16 bits, and a window of 128.
+const fn kivi(name: &'static str, bits: u64) -> FormatEntry {
+    let entry = blocks(name, &[], bits, 32, "16-bit scale, zero for 32", KIVI);
+    FormatEntry { full_precision_tokens: 128, ..entry }
 }
 
 const fn packed(
@@ -305,6 +327,7 @@ impl FormatEntry {
             elements_per_block: self.elements_per_block,
             bits_per_vector: self.bits_per_vector,
             packed: self.packed.is_some(),
+            full_precision_tokens: self.full_precision_tokens,
         }
     }
 }
@@ -327,12 +350,20 @@ impl ElementFormat {
             elements_per_block: 1,
             bits_per_vector: 0,
             packed: false,
+            full_precision_tokens: 0,
         }
     }
 
     /// A format that packs `elements_per_block` elements and their scales into `bits_per_block` bits.
     pub const fn blocks(name: &'static str, bits_per_block: u64, elements_per_block: u64) -> Self {
-        Self { name: Name::Known(name), bits_per_block, elements_per_block, bits_per_vector: 0, packed: false }
+        Self {
+            name: Name::Known(name),
+            bits_per_block,
+            elements_per_block,
+            bits_per_vector: 0,
+            packed: false,
+            full_precision_tokens: 0,
+        }
     }
 
     /// Bits of `elements` elements, whole blocks; `None` past 2¹²⁸ − 1.
@@ -365,6 +396,11 @@ impl ElementFormat {
     /// Whether it is an engine's layout of a whole latent, whose bytes only that engine's rules tell.
     pub fn is_packed(self) -> bool {
         self.packed
+    }
+
+    /// The window of tokens that stay in full precision for a while, beside what is counted in bits here.
+    pub fn full_precision_tokens(self) -> Option<u64> {
+        Some(u64::from(self.full_precision_tokens)).filter(|&tokens| tokens > 0)
     }
 
     /// The name, where it has one.
