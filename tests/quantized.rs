@@ -313,3 +313,21 @@ fn kivi_is_as_defined() {
         kvsize(&format!("{arguments} -s 1000")).stderr(&format!("error: {message}\n")).status(2);
     }
 }
+
+#[test]
+fn odd_settings_are_said() {
+    let flags = "--layers 1 --kv-heads 8 --head-dim 128 -e transformers -d quanto_int4";
+    let warning = "transformers: --residual-length 4096 is longer than the sequence: no decoded token is quantised";
+    let answer: Value =
+        serde_json::from_str(&kvsize(&format!("{flags} -s 1024 --residual-length 4096 --json")).data()).unwrap();
+    assert_eq!(answer["warnings"], Value::from(vec![warning]));
+    kvsize("--layers 1 --kv-heads 1 --head-dim 64 -e transformers -d quanto_int4 -s 1")
+        .stderr(
+            "error: --q-group-size: 64 makes one group of all, for which quanto keeps other scales (transformers); use a \
+             smaller one\n",
+        )
+        .status(2);
+    // A quantised cache is told beside plain ones and beside other engines.
+    let text = kvsize(&format!("{flags},fp16 -s 1024 -f csv")).data();
+    assert!(text.contains("quanto_int4") && text.contains("fp16"), "{text}");
+}

@@ -86,6 +86,9 @@ struct FormatItem {
     elements_per_block: u64,
     /// Of a pair, the mean of K's and V's.
     bits_per_vector: u64,
+    /// The window of tokens that stay in full precision, beside all this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full_precision_tokens: Option<u64>,
     /// All of them, at a head dimension of 128; of a packed latent those of the latent.
     bits_per_element: Double,
     engines: Vec<&'static str>,
@@ -120,6 +123,7 @@ impl FormatItem {
             bits_per_block: entry.bits_per_block,
             elements_per_block: entry.elements_per_block,
             bits_per_vector: sides.iter().map(|side| side.bits_per_vector).sum::<u64>().div_euclid(2),
+            full_precision_tokens: entry.format().full_precision_tokens(),
             bits_per_element: k.plus(v).over(Double::whole(2)),
             engines: PROFILES.iter().filter(|profile| profile.takes(name)).map(|profile| profile.name).collect(),
             about,
@@ -187,12 +191,19 @@ fn notes(items: &[FormatItem]) -> Vec<String> {
     });
     let scaled = items.iter().any(|item| item.bits_per_vector > 0);
     let head_dim = format!("  A + B/{HEAD_DIM}: B bits more for each vector, at a head dimension of {HEAD_DIM}.");
-    let about = Some(head_dim).filter(|_| scaled);
-    about
+    let windows = items.iter().filter_map(|item| {
+        let tokens = item.full_precision_tokens?;
+        Some(format!("  {}: up to {tokens} tokens of K and of V are in the model's format besides.", item.name))
+    });
+    Some(head_dim)
+        .filter(|_| scaled)
         .into_iter()
+        .chain(windows)
         .chain(section("Taken by (ideal: all but packed latents)", engines.collect()))
         .chain(section("Read as well", aliases.collect()))
         .chain(section("Sources", sources.collect()))
+        // The table ends with an empty line.
+        .skip_while(String::is_empty)
         .collect()
 }
 

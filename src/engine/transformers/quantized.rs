@@ -120,17 +120,19 @@ pub(super) fn answer(
     let bytes = layer_groups.iter().try_fold(Bytes(0), |sum, group| add(sum, group.bytes))?;
     let with_residual = add(quantized_live, residual)?;
     let Quantized { backend, groups, residual_tokens, .. } = scheme.shown;
-    let window =
-        format!("{residual_tokens} decoded tokens are in {} until the next are quantised", scheme.model_format);
-    let packing = match backend {
-        FP8 => "an fp32 scale for K and one for V of each layer",
-        _ => "each tensor is packed by itself, into whole rows",
+    let window = groups.map_or_else(String::new, |Groups { residual_length, .. }| {
+        let format = scheme.model_format;
+        format!("{residual_tokens} decoded tokens are in {format} until there are {residual_length} to quantise")
+    });
+    let (kind, packing) = match backend {
+        FP8 => ("scales", "an fp32 scale for K and one for V of each layer"),
+        _ => ("packing", "each tensor is packed by itself, into whole rows"),
     };
     let heads = "KV heads are repeated for the query heads that share them";
     let steps = [
         Gap::step("repeated_heads", estimate(model, &stored)?.bytes, whole.bytes, heads.into()),
         Gap::step("residual", whole.bytes, with_residual, window),
-        Gap::step("packing", with_residual, bytes, packing.into()),
+        Gap::step(kind, with_residual, bytes, packing.into()),
     ];
     let mut answer = Answer {
         gaps: steps.into_iter().flatten().collect(),
@@ -319,6 +321,10 @@ impl Scheme {
             if !grouped.is_multiple_of(of_group) {
                 let reason = format!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
                 return Err(engine.refusal("--q-group-size", of_group, reason, "use a group size that does"));
+            }
+            if grouped == of_group && (self.shown.backend, side.axis) == (QUANTO, "0") && workload.batch == 1 {
+                let reason = "makes one group of all, for which quanto keeps other scales";
+                return Err(engine.refusal("--q-group-size", of_group, reason, "use a smaller one"));
             }
             let rows = if self.packs_across(side.axis) {
                 elements.checked_div(of_group).unwrap_or_default()
