@@ -420,7 +420,11 @@ impl Resolver<'_> {
 
     /// The backend, the format and the page, in the order in which SGLang settles them (`arg_groups/pipeline.py`).
     fn attention(&mut self, asked: Option<Format>, speculative: bool) -> Result<Attention, EstimateError> {
-        let asked = self.of_class(asked)?;
+        let given = asked;
+        let asked = self.of_class(given)?;
+        if let (None, Some(format)) = (given, asked) {
+            self.assumptions.push(format!("auto is {}: SGLang's own choice for this class and device", format.name()));
+        }
         let backend = self.backend(asked, speculative)?;
         let unpacks = self.nvfp4(asked, backend)?;
         let backend = if asked == Some(Format::Nvfp4) && !unpacks { "trtllm_mha" } else { backend };

@@ -85,12 +85,19 @@ impl Reader<'_> {
         Ok(layers)
     }
 
-    /// What `auto` came to, where the checkpoint has a part in it.
+    /// What `auto` came to, where it is not simply the model's own format.
     fn what_auto_is(&self, dtype: CacheDtype) -> Option<String> {
-        let quantization = self.model.checkpoint.quantization.as_ref()?;
-        let declared = quantization.declared_kv().filter(|_| self.workload.kv_dtype == KvDtype::Auto)?;
+        if self.workload.kv_dtype != KvDtype::Auto {
+            return None;
+        }
+        let quantization = self.model.checkpoint.quantization.as_ref();
         let format = dtype.format(self.model.dtype).k;
-        Some(match dtype::declared(Some(quantization)) {
+        let followed = dtype::declared(quantization);
+        if dtype != followed {
+            return Some(format!("auto is {format}: vLLM's own choice for this type of model and device"));
+        }
+        let declared = quantization?.declared_kv()?;
+        Some(match followed {
             CacheDtype::Model => format!("auto is {format}: vLLM does not read the {declared} of this checkpoint"),
             CacheDtype::Named(_) => format!("auto is {format}: the checkpoint declares {declared}"),
         })
