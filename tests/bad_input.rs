@@ -378,7 +378,8 @@ fn what_the_engine_refuses_is_refused_with_its_reason() {
     );
     refused(
         "llama-3.1-8b -e transformers -d fp8",
-        "--kv-dtype: fp8 is not a format of its plain caches (transformers); use bf16, fp16 or fp32",
+        "--kv-dtype: fp8 is not a format of its plain caches (transformers); use bf16, fp16 or fp32, \
+         or --cache quantized",
     );
     refused(
         "deepseek-ai--DeepSeek-V4-Flash.json -e transformers --cache static",

@@ -1,6 +1,10 @@
-use kvsize::engine::PROFILES;
+use kvsize::engine::{Engine, PROFILES};
+use kvsize::estimate::Workload;
+use kvsize::model::ModelSpec;
+use kvsize::source::resolve;
+use kvsize::units::{FORMATS, KvDtype, PAIRS, Tokens};
 
-use crate::harness::kvsize;
+use crate::harness::{golden, kvsize};
 
 #[test]
 fn models_and_formats_are_listed() {
@@ -12,8 +16,55 @@ fn models_and_formats_are_listed() {
 fn a_pattern_narrows_them_down() {
     kvsize("models QWEN3-3 -f plain").stdout("qwen3-30b-a3b\nqwen3-32b\n").status(0);
     kvsize("formats e5m2 -f csv")
-        .stdout("Format,Bits,What it is\n\"fp8_e5m2, e5m2\",8.00,\"8-bit float, 5 bits of exponent\"\n")
+        .stdout(
+            "Format,Bits an element,What it is,Aliases,Engines,Source\nfp8_e5m2,8,\"float, 5 bits of \
+             exponent\",e5m2,vllm sglang,OCP 8-bit floating point specification 1.0\n",
+        )
         .status(0);
+}
+
+#[test]
+fn formats_fit_a_terminal_and_tell_who_takes_them() {
+    let text = kvsize("formats").output();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let listing: serde_json::Value = serde_json::from_str(&kvsize("formats --json").output()).unwrap();
+    let items = listing["items"].as_array().unwrap();
+    for (name, bits, engines) in [
+        ("fp16", 16.0, &["vllm", "llama.cpp", "ollama", "sglang", "transformers", "tensorrt-llm"][..]),
+        ("q5_1", 6.0, &["llama.cpp"]),
+        ("int8_per_token_head", 8.25, &["vllm"]),
+        ("turboquant_4bit_nc", 4.1875, &["vllm"]),
+        ("mxfp8", 8.25, &["sglang"]),
+        ("int4", 4.0, &[]),
+    ] {
+        let item = items.iter().find(|item| item["name"] == name).unwrap();
+        assert_eq!((&item["bits_per_element"], &item["engines"]), (&bits.into(), &engines.into()), "{name}");
+    }
+}
+
+/// What `kvsize formats` says an engine takes is what it takes: any other is refused for itself, and none of them is.
+#[test]
+fn engines_take_the_formats_that_are_listed_as_theirs() {
+    let spec = ModelSpec { layers: Some(2), kv_heads: Some(8), head_dim: Some(128), ..ModelSpec::default() };
+    let llama =
+        resolve(golden("configs/meta-llama--Meta-Llama-3.1-70B.json").to_str().unwrap(), &mut std::io::empty(), &[]);
+    // In fp16 and in bf16: SGLang keeps only a model that is in fp16 in fp16.
+    let models = [spec.model().unwrap(), llama.unwrap()];
+    for profile in PROFILES.iter().filter(|profile| !profile.formats.is_empty()) {
+        let formats = FORMATS.iter().map(|entry| (entry.name, entry.format().into()));
+        for (name, format) in formats.chain(PAIRS.iter().map(|pair| (pair.name, pair.format()))) {
+            let workload = Workload { kv_dtype: KvDtype::Given(format), ..Workload::of(Tokens(1024), 1) };
+            let unknown = models.iter().all(|model| {
+                let said = Engine::of(profile).answer(model, &workload).map_err(|refusal| refusal.to_string());
+                let unknown = ["is not a format", "is not one of its formats"];
+                said.is_err_and(|text| unknown.iter().any(|words| text.contains(words)))
+            });
+            assert_ne!(profile.takes(name), unknown, "{} {name}", profile.name);
+        }
+    }
+    let known =
+        |name: &&str| FORMATS.iter().any(|entry| entry.name == *name) || PAIRS.iter().any(|pair| pair.name == *name);
+    assert!(PROFILES.iter().flat_map(|profile| profile.formats).all(known));
 }
 
 #[test]

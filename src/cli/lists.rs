@@ -8,8 +8,8 @@ use super::estimate::overlay;
 use super::failure::Failure;
 use super::{Answer, Subcommand, typed};
 use crate::catalogue;
-use crate::engine::{PROFILES, Profile, Setting, ValueKind};
-use crate::report::{self, Align, Entry, Grid, Listing};
+use crate::engine::{Double, PROFILES, Profile, Setting, ValueKind};
+use crate::report::{self, Align, Entry, Format, Grid, Listing};
 use crate::units::{self, FormatEntry, PairEntry, fixed_point};
 
 pub(super) const MODELS: Subcommand = Subcommand {
@@ -67,7 +67,7 @@ fn models(arguments: &ModelListArguments) -> Result<Answer, Failure> {
         .collect();
     let rows = items.iter().map(|item| vec![item.name.clone(), publisher(&item.label)]);
     let grid = Grid { columns: columns(&["Name", "Publisher"], &[]), rows: rows.collect() };
-    Ok(list(&Listing { schema: "kvsize.models/1", items, grid, entries: Vec::new() }, arguments))
+    Ok(list(&Listing { schema: "kvsize.models/1", items, grid, entries: Vec::new(), notes: Vec::new() }, arguments))
 }
 
 /// The part of a hub id before its slash.
@@ -75,32 +75,71 @@ fn publisher(label: &str) -> String {
     label.split_once('/').map_or_else(String::new, |(publisher, _)| publisher.to_owned())
 }
 
+/// The head dimension at which a format with scales a vector is summed up.
+const HEAD_DIM: u64 = 128;
+
 #[derive(Serialize)]
 struct FormatItem {
     name: &'static str,
     aliases: &'static [&'static str],
     bits_per_block: u64,
     elements_per_block: u64,
+    /// Of a pair, the mean of K's and V's.
+    bits_per_vector: u64,
+    /// The window of tokens that stay in full precision, beside all this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full_precision_tokens: Option<u64>,
+    /// All of them, at a head dimension of 128; of a packed latent those of the latent.
+    bits_per_element: Double,
+    engines: Vec<&'static str>,
     about: &'static str,
     source: &'static str,
 }
 
 impl FormatItem {
     fn of(entry: &FormatEntry) -> Self {
-        Self {
-            name: entry.name,
-            aliases: entry.aliases,
-            bits_per_block: entry.bits_per_block,
-            elements_per_block: entry.elements_per_block,
-            about: entry.about,
-            source: entry.source,
-        }
+        Self::with(entry, entry.name, entry.about, [entry, entry])
     }
 
     /// An element of K and one of V, as a block of two.
     fn of_pair(pair: &PairEntry) -> Self {
         let bits = pair.k.bits_per_block.saturating_add(pair.v.bits_per_block);
-        Self { name: pair.name, bits_per_block: bits, elements_per_block: 2, about: pair.about, ..Self::of(&pair.v) }
+        let item = Self::with(&pair.v, pair.name, pair.about, [&pair.k, &pair.v]);
+        Self { bits_per_block: bits, elements_per_block: 2, ..item }
+    }
+
+    /// `sides` are those of K and of V, whose mean is told.
+    fn with(entry: &FormatEntry, name: &'static str, about: &'static str, sides: [&FormatEntry; 2]) -> Self {
+        let [k, v] = sides.map(|side| {
+            let of_vector = side.bits_per_vector.saturating_mul(side.elements_per_block);
+            let bits = side.bits_per_block.saturating_mul(HEAD_DIM).saturating_add(of_vector);
+            let of_all = (bits, side.elements_per_block.saturating_mul(HEAD_DIM));
+            let (bits, elements) = side.packed.map_or(of_all, |(bytes, elements)| (bytes.saturating_mul(8), elements));
+            Double::ratio(bits, elements)
+        });
+        Self {
+            name,
+            aliases: entry.aliases,
+            bits_per_block: entry.bits_per_block,
+            elements_per_block: entry.elements_per_block,
+            bits_per_vector: sides.iter().map(|side| side.bits_per_vector).sum::<u64>().div_euclid(2),
+            full_precision_tokens: entry.format().full_precision_tokens(),
+            bits_per_element: k.plus(v).over(Double::whole(2)),
+            engines: PROFILES.iter().filter(|profile| profile.takes(name)).map(|profile| profile.name).collect(),
+            about,
+            source: entry.source,
+        }
+    }
+
+    /// `8.25 = 8 + 32/128`
+    fn bits(&self) -> String {
+        let all = format!("{:.4}", self.bits_per_element.value());
+        let all = all.trim_end_matches('0').trim_end_matches('.');
+        if self.bits_per_vector == 0 {
+            return all.to_owned();
+        }
+        let plain = fixed_point(u128::from(self.bits_per_block), u128::from(self.elements_per_block), 1);
+        format!("{all} = {} + {}/{HEAD_DIM}", plain.trim_end_matches(".0"), self.bits_per_vector)
     }
 }
 
@@ -111,13 +150,61 @@ fn formats(arguments: &ListArguments) -> Answer {
         .chain(units::PAIRS.iter().map(FormatItem::of_pair))
         .filter(|item| matches(arguments, item.aliases.iter().chain([&item.name])))
         .collect();
-    let rows = items.iter().map(|item| {
-        let bits = fixed_point(u128::from(item.bits_per_block), u128::from(item.elements_per_block), 2);
-        let names = [&[item.name], item.aliases].concat();
-        vec![names.join(", "), bits, item.about.into()]
+    // A table for people has three columns of them, and the rest under it.
+    let tabular = !matches!(arguments.format.format(), Format::Csv | Format::Markdown);
+    let row = |item: &FormatItem| {
+        let mut row = vec![item.name.to_owned(), item.bits(), item.about.to_owned()];
+        if !tabular {
+            row.extend([item.aliases.join(" "), item.engines.join(" "), item.source.to_owned()]);
+        }
+        row
+    };
+    let mut names = vec!["Format", "Bits an element", "What it is"];
+    if !tabular {
+        names.extend(["Aliases", "Engines", "Source"]);
+    }
+    let grid = Grid { columns: columns(&names, &[]), rows: items.iter().map(row).collect() };
+    let notes = if tabular { notes(&items) } else { Vec::new() };
+    list(&Listing { schema: "kvsize.formats/1", items, grid, entries: Vec::new(), notes }, arguments)
+}
+
+/// Who takes the formats, other names of theirs, and where they were read.
+fn notes(items: &[FormatItem]) -> Vec<String> {
+    let named = |head: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("    {head}: {}", names.join(", ")));
+    let section = |heading: &str, lines: Vec<String>| {
+        let lines = Some(lines).filter(|lines| !lines.is_empty());
+        lines.map(|lines| [String::new(), format!("  {heading}")].into_iter().chain(lines)).into_iter().flatten()
+    };
+    let engines = PROFILES.iter().filter_map(|profile| {
+        let taken = items.iter().filter(|item| profile.takes(item.name)).map(|item| item.name);
+        named(profile.name, taken.collect())
     });
-    let grid = Grid { columns: columns(&["Format", "Bits", "What it is"], &[1]), rows: rows.collect() };
-    list(&Listing { schema: "kvsize.formats/1", items, grid, entries: Vec::new() }, arguments)
+    let aliases = items.iter().filter_map(|item| named(item.name, item.aliases.to_vec()));
+    let mut sources: Vec<&str> = Vec::new();
+    for item in items {
+        if !sources.contains(&item.source) {
+            sources.push(item.source);
+        }
+    }
+    let sources = sources.into_iter().filter_map(|source| {
+        named(source, items.iter().filter(|item| item.source == source).map(|item| item.name).collect())
+    });
+    let scaled = items.iter().any(|item| item.bits_per_vector > 0);
+    let head_dim = format!("  A + B/{HEAD_DIM}: B bits more for each vector, at a head dimension of {HEAD_DIM}.");
+    let windows = items.iter().filter_map(|item| {
+        let tokens = item.full_precision_tokens?;
+        Some(format!("  {}: up to {tokens} tokens of K and of V are in the model's format besides.", item.name))
+    });
+    Some(head_dim)
+        .filter(|_| scaled)
+        .into_iter()
+        .chain(windows)
+        .chain(section("Taken by (ideal: all but packed latents)", engines.collect()))
+        .chain(section("Read as well", aliases.collect()))
+        .chain(section("Sources", sources.collect()))
+        // The table ends with an empty line.
+        .skip_while(String::is_empty)
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -187,7 +274,7 @@ fn engines(arguments: &ListArguments) -> Answer {
         settings: profile.settings.iter().map(setting).collect(),
     });
     let items = items.collect();
-    list(&Listing { schema: "kvsize.engines/1", items, grid, entries }, arguments)
+    list(&Listing { schema: "kvsize.engines/1", items, grid, entries, notes: Vec::new() }, arguments)
 }
 
 fn setting(setting: &Setting) -> SettingItem {

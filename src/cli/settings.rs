@@ -38,7 +38,8 @@ pub(super) fn augment(command: Command) -> Command {
                     command.arg(named.action(ArgAction::SetTrue)).arg(off)
                 }
                 ValueKind::Choice(words) => {
-                    command.arg(named.value_name("WORD").value_parser(PossibleValuesParser::new(words)))
+                    let words = PossibleValuesParser::new(words);
+                    command.arg(named.value_name("WORD").value_parser(words).allow_negative_numbers(true))
                 }
                 ValueKind::Count | ValueKind::CountOrZero => {
                     command.arg(named.value_name("N").allow_hyphen_values(true))

@@ -94,7 +94,7 @@ fn run(arguments: &WeightsArguments) -> Result<Answer, Failure> {
         model_type: model_type.as_deref().map(report::clean),
         weights: weights.into(),
     });
-    let listing = Listing { schema: "kvsize.weights/1", items: items.collect(), grid, entries };
+    let listing = Listing { schema: "kvsize.weights/1", items: items.collect(), grid, entries, notes: Vec::new() };
     let data = match format {
         Format::Plain => listing.items.iter().map(plain).collect(),
         format => report::listing(&listing, format),

@@ -55,8 +55,18 @@ pub struct Profile {
     pub settings: &'static [Setting],
     /// The defaults in force, as `name value` and where they depend on something.
     pub defaults: &'static [(&'static str, &'static str)],
+    /// The formats of cached K and V that it takes, by the names of [`units`](crate::units::FORMATS); what it refuses by.
+    /// Empty where it takes all but other engines' layouts.
+    pub formats: &'static [&'static str],
     /// What a workload on a model takes in it.
     pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, EstimateError>,
+}
+
+impl Profile {
+    /// Whether the format of this name is one of its own; not every model takes it.
+    pub fn takes(&self, format: &str) -> bool {
+        self.formats.contains(&format)
+    }
 }
 
 /// An engine at a version, with its settings.

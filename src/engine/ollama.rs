@@ -44,6 +44,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("kv-cache-type", "f16"),
         ("flash-attention", "where the device has it"),
     ],
+    formats: FORMATS,
     answer,
 };
 
@@ -98,6 +99,9 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     Ok(Answer { details, ..answer })
 }
 
+/// The formats of `OLLAMA_KV_CACHE_TYPE`.
+const FORMATS: &[&str] = &["fp16", "q8_0", "q4_0"];
+
 /// One format for K and V, of those that it takes.
 fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, EstimateError> {
     let set = match engine.settings.get("kv-cache-type") {
@@ -111,8 +115,7 @@ fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, EstimateErro
             Err(engine.refusal("--kv-dtype", asked, reason, "leave one of them out"))
         }
         (KvDtype::Given(asked), _) => {
-            let known =
-                asked.k == asked.v && asked.k.name().is_some_and(|name| ["fp16", "q8_0", "q4_0"].contains(&name));
+            let known = asked.k == asked.v && asked.k.name().is_some_and(|name| FORMATS.contains(&name));
             let remedy = "use f16, q8_0 or q4_0 for both K and V";
             if known { Ok(asked) } else { Err(engine.refusal("--kv-dtype", asked, "is not a format it takes", remedy)) }
         }

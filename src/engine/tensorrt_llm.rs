@@ -57,6 +57,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("enable-attention-dp", "off"),
         ("free_gpu_memory_fraction", "0.9, not applied: --memory is what the cache gets"),
     ],
+    formats: FORMATS,
     answer,
 };
 
@@ -95,6 +96,9 @@ pub struct Pool {
     /// A block of all its layers, on the device that holds the most.
     pub bytes_per_block: u64,
 }
+
+/// The formats whose bytes are known, by our names.
+const FORMATS: &[&str] = &["fp16", "bf16", "fp8", "fp8_e4m3", "int8", "nvfp4"];
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
     refuse(model, workload, engine)?;
@@ -187,8 +191,8 @@ fn refuse(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Est
         let reason = "on a checkpoint with a KV scheme of its own is a choice whose rule was not read";
         return Err(engine.refusal("--kv-dtype", "auto", reason, "name the format: fp8, nvfp4 or bf16"));
     }
-    let known = ["bf16", "fp16", "fp8", "fp8_e4m3", "int8", "nvfp4"];
-    let is_known = |format: KvFormat| format.k == format.v && format.k.name().is_some_and(|name| known.contains(&name));
+    let is_known =
+        |format: KvFormat| format.k == format.v && format.k.name().is_some_and(|name| FORMATS.contains(&name));
     if !is_known(stored) {
         let reason = "is not a format of its cache";
         return Err(engine.refusal("--kv-dtype", stored, reason, "use bf16, fp16, fp8, int8 or nvfp4"));

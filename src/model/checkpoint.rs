@@ -61,6 +61,19 @@ pub struct Quantization {
     pub algo_is_scheme: bool,
 }
 
+impl Quantization {
+    /// The KV scheme that is declared, under the key that declares it: `kv_cache_quant_algo FP8`,
+    /// `kv_cache_scheme of 8-bit float`.
+    pub fn declared_kv(&self) -> Option<String> {
+        if let Some(KvCacheScheme { num_bits, kind, .. }) = &self.kv_cache_scheme {
+            let bits = num_bits.map_or_else(|| "unknown bits".to_owned(), |bits| format!("{bits}-bit"));
+            return Some(format!("kv_cache_scheme of {bits} {}", kind.as_deref().unwrap_or("numbers")));
+        }
+        let key = if self.algo_is_scheme { "kv_cache_scheme" } else { "kv_cache_quant_algo" };
+        self.kv_cache_quant_algo.as_ref().map(|algorithm| format!("{key} {algorithm}"))
+    }
+}
+
 /// `kv_cache_scheme` as an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KvCacheScheme {

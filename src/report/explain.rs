@@ -207,7 +207,8 @@ fn explained_page(explanation: &Explanation) -> Page {
     let number = |number: u64| group_thousands(number);
     let sequences = if *batch == 1 { "sequence" } else { "sequences" };
     let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
-    let mut answer = if engine.is_ideal() {
+    let all_live = engine.is_ideal() && explanation.gaps.is_empty();
+    let mut answer = if all_live {
         vec![format!("{} B: {asked}", number(*bytes))]
     } else {
         vec![
@@ -235,7 +236,7 @@ fn explained_page(explanation: &Explanation) -> Page {
     }
     let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
     blocks.push(Block::Text(wrapped(&format!("total: {sum} = {} B", number(*bytes)), COLUMNS)));
-    if !engine.is_ideal() {
+    if !all_live {
         let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
         let lines = wrapped(&page::whose(engine), COLUMNS).into_iter().chain(steps).collect();
         blocks.push(Block::Text(lines));

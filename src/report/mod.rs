@@ -112,6 +112,9 @@ pub struct Listing<T> {
     /// The same as entries, where there is more to say of a thing than a row holds.
     #[serde(skip)]
     pub entries: Vec<Entry>,
+    /// What is to be said of the grid as a whole, under it.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// What there is to say of a thing.
@@ -139,7 +142,11 @@ impl Entry {
 /// A listing in `format`; plain is the first column.
 pub fn listing<T: Serialize>(listing: &Listing<T>, format: Format) -> String {
     let page = || match listing.entries.as_slice() {
-        [] => Page { blocks: vec![Block::Grid(listing.grid.clone())] },
+        [] => {
+            let notes = listing.notes.iter().flat_map(|note| wrapped(note, text::COLUMNS));
+            let notes = Some(Block::Text(notes.collect())).filter(|_| !listing.notes.is_empty());
+            Page { blocks: [Block::Grid(listing.grid.clone())].into_iter().chain(notes).collect() }
+        }
         entries => Page { blocks: entries.iter().flat_map(Entry::blocks).collect() },
     };
     match format {

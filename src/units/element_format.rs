@@ -15,6 +15,7 @@ pub struct ElementFormat {
     elements_per_block: u64,
     bits_per_vector: u64,
     packed: bool,
+    full_precision_tokens: u32,
 }
 
 /// The formats of cached K and V.
@@ -136,8 +137,11 @@ pub struct FormatEntry {
     pub elements_per_block: u64,
     /// Bits for each vector (K or V of one head and token): scales and zero points.
     pub bits_per_vector: u64,
-    /// Whether it is an engine's layout of a whole latent, whose bytes only that engine's rules tell.
-    pub packed: bool,
+    /// Of an engine's layout of a whole latent, whose bytes only that engine's rules tell: the bytes of one, and its
+    /// elements.
+    pub packed: Option<(u64, u64)>,
+    /// The window of tokens that stay in full precision for a while, beside what is counted here; 0 for none.
+    pub full_precision_tokens: u32,
     /// What it is.
     pub about: &'static str,
     /// Where the figure comes from.
@@ -169,7 +173,10 @@ const OCP_FP8: &str = "OCP 8-bit floating point specification 1.0";
 const PLAIN: &str = "by definition: the named width and nothing else";
 const GGML: &str = "llama.cpp, ggml/src/ggml-common.h";
 const VLLM_SPEC: &str = "vLLM 0.33.0, v1/kv_cache_interface.py";
-const SGLANG_FP4: &str = "SGLang 0.5.23, layers/quantization/fp4_kv_cache_quant_method.py";
+const SGLANG_FP4: &str = "SGLang 0.5.23, fp4_kv_cache_quant_method.py";
+const QUANTO: &str = "transformers 5.23 with optimum-quanto 0.2.7, groups of 64 on axis 0";
+const HQQ: &str = "transformers 5.23 with hqq 0.2.8.post1, groups of 64 on axis 0";
+const KIVI: &str = "arXiv:2402.02750, algorithm 1, groups of 32, 128 tokens in full precision";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
 /// Every format known by name.
@@ -180,15 +187,15 @@ pub const FORMATS: &[FormatEntry] = &[
         "bf16",
         &["bfloat16"],
         16,
-        "the exponent of fp32, 7 bits of fraction",
+        "fp32 with 7 bits of fraction",
         "bfloat16 hardware numerics definition, revision 1.0",
     ),
-    plain("fp8", &[], 8, "e4m3 or e5m2; scales not in the cache", OCP_FP8),
-    plain("fp8_e4m3", &["e4m3"], 8, "8-bit float, 4 bits of exponent", OCP_FP8),
-    plain("fp8_e5m2", &["e5m2"], 8, "8-bit float, 5 bits of exponent", OCP_FP8),
-    plain("int8", &[], 8, "8-bit integers; scales not counted", PLAIN),
-    plain("int4", &[], 4, "4-bit integers; scales not counted", PLAIN),
-    plain("int2", &[], 2, "2-bit integers; scales not counted", PLAIN),
+    plain("fp8", &[], 8, "e4m3 or e5m2, scales elsewhere", OCP_FP8),
+    plain("fp8_e4m3", &["e4m3"], 8, "float, 4 bits of exponent", OCP_FP8),
+    plain("fp8_e5m2", &["e5m2"], 8, "float, 5 bits of exponent", OCP_FP8),
+    plain("int8", &[], 8, "integers, scales not counted", PLAIN),
+    plain("int4", &[], 4, "integers, scales not counted", PLAIN),
+    plain("int2", &[], 2, "integers, scales not counted", PLAIN),
     scaled("fp8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
     scaled("int8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
     scaled("int4_per_token_head", 4, 32, "4 bytes more a vector", VLLM_SPEC),
@@ -202,29 +209,38 @@ pub const FORMATS: &[FormatEntry] = &[
     blocks("q4_1", &[], 20 * 8, 32, "fp16 scale and minimum for 32", GGML),
     blocks("q4_0", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
     blocks("iq4_nl", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
-    packed("fp8_ds_mla", 8, "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
-    packed("nvfp4_ds_mla", 4, "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
+    blocks("quanto_int4", &[], 64 * 4 + 32, 64, "16-bit scale, shift for 64", QUANTO),
+    blocks("quanto_int2", &[], 64 * 2 + 32, 64, "16-bit scale, shift for 64", QUANTO),
+    blocks("hqq_int8", &[], 64 * 8 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int4", &[], 64 * 4 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int3", &[], 7 * 32 + 32, 64, "ten in 32 bits; the same", HQQ),
+    blocks("hqq_int2", &[], 64 * 2 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int1", &[], 64 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    kivi("kivi_int4", 32 * 4 + 32),
+    kivi("kivi_int2", 32 * 2 + 32),
+    packed("fp8_ds_mla", 8, (656, 576), "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
+    packed("nvfp4_ds_mla", 4, (352, 576), "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
 ];
 
 /// Every pair of formats known by one name: `TurboQuant` keeps the norm of a K vector in 2 bytes, scale and zero point of
 /// a V vector in 4.
 pub const PAIRS: &[PairEntry] = &[
-    turboquant("turboquant_k8v4", "K in fp8, V in 4 bits; 4 bytes a vector of V", plain("fp8", &[], 8, "", OCP_FP8), 4),
+    turboquant("turboquant_k8v4", "fp8 K, 4-bit V with scales", plain("fp8", &[], 8, "", OCP_FP8), 4),
     turboquant(
         "turboquant_4bit_nc",
-        "K and V in 4 bits; 2 and 4 bytes a vector",
+        "4-bit K and V with scales",
         scaled("turboquant_k4", 4, 16, "", VLLM_TURBOQUANT),
         4,
     ),
     turboquant(
         "turboquant_k3v4_nc",
-        "K in 3 bits, V in 4; 2 and 4 bytes a vector",
+        "3-bit K, 4-bit V with scales",
         scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
         4,
     ),
     turboquant(
         "turboquant_3bit_nc",
-        "K and V in 3 bits; 2 and 4 bytes a vector",
+        "3-bit K and V with scales",
         scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
         3,
     ),
@@ -257,7 +273,17 @@ const fn blocks(
     about: &'static str,
     source: &'static str,
 ) -> FormatEntry {
-    FormatEntry { name, aliases, bits_per_block, elements_per_block, bits_per_vector: 0, packed: false, about, source }
+    FormatEntry {
+        name,
+        aliases,
+        bits_per_block,
+        elements_per_block,
+        bits_per_vector: 0,
+        packed: None,
+        full_precision_tokens: 0,
+        about,
+        source,
+    }
 }
 
 const fn scaled(
@@ -270,8 +296,20 @@ const fn scaled(
     FormatEntry { bits_per_vector, ..plain(name, &[], bits, about, source) }
 }
 
-const fn packed(name: &'static str, bits: u64, about: &'static str, source: &'static str) -> FormatEntry {
-    FormatEntry { packed: true, ..plain(name, &[], bits, about, source) }
+/// K by channel and V by token, in groups of 32 with a scale and a zero of 16 bits, and a window of 128.
+const fn kivi(name: &'static str, bits: u64) -> FormatEntry {
+    let entry = blocks(name, &[], bits, 32, "16-bit scale, zero for 32", KIVI);
+    FormatEntry { full_precision_tokens: 128, ..entry }
+}
+
+const fn packed(
+    name: &'static str,
+    bits: u64,
+    latent: (u64, u64),
+    about: &'static str,
+    source: &'static str,
+) -> FormatEntry {
+    FormatEntry { packed: Some(latent), ..plain(name, &[], bits, about, source) }
 }
 
 /// The names of all formats, for a message.
@@ -288,7 +326,8 @@ impl FormatEntry {
             bits_per_block: self.bits_per_block,
             elements_per_block: self.elements_per_block,
             bits_per_vector: self.bits_per_vector,
-            packed: self.packed,
+            packed: self.packed.is_some(),
+            full_precision_tokens: self.full_precision_tokens,
         }
     }
 }
@@ -311,12 +350,20 @@ impl ElementFormat {
             elements_per_block: 1,
             bits_per_vector: 0,
             packed: false,
+            full_precision_tokens: 0,
         }
     }
 
     /// A format that packs `elements_per_block` elements and their scales into `bits_per_block` bits.
     pub const fn blocks(name: &'static str, bits_per_block: u64, elements_per_block: u64) -> Self {
-        Self { name: Name::Known(name), bits_per_block, elements_per_block, bits_per_vector: 0, packed: false }
+        Self {
+            name: Name::Known(name),
+            bits_per_block,
+            elements_per_block,
+            bits_per_vector: 0,
+            packed: false,
+            full_precision_tokens: 0,
+        }
     }
 
     /// Bits of `elements` elements, whole blocks; `None` past 2¹²⁸ − 1.
@@ -349,6 +396,11 @@ impl ElementFormat {
     /// Whether it is an engine's layout of a whole latent, whose bytes only that engine's rules tell.
     pub fn is_packed(self) -> bool {
         self.packed
+    }
+
+    /// The window of tokens that stay in full precision for a while, beside what is counted in bits here.
+    pub fn full_precision_tokens(self) -> Option<u64> {
+        Some(u64::from(self.full_precision_tokens)).filter(|&tokens| tokens > 0)
     }
 
     /// The name, where it has one.

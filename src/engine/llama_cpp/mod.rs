@@ -89,6 +89,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("n-gpu-layers", "all"),
         ("kv-offload", "on"),
     ],
+    formats: FORMATS,
     answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
 };
 

@@ -10,6 +10,10 @@ use crate::estimate::{EstimateError, Workload};
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model, Quantization};
 use crate::units::{ElementFormat, KvDtype, KvFormat};
 
+/// The formats that `--kv-cache-dtype` takes, by our names; `fp16` where the model is in it, and `fp8` as `fp8_e4m3`.
+pub(super) const FORMATS: &[&str] =
+    &["fp16", "bf16", "fp8", "fp8_e4m3", "fp8_e5m2", "mxfp8", "nvfp4", "fp4_mx_block16"];
+
 /// A format of the cache, as SGLang knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -416,7 +420,11 @@ impl Resolver<'_> {
 
     /// The backend, the format and the page, in the order in which SGLang settles them (`arg_groups/pipeline.py`).
     fn attention(&mut self, asked: Option<Format>, speculative: bool) -> Result<Attention, EstimateError> {
-        let asked = self.of_class(asked)?;
+        let given = asked;
+        let asked = self.of_class(given)?;
+        if let (None, Some(format)) = (given, asked) {
+            self.assumptions.push(format!("auto is {}: SGLang's own choice for this class and device", format.name()));
+        }
         let backend = self.backend(asked, speculative)?;
         let unpacks = self.nvfp4(asked, backend)?;
         let backend = if asked == Some(Format::Nvfp4) && !unpacks { "trtllm_mha" } else { backend };
@@ -496,7 +504,8 @@ impl Resolver<'_> {
     fn asked(&mut self, kv_dtype: KvDtype) -> Result<Option<Format>, EstimateError> {
         let KvDtype::Given(format) = kv_dtype else { return Ok(None) };
         let of_model = self.model_format();
-        let known = match (format.k.name(), format.k == format.v) {
+        let listed = format.k.name().filter(|name| FORMATS.contains(name));
+        let known = match (listed, format.k == format.v) {
             (Some("bf16"), true) => Some(Format::Plain("bfloat16")),
             (Some("fp16"), true) if of_model == "float16" => return Ok(None),
             (Some("fp8"), true) => {
@@ -571,11 +580,20 @@ impl Resolver<'_> {
         let plain = Format::Plain(self.model_format());
         match (asked, &self.model.checkpoint.quantization) {
             (Some(format), _) => format,
-            (None, Some(quantization)) if declares_fp8(quantization) => {
-                self.assumptions.push("auto is fp8_e4m3: the checkpoint declares an FP8 cache".into());
-                Format::Fp8E4m3
+            (None, Some(quantization)) => {
+                let follows = declares_fp8(quantization);
+                let format = if follows { Format::Fp8E4m3 } else { plain };
+                if let Some(declared) = quantization.declared_kv() {
+                    let name = format.name();
+                    self.assumptions.push(if follows {
+                        format!("auto is {name}: the checkpoint declares {declared}")
+                    } else {
+                        format!("auto is {name}: SGLang does not read the {declared} of this checkpoint")
+                    });
+                }
+                format
             }
-            (None, _) => plain,
+            (None, None) => plain,
         }
     }
 

@@ -135,6 +135,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("mamba-full-memory-ratio", "0.9"),
         ("mamba-radix-cache-strategy", "extra_buffer where the class can, else no_buffer"),
     ],
+    formats: arguments::FORMATS,
     answer,
 };
 

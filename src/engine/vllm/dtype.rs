@@ -4,7 +4,7 @@ use crate::model::{KvCacheScheme, Quantization};
 use crate::units::{ElementFormat, KvDtype, KvFormat};
 
 /// The formats taken, by our names, which are vLLM's but for `fp16` and `bf16`.
-const NAMES: &[&str] = &[
+pub(super) const NAMES: &[&str] = &[
     "fp16",
     "bf16",
     "fp8",

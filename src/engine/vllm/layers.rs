@@ -9,6 +9,7 @@ use super::reader::Reader;
 use super::spec::{Kind, Spec};
 use crate::estimate::EstimateError;
 use crate::model::{DraftMethod, KeyValue, LayerCache};
+use crate::units::KvDtype;
 
 /// Model types whose window counts the tokens before the current one (`models/commandr.py`, `cohere2_moe.py`).
 const WINDOW_AND_ONE: &[&str] = &["cohere2", "cohere2_moe"];
@@ -64,6 +65,7 @@ impl Reader<'_> {
         let compressed = self.groups().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
         let dtype = self.dtype(compressed)?;
         let mut layers = if compressed { self.compressed(dtype)? } else { self.attention_and_states(dtype)? };
+        layers.assumptions.extend(self.what_auto_is(dtype));
         layers.windows_off = self.options.windows_off
             || self.model.drafter.as_ref().is_some_and(|drafter| {
                 let reads_hidden_states = matches!(drafter.method, DraftMethod::Mtp | DraftMethod::Eagle);
@@ -81,6 +83,24 @@ impl Reader<'_> {
         }
         layers.caches.sort_by_key(|cache| (cache.layer, Reverse(cache.spec.kind.keeps_all())));
         Ok(layers)
+    }
+
+    /// What `auto` came to, where it is not simply the model's own format.
+    fn what_auto_is(&self, dtype: CacheDtype) -> Option<String> {
+        if self.workload.kv_dtype != KvDtype::Auto {
+            return None;
+        }
+        let quantization = self.model.checkpoint.quantization.as_ref();
+        let format = dtype.format(self.model.dtype).k;
+        let followed = dtype::declared(quantization);
+        if dtype != followed {
+            return Some(format!("auto is {format}: vLLM's own choice for this type of model and device"));
+        }
+        let declared = quantization?.declared_kv()?;
+        Some(match followed {
+            CacheDtype::Model => format!("auto is {format}: vLLM does not read the {declared} of this checkpoint"),
+            CacheDtype::Named(_) => format!("auto is {format}: the checkpoint declares {declared}"),
+        })
     }
 
     /// The format that `--kv-cache-dtype` comes to before backends have their say.

@@ -94,6 +94,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("async-scheduling", "on: batches in flight = stages + 1"),
         ("enable-prefix-caching", "on but for attention-free models and encoders (0.19: and hybrids)"),
     ],
+    formats: dtype::NAMES,
     answer,
 };
 

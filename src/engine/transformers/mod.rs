@@ -4,6 +4,7 @@
 //!   W − 1 entries, since the current token brings its own: the one rule by which it is below the ideal
 //!   (`DynamicSlidingWindowLayer`).
 //! - **Static** is `StaticCache` with `max_cache_len` = the sequence length: W entries, allocated at once.
+//! - **Quantised** is `QuantizedCache`, whose rules are in `quantized.rs`.
 //! - Convolutions keep all of their kernel's columns, but for RG-LRU, RWKV and CCA, which keep one less (`LinearAttentionLayer`).
 //! - Memory is fp32 whatever the model's format, but for lightning attention, CCA and mLSTM, which keep the model's.
 //! - An index key is in the model's format, and so is DeepSeek-V4's compressor state, of which only the tokens that no entry
@@ -14,23 +15,62 @@
 //! - Falcon's new architecture and MPT repeat each KV head for the query heads that share it, and cache all of them.
 //! - It is one process a model: tensor and pipeline parallelism are not modelled.
 
+mod quantized;
+
 use serde::Serialize;
 
+pub use self::quantized::{Groups, Quantized};
 use super::{Answer, Details, Engine, Gap, Profile, Setting, ValueKind};
 use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
-use crate::units::{ElementFormat, Tokens};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, Quantization, RecurrentState};
+use crate::units::{ElementFormat, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "transformers",
     versions: &["5.23"],
-    about: "the tensors of its dynamic or static cache",
-    replayed: "1,202 runs of 118 configurations, every byte equal",
+    about: "the tensors of its dynamic, static or quantised cache",
+    replayed: "1,202 runs of 118 configurations and 119 of quantised caches, every byte equal",
     heading: "Settings of transformers",
-    settings: &[Setting::new("cache", ValueKind::Choice(&["dynamic", "static"]), "Which of its caches")],
-    defaults: &[("cache", "dynamic")],
+    settings: &[
+        Setting::new("cache", ValueKind::Choice(&["dynamic", "static", "quantized"]), "Which of its caches"),
+        Setting::new("cache-backend", ValueKind::Choice(&["quanto", "hqq", "fp8"]), "What quantises (backend)"),
+        Setting::new("nbits", ValueKind::Count, "Bits of a quantised element"),
+        Setting::new("axis-key", ValueKind::Choice(&["0", "1", "-1"]), "Axis along which K is grouped"),
+        Setting::new("axis-value", ValueKind::Choice(&["0", "1", "-1"]), "Axis along which V is grouped"),
+        Setting::new("q-group-size", ValueKind::Count, "Elements that share a scale and a zero"),
+        Setting::new("residual-length", ValueKind::CountOrZero, "Decoded tokens at which all are quantised anew"),
+        Setting::new("decoded", ValueKind::CountOrZero, "Of the sequence's tokens, those decoded after its prompt"),
+    ],
+    defaults: &[
+        ("cache", "dynamic"),
+        ("cache-backend", "quanto"),
+        ("nbits", "4"),
+        ("axis-key, axis-value", "0"),
+        ("q-group-size", "64"),
+        ("residual-length", "128"),
+        ("decoded", "0: the whole sequence is a prompt"),
+    ],
+    formats: FORMATS,
     answer,
 };
+
+/// The formats that a model may be loaded in, and its plain caches with it.
+const MODEL_FORMATS: &[&str] = &["fp32", "fp16", "bf16"];
+
+/// Those, and the formats of its quantised caches.
+const FORMATS: &[&str] = &[
+    "fp32",
+    "fp16",
+    "bf16",
+    "fp8_e4m3",
+    "quanto_int4",
+    "quanto_int2",
+    "hqq_int8",
+    "hqq_int4",
+    "hqq_int3",
+    "hqq_int2",
+    "hqq_int1",
+];
 
 /// The version whose rules these are.
 const VERSION: &str = "5.23.0";
@@ -40,8 +80,11 @@ const VERSION: &str = "5.23.0";
 pub struct Facts {
     /// The version whose rules these are.
     pub version: &'static str,
-    /// `dynamic` or `static`.
+    /// `dynamic`, `static` or `quantized`.
     pub cache: &'static str,
+    /// Of a quantised cache, how it is.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub quantized: Option<Quantized>,
 }
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
@@ -49,10 +92,24 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         Some("static") => Cache::Static,
         _ => Cache::Dynamic,
     };
-    let facts = Facts { version: VERSION, cache: cache.name() };
+    refuse_layout(workload, engine)?;
+    if let Some((answer, quantized)) = quantized::answer(model, workload, engine)? {
+        let facts = Facts { version: VERSION, cache: "quantized", quantized: Some(quantized) };
+        return Ok(Answer { details: Some(Details::Transformers(facts)), ..answer });
+    }
+    let facts = Facts { version: VERSION, cache: cache.name(), quantized: None };
+    let declared = model.checkpoint.quantization.as_ref().and_then(Quantization::declared_kv);
+    let assumptions = declared.filter(|_| workload.kv_dtype == KvDtype::Auto).map(|declared| {
+        format!("auto is {}: transformers does not read the {declared} of this checkpoint", model.dtype)
+    });
     let estimate = estimate(model, workload, cache, engine)?;
     let gaps = gaps(model, workload, cache)?;
-    Ok(Answer { details: Some(Details::Transformers(facts)), gaps, ..Answer::of(estimate) })
+    Ok(Answer {
+        details: Some(Details::Transformers(facts)),
+        gaps,
+        assumptions: assumptions.into_iter().collect(),
+        ..Answer::of(estimate)
+    })
 }
 
 /// Which of its caches.
@@ -85,7 +142,8 @@ fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -
     sum(&seen, workload, |group| kept(model.dtype, &group.cache, workload))
 }
 
-fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), EstimateError> {
+/// Refuses what would spread a model or share its cache.
+fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), EstimateError> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
         if size > 1 {
@@ -97,11 +155,15 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
         let reason = "is shared by no two rows of a batch, each of which has entries of its own";
         return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
     }
-    let plain = [ElementFormat::FP32, ElementFormat::FP16, ElementFormat::BF16];
+    Ok(())
+}
+
+fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), EstimateError> {
     let format = workload.kv_dtype.or(model.dtype);
-    if let Some(format) = [format.k, format.v].into_iter().find(|format| !plain.contains(format)) {
+    let is_plain = |format: &ElementFormat| format.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
+    if let Some(format) = [format.k, format.v].into_iter().find(|format| !is_plain(format)) {
         let reason = "is not a format of its plain caches";
-        return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32"));
+        return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32, or --cache quantized"));
     }
     let compresses = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
     if compresses && cache == Cache::Static {
