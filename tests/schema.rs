@@ -176,7 +176,8 @@ fn strategies_are_as_their_schema_says() {
     let strategies = schema("strategies");
     for arguments in [
         "strategies article --json -q",
-        "strategies llama-4-scout --gpu h200 -b 3 -s 1m --json -q",
+        "strategies llama-4-scout --gpu h200 -b 3 -s 1m --floors --json -q",
+        "strategies llama-3.1-8b -s 8k --floors --json -q",
         "strategies deepseek-v3 --gpu 4xgb300 -s 128K --json -q",
         "strategies class-default--mamba2.json -s 1k --json -q",
     ] {

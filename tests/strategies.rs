@@ -130,6 +130,39 @@ fn weights_take_room_as_well() {
     assert_eq!(gpus("llama-4-scout --weights 218GB"), Some(10));
 }
 
+/// Floors are bytes and operations over figures that have a source.
+#[test]
+fn floors_are_what_the_hardware_s_figures_leave() {
+    let document = json_of("llama-3.1-8b -s 131072 --floors --gpu h100");
+    let floors = &row(&document, "baseline")["floors"];
+    // 17,179,869,184 B / 3,350 GB/s
+    assert_eq!(floors["cache_read_ns"], 17_179_869_184_u64 / 3_350);
+    // 8,030,261,248 parameters without the 128,256 x 4,096 of the input embedding, and without those of the output.
+    let (all, embedding) = (8_030_261_248_u64, 128_256 * 4_096);
+    assert_eq!(floors["weights_read_ns"], (all - embedding) * 2 / 3_350);
+    assert_eq!(floors["prefill_linear_ns"], (all - 2 * embedding) * 2 * 131_072 / 989_000);
+    // 32 layers x 32 heads x 256 elements x 2 operations x 131,072 x 131,073 / 2 pairs
+    assert_eq!(floors["prefill_attention_ns"], 32 * 32 * 256 * (131_072_u64 * 131_073) / 989_000);
+    assert_eq!(document["floors"]["bandwidth_gb_s"], 3_350);
+
+    // 10,000,000 tokens: 1.23e19 operations of attention with chunks honoured.
+    let scout = json_of("llama-4-scout --floors");
+    let attention = row(&scout, "baseline")["floors"]["prefill_attention_ns"].as_u64().unwrap();
+    assert_eq!(attention * 7 * 989_000 / 10_u64.pow(17), 123);
+    assert_eq!(row(&scout, "baseline")["floors"].get("weights_read_ns"), None);
+
+    // Layers that pick what they read have no floor of the whole cache; memory alone knows no H20.
+    assert_eq!(
+        row(&json_of("deepseek-ai--DeepSeek-V3.2.json -s 8k --floors"), "baseline")["floors"].get("cache_read_ns"),
+        None
+    );
+    assert_eq!(json_of("llama-3.1-8b -s 8k --gpu h20 --floors")["floors"], serde_json::json!({}));
+    assert_eq!(row(&json_of("llama-3.1-8b -s 8k"), "baseline").get("floors"), None);
+    // What does not fit is not timed.
+    assert_eq!(row(&json_of("article --floors"), "tensor_parallel").get("floors"), None);
+    insta::assert_snapshot!("floors", kvsize("strategies llama-3.1-8b -s 128K --floors").text());
+}
+
 #[test]
 fn levers_are_options_of_the_estimate() {
     let bytes = |arguments: &str| -> Value {

@@ -11,10 +11,10 @@ use super::article::{ARTICLE, REAL};
 use super::estimate::{Places, overlay_for, past_maximum};
 use super::failure::Failure;
 use super::{Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
-use crate::catalogue::{self, DeviceEntry};
+use crate::catalogue::{self, DeviceEntry, SpeedEntry};
 use crate::estimate::{Workload, estimate};
 use crate::model::Model;
-use crate::report::{self, ArticleStatement, Gpu, Price, Strategies, Typed};
+use crate::report::{self, ArticleStatement, Gpu, Price, SpeedFigures, Strategies, Typed};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
 use crate::units::{Bytes, Diagnosis, Passages, Tokens, parse_count};
@@ -70,6 +70,9 @@ struct StrategiesArguments {
     /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
     encoder_len: Option<Tokens>,
+    /// Adds the least time that bandwidth and peak rate leave each row: floors, not predictions
+    #[arg(long)]
+    floors: bool,
     /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
@@ -107,7 +110,8 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
         Typed { estimate: estimate_of(&arguments.model), seq_len: length.text.clone(), extra: extra(arguments) };
     let statement = statement(&question, &device)?;
     let warnings: Vec<String> = past_maximum(&model, Some(length.tokens)).iter().map(ToString::to_string).collect();
-    let document = Strategies::new(&question, &rows, &typed, gpu, statement, &warnings);
+    let floors = arguments.floors.then(|| figures(&gpu.name));
+    let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
     refuse_warnings(arguments.strict, &document.warnings)?;
     let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
     let (notes, warnings) = (document.assumptions, document.warnings);
@@ -181,6 +185,19 @@ fn gpu(text: &str) -> Result<(DeviceEntry, Gpu), Failure> {
     });
     let gpu = Gpu { name, per_node, memory_mib: device.memory_mib, price };
     Ok((device, gpu))
+}
+
+/// The figures of a device that have a source.
+fn figures(device: &str) -> SpeedFigures {
+    let entry = catalogue::speed(device);
+    let of = |figure: fn(&SpeedEntry) -> Option<u64>| entry.as_ref().and_then(figure);
+    let from = |source: fn(&SpeedEntry) -> Option<String>| entry.as_ref().and_then(source);
+    SpeedFigures {
+        bandwidth_gb_s: of(|entry| entry.bandwidth_gb_s),
+        bandwidth_source: from(|entry| entry.bandwidth_source.clone()),
+        bf16_gflops: of(|entry| entry.bf16_gflops),
+        bf16_source: from(|entry| entry.bf16_source.clone()),
+    }
 }
 
 /// What the article says, of its own model and of the one it stands for.

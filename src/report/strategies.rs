@@ -6,7 +6,7 @@ use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, hanging, wrapped};
 use super::{Format, UnitChoice, csv, json, markdown, table};
-use crate::strategy::{Outcome, Question, Strategy, article};
+use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, article, floors};
 use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, fixed_point, group_thousands};
 
 /// `kvsize.strategies/1`: a model, a workload, and what each lever makes of it.
@@ -33,6 +33,9 @@ pub struct Strategies {
     pub weights_bytes: Option<u64>,
     /// The rows, the baseline first.
     pub strategies: Vec<StrategyRow>,
+    /// The hardware's figures that floors rest on, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floors: Option<SpeedFigures>,
     /// What the article says, where this is its model or the one it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub article: Option<ArticleStatement>,
@@ -69,6 +72,46 @@ pub struct Price {
     pub provider: String,
     /// Where it was read.
     pub source: String,
+}
+
+/// What one GPU does at most; what has no source is absent.
+#[derive(Debug, Serialize)]
+pub struct SpeedFigures {
+    /// Memory bandwidth, in decimal gigabytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_gb_s: Option<u64>,
+    /// Where it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_source: Option<String>,
+    /// Peak dense rate in bf16, in 10⁹ operations a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bf16_gflops: Option<u64>,
+    /// Where it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bf16_source: Option<String>,
+}
+
+impl SpeedFigures {
+    fn speed(&self) -> Speed {
+        Speed { bandwidth: self.bandwidth_gb_s, operations: self.bf16_gflops }
+    }
+}
+
+/// Lower bounds of a row in nanoseconds: no engine is faster. What is not known is absent.
+#[derive(Debug, Default, Serialize)]
+pub struct FloorTimes {
+    /// To read the cache once, for each decoded token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_read_ns: Option<u64>,
+    /// To read the weights that a token passes through once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_read_ns: Option<u64>,
+    /// The linear part of the prefill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefill_linear_ns: Option<u64>,
+    /// The attention of the prefill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefill_attention_ns: Option<u64>,
 }
 
 /// How the question was typed, for the commands that repeat a row.
@@ -133,6 +176,9 @@ pub struct StrategyRow {
     /// US cents of an hour of these GPUs, if there is a price and they suffice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cents_per_hour: Option<u64>,
+    /// The least time it takes, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floors: Option<FloorTimes>,
     /// What it costs in quality or time.
     pub cost: &'static str,
     /// What there is to say of the layout.
@@ -186,6 +232,7 @@ impl Strategies {
         rows: &[Strategy],
         typed: &Typed,
         gpu: Gpu,
+        floors: Option<SpeedFigures>,
         article: Option<ArticleStatement>,
         warnings: &[String],
     ) -> Self {
@@ -213,13 +260,31 @@ impl Strategies {
             usable_bytes_per_gpu: question.hardware.usable.0,
             rule,
             weights_bytes: question.weights.map(|weights| weights.0),
-            strategies: rows.iter().map(|strategy| row(strategy, baseline, typed, &gpu)).collect(),
+            strategies: rows
+                .iter()
+                .map(|strategy| StrategyRow {
+                    floors: floors.as_ref().and_then(|figures| floor_times(question, strategy, figures)),
+                    ..row(strategy, baseline, typed, &gpu)
+                })
+                .collect(),
+            floors,
             gpu,
             article,
             assumptions,
             warnings: model.warnings.iter().map(ToString::to_string).chain(warnings.iter().cloned()).collect(),
         }
     }
+}
+
+fn floor_times(question: &Question, strategy: &Strategy, figures: &SpeedFigures) -> Option<FloorTimes> {
+    let Floors { cache_read, weights_read, prefill_linear, prefill_attention } =
+        floors(question, strategy, figures.speed())?;
+    Some(FloorTimes {
+        cache_read_ns: cache_read,
+        weights_read_ns: weights_read,
+        prefill_linear_ns: prefill_linear,
+        prefill_attention_ns: prefill_attention,
+    })
 }
 
 fn row(strategy: &Strategy, baseline: Option<Bytes>, typed: &Typed, gpu: &Gpu) -> StrategyRow {
@@ -361,12 +426,14 @@ fn page(document: &Strategies, unit: ByteUnit) -> Page {
         // Nodes are told by the GPUs.
         grid = rows(document, unit, false);
     }
-    let blocks = vec![
-        Block::Title(title),
-        Block::Grid(grid),
+    let mut blocks = vec![Block::Title(title), Block::Grid(grid)];
+    if let Some(figures) = &document.floors {
+        blocks.extend([Block::Grid(floor_grid(document)), Block::Text(floor_words(figures, &document.gpu.name))]);
+    }
+    blocks.extend([
         Block::Text(document.strategies.iter().flat_map(|row| words(row, unit)).collect()),
         Block::Text(basis(document, unit)),
-    ];
+    ]);
     Page { blocks }
 }
 
@@ -394,6 +461,47 @@ fn rows(document: &Strategies, unit: ByteUnit, nodes: bool) -> Grid {
         cells.into_iter().map(|cell| cell.unwrap_or_else(|| "-".into())).collect()
     });
     Grid { columns, rows: rows.collect() }
+}
+
+/// The least time of each row that has one.
+fn floor_grid(document: &Strategies) -> Grid {
+    let columns = ["Floor, no prediction", "cache ms", "weights ms", "prefill s", "+ attention s"];
+    let align = |index| if index == 0 { Align::Left } else { Align::Right };
+    let columns = columns.iter().enumerate().map(|(index, name)| ((*name).to_owned(), align(index))).collect();
+    let of = |time: Option<u64>, unit: u128| time.map_or_else(|| "-".into(), |time| fixed_point(time.into(), unit, 3));
+    let rows = document.strategies.iter().filter_map(|row| {
+        let floors = row.floors.as_ref()?;
+        Some(vec![
+            row.name.clone(),
+            of(floors.cache_read_ns, 1_000_000),
+            of(floors.weights_read_ns, 1_000_000),
+            of(floors.prefill_linear_ns, 1_000_000_000),
+            of(floors.prefill_attention_ns, 1_000_000_000),
+        ])
+    });
+    Grid { columns, rows: rows.collect() }
+}
+
+/// What the floors rest on.
+fn floor_words(figures: &SpeedFigures, gpu: &str) -> Vec<String> {
+    let figure = |value: Option<u64>, unit: &str, source: &Option<String>| match (value, source) {
+        (Some(value), Some(source)) => format!("{} {unit} ({source})", group_thousands(value)),
+        _ => format!("not known of {gpu} from any source, and so absent"),
+    };
+    let bandwidth = figure(figures.bandwidth_gb_s, "GB/s", &figures.bandwidth_source);
+    let operations = figure(figures.bf16_gflops, "GFLOP/s", &figures.bf16_source);
+    [
+        "a floor is what no engine beats, not what one reaches; what is not known is absent".to_owned(),
+        format!("cache, weights: each byte read once a step / (GPUs x bandwidth); bandwidth: {bandwidth}"),
+        format!(
+            "prefill: 2 operations a parameter and token, and for attention 2 an element of K and V, query head and pair of \
+             tokens that a layer sees / (GPUs x peak in bf16); peak: {operations}"
+        ),
+        "the input embedding is not counted, nor the output in prefill; in other formats the peak is another".to_owned(),
+    ]
+    .iter()
+    .flat_map(|line| wrapped(line, COLUMNS))
+    .collect()
 }
 
 /// `50.00 %` of the baseline; `-299.02 %` where it is more.

@@ -5,8 +5,10 @@
 //! GPUs of that layout, if each can hold its share of the cache and an even share of the weights.
 
 pub mod article;
+mod floors;
 mod levers;
 
+pub use floors::{Floors, Speed, floors};
 pub use levers::{LeverError, Levers, Streaming};
 
 use crate::estimate::{Estimate, EstimateError, Layout, Workload, estimate};

@@ -69,7 +69,13 @@ proptest! {
         let Ok(rows) = strategies(&question) else { return Ok(()) };
         let Ok(baseline) = &rows[0].outcome else { return Ok(()) };
         for row in &rows {
-            let Ok(outcome) = &row.outcome else { continue };
+            let speed = Speed { bandwidth: Some(3350), operations: Some(989_000) };
+            let floors = floors(&question, row, speed);
+            let Ok(outcome) = &row.outcome else {
+                prop_assert_eq!(floors, None);
+                continue;
+            };
+            prop_assert_eq!(floors.is_none(), outcome.fits == Some(false));
             prop_assert!(outcome.gpus >= 1);
             prop_assert!(!row.kind.ends_with("laid_out") || outcome.fits != Some(false), "{}", row.name);
             if ["fp8", "4_bit", "2_bit", "streaming", "retrieval", "shared_prefix", "offload"].contains(&row.kind) {
