@@ -3,8 +3,8 @@
 //! A model is a list of [layer groups](model::LayerGroup); an [estimate](mod@estimate) is a sum over them. Models come from
 //! the [catalogue], from files and from dimensions ([source], [`model::ModelSpec`]).
 //!
-//! The arrows point one way: `units ← model ← estimate ← engine ← report ← cli`, and `source → model, catalogue`. All left
-//! of `report` is pure: no files, no environment, no printing, no floating-point bytes; of the others only `source` reads
+//! The arrows point one way: `units ← model ← estimate ← {engine, strategy} ← report ← cli`, and `source → model, catalogue`.
+//! All left of `report` is pure: no files, no environment, no printing, no floating-point bytes; of the others only `source` reads
 //! files and only `cli` knows the command line. A test holds these rules.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "a test that overflows fails, as it should"))]
 
@@ -17,4 +17,5 @@ pub mod model;
 #[cfg(feature = "cli")]
 pub mod report;
 pub mod source;
+pub mod strategy;
 pub mod units;

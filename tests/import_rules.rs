@@ -9,10 +9,11 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
     ("model", &["units"], true),
     ("estimate", &["units", "model"], true),
     ("engine", &["units", "model", "estimate"], true),
+    ("strategy", &["units", "model", "estimate"], true),
     ("catalogue", &["units", "model"], false),
     ("source", &["units", "model", "catalogue"], false),
-    ("report", &["units", "model", "estimate", "engine"], false),
-    ("cli", &["units", "model", "estimate", "engine", "catalogue", "source", "report"], false),
+    ("report", &["units", "model", "estimate", "engine", "strategy"], false),
+    ("cli", &["units", "model", "estimate", "engine", "strategy", "catalogue", "source", "report"], false),
 ];
 
 /// What the pure core may not name: the edge, the outside world, and floats, in which bytes would be inexact.
@@ -142,6 +143,8 @@ fn a_breach_is_seen() {
         ("units", "use crate::model::Model;"),
         ("estimate", "use crate::engine::Engine;"),
         ("engine", "let x = crate::report::json();"),
+        ("engine", "use crate::strategy::Levers;"),
+        ("strategy", "use crate::catalogue::device;"),
         ("model", "use clap::Parser;"),
         ("model", "fn f() -> anyhow::Result<()> {"),
         ("estimate", "std::fs::read(path)"),

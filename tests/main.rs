@@ -30,6 +30,7 @@ mod readme;
 mod schema;
 mod sglang;
 mod side_by_side;
+mod strategies;
 mod tensorrt_llm;
 mod vllm;
 mod weights;

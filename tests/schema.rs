@@ -172,14 +172,30 @@ fn weights_and_errors_are_as_their_schemas_say() {
 }
 
 #[test]
+fn strategies_are_as_their_schema_says() {
+    let strategies = schema("strategies");
+    for arguments in [
+        "strategies article --json -q",
+        "strategies llama-4-scout --gpu h200 -b 3 -s 1m --floors --json -q",
+        "strategies llama-3.1-8b -s 8k --floors --json -q",
+        "strategies deepseek-v3 --gpu 4xgb300 -s 128K --json -q",
+        "strategies class-default--mamba2.json -s 1k --json -q",
+    ] {
+        assert_valid(&strategies, &serde_json::from_str(&kvsize(arguments).output()).unwrap(), arguments);
+    }
+}
+
+#[test]
 fn all_schemas_are_one_and_each_has_a_name() {
     let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
-    for name in ["spec", "estimate", "weights", "error"] {
+    for name in ["spec", "estimate", "weights", "strategies", "error"] {
         assert_eq!(all["$defs"][name], schema(name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(name));
     }
     kvsize("schema estimat")
-        .stderr("error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, weights, error\n")
+        .stderr(
+            "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, weights, strategies, error\n",
+        )
         .status(2);
 }
 

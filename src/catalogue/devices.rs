@@ -16,6 +16,9 @@ pub struct DeviceEntry {
     pub compute_capability: (u32, u32),
     /// Memory that the driver reports, in MiB.
     pub memory_mib: u64,
+    /// What it is sold with, in decimal gigabytes, of the devices that the article counts so.
+    #[serde(default)]
+    pub marketed_gb: Option<u64>,
     /// Where the figures come from.
     pub source: String,
 }

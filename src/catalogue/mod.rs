@@ -9,6 +9,8 @@ mod devices;
 mod gguf_architectures;
 mod model_types;
 mod models;
+mod prices;
+mod speeds;
 
 pub use devices::{DeviceEntry, UnknownDevice, device, devices};
 pub use gguf_architectures::{
@@ -17,6 +19,8 @@ pub use gguf_architectures::{
 };
 pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub use models::{CatalogueError, ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
+pub use prices::{PriceEntry, price};
+pub use speeds::{SpeedEntry, speed};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
 /// through the text, and nothing is parsed but a line that may be the one.

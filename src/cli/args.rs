@@ -9,7 +9,8 @@ use clap::{Args, Parser, ValueEnum};
 use crate::engine::Engine;
 use crate::model::{DraftMethod, ModelSpec};
 use crate::report::{Format, UnitChoice};
-use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, Tokens, UnitError, parse_count};
+use crate::strategy::{Levers, Streaming};
+use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, Passages, Tokens, UnitError, parse_count};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
@@ -257,6 +258,8 @@ pub(super) struct WorkloadArguments {
     /// Tokens at the start that all sequences of a batch share, and that are kept once
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
     pub(super) shared_prefix: Option<Tokens>,
+    #[command(flatten)]
+    pub(super) levers: LeverArguments,
     /// Draft tokens with mtp (the model's own layers for it), ngram, or a --draft model: `draft_model` or eagle3
     #[arg(long, value_name = "METHOD", value_enum, hide_possible_values = true)]
     pub(super) speculative_method: Option<DraftMethod>,
@@ -302,6 +305,39 @@ pub(super) struct WorkloadArguments {
         allow_hyphen_values = true
     )]
     pub(super) dcp: Option<u64>,
+}
+
+/// What `kvsize strategies` compares, as options of one estimate.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LeverArguments {
+    /// Attention sinks: the first N tokens stay, with the last --window tokens (ideal only)
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "window", conflicts_with = "shared_prefix")]
+    pub(super) sinks: Option<u64>,
+    /// The last tokens that stay with --sinks
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true, requires = "sinks")]
+    pub(super) window: Option<Tokens>,
+    /// Windows and chunks: honoured (the default), or kept whole, every token in every layer (ideal only)
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
+    pub(super) windows: Option<Windows>,
+    /// Passages that a prompt is given in place of the whole text, as 20x512: they are the sequence
+    #[arg(long, value_name = "NxTOKENS", value_parser = Passages::from_str, allow_hyphen_values = true, conflicts_with = "seq_len")]
+    pub(super) retrieve: Option<Passages>,
+}
+
+impl LeverArguments {
+    pub(super) fn levers(&self) -> Levers {
+        let streaming = self.sinks.zip(self.window).map(|(sinks, window)| Streaming { sinks, window });
+        Levers { streaming, windows_kept: self.windows == Some(Windows::Kept), retrieval: self.retrieve }
+    }
+}
+
+/// What becomes of windows and chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Windows {
+    /// A layer keeps no more than its window or chunk
+    Honoured,
+    /// Every layer keeps every token
+    Kept,
 }
 
 #[derive(Debug, Args)]

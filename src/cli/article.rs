@@ -12,8 +12,8 @@ use crate::report::{self, Format};
 use crate::source;
 
 /// The article's hypothetical model, and the real one it stands for.
-const ARTICLE: &str = "article";
-const REAL: &str = "llama-4-scout";
+pub(super) const ARTICLE: &str = "article";
+pub(super) const REAL: &str = "llama-4-scout";
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",

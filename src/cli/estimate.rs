@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args};
 
 use super::args::{EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
-use super::{Answer, Subcommand, hub, lengths, refuse_warnings, settings, terminal_is_watching, typed};
+use super::{Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings, terminal_is_watching, typed};
 use crate::catalogue::{self, ModelEntry};
 use crate::engine::{Device, Engine};
 use crate::estimate::{EstimateError, Layout, Workload};
@@ -27,10 +27,11 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
-    let arguments: EstimateArguments = typed(matches)?;
+    let mut arguments: EstimateArguments = typed(matches)?;
     let engines = engines(&arguments.workload, matches)?;
+    levers::retrieved(&mut arguments.workload);
     let arguments = &arguments;
-    let models = models(arguments)?;
+    let models = levers::applied(models(arguments)?, &arguments.workload, &engines)?;
     needs_encoder(&arguments.workload, &models)?;
     let mut documents = Vec::with_capacity(models.len());
     let several = models.len() > 1;

@@ -9,7 +9,7 @@ use super::estimate::{
     Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
 };
 use super::failure::Failure;
-use super::{Answer, Subcommand, hub, lengths, settings, typed};
+use super::{Answer, Subcommand, hub, lengths, levers, settings, typed};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::report::{self, Format};
@@ -61,7 +61,8 @@ struct ExplainArguments {
 const USUAL_LENGTH: Tokens = Tokens(131_072);
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
-    let arguments: ExplainArguments = typed(matches)?;
+    let mut arguments: ExplainArguments = typed(matches)?;
+    levers::retrieved(&mut arguments.workload);
     let ExplainArguments { model, workload: asked, catalogue, hub: offline, format } = &arguments;
     let as_written = format.format();
     if matches!(as_written, Format::Csv | Format::Plain) {
@@ -78,6 +79,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let overlay = overlay_for(names(), catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), offline) };
     let model = drafted(places.model(model, false)?, asked, &places)?;
+    let model = levers::applied_to(&model, asked, std::slice::from_ref(&engine))?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
     let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
     let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };

@@ -7,11 +7,13 @@ mod explain;
 mod failure;
 mod hub;
 mod lengths;
+mod levers;
 mod lists;
 #[cfg(feature = "hub")]
 mod progress;
 mod schema;
 mod settings;
+mod strategies;
 mod usage;
 mod weights;
 
@@ -38,10 +40,11 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 8] = [
+const COMMANDS: [Subcommand; 9] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
+    strategies::COMMAND,
     weights::COMMAND,
     lists::MODELS,
     lists::FORMATS,

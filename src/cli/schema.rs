@@ -9,14 +9,14 @@ use crate::units::Diagnosis;
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
-    about: "The JSON Schema of what is read and written: spec, estimate, weights, error",
+    about: "The JSON Schema of what is read and written",
     arguments: SchemaArguments::augment_args,
     run: |matches| run(&typed(matches)?),
 };
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    /// spec (a model as an object, for `kvsize -`), estimate, weights or error; all in one without it
+    /// spec (a model as an object, for `kvsize -`), estimate, weights, strategies or error; all in one without it
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }

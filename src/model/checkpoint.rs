@@ -15,6 +15,8 @@ pub struct Checkpoint {
     pub num_attention_heads: Option<u64>,
     /// The model's width.
     pub hidden_size: Option<u64>,
+    /// Parameters of the embedding of its vocabulary (`vocab_size` x `hidden_size`); none where layers have further ones.
+    pub embedding_parameters: Option<u64>,
     /// Whether it reads images, sound or video beside text.
     pub multimodal: bool,
     /// Whether it reads the tokens of an image in both directions.

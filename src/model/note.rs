@@ -90,6 +90,15 @@ pub enum Assumption {
         /// Why.
         reason: &'static str,
     },
+    /// Attention sinks and a window take the place of every layer's own bound.
+    Streaming {
+        /// Tokens at the start that stay.
+        sinks: u64,
+        /// The last tokens, which stay as well.
+        window: Tokens,
+    },
+    /// Windows and chunks are not honoured.
+    WindowsKept,
     /// The layer list is longer than the model; its tail belongs to layers that are not part of it.
     LongList {
         /// The key.
@@ -130,6 +139,12 @@ impl fmt::Display for Assumption {
             Self::Dtype { found: Some(found), used } => {
                 write!(f, "the checkpoint is in {found}; its cache is counted in {used}, as engines keep it")
             }
+            Self::Streaming { sinks, window } => write!(
+                f,
+                "StreamingLLM: a layer keeps the first {sinks} tokens and the last {window}, or its own window where that is \
+                 less"
+            ),
+            Self::WindowsKept => write!(f, "windows and chunks are kept whole: every layer keeps every token"),
             Self::LongList { key, found, layers } => {
                 write!(f, "{key} has {found} entries for {layers} layers: the first {layers} are read")
             }

@@ -363,7 +363,7 @@ pub(super) fn largest(documents: &[Document]) -> Bytes {
     Bytes(rows.map(|row| row.bytes).max().unwrap_or_default())
 }
 
-fn describe(model: &Model) -> ModelDescription {
+pub(super) fn describe(model: &Model) -> ModelDescription {
     let groups = model.layer_groups.iter().map(|group| {
         let description =
             GroupDescription { kind: group.cache.kind(), layers: group.layers.len(), ..GroupDescription::default() };

@@ -12,6 +12,7 @@ mod markdown;
 mod page;
 mod plain;
 mod schema;
+mod strategies;
 mod table;
 mod text;
 mod weights;
@@ -26,6 +27,9 @@ pub use document::{
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use schema::{SCHEMAS, Schema, all_schemas};
+pub use strategies::{
+    ArticleStatement, FloorTimes, Gpu, Price, SpeedFigures, Strategies, StrategyRow, Typed, quoted, strategies,
+};
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 

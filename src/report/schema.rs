@@ -14,6 +14,7 @@ pub const SCHEMAS: &[Schema] = &[
     Schema { name: "spec", text: include_str!("schema/spec.json") },
     Schema { name: "estimate", text: include_str!("schema/estimate.json") },
     Schema { name: "weights", text: include_str!("schema/weights.json") },
+    Schema { name: "strategies", text: include_str!("schema/strategies.json") },
     Schema { name: "error", text: include_str!("schema/error.json") },
 ];
 

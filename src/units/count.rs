@@ -53,6 +53,47 @@ impl FromStr for Tokens {
     }
 }
 
+/// Passages of a text that a prompt is given in its place, as `20x512`: how many, and the tokens of each.
+///
+/// ```
+/// use kvsize::units::{Passages, Tokens};
+/// let passages: Passages = "20x512".parse().unwrap();
+/// assert_eq!(passages.tokens(), Some(Tokens(10_240)));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passages {
+    /// How many.
+    pub count: u64,
+    /// Tokens of each.
+    pub length: Tokens,
+}
+
+impl Passages {
+    /// Tokens of all of them; none past 2⁶⁴ − 1.
+    pub fn tokens(self) -> Option<Tokens> {
+        self.count.checked_mul(self.length.0).map(Tokens)
+    }
+}
+
+impl fmt::Display for Passages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.count, self.length.0)
+    }
+}
+
+impl FromStr for Passages {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let (count, length) = text.split_once('x').ok_or_else(|| UnitError::NotPassages(text.to_owned()))?;
+        let passages = Self { count: parse_count(count)?, length: length.parse()? };
+        match passages.tokens() {
+            Some(_) => Ok(passages),
+            None => Err(UnitError::TooLarge(Quantity::Tokens, text.to_owned())),
+        }
+    }
+}
+
 /// Reads a plain count of 1 or more: layers, heads, sequences, devices.
 ///
 /// # Errors
@@ -107,6 +148,16 @@ mod tests {
             ("18446744073709551615", u64::MAX),
         ] {
             assert_eq!(text.parse(), Ok(Tokens(tokens)), "{text}");
+        }
+    }
+
+    #[test]
+    fn passages_have_a_count_and_a_length() {
+        assert_eq!("20x512".parse(), Ok(Passages { count: 20, length: Tokens(512) }));
+        assert_eq!("3x1k".parse::<Passages>().unwrap().tokens(), Some(Tokens(3_000)));
+        assert_eq!("512".parse::<Passages>(), Err(UnitError::NotPassages("512".into())));
+        for text in ["", "x", "x512", "20x", "0x512", "20x0", "20x512x2", "-1x5", "2x18446744073709551615"] {
+            assert!(text.parse::<Passages>().is_err(), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ mod diagnosis;
 mod element_format;
 
 pub use bytes::{ByteUnit, Bytes};
-pub use count::{Tokens, least_common_multiple, parse_count};
+pub use count::{Passages, Tokens, least_common_multiple, parse_count};
 pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
@@ -40,6 +40,8 @@ pub enum UnitError {
     TooLarge(Quantity, String),
     /// A suffix or unit that is not known.
     UnknownSuffix(Quantity, String),
+    /// Not so many passages of so many tokens.
+    NotPassages(String),
     /// An element format that is not known.
     UnknownFormat(String),
     /// A unit of printing that is not known.
@@ -74,6 +76,12 @@ impl Diagnose for UnitError {
             Self::UnknownSuffix(q, found) => {
                 ("unknown_suffix", found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
             }
+            Self::NotPassages(found) => (
+                "not_passages",
+                found,
+                "does not say how many passages of how many tokens".into(),
+                "give both, as 20x512".into(),
+            ),
             Self::UnknownFormat(found) => (
                 "unknown_format",
                 found,

@@ -23,6 +23,10 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         text_model_type: keys.text("model_type")?.filter(|_| !keys.path.is_empty()).map(ToOwned::to_owned),
         num_attention_heads: first(HEADS),
         hidden_size: first(HIDDEN),
+        embedding_parameters: first(&["vocab_size"])
+            .zip(first(HIDDEN))
+            .filter(|_| !keys.object.contains_key("hidden_size_per_layer_input"))
+            .and_then(|(words, width)| words.checked_mul(width)),
         multimodal: OTHER_SENSES.iter().any(|key| root.object.get(*key).is_some_and(Value::is_object)),
         reads_images_both_ways: keys.object.get("use_bidirectional_attention").is_some_and(|value| *value == "vision")
             || root.object.get("is_mm_prefix_lm") == Some(&Value::Bool(true)),

@@ -1,0 +1,229 @@
+//! `kvsize strategies MODEL`: the levers of the article's "making it fit", each with what it takes and how to repeat it.
+
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::args::{HubArguments, OutputArguments, TypedTokens};
+use super::article::{ARTICLE, REAL};
+use super::estimate::{Places, overlay_for, past_maximum};
+use super::failure::Failure;
+use super::{Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
+use crate::catalogue::{self, DeviceEntry, SpeedEntry};
+use crate::estimate::{Workload, estimate};
+use crate::model::Model;
+use crate::report::{self, ArticleStatement, Gpu, Price, SpeedFigures, Strategies, Typed};
+use crate::source;
+use crate::strategy::{Hardware, Question, Streaming, article, strategies};
+use crate::units::{Bytes, Diagnosis, Passages, Tokens, parse_count};
+
+pub(super) const COMMAND: Subcommand = Subcommand {
+    name: "strategies",
+    about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
+    arguments: StrategiesArguments::augment_args,
+    run: |matches| run(&typed(matches)?),
+};
+
+/// The article's.
+const USUAL_GPU: &str = "8xh100";
+const USUAL_LENGTH: &str = "10m";
+
+#[derive(Debug, Args)]
+struct StrategiesArguments {
+    /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the hub
+    /// (org/name[@revision][:FILE])
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Tokens of each sequence; k m g are powers of 1000, K M G of 1024 [default: 10m, the article's]
+    #[arg(
+        short,
+        long,
+        visible_aliases = ["context", "max-model-len"],
+        value_name = "TOKENS",
+        value_parser = TypedTokens::from_str,
+        allow_hyphen_values = true
+    )]
+    seq_len: Option<TypedTokens>,
+    /// Sequences [default: 1]
+    #[arg(short, long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
+    batch: Option<u64>,
+    /// A kind of GPU, and how many are in a node [default: 8xh100]
+    #[arg(long, value_name = "[Nx]GPU", allow_hyphen_values = true)]
+    gpu: Option<String>,
+    /// Bytes of the weights [default: what `kvsize weights` says, if it is known]
+    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
+    weights: Option<Bytes>,
+    /// Attention sinks: the first N tokens stay [default: 4]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
+    sinks: Option<u64>,
+    /// The last tokens that stay with them [default: 4096]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    window: Option<Tokens>,
+    /// Passages that a prompt is given in place of the whole text [default: 20x512]
+    #[arg(long, value_name = "NxTOKENS", value_parser = Passages::from_str, allow_hyphen_values = true)]
+    retrieve: Option<Passages>,
+    /// Tokens at the start that all sequences of a batch share [default: half of them]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    shared_prefix: Option<Tokens>,
+    /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    encoder_len: Option<Tokens>,
+    /// Adds the least time that bandwidth and peak rate leave each row: floors, not predictions
+    #[arg(long)]
+    floors: bool,
+    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
+    #[arg(long, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubArguments,
+    /// Warnings become errors
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
+    let (device, gpu) = gpu(arguments.gpu.as_deref().unwrap_or(USUAL_GPU))?;
+    let usual = TypedTokens { tokens: Tokens(10_000_000), text: USUAL_LENGTH.into() };
+    let length = arguments.seq_len.as_ref().unwrap_or(&usual);
+    let streaming = Streaming { sinks: arguments.sinks.unwrap_or(4), window: arguments.window.unwrap_or(Tokens(4096)) };
+    let retrieval = arguments.retrieve.unwrap_or(Passages { count: 20, length: Tokens(512) });
+    refuse_what_is_too_long(arguments, length.tokens)?;
+    let names = [&arguments.model];
+    let overlay = overlay_for(names, arguments.catalogue.as_deref())?;
+    let places = Places { overlay, hub: hub::settings_for(names, &arguments.hub) };
+    let model = places.model(&arguments.model, true)?;
+    let workload = Workload {
+        kv_dtype: model.dtype.into(),
+        encoder_len: arguments.encoder_len,
+        ..Workload::of(length.tokens, arguments.batch.unwrap_or(1))
+    };
+    let weights = arguments.weights.or_else(|| model.weights.as_ref()?.bytes);
+    let hardware = Hardware::of(gpu.memory_mib, gpu.per_node);
+    let shared_prefix = arguments.shared_prefix;
+    let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, hardware, weights };
+    let rows = strategies(&question)?;
+    let typed =
+        Typed { estimate: estimate_of(&arguments.model), seq_len: length.text.clone(), extra: extra(arguments) };
+    let statement = statement(&question, &device)?;
+    let warnings: Vec<String> = past_maximum(&model, Some(length.tokens)).iter().map(ToString::to_string).collect();
+    let floors = arguments.floors.then(|| figures(&gpu.name));
+    let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
+    refuse_warnings(arguments.strict, &document.warnings)?;
+    let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
+    let (notes, warnings) = (document.assumptions, document.warnings);
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
+}
+
+/// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.
+fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> Result<(), Failure> {
+    let refused = |field: &str, found: String, remedy: &str| {
+        Err(Failure(Diagnosis {
+            code: "too_many_tokens",
+            field: field.into(),
+            found,
+            problem: format!("is more than the {seq_len} tokens of a sequence"),
+            remedy: remedy.into(),
+        }))
+    };
+    match (arguments.sinks, arguments.retrieve, arguments.shared_prefix) {
+        (Some(sinks), ..) if sinks > seq_len.0 => refused("--sinks", sinks.to_string(), "give fewer, 4 as published"),
+        (_, Some(passages), _) if passages.tokens().is_none_or(|tokens| tokens > seq_len) => {
+            refused("--retrieve", passages.to_string(), "give fewer passages, or a longer --seq-len")
+        }
+        (.., Some(prefix)) if prefix > seq_len => {
+            refused("--shared-prefix", prefix.to_string(), "give at most --seq-len")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `kvsize MODEL`, or `kvsize estimate MODEL` where the model has the name of a command.
+fn estimate_of(model: &str) -> String {
+    let command = if COMMANDS.iter().any(|command| command.name == model) { "kvsize estimate" } else { "kvsize" };
+    format!("{command} {}", report::quoted(model))
+}
+
+/// What is said alike in every command.
+fn extra(arguments: &StrategiesArguments) -> Vec<(&'static str, String)> {
+    let encoder = arguments.encoder_len.map(|tokens| ("--encoder-len", tokens.0.to_string()));
+    let catalogue = arguments.catalogue.as_ref().map(|path| ("--catalogue", path.display().to_string()));
+    encoder.into_iter().chain(catalogue).collect()
+}
+
+/// The device of `8xh100`, and how many are in a node.
+fn gpu(text: &str) -> Result<(DeviceEntry, Gpu), Failure> {
+    let counted =
+        text.split_once(['x', 'X']).filter(|(count, _)| !count.is_empty() && count.chars().all(|c| c.is_ascii_digit()));
+    let (per_node, name) = match counted {
+        Some((count, name)) => match parse_count(count) {
+            Ok(count) => (count, name),
+            Err(error) => {
+                let diagnosis = crate::units::Diagnose::diagnosis(&error);
+                return Err(Failure(Diagnosis {
+                    field: "--gpu".into(),
+                    found: text.to_owned(),
+                    problem: "has no usable number of GPUs in a node".into(),
+                    remedy: "give 1 or more, as 8xh100".into(),
+                    ..diagnosis
+                }));
+            }
+        },
+        None => (1, text),
+    };
+    let device = catalogue::device(name)?;
+    let name = device.names.first().cloned().unwrap_or_default();
+    let price = catalogue::price(&name).map(|price| Price {
+        cents_per_gpu_hour: price.cents_per_gpu_hour,
+        as_of: price.as_of,
+        kind: price.kind,
+        provider: price.provider,
+        source: price.source,
+    });
+    let gpu = Gpu { name, per_node, memory_mib: device.memory_mib, price };
+    Ok((device, gpu))
+}
+
+/// The figures of a device that have a source.
+fn figures(device: &str) -> SpeedFigures {
+    let entry = catalogue::speed(device);
+    let of = |figure: fn(&SpeedEntry) -> Option<u64>| entry.as_ref().and_then(figure);
+    let from = |source: fn(&SpeedEntry) -> Option<String>| entry.as_ref().and_then(source);
+    SpeedFigures {
+        bandwidth_gb_s: of(|entry| entry.bandwidth_gb_s),
+        bandwidth_source: from(|entry| entry.bandwidth_source.clone()),
+        bf16_gflops: of(|entry| entry.bf16_gflops),
+        bf16_source: from(|entry| entry.bf16_source.clone()),
+    }
+}
+
+/// What the article says, of its own model and of the one it stands for.
+fn statement(question: &Question, device: &DeviceEntry) -> Result<Option<ArticleStatement>, Failure> {
+    let Some(marketed_gb) = device.marketed_gb else { return Ok(None) };
+    let look_up = |name| source::resolve(name, &mut io::empty(), &[]);
+    let alike = |known: &Model| known.layer_groups == question.model.layer_groups;
+    let its_own = look_up(ARTICLE)?;
+    let bytes = |model: &Model| Ok::<_, Failure>(estimate(model, &question.workload)?.bytes);
+    let is_its_own = alike(&its_own);
+    if !is_its_own && !alike(&look_up(REAL)?) {
+        return Ok(None);
+    }
+    let counted = bytes(&its_own)?;
+    let rule = |cache, weights| article::gpus(cache, weights, marketed_gb).unwrap_or(u64::MAX);
+    let named = device.names.first().is_some_and(|name| name == article::DEVICE)
+        && question.workload.seq_len == article::SEQ_LEN
+        && question.workload.batch == 1;
+    let real = if is_its_own {
+        None
+    } else {
+        let [real, whole] = [bytes(question.model)?, bytes(&question.model.keeping_every_token())?];
+        let weights = question.weights.unwrap_or(article::REAL_WEIGHTS);
+        Some([(real, rule(real, weights)), (whole, rule(whole, weights))])
+    };
+    let gpus = rule(counted, article::WEIGHTS);
+    let per_node = question.hardware.per_node;
+    Ok(Some(ArticleStatement { bytes: counted, marketed_gb, gpus, per_node, named, real }))
+}

@@ -1,0 +1,160 @@
+//! The least time that the hardware's own figures leave: lower bounds, never predictions.
+//!
+//! - **cache**: every byte of the cache is read once for each decoded token of each sequence: bytes / (GPUs × bandwidth).
+//!   Not where layers pick what they read (an index, compressed entries), and not where the cache is not on GPUs.
+//! - **weights**: every parameter that a token passes through is read once a step, but for the input embedding, of which a
+//!   row is read: it is taken off, whether or not it is the output's as well.
+//! - **prefill, linear part**: 2 operations for each such parameter and token / (GPUs × peak rate); embedding and output are
+//!   both taken off, since only the last token needs the output.
+//! - **prefill, attention**: each query head takes 2 operations for each element of K and of V of each earlier token that its
+//!   layer still sees: the sum of min(i, W), or of each chunk. Where layers differ in KV heads only those that keep every
+//!   token are counted, since query heads may differ too.
+//!
+//! A part whose inputs are not known is absent.
+
+use super::{Question, Strategy};
+use crate::estimate::Workload;
+use crate::model::{KeyValue, LayerCache, LayerGroup, Model, WeightsOrigin};
+
+/// The figures of one GPU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Speed {
+    /// Bytes a nanosecond: decimal gigabytes a second.
+    pub bandwidth: Option<u64>,
+    /// Operations a nanosecond, in bf16.
+    pub operations: Option<u64>,
+}
+
+/// Lower bounds of one row, in nanoseconds, rounded down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Floors {
+    /// To read the cache once.
+    pub cache_read: Option<u64>,
+    /// To read the weights once.
+    pub weights_read: Option<u64>,
+    /// The linear part of the prefill of all sequences.
+    pub prefill_linear: Option<u64>,
+    /// Its attention.
+    pub prefill_attention: Option<u64>,
+}
+
+/// The parameters that a token passes through without the embedding, and what they take; what is left without the output too.
+fn active(model: &Model) -> Option<(u128, u128)> {
+    let weights = model.weights.as_ref()?;
+    let [share] = weights.by_dtype.as_slice() else { return None };
+    // Read from a configuration, quantised weights are counted as more than they are.
+    if weights.origin == WeightsOrigin::Config && model.checkpoint.quantization.is_some() || model.checkpoint.multimodal
+    {
+        return None;
+    }
+    let crosses = |group: &LayerGroup| matches!(group.cache, LayerCache::CrossAttention { .. });
+    if model.layer_groups.iter().any(crosses) {
+        return None;
+    }
+    let all = weights.parameters?;
+    let passed = weights.active_parameters.unwrap_or(all);
+    let embedding = model.checkpoint.embedding_parameters?;
+    let read = u128::from(passed.checked_sub(embedding)?);
+    let bytes = read.checked_mul(u128::from(share.bytes?.0))?.checked_div(u128::from(all))?;
+    Some((bytes, read.saturating_sub(u128::from(embedding))))
+}
+
+/// The floors of a row; none of one that is not usable or does not fit.
+pub fn floors(question: &Question, row: &Strategy, speed: Speed) -> Option<Floors> {
+    let outcome = row.outcome.as_ref().ok().filter(|outcome| outcome.fits != Some(false))?;
+    let model = row.levers.applied(question.model, row.workload.seq_len).ok()?;
+    let gpus = u128::from(outcome.gpus);
+    let time =
+        |amount: u128, each: Option<u64>| u64::try_from(amount.checked_div(gpus.checked_mul(u128::from(each?))?)?).ok();
+    let picks = |group: &LayerGroup| matches!(group.cache, LayerCache::Indexer { .. } | LayerCache::Compressed { .. });
+    let reads_all = !model.layer_groups.iter().any(picks);
+    let cache = Some(u128::from(outcome.bytes.0)).filter(|_| reads_all && outcome.moved.is_none());
+    let active = active(&model);
+    let linear = active.and_then(|(_, parameters)| parameters.checked_mul(2)?.checked_mul(tokens(&row.workload)?));
+    let attention = if reads_all { attention(&model, &row.workload) } else { None };
+    Some(Floors {
+        cache_read: cache.and_then(|bytes| time(bytes, speed.bandwidth)),
+        weights_read: active.and_then(|(bytes, _)| time(bytes, speed.bandwidth)),
+        prefill_linear: linear.and_then(|operations| time(operations, speed.operations)),
+        prefill_attention: attention.and_then(|operations| time(operations, speed.operations)),
+    })
+}
+
+/// Of all sequences, those of a shared prefix once.
+fn once_and_each(workload: &Workload, of: impl Fn(u64) -> Option<u128>) -> Option<u128> {
+    let common = workload.shared_prefix.map_or(Some(0), |prefix| of(prefix.0))?;
+    let own = of(workload.seq_len.0)?.checked_sub(common)?;
+    own.checked_mul(u128::from(workload.batch))?.checked_add(common)
+}
+
+fn tokens(workload: &Workload) -> Option<u128> {
+    once_and_each(workload, |tokens| Some(u128::from(tokens)))
+}
+
+fn attention(model: &Model, workload: &Workload) -> Option<u128> {
+    let heads = model.checkpoint.num_attention_heads?;
+    let kv_heads = |group: &LayerGroup| group.cache.key_value().and_then(KeyValue::num_key_value_heads);
+    let mut known = model.layer_groups.iter().filter_map(kv_heads);
+    let first = known.next();
+    let alike = known.all(|heads| Some(heads) == first);
+    let mut sum = 0u128;
+    for group in &model.layer_groups {
+        let dims = match group.cache {
+            LayerCache::FullAttention { key_value } => key_value.head_dims()?,
+            LayerCache::SlidingWindow { key_value, .. } | LayerCache::ChunkedLocal { key_value, .. } if alike => {
+                key_value.head_dims()?
+            }
+            LayerCache::Latent { qk_rope_head_dim, .. } => {
+                let nope = model.checkpoint.qk_nope_head_dim?;
+                (nope.checked_add(qk_rope_head_dim)?, model.checkpoint.v_head_dim?)
+            }
+            LayerCache::CrossAttention { .. } => return None,
+            _ => continue,
+        };
+        let pairs = once_and_each(workload, |tokens| pairs(&group.cache, tokens))?;
+        let elements = u128::from(heads).checked_mul(u128::from(dims.0.checked_add(dims.1)?))?;
+        let layers = u128::try_from(group.layers.len()).ok()?;
+        sum = sum.checked_add(pairs.checked_mul(2)?.checked_mul(elements)?.checked_mul(layers)?)?;
+    }
+    Some(sum)
+}
+
+/// Pairs of a token and one that it sees, itself included.
+fn pairs(cache: &LayerCache, tokens: u64) -> Option<u128> {
+    let triangle = |side: u64| Some(u128::from(side).checked_mul(u128::from(side).checked_add(1)?)? >> 1);
+    match *cache {
+        LayerCache::SlidingWindow { window, .. } if tokens > window.0 => {
+            let past = u128::from(tokens.checked_sub(window.0)?);
+            triangle(window.0)?.checked_add(past.checked_mul(u128::from(window.0))?)
+        }
+        LayerCache::ChunkedLocal { chunk, .. } => {
+            let whole = u128::from(tokens.checked_div(chunk.0)?);
+            triangle(chunk.0)?.checked_mul(whole)?.checked_add(triangle(tokens.checked_rem(chunk.0)?)?)
+        }
+        _ => triangle(tokens),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Tokens;
+
+    #[test]
+    fn pairs_are_those_that_a_layer_sees() {
+        let key_value = KeyValue::Heads { num_key_value_heads: 1, head_dim: 1, v_head_dim: 1 };
+        for tokens in 0..40 {
+            let brute = |sees: &dyn Fn(u64, u64) -> bool| {
+                (0..tokens).flat_map(|i| (0..=i).map(move |j| (i, j))).filter(|&(i, j)| sees(i, j)).count() as u128
+            };
+            for bound in 1..12 {
+                let window = Tokens(bound);
+                let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: None };
+                assert_eq!(pairs(&sliding, tokens), Some(brute(&|i, j| i - j < bound)));
+                let chunked = LayerCache::ChunkedLocal { key_value, chunk: Tokens(bound) };
+                assert_eq!(pairs(&chunked, tokens), Some(brute(&|i, j| i / bound == j / bound)));
+            }
+            assert_eq!(pairs(&LayerCache::FullAttention { key_value }, tokens), Some(brute(&|_, _| true)));
+        }
+    }
+}
