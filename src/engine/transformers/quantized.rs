@@ -139,7 +139,7 @@ pub(super) fn answer(
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
     if let Some(groups) = groups {
-        scheme.say(workload, engine, groups, &mut answer);
+        scheme.say(engine, groups, &mut answer);
     }
     Ok(Some((answer, scheme.shown)))
 }
@@ -207,6 +207,10 @@ fn scheme(model: &Model, workload: &Workload, engine: &Engine) -> Result<Option<
         residual_length: settings.count("residual-length").unwrap_or(128),
     };
     let seq_len = workload.seq_len.0;
+    if let Some(length) = settings.count("residual-length").filter(|&length| length > seq_len) {
+        let reason = format!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
+        return Err(engine.refusal("--residual-length", length, reason, "give at most --seq-len, or leave it out"));
+    }
     let decoded = settings.count("decoded").unwrap_or(0);
     if decoded >= seq_len {
         let reason = format!("leaves no prompt of {seq_len} tokens");
@@ -366,16 +370,12 @@ impl Scheme {
     }
 
     /// What is taken for granted, and what is odd.
-    fn say(&self, workload: &Workload, engine: &Engine, groups: Groups, answer: &mut Answer) {
+    fn say(&self, engine: &Engine, groups: Groups, answer: &mut Answer) {
         let (length, format) = (groups.residual_length, self.model_format);
         if engine.settings.count("decoded").is_none() && length > 1 {
             let most = length.saturating_sub(1);
             let text = format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)");
             answer.assumptions.push(text);
-        }
-        if engine.settings.count("residual-length").is_some() && length > workload.seq_len.0 {
-            let text = format!("--residual-length {length} is longer than the sequence: no decoded token is quantised");
-            answer.warnings.push(text);
         }
     }
 }
