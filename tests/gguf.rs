@@ -248,6 +248,8 @@ fn models_that_can_t_be_are_refused_with_the_key() {
         "split.no: part 2 of 3 has no keys; give the first part, whose name ends in -00001-of-…"
     );
     assert!(model("llama", json!({})).starts_with("llama.block_count: missing; "));
+    let headless = json!({"llama.block_count": 2, "llama.embedding_length": 64});
+    assert!(model("llama", headless).starts_with("llama.attention.head_count: missing; "));
     let base = |more: serde_json::Value| {
         let mut all = json!({"llama.block_count": 4, "llama.embedding_length": 64, "llama.attention.head_count": 2});
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -71,6 +71,10 @@ pub(super) fn layers(
             reader.history(&mut caches)?;
         }
     }
+    if caches.iter().all(Vec::is_empty) {
+        // Without heads none of its layers attends; that they are not told is the more likely reason.
+        keys.needed("attention.head_count")?;
+    }
     reader.share(&mut caches)?;
     let mut head_dims = Vec::new();
     for slides in reader.slides.iter().take(reader.own) {
