@@ -10,24 +10,19 @@
     reason = "a benchmark prints ratios of times, and stops when it can't measure"
 )]
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+mod measure;
+
+use std::io::Write;
+use std::path::Path;
+
+use measure::{Query, build, peak_kib, statistics, time};
 
 /// Runs of each program, taken in turn so that the machine's moods fall on all alike.
 const RUNS: usize = 100;
 
-struct Query {
-    name: &'static str,
-    program: PathBuf,
-    arguments: Vec<String>,
-    times: Vec<Duration>,
-}
-
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = build(root);
+    let target = build(root, "walk");
     let inputs = target.join("bench-headers");
     let header = gguf(&inputs);
     let shards = safetensors(&inputs);
@@ -45,11 +40,7 @@ fn main() {
     ];
     for _ in 0..RUNS {
         for query in &mut queries {
-            let mut command = Command::new(&query.program);
-            command.args(&query.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let start = Instant::now();
-            assert!(command.status().expect("the program runs").success(), "{}", query.name);
-            query.times.push(start.elapsed());
+            query.times.push(time(query));
         }
     }
     let size = std::fs::metadata(&header).expect("the header is there").len();
@@ -68,18 +59,6 @@ fn main() {
             peak_kib(query).unwrap_or_else(|| "skipped".into()),
         );
     }
-}
-
-/// Builds both programs with the release profile: `cargo bench` itself would build them to unwind.
-fn build(root: &Path) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--bin", "kvsize", "--example", "walk"])
-        .current_dir(root)
-        .status()
-        .expect("cargo starts");
-    assert!(status.success(), "the programs must build");
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("release")
 }
 
 fn text(bytes: &mut Vec<u8>, text: &str) {
@@ -165,27 +144,4 @@ fn safetensors(directory: &Path) -> String {
         out.set_len(bytes.len() as u64 + TENSORS * 2048 * 2).expect("a hole");
     }
     directory.to_str().expect("the path is text").to_owned()
-}
-
-/// Minimum and median, in seconds.
-fn statistics(times: &mut [Duration]) -> (f64, f64) {
-    times.sort_unstable();
-    (times[0].as_secs_f64(), times[times.len() / 2].as_secs_f64())
-}
-
-/// Peak resident memory, read from the system while the program waits: its output goes into a pipe that is full.
-fn peak_kib(query: &Query) -> Option<String> {
-    const PIPE_BYTES: usize = 64 << 10;
-    let (mut reader, mut writer) = std::io::pipe().ok()?;
-    writer.write_all(&vec![b' '; PIPE_BYTES]).ok()?;
-    let mut command = Command::new(&query.program);
-    command.args(&query.arguments).stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    drop(command);
-    std::thread::sleep(Duration::from_millis(200));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    reader.read_to_end(&mut Vec::new()).ok()?;
-    child.wait().ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
-    Some(line.split_whitespace().nth(1)?.to_owned())
 }
