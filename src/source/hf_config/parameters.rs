@@ -117,6 +117,15 @@ const MIXTURE: Mixture = Mixture {
     biases: false,
 };
 
+/// The experts of DeepSeek-V3, which others took over: dense layers first, shared experts, a correction of the router.
+const DEEPSEEK_MIXTURE: Mixture = Mixture {
+    all: "n_routed_experts",
+    shared: Shared::Experts("n_shared_experts"),
+    layers: SparseLayers::From("first_k_dense_replace"),
+    correction: true,
+    ..MIXTURE
+};
+
 const CLASSES: &[Class] = &[
     Class {
         names: &["llama", "granite"],
@@ -182,13 +191,7 @@ const CLASSES: &[Class] = &[
     Class {
         names: &["deepseek_v3", "kimi_k2"],
         attention: Attention::Latent,
-        experts: Some(Mixture {
-            all: "n_routed_experts",
-            shared: Shared::Experts("n_shared_experts"),
-            layers: SparseLayers::From("first_k_dense_replace"),
-            correction: true,
-            ..MIXTURE
-        }),
+        experts: Some(DEEPSEEK_MIXTURE),
         ..PLAIN
     },
     Class {
@@ -199,13 +202,7 @@ const CLASSES: &[Class] = &[
             norm: HeadNorm::HeadIf("use_qk_norm"),
             sinks: false,
         },
-        experts: Some(Mixture {
-            all: "n_routed_experts",
-            shared: Shared::Experts("n_shared_experts"),
-            layers: SparseLayers::From("first_k_dense_replace"),
-            correction: true,
-            ..MIXTURE
-        }),
+        experts: Some(DEEPSEEK_MIXTURE),
         ..PLAIN
     },
     Class {
