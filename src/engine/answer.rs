@@ -94,3 +94,17 @@ pub struct Capacity {
     /// The longest request that fits, no longer than the one asked for.
     pub max_seq_len: u64,
 }
+
+/// The longest length up to `most` that `fits`, 0 if not one token does; the shorter, the less it takes.
+pub(super) fn longest(most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, most);
+    while low < high {
+        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle.saturating_sub(1);
+        }
+    }
+    low
+}

@@ -22,6 +22,7 @@ use crate::estimate::{EstimateError, Workload};
 use crate::model::Model;
 use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis, group_thousands};
 
+use answer::longest;
 pub use answer::{Answer, Capacity, Details, Gap};
 pub use device::Device;
 pub use double::Double;

@@ -21,7 +21,7 @@
 
 use serde::Serialize;
 
-use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
+use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind, longest};
 use crate::estimate::{Estimate, EstimateError, Kept, Layout, State, Workload, estimate, sum};
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, KvFormat, Tokens};
@@ -356,16 +356,7 @@ impl Rules {
             }
         };
         let cache = cache(pool.window);
-        let fits = |seq_len: u64| self.blocks(&cache, Tokens(seq_len)) <= blocks;
-        let (mut max_seq_len, mut too_long) = (0, workload.seq_len.0.saturating_add(1));
-        while too_long.saturating_sub(max_seq_len) > 1 {
-            let middle = max_seq_len.midpoint(too_long);
-            if fits(middle) {
-                max_seq_len = middle;
-            } else {
-                too_long = middle;
-            }
-        }
+        let max_seq_len = longest(workload.seq_len.0, |seq_len| self.blocks(&cache, Tokens(seq_len)) <= blocks);
         let fits = max_seq_len == workload.seq_len.0;
         let ranks = if self.attention_dp { workload.layout.tp } else { 1 };
         let requests = blocks.checked_div(pool.blocks_per_request).unwrap_or_default().saturating_mul(ranks);

@@ -34,6 +34,18 @@ impl Layout {
         gpus.ok_or(EstimateError::TooManyDevices { dp: self.dp })
     }
 
+    /// KV heads of one rank: `heads` divided over `tp` ranks, and replicated once there are more ranks than heads.
+    ///
+    /// # Errors
+    /// [`EstimateError::UnevenTensorParallel`] when neither divides the other.
+    pub fn heads_on_rank(self, heads: u64) -> Result<u64, EstimateError> {
+        let tp = self.tp;
+        if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
+            return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
+        }
+        Ok(heads.checked_div(tp).unwrap_or_default().max(1))
+    }
+
     /// Ranks that the tokens of a sequence are divided over in one layer: `dcp` where the layer keeps every token, of which
     /// ranks would otherwise hold copies; 1 for windows, states, indexes and encoders' tokens, which every rank keeps whole.
     ///

@@ -225,7 +225,7 @@ fn sum_sharing(
     let mut bytes_per_token = BytesPerToken { numerator: 0, denominator: 8 };
     for group in &model.layer_groups {
         let kept = kept(group)?;
-        let entry = group.cache.key_value().map(|key_value| Entry::of(key_value, layout.tp)).transpose()?;
+        let entry = group.cache.key_value().map(|key_value| Entry::of(key_value, layout)).transpose()?;
         let ranks = layout.ranks_of_a_sequence(&group.cache)?;
         let batch = shared(group).unwrap_or(Batch { common: 0, own: kept.entries.0 });
         let entries = batch.over(ranks).entries(workload.batch).ok_or(EstimateError::TooLarge)?;
@@ -277,19 +277,17 @@ struct Entry {
 }
 
 impl Entry {
-    /// KV heads are divided over `tp` ranks, and replicated once there are more ranks than heads; a vector is replicated.
-    fn of(key_value: KeyValue, tp: u64) -> Result<Self, EstimateError> {
+    /// KV heads are divided over ranks ([`Layout::heads_on_rank`]); a vector is replicated.
+    fn of(key_value: KeyValue, layout: Layout) -> Result<Self, EstimateError> {
         let heads = match key_value {
             KeyValue::Vector { elements } => return Ok(Self { k: u128::from(elements), v: 0, vectors: 1 }),
             KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
                 num_key_value_heads
             }
         };
-        if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
-            return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
-        }
+        let (own, tp) = (layout.heads_on_rank(heads)?, layout.tp);
         let (heads, (k, v)) = match (key_value.head_dims(), key_value.shortcut_width()) {
-            (Some(dims), _) => (heads.checked_div(tp).unwrap_or_default().max(1), dims),
+            (Some(dims), _) => (own, dims),
             (None, Some(width)) if tp == 1 => (1, (width, width)),
             (None, _) => return Err(EstimateError::ShortcutTensorParallel { num_key_value_heads: heads, tp }),
         };

@@ -43,7 +43,7 @@ use serde::Serialize;
 
 use self::context::Context;
 use self::memory::{Layers, Memory, Piece, Share};
-use super::{Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, ValueKind};
+use super::{Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, ValueKind, longest};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
 use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
@@ -332,16 +332,8 @@ fn capacity(
         let memory = sized.and_then(|context| layers.memory(&context, options));
         memory.is_ok_and(|memory| memory.gpu_bytes <= bytes)
     };
-    // The largest length that fits is in this range; its lower end always fits, or is 0.
-    let (mut low, mut high) = if fits { (context.seq_len(), context.seq_len()) } else { (0, context.seq_len()) };
-    while high.saturating_sub(low) > 1 {
-        let middle = low.midpoint(high);
-        if fits_with(middle) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
+    let asked = context.seq_len();
+    let max_seq_len = if fits { asked } else { longest(asked.saturating_sub(1), fits_with) };
     Capacity {
         memory: bytes,
         fits,
@@ -349,7 +341,7 @@ fn capacity(
         blocks: None,
         tokens: fits.then_some(context.n_ctx),
         max_concurrency: fits.then_some(Double::whole(context.n_seq_max)),
-        max_seq_len: low,
+        max_seq_len,
     }
 }
 

@@ -242,7 +242,7 @@ impl Reader<'_> {
                 }
                 (LayerCache::Latent { qk_rope_head_dim, .. }, _) => (false, self.unrolled(qk_rope_head_dim)?),
                 (_, KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim }) => {
-                    (false, (head_dim, v_head_dim, self.local_heads(num_key_value_heads)?))
+                    (false, (head_dim, v_head_dim, self.workload.layout.heads_on_rank(num_key_value_heads)?))
                 }
                 (_, KeyValue::Vector { elements }) => (true, (elements, 0, 1)),
                 (_, KeyValue::ArticleShortcut { num_key_value_heads, .. }) => {
@@ -255,7 +255,7 @@ impl Reader<'_> {
                             "give --heads or --head-dim",
                         )
                     })?;
-                    (false, (k, v, self.local_heads(num_key_value_heads)?))
+                    (false, (k, v, self.workload.layout.heads_on_rank(num_key_value_heads)?))
                 }
             };
             let slides = matches!(group.cache, LayerCache::SlidingWindow { .. });
@@ -377,7 +377,7 @@ impl Reader<'_> {
         let heads = self.model.checkpoint.num_attention_heads.ok_or_else(missing)?;
         let nope = self.model.checkpoint.qk_nope_head_dim.ok_or_else(missing)?;
         let width = nope.saturating_add(qk_rope_head_dim);
-        Ok((width, width, self.local_heads(heads)?))
+        Ok((width, width, self.workload.layout.heads_on_rank(heads)?))
     }
 
     /// Index keys beside latents or heads: layer, group and bytes of one token.

@@ -40,7 +40,7 @@ use self::groups::{GroupError, Groups};
 use self::layers::Layers;
 use self::reader::Reader;
 use self::spec::{Kind, Spec};
-use super::{Answer, Capacity, Details, Double, Engine, Profile, Setting, ValueKind};
+use super::{Answer, Capacity, Details, Double, Engine, Profile, Setting, ValueKind, longest};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload};
 use crate::model::{LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Tokens};
@@ -454,18 +454,4 @@ impl<'a> Pool<'a> {
         };
         self.model.layer_groups.iter().enumerate().map(of_group).collect()
     }
-}
-
-/// The longest length up to `most` that `fits`, 0 if not one token does; the shorter, the less it takes.
-fn longest(most: u64, fits: impl Fn(u64) -> bool) -> u64 {
-    let (mut low, mut high) = (0, most);
-    while low < high {
-        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
-        if fits(middle) {
-            low = middle;
-        } else {
-            high = middle.saturating_sub(1);
-        }
-    }
-    low
 }

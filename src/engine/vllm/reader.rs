@@ -3,7 +3,7 @@
 use super::Options;
 use super::defaults::Release;
 use crate::engine::Engine;
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::model::{DraftMethod, LayerCache, Model};
 
 /// Model types whose latents are cached as latents (`transformers_utils/model_arch_config_convertor.py`,
@@ -55,15 +55,6 @@ impl Reader<'_> {
     /// Whether a latent is cached as one.
     pub(super) fn caches_latents(&self) -> bool {
         LATENT_TYPES.contains(&self.family())
-    }
-
-    /// Heads of one rank: divided, and replicated once there are more ranks than heads.
-    pub(super) fn local_heads(&self, heads: u64) -> Result<u64, EstimateError> {
-        let tp = self.workload.layout.tp;
-        if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
-            return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
-        }
-        Ok(heads.checked_div(tp).unwrap_or_default().max(1))
     }
 
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
