@@ -17,6 +17,13 @@ pub struct Diagnosis {
     pub remedy: String,
 }
 
+impl Diagnosis {
+    /// Its parts, in the order they are read in.
+    pub fn new(code: &'static str, field: &str, found: String, problem: String, remedy: &str) -> Self {
+        Self { code, field: field.into(), found, problem, remedy: remedy.into() }
+    }
+}
+
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.field.is_empty() {

@@ -116,80 +116,89 @@ impl From<ModelError> for GgufError {
 impl Diagnose for GgufError {
     fn diagnosis(&self) -> Diagnosis {
         const AGAIN: &str = "the file is damaged: download it again";
-        let diagnosis = |code, field: &str, found: String, problem: String, remedy: &str| Diagnosis {
-            code,
-            field: field.into(),
-            found,
-            problem,
-            remedy: remedy.into(),
-        };
         let at = |position: u64, len: u64| format!("at byte {} of {}", group_thousands(position), group_thousands(len));
         match self {
-            Self::Magic => {
-                diagnosis("gguf_magic", "", "the file".into(), "does not begin with GGUF".into(), "give a GGUF file")
-            }
-            Self::Version(found) => diagnosis(
+            Self::Magic => Diagnosis::new(
+                "gguf_magic",
+                "",
+                "the file".into(),
+                "does not begin with GGUF".into(),
+                "give a GGUF file",
+            ),
+            Self::Version(found) => Diagnosis::new(
                 "gguf_version",
                 "version",
                 found.to_string(),
                 "is not a version of GGUF that is read here".into(),
                 "read are 2 and 3; convert the model again",
             ),
-            Self::BigEndian => diagnosis(
+            Self::BigEndian => Diagnosis::new(
                 "gguf_big_endian",
                 "version",
                 "the file".into(),
                 "is big-endian".into(),
                 "give a little-endian one, as llama.cpp's converter writes without --bigendian",
             ),
-            Self::Truncated { what, position, len } => diagnosis(
+            Self::Truncated { what, position, len } => Diagnosis::new(
                 "gguf_truncated",
                 "",
                 "the file".into(),
                 format!("ends within {what} ({})", at(*position, *len)),
                 AGAIN,
             ),
-            Self::Implausible { what, count, position, len } => diagnosis(
+            Self::Implausible { what, count, position, len } => Diagnosis::new(
                 "gguf_implausible",
                 "",
                 format!("{} {what}", group_thousands(*count)),
                 format!("is more than the rest of the file holds ({})", at(*position, *len)),
                 AGAIN,
             ),
-            Self::ValueType { key, found } => {
-                diagnosis("gguf_value_type", key, format!("type {found}"), "is not a type of GGUF values".into(), AGAIN)
+            Self::ValueType { key, found } => Diagnosis::new(
+                "gguf_value_type",
+                key,
+                format!("type {found}"),
+                "is not a type of GGUF values".into(),
+                AGAIN,
+            ),
+            Self::Nested { key } => {
+                Diagnosis::new("gguf_nested", key, "a list".into(), "is a list of lists".into(), AGAIN)
             }
-            Self::Nested { key } => diagnosis("gguf_nested", key, "a list".into(), "is a list of lists".into(), AGAIN),
-            Self::Twice { key } => diagnosis("gguf_twice", key, "it".into(), "is there twice".into(), AGAIN),
+            Self::Twice { key } => Diagnosis::new("gguf_twice", key, "it".into(), "is there twice".into(), AGAIN),
             Self::TooMuch => {
-                diagnosis("gguf_too_much", "", "the metadata".into(), "is more than any model has".into(), AGAIN)
+                Diagnosis::new("gguf_too_much", "", "the metadata".into(), "is more than any model has".into(), AGAIN)
             }
-            Self::Tensor { name, reason } => diagnosis("gguf_tensor", name, "the tensor".into(), reason.clone(), AGAIN),
-            Self::Missing { key } => diagnosis(
+            Self::Tensor { name, reason } => {
+                Diagnosis::new("gguf_tensor", name, "the tensor".into(), reason.clone(), AGAIN)
+            }
+            Self::Missing { key } => Diagnosis::new(
                 "missing",
                 key,
                 "missing".into(),
                 String::new(),
                 "give the GGUF of a language model, as llama.cpp's converter writes it",
             ),
-            Self::WrongValue { key, found, expected } => {
-                diagnosis("wrong_type", key, found.clone(), format!("is not {expected}"), "convert the model again")
-            }
-            Self::LaterPart { part, parts } => diagnosis(
+            Self::WrongValue { key, found, expected } => Diagnosis::new(
+                "wrong_type",
+                key,
+                found.clone(),
+                format!("is not {expected}"),
+                "convert the model again",
+            ),
+            Self::LaterPart { part, parts } => Diagnosis::new(
                 "gguf_later_part",
                 "split.no",
                 format!("part {part} of {parts}"),
                 "has no keys".into(),
                 "give the first part, whose name ends in -00001-of-…",
             ),
-            Self::UnknownArchitecture { architecture, key } => diagnosis(
+            Self::UnknownArchitecture { architecture, key } => Diagnosis::new(
                 "unknown_architecture",
                 "general.architecture",
                 architecture.clone(),
                 format!("is not an architecture known here, and {key} says that it is no plain attention"),
                 "give the config.json of the model it was made from",
             ),
-            Self::NoCache { architecture, reason } => diagnosis(
+            Self::NoCache { architecture, reason } => Diagnosis::new(
                 "no_cache",
                 "general.architecture",
                 architecture.clone(),
@@ -197,7 +206,7 @@ impl Diagnose for GgufError {
                 "give the GGUF of a model that generates text",
             ),
             Self::Model(error) => error.diagnosis(),
-            Self::Io(error) => diagnosis("io", "", error.to_string(), String::new(), "make the file readable"),
+            Self::Io(error) => Diagnosis::new("io", "", error.to_string(), String::new(), "make the file readable"),
         }
     }
 }

@@ -100,85 +100,86 @@ impl From<ModelError> for ConfigError {
 
 impl Diagnose for ConfigError {
     fn diagnosis(&self) -> Diagnosis {
-        let diagnosis = |code, field: &str, found: String, problem: String, remedy: &str| Diagnosis {
-            code,
-            field: field.into(),
-            found,
-            problem,
-            remedy: remedy.into(),
-        };
         match self {
-            Self::Syntax(error) => diagnosis(
+            Self::Syntax(error) => Diagnosis::new(
                 "syntax",
                 "",
                 "the text".into(),
                 format!("is not JSON: {error}"),
                 "give a config.json as it is published",
             ),
-            Self::NotAnObject(found) => {
-                diagnosis("not_an_object", "", found.clone(), "is not an object of keys".into(), "give a config.json")
-            }
-            Self::WrongType { field, found, expected } => diagnosis(
+            Self::NotAnObject(found) => Diagnosis::new(
+                "not_an_object",
+                "",
+                found.clone(),
+                "is not an object of keys".into(),
+                "give a config.json",
+            ),
+            Self::WrongType { field, found, expected } => Diagnosis::new(
                 "wrong_type",
                 field,
                 found.clone(),
                 format!("is not {expected}"),
                 &format!("write {expected}"),
             ),
-            Self::NotPositive { field, found } => {
-                diagnosis("not_positive", field, found.clone(), "is not a positive count".into(), "write 1 or more")
-            }
-            Self::ShortList { field, found, layers } => diagnosis(
+            Self::NotPositive { field, found } => Diagnosis::new(
+                "not_positive",
+                field,
+                found.clone(),
+                "is not a positive count".into(),
+                "write 1 or more",
+            ),
+            Self::ShortList { field, found, layers } => Diagnosis::new(
                 "short_list",
                 field,
                 format!("{found} entries"),
                 format!("do not cover the {layers} layers"),
                 "give one entry a layer",
             ),
-            Self::UnknownLayerType { field, found } => diagnosis(
+            Self::UnknownLayerType { field, found } => Diagnosis::new(
                 "unknown_layer_type",
                 field,
                 found.clone(),
                 "is a layer type that is not known here".into(),
                 "known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names",
             ),
-            Self::NoBound { field, found, kind } => diagnosis(
+            Self::NoBound { field, found, kind } => Diagnosis::new(
                 "no_window",
                 field,
                 found.clone(),
                 format!("although layers are {kind}"),
                 "give sliding_window, and do not switch it off: without it their cache has no size",
             ),
-            Self::Missing { field } => diagnosis("missing", field, "missing".into(), String::new(), "add it"),
-            Self::TooManyShared { field, found, layers } => diagnosis(
+            Self::Missing { field } => Diagnosis::new("missing", field, "missing".into(), String::new(), "add it"),
+            Self::TooManyShared { field, found, layers } => Diagnosis::new(
                 "too_many_shared",
                 field,
                 found.to_string(),
                 format!("is more than the {layers} layers"),
                 "give fewer",
             ),
-            Self::UnclearLayer { field, layer } => diagnosis(
+            Self::UnclearLayer { field, layer } => Diagnosis::new(
                 "unclear_layer",
                 field,
                 format!("layer {layer}"),
                 "is in both lists of layers, or in neither".into(),
                 "name each layer, counted from 1, in one of kda_layers and full_attn_layers",
             ),
-            Self::UnknownOverride { field, found } => diagnosis(
+            Self::UnknownOverride { field, found } => Diagnosis::new(
                 "unknown_override",
                 field,
                 found.clone(),
                 "overrides what is not read layer by layer".into(),
                 "read are the heads, the KV heads and the head dimensions of layers that the model has",
             ),
-            Self::NoState => diagnosis(
+            Self::NoState => Diagnosis::new(
                 "missing",
                 "layer_types",
                 "recurrent layers".into(),
                 "are there, but no keys of a mechanism known here tell the size of their state".into(),
                 "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 and mLSTM",
             ),
-            Self::NoCache { found, reason } => diagnosis(
+            Self::NoCache { found, reason } => Diagnosis::new(
                 "no_cache",
                 "model_type",
                 found.clone(),
