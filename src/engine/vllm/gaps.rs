@@ -30,12 +30,12 @@ impl Pool<'_> {
     pub(super) fn gaps(&self, layers: &Layers, bytes: Bytes) -> Result<Vec<Gap>, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let packed = layers.dtype.name().ends_with("_ds_mla");
-        let format = if packed { ElementFormat::FP8.into() } else { layers.dtype.format(self.model.dtype) };
-        let asked = Workload { kv_dtype: KvDtype::Given(format), ..*self.workload };
-        let ideal_of = |workload: &Workload| Ok(i128::from(estimate(self.model, workload)?.bytes.0));
+        let format = if packed { ElementFormat::FP8.into() } else { layers.dtype.format(self.reader.model.dtype) };
+        let asked = Workload { kv_dtype: KvDtype::Given(format), ..*self.reader.workload };
+        let ideal_of = |workload: &Workload| Ok(i128::from(estimate(self.reader.model, workload)?.bytes.0));
         let (shared, apart) = (ideal_of(&asked)?, ideal_of(&Workload { shared_prefix: None, ..asked })?);
         let Levels { live, kept, reserved, held, blocked, padded } = self.levels()?;
-        let copies = u128::from(self.workload.batch).checked_mul(u128::from(self.workload.layout.tp));
+        let copies = u128::from(self.reader.workload.batch).checked_mul(u128::from(self.reader.workload.layout.tp));
         let copies = copies.ok_or_else(too_large)?;
         let blocks = self.bytes_per_block.iter().map(|&block| u128::from(block)).sum::<u128>();
         let unshared = blocks.checked_mul(u128::from(self.groups.blocks_per_request(&self.request)));
@@ -114,7 +114,7 @@ impl Pool<'_> {
                 self.request.len.div_ceil(self.request.dcp.max(1))
             }
             (_, LayerCache::Compressed { .. } | LayerCache::Indexer { .. }) => self.request.len,
-            _ => ideal(&source, self.workload)?.entries.0,
+            _ => ideal(&source, self.reader.workload)?.entries.0,
         })
     }
 }

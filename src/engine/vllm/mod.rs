@@ -229,9 +229,10 @@ pub struct Stage {
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
     let release = Release::of(engine.version);
     let options = Options::of(engine);
-    let layers = Reader { model, workload, engine, options: &options, release }.layers()?;
+    let reader = Reader { model, workload, engine, options: &options, release };
+    let mut layers = reader.layers()?;
     let request = options.request(model, workload, engine, release);
-    let caches = layers.caches.clone();
+    let caches = std::mem::take(&mut layers.caches);
     let groups = Groups::of(caches, layers.block_outermost, layers.windows_off).map_err(|error| match error {
         GroupError::TooLarge => EstimateError::TooLarge,
         GroupError::Indivisible => {
@@ -243,15 +244,12 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
             engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
         }
     })?;
-    Pool::of(model, workload, engine, release, &groups, request)?.answer(&layers)
+    Pool::of(&reader, &groups, request)?.answer(&layers)
 }
 
 /// The groups over the pipeline stages, for a request.
 struct Pool<'a> {
-    model: &'a Model,
-    workload: &'a Workload,
-    engine: &'a Engine,
-    release: &'static Release,
+    reader: &'a Reader<'a>,
     groups: &'a Groups,
     request: Request,
     /// The layers of each stage, the drafter's on the last.
@@ -261,15 +259,8 @@ struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    fn of(
-        model: &'a Model,
-        workload: &'a Workload,
-        engine: &'a Engine,
-        release: &'static Release,
-        groups: &'a Groups,
-        request: Request,
-    ) -> Result<Self, EstimateError> {
-        let mut stages = workload.layout.stages(model.num_hidden_layers)?;
+    fn of(reader: &'a Reader<'a>, groups: &'a Groups, request: Request) -> Result<Self, EstimateError> {
+        let mut stages = reader.workload.layout.stages(reader.model.num_hidden_layers)?;
         if let Some(last) = stages.last_mut() {
             last.end = u32::MAX;
         }
@@ -277,7 +268,7 @@ impl<'a> Pool<'a> {
             groups.bytes_per_block(|layer| stage.contains(&layer)).ok_or(EstimateError::TooLarge)
         };
         let bytes_per_block = stages.iter().map(block).collect::<Result<_, _>>()?;
-        Ok(Self { model, workload, engine, release, groups, request, stages, bytes_per_block })
+        Ok(Self { reader, groups, request, stages, bytes_per_block })
     }
 
     fn widest_block(&self) -> u64 {
@@ -289,15 +280,15 @@ impl<'a> Pool<'a> {
     fn blocks_of_batch(&self, caches_prefixes: bool) -> Result<u64, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let each = self.groups.blocks_per_request(&self.request);
-        let all = each.checked_mul(self.workload.batch).ok_or_else(too_large)?;
-        let Some(prefix) = self.workload.shared_prefix else { return Ok(all) };
-        if prefix > self.workload.seq_len {
-            let reason = format!("is longer than the sequences ({})", self.workload.seq_len);
-            return Err(self.engine.refusal("--shared-prefix", prefix, reason, "give at most --seq-len"));
+        let all = each.checked_mul(self.reader.workload.batch).ok_or_else(too_large)?;
+        let Some(prefix) = self.reader.workload.shared_prefix else { return Ok(all) };
+        if prefix > self.reader.workload.seq_len {
+            let reason = format!("is longer than the sequences ({})", self.reader.workload.seq_len);
+            return Err(self.reader.engine.refusal("--shared-prefix", prefix, reason, "give at most --seq-len"));
         }
         if !caches_prefixes {
             let reason = "is shared only with prefix caching, which is off";
-            return Err(self.engine.refusal("--shared-prefix", prefix, reason, "give --enable-prefix-caching"));
+            return Err(self.reader.engine.refusal("--shared-prefix", prefix, reason, "give --enable-prefix-caching"));
         }
         let tokens = prefix.0.checked_div(self.request.dcp.max(1)).unwrap_or_default();
         let shared = self.groups.groups.iter().filter_map(|group| {
@@ -305,19 +296,19 @@ impl<'a> Pool<'a> {
             spec.kind.keeps_all().then(|| tokens.checked_div(spec.block_size)).flatten()
         });
         let shared: u64 = shared.fold(0, u64::saturating_add);
-        let saved = shared.checked_mul(self.workload.batch.saturating_sub(1)).ok_or_else(too_large)?;
+        let saved = shared.checked_mul(self.reader.workload.batch.saturating_sub(1)).ok_or_else(too_large)?;
         Ok(all.saturating_sub(saved))
     }
 
     fn answer(&self, layers: &Layers) -> Result<Answer, EstimateError> {
         let too_large = || EstimateError::TooLarge;
-        let tp = self.workload.layout.tp;
+        let tp = self.reader.workload.layout.tp;
         let blocks = self.blocks_of_batch(layers.caches_prefixes)?;
         let bytes_per_gpu = blocks.checked_mul(self.widest_block()).ok_or_else(too_large)?;
         let over_stages =
             self.bytes_per_block.iter().try_fold(0u64, |sum, block| sum.checked_add(block.checked_mul(blocks)?));
         let bytes = over_stages.and_then(|bytes| bytes.checked_mul(tp)).ok_or_else(too_large)?;
-        let stored = layers.dtype.format(self.model.dtype);
+        let stored = layers.dtype.format(self.reader.model.dtype);
         let estimate = Estimate {
             bytes: Bytes(bytes),
             bytes_per_gpu: Bytes(bytes_per_gpu),
@@ -327,7 +318,7 @@ impl<'a> Pool<'a> {
         };
         let plan = self.plan(layers)?;
         Ok(Answer {
-            capacity: self.workload.memory.map(|memory| self.capacity(memory, blocks)),
+            capacity: self.reader.workload.memory.map(|memory| self.capacity(memory, blocks)),
             gaps: self.gaps(layers, Bytes(bytes))?,
             details: Some(Details::Vllm(plan)),
             assumptions: layers.assumptions.clone(),
@@ -351,8 +342,8 @@ impl<'a> Pool<'a> {
             bytes_per_block,
         });
         Ok(Plan {
-            version: self.release.read,
-            gpu: self.engine.device.id.clone(),
+            version: self.reader.release.read,
+            gpu: self.reader.engine.device.id.clone(),
             attention_backend: layers.backend,
             block_size: layers.block_size,
             in_flight_tokens: self.request.in_flight,
@@ -370,7 +361,8 @@ impl<'a> Pool<'a> {
         let blocks = blocks.unwrap_or_default();
         let holds = |blocks: u64| {
             self.bytes_per_block.iter().all(|&block| {
-                let usable = if self.release.keeps_null_block { memory.0.saturating_sub(block) } else { memory.0 };
+                let usable =
+                    if self.reader.release.keeps_null_block { memory.0.saturating_sub(block) } else { memory.0 };
                 block.checked_mul(blocks).is_some_and(|needed| needed <= usable)
             })
         };
@@ -380,7 +372,7 @@ impl<'a> Pool<'a> {
         let max_seq_len = if whole { len } else { longest(len, fits) };
         let each = self.groups.blocks_per_request(&self.request);
         let concurrency = Double::ratio(blocks, each);
-        let tokens = if self.release.tokens_by_concurrency {
+        let tokens = if self.reader.release.tokens_by_concurrency {
             concurrency.times(Double::whole(len)).truncated()
         } else {
             self.tokens_by_groups(blocks)
@@ -388,7 +380,7 @@ impl<'a> Pool<'a> {
         Capacity {
             memory: memory.0,
             fits: whole,
-            holds_batch: self.workload.of_several(holds(of_batch)),
+            holds_batch: self.reader.workload.of_several(holds(of_batch)),
             blocks: Some(blocks),
             tokens: whole.then_some(tokens),
             max_concurrency: whole.then_some(concurrency),
@@ -421,7 +413,7 @@ impl<'a> Pool<'a> {
             let dcp = if cache.spec.kind.keeps_all() { self.request.dcp } else { 1 };
             let numerator = u128::from(heads)
                 .checked_mul(u128::from(content))
-                .and_then(|bytes| bytes.checked_mul(u128::from(self.workload.layout.tp)));
+                .and_then(|bytes| bytes.checked_mul(u128::from(self.reader.workload.layout.tp)));
             let denominator = u128::from(tokens_per_entry).checked_mul(u128::from(dcp)).ok_or_else(too_large)?;
             let of_layer = BytesPerToken { numerator: numerator.ok_or_else(too_large)?, denominator };
             slope = slope.checked_add(of_layer).ok_or_else(too_large)?;
@@ -430,13 +422,13 @@ impl<'a> Pool<'a> {
     }
 
     fn source(&self, cache: &Cache) -> Option<LayerCache> {
-        self.model.layer_groups.get(cache.source).map(|group| group.cache)
+        self.reader.model.layer_groups.get(cache.source).map(|group| group.cache)
     }
 
     /// The pages of each of the model's layer groups; what blocks have beyond them is in the gaps.
     fn layer_groups(&self) -> Result<Vec<GroupEstimate>, EstimateError> {
         let too_large = || EstimateError::TooLarge;
-        let copies = self.workload.batch.checked_mul(self.workload.layout.tp).ok_or_else(too_large)?;
+        let copies = self.reader.workload.batch.checked_mul(self.reader.workload.layout.tp).ok_or_else(too_large)?;
         let of_group = |(index, group): (usize, &crate::model::LayerGroup)| {
             let caches = self.groups.caches.iter().filter(|cache| cache.source == index);
             let bytes = caches.clone().try_fold(0u64, |sum, cache| {
@@ -452,6 +444,6 @@ impl<'a> Pool<'a> {
                 bytes: Bytes(bytes.ok_or_else(too_large)?),
             })
         };
-        self.model.layer_groups.iter().enumerate().map(of_group).collect()
+        self.reader.model.layer_groups.iter().enumerate().map(of_group).collect()
     }
 }
