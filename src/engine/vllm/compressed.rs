@@ -61,16 +61,7 @@ impl Reader<'_> {
             }
         }
         let backend = Some(Backend::DeepSeekV4.name());
-        Ok(Layers {
-            caches,
-            dtype,
-            block_outermost: true,
-            windows_off: false,
-            block_size,
-            assumptions: Vec::new(),
-            caches_prefixes: self.caches_prefixes(),
-            backend,
-        })
+        Ok(Layers { caches, dtype, block_outermost: true, block_size, assumptions: Vec::new(), backend })
     }
 
     /// The rows that a compressor has not closed, in fp32: keys and scores, twice as wide where windows overlap.

@@ -8,7 +8,7 @@ use super::dtype::{self, CacheDtype};
 use super::reader::Reader;
 use super::spec::{Kind, Spec};
 use crate::estimate::EstimateError;
-use crate::model::{DraftMethod, KeyValue, LayerCache};
+use crate::model::{KeyValue, LayerCache};
 use crate::units::KvDtype;
 
 /// Model types whose window counts the tokens before the current one (`models/commandr.py`, `cohere2_moe.py`).
@@ -35,14 +35,10 @@ pub(super) struct Layers {
     pub(super) dtype: CacheDtype,
     /// Whether blocks are outermost in memory, each with the pages of all layers side by side.
     pub(super) block_outermost: bool,
-    /// Whether windows and chunks keep every token.
-    pub(super) windows_off: bool,
     /// Tokens of a block of full attention.
     pub(super) block_size: u64,
     /// What was taken for granted.
     pub(super) assumptions: Vec<String>,
-    /// Whether prefixes are kept for later requests.
-    pub(super) caches_prefixes: bool,
     /// The backend of the first layer that attends.
     pub(super) backend: Option<&'static str>,
 }
@@ -66,11 +62,6 @@ impl Reader<'_> {
         let dtype = self.dtype(compressed)?;
         let mut layers = if compressed { self.compressed(dtype)? } else { self.attention_and_states(dtype)? };
         layers.assumptions.extend(self.what_auto_is(dtype));
-        layers.windows_off = self.options.windows_off
-            || self.model.drafter.as_ref().is_some_and(|drafter| {
-                let reads_hidden_states = matches!(drafter.method, DraftMethod::Mtp | DraftMethod::Eagle);
-                reads_hidden_states && self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }))
-            });
         if self.workload.layout.dcp > 1
             && let Some(cache) = layers.caches.iter().find(|cache| cache.spec.kind.slides())
         {
@@ -207,16 +198,7 @@ impl Reader<'_> {
                 .push("prefix caching is on, as by default: each state is held at the start and end of a block".into());
         }
         let backend = attention.first().map(|layer| layer.backend.name());
-        Ok(Layers {
-            caches,
-            dtype,
-            block_outermost: false,
-            windows_off: false,
-            block_size,
-            assumptions,
-            caches_prefixes: caching,
-            backend,
-        })
+        Ok(Layers { caches, dtype, block_outermost: false, block_size, assumptions, backend })
     }
 
     /// The layers that attend, each with its backend; and the format as the backends take it.

@@ -233,17 +233,18 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let mut layers = reader.layers()?;
     let request = options.request(model, workload, engine, release);
     let caches = std::mem::take(&mut layers.caches);
-    let groups = Groups::of(caches, layers.block_outermost, layers.windows_off).map_err(|error| match error {
-        GroupError::TooLarge => EstimateError::TooLarge,
-        GroupError::Indivisible => {
-            let reason = "has latents whose page does not divide the largest page and can't be padded";
-            engine.refusal("MODEL", &model.name, reason, "name another format or block size")
-        }
-        GroupError::NotOneType => {
-            let reason = "is on, but the KV caches of this model can't be promoted to one unified type";
-            engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
-        }
-    })?;
+    let groups =
+        Groups::of(caches, layers.block_outermost, reader.keeps_windows_whole()).map_err(|error| match error {
+            GroupError::TooLarge => EstimateError::TooLarge,
+            GroupError::Indivisible => {
+                let reason = "has latents whose page does not divide the largest page and can't be padded";
+                engine.refusal("MODEL", &model.name, reason, "name another format or block size")
+            }
+            GroupError::NotOneType => {
+                let reason = "is on, but the KV caches of this model can't be promoted to one unified type";
+                engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
+            }
+        })?;
     Pool::of(&reader, &groups, request)?.answer(&layers)
 }
 
@@ -277,7 +278,7 @@ impl<'a> Pool<'a> {
 
     /// Blocks of all requests of the batch: a prefix that they share is kept once, in whole blocks, where every token is
     /// kept.
-    fn blocks_of_batch(&self, caches_prefixes: bool) -> Result<u64, EstimateError> {
+    fn blocks_of_batch(&self) -> Result<u64, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let each = self.groups.blocks_per_request(&self.request);
         let all = each.checked_mul(self.reader.workload.batch).ok_or_else(too_large)?;
@@ -286,7 +287,7 @@ impl<'a> Pool<'a> {
             let reason = format!("is longer than the sequences ({})", self.reader.workload.seq_len);
             return Err(self.reader.engine.refusal("--shared-prefix", prefix, reason, "give at most --seq-len"));
         }
-        if !caches_prefixes {
+        if !self.reader.caches_prefixes() {
             let reason = "is shared only with prefix caching, which is off";
             return Err(self.reader.engine.refusal("--shared-prefix", prefix, reason, "give --enable-prefix-caching"));
         }
@@ -303,7 +304,7 @@ impl<'a> Pool<'a> {
     fn answer(&self, layers: &Layers) -> Result<Answer, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let tp = self.reader.workload.layout.tp;
-        let blocks = self.blocks_of_batch(layers.caches_prefixes)?;
+        let blocks = self.blocks_of_batch()?;
         let bytes_per_gpu = blocks.checked_mul(self.widest_block()).ok_or_else(too_large)?;
         let over_stages =
             self.bytes_per_block.iter().try_fold(0u64, |sum, block| sum.checked_add(block.checked_mul(blocks)?));

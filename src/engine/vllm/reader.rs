@@ -57,6 +57,17 @@ impl Reader<'_> {
         LATENT_TYPES.contains(&self.family())
     }
 
+    /// Whether windows and chunks keep every token: asked for, or with a drafter that reads hidden states beside chunks.
+    pub(super) fn keeps_windows_whole(&self) -> bool {
+        let reads_hidden_states = self
+            .model
+            .drafter
+            .as_ref()
+            .is_some_and(|drafter| matches!(drafter.method, DraftMethod::Mtp | DraftMethod::Eagle));
+        self.options.windows_off
+            || (reads_hidden_states && self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. })))
+    }
+
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
     pub(super) fn caches_prefixes(&self) -> bool {
         let attends = !ATTENTION_FREE_TYPES.contains(&self.family());
