@@ -13,6 +13,8 @@ pub mod catalogue;
 pub mod cli;
 pub mod engine;
 pub mod estimate;
+pub mod fit;
+pub mod hardware;
 pub mod model;
 #[cfg(feature = "cli")]
 pub mod report;

@@ -10,10 +10,16 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
     ("estimate", &["units", "model"], true),
     ("engine", &["units", "model", "estimate"], true),
     ("strategy", &["units", "model", "estimate"], true),
+    ("hardware", &["units", "model", "estimate", "engine"], true),
+    ("fit", &["units", "model", "estimate", "engine", "hardware"], true),
     ("catalogue", &["units", "model"], false),
     ("source", &["units", "model", "catalogue"], false),
-    ("report", &["units", "model", "estimate", "engine", "strategy"], false),
-    ("cli", &["units", "model", "estimate", "engine", "strategy", "catalogue", "source", "report"], false),
+    ("report", &["units", "model", "estimate", "engine", "strategy", "hardware", "fit"], false),
+    (
+        "cli",
+        &["units", "model", "estimate", "engine", "strategy", "hardware", "fit", "catalogue", "source", "report"],
+        false,
+    ),
 ];
 
 /// What the pure core may not name: the edge, the outside world, and floats, in which bytes would be inexact.

@@ -1,0 +1,12 @@
+//! Hardware: what devices have, what a server leaves of it for the cache, and what it costs.
+//!
+//! How many bytes a cache takes is exact; how many are left for it is an estimate. So every figure here is a [`Term`], which
+//! says how it is known, and none is blended with another.
+
+mod accelerator;
+mod price;
+mod term;
+
+pub use accelerator::Accelerator;
+pub use price::Price;
+pub use term::{Known, Term};

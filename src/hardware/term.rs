@@ -1,0 +1,42 @@
+//! A figure that says how it is known.
+
+use serde::Serialize;
+
+use crate::units::Bytes;
+
+/// How a figure is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// The user said so.
+    Given,
+    /// Read where it is: from a driver, or from the headers of files.
+    Measured,
+    /// From the catalogue, which names its source.
+    Catalogue,
+    /// Computed by a rule that may be off.
+    Estimated,
+}
+
+impl Known {
+    /// The name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Measured => "measured",
+            Self::Catalogue => "catalogue",
+            Self::Estimated => "estimated",
+        }
+    }
+}
+
+/// Bytes on one device, and how they are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// How they are known.
+    pub known: Known,
+    /// Where from, in a few words.
+    pub source: String,
+}
