@@ -1,26 +1,28 @@
-//! Embedded data and its look-up: models by name, and what a `model_type` or an architecture of llama.cpp means beyond its
+//! Embedded data and its look-up: models, accelerators and prices by name, and what a `model_type` or an architecture of llama.cpp means beyond its
 //! keys.
 //!
 //! The files are JSON Lines: a look-up reads the one line that names what it wants and parses nothing else.
 
 use memchr::memmem;
 
-mod devices;
+mod accelerators;
 mod gguf_architectures;
 mod model_types;
 mod models;
+mod overlay;
 mod prices;
-mod speeds;
 
-pub use devices::{DeviceEntry, UnknownDevice, device, devices};
+pub use accelerators::{
+    AcceleratorEntry, Figure, Link, Size, UnknownAccelerator, accelerator, accelerators, normalised, parse_accelerators,
+};
 pub use gguf_architectures::{
     FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, RecurrentRule, StateRule, WindowKey,
     WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
 pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub use models::{CatalogueError, ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
-pub use prices::{PriceEntry, price};
-pub use speeds::{SpeedEntry, speed};
+pub use overlay::OverlayError;
+pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day, wrong_device};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
 /// through the text, and nothing is parsed but a line that may be the one.

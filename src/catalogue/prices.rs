@@ -1,34 +1,133 @@
-//! What an hour of a device was offered for: a snapshot with a date and a source to each line, and no claim to be today's.
+//! What an hour of an accelerator was offered for: a snapshot, each line with its day and its source.
+//!
+//! One line a device, by this rule: of the offers that were read, those of known provider, day and kind on demand; of them the
+//! newest day; of one day the lowest. Prices that a source calls its own estimate, or that look like another device's, are left out.
 
 use serde::Deserialize;
 
-use super::line_naming;
+use super::{line_naming, overlay};
 
 const PRICES: &str = include_str!("prices.jsonl");
 
-/// A price of the snapshot.
+/// A price of the snapshot, or of a user's own file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceEntry {
     /// The device, by its own name in the catalogue.
     pub device: String,
-    /// US cents of one GPU in one hour.
-    pub cents_per_gpu_hour: u64,
+    /// US dollars of one GPU in one hour, as they are written.
+    pub usd_per_gpu_hour: Dollars,
     /// The day of the data.
-    pub as_of: String,
+    pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
-    pub kind: String,
+    pub kind: Option<PriceKind>,
     /// Whose offer it is.
-    pub provider: String,
+    pub provider: Option<String>,
     /// Where it was read.
-    pub source: String,
+    pub source: Option<String>,
 }
 
-/// The price of a device, if the snapshot has one.
-pub fn price(device: &str) -> Option<PriceEntry> {
-    line_naming(PRICES, device, |line| {
-        serde_json::from_str(line).ok().filter(|entry: &PriceEntry| entry.device == device)
+/// US dollars, written as text so that nothing is rounded: `"2.49"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Dollars {
+    /// In millionths of one.
+    pub millionths: u64,
+}
+
+impl TryFrom<String> for Dollars {
+    type Error = crate::units::UnitError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Ok(Self { millionths: crate::units::parse_dollars(&text)? })
+    }
+}
+
+/// What kind of offer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum PriceKind {
+    /// At any time.
+    #[serde(rename = "on demand", alias = "on-demand")]
+    OnDemand,
+    /// Until someone pays more.
+    #[serde(rename = "spot")]
+    Spot,
+    /// For a term.
+    #[serde(rename = "reserved")]
+    Reserved,
+}
+
+impl PriceKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on demand",
+            Self::Spot => "spot",
+            Self::Reserved => "reserved",
+        }
+    }
+}
+
+/// The price of a device, by its own name: of the user's own, or else of the snapshot, if it has one.
+pub fn price(device: &str, overlay: &[PriceEntry]) -> Option<PriceEntry> {
+    let own = overlay.iter().find(|entry| entry.device == device).cloned();
+    own.or_else(|| {
+        line_naming(PRICES, device, |line| {
+            serde_json::from_str(line).ok().filter(|entry: &PriceEntry| entry.device == device)
+        })
     })
+}
+
+/// The prices of a user's own file: a JSON list of entries like the snapshot's, or an object with such a list under `prices`;
+/// all but the device and its price can be left out. Devices are named as the caller names them.
+///
+/// # Errors
+/// [`overlay::OverlayError`] with the path of what is wrong.
+pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, overlay::OverlayError> {
+    overlay::parse::<Written>(text, &SHAPE)?
+        .into_iter()
+        .enumerate()
+        .map(|(index, written)| written.entry(index))
+        .collect()
+}
+
+/// What is wrong with the device of an entry.
+pub fn wrong_device(index: usize, device: &str, problem: &str) -> overlay::OverlayError {
+    SHAPE.wrong(format!("[{index}].device"), format!("{device:?}"), problem.to_owned())
+}
+
+const SHAPE: overlay::Shape = overlay::Shape {
+    option: "--prices",
+    key: "prices",
+    required: "device",
+    example: r#"[{"device": "h100-sxm", "usd_per_gpu_hour": "2.49", "as_of": "2026-08-19", "kind": "on demand"}]"#,
+};
+
+/// An entry of a user's, of which a key may be missing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    device: String,
+    usd_per_gpu_hour: Option<Dollars>,
+    as_of: Option<String>,
+    kind: Option<PriceKind>,
+    provider: Option<String>,
+    source: Option<String>,
+}
+
+impl Written {
+    fn entry(self, index: usize) -> Result<PriceEntry, overlay::OverlayError> {
+        let Self { device, usd_per_gpu_hour, as_of, kind, provider, source } = self;
+        let Some(usd_per_gpu_hour) = usd_per_gpu_hour else {
+            return Err(SHAPE.wrong(format!("[{index}].usd_per_gpu_hour"), "nothing".into(), "is missing".into()));
+        };
+        Ok(PriceEntry { device, usd_per_gpu_hour, as_of, kind, provider, source })
+    }
+}
+
+/// What is wrong with the day of an entry.
+pub fn wrong_day(index: usize, day: &str) -> overlay::OverlayError {
+    SHAPE.wrong(format!("[{index}].as_of"), format!("{day:?}"), "is no day".into())
 }
 
 #[cfg(test)]
@@ -39,10 +138,43 @@ mod tests {
     fn every_line_is_a_dated_price_of_a_device_known_here() {
         for line in PRICES.lines() {
             let entry: PriceEntry = serde_json::from_str(line).unwrap();
-            assert_eq!(super::super::device(&entry.device).unwrap().names[0], entry.device);
-            assert_eq!(price(&entry.device), Some(entry.clone()), "once each");
-            assert!(entry.cents_per_gpu_hour > 0 && entry.as_of.len() == 10 && !entry.source.is_empty());
+            assert_eq!(super::super::accelerator(&entry.device, &[]).unwrap().names[0], entry.device);
+            assert_eq!(price(&entry.device, &[]), Some(entry.clone()), "once each");
+            assert!(entry.as_of.is_some_and(|as_of| as_of.len() == 10));
+            assert!(entry.kind == Some(PriceKind::OnDemand) && entry.provider.is_some() && entry.source.is_some());
         }
-        assert_eq!(price("gb300"), None);
+        assert_eq!(price("gb300", &[]), None);
+    }
+
+    #[test]
+    fn a_user_s_own_prices_shadow_the_snapshot() {
+        let own = parse_prices(r#"[{"device": "h100-sxm", "usd_per_gpu_hour": "2.490001", "kind": "spot"}]"#).unwrap();
+        assert_eq!(price("h100-sxm", &own).unwrap().usd_per_gpu_hour.millionths, 2_490_001);
+        assert_eq!(price("l4", &own), price("l4", &[]));
+        for (text, message) in [
+            (r#"[{"usd_per_gpu_hour": "1"}]"#, "[0].device: nothing is missing"),
+            (r#"[{"device": "l4"}]"#, "[0].usd_per_gpu_hour: nothing is missing"),
+            (r#"[{"device": "l4", "usd_per_gpu_hour": 1.5}]"#, "[0].usd_per_gpu_hour: 1.5 is wrong: invalid type"),
+            (
+                r#"{"prices": [{"device": "l4", "usd_per_gpu_hour": "0"}]}"#,
+                "[0].usd_per_gpu_hour: \"0\" is wrong: 0 is not a positive number of dollars",
+            ),
+            (
+                r#"[{"device": "l4", "usd_per_gpu_hour": "1.1234567"}]"#,
+                "[0].usd_per_gpu_hour: \"1.1234567\" is wrong: 1.1234567 is finer than a millionth of a dollar",
+            ),
+            (
+                r#"[{"device": "l4", "usd_per_gpu_hour": "1", "kind": "free"}]"#,
+                "[0].kind: \"free\" is wrong: unknown variant `free`",
+            ),
+            (
+                r#"[{"device": "l4", "usd_per_gpu_hour": "1", "price": 2}]"#,
+                "[0].price: 2 is wrong: unknown field `price`",
+            ),
+            (r#"{"prices": 1}"#, "the text is no list"),
+        ] {
+            let error = parse_prices(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--prices: {message}")), "{text}: {error}");
+        }
     }
 }

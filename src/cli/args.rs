@@ -43,6 +43,7 @@ Examples:
 
 Environment:
   KVSIZE_CATALOGUE         as --catalogue
+  KVSIZE_ACCELERATORS      as --accelerators
   HF_HUB_CACHE, HF_HOME    where the local cache of the hub is [default: ~/.cache/huggingface/hub]
   HF_ENDPOINT              the hub, or a mirror of it [default: https://huggingface.co]
   HF_TOKEN                 a token for private and gated models, sent to the hub alone; else the
@@ -252,9 +253,12 @@ pub(super) struct WorkloadArguments {
     /// Bytes on each GPU that the cache may take, net of all else: what an engine makes of them
     #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
     pub(super) memory: Option<Bytes>,
-    /// The device that an engine's defaults depend on [default: h100-sxm]
+    /// The device that an engine's defaults depend on (`kvsize gpus`), or local [default: h100-sxm]
     #[arg(long, value_name = "GPU")]
     pub(super) gpu: Option<String>,
+    /// A JSON file of accelerators of your own, which shadow the catalogue's [env: `KVSIZE_ACCELERATORS`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) accelerators: Option<PathBuf>,
     /// Tokens at the start that all sequences of a batch share, and that are kept once
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
     pub(super) shared_prefix: Option<Tokens>,
@@ -389,6 +393,15 @@ pub(super) struct ModelListArguments {
     /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     pub(super) catalogue: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GpuListArguments {
+    #[command(flatten)]
+    pub(super) list: ListArguments,
+    /// A JSON file of accelerators of your own, which shadow the catalogue's [env: `KVSIZE_ACCELERATORS`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) accelerators: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

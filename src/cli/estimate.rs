@@ -7,9 +7,10 @@ use clap::{ArgMatches, Args};
 
 use super::args::{EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
+use super::gpus::{memory_of_a_card, named_device};
 use super::{Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings, terminal_is_watching, typed};
-use crate::catalogue::{self, ModelEntry};
-use crate::engine::{Device, Engine};
+use crate::catalogue::ModelEntry;
+use crate::engine::Engine;
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
@@ -28,7 +29,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut arguments: EstimateArguments = typed(matches)?;
-    let engines = engines(&arguments.workload, matches)?;
+    let (engines, assumed) = engines(&arguments.workload, matches)?;
     levers::retrieved(&mut arguments.workload);
     let arguments = &arguments;
     let models = levers::applied(models(arguments)?, &arguments.workload, &engines)?;
@@ -49,7 +50,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let gather = |texts: fn(&Document) -> &[String]| -> Vec<String> {
         documents.iter().flat_map(|document| texts(document).iter().map(|text| of(document, text))).collect()
     };
-    let mut notes = gather(|document| &document.assumptions);
+    let mut notes: Vec<String> = assumed.into_iter().collect();
+    notes.extend(gather(|document| &document.assumptions));
     let warnings = gather(|document| &document.warnings);
     refuse_warnings(arguments.strict, &warnings)?;
     sort(&mut documents, arguments.sort.unwrap_or(SortKey::Bytes));
@@ -61,6 +63,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     }
     let rows = || documents.iter().flat_map(|document| &document.estimates);
     notes.extend(unused_memory(&arguments.workload, rows().any(|row| row.capacity.is_some())));
+    notes.extend(memory_of_a_card(arguments.workload.memory));
     let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
 }
@@ -352,24 +355,21 @@ pub(super) fn past_maximum(model: &Model, longest: Option<Tokens>) -> Vec<Warnin
     }
 }
 
-/// The engines that were named, ideal without any, with the settings that are their own.
-pub(super) fn engines(arguments: &WorkloadArguments, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
+/// The engines that were named, ideal without any, with the settings that are their own; and what had to be assumed of the
+/// device that their defaults depend on.
+pub(super) fn engines(
+    arguments: &WorkloadArguments,
+    matches: &ArgMatches,
+) -> Result<(Vec<Engine>, Option<String>), Failure> {
     let named = if arguments.engine.is_empty() { vec![Engine::ideal()] } else { arguments.engine.clone() };
     let mut engines = settings::apply(once(named.into_iter()), matches)?;
-    if let Some(name) = &arguments.gpu {
-        let device = device(name)?;
-        for engine in &mut engines {
-            engine.device = device.clone();
-        }
+    let Some(name) = &arguments.gpu else { return Ok((engines, None)) };
+    let (device, assumed) = named_device(name, arguments.accelerators.as_deref())?;
+    for engine in &mut engines {
+        engine.device = device.clone();
     }
-    Ok(engines)
-}
-
-/// The device of that name.
-fn device(name: &str) -> Result<Device, Failure> {
-    let entry = catalogue::device(name)?;
-    let id = entry.names.into_iter().next().unwrap_or_default();
-    Ok(Device { id, compute_capability: entry.compute_capability, memory_mib: entry.memory_mib })
+    let matters = engines.iter().any(|engine| !engine.is_ideal());
+    Ok((engines, assumed.filter(|_| matters)))
 }
 
 /// Each value once, in the order of its first appearance.

@@ -9,6 +9,7 @@ use super::estimate::{
     Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
 };
 use super::failure::Failure;
+use super::gpus::memory_of_a_card;
 use super::{Answer, Subcommand, hub, lengths, levers, settings, typed};
 use crate::engine::Engine;
 use crate::estimate::Workload;
@@ -74,7 +75,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             remedy: "use table, markdown, json or jsonl".into(),
         }));
     }
-    let engine = one("--engine", engines(asked, matches)?)?.unwrap_or_else(Engine::ideal);
+    let (engines, assumed) = engines(asked, matches)?;
+    let engine = one("--engine", engines)?.unwrap_or_else(Engine::ideal);
     let names = || [model].into_iter().chain(&asked.draft);
     let overlay = overlay_for(names(), catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), offline) };
@@ -95,8 +97,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
     let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
     let data = report::explain(&explanation, as_written);
-    let mut notes = explanation.assumptions;
+    let mut notes: Vec<String> = assumed.into_iter().chain(explanation.assumptions).collect();
     notes.extend(unused_memory(asked, explanation.capacity.is_some()));
+    notes.extend(memory_of_a_card(asked.memory));
     Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings })
 }
 

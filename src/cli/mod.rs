@@ -5,10 +5,12 @@ mod article;
 mod estimate;
 mod explain;
 mod failure;
+mod gpus;
 mod hub;
 mod lengths;
 mod levers;
 mod lists;
+mod nvidia_smi;
 #[cfg(feature = "hub")]
 mod progress;
 mod schema;

@@ -10,11 +10,13 @@ use super::args::{HubArguments, OutputArguments, TypedTokens};
 use super::article::{ARTICLE, REAL};
 use super::estimate::{Places, overlay_for, past_maximum};
 use super::failure::Failure;
+use super::gpus::{Fleet, GpuArguments, OfGpuArguments, ages};
 use super::{Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
-use crate::catalogue::{self, DeviceEntry, SpeedEntry};
+use crate::catalogue::AcceleratorEntry;
 use crate::estimate::{Workload, estimate};
+use crate::hardware::{Known, Term};
 use crate::model::Model;
-use crate::report::{self, ArticleStatement, Gpu, Price, SpeedFigures, Strategies, Typed};
+use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
 use crate::units::{Bytes, Diagnosis, Passages, Tokens, parse_count};
@@ -25,6 +27,9 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     arguments: StrategiesArguments::augment_args,
     run: |matches| run(&typed(matches)?),
 };
+
+/// The article counts in these.
+const GIGABYTE: u64 = 1_000_000_000;
 
 /// The article's.
 const USUAL_GPU: &str = "8xh100";
@@ -52,6 +57,8 @@ struct StrategiesArguments {
     /// A kind of GPU, and how many are in a node [default: 8xh100]
     #[arg(long, value_name = "[Nx]GPU", allow_hyphen_values = true)]
     gpu: Option<String>,
+    #[command(flatten)]
+    of_gpu: OfGpuArguments,
     /// Bytes of the weights [default: what `kvsize weights` says, if it is known]
     #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
     weights: Option<Bytes>,
@@ -86,7 +93,8 @@ struct StrategiesArguments {
 }
 
 fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
-    let (device, gpu) = gpu(arguments.gpu.as_deref().unwrap_or(USUAL_GPU))?;
+    let fleet = fleet(arguments)?;
+    let gpu = gpu(&fleet)?;
     let usual = TypedTokens { tokens: Tokens(10_000_000), text: USUAL_LENGTH.into() };
     let length = arguments.seq_len.as_ref().unwrap_or(&usual);
     let streaming = Streaming { sinks: arguments.sinks.unwrap_or(4), window: arguments.window.unwrap_or(Tokens(4096)) };
@@ -102,19 +110,20 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
         ..Workload::of(length.tokens, arguments.batch.unwrap_or(1))
     };
     let weights = arguments.weights.or_else(|| model.weights.as_ref()?.bytes);
-    let hardware = Hardware::of(gpu.memory_mib, gpu.per_node);
+    let hardware = Hardware::of(gpu.memory, gpu.per_node);
     let shared_prefix = arguments.shared_prefix;
     let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, hardware, weights };
     let rows = strategies(&question)?;
     let typed =
         Typed { estimate: estimate_of(&arguments.model), seq_len: length.text.clone(), extra: extra(arguments) };
-    let statement = statement(&question, &device)?;
+    let statement = statement(&question, &fleet)?;
     let warnings: Vec<String> = past_maximum(&model, Some(length.tokens)).iter().map(ToString::to_string).collect();
-    let floors = arguments.floors.then(|| figures(&gpu.name));
+    let floors = arguments.floors.then(|| figures(fleet.entry.as_ref()));
     let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
     refuse_warnings(arguments.strict, &document.warnings)?;
     let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
-    let (notes, warnings) = (document.assumptions, document.warnings);
+    let (mut notes, warnings) = (document.assumptions, document.warnings);
+    notes.extend(ages(fleet.price.as_ref().map(|price| (fleet.accelerator.id.as_str(), price))));
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
 }
 
@@ -154,55 +163,58 @@ fn extra(arguments: &StrategiesArguments) -> Vec<(&'static str, String)> {
     encoder.into_iter().chain(catalogue).collect()
 }
 
-/// The device of `8xh100`, and how many are in a node.
-fn gpu(text: &str) -> Result<(DeviceEntry, Gpu), Failure> {
-    let counted =
-        text.split_once(['x', 'X']).filter(|(count, _)| !count.is_empty() && count.chars().all(|c| c.is_ascii_digit()));
-    let (per_node, name) = match counted {
-        Some((count, name)) => match parse_count(count) {
-            Ok(count) => (count, name),
-            Err(error) => {
-                let diagnosis = crate::units::Diagnose::diagnosis(&error);
-                return Err(Failure(Diagnosis {
-                    field: "--gpu".into(),
-                    found: text.to_owned(),
-                    problem: "has no usable number of GPUs in a node".into(),
-                    remedy: "give 1 or more, as 8xh100".into(),
-                    ..diagnosis
-                }));
-            }
-        },
-        None => (1, text),
-    };
-    let device = catalogue::device(name)?;
-    let name = device.names.first().cloned().unwrap_or_default();
-    let price = catalogue::price(&name).map(|price| Price {
-        cents_per_gpu_hour: price.cents_per_gpu_hour,
-        as_of: price.as_of,
-        kind: price.kind,
-        provider: price.provider,
-        source: price.source,
-    });
-    let gpu = Gpu { name, per_node, memory_mib: device.memory_mib, price };
-    Ok((device, gpu))
+/// The GPUs that are asked about.
+fn fleet(arguments: &StrategiesArguments) -> Result<Fleet, Failure> {
+    match (&arguments.gpu, arguments.of_gpu.gpu_memory) {
+        (None, Some(_)) => {
+            let of_gpu = arguments.of_gpu.clone();
+            let mut fleets = GpuArguments { gpu: Vec::new(), of_gpu }.fleets()?.into_iter();
+            fleets.next().map_or_else(|| arguments.of_gpu.fleet(USUAL_GPU), Ok)
+        }
+        (gpu, _) => arguments.of_gpu.fleet(gpu.as_deref().unwrap_or(USUAL_GPU)),
+    }
 }
 
-/// The figures of a device that have a source.
-fn figures(device: &str) -> SpeedFigures {
-    let entry = catalogue::speed(device);
-    let of = |figure: fn(&SpeedEntry) -> Option<u64>| entry.as_ref().and_then(figure);
-    let from = |source: fn(&SpeedEntry) -> Option<String>| entry.as_ref().and_then(source);
+/// Of a memory that was given, that; else what the driver reports, of which nine tenths are counted; else what is known.
+fn gpu(fleet: &Fleet) -> Result<Gpu, Failure> {
+    let accelerator = &fleet.accelerator;
+    let given = accelerator.total().filter(|total| total.known == Known::Given);
+    let memory = given.or_else(|| accelerator.driver.clone()).or_else(|| accelerator.total());
+    let Some(memory) = memory.or_else(|| accelerator.marketed.clone()) else {
+        return Err(Failure(Diagnosis {
+            code: "gpu_memory",
+            field: "--gpu".into(),
+            found: accelerator.id.clone(),
+            problem: "has a memory that is not known here".into(),
+            remedy: "give it with --gpu-memory".into(),
+        }));
+    };
+    let price = fleet.price.as_ref();
+    Ok(Gpu {
+        name: accelerator.id.clone(),
+        per_node: fleet.count.unwrap_or(1),
+        memory: memory.bytes,
+        price: price.map(Into::into),
+    })
+}
+
+/// The figures of a device that have a source. A rate is rounded up, so that a floor stays one.
+fn figures(entry: Option<&AcceleratorEntry>) -> SpeedFigures {
+    let bandwidth = entry.and_then(|entry| entry.bandwidth_mb_s.clone());
+    let bf16 = entry.and_then(|entry| entry.bf16_gflops.clone());
     SpeedFigures {
-        bandwidth_gb_s: of(|entry| entry.bandwidth_gb_s),
-        bandwidth_source: from(|entry| entry.bandwidth_source.clone()),
-        bf16_gflops: of(|entry| entry.bf16_gflops),
-        bf16_source: from(|entry| entry.bf16_source.clone()),
+        bandwidth_gb_s: bandwidth.as_ref().map(|figure| figure.value.div_ceil(1_000)),
+        bandwidth_source: bandwidth.map(|figure| figure.source),
+        bf16_gflops: bf16.as_ref().map(|figure| figure.value),
+        bf16_source: bf16.map(|figure| figure.source),
     }
 }
 
 /// What the article says, of its own model and of the one it stands for.
-fn statement(question: &Question, device: &DeviceEntry) -> Result<Option<ArticleStatement>, Failure> {
-    let Some(marketed_gb) = device.marketed_gb else { return Ok(None) };
+fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStatement>, Failure> {
+    let gigabytes =
+        |sold: &Term| sold.bytes.0.checked_div(GIGABYTE).filter(|_| sold.bytes.0.checked_rem(GIGABYTE) == Some(0));
+    let Some(marketed_gb) = fleet.accelerator.marketed.as_ref().and_then(gigabytes) else { return Ok(None) };
     let look_up = |name| source::resolve(name, &mut io::empty(), &[]);
     let alike = |known: &Model| known.layer_groups == question.model.layer_groups;
     let its_own = look_up(ARTICLE)?;
@@ -213,7 +225,7 @@ fn statement(question: &Question, device: &DeviceEntry) -> Result<Option<Article
     }
     let counted = bytes(&its_own)?;
     let rule = |cache, weights| article::gpus(cache, weights, marketed_gb).unwrap_or(u64::MAX);
-    let named = device.names.first().is_some_and(|name| name == article::DEVICE)
+    let named = fleet.accelerator.id == article::DEVICE
         && question.workload.seq_len == article::SEQ_LEN
         && question.workload.batch == 1;
     let real = if is_its_own {

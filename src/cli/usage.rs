@@ -9,6 +9,7 @@ use clap::{ArgMatches, ValueEnum};
 
 use super::failure::Failure;
 use crate::engine::UnknownEngine;
+use crate::hardware::PriceError;
 use crate::report::Format;
 use crate::units::{Diagnose, Diagnosis, UnitError};
 
@@ -120,4 +121,5 @@ fn diagnosis(source: &(dyn Error + 'static)) -> Option<Diagnosis> {
         .downcast_ref::<UnitError>()
         .map(Diagnose::diagnosis)
         .or_else(|| source.downcast_ref::<UnknownEngine>().map(Diagnose::diagnosis))
+        .or_else(|| source.downcast_ref::<PriceError>().map(Diagnose::diagnosis))
 }

@@ -1,18 +1,162 @@
 //! A device, as far as memory goes: three totals that are never the same, kept apart.
+//!
+//! "80 GB" is what an H100 is sold with, 81559 MiB what its driver reports, and 79.19 GiB what CUDA tells a server, which takes
+//! its share of that. Where nobody has printed the last one it is estimated here, and said to be.
 
-use crate::units::Bytes;
+use super::{Known, Term};
+use crate::units::{ByteUnit, Bytes};
+
+/// What the driver reports less what an engine is told: the median of the cards of the catalogue of which both are known
+/// (236 to 949 MiB), in whole MiB; a test computes it from the data.
+pub const DRIVER_LESS_VISIBLE: Bytes = Bytes(468 << 20);
+
+/// Of Apple's unified memory up to so much, two thirds are the GPU's by default; of more, three quarters (ggml-org/llama.cpp#3213,
+/// #1870, ollama/ollama#434; 36 GiB itself was not seen).
+const TWO_THIRDS_UP_TO: Bytes = Bytes(36 << 30);
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accelerator {
     /// Its own name in the catalogue: `h100-sxm`.
     pub id: String,
     /// CUDA's compute capability, major and minor, where it has one.
     pub compute_capability: Option<(u32, u32)>,
-    /// What it is sold with.
-    pub marketed: Option<Bytes>,
+    /// What it is sold with; of a chip with unified memory what the machine is sold with.
+    pub marketed: Option<Term>,
     /// What its driver reports as total.
-    pub driver: Option<Bytes>,
-    /// The total that an engine is told, of which it takes its share.
-    pub visible: Option<Bytes>,
+    pub driver: Option<Term>,
+    /// The total that an engine is told, of which it takes its share, where it was read or given.
+    pub visible: Option<Term>,
+    /// Whether its memory is the machine's, of which Metal lets the GPU have a part.
+    pub metal: bool,
+}
+
+impl Accelerator {
+    /// A device of which nothing is known but the total that an engine is told.
+    pub fn of_size(visible: Bytes) -> Self {
+        let id = format!("gpu-{}", exact_size(visible).replace(' ', "").to_lowercase());
+        Self { id, visible: Some(Term::given(visible, "--gpu-memory")), ..Self::default() }
+    }
+
+    /// The total that an engine is told: read or given; else Metal's default part of unified memory; else the driver's figure
+    /// less [`DRIVER_LESS_VISIBLE`], both estimated. What is sold is never taken for it.
+    pub fn total(&self) -> Option<Term> {
+        if let Some(visible) = &self.visible {
+            return Some(visible.clone());
+        }
+        if self.metal {
+            return Some(metal_part(self.marketed.as_ref()?));
+        }
+        let driver = self.driver.as_ref()?;
+        let bytes = Bytes(driver.bytes.0.checked_sub(DRIVER_LESS_VISIBLE.0)?);
+        let source = format!(
+            "the driver's {} ({}) less {}, the median of the cards seen",
+            exact_size(driver.bytes),
+            driver.source,
+            exact_size(DRIVER_LESS_VISIBLE)
+        );
+        Some(Term { bytes, known: Known::Estimated, source })
+    }
+
+    /// The device with `memory` in place of what is known of it: what an engine is told, or, of a chip with unified memory,
+    /// what the machine has.
+    #[must_use]
+    pub fn with_memory(self, memory: Bytes) -> Self {
+        let given = Some(Term::given(memory, "--gpu-memory"));
+        if self.metal { Self { marketed: given, visible: None, ..self } } else { Self { visible: given, ..self } }
+    }
+}
+
+/// What Metal lets the GPU have of a machine's memory unless it is told otherwise.
+fn metal_part(memory: &Term) -> Term {
+    let (numerator, denominator) = if memory.bytes <= TWO_THIRDS_UP_TO { (2, 3) } else { (3, 4) };
+    let part = u128::from(memory.bytes.0).saturating_mul(numerator).div_euclid(denominator);
+    Term {
+        bytes: Bytes(u64::try_from(part).unwrap_or(u64::MAX)),
+        known: Known::Estimated,
+        source: format!(
+            "{numerator}/{denominator} of {} of unified memory: the default, can be raised (iogpu.wired_limit_mb)",
+            exact_size(memory.bytes)
+        ),
+    }
+}
+
+/// Bytes in the largest unit in which they are whole, so that nothing is rounded: `81559 MiB`, `80 GB`.
+pub fn exact_size(bytes: Bytes) -> String {
+    let units = [
+        ByteUnit::Terabytes,
+        ByteUnit::Gibibytes,
+        ByteUnit::Gigabytes,
+        ByteUnit::Mebibytes,
+        ByteUnit::Megabytes,
+        ByteUnit::Kibibytes,
+    ];
+    let whole = units.into_iter().find(|unit| bytes.0 > 0 && bytes.0.checked_rem(unit.bytes()) == Some(0));
+    let unit = whole.unwrap_or(ByteUnit::Bytes);
+    format!("{} {}", bytes.0.checked_div(unit.bytes()).unwrap_or_default(), unit.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn term(bytes: u64) -> Option<Term> {
+        Some(Term { bytes: Bytes(bytes), known: Known::Catalogue, source: "a log".into() })
+    }
+
+    fn apple(gib: u64) -> Accelerator {
+        Accelerator { metal: true, marketed: term(gib << 30), ..Accelerator::default() }
+    }
+
+    #[test]
+    fn what_an_engine_is_told_is_read_or_estimated_and_never_what_is_sold() {
+        let h100 = Accelerator {
+            marketed: term(80_000_000_000),
+            driver: term(81_559 << 20),
+            visible: term(85_029_609_226),
+            ..Accelerator::default()
+        };
+        assert_eq!(h100.total(), h100.visible);
+        let unseen = Accelerator { visible: None, ..h100.clone() };
+        let total = unseen.total().unwrap();
+        assert_eq!((total.bytes, total.known), (Bytes((81_559 - 468) << 20), Known::Estimated));
+        assert_eq!(total.source, "the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen");
+        assert_eq!(Accelerator { driver: None, ..unseen.clone() }.total(), None);
+        assert_eq!(Accelerator { driver: term(1 << 20), ..unseen }.total(), None);
+        let given = h100.with_memory(Bytes(1 << 30)).total().unwrap();
+        assert_eq!((given.bytes, given.known), (Bytes(1 << 30), Known::Given));
+    }
+
+    /// Metal's own reports: 10922.67 and 21845.34 MiB, 16384, 73728, about 49 GB.
+    #[test]
+    fn metal_gives_two_thirds_or_three_quarters() {
+        for (gib, mib) in [(16, 10_922), (24, 16_384), (32, 21_845), (36, 24_576), (64, 49_152), (96, 73_728)] {
+            let total = apple(gib).total().unwrap();
+            assert_eq!((total.bytes.0 >> 20, total.known), (mib, Known::Estimated), "{gib}");
+        }
+        assert_eq!(Accelerator { metal: true, ..Accelerator::default() }.total(), None);
+        let given = Accelerator { metal: true, ..Accelerator::default() }.with_memory(Bytes(64 << 30));
+        assert_eq!(given.total(), apple(64).total());
+    }
+
+    #[test]
+    fn a_device_of_a_size_is_named_by_it() {
+        assert_eq!(Accelerator::of_size(Bytes(80 << 30)).id, "gpu-80gib");
+        assert_eq!(Accelerator::of_size(Bytes(80_000_000_000)).id, "gpu-80gb");
+        assert_eq!(exact_size(Bytes(81_559 << 20)), "81559 MiB");
+        assert_eq!(exact_size(Bytes(0)), "0 B");
+    }
+
+    proptest! {
+        #[test]
+        fn a_larger_machine_has_more_for_the_gpu(gib in 1u64..2048) {
+            prop_assert!(apple(gib).total().unwrap().bytes < apple(gib + 1).total().unwrap().bytes);
+        }
+
+        #[test]
+        fn any_size_is_read_back(bytes in any::<u64>()) {
+            prop_assert_eq!(exact_size(Bytes(bytes)).parse(), Ok(Bytes(bytes)));
+        }
+    }
 }

@@ -7,6 +7,6 @@ mod accelerator;
 mod price;
 mod term;
 
-pub use accelerator::Accelerator;
-pub use price::Price;
+pub use accelerator::{Accelerator, DRIVER_LESS_VISIBLE, exact_size};
+pub use price::{Price, PriceError, Rate, day};
 pub use term::{Known, Term};

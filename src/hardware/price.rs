@@ -1,5 +1,10 @@
 //! What an hour of a device costs: always with a date or as given, never assumed.
 
+use std::fmt;
+use std::str::FromStr;
+
+use crate::units::{Diagnose, Diagnosis, UnitError, display_diagnosis, dollars, parse_dollars};
+
 /// A price.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
@@ -13,4 +18,253 @@ pub struct Price {
     pub provider: Option<String>,
     /// Where it was read.
     pub source: String,
+}
+
+impl Price {
+    /// Millionths of a dollar for `gpus` in an hour; none past 2⁶⁴ − 1.
+    pub fn per_hour(&self, gpus: u64) -> Option<u64> {
+        self.micro_dollars_per_gpu_hour.checked_mul(gpus)
+    }
+
+    /// The days from the day of the data to `today`, both since 1970-01-01; none of a price without a date.
+    pub fn age_in_days(&self, today: u64) -> Option<u64> {
+        today.checked_sub(day(self.as_of.as_deref()?)?)
+    }
+
+    /// What is said under a table: `US$ 3.90 per GPU-hour, Crusoe on demand, as of 2026-08-19 (where it was read)`.
+    pub fn words(&self) -> String {
+        let offer =
+            [&self.provider, &self.kind].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let as_of = self.as_of.as_ref().map(|as_of| format!("as of {as_of}"));
+        let said: Vec<String> = Some(offer).filter(|offer| !offer.is_empty()).into_iter().chain(as_of).collect();
+        let said = if said.is_empty() { String::new() } else { format!(", {}", said.join(", ")) };
+        format!("US$ {} per GPU-hour{said} ({})", dollars(self.micro_dollars_per_gpu_hour), self.source)
+    }
+}
+
+/// The days from 1970-01-01 to a day written as `2026-08-19`; none for what is no such day.
+///
+/// ```
+/// use kvsize::hardware::day;
+/// assert_eq!(day("1970-03-01"), Some(59));
+/// assert_eq!(day("2026-02-29"), None);
+/// ```
+pub fn day(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| {
+        text.get(range).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()))?.parse::<u64>().ok()
+    };
+    let hyphens = text.len() == 10 && text.get(4..5) == Some("-") && text.get(7..8) == Some("-");
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let february = if leap(year) { 29 } else { 28 };
+    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let before = usize::try_from(month.checked_sub(1)?).ok()?;
+    if !hyphens || year < 1970 || day == 0 || day > *months.get(before)? {
+        return None;
+    }
+    let years: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
+    years.checked_add(months.iter().take(before).sum())?.checked_add(day)?.checked_sub(1)
+}
+
+/// A price as it is typed: `2.49/gpu-h`, or `19.92/node-h` for all GPUs of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    micro_dollars: u64,
+    per: Per,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Per {
+    Gpu,
+    Node,
+}
+
+/// Why a text is no price, or no price of these GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PriceError {
+    /// Not dollars.
+    Amount {
+        /// What was typed.
+        found: String,
+        /// Why.
+        error: UnitError,
+    },
+    /// It does not say what an hour of.
+    Unit(String),
+    /// A node of nobody knows how many GPUs.
+    Node(Rate),
+    /// A node's price that no number of millionths for each GPU comes to.
+    Uneven {
+        /// The price.
+        rate: Rate,
+        /// GPUs of the node.
+        gpus: u64,
+    },
+}
+
+impl FromStr for Rate {
+    type Err = PriceError;
+
+    fn from_str(text: &str) -> Result<Self, PriceError> {
+        let unit = || PriceError::Unit(text.to_owned());
+        let (amount, per) = text.split_once('/').ok_or_else(unit)?;
+        let per = match per.to_ascii_lowercase().as_str() {
+            "gpu-h" | "gpu-hour" => Per::Gpu,
+            "node-h" | "node-hour" => Per::Node,
+            _ => return Err(unit()),
+        };
+        let micro_dollars = parse_dollars(amount.strip_prefix('$').unwrap_or(amount))
+            .map_err(|error| PriceError::Amount { found: text.to_owned(), error })?;
+        Ok(Self { micro_dollars, per })
+    }
+}
+
+impl Rate {
+    /// The price of one GPU of a node that has so many.
+    ///
+    /// # Errors
+    /// [`PriceError`] where that is not known, or does not come out even.
+    pub fn price(self, gpus: Option<u64>) -> Result<Price, PriceError> {
+        let micro_dollars_per_gpu_hour = match (self.per, gpus) {
+            (Per::Gpu, _) => self.micro_dollars,
+            (Per::Node, None) => return Err(PriceError::Node(self)),
+            (Per::Node, Some(gpus)) if self.micro_dollars.checked_rem(gpus) == Some(0) => {
+                self.micro_dollars.checked_div(gpus).unwrap_or_default()
+            }
+            (Per::Node, Some(gpus)) => return Err(PriceError::Uneven { rate: self, gpus }),
+        };
+        Ok(Price { micro_dollars_per_gpu_hour, as_of: None, kind: None, provider: None, source: "--price".into() })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.per {
+            Per::Gpu => "gpu-h",
+            Per::Node => "node-h",
+        };
+        write!(f, "{}/{per}", dollars(self.micro_dollars))
+    }
+}
+
+impl Diagnose for PriceError {
+    fn diagnosis(&self) -> Diagnosis {
+        let (code, found, problem, remedy) = match self {
+            Self::Amount { found, error } => {
+                let Diagnosis { problem, remedy, .. } = error.diagnosis();
+                ("price", found.clone(), problem, format!("{remedy}/gpu-h"))
+            }
+            Self::Unit(found) => (
+                "price_unit",
+                found.clone(),
+                "does not say an hour of what it pays for".into(),
+                "give US dollars a GPU-hour, as 2.49/gpu-h, or an hour of a whole node, as 19.92/node-h".into(),
+            ),
+            Self::Node(rate) => (
+                "price_node",
+                rate.to_string(),
+                "is of a node of nobody knows how many GPUs".into(),
+                "give their number, as --gpu 8xh100, or a price in /gpu-h".into(),
+            ),
+            Self::Uneven { rate, gpus } => (
+                "price_node",
+                rate.to_string(),
+                format!("does not divide by {gpus} GPUs to a millionth of a dollar"),
+                "give a price in /gpu-h".into(),
+            ),
+        };
+        Diagnosis { code, field: "--price".into(), found, problem, remedy }
+    }
+}
+
+display_diagnosis!(PriceError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rate(text: &str) -> Rate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn prices_are_of_a_gpu_or_of_a_node() {
+        let each = |text: &str, gpus| rate(text).price(gpus).map(|price| price.micro_dollars_per_gpu_hour);
+        assert_eq!(each("2.49/gpu-h", None), Ok(2_490_000));
+        assert_eq!(each("$2.49/GPU-hour", Some(8)), Ok(2_490_000));
+        assert_eq!(each("19.92/node-h", Some(8)), Ok(2_490_000));
+        for (text, gpus, message) in [
+            (
+                "19.92/node-h",
+                None,
+                "--price: 19.92/node-h is of a node of nobody knows how many GPUs; give their number, as --gpu 8xh100, or a \
+                 price in /gpu-h",
+            ),
+            (
+                "10/node-h",
+                Some(3),
+                "--price: 10.00/node-h does not divide by 3 GPUs to a millionth of a dollar; give a price in /gpu-h",
+            ),
+            (
+                "1/node-h",
+                Some(0),
+                "--price: 1.00/node-h does not divide by 0 GPUs to a millionth of a dollar; give a price in /gpu-h",
+            ),
+        ] {
+            assert_eq!(each(text, gpus).unwrap_err().to_string(), message);
+        }
+        let price = rate("2.5/gpu-h").price(None).unwrap();
+        assert_eq!((price.per_hour(8), price.per_hour(u64::MAX)), (Some(20_000_000), None));
+        assert_eq!(price.words(), "US$ 2.50 per GPU-hour (--price)");
+    }
+
+    #[test]
+    fn what_is_no_price_is_refused() {
+        for text in ["2.49", "2.49/h", "", "$2.49", "2.49/gpu", "2.49 per gpu-h"] {
+            assert_eq!(text.parse::<Rate>(), Err(PriceError::Unit(text.into())), "{text}");
+        }
+        for text in
+            ["/gpu-h", "0/gpu-h", "-1/gpu-h", "NaN/gpu-h", "inf/gpu-h", "2.4900001/gpu-h", "1e2/gpu-h", "$/gpu-h"]
+        {
+            assert!(matches!(text.parse::<Rate>(), Err(PriceError::Amount { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_are_counted() {
+        for (text, days) in [
+            ("1970-01-01", 0),
+            ("1970-12-31", 364),
+            ("1972-02-29", 789),
+            ("2000-03-01", 11_017),
+            ("2026-08-19", 20_684),
+            ("2100-03-01", 47_541),
+        ] {
+            assert_eq!(day(text), Some(days), "{text}");
+        }
+        for text in [
+            "",
+            "2026-8-19",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-01-00",
+            "1969-01-01",
+            "2100-02-29",
+            "2026/08/19",
+            "+026-08-19",
+        ] {
+            assert_eq!(day(text), None, "{text}");
+        }
+        let price = Price { as_of: Some("2026-08-19".into()), ..rate("1/gpu-h").price(None).unwrap() };
+        assert_eq!((price.age_in_days(20_700), price.age_in_days(20_000)), (Some(16), None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".*") {
+            let _ = text.parse::<Rate>();
+            let _ = day(&text);
+        }
+    }
 }

@@ -40,3 +40,10 @@ pub struct Term {
     /// Where from, in a few words.
     pub source: String,
 }
+
+impl Term {
+    /// Bytes that the user gave with an option.
+    pub fn given(bytes: Bytes, option: &str) -> Self {
+        Self { bytes, known: Known::Given, source: option.into() }
+    }
+}

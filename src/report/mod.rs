@@ -28,7 +28,8 @@ pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, e
 pub use grid::{Align, Grid};
 pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use strategies::{
-    ArticleStatement, FloorTimes, Gpu, Price, SpeedFigures, Strategies, StrategyRow, Typed, quoted, strategies,
+    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
+    strategies,
 };
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};

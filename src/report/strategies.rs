@@ -6,6 +6,8 @@ use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, hanging, wrapped};
 use super::{Format, UnitChoice, csv, json, markdown, table};
+use crate::engine::Double;
+use crate::hardware::{Price, exact_size};
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, article, floors};
 use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, fixed_point, group_thousands};
 
@@ -52,26 +54,74 @@ pub struct Gpu {
     pub name: String,
     /// How many are in a node.
     pub per_node: u64,
-    /// Memory that the driver reports of each, in MiB.
-    pub memory_mib: u64,
-    /// The price, if the snapshot has one.
+    /// Memory that is counted of each, which the driver reports, in whole MiB.
+    #[serde(rename = "memory_mib", serialize_with = "as_mebibytes")]
+    pub memory: Bytes,
+    /// The price, if one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub price: Option<Price>,
+    pub price: Option<PriceFigures>,
 }
 
-/// What an hour was offered for.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn as_mebibytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(bytes.0 >> 20)
+}
+
+/// Millionths of a dollar, written as cents: a whole number where it is one, else a decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cents(pub u64);
+
+impl Cents {
+    const MILLIONTHS: u64 = 10_000;
+
+    fn text(self) -> String {
+        let text = fixed_point(u128::from(self.0), u128::from(Self::MILLIONTHS), 4);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
+impl Serialize for Cents {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.checked_rem(Self::MILLIONTHS) {
+            Some(0) => serializer.serialize_u64(self.0.div_euclid(Self::MILLIONTHS)),
+            _ => Double::ratio(self.0, Self::MILLIONTHS).serialize(serializer),
+        }
+    }
+}
+
+/// What an hour was offered for, or is said to cost.
 #[derive(Debug, Serialize)]
-pub struct Price {
+pub struct PriceFigures {
     /// US cents of one GPU in one hour.
-    pub cents_per_gpu_hour: u64,
-    /// The day of the data.
-    pub as_of: String,
+    pub cents_per_gpu_hour: Cents,
+    /// The day of the data; none of a price that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
-    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Whose offer it is.
-    pub provider: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Where it was read.
     pub source: String,
+    /// The price in words.
+    #[serde(skip)]
+    words: String,
+}
+
+impl From<&Price> for PriceFigures {
+    fn from(price: &Price) -> Self {
+        let clean = |text: &Option<String>| text.as_deref().map(super::clean);
+        Self {
+            cents_per_gpu_hour: Cents(price.micro_dollars_per_gpu_hour),
+            as_of: price.as_of.clone(),
+            kind: price.kind.clone(),
+            provider: clean(&price.provider),
+            source: super::clean(&price.source),
+            words: super::clean(&price.words()),
+        }
+    }
 }
 
 /// What one GPU does at most; what has no source is absent.
@@ -175,7 +225,7 @@ pub struct StrategyRow {
     pub bytes_moved_per_token: Option<u64>,
     /// US cents of an hour of these GPUs, if there is a price and they suffice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cents_per_hour: Option<u64>,
+    pub cents_per_hour: Option<Cents>,
     /// The least time it takes, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floors: Option<FloorTimes>,
@@ -238,10 +288,12 @@ impl Strategies {
     ) -> Self {
         let model = question.model;
         let baseline = rows.first().and_then(|row| row.outcome.as_ref().ok()).map(|outcome| outcome.bytes);
-        let memory = group_thousands(gpu.memory_mib);
+        let mebibytes = gpu.memory.0.checked_rem(1 << 20) == Some(0);
+        let memory =
+            if mebibytes { format!("{} MiB", group_thousands(gpu.memory.0 >> 20)) } else { exact_size(gpu.memory) };
         let counted = if question.weights.is_some() { "(cache + weights)" } else { "cache" };
         let rule = format!(
-            "GPUs: {counted} / (0.9 x {memory} MiB of {}), rounded up, as if bytes could be divided anyhow; a row with tp, pp \
+            "GPUs: {counted} / (0.9 x {memory} of {}), rounded up, as if bytes could be divided anyhow; a row with tp, pp \
              or dcp takes the GPUs of its layout, if each can hold its share",
             gpu.name
         );
@@ -296,7 +348,12 @@ fn row(strategy: &Strategy, baseline: Option<Bytes>, typed: &Typed, gpu: &Gpu) -
     };
     let saved = baseline.and_then(|baseline| i128::from(baseline.0).checked_sub(i128::from(bytes.0)));
     let suffices = fits != Some(false);
-    let cents = gpu.price.as_ref().filter(|_| suffices).and_then(|price| price.cents_per_gpu_hour.checked_mul(gpus));
+    let cents = gpu
+        .price
+        .as_ref()
+        .filter(|_| suffices)
+        .and_then(|price| price.cents_per_gpu_hour.0.checked_mul(gpus))
+        .map(Cents);
     StrategyRow {
         usable: true,
         seq_len: Some(workload.seq_len.0),
@@ -410,7 +467,7 @@ fn exact(document: &Strategies) -> Grid {
             number(row.gpus),
             number(row.nodes),
             row.fits.map(|fits| fits.to_string()).unwrap_or_default(),
-            number(row.cents_per_hour),
+            row.cents_per_hour.map(Cents::text).unwrap_or_default(),
             row.command.clone().unwrap_or_default(),
             row.reason.clone().unwrap_or_default(),
         ]
@@ -453,7 +510,7 @@ fn rows(document: &Strategies, unit: ByteUnit, nodes: bool) -> Grid {
         let bytes = row.bytes.map(|bytes| Bytes(bytes).in_unit(unit));
         let gpus = row.gpus.filter(|_| suffices).map(group_thousands);
         let of_nodes = row.nodes.filter(|_| suffices).map(group_thousands);
-        let cents = row.cents_per_hour.map(|cents| fixed_point(u128::from(cents), 100, 2));
+        let cents = row.cents_per_hour.map(|Cents(millionths)| fixed_point(u128::from(millionths), 1_000_000, 2));
         let saved = row.saved_bytes.map(|saved| percent(saved, baseline));
         let mut cells = vec![Some(row.name.clone()), bytes, saved, gpus];
         cells.extend(nodes.then_some(of_nodes));
@@ -542,14 +599,7 @@ fn basis(document: &Strategies, unit: ByteUnit) -> Vec<String> {
     let mut lines = vec![document.rule.clone()];
     lines.extend(document.weights_bytes.map(|weights| format!("weights: {}", amount(Bytes(weights)))));
     lines.push(match &document.gpu.price {
-        Some(price) => format!(
-            "price: US$ {} per GPU-hour, {} {}, as of {} ({})",
-            fixed_point(u128::from(price.cents_per_gpu_hour), 100, 2),
-            price.provider,
-            price.kind,
-            price.as_of,
-            price.source
-        ),
+        Some(price) => format!("price: {}", price.words),
         None => format!("price: none is known of {}", document.gpu.name),
     });
     if let Some(statement) = &document.article {

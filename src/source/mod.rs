@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::catalogue::{self, CatalogueError, ModelEntry, ModelFacts};
+use crate::catalogue::{self, AcceleratorEntry, CatalogueError, ModelEntry, ModelFacts, OverlayError, PriceEntry};
 use crate::model::{Model, ModelError, Origin, Warning};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
@@ -70,6 +70,8 @@ pub enum SourceError {
     Model(ModelError),
     /// No such name.
     Catalogue(CatalogueError),
+    /// A file of one's own accelerators or prices that holds something else.
+    Overlay(OverlayError),
     /// An id of the hub that gives no model.
     Hub(HubError),
 }
@@ -91,6 +93,7 @@ impl Diagnose for SourceError {
             },
             Self::Model(error) => error.diagnosis(),
             Self::Catalogue(error) => error.diagnosis(),
+            Self::Overlay(error) => error.diagnosis(),
             Self::Hub(error) => error.diagnosis(),
         }
     }
@@ -406,6 +409,25 @@ fn of_hub(id: &HubId, settings: &HubSettings, overlay: &[ModelEntry], weigh: boo
 pub fn overlay(path: &Path) -> Result<Vec<ModelEntry>, SourceError> {
     let text = file::read_whole(path).map_err(SourceError::File)?;
     catalogue::parse_overlay(&text).map_err(SourceError::Catalogue)
+}
+
+/// The accelerators of a user's own file.
+///
+/// # Errors
+/// [`SourceError`] when the file can't be read or is no list of accelerators.
+pub fn accelerators(path: &Path) -> Result<Vec<AcceleratorEntry>, SourceError> {
+    let text = file::read_whole(path).map_err(SourceError::File)?;
+    catalogue::parse_accelerators(&text)
+        .map_err(|error| SourceError::Overlay(error.in_file(path.display().to_string())))
+}
+
+/// The prices of a user's own file.
+///
+/// # Errors
+/// [`SourceError`] when the file can't be read or is no list of prices.
+pub fn prices(path: &Path) -> Result<Vec<PriceEntry>, SourceError> {
+    let text = file::read_whole(path).map_err(SourceError::File)?;
+    catalogue::parse_prices(&text).map_err(|error| SourceError::Overlay(error.in_file(path.display().to_string())))
 }
 
 /// The model of the `config.json` at `path`, with what the file beside it declares of its quantisation.

@@ -31,10 +31,10 @@ impl Hardware {
     /// ```
     /// use kvsize::strategy::Hardware;
     /// use kvsize::units::Bytes;
-    /// assert_eq!(Hardware::of(81_559, 8).usable, Bytes(76_968_728_985));
+    /// assert_eq!(Hardware::of(Bytes(81_559 << 20), 8).usable, Bytes(76_968_728_985));
     /// ```
-    pub fn of(memory_mib: u64, per_node: u64) -> Self {
-        Self { usable: Bytes(memory_mib.saturating_mul(1 << 20).saturating_mul(9) / 10), per_node }
+    pub fn of(memory: Bytes, per_node: u64) -> Self {
+        Self { usable: Bytes(memory.0.saturating_mul(9) / 10), per_node }
     }
 }
 

@@ -5,12 +5,14 @@ mod count;
 mod decimal;
 mod diagnosis;
 mod element_format;
+mod money;
 
 pub use bytes::{ByteUnit, Bytes};
 pub use count::{Passages, Tokens, least_common_multiple, parse_count};
 pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
+pub use money::{dollars, parse_dollars};
 
 pub(crate) use diagnosis::display_diagnosis;
 
@@ -23,6 +25,8 @@ pub enum Quantity {
     Tokens,
     /// A number of bytes, with an optional unit.
     Bytes,
+    /// An amount of US dollars.
+    Dollars,
 }
 
 /// Why a text is not a count, a number of tokens or a number of bytes.
@@ -54,15 +58,23 @@ impl Diagnose for UnitError {
             Quantity::Count => "give a whole number of 1 or more",
             Quantity::Tokens => "give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
             Quantity::Bytes => "give bytes, or a number with kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB",
+            Quantity::Dollars => "give US dollars above 0 with at most 6 decimals, as 2.49",
         };
         let noun = |quantity: Quantity| match quantity {
             Quantity::Count => "count",
             Quantity::Tokens => "number of tokens",
             Quantity::Bytes => "number of bytes",
+            Quantity::Dollars => "number of dollars",
         };
         let (code, found, problem, remedy) = match self {
             Self::NotANumber(q, found) => ("not_a_number", found, format!("is not a {}", noun(*q)), example(*q).into()),
             Self::Zero(q, found) => ("zero", found, format!("is not a positive {}", noun(*q)), example(*q).into()),
+            Self::NotWhole(Quantity::Dollars, found) => (
+                "too_precise",
+                found,
+                "is finer than a millionth of a dollar".into(),
+                example(Quantity::Dollars).into(),
+            ),
             Self::NotWhole(q, found) => {
                 ("not_whole", found, format!("is not a whole {}", noun(*q)), example(*q).into())
             }

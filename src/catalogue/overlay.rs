@@ -1,0 +1,107 @@
+//! A user's own file of entries like those of the catalogue.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+
+/// What such a file holds.
+pub(super) struct Shape {
+    /// The option that names the file.
+    pub(super) option: &'static str,
+    /// The key of the list, where the file is an object.
+    pub(super) key: &'static str,
+    /// The one key that every entry has.
+    pub(super) required: &'static str,
+    /// What one may look like.
+    pub(super) example: &'static str,
+}
+
+impl Shape {
+    /// What is wrong, and where.
+    pub(super) fn wrong(&self, path: String, found: String, problem: String) -> OverlayError {
+        OverlayError { option: self.option, origin: String::new(), path, found, problem, example: self.example }
+    }
+}
+
+/// A file that holds something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayError {
+    option: &'static str,
+    origin: String,
+    path: String,
+    found: String,
+    problem: String,
+    example: &'static str,
+}
+
+impl OverlayError {
+    /// The same, found in that file.
+    #[must_use]
+    pub fn in_file(self, origin: String) -> Self {
+        Self { origin, ..self }
+    }
+}
+
+impl Diagnose for OverlayError {
+    fn diagnosis(&self) -> Diagnosis {
+        let parts = [self.option, &self.origin, &self.path];
+        let field = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+        Diagnosis {
+            code: "overlay",
+            field,
+            found: self.found.clone(),
+            problem: self.problem.clone(),
+            remedy: format!("write {}", self.example),
+        }
+    }
+}
+
+display_diagnosis!(OverlayError);
+
+/// The entries of a file: a list of objects, or an object with such a list.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, shape: &Shape) -> Result<Vec<T>, OverlayError> {
+    let document = serde_json::from_str(text)
+        .map_err(|error| shape.wrong(String::new(), "the text".into(), format!("is no JSON: {error}")))?;
+    let list = match document {
+        Value::Object(mut object) if object.len() == 1 => object.remove(shape.key).unwrap_or_default(),
+        other => other,
+    };
+    let Value::Array(entries) = list else {
+        return Err(shape.wrong(String::new(), "the text".into(), "is no list".into()));
+    };
+    entries.into_iter().enumerate().map(|(index, entry)| read(index, entry, shape)).collect()
+}
+
+fn read<T: DeserializeOwned>(index: usize, entry: Value, shape: &Shape) -> Result<T, OverlayError> {
+    let Value::Object(object) = entry else {
+        return Err(shape.wrong(format!("[{index}]"), entry.to_string(), "is no object".into()));
+    };
+    let Some(required) = object.get(shape.required).cloned() else {
+        return Err(shape.wrong(format!("[{index}].{}", shape.required), "nothing".into(), "is missing".into()));
+    };
+    let error = match serde_json::from_value(Value::Object(object.clone())) {
+        Ok(entry) => return Ok(entry),
+        Err(error) => error,
+    };
+    // No key depends on another: the one at fault is at fault alone, beside the one that must be there.
+    let alone = |key: &String, value: &Value| {
+        let mut single = Map::new();
+        single.insert(shape.required.to_owned(), required.clone());
+        single.insert(key.clone(), value.clone());
+        serde_json::from_value::<T>(Value::Object(single)).err()
+    };
+    let found = object.iter().find_map(|(key, value)| Some((key, value, alone(key, value)?)));
+    Err(match found {
+        Some((key, value, error)) => {
+            shape.wrong(format!("[{index}].{key}"), value.to_string(), format!("is wrong: {}", before_remedy(&error)))
+        }
+        None => shape.wrong(format!("[{index}]"), "an entry".into(), format!("is wrong: {}", before_remedy(&error))),
+    })
+}
+
+/// What is wrong, without the remedy that a part of it may bring along: the shape is the remedy.
+fn before_remedy(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split("; ").next().unwrap_or_default().trim_start_matches(": ").to_owned()
+}
