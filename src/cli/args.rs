@@ -87,6 +87,8 @@ pub(super) struct EstimateArguments {
     #[command(flatten)]
     pub(super) workload: WorkloadArguments,
     #[command(flatten)]
+    pub(super) device: DeviceArguments,
+    #[command(flatten)]
     pub(super) output: OutputArguments,
     /// Several models: smallest first by this, at the longest length [default: bytes]
     #[arg(long, value_name = "KEY", value_enum)]
@@ -250,15 +252,6 @@ pub(super) struct WorkloadArguments {
     /// side.
     #[arg(short, long, value_name = "ENGINE", value_delimiter = ',', value_parser = Engine::from_str)]
     pub(super) engine: Vec<Engine>,
-    /// Bytes on each GPU that the cache may take, net of all else: what an engine makes of them
-    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
-    pub(super) memory: Option<Bytes>,
-    /// The device that an engine's defaults depend on (`kvsize gpus`), or local [default: h100-sxm]
-    #[arg(long, value_name = "GPU")]
-    pub(super) gpu: Option<String>,
-    /// A JSON file of accelerators of your own, which shadow the catalogue's [env: `KVSIZE_ACCELERATORS`]
-    #[arg(long, value_name = "FILE")]
-    pub(super) accelerators: Option<PathBuf>,
     /// Tokens at the start that all sequences of a batch share, and that are kept once
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
     pub(super) shared_prefix: Option<Tokens>,
@@ -309,6 +302,21 @@ pub(super) struct WorkloadArguments {
         allow_hyphen_values = true
     )]
     pub(super) dcp: Option<u64>,
+}
+
+/// The memory and the device of an estimate; where hardware is asked about, both come from it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Workload")]
+pub(super) struct DeviceArguments {
+    /// Bytes on each GPU that the cache may take, net of all else: what an engine makes of them
+    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
+    pub(super) memory: Option<Bytes>,
+    /// The device that an engine's defaults depend on (`kvsize gpus`), or local [default: h100-sxm]
+    #[arg(long, value_name = "GPU")]
+    pub(super) gpu: Option<String>,
+    /// A JSON file of accelerators of your own, which shadow the catalogue's [env: `KVSIZE_ACCELERATORS`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) accelerators: Option<PathBuf>,
 }
 
 /// What `kvsize strategies` compares, as options of one estimate.

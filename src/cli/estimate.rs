@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args};
 
-use super::args::{EstimateArguments, SortKey, WorkloadArguments};
+use super::args::{DeviceArguments, EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
 use super::gpus::{memory_of_a_card, named_device};
 use super::{Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings, terminal_is_watching, typed};
@@ -15,7 +15,7 @@ use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source::{self, HubSettings, Weighed};
-use crate::units::{Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
 pub(super) const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
@@ -29,7 +29,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut arguments: EstimateArguments = typed(matches)?;
-    let (engines, assumed) = engines(&arguments.workload, matches)?;
+    let (engines, assumed) = engines(&arguments.workload, Some(&arguments.device), matches)?;
     levers::retrieved(&mut arguments.workload);
     let arguments = &arguments;
     let models = levers::applied(models(arguments)?, &arguments.workload, &engines)?;
@@ -38,7 +38,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let several = models.len() > 1;
     for model in &models {
         let workload = lengths::settled(&arguments.workload, &engines, model)?;
-        let document = Question::new(model, &workload, &engines).document(model);
+        let document = Question::new(model, &workload, arguments.device.memory, &engines).document(model);
         documents.push(document.map_err(|Failure(diagnosis)| {
             let field = if several { format!("{}: {}", model.name, diagnosis.field) } else { diagnosis.field };
             Failure(Diagnosis { field, ..diagnosis })
@@ -62,14 +62,14 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         }));
     }
     let rows = || documents.iter().flat_map(|document| &document.estimates);
-    notes.extend(unused_memory(&arguments.workload, rows().any(|row| row.capacity.is_some())));
-    notes.extend(memory_of_a_card(arguments.workload.memory));
+    notes.extend(unused_memory(&arguments.device, rows().any(|row| row.capacity.is_some())));
+    notes.extend(memory_of_a_card(arguments.device.memory));
     let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no: false })
 }
 
 /// What is said of memory that no engine makes a capacity of.
-pub(super) fn unused_memory(arguments: &WorkloadArguments, used: bool) -> Option<String> {
+pub(super) fn unused_memory(arguments: &DeviceArguments, used: bool) -> Option<String> {
     let unused = arguments.memory.is_some() && !used;
     unused.then(|| "--memory is not used: nothing here tells what would be made of it".into())
 }
@@ -246,18 +246,17 @@ fn stored(model: &Model, engine: &Engine, workload: &Workload) -> Option<KvForma
 
 /// What is asked beside lengths, batches and formats, which are lists.
 pub(super) fn common(arguments: &WorkloadArguments) -> Workload {
-    let WorkloadArguments { encoder_len, shared_prefix, memory, tp, pp, dp, dcp, .. } = *arguments;
+    let WorkloadArguments { encoder_len, shared_prefix, tp, pp, dp, dcp, .. } = *arguments;
     Workload {
         layout: Layout { tp: tp.unwrap_or(1), pp: pp.unwrap_or(1), dp: dp.unwrap_or(1), dcp: dcp.unwrap_or(1) },
         encoder_len,
         shared_prefix,
-        memory,
         ..Workload::of(Tokens(1), 1)
     }
 }
 
 impl Question {
-    fn new(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Self {
+    fn new(model: &Model, arguments: &WorkloadArguments, memory: Option<Bytes>, engines: &[Engine]) -> Self {
         let WorkloadArguments { seq_len, batch, .. } = arguments;
         let defaults = Self::article(model);
         let mut question = Self {
@@ -268,7 +267,7 @@ impl Question {
             },
             batches: if batch.is_empty() { defaults.batches } else { once(batch.iter().copied()) },
             engines: Vec::new(),
-            common: common(arguments),
+            common: Workload { memory, ..common(arguments) },
         };
         let of_engine = |engine: &Engine| {
             let asked = formats(model, arguments, engine);
@@ -355,16 +354,17 @@ pub(super) fn past_maximum(model: &Model, longest: Option<Tokens>) -> Vec<Warnin
     }
 }
 
-/// The engines that were named, ideal without any, with the settings that are their own; and what had to be assumed of the
-/// device that their defaults depend on.
+/// The engines that were named, ideal without any, with the settings that are their own, on the device that was named; and
+/// what had to be assumed of the device that their defaults depend on.
 pub(super) fn engines(
     arguments: &WorkloadArguments,
+    on: Option<&DeviceArguments>,
     matches: &ArgMatches,
 ) -> Result<(Vec<Engine>, Option<String>), Failure> {
     let named = if arguments.engine.is_empty() { vec![Engine::ideal()] } else { arguments.engine.clone() };
     let mut engines = settings::apply(once(named.into_iter()), matches)?;
-    let Some(name) = &arguments.gpu else { return Ok((engines, None)) };
-    let (device, assumed) = named_device(name, arguments.accelerators.as_deref())?;
+    let Some((on, name)) = on.and_then(|on| Some((on, on.gpu.as_ref()?))) else { return Ok((engines, None)) };
+    let (device, assumed) = named_device(name, on.accelerators.as_deref())?;
     for engine in &mut engines {
         engine.device = device.clone();
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command};
 
-use super::args::{FormatArguments, HubArguments, WorkloadArguments};
+use super::args::{DeviceArguments, FormatArguments, HubArguments, WorkloadArguments};
 use super::estimate::{
     Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
 };
@@ -19,27 +19,25 @@ use crate::units::{Diagnosis, KvDtype, Tokens};
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
-    arguments: |command| settings::augment(single(ExplainArguments::augment_args(command))),
+    arguments: |command| settings::augment(single(ExplainArguments::augment_args(command), LISTS_ELSEWHERE)),
     run,
 };
 
 /// The options of the estimate that take lists, as options that take one value: what is explained is one estimate.
-fn single(command: Command) -> Command {
-    [
-        ("seq_len", "Tokens of each sequence [default: the model's own maximum, or 131,072]"),
-        ("batch", "Sequences [default: 1]"),
-        (
-            "kv_dtype",
-            "Format of cached elements [default: the 16-bit format of the checkpoint, or what the engine takes]",
-        ),
-        ("bitwidth", "Plain bits per element, as the article's bitwidth"),
-        (
-            "engine",
-            "Whose allocation is explained: ideal (the live bytes, the default) or an engine (`kvsize engines`)",
-        ),
-    ]
-    .into_iter()
-    .fold(command, |command, (id, help)| command.mut_arg(id, |arg| arg.help(help).long_help(None::<&str>)))
+const LISTS_ELSEWHERE: &[(&str, &str)] = &[
+    ("seq_len", "Tokens of each sequence [default: the model's own maximum, or 131,072]"),
+    ("batch", "Sequences [default: 1]"),
+    ("kv_dtype", "Format of cached elements [default: the 16-bit format of the checkpoint, or what the engine takes]"),
+    ("bitwidth", "Plain bits per element, as the article's bitwidth"),
+    ("engine", "Whose allocation is explained: ideal (the live bytes, the default) or an engine (`kvsize engines`)"),
+];
+
+/// The command, with other help of options that take lists elsewhere.
+pub(super) fn single(command: Command, options: &[(&'static str, &'static str)]) -> Command {
+    let describe = |command: Command, &(id, help): &(&'static str, &'static str)| {
+        command.mut_arg(id, |arg| arg.help(help).long_help(None::<&str>))
+    };
+    options.iter().fold(command, describe)
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +48,8 @@ struct ExplainArguments {
     model: String,
     #[command(flatten)]
     workload: WorkloadArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
@@ -64,7 +64,7 @@ const USUAL_LENGTH: Tokens = Tokens(131_072);
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut arguments: ExplainArguments = typed(matches)?;
     levers::retrieved(&mut arguments.workload);
-    let ExplainArguments { model, workload: asked, catalogue, hub: offline, format } = &arguments;
+    let ExplainArguments { model, workload: asked, device, catalogue, hub: offline, format } = &arguments;
     let as_written = format.format();
     if matches!(as_written, Format::Csv | Format::Plain) {
         return Err(Failure(Diagnosis {
@@ -75,7 +75,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             remedy: "use table, markdown, json or jsonl".into(),
         }));
     }
-    let (engines, assumed) = engines(asked, matches)?;
+    let (engines, assumed) = engines(asked, Some(device), matches)?;
     let engine = one("--engine", engines)?.unwrap_or_else(Engine::ideal);
     let names = || [model].into_iter().chain(&asked.draft);
     let overlay = overlay_for(names(), catalogue.as_deref())?;
@@ -90,6 +90,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
         batch: one("--batch", settled.batch.clone())?.unwrap_or(1),
         kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked, &engine))?.unwrap_or(auto),
+        memory: device.memory,
         ..common(asked)
     };
     let answer = engine.answer(&model, &workload)?;
@@ -98,13 +99,13 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
     let data = report::explain(&explanation, as_written);
     let mut notes: Vec<String> = assumed.into_iter().chain(explanation.assumptions).collect();
-    notes.extend(unused_memory(asked, explanation.capacity.is_some()));
-    notes.extend(memory_of_a_card(asked.memory));
-    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings })
+    notes.extend(unused_memory(device, explanation.capacity.is_some()));
+    notes.extend(memory_of_a_card(device.memory));
+    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings, no: false })
 }
 
 /// The one value of an option that takes a list elsewhere; none where it was not given.
-fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
+pub(super) fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
     let count = values.len();
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
@@ -113,7 +114,7 @@ fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
             code: "several",
             field: option.into(),
             found: format!("{count} values"),
-            problem: "are more than can be explained at once".into(),
+            problem: "are more than can be told of at once".into(),
             remedy: "give one".into(),
         })),
     }

@@ -5,6 +5,7 @@ mod article;
 mod estimate;
 mod explain;
 mod failure;
+mod fit;
 mod gpus;
 mod hub;
 mod lengths;
@@ -31,6 +32,9 @@ use self::failure::Failure;
 use crate::report;
 use crate::units::Diagnosis;
 
+/// It does not fit.
+const NO: u8 = 1;
+
 /// The question could not be answered: wrong usage or input.
 const CANNOT_ANSWER: u8 = 2;
 
@@ -42,10 +46,11 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 9] = [
+const COMMANDS: [Subcommand; 10] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
+    fit::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
     lists::MODELS,
@@ -61,6 +66,8 @@ struct Answer {
     data: String,
     notes: Vec<String>,
     warnings: Vec<String>,
+    /// Whether the answer is that something does not fit.
+    no: bool,
 }
 
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
@@ -83,11 +90,11 @@ pub fn main() -> ExitCode {
     let mut command = ManuallyDrop::new(command(settings::may_be_needed(std::env::args_os())));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
-        Err(error) if !error.use_stderr() => error.print().map_err(Into::into),
+        Err(error) if !error.use_stderr() => error.print().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Err(error) => Err(usage::failure(&error).into()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = if usage::asks_for_json(std::env::args_os()) {
@@ -102,7 +109,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
+fn run(matches: &mut ArgMatches) -> anyhow::Result<ExitCode> {
     let answer = match matches.remove_subcommand() {
         Some((name, mut inner)) => {
             usage::refuse_options_before(&name, matches)?;
@@ -120,7 +127,7 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
         // The answer is out; words that no one can hear do not take it back.
         let _ = io::stderr().write_all(notes.chain(warnings).collect::<String>().as_bytes());
     }
-    Ok(())
+    Ok(if answer.no { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();

@@ -4,7 +4,7 @@
 //! the newest S mod R of K are in the model's format, since K is quantised by channel, over groups of tokens, once R of them are
 //! there; of V, quantised by token, the newest min(S, R).
 
-use super::{Answer, Engine, Gap, Profile};
+use super::{Allocation, Answer, Engine, Gap, Profile, Spread};
 use crate::estimate::{EstimateError, Workload, estimate};
 use crate::model::{KeyValue, LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens};
@@ -18,6 +18,8 @@ pub(super) const PROFILE: Profile = Profile {
     settings: &[],
     defaults: &[],
     formats: &[],
+    allocation: Allocation::Workload,
+    spread: Spread::Ranks,
     answer,
 };
 

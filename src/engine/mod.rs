@@ -59,8 +59,32 @@ pub struct Profile {
     /// The formats of cached K and V that it takes, by the names of [`units`](crate::units::FORMATS); what it refuses by.
     /// Empty where it takes all but other engines' layouts.
     pub formats: &'static [&'static str],
+    /// How it takes memory.
+    pub allocation: Allocation,
+    /// How it spreads a model over devices.
+    pub spread: Spread,
     /// What a workload on a model takes in it.
     pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, EstimateError>,
+}
+
+/// How an engine takes memory for its cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// As much as the workload needs.
+    Workload,
+    /// All that it is given, as a pool that requests divide.
+    Pool,
+}
+
+/// How an engine spreads a model over devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Over tensor parallel ranks and pipeline stages, as it is told.
+    Ranks,
+    /// By whole layers over the devices that it finds.
+    Layers,
+    /// Not at all: a device has all of it.
+    Whole,
 }
 
 impl Profile {

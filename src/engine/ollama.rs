@@ -9,7 +9,7 @@
 //! (`docs/context-length.mdx`: 32k from 24 GiB, 256k from 48 GiB).
 
 use super::llama_cpp::{Flags, Options, answer_with, has};
-use super::{Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, ValueKind};
+use super::{Allocation, Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, Spread, ValueKind};
 use crate::estimate::{EstimateError, Workload};
 use crate::model::{GgufFeature, Model};
 use crate::units::{ElementFormat, KvDtype, KvFormat, Tokens};
@@ -45,6 +45,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("flash-attention", "where the device has it"),
     ],
     formats: FORMATS,
+    allocation: Allocation::Workload,
+    spread: Spread::Layers,
     answer,
 };
 

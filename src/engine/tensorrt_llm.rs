@@ -21,7 +21,7 @@
 
 use serde::Serialize;
 
-use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind, longest};
+use super::{Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, Spread, ValueKind, longest};
 use crate::estimate::{Estimate, EstimateError, Kept, Layout, State, Workload, estimate, sum};
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, KvFormat, Tokens};
@@ -58,6 +58,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("free_gpu_memory_fraction", "0.9, not applied: --memory is what the cache gets"),
     ],
     formats: FORMATS,
+    allocation: Allocation::Pool,
+    spread: Spread::Ranks,
     answer,
 };
 

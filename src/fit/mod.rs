@@ -1,1 +1,14 @@
 //! Questions asked of hardware: what fits on it, and the smallest that holds a workload.
+//!
+//! A [`Server`] is a model in an engine over devices whose budgets are known. What it holds is asked of the engine, so that an
+//! answer here and the engine's own for the same memory are the same integers.
+
+mod layout;
+mod memory;
+mod plan;
+mod server;
+
+pub use layout::{GivenLayout, LayoutError, Sizes, layout_of};
+pub use memory::{Memory, MemoryError, Total, weights_of};
+pub use plan::{Limits, Planned, Smaller, plan, ranks};
+pub use server::{Binding, Fit, Question, Requests, Server};

@@ -4,9 +4,11 @@
 //! says how it is known, and none is blended with another.
 
 mod accelerator;
+mod budget;
 mod price;
 mod term;
 
 pub use accelerator::{Accelerator, DRIVER_LESS_VISIBLE, exact_size};
+pub use budget::Budget;
 pub use price::{Price, PriceError, Rate, day};
 pub use term::{Known, Term};

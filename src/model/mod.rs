@@ -18,6 +18,8 @@ pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
 pub use weights::{DtypeWeights, Experts, Weights, WeightsOrigin};
 
+use std::ops::Range;
+
 use crate::units::{ElementFormat, Tokens};
 
 /// A model, reduced to what decides the size of its cache.
@@ -74,6 +76,32 @@ impl Model {
         let checkpoint = draft.map(|draft| draft.checkpoint.clone());
         self.drafter = Some(Drafter { method, tokens, first_layer, checkpoint });
         self
+    }
+
+    /// What a device holds of it that has these layers, by their numbers in the whole.
+    #[must_use]
+    pub fn of_layers(&self, layers: &Range<u32>) -> Self {
+        let within = |group: &LayerGroup| LayerGroup {
+            layers: group.layers.iter().copied().filter(|layer| layers.contains(layer)).collect(),
+            cache: group.cache,
+        };
+        Self {
+            name: self.name.clone(),
+            origin: self.origin,
+            model_type: self.model_type.clone(),
+            max_position_embeddings: self.max_position_embeddings,
+            dtype: self.dtype,
+            num_hidden_layers: self.num_hidden_layers,
+            layer_groups: self.layer_groups.iter().map(within).collect(),
+            transformers_heads: self.transformers_heads,
+            mtp_groups: Vec::new(),
+            drafter: self.drafter.clone(),
+            weights: None,
+            checkpoint: self.checkpoint.clone(),
+            facts: Vec::new(),
+            assumptions: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 
     /// The same model, had every layer to keep every token: what an engine takes that honours no window or chunk.

@@ -5,6 +5,7 @@ mod details;
 mod document;
 mod explain;
 mod figures;
+mod fit;
 mod gaps;
 mod grid;
 mod json;
@@ -12,6 +13,7 @@ mod markdown;
 mod page;
 mod plain;
 mod schema;
+mod serve;
 mod strategies;
 mod table;
 mod text;
@@ -25,8 +27,10 @@ pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
+pub use fit::{FitDocument, Fitted, fit};
 pub use grid::{Align, Grid};
 pub use schema::{SCHEMAS, Schema, all_schemas};
+pub use serve::{Served, serve};
 pub use strategies::{
     ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
     strategies,

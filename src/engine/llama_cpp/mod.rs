@@ -38,12 +38,16 @@ mod context;
 mod memory;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Serialize;
 
 use self::context::Context;
 use self::memory::{Layers, Memory, Piece, Share};
-use super::{Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, ValueKind, longest};
+use super::{
+    Allocation, Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, Spread, ValueKind,
+    longest,
+};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
 use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
@@ -90,6 +94,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("kv-offload", "on"),
     ],
     formats: FORMATS,
+    allocation: Allocation::Workload,
+    spread: Spread::Layers,
     answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
 };
 
@@ -296,6 +302,17 @@ fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine:
         }
     }
     Ok(())
+}
+
+/// The layers that each of `devices` equal devices has, the output counted as one more (`load_tensors` in
+/// `llama-model.cpp`: by whole layers, in proportion to free memory).
+pub fn layers_by_device(layers: u64, devices: u64) -> Vec<Range<u32>> {
+    let units = layers.saturating_add(1);
+    let first = |device: u64| {
+        let start = device.saturating_mul(units).div_ceil(devices.max(1)).min(layers);
+        u32::try_from(start).unwrap_or(u32::MAX)
+    };
+    (0..devices).map(|device| first(device)..first(device.saturating_add(1))).collect()
 }
 
 /// The estimate, group by group.

@@ -39,7 +39,7 @@ use serde::{Serialize, Serializer};
 use self::arguments::Arguments;
 use self::pools::{Tokens, full_for, tokens_of, window_share};
 use self::share::{Part, Share, Sizes};
-use super::{Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, ValueKind};
+use super::{Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, Spread, ValueKind};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
 use crate::model::Model;
 use crate::units::{Bytes, group_thousands};
@@ -136,6 +136,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("mamba-radix-cache-strategy", "extra_buffer where the class can, else no_buffer"),
     ],
     formats: arguments::FORMATS,
+    allocation: Allocation::Pool,
+    spread: Spread::Ranks,
     answer,
 };
 

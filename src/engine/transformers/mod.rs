@@ -20,7 +20,7 @@ mod quantized;
 use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
-use super::{Answer, Details, Engine, Gap, Profile, Setting, ValueKind};
+use super::{Allocation, Answer, Details, Engine, Gap, Profile, Setting, Spread, ValueKind};
 use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, Quantization, RecurrentState};
 use crate::units::{ElementFormat, KvDtype, Tokens};
@@ -51,6 +51,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("decoded", "0: the whole sequence is a prompt"),
     ],
     formats: FORMATS,
+    allocation: Allocation::Workload,
+    spread: Spread::Whole,
     answer,
 };
 

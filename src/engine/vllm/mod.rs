@@ -40,7 +40,7 @@ use self::groups::{GroupError, Groups};
 use self::layers::Layers;
 use self::reader::Reader;
 use self::spec::{Kind, Spec};
-use super::{Answer, Capacity, Details, Double, Engine, Profile, Setting, ValueKind, longest};
+use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Setting, Spread, ValueKind, longest};
 use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload};
 use crate::model::{LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Tokens};
@@ -95,6 +95,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("enable-prefix-caching", "on but for attention-free models and encoders (0.19: and hybrids)"),
     ],
     formats: dtype::NAMES,
+    allocation: Allocation::Pool,
+    spread: Spread::Ranks,
     answer,
 };
 
@@ -117,6 +119,8 @@ struct Request {
     dcp: u64,
     /// `max_num_encoder_input_tokens`
     encoder_budget: u64,
+    /// `max_num_seqs`
+    sequences: u64,
 }
 
 /// The settings, typed; what is not given is left to its default.
@@ -173,7 +177,7 @@ impl Options {
             (true, false) => stages,
         };
         let in_flight = batched.saturating_mul(at_once);
-        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched }
+        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched, sequences }
     }
 }
 
@@ -189,6 +193,12 @@ pub struct Plan {
     pub attention_backend: Option<&'static str>,
     /// Tokens of a block of full attention.
     pub block_size: u64,
+    /// Sequences that run at once at the most.
+    #[serde(skip)]
+    pub max_num_seqs: u64,
+    /// Bytes of the one block of a pool that holds nothing, where the version keeps one.
+    #[serde(skip)]
+    pub null_block_bytes: u64,
     /// Tokens in flight that windows and chunks reserve for.
     pub in_flight_tokens: u64,
     /// Bytes of a block of the pool on the widest stage.
@@ -347,6 +357,8 @@ impl<'a> Pool<'a> {
             gpu: self.reader.engine.device.id.clone(),
             attention_backend: layers.backend,
             block_size: layers.block_size,
+            max_num_seqs: self.request.sequences,
+            null_block_bytes: if self.reader.release.keeps_null_block { self.widest_block() } else { 0 },
             in_flight_tokens: self.request.in_flight,
             bytes_per_block: self.widest_block(),
             blocks_per_request: self.groups.blocks_per_request(&self.request),

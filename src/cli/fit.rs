@@ -1,0 +1,310 @@
+//! `kvsize fit MODEL --gpu 8xh100`: what hardware holds.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::PossibleValue;
+use clap::{ArgMatches, Args, Command, ValueEnum};
+
+use super::args::{HubArguments, OutputArguments, SpecArguments, WorkloadArguments};
+use super::estimate::{Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum};
+use super::explain::{one, single};
+use super::failure::Failure;
+use super::gpus::{self, Fleet, GpuArguments};
+use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
+use crate::engine::{Double, Engine};
+use crate::fit::{GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
+use crate::hardware::{Known, Term};
+use crate::model::Model;
+use crate::report::{self, FitDocument, Fitted};
+use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, Tokens};
+
+pub(super) const COMMAND: Subcommand = Subcommand {
+    name: "fit",
+    about: "What hardware holds: the longest context, requests at once, cost",
+    arguments: |command| settings::augment(asks_of_one_length(FitArguments::augment_args(command))),
+    run,
+};
+
+/// GPUs of a node, where nobody says.
+pub(super) const PER_NODE: u64 = 8;
+
+/// The options of the estimate that take lists and here take one value.
+pub(super) fn asks_of_one_length(command: Command) -> Command {
+    single(
+        command,
+        &[
+            ("seq_len", "Tokens of a request [default: the longest that fits]"),
+            ("batch", "Requests at once, over all replicas [default: 1]"),
+        ],
+    )
+}
+
+#[derive(Debug, Args)]
+struct FitArguments {
+    #[command(flatten)]
+    subject: SubjectArguments,
+    #[command(flatten)]
+    workload: WorkloadArguments,
+    #[command(flatten)]
+    gpus: GpuArguments,
+    #[command(flatten)]
+    memory: MemoryArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// The model, and where it is looked for.
+#[derive(Debug, Args)]
+pub(super) struct SubjectArguments {
+    /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the hub
+    /// (org/name[@revision][:FILE])
+    #[arg(value_name = "MODEL")]
+    pub(super) model: Option<String>,
+    #[command(flatten)]
+    spec: SpecArguments,
+    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
+    #[arg(long, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubArguments,
+    /// Warnings become errors
+    #[arg(long)]
+    pub(super) strict: bool,
+}
+
+impl ValueEnum for Total {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Visible, Self::Driver, Self::Marketed]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
+/// The terms of the memory of a GPU.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Memory")]
+pub(super) struct MemoryArguments {
+    /// Bytes of the weights of one replica [default: what `kvsize weights` says, if it is known]
+    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
+    pub(super) weights: Option<Bytes>,
+    /// What if the weights were in this format: every parameter of layers, the embeddings as they are
+    #[arg(long, value_name = "FORMAT", value_parser = ElementFormat::from_str, conflicts_with = "weights")]
+    pub(super) weights_dtype: Option<ElementFormat>,
+    /// Bytes on each GPU that the engine needs beside weights and cache [default: estimated]
+    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
+    overhead: Option<Bytes>,
+    /// The share of a GPU's memory that the engine takes [default: the engine's own; 0.9 for ideal]
+    #[arg(
+        long,
+        visible_alias = "gpu-memory-utilization",
+        value_name = "RATIO",
+        value_parser = ratio,
+        allow_hyphen_values = true
+    )]
+    pub(super) utilization: Option<Double>,
+    /// Which total of a GPU is counted with: what an engine is told (the default), what the driver reports, or what it is
+    /// sold with
+    #[arg(long, value_name = "TOTAL", value_enum, hide_possible_values = true)]
+    capacity: Option<Total>,
+    /// Tokens that requests have on average: how many of these there is room for, too
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    pub(super) avg_seq_len: Option<Tokens>,
+}
+
+/// A share above 0, written as a decimal.
+fn ratio(text: &str) -> Result<Double, String> {
+    let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let value = Double::parse(text).filter(|value| plain && *value > Double::whole(0) && *value <= Double::whole(1));
+    value.ok_or_else(|| "give a share above 0 and of at most 1, as 0.9".into())
+}
+
+/// What is asked, resolved as far as it is the same for all hardware.
+pub(super) struct Subject {
+    pub(super) model: Model,
+    pub(super) engines: Vec<Engine>,
+    pub(super) seq_len: Option<Tokens>,
+    pub(super) batch: Option<u64>,
+    pub(super) weights: Option<Term>,
+    pub(super) assumptions: Vec<String>,
+}
+
+impl Subject {
+    pub(super) fn of(
+        arguments: &SubjectArguments,
+        workload: &mut WorkloadArguments,
+        memory: &MemoryArguments,
+        matches: &ArgMatches,
+    ) -> Result<Self, Failure> {
+        levers::retrieved(workload);
+        let (engines, _) = engines(workload, None, matches)?;
+        let names = || arguments.model.iter().chain(&workload.draft);
+        let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
+        let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
+        let spec = arguments.spec.spec();
+        let model = match &arguments.model {
+            Some(_) if !spec.is_empty() || spec.name.is_some() => {
+                return Err(wrong_model(
+                    arguments.model.as_deref().unwrap_or_default(),
+                    "can't be used with the flags of a model",
+                    "name a model or give its dimensions",
+                ));
+            }
+            Some(name) => places.model(name, memory.weights.is_none())?,
+            None if spec.is_empty() => {
+                return Err(wrong_model(
+                    "missing",
+                    "",
+                    "name one (`kvsize models` lists them), or give its dimensions",
+                ));
+            }
+            None => spec.model()?,
+        };
+        let model = levers::applied_to(&drafted(model, workload, &places)?, workload, &engines)?;
+        needs_encoder(workload, std::slice::from_ref(&model))?;
+        let given = memory.weights.map(|bytes| Term::given(bytes, "--weights"));
+        let weights = match memory.weights_dtype {
+            Some(format) => Some(in_format(&model, format)?),
+            None => given.or_else(|| weights_of(&model)),
+        };
+        let seq_len = one("--seq-len", workload.seq_len.iter().map(|typed| typed.tokens).collect())?;
+        let batch = one("--batch", workload.batch.clone())?;
+        Ok(Self { model, engines, seq_len, batch, weights, assumptions: Vec::new() })
+    }
+}
+
+fn wrong_model(found: &str, problem: &str, remedy: &str) -> Failure {
+    Failure(Diagnosis::new("model", "MODEL", found.into(), problem.into(), remedy))
+}
+
+/// What the weights would be in another format: every parameter but those of the embeddings, which quantisers leave alone.
+fn in_format(model: &Model, format: ElementFormat) -> Result<Term, Failure> {
+    let unknown = || {
+        let problem = "has a number of parameters that is not known here";
+        Failure(Diagnosis::new("no_weights", "--weights-dtype", model.name.clone(), problem.into(), "give --weights"))
+    };
+    let parameters = model.weights.as_ref().and_then(|weights| weights.parameters).ok_or_else(unknown)?;
+    let embeddings = model.checkpoint.embedding_parameters.unwrap_or_default().min(parameters);
+    let rest = u128::from(parameters.saturating_sub(embeddings));
+    let bits = format.bits(rest).and_then(|bits| bits.checked_add(model.dtype.bits(embeddings.into())?));
+    let bytes = bits.and_then(|bits| u64::try_from(bits.div_ceil(8)).ok()).ok_or_else(unknown)?;
+    let source =
+        format!("what if: {parameters} parameters in {format}, but {embeddings} of the embedding in {}", model.dtype);
+    Ok(Term { bytes: Bytes(bytes), known: Known::Estimated, source })
+}
+
+fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+    let mut arguments: FitArguments = typed(matches)?;
+    let subject = Subject::of(&arguments.subject, &mut arguments.workload, &arguments.memory, matches)?;
+    let arguments = &arguments;
+    let fleets = arguments.gpus.fleets()?;
+    let mut fitted = Vec::new();
+    let mut assumptions = subject.assumptions.clone();
+    for fleet in &fleets {
+        for engine in &subject.engines {
+            let engine = on_device(engine, fleet, &mut assumptions);
+            for kv_dtype in usual_formats(&subject.model, &arguments.workload, &engine) {
+                fitted.push(configuration(arguments, &subject, fleet, &engine, kv_dtype)?);
+            }
+        }
+    }
+    let longest = subject.seq_len;
+    let warnings: Vec<String> = past_maximum(&subject.model, longest).iter().map(ToString::to_string).collect();
+    let document = FitDocument::new(&subject.model, &fitted, &assumptions, &warnings);
+    refuse_warnings(arguments.subject.strict, &document.warnings)?;
+    let data = report::fit(&document, arguments.output.format.format(), arguments.output.unit());
+    let (notes, warnings, no) = (document.assumptions, document.warnings, !document.fits);
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
+}
+
+/// The engine with the defaults that it has on the devices of a fleet.
+pub(super) fn on_device(engine: &Engine, fleet: &Fleet, assumptions: &mut Vec<String>) -> Engine {
+    let (device, assumed) = gpus::engine_device(&fleet.accelerator);
+    assumptions.extend(assumed.filter(|text| !assumptions.contains(text)));
+    Engine { device, ..engine.clone() }
+}
+
+/// The formats that were asked for, or the one that is stored without being asked.
+pub(super) fn usual_formats(model: &Model, workload: &WorkloadArguments, engine: &Engine) -> Vec<KvDtype> {
+    let asked = formats(model, workload, engine);
+    match (asked.is_empty(), engine.is_ideal()) {
+        (false, _) => asked,
+        (true, true) => vec![model.dtype.into()],
+        (true, false) => vec![KvDtype::Auto],
+    }
+}
+
+pub(super) fn given_layout(workload: &WorkloadArguments) -> GivenLayout {
+    GivenLayout { tp: workload.tp, pp: workload.pp, dp: workload.dp, dcp: workload.dcp }
+}
+
+pub(super) fn question<'a>(
+    subject: &'a Subject,
+    workload: &WorkloadArguments,
+    memory: &MemoryArguments,
+    engine: &'a Engine,
+    kv_dtype: KvDtype,
+) -> Question<'a> {
+    Question {
+        model: &subject.model,
+        engine,
+        workload: crate::estimate::Workload { kv_dtype, ..common(workload) },
+        seq_len: subject.seq_len,
+        batch: subject.batch,
+        average: memory.avg_seq_len,
+    }
+}
+
+impl MemoryArguments {
+    pub(super) fn of<'a>(&self, subject: &'a Subject, fleet: &'a Fleet) -> Memory<'a> {
+        Memory {
+            accelerator: &fleet.accelerator,
+            total: self.capacity.unwrap_or_default(),
+            utilization: self.utilization,
+            weights: subject.weights.as_ref(),
+            overhead: self.overhead,
+        }
+    }
+}
+
+fn configuration(
+    arguments: &FitArguments,
+    subject: &Subject,
+    fleet: &Fleet,
+    engine: &Engine,
+    kv_dtype: KvDtype,
+) -> Result<Fitted, Failure> {
+    let question = question(subject, &arguments.workload, &arguments.memory, engine, kv_dtype);
+    let gpus = fleet.count.unwrap_or(1);
+    let given = given_layout(&arguments.workload);
+    let layout = layout_of(&question, Sizes { gpus, per_node: PER_NODE }, given)?;
+    let budgets = arguments.memory.of(subject, fleet).budgets(&question, layout)?;
+    let fit = Server::of(question, layout, &budgets)?.fit(&budgets)?;
+    let served = report::Served {
+        model: arguments.subject.model.as_deref(),
+        name: &subject.model.name,
+        dtype: subject.model.dtype,
+        engine,
+        kv_dtype,
+        layout,
+        seq_len: fit.requests.first().map_or(fit.longest, |requests| requests.seq_len),
+        batch: subject.batch,
+        utilization: arguments.memory.utilization,
+    };
+    let command = report::serve(&served);
+    Ok(Fitted {
+        gpu: fleet.accelerator.id.clone(),
+        gpus,
+        price: fleet.price.clone(),
+        engine: engine.clone(),
+        kv_dtype,
+        layout,
+        layout_given: given.tp.is_some() && given.pp.is_some(),
+        budgets,
+        error: None,
+        fit,
+        command,
+    })
+}

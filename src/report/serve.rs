@@ -1,0 +1,124 @@
+//! The line that starts a server with a layout, to be pasted.
+
+use super::strategies::quoted;
+use crate::engine::{Double, Engine, SettingValue, ValueKind};
+use crate::estimate::Layout;
+use crate::units::{ElementFormat, KvDtype, Tokens};
+
+/// A server to start.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// The model as it was named.
+    pub model: Option<&'a str>,
+    /// Its own name.
+    pub name: &'a str,
+    /// Its 16-bit format, in which a cache needs no option.
+    pub dtype: ElementFormat,
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The format asked for.
+    pub kv_dtype: KvDtype,
+    /// How the model is spread.
+    pub layout: Layout,
+    /// The longest request.
+    pub seq_len: Tokens,
+    /// Requests at once, if that was given.
+    pub batch: Option<u64>,
+    /// The share of the memory, if that was given.
+    pub utilization: Option<Double>,
+}
+
+/// The line; none for what is no server, or for a model that has no name.
+pub fn serve(served: &Served) -> Option<String> {
+    let Layout { tp, pp, dp, dcp } = served.layout;
+    let length = served.seq_len.0.to_string();
+    let share = served.utilization.map(|share| share.value().to_string());
+    let sized = |name: &str, size: u64| (size > 1).then(|| format!("{name} {size}"));
+    let valued = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
+    let mut words: Vec<String> = Vec::new();
+    match served.engine.profile.name {
+        "vllm" => {
+            words.push(format!("vllm serve {}", served.named()?));
+            words.extend(sized("--tensor-parallel-size", tp));
+            words.extend(sized("--pipeline-parallel-size", pp));
+            words.extend(sized("--data-parallel-size", dp));
+            words.extend(sized("--decode-context-parallel-size", dcp));
+            words.push(format!("--max-model-len {length}"));
+            words.extend(valued("--gpu-memory-utilization", share));
+            words.extend(valued("--kv-cache-dtype", served.format()));
+        }
+        "sglang" => {
+            words.push(format!("python -m sglang.launch_server --model-path {}", served.named()?));
+            words.extend(sized("--tp-size", tp));
+            words.extend(sized("--pp-size", pp));
+            words.extend(sized("--dp-size", dp));
+            words.push(format!("--context-length {length}"));
+            words.extend(valued("--mem-fraction-static", share));
+            words.extend(valued("--kv-cache-dtype", served.format()));
+        }
+        "tensorrt-llm" => {
+            words.push(format!("trtllm-serve {}", served.named()?));
+            words.extend(sized("--tp_size", tp));
+            words.extend(sized("--pp_size", pp));
+            words.push(format!("--max_seq_len {length}"));
+            words.extend(valued("--kv_cache_free_gpu_memory_fraction", share));
+            words.extend(valued("--kv_cache_dtype", served.format()));
+            words.extend((dp > 1).then(|| format!("# each of {dp} replicas")));
+        }
+        "llama.cpp" => {
+            let parallel = served.batch.unwrap_or(1).div_ceil(dp.max(1));
+            words.push(format!("llama-server -m {}", served.file()));
+            words.push(format!("--ctx-size {}", served.seq_len.0.saturating_mul(parallel)));
+            words.push(format!("--parallel {parallel}"));
+            words.extend(served.format().map(|format| format!("--cache-type-k {format} --cache-type-v {format}")));
+            words.extend((dp > 1).then(|| format!("# each of {dp} replicas")));
+        }
+        _ => return None,
+    }
+    // A remark ends the line.
+    let remark = words.pop_if(|word| word.starts_with('#'));
+    words.extend(served.settings());
+    words.extend(remark);
+    Some(words.join(" "))
+}
+
+impl Served<'_> {
+    /// The model as a server is told of it.
+    fn named(&self) -> Option<String> {
+        let path = self.model.filter(|model| model.starts_with(['.', '/']) || model.ends_with(".json"));
+        let name = path.map_or(self.name, |path| path.strip_suffix("/config.json").unwrap_or(path));
+        Some(quoted(name)).filter(|_| self.model.is_some_and(|model| model != "-"))
+    }
+
+    fn file(&self) -> String {
+        self.model.filter(|model| model.ends_with(".gguf")).map_or_else(|| "MODEL.gguf".into(), quoted)
+    }
+
+    /// The format, where it must be told.
+    fn format(&self) -> Option<String> {
+        let KvDtype::Given(format) = self.kv_dtype else { return None };
+        if format.k == self.dtype && format.v == self.dtype {
+            return None;
+        }
+        Some(match format.to_string().as_str() {
+            "bf16" if self.engine.profile.name == "vllm" => "bfloat16".into(),
+            "fp16" if self.engine.profile.name == "vllm" => "float16".into(),
+            "fp16" if self.engine.profile.name == "llama.cpp" => "f16".into(),
+            name => name.to_owned(),
+        })
+    }
+
+    /// The engine's own settings that were given.
+    fn settings(&self) -> Vec<String> {
+        let as_option = |(name, value): &(&'static str, SettingValue)| {
+            // What a server can't be told: whose defaults these are.
+            let setting = self.engine.setting(name).filter(|_| *name != "usage")?;
+            Some(match (value, setting.kind) {
+                (SettingValue::Switch(false), ValueKind::Switch { off }) => format!("--{off}"),
+                (SettingValue::Switch(_), _) => format!("--{name}"),
+                _ => format!("--{name} {value}"),
+            })
+        };
+        self.engine.settings.iter().filter_map(as_option).collect()
+    }
+}
