@@ -13,10 +13,11 @@ use super::failure::Failure;
 use super::gpus::{self, Fleet, GpuArguments};
 use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
 use crate::engine::{Double, Engine};
+use crate::estimate::{Layout, Workload};
 use crate::fit::{GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
 use crate::hardware::{Known, Term};
 use crate::model::Model;
-use crate::report::{self, FitDocument, Fitted};
+use crate::report::{self, FitDocument, Fitted, Served};
 use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, Tokens};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -200,19 +201,23 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let subject = Subject::of(&arguments.subject, &mut arguments.workload, &arguments.memory, matches)?;
     let arguments = &arguments;
     let fleets = arguments.gpus.fleets()?;
-    let mut fitted = Vec::new();
+    let mut found = Vec::new();
     let mut assumptions = subject.assumptions.clone();
     for fleet in &fleets {
         for engine in &subject.engines {
             let engine = on_device(engine, fleet, &mut assumptions);
             for kv_dtype in usual_formats(&subject.model, &arguments.workload, &engine) {
-                fitted.push(configuration(arguments, &subject, fleet, &engine, kv_dtype)?);
+                let question = question(&subject, &arguments.workload, &arguments.memory, &engine, kv_dtype);
+                let memory = arguments.memory.of(&subject, fleet);
+                found.push(fitted(&question, fleet, &memory, given_layout(&arguments.workload), |layout, seq_len| {
+                    report::serve(&served(&arguments.subject, &arguments.memory, &question, layout, seq_len))
+                })?);
             }
         }
     }
     let longest = subject.seq_len;
     let warnings: Vec<String> = past_maximum(&subject.model, longest).iter().map(ToString::to_string).collect();
-    let document = FitDocument::new(&subject.model, &fitted, &assumptions, &warnings);
+    let document = FitDocument::new(&subject.model, &found, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
     let data = report::fit(&document, arguments.output.format.format(), arguments.output.unit());
     let (notes, warnings, no) = (document.assumptions, document.warnings, !document.fits);
@@ -250,7 +255,7 @@ pub(super) fn question<'a>(
     Question {
         model: &subject.model,
         engine,
-        workload: crate::estimate::Workload { kv_dtype, ..common(workload) },
+        workload: Workload { kv_dtype, ..common(workload) },
         seq_len: subject.seq_len,
         batch: subject.batch,
         average: memory.avg_seq_len,
@@ -269,42 +274,52 @@ impl MemoryArguments {
     }
 }
 
-fn configuration(
-    arguments: &FitArguments,
-    subject: &Subject,
-    fleet: &Fleet,
-    engine: &Engine,
-    kv_dtype: KvDtype,
-) -> Result<Fitted, Failure> {
-    let question = question(subject, &arguments.workload, &arguments.memory, engine, kv_dtype);
-    let gpus = fleet.count.unwrap_or(1);
-    let given = given_layout(&arguments.workload);
-    let layout = layout_of(&question, Sizes { gpus, per_node: PER_NODE }, given)?;
-    let budgets = arguments.memory.of(subject, fleet).budgets(&question, layout)?;
-    let fit = Server::of(question, layout, &budgets)?.fit(&budgets)?;
-    let served = report::Served {
-        model: arguments.subject.model.as_deref(),
-        name: &subject.model.name,
-        dtype: subject.model.dtype,
+/// The server of a layout, as its command tells it.
+pub(super) fn served<'a>(
+    subject: &'a SubjectArguments,
+    memory: &MemoryArguments,
+    question: &Question<'a>,
+    layout: Layout,
+    seq_len: Tokens,
+) -> Served<'a> {
+    let Question { model, engine, workload, batch, .. } = *question;
+    Served {
+        model: subject.model.as_deref(),
+        name: &model.name,
+        dtype: model.dtype,
         engine,
-        kv_dtype,
+        kv_dtype: workload.kv_dtype,
         layout,
-        seq_len: fit.requests.first().map_or(fit.longest, |requests| requests.seq_len),
-        batch: subject.batch,
-        utilization: arguments.memory.utilization,
-    };
-    let command = report::serve(&served);
+        seq_len,
+        batch,
+        utilization: memory.utilization,
+    }
+}
+
+/// What GPUs of one kind hold.
+pub(super) fn fitted(
+    question: &Question,
+    fleet: &Fleet,
+    memory: &Memory,
+    given: GivenLayout,
+    command: impl FnOnce(Layout, Tokens) -> Option<String>,
+) -> Result<Fitted, Failure> {
+    let gpus = fleet.count.unwrap_or(1);
+    let layout = layout_of(question, Sizes { gpus, per_node: PER_NODE }, given)?;
+    let budgets = memory.budgets(question, layout)?;
+    let fit = Server::of(*question, layout, &budgets)?.fit(&budgets)?;
+    let seq_len = fit.requests.first().map_or(fit.longest, |requests| requests.seq_len);
     Ok(Fitted {
         gpu: fleet.accelerator.id.clone(),
         gpus,
         price: fleet.price.clone(),
-        engine: engine.clone(),
-        kv_dtype,
+        engine: question.engine.clone(),
+        kv_dtype: question.workload.kv_dtype,
         layout,
         layout_given: given.tp.is_some() && given.pp.is_some(),
         budgets,
         error: None,
+        command: command(layout, seq_len).filter(|_| fit.longest > Tokens(0)),
         fit,
-        command,
     })
 }

@@ -12,6 +12,7 @@ mod lengths;
 mod levers;
 mod lists;
 mod nvidia_smi;
+mod plan;
 #[cfg(feature = "hub")]
 mod progress;
 mod schema;
@@ -46,11 +47,12 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 10] = [
+const COMMANDS: [Subcommand; 11] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
     fit::COMMAND,
+    plan::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
     lists::MODELS,

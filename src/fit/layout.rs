@@ -4,7 +4,7 @@ use super::Question;
 use crate::engine::Spread;
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{LayerGroup, Model};
-use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis};
+use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
 /// The parallel sizes that were given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -175,6 +175,6 @@ pub(super) fn check(question: &Question, layout: Layout) -> Result<(), LayoutErr
     if let Some(num_attention_heads) = model.checkpoint.num_attention_heads.filter(|heads| !heads.is_multiple_of(tp)) {
         return Err(LayoutError::QueryHeads { num_attention_heads, tp });
     }
-    let workload = Workload { seq_len: Tokens(1), batch: 1, layout, memory: None, ..*workload };
+    let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..*workload };
     engine.answer(model, &workload).map(|_| ()).map_err(LayoutError::Estimate)
 }

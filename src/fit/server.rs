@@ -26,6 +26,14 @@ pub struct Question<'a> {
     pub average: Option<Tokens>,
 }
 
+impl Question<'_> {
+    /// A length at which the engine must have an answer: the one asked for, or one that the model was made for.
+    pub(super) fn usual_len(&self) -> Tokens {
+        const USUAL: Tokens = Tokens(8192);
+        self.seq_len.unwrap_or_else(|| self.model.max_position_embeddings.map_or(USUAL, |maximum| maximum.min(USUAL)))
+    }
+}
+
 /// A model in an engine over devices whose budgets are known.
 #[derive(Debug)]
 pub struct Server<'a> {
@@ -161,7 +169,7 @@ impl<'a> Server<'a> {
             return Ok((least, first, false));
         }
         let plain = (least, first, pools.iter().any(|&pool| pool != least));
-        let blocks = match self.ask(self.question.model, Tokens(1), 1, None)?.details {
+        let blocks = match self.ask(self.question.model, self.question.usual_len(), 1, None)?.details {
             Some(Details::Vllm(plan)) => plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
             _ => Vec::new(),
         };
@@ -207,15 +215,24 @@ impl<'a> Server<'a> {
         Ok((answer, capacity.unwrap_or(none)))
     }
 
-    /// Bytes that a device of a part must have for `batch` sequences; none past 2⁶⁴ − 1.
+    /// Bytes that a device of a part must have for `batch` sequences; none past 2⁶⁴ − 1, or where the engine refuses so many.
     fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Option<u64>, EstimateError> {
         match self.ask(&part.model, seq_len, batch, None) {
             Ok(Answer { estimate, details: Some(Details::Vllm(plan)), .. }) => {
                 Ok(estimate.bytes_per_gpu.0.checked_add(plan.null_block_bytes))
             }
             Ok(answer) => Ok(Some(answer.estimate.bytes_per_gpu.0)),
-            Err(EstimateError::TooLarge) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => self.too_much(error, seq_len, batch).map(|()| None),
+        }
+    }
+
+    /// Nothing, where an error comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
+    fn too_much(&self, error: EstimateError, seq_len: Tokens, batch: u64) -> Result<(), EstimateError> {
+        let usual = self.question.usual_len();
+        match error {
+            EstimateError::TooLarge => Ok(()),
+            EstimateError::Refused { .. } if seq_len > usual || batch > 1 => Ok(()),
+            error => Err(error),
         }
     }
 
@@ -231,11 +248,10 @@ impl<'a> Server<'a> {
     /// Whether `batch` sequences fit in one replica.
     fn holds(&self, seq_len: Tokens, batch: u64) -> Result<bool, EstimateError> {
         if self.pooled() && batch == 1 {
-            let (_, capacity) = match self.of_pool(seq_len) {
-                Err(EstimateError::TooLarge) => return Ok(false),
-                other => other?,
+            return match self.of_pool(seq_len) {
+                Ok((_, capacity)) => Ok(capacity.fits && capacity.max_seq_len >= seq_len.0),
+                Err(error) => self.too_much(error, seq_len, 1).map(|()| false),
             };
-            return Ok(capacity.fits && capacity.max_seq_len >= seq_len.0);
         }
         if self.pooled() {
             return Ok(self.room(seq_len)?.0 >= batch);
@@ -273,8 +289,7 @@ impl<'a> Server<'a> {
         let guess = if self.pooled() {
             match self.of_pool(Tokens(most)) {
                 Ok((_, capacity)) => capacity.max_seq_len,
-                Err(EstimateError::TooLarge) => 0,
-                Err(error) => return Err(error),
+                Err(error) => self.too_much(error, Tokens(most), 1).map(|()| 0)?,
             }
         } else {
             most

@@ -11,7 +11,7 @@ use crate::estimate::Layout;
 use crate::fit::{Binding, Fit, Requests};
 use crate::hardware::{Budget, Known, Price, Term};
 use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, KvDtype, dollars, group_thousands};
+use crate::units::{ByteUnit, Bytes, KvDtype, dollars, fixed_point, group_thousands};
 
 /// What a configuration of hardware holds, before it is a document.
 #[derive(Debug)]
@@ -232,7 +232,7 @@ impl FitDocument {
     }
 }
 
-fn add_once(texts: &mut Vec<String>, text: &str) {
+pub(super) fn add_once(texts: &mut Vec<String>, text: &str) {
     if !texts.iter().any(|known| known == text) {
         texts.push(text.to_owned());
     }
@@ -426,7 +426,7 @@ fn page(document: &FitDocument, unit: ByteUnit) -> Page {
         [row] => blocks.extend(alone(row, unit)),
         rows => {
             blocks.extend(by_format(rows));
-            blocks.push(Block::Grid(summary(rows, unit)));
+            blocks.push(Block::Grid(summary(rows)));
             blocks.push(Block::Grid(terms_of_all(rows, unit)));
             blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
         }
@@ -463,7 +463,7 @@ fn by_format(rows: &[FitRow]) -> Option<Block> {
 }
 
 /// A row a configuration; what is the same in all rows, or too wide, has no column.
-fn summary(rows: &[FitRow], unit: ByteUnit) -> Grid {
+fn summary(rows: &[FitRow]) -> Grid {
     let differ =
         |of: &dyn Fn(&FitRow) -> String| rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)));
     let [engines, formats] =
@@ -480,7 +480,6 @@ fn summary(rows: &[FitRow], unit: ByteUnit) -> Grid {
         columns.extend([("Fits".to_owned(), Align::Left), ("Longest".to_owned(), Align::Right)]);
         columns.push((requests.clone(), Align::Right));
         columns.extend(tokens.then(|| ("Pool tokens".to_owned(), Align::Right)));
-        columns.push((format!("Pool {}/GPU", unit.name()), Align::Right));
         columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
         let cells = |row: &FitRow| {
             let mut cells = vec![row.configuration(), row.spread()];
@@ -489,9 +488,7 @@ fn summary(rows: &[FitRow], unit: ByteUnit) -> Grid {
             cells.extend([if row.fits { "yes" } else { "no" }.to_owned(), row.longest()]);
             cells.push(row.requests.first().map(|requests| count(requests.at_once)).unwrap_or_default());
             cells.extend(tokens.then(|| row.tokens.map_or_else(|| "no end".into(), group_thousands)));
-            let pool = row.tightest().and_then(|stage| stage.pool_bytes);
-            cells.push(pool.map_or_else(|| "-".into(), |pool| Bytes(pool).in_unit(unit)));
-            let cost = |cost: &CostRow| dollars(cost.dollars_per_hour.millionths());
+            let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
             cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
             cells
         };
@@ -525,7 +522,8 @@ fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
         }
     }
     let first = [(format!("{} on each GPU", unit.name()), Align::Left)];
-    let columns = first.into_iter().chain(names.iter().map(|name| ((*name).to_owned(), Align::Right))).collect();
+    let named = names.iter().copied().chain(["pool"]).map(|name| (name.to_owned(), Align::Right));
+    let columns = first.into_iter().chain(named).collect();
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in rows {
         let Some(stage) = row.tightest() else { continue };
@@ -533,7 +531,8 @@ fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
             let term = stage.terms.iter().find(|term| term.name == *name);
             term.map(|term| format!("{} {}", Bytes(term.bytes).in_unit(unit), letter(term.known))).unwrap_or_default()
         };
-        let line = [row.configuration()].into_iter().chain(names.iter().map(cell)).collect();
+        let pool = stage.pool_bytes.map_or_else(|| "none".into(), |pool| Bytes(pool).in_unit(unit));
+        let line = [row.configuration()].into_iter().chain(names.iter().map(cell)).chain([pool]).collect();
         if !lines.contains(&line) {
             lines.push(line);
         }
@@ -579,16 +578,18 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
 }
 
 fn verdict(row: &FitRow, unit: ByteUnit) -> String {
-    let on = format!("{} ({}, {}), {} in {}", row.configuration(), row.spread(), row.layout, row.engine, row.stored());
-    let on = on.replacen(
-        &format!("{} in {}", row.engine, row.stored()),
-        &format!("{} cache in {}", row.engine, row.stored()),
-        1,
+    let on = format!(
+        "{} ({}, {}): {}, cache in {}",
+        row.configuration(),
+        row.spread(),
+        row.layout,
+        row.engine,
+        row.stored()
     );
     match row.shortfall_bytes {
         _ if row.fits => format!("fits on {on}"),
         Some(bytes) => {
-            format!("does not fit on {on}: {} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name())
+            format!("does not fit on {on}; {} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name())
         }
         None => format!("does not fit on {on}"),
     }
@@ -606,10 +607,15 @@ fn requests_in_words(requests: &RequestsRow) -> String {
 }
 
 fn cost_in_words(cost: &CostRow) -> String {
-    let each = cost
-        .dollars_per_million_token_hours
-        .map(|each| format!("; US$ {} to hold a million tokens for an hour", dollars(each.millionths())));
-    format!("US$ {} an hour{}", dollars(cost.dollars_per_hour.millionths()), each.unwrap_or_default())
+    let each = cost.dollars_per_million_token_hours;
+    let each = each.map(|each| format!("; US$ {} to hold a million tokens for an hour", in_dollars(each)));
+    format!("US$ {} an hour{}", in_dollars(cost.dollars_per_hour), each.unwrap_or_default())
+}
+
+/// Dollars to the cent, or, of less than one, to four places.
+pub(super) fn in_dollars(dollars: Double) -> String {
+    let micro = u128::from(dollars.millionths());
+    fixed_point(micro, MICRO.into(), if micro < MICRO.into() { 4 } else { 2 })
 }
 
 /// The sum on each device of a stage.
@@ -648,16 +654,20 @@ fn sources(stage: &StageRow) -> Vec<String> {
     stage.terms.iter().flat_map(|term| hanging(&format!("{}: ", term.name), &term.source)).collect()
 }
 
-/// What is said of a configuration among several.
+/// What is said of a configuration among several: what binds, what is short, what a token costs.
 fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
-    let mut lines = wrapped(&format!("{}; binding: {}", verdict(row, unit), row.binding.reason), COLUMNS);
-    lines.extend(row.requests.iter().skip(1).flat_map(|requests| {
-        hanging(&format!("  {} tokens: ", group_thousands(requests.seq_len)), &requests_in_words(requests))
+    let mut said = vec![row.binding.reason.clone()];
+    said.extend(
+        row.shortfall_bytes.map(|bytes| format!("{} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name())),
+    );
+    let each = row.cost.as_ref().and_then(|cost| cost.dollars_per_million_token_hours);
+    said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
+    let mut lines =
+        hanging(&format!("{} in {}, {}: ", row.configuration(), row.stored(), row.engine), &said.join("; "));
+    let worth_a_line = |(index, requests): &(usize, &RequestsRow)| *index > 0 || requests.bound_by.is_some();
+    lines.extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| {
+        hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len)), &requests_in_words(requests))
     }));
-    lines.extend(row.requests.first().filter(|requests| requests.bound_by.is_some()).into_iter().flat_map(
-        |requests| hanging(&format!("  {} tokens: ", group_thousands(requests.seq_len)), &requests_in_words(requests)),
-    ));
-    lines.extend(row.cost.iter().flat_map(|cost| hanging("  ", &cost_in_words(cost))));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines

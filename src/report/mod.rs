@@ -12,6 +12,7 @@ mod json;
 mod markdown;
 mod page;
 mod plain;
+mod plan;
 mod schema;
 mod serve;
 mod strategies;
@@ -29,6 +30,7 @@ pub use document::{
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use fit::{FitDocument, Fitted, fit};
 pub use grid::{Align, Grid};
+pub use plan::{Asked, PlanDocument, PlannedOn, plan};
 pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use serve::{Served, serve};
 pub use strategies::{
@@ -82,11 +84,33 @@ pub fn estimates(documents: &[Document], format: Format, unit: UnitChoice) -> St
     render(documents, |documents| page::estimates(documents, unit), format, unit)
 }
 
-/// The article's numbers beside the real ones; `whole` is the real model with every layer keeping every token.
-pub fn article(documents: &[Document; 2], whole: &Document, format: Format, unit: UnitChoice) -> String {
+/// The article's numbers beside the real ones; `whole` is the real model with every layer keeping every token. `hardware` is
+/// what its hardware holds, each with its command: of the article's model, of it with all the weights, of `whole`, and of the
+/// real model.
+pub fn article(
+    documents: &[Document; 2],
+    whole: &Document,
+    hardware: &[(String, FitDocument); 4],
+    format: Format,
+    unit: UnitChoice,
+) -> String {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Part<'a> {
+        Estimates(&'a Document),
+        Hardware(&'a FitDocument),
+    }
+    let parts = || -> Vec<Part> {
+        let hardware = hardware.iter().map(|(_, document)| Part::Hardware(document));
+        documents.iter().map(Part::Estimates).chain(hardware).collect()
+    };
     let unit = unit.resolve(document::largest(documents));
     let [article, real] = &documents;
-    render(documents, |_| page::article(article, real, whole, unit), format, unit)
+    match format {
+        Format::Json => json::pretty(&parts()),
+        Format::Jsonl => json::lines(&parts()),
+        _ => render(documents, |_| page::article(article, real, whole, hardware, unit), format, unit),
+    }
 }
 
 fn render(documents: &[Document], page: impl Fn(&[Document]) -> Page, format: Format, unit: ByteUnit) -> String {

@@ -1,10 +1,12 @@
 //! What people see of an answer: the table first, then what it is of.
 
+use super::FitDocument;
 use super::document::{BytesPerTokenValue, Document, GroupDescription, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{figures, gaps};
 use crate::engine::Engine;
+use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
 /// What people see of estimates: the bytes, what fits, why an engine's are not the live ones, and what they are of.
@@ -98,7 +100,13 @@ fn entry_in_words(group: &GroupDescription) -> Option<String> {
 
 /// The article's numbers beside the real ones: `article` and `real` have the same lengths, `whole` is the real model
 /// with every layer keeping every token.
-pub(super) fn article(article: &Document, real: &Document, whole: &Document, unit: ByteUnit) -> Page {
+pub(super) fn article(
+    article: &Document,
+    real: &Document,
+    whole: &Document,
+    hardware: &[(String, FitDocument); 4],
+    unit: ByteUnit,
+) -> Page {
     let sides = [("article", article), ("real", real)];
     let mut grid = Grid { columns: vec![("Tokens".into(), Align::Right)], rows: Vec::new() };
     let columns: Vec<(&Document, KvFormat)> = sides
@@ -139,8 +147,64 @@ pub(super) fn article(article: &Document, real: &Document, whole: &Document, uni
             Block::Grid(grid),
             Block::Grid(rule_of_thumb),
             Block::Text(described.collect()),
-        ],
+        ]
+        .into_iter()
+        .chain(article_hardware(hardware))
+        .collect(),
     }
+}
+
+/// The article's table of hardware, its rule, and the same with real figures.
+fn article_hardware(hardware: &[(String, FitDocument); 4]) -> Vec<Block> {
+    let right = |name: &str| (name.to_owned(), Align::Right);
+    let left = |name: &str| (name.to_owned(), Align::Left);
+    let tokens = |of: &(String, FitDocument), index: usize| {
+        of.1.configurations.get(index).and_then(|row| row.tokens).unwrap_or_default()
+    };
+    let [by_rule, ..] = hardware;
+    let said = article::HARDWARE.iter().enumerate().map(|(index, row)| {
+        let fitting = tokens(by_rule, index);
+        vec![
+            format!("{}x{}", row.gpus, row.device),
+            group_thousands(row.marketed_gb),
+            group_thousands(row.tokens),
+            row.dollars_per_hour.to_string(),
+            group_thousands(fitting),
+            group_thousands(article::rounded(fitting)),
+        ]
+    });
+    let real = article::HARDWARE.iter().enumerate().map(|(index, row)| {
+        let cells = hardware.iter().skip(1).map(|of| group_thousands(tokens(of, index)));
+        [format!("{}x{}", row.gpus, row.device)].into_iter().chain(cells).collect()
+    });
+    let said = Grid {
+        columns: vec![
+            left("GPUs"),
+            right("GB sold"),
+            right("article"),
+            right("US$/h"),
+            right("by its rule"),
+            right("rounded"),
+        ],
+        rows: said.collect(),
+    };
+    let real = Grid {
+        columns: vec![
+            left("Tokens with 218 GB"),
+            right("article's bytes"),
+            right("real, all kept"),
+            right("real, chunked"),
+        ],
+        rows: real.collect(),
+    };
+    let rule = "its rule: (0.9 x GB sold - 34 GB of weights) / bytes of a token in 16 bits, to half a million and no more \
+                than ten; the dollars are of April 2025. All 109 billion parameters take 218 GB. Each column again:";
+    let commands = hardware.iter().map(|(command, _)| format!("$ {command}"));
+    vec![
+        Block::Grid(said),
+        Block::Grid(real),
+        Block::Text(wrapped(rule, COLUMNS).into_iter().chain(commands).collect()),
+    ]
 }
 
 /// A row of the rule of thumb: the slope of the first format at the longest length.

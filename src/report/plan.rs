@@ -1,0 +1,357 @@
+//! The layouts that hold a workload: a row each, and under the rows why fewer devices do not.
+
+use serde::Serialize;
+
+use super::document::{ModelDescription, describe};
+use super::fit::{CostRow, add_once, in_dollars, price_in_words};
+use super::grid::{Align, Block, Grid, Page};
+use super::text::{COLUMNS, hanging, wrapped};
+use super::{Format, UnitChoice, csv, json, markdown, table};
+use crate::engine::{Double, Engine};
+use crate::estimate::Layout;
+use crate::fit::{Planned, Smaller};
+use crate::hardware::Price;
+use crate::model::Model;
+use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
+
+/// A layout on devices of one kind, before it is a document.
+#[derive(Debug)]
+pub struct PlannedOn {
+    /// The device, by its own name.
+    pub gpu: String,
+    /// What an hour of one costs, where that is known.
+    pub price: Option<Price>,
+    /// The engine.
+    pub engine: Engine,
+    /// The format asked for.
+    pub kv_dtype: KvDtype,
+    /// The layout.
+    pub planned: Planned,
+    /// The line that starts such a server.
+    pub command: Option<String>,
+}
+
+/// `kvsize.plan/1`: a model, a workload, and the layouts that hold it.
+#[derive(Debug, Serialize)]
+pub struct PlanDocument {
+    /// Name and version of this shape.
+    pub schema: &'static str,
+    /// Version of kvsize.
+    pub kvsize: &'static str,
+    /// The model.
+    pub model: ModelDescription,
+    /// Tokens of each request.
+    pub seq_len: u64,
+    /// Requests at once.
+    pub batch: u64,
+    /// The layouts, cheapest first where prices are known, else by devices.
+    pub layouts: Vec<PlanRow>,
+    /// The devices of which no number that was tried holds it.
+    pub too_small: Vec<String>,
+    /// Devices at the most.
+    pub max_gpus: u64,
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong.
+    pub warnings: Vec<String>,
+}
+
+/// A layout of a [`PlanDocument`].
+#[derive(Debug, Serialize)]
+pub struct PlanRow {
+    /// The device.
+    pub gpu: String,
+    /// How many.
+    pub gpus: u64,
+    /// The engine.
+    pub engine: String,
+    /// The format asked for.
+    pub kv_dtype: String,
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages; of an engine that splits by layers, its devices.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Whether no layout here has fewer devices.
+    pub smallest: bool,
+    /// Whether no layout here costs less; false where a price is not known.
+    pub cheapest: bool,
+    /// Requests that run at once.
+    pub requests: u64,
+    /// Bytes to spare on the device that is full first.
+    pub slack_bytes: u64,
+    /// Why fewer devices do not hold it; absent where one is the fewest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smaller: Option<SmallerRow>,
+    /// What it costs, where a price is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostRow>,
+    /// The line that starts such a server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// Why fewer devices do not hold a workload.
+#[derive(Debug, Serialize)]
+pub struct SmallerRow {
+    /// Devices.
+    pub gpus: u64,
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Bytes missing on a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortfall_bytes: Option<u64>,
+    /// Requests that run at once, fewer than asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
+}
+
+/// What was asked of a plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Tokens of each request.
+    pub seq_len: u64,
+    /// Requests at once.
+    pub batch: u64,
+    /// Devices at the most.
+    pub max_gpus: u64,
+}
+
+impl PlanDocument {
+    /// The document of the layouts that were found.
+    pub fn new(
+        model: &Model,
+        asked: Asked,
+        planned: &[PlannedOn],
+        too_small: Vec<String>,
+        assumptions: &[String],
+        warnings: &[String],
+    ) -> Self {
+        let mut rows: Vec<PlanRow> = planned.iter().map(row).collect();
+        let fewest = rows.iter().map(|row| row.gpus).min();
+        let least = rows.iter().filter_map(PlanRow::cents).min();
+        for row in &mut rows {
+            row.smallest = Some(row.gpus) == fewest;
+            row.cheapest = row.cents().is_some() && row.cents() == least;
+        }
+        // A price that is not known is no reason to be first.
+        rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.gpus, row.dp));
+        let mut said: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
+        let mut warned: Vec<String> = model.warnings.iter().map(ToString::to_string).collect();
+        assumptions.iter().for_each(|text| add_once(&mut said, text));
+        warnings.iter().for_each(|text| add_once(&mut warned, text));
+        Self {
+            schema: "kvsize.plan/1",
+            kvsize: env!("CARGO_PKG_VERSION"),
+            model: describe(model),
+            seq_len: asked.seq_len,
+            batch: asked.batch,
+            layouts: rows,
+            too_small,
+            max_gpus: asked.max_gpus,
+            assumptions: said,
+            warnings: warned,
+        }
+    }
+}
+
+fn row(on: &PlannedOn) -> PlanRow {
+    let PlannedOn { gpu, price, engine, kv_dtype, planned, command } = on;
+    let Planned { layout, gpus, requests, slack, smaller, .. } = planned;
+    let each = layout.tp.saturating_mul(layout.pp);
+    PlanRow {
+        gpu: gpu.clone(),
+        gpus: *gpus,
+        engine: engine.to_string(),
+        kv_dtype: kv_dtype.to_string(),
+        tp: layout.tp,
+        pp: layout.pp,
+        dp: layout.dp,
+        smallest: false,
+        cheapest: false,
+        requests: *requests,
+        slack_bytes: slack.0,
+        smaller: smaller.map(|smaller| match smaller {
+            Smaller::Short { layout: Layout { tp, pp, dp, .. }, bytes } => SmallerRow {
+                gpus: tp.saturating_mul(pp).saturating_mul(dp),
+                tp,
+                pp,
+                dp,
+                shortfall_bytes: Some(bytes.0),
+                requests: None,
+            },
+            Smaller::Requests { dp, requests } => SmallerRow {
+                gpus: each.saturating_mul(dp),
+                tp: layout.tp,
+                pp: layout.pp,
+                dp,
+                shortfall_bytes: None,
+                requests: Some(requests),
+            },
+        }),
+        cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, None)),
+        command: command.clone(),
+    }
+}
+
+impl PlanRow {
+    /// What it costs, for putting in order.
+    fn cents(&self) -> Option<u64> {
+        self.cost.as_ref().map(|cost| cost.dollars_per_hour.millionths())
+    }
+
+    fn configuration(&self) -> String {
+        format!("{}x{}", self.gpus, self.gpu)
+    }
+}
+
+/// `tp 8 x pp 4`
+fn spread(tp: u64, pp: u64, dp: u64) -> String {
+    let sizes = [("tp", tp), ("pp", pp), ("dp", dp)];
+    let told = sizes.iter().filter(|(name, size)| *size > 1 || *name == "tp");
+    told.map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(" x ")
+}
+
+/// A plan in `format`; plain is the configurations.
+pub fn plan(document: &PlanDocument, format: Format, unit: UnitChoice) -> String {
+    let largest = document.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default();
+    let unit = unit.resolve(Bytes(largest));
+    match format {
+        Format::Table => table::render(&page(document, unit)),
+        Format::Markdown => markdown::render(&page(document, unit)),
+        Format::Json => json::pretty(document),
+        Format::Jsonl => json::lines(std::slice::from_ref(document)),
+        Format::Csv => csv::grid(&exact(document)),
+        Format::Plain => {
+            let line = |row: &PlanRow| format!("{} {}\n", row.configuration(), spread(row.tp, row.pp, row.dp));
+            document.layouts.iter().map(line).collect()
+        }
+    }
+}
+
+/// Every figure, for a spreadsheet.
+fn exact(document: &PlanDocument) -> Grid {
+    let names = [
+        "gpu",
+        "gpus",
+        "engine",
+        "kv_dtype",
+        "tp",
+        "pp",
+        "dp",
+        "smallest",
+        "cheapest",
+        "requests",
+        "slack_bytes",
+        "smaller_gpus",
+        "smaller_shortfall_bytes",
+        "smaller_requests",
+        "dollars_per_hour",
+        "as_of",
+        "command",
+    ];
+    let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
+    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let rows = document.layouts.iter().map(|row| {
+        let smaller = row.smaller.as_ref();
+        let dollars: Option<Double> = row.cost.as_ref().map(|cost| cost.dollars_per_hour);
+        vec![
+            row.gpu.clone(),
+            row.gpus.to_string(),
+            row.engine.clone(),
+            row.kv_dtype.clone(),
+            row.tp.to_string(),
+            row.pp.to_string(),
+            row.dp.to_string(),
+            row.smallest.to_string(),
+            row.cheapest.to_string(),
+            row.requests.to_string(),
+            row.slack_bytes.to_string(),
+            number(smaller.map(|smaller| smaller.gpus)),
+            number(smaller.and_then(|smaller| smaller.shortfall_bytes)),
+            number(smaller.and_then(|smaller| smaller.requests)),
+            dollars.map(|dollars| dollars.value().to_string()).unwrap_or_default(),
+            row.cost.as_ref().and_then(|cost| cost.as_of.clone()).unwrap_or_default(),
+            row.command.clone().unwrap_or_default(),
+        ]
+    });
+    Grid { columns, rows: rows.collect() }
+}
+
+fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
+    let of = match document.batch {
+        1 => String::new(),
+        batch => format!(" x {}", group_thousands(batch)),
+    };
+    let title = format!("{}, {} tokens{of}", document.model.name, group_thousands(document.seq_len));
+    let mut blocks = vec![Block::Title(title)];
+    if !document.layouts.is_empty() {
+        blocks.push(Block::Grid(rows(document, unit)));
+        blocks.push(Block::Text(document.layouts.iter().flat_map(|row| words(row, unit)).collect()));
+    }
+    let mut basis: Vec<String> = Vec::new();
+    if !document.too_small.is_empty() {
+        let most = group_thousands(document.max_gpus);
+        basis.push(format!("not held by up to {most} of: {}", document.too_small.join(", ")));
+    }
+    for cost in document.layouts.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
+        add_once(&mut basis, &price_in_words(cost.0, cost.1));
+    }
+    blocks.push(Block::Text(basis.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
+    Page { blocks }
+}
+
+fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
+    let layouts = &document.layouts;
+    let differ = |of: &dyn Fn(&PlanRow) -> String| {
+        layouts.iter().any(|row| layouts.first().is_some_and(|first| of(first) != of(row)))
+    };
+    let [engines, formats] =
+        [differ(&|row: &PlanRow| row.engine.clone()), differ(&|row: &PlanRow| row.kv_dtype.clone())];
+    let priced = layouts.iter().any(|row| row.cost.is_some());
+    let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
+    columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
+    columns.extend(formats.then(|| ("Format".to_owned(), Align::Left)));
+    columns.extend([("Requests".to_owned(), Align::Right), (format!("Slack {}/GPU", unit.name()), Align::Right)]);
+    columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
+    columns.push((String::new(), Align::Left));
+    let cells = |row: &PlanRow| {
+        let mut cells = vec![row.configuration(), spread(row.tp, row.pp, row.dp)];
+        cells.extend(engines.then(|| row.engine.clone()));
+        cells.extend(formats.then(|| row.kv_dtype.clone()));
+        cells.extend([group_thousands(row.requests), Bytes(row.slack_bytes).in_unit(unit)]);
+        let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
+        cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
+        let marks = [("cheapest", row.cheapest), ("smallest", row.smallest)];
+        let marks: Vec<&str> = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| *mark).collect();
+        cells.push(marks.join(", "));
+        cells
+    };
+    Grid { columns, rows: layouts.iter().map(cells).collect() }
+}
+
+/// Why fewer devices do not hold it, and the line to paste.
+fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
+    let why = match &row.smaller {
+        None => "one GPU is the fewest".to_owned(),
+        Some(SmallerRow { gpus, tp, pp, dp, shortfall_bytes, requests }) => {
+            let lacks = match (shortfall_bytes, requests) {
+                (Some(bytes), _) => format!("{} {} short on a GPU", Bytes(*bytes).in_unit(unit), unit.name()),
+                (None, requests) => {
+                    format!("{} requests at once", group_thousands(requests.unwrap_or_default()))
+                }
+            };
+            format!("with {gpus} ({}): {lacks}", spread(*tp, *pp, *dp))
+        }
+    };
+    let head = format!("{} ({}): ", row.configuration(), spread(row.tp, row.pp, row.dp));
+    let mut lines = hanging(&head, &why);
+    // Not folded: it is there to be copied.
+    lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
+    lines
+}
