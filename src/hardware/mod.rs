@@ -4,9 +4,17 @@
 //! says how it is known, and none is blended with another.
 
 mod accelerator;
+mod calibration;
+mod overhead;
 mod price;
+mod share;
 mod term;
+mod weights;
 
 pub use accelerator::Accelerator;
+pub use calibration::{CALIBRATIONS, Calibration, Errors};
+pub use overhead::{Overhead, OverheadTerm, overhead, overhead_by};
 pub use price::Price;
+pub use share::{Rule, Share, pool, share, usable};
 pub use term::{Known, Term};
+pub use weights::weights_by_stage;

@@ -152,8 +152,21 @@ impl Options {
 
     /// The request at full length: its reserve in flight follows from device, scheduler and stages.
     fn request(&self, model: &Model, workload: &Workload, engine: &Engine, release: &Release) -> Request {
-        let class = release.class(&engine.device);
         let len = workload.seq_len.0;
+        let batched = self.batch(model, len, engine, release).max_num_batched_tokens;
+        let stages = workload.layout.pp;
+        let at_once = match (release.reserves_all_in_flight, self.async_scheduling) {
+            (false, _) => 1,
+            (true, true) => stages.saturating_add(1),
+            (true, false) => stages,
+        };
+        let in_flight = batched.saturating_mul(at_once);
+        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched }
+    }
+
+    /// The limits of a batch for requests of `len` tokens.
+    fn batch(&self, model: &Model, len: u64, engine: &Engine, release: &Release) -> BatchLimits {
+        let class = release.class(&engine.device);
         let sequences = self.max_num_seqs.unwrap_or(class.sequences);
         let batched = self.max_num_batched_tokens.unwrap_or_else(|| {
             let tokens = if self.offline { class.offline_tokens } else { class.server_tokens };
@@ -166,15 +179,22 @@ impl Options {
             let tokens = if reads_video { tokens.max(32 * 78) } else { tokens };
             tokens.min(sequences.saturating_mul(len))
         });
-        let stages = workload.layout.pp;
-        let at_once = match (release.reserves_all_in_flight, self.async_scheduling) {
-            (false, _) => 1,
-            (true, true) => stages.saturating_add(1),
-            (true, false) => stages,
-        };
-        let in_flight = batched.saturating_mul(at_once);
-        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched }
+        BatchLimits { max_num_batched_tokens: batched, max_num_seqs: sequences }
     }
+}
+
+/// The limits of a batch, given or by device class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Tokens of a batch.
+    pub max_num_batched_tokens: u64,
+    /// Sequences of a batch.
+    pub max_num_seqs: u64,
+}
+
+/// The limits of a batch of `engine`, a vLLM, for requests of `len` tokens.
+pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> BatchLimits {
+    Options::of(engine).batch(model, len.0, engine, Release::of(engine.version))
 }
 
 /// What its answer adds.
