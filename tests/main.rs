@@ -25,6 +25,7 @@ mod import_rules;
 mod lists;
 mod llama_cpp;
 mod output;
+mod pool;
 mod quantized;
 mod readme;
 mod schema;

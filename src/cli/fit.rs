@@ -14,7 +14,7 @@ use super::gpus::{self, Fleet, GpuArguments};
 use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
 use crate::engine::{Double, Engine};
 use crate::estimate::{Layout, Workload};
-use crate::fit::{GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
+use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
 use crate::hardware::{Known, Term};
 use crate::model::Model;
 use crate::report::{self, FitDocument, Fitted, Served};
@@ -306,8 +306,9 @@ pub(super) fn fitted(
 ) -> Result<Fitted, Failure> {
     let gpus = fleet.count.unwrap_or(1);
     let layout = layout_of(question, Sizes { gpus, per_node: PER_NODE }, given)?;
-    let budgets = memory.budgets(question, layout)?;
-    let fit = Server::of(*question, layout, &budgets)?.fit(&budgets)?;
+    let Budgets { stages: budgets, calibration, notes } = memory.budgets(question, layout)?;
+    let mut fit = Server::of(*question, layout, &budgets)?.fit(&budgets)?;
+    fit.assumptions.extend(notes);
     let seq_len = fit.requests.first().map_or(fit.longest, |requests| requests.seq_len);
     Ok(Fitted {
         gpu: fleet.accelerator.id.clone(),
@@ -318,7 +319,7 @@ pub(super) fn fitted(
         layout,
         layout_given: given.tp.is_some() && given.pp.is_some(),
         budgets,
-        error: None,
+        calibration,
         command: command(layout, seq_len).filter(|_| fit.longest > Tokens(0)),
         fit,
     })

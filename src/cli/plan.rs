@@ -66,7 +66,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                 let memory = arguments.memory.of(&subject, fleet);
                 let limits = Limits { gpus: most, per_node: PER_NODE };
                 let planned: Result<Vec<Planned>, MemoryError> =
-                    plan(&question, ranks, limits, |layout| memory.budgets(&question, layout));
+                    plan(&question, ranks, limits, |layout| Ok(memory.budgets(&question, layout)?.stages));
                 let planned = planned?;
                 if planned.is_empty() {
                     too_small.push(fleet.accelerator.id.clone());

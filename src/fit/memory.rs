@@ -1,9 +1,12 @@
 //! The memory of a layout's devices, term by term: what is given, and what is known or estimated for the rest.
 
 use super::{LayoutError, Question};
-use crate::engine::Double;
-use crate::estimate::Layout;
-use crate::hardware::{Accelerator, Budget, Known, Term};
+use crate::engine::{Double, Engine};
+use crate::estimate::{EstimateError, Layout, Workload};
+use crate::hardware::{
+    Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, Rule, Term, overhead, share, usable,
+    weights_by_stage,
+};
 use crate::model::{Model, Weights, WeightsOrigin};
 use crate::units::{Bytes, Diagnose, Diagnosis, display_diagnosis};
 
@@ -60,8 +63,11 @@ pub enum MemoryError {
         /// The model.
         model: String,
     },
-    /// A share of more than all.
-    Utilization(String),
+    /// An engine whose default share is not known.
+    Utilization {
+        /// The engine.
+        engine: &'static str,
+    },
     /// No layout.
     Layout(LayoutError),
 }
@@ -89,12 +95,12 @@ impl Diagnose for MemoryError {
                 "has weights that are not known here".into(),
                 "give their bytes with --weights, or the files that hold them",
             ),
-            Self::Utilization(found) => Diagnosis::new(
+            Self::Utilization { engine } => Diagnosis::new(
                 "utilization",
                 "--utilization",
-                found.clone(),
-                "is more than all of the memory".into(),
-                "give a share of at most 1, as 0.9",
+                "missing".into(),
+                format!("must be given: the default of {engine} depends on more than is known here"),
+                "give the share of a GPU's memory that it may take, as 0.88",
             ),
             Self::Layout(error) => error.diagnosis(),
         }
@@ -114,31 +120,108 @@ pub fn weights_of(model: &Model) -> Option<Term> {
     Some(Term { bytes: (*bytes)?, known, source: origin.words().into() })
 }
 
+impl From<EstimateError> for MemoryError {
+    fn from(error: EstimateError) -> Self {
+        Self::Layout(LayoutError::Estimate(error))
+    }
+}
+
+/// The memory of a layout's devices.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    /// Of each pipeline stage.
+    pub stages: Vec<Budget>,
+    /// What overheads are calibrated by, where they were not given.
+    pub calibration: Option<&'static Calibration>,
+    /// What there is to say of them.
+    pub notes: Vec<String>,
+}
+
 impl Memory<'_> {
     /// The memory of each stage's devices.
     ///
     /// # Errors
     /// [`MemoryError`].
-    pub fn budgets(&self, question: &Question, layout: Layout) -> Result<Vec<Budget>, MemoryError> {
-        let Self { accelerator, total: counted, utilization, weights, overhead } = self;
-        let total = match counted {
+    pub fn budgets(&self, question: &Question, layout: Layout) -> Result<Budgets, MemoryError> {
+        let Self { accelerator, total, overhead: given, .. } = self;
+        let whole = match total {
             Total::Visible => accelerator.total(),
             Total::Driver => accelerator.driver.clone(),
             Total::Marketed => accelerator.marketed.clone(),
         };
-        let total = total.ok_or_else(|| MemoryError::Total { gpu: accelerator.id.clone(), total: *counted })?;
-        let weights = weights.ok_or_else(|| MemoryError::Weights { model: question.model.name.clone() })?;
-        let share = utilization.map_or(900_000, Double::millionths);
-        let usable = u128::from(total.bytes.0).saturating_mul(share.into()).div_euclid(1_000_000);
-        let usable = Term {
-            bytes: Bytes(u64::try_from(usable).unwrap_or(u64::MAX)),
-            known: Known::Given,
-            source: "share".into(),
+        let whole = whole.ok_or_else(|| MemoryError::Total { gpu: accelerator.id.clone(), total: *total })?;
+        let weights = self.weights.ok_or_else(|| MemoryError::Weights { model: question.model.name.clone() })?;
+        let share = self.share(question.engine)?;
+        let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
+        let Overhead { stages: overheads, calibration, notes } = match given {
+            Some(bytes) => given_overhead(*bytes, layout),
+            None => overhead(question.model, &workload, question.engine)?,
         };
-        let gpus = layout.tp.saturating_mul(layout.pp);
-        let each = Term { bytes: Bytes(weights.bytes.0.div_ceil(gpus.max(1))), ..weights.clone() };
-        let overhead = overhead.map(|bytes| ("overhead", Term::given(bytes, "--overhead")));
-        let budget = Budget { total, usable, weights: each, overhead: overhead.into_iter().collect() };
-        Ok((0..layout.pp).map(|_| budget.clone()).collect())
+        let by_stage = weights_by_stage(question.model, weights.bytes, layout)?;
+        let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| {
+            let mut budget = Budget {
+                total: whole.clone(),
+                usable: share.usable(&whole),
+                weights: Term { bytes, ..weights.clone() },
+                overhead: terms.into_iter().map(|OverheadTerm { name, term }| (name, term)).collect(),
+            };
+            if let (Rule::OfFree, Ok(free)) = (share.rule, budget.pool()) {
+                budget.overhead.push(("left_free", share.left_free(free)));
+            }
+            budget
+        };
+        Ok(Budgets { stages: by_stage.into_iter().zip(overheads).map(of_stage).collect(), calibration, notes })
+    }
+
+    /// The share that an engine takes: the one given, or its own.
+    fn share(&self, engine: &Engine) -> Result<Taken, MemoryError> {
+        let own = share(engine);
+        let rule = own.map_or(Rule::OfTotal, |own| own.rule);
+        if let Some(fraction) = self.utilization {
+            // An engine that takes all has no setting for it; a share that is given is one of the total.
+            let rule = if rule == Rule::All { Rule::OfTotal } else { rule };
+            return Ok(Taken { rule, fraction, known: Known::Given, source: "--utilization".into() });
+        }
+        let own = own.ok_or(MemoryError::Utilization { engine: engine.profile.name })?;
+        let fraction = Double::parse(own.default).unwrap_or(Double::whole(1));
+        Ok(Taken { rule, fraction, known: Known::Catalogue, source: own.source.into() })
+    }
+}
+
+/// The overhead that was given, the same on every stage.
+fn given_overhead(bytes: Bytes, layout: Layout) -> Overhead {
+    let term = OverheadTerm { name: "overhead", term: Term::given(bytes, "--overhead") };
+    let stages = usize::try_from(layout.pp).unwrap_or(usize::MAX);
+    Overhead { stages: vec![vec![term]; stages], calibration: None, notes: Vec::new() }
+}
+
+/// The share of a device that an engine takes.
+struct Taken {
+    rule: Rule,
+    fraction: Double,
+    known: Known,
+    source: String,
+}
+
+impl Taken {
+    /// What of `total` weights, overhead and cache may take.
+    fn usable(&self, total: &Term) -> Term {
+        let (bytes, source) = match self.rule {
+            Rule::OfTotal => {
+                (usable(total.bytes, self.fraction), format!("{} of the total: {}", self.fraction.value(), self.source))
+            }
+            Rule::OfFree => (total.bytes, "all of it; the engine's share is of what is free".into()),
+            Rule::All => (total.bytes, format!("all of it ({})", self.source)),
+        };
+        // No better known than what it is a share of.
+        let known = if total.known == Known::Estimated { Known::Estimated } else { self.known };
+        Term { bytes, known, source }
+    }
+
+    /// What an engine leaves of what is free.
+    fn left_free(&self, free: Bytes) -> Term {
+        let taken = Double::whole(free.0).times(self.fraction).truncated();
+        let source = format!("the engine takes {} of what is free: {}", self.fraction.value(), self.source);
+        Term { bytes: Bytes(free.0.saturating_sub(taken)), known: self.known, source }
     }
 }

@@ -9,6 +9,6 @@ mod plan;
 mod server;
 
 pub use layout::{GivenLayout, LayoutError, Sizes, layout_of};
-pub use memory::{Memory, MemoryError, Total, weights_of};
+pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
 pub use plan::{Limits, Planned, Smaller, plan, ranks};
 pub use server::{Binding, Fit, Question, Requests, Server};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::layout::widest_heads;
-use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp};
+use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp, vllm};
 use crate::estimate::{BytesPerToken, EstimateError, Layout, Workload};
 use crate::hardware::Budget;
 use crate::model::Model;
@@ -264,7 +264,10 @@ impl<'a> Server<'a> {
         if self.pooled() {
             let (answer, capacity) = self.of_pool(seq_len)?;
             let at_most = match answer.details {
-                Some(Details::Vllm(plan)) => Some(("max_num_seqs", plan.max_num_seqs)),
+                Some(Details::Vllm(_)) => {
+                    let limits = vllm::batch_limits(self.question.model, seq_len, self.question.engine);
+                    Some(("max_num_seqs", limits.max_num_seqs))
+                }
                 Some(Details::Sglang(facts)) => facts.max_running_requests.map(|most| ("max_running_requests", most)),
                 _ => None,
             };

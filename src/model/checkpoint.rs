@@ -1,6 +1,6 @@
 //! What engines read of a checkpoint beside its layers.
 
-use super::Gguf;
+use super::{Gguf, Widths};
 use crate::units::ElementFormat;
 
 /// What a checkpoint says of itself that an engine acts on.
@@ -39,6 +39,8 @@ pub struct Checkpoint {
     pub mamba_ssm_dtype: Option<String>,
     /// Of the layers that read an earlier layer's cache, those that slide; none where nothing lists them.
     pub shared_sliding_layers: Option<u64>,
+    /// The widths that decide how much memory a step takes.
+    pub widths: Widths,
     /// How llama.cpp takes it, where that is known.
     pub gguf: Option<Gguf>,
 }

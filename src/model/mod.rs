@@ -8,6 +8,7 @@ mod note;
 mod recurrent;
 mod spec;
 mod weights;
+mod widths;
 
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelError, layer_count};
@@ -16,7 +17,8 @@ pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use note::{Assumption, Warning};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
-pub use weights::{DtypeWeights, Experts, Weights, WeightsOrigin};
+pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
+pub use widths::{ExpertWidths, Image, LatentWidths, Widths};
 
 use std::ops::Range;
 

@@ -13,6 +13,8 @@ pub struct Weights {
     pub parameters: Option<u64>,
     /// Parameters that one token passes through; none for a model without experts.
     pub active_parameters: Option<u64>,
+    /// The tensors by shape, as its configuration implies them; none where its class is not known tensor by tensor.
+    pub tensors: Option<Tensors>,
     /// How all this is known.
     pub origin: WeightsOrigin,
     /// What there is to say of it.
@@ -64,6 +66,65 @@ impl WeightsOrigin {
             Self::Catalogue => "the catalogue",
             Self::Config => "computed from the config, not read from weights",
         }
+    }
+}
+
+/// The tensors of a model by shape, joined as engines join them (q, k and v are one, gate and up are one), and what
+/// parallel ranks make of each. Their bytes are those of the format that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensors {
+    /// The groups.
+    pub groups: Vec<TensorGroup>,
+    /// KV heads: the most ranks that a part `by_kv_heads` is divided over.
+    pub num_key_value_heads: u64,
+    /// Whether the head is the embedding, which then stands on the first and on the last stage.
+    pub tied: bool,
+}
+
+/// Tensors that are alike. One has the bytes of its three parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorGroup {
+    /// Where they are.
+    pub place: Place,
+    /// How many are there, in each layer if they are in layers.
+    pub count: u64,
+    /// Bytes that tensor parallel ranks divide.
+    pub divided: u64,
+    /// Bytes that they divide by KV heads, each held by several ranks once there are more ranks than heads.
+    pub by_kv_heads: u64,
+    /// Bytes that every rank holds.
+    pub whole: u64,
+    /// Of `divided`, those that an engine may store in a layout of its kernels with more bytes: packed experts.
+    pub packed: bool,
+}
+
+/// Where tensors are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The embedding: of the first stage.
+    Embedding,
+    /// The head, and the norm before it: of the last stage.
+    Head,
+    /// In each of these layers.
+    Layers(Vec<u32>),
+    /// Beside the text model: what sees or hears. Of the first stage.
+    Beside,
+}
+
+impl TensorGroup {
+    /// Bytes of one tensor, undivided.
+    pub fn bytes(&self) -> u64 {
+        self.divided.saturating_add(self.by_kv_heads).saturating_add(self.whole)
+    }
+
+    /// How many of its tensors a stage holds that is the first, the last, or has these layers.
+    pub fn on_stage(&self, first: bool, last: bool, layers: &std::ops::Range<u32>) -> u64 {
+        let places = match &self.place {
+            Place::Embedding | Place::Beside => u64::from(first),
+            Place::Head => u64::from(last),
+            Place::Layers(list) => list.iter().map(|layer| u64::from(layers.contains(layer))).sum(),
+        };
+        places.saturating_mul(self.count)
     }
 }
 

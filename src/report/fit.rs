@@ -9,7 +9,7 @@ use super::{Format, UnitChoice, csv, json, markdown, table};
 use crate::engine::{Double, Engine};
 use crate::estimate::Layout;
 use crate::fit::{Binding, Fit, Requests};
-use crate::hardware::{Budget, Known, Price, Term};
+use crate::hardware::{Budget, Calibration, Known, Price, Term};
 use crate::model::Model;
 use crate::units::{ByteUnit, Bytes, KvDtype, dollars, fixed_point, group_thousands};
 
@@ -32,8 +32,8 @@ pub struct Fitted {
     pub layout_given: bool,
     /// The memory of each stage's devices.
     pub budgets: Vec<Budget>,
-    /// How far off pools were that were estimated so, where that was measured.
-    pub error: Option<String>,
+    /// What overheads are calibrated by, where they were estimated.
+    pub calibration: Option<&'static Calibration>,
     /// What it holds.
     pub fit: Fit,
     /// The line that starts such a server.
@@ -106,7 +106,7 @@ pub struct FitRow {
     pub memory_bytes: u64,
     /// How far off pools were that were estimated so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pool_error: Option<String>,
+    pub pool_error: Option<PoolError>,
     /// What it costs, where a price is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostRow>,
@@ -162,6 +162,58 @@ pub struct StageRow {
     /// What is left for the cache; absent where nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,
+}
+
+/// How far off pools were that were estimated as this one, each log's model left out of the fit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PoolError {
+    /// The engine of the logs, with its version.
+    pub engine: String,
+    /// The device of the logs.
+    pub gpu: &'static str,
+    /// How many logs.
+    pub logs: u32,
+    /// The mean of the absolute errors.
+    pub mean_percent: Double,
+    /// The largest.
+    pub max_percent: Double,
+    /// Whether this pool is below a tenth of the device, and these are the errors of such pools.
+    pub small_pool: bool,
+}
+
+impl PoolError {
+    fn of(calibration: &Calibration, budgets: &[Budget]) -> Self {
+        let tenth = |budget: &Budget| budget.pool().unwrap_or_default().0.saturating_mul(10) < budget.total.bytes.0;
+        let small_pool = budgets.iter().any(tenth);
+        let Calibration { engine, version, device, logs, small_pools, .. } = calibration;
+        let (errors, logs) = if small_pool {
+            (calibration.small_pool_left_out, *small_pools)
+        } else {
+            (calibration.pool_left_out, logs.saturating_sub(*small_pools))
+        };
+        let percent = |hundredths: u32| Double::ratio(hundredths.into(), 100);
+        Self {
+            engine: format!("{engine}@{version}"),
+            gpu: device,
+            logs,
+            mean_percent: percent(errors.mean),
+            max_percent: percent(errors.max),
+            small_pool,
+        }
+    }
+
+    fn words(&self) -> String {
+        let small = if self.small_pool { ", pools below a tenth of a GPU" } else { "" };
+        format!(
+            "pools so estimated were off by {:.2} % on average and {:.2} % at most, over {} logs of {} on {}{small}, each model \
+             left out of its fit",
+            self.mean_percent.value(),
+            self.max_percent.value(),
+            self.logs,
+            self.engine,
+            self.gpu
+        )
+    }
 }
 
 /// What it costs.
@@ -239,7 +291,8 @@ pub(super) fn add_once(texts: &mut Vec<String>, text: &str) {
 }
 
 fn row(fitted: &Fitted) -> FitRow {
-    let Fitted { gpu, gpus, price, engine, kv_dtype, layout, layout_given, budgets, error, fit, command } = fitted;
+    let Fitted { gpu, gpus, price, engine, kv_dtype, layout, layout_given, budgets, calibration, fit, command } =
+        fitted;
     let resolved = (KvDtype::Given(fit.stored) != *kv_dtype).then(|| fit.stored.to_string());
     FitRow {
         gpu: gpu.clone(),
@@ -261,7 +314,7 @@ fn row(fitted: &Fitted) -> FitRow {
         bytes_per_token: fit.bytes_per_token.into(),
         stages: budgets.iter().map(stage).collect(),
         memory_bytes: fit.memory.0,
-        pool_error: error.clone(),
+        pool_error: calibration.map(|calibration| PoolError::of(calibration, budgets)),
         cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, fit.tokens)),
         command: command.clone(),
     }
@@ -408,7 +461,7 @@ fn exact(document: &FitDocument) -> Grid {
             row.bytes_per_token.to_string(),
             term(&|name| name == "usable"),
             term(&|name| name == "weights"),
-            term(&|name| !["total", "usable", "weights"].contains(&name)),
+            term(&is_overhead),
             number(stage.and_then(|stage| stage.pool_bytes)),
             cost(|cost| Some(cost.dollars_per_hour)),
             cost(|cost| cost.dollars_per_million_token_hours),
@@ -513,31 +566,36 @@ fn letter(known: Known) -> char {
     }
 }
 
-/// The terms of each configuration's tightest stage, each with how it is known.
+/// The terms of each configuration's tightest stage, overhead in one, each with how it is known.
 fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
-    let mut names: Vec<&'static str> = Vec::new();
-    for term in rows.iter().filter_map(FitRow::tightest).flat_map(|stage| &stage.terms) {
-        if !names.contains(&term.name) {
-            names.push(term.name);
-        }
-    }
-    let first = [(format!("{} on each GPU", unit.name()), Align::Left)];
-    let named = names.iter().copied().chain(["pool"]).map(|name| (name.to_owned(), Align::Right));
-    let columns = first.into_iter().chain(named).collect();
+    let right = |name: &str| (name.to_owned(), Align::Right);
+    let mut columns = vec![(format!("{} on each GPU", unit.name()), Align::Left)];
+    columns.extend(["total", "usable", "weights", "overhead", "pool"].map(right));
     let mut lines: Vec<Vec<String>> = Vec::new();
     for row in rows {
         let Some(stage) = row.tightest() else { continue };
-        let cell = |name: &&str| {
-            let term = stage.terms.iter().find(|term| term.name == *name);
-            term.map(|term| format!("{} {}", Bytes(term.bytes).in_unit(unit), letter(term.known))).unwrap_or_default()
+        let cell = |bytes: u64, known: Known| format!("{} {}", Bytes(bytes).in_unit(unit), letter(known));
+        let of = |name: &str| {
+            let term = stage.terms.iter().find(|term| term.name == name);
+            term.map(|term| cell(term.bytes, term.known)).unwrap_or_default()
         };
+        let beside: Vec<&TermRow> = stage.terms.iter().filter(|term| is_overhead(term.name)).collect();
+        // A sum is no better known than what is known least.
+        let known = beside.iter().map(|term| term.known).max_by_key(|&known| known == Known::Estimated);
+        let bytes = beside.iter().fold(0u64, |sum, term| sum.saturating_add(term.bytes));
+        let overhead = known.map_or_else(|| "-".into(), |known| cell(bytes, known));
         let pool = stage.pool_bytes.map_or_else(|| "none".into(), |pool| Bytes(pool).in_unit(unit));
-        let line = [row.configuration()].into_iter().chain(names.iter().map(cell)).chain([pool]).collect();
+        let line = vec![row.configuration(), of("total"), of("usable"), of("weights"), overhead, pool];
         if !lines.contains(&line) {
             lines.push(line);
         }
     }
     Grid { columns, rows: lines }
+}
+
+/// Whether a term is what the engine needs beside weights and cache.
+fn is_overhead(name: &str) -> bool {
+    !["total", "usable", "weights"].contains(&name)
 }
 
 /// One configuration: the answer, then its terms.
@@ -572,7 +630,7 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
         blocks.push(Block::Text(sources(stage)));
     }
-    blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(error, COLUMNS))));
+    blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(&error.words(), COLUMNS))));
     blocks.extend(row.command.as_ref().map(|command| Block::Text(vec![format!("$ {command}")])));
     blocks
 }
@@ -679,7 +737,7 @@ fn basis(rows: &[FitRow]) -> Vec<String> {
     if rows.len() > 1 {
         lines.push("g given, m measured, c from the catalogue, e estimated".into());
         for error in rows.iter().filter_map(|row| row.pool_error.as_ref()) {
-            add_once(&mut lines, error);
+            add_once(&mut lines, &error.words());
         }
     }
     for cost in rows.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {

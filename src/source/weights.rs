@@ -15,7 +15,7 @@ use super::file::{self, FileError};
 use super::safetensors::{self, Tensors};
 use super::{SourceError, gguf, hf_config};
 use crate::catalogue::{ModelEntry, ModelFacts};
-use crate::model::{DtypeWeights, Experts, Weights, WeightsOrigin};
+use crate::model::{DtypeWeights, Experts, Tensors as Shapes, Weights, WeightsOrigin};
 use crate::units::{Bytes, group_thousands};
 
 /// What is known of the weights of a model, or the reason why nothing is.
@@ -223,6 +223,7 @@ pub(super) fn of_total(total: u64, note: String) -> Weights {
         bytes: Some(Bytes(total)),
         parameters: None,
         active_parameters: None,
+        tensors: None,
         origin: WeightsOrigin::Index,
         notes: vec![note],
     }
@@ -286,6 +287,7 @@ pub(super) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Expert
         bytes: tensors.bytes().map(Bytes),
         parameters,
         active_parameters: active,
+        tensors: None,
         origin: WeightsOrigin::Headers,
         notes,
     }
@@ -382,6 +384,7 @@ fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing: u64, files
         bytes: tensors.bytes().map(Bytes),
         parameters: Some(tensors.parameters),
         active_parameters: active,
+        tensors: None,
         origin: WeightsOrigin::Headers,
         notes,
     }
@@ -395,6 +398,7 @@ pub(super) fn of_entry(entry: &ModelEntry) -> Known {
             bytes: entry.weight_bytes.map(Bytes),
             parameters: entry.parameters,
             active_parameters: None,
+            tensors: tensors_of_entry(entry),
             origin: WeightsOrigin::Catalogue,
             notes: vec![format!("source: {}", entry.source)],
         });
@@ -403,6 +407,21 @@ pub(super) fn of_entry(entry: &ModelEntry) -> Known {
         ModelFacts::Config(config) => hf_config::weights(config, false)
             .map_err(|reason| format!("the catalogue has no figure for it, and {reason}")),
         ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
+    }
+}
+
+/// Adds the tensors that a configuration implies to weights that were read elsewhere.
+pub(super) fn with_tensors(known: &mut Known, config: &Value) {
+    if let Ok(weights) = known {
+        weights.tensors = hf_config::weights(config, false).ok().and_then(|computed| computed.tensors);
+    }
+}
+
+/// The tensors that the configuration of an entry implies.
+fn tensors_of_entry(entry: &ModelEntry) -> Option<Shapes> {
+    match &entry.facts {
+        ModelFacts::Config(config) => hf_config::weights(config, false).ok()?.tensors,
+        ModelFacts::Spec(_) => None,
     }
 }
 
@@ -416,6 +435,7 @@ pub(super) fn of_config(config: &Value, path: Option<&Path>) -> Result<Known, So
     {
         let mut known = files.weights(hf_config::experts(config))?;
         let further = hf_config::further_layers(config);
+        with_tensors(&mut known, config);
         if let (Ok(weights), Some(layers)) = (&mut known, further)
             && weights.origin == WeightsOrigin::Headers
         {

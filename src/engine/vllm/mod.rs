@@ -119,8 +119,6 @@ struct Request {
     dcp: u64,
     /// `max_num_encoder_input_tokens`
     encoder_budget: u64,
-    /// `max_num_seqs`
-    sequences: u64,
 }
 
 /// The settings, typed; what is not given is left to its default.
@@ -156,8 +154,21 @@ impl Options {
 
     /// The request at full length: its reserve in flight follows from device, scheduler and stages.
     fn request(&self, model: &Model, workload: &Workload, engine: &Engine, release: &Release) -> Request {
-        let class = release.class(&engine.device);
         let len = workload.seq_len.0;
+        let batched = self.batch(model, len, engine, release).max_num_batched_tokens;
+        let stages = workload.layout.pp;
+        let at_once = match (release.reserves_all_in_flight, self.async_scheduling) {
+            (false, _) => 1,
+            (true, true) => stages.saturating_add(1),
+            (true, false) => stages,
+        };
+        let in_flight = batched.saturating_mul(at_once);
+        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched }
+    }
+
+    /// The limits of a batch for requests of `len` tokens.
+    fn batch(&self, model: &Model, len: u64, engine: &Engine, release: &Release) -> BatchLimits {
+        let class = release.class(&engine.device);
         let sequences = self.max_num_seqs.unwrap_or(class.sequences);
         let batched = self.max_num_batched_tokens.unwrap_or_else(|| {
             let tokens = if self.offline { class.offline_tokens } else { class.server_tokens };
@@ -170,15 +181,22 @@ impl Options {
             let tokens = if reads_video { tokens.max(32 * 78) } else { tokens };
             tokens.min(sequences.saturating_mul(len))
         });
-        let stages = workload.layout.pp;
-        let at_once = match (release.reserves_all_in_flight, self.async_scheduling) {
-            (false, _) => 1,
-            (true, true) => stages.saturating_add(1),
-            (true, false) => stages,
-        };
-        let in_flight = batched.saturating_mul(at_once);
-        Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched, sequences }
+        BatchLimits { max_num_batched_tokens: batched, max_num_seqs: sequences }
     }
+}
+
+/// The limits of a batch, given or by device class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Tokens of a batch.
+    pub max_num_batched_tokens: u64,
+    /// Sequences of a batch.
+    pub max_num_seqs: u64,
+}
+
+/// The limits of a batch of `engine`, a vLLM, for requests of `len` tokens.
+pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> BatchLimits {
+    Options::of(engine).batch(model, len.0, engine, Release::of(engine.version))
 }
 
 /// What its answer adds.
@@ -193,9 +211,6 @@ pub struct Plan {
     pub attention_backend: Option<&'static str>,
     /// Tokens of a block of full attention.
     pub block_size: u64,
-    /// Sequences that run at once at the most.
-    #[serde(skip)]
-    pub max_num_seqs: u64,
     /// Bytes of the one block of a pool that holds nothing, where the version keeps one.
     #[serde(skip)]
     pub null_block_bytes: u64,
@@ -357,7 +372,6 @@ impl<'a> Pool<'a> {
             gpu: self.reader.engine.device.id.clone(),
             attention_backend: layers.backend,
             block_size: layers.block_size,
-            max_num_seqs: self.request.sequences,
             null_block_bytes: if self.reader.release.keeps_null_block { self.widest_block() } else { 0 },
             in_flight_tokens: self.request.in_flight,
             bytes_per_block: self.widest_block(),

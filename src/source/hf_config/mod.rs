@@ -13,6 +13,8 @@ mod layer_kinds;
 mod layers;
 mod parameters;
 mod recurrent;
+mod towers;
+mod widths;
 
 #[cfg(test)]
 mod tests;
@@ -162,6 +164,7 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         weights: None,
         checkpoint: Checkpoint {
             gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
+            widths: widths::widths(&root, keys.object, keys.model_type),
             ..checkpoint::checkpoint(&root_keys, &keys)?
         },
         facts: read.take(),

@@ -38,7 +38,11 @@ pub(in crate::source) fn model(
         && let Some((text, origin)) = text(&repository, id, "config.json")?
     {
         let config = hf_config::parse(&text).map_err(|error| SourceError::Config { origin: origin.clone(), error })?;
-        let known = weigh.then(|| weights_of(&repository, id, &config));
+        let known = weigh.then(|| {
+            let mut known = weights_of(&repository, id, &config)?;
+            weights::with_tensors(&mut known, &config);
+            Ok(known)
+        });
         let model = of_config(config, id.repository.clone(), &origin)?;
         // Asked for only where engines would look into it, since it is a request more.
         let model = match model.checkpoint.quantization {
