@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(says("v100"), "--gpu: v100 is not one device; name one of v100-pcie-16gb, v100-sxm2-32gb");
         assert_eq!(
             says("h1000"),
-            "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-nvl, h100-pcie; `kvsize gpus` lists all"
+            "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; `kvsize gpus` lists all"
         );
         for name in ["", "%%%", "nosuchcard"] {
             assert_eq!(

@@ -202,7 +202,7 @@ fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<Pric
 }
 
 /// The price of a device, if there is one.
-fn priced(id: &str, entry: Option<&AcceleratorEntry>, own: &[PriceEntry]) -> Option<Price> {
+pub(super) fn priced(id: &str, entry: Option<&AcceleratorEntry>, own: &[PriceEntry]) -> Option<Price> {
     // A chip that is sold with several sizes of memory is priced under its own name, or with the size.
     let chip = entry.filter(|entry| entry.metal()).and_then(|_| Some(id.rsplit_once('-')?.0));
     let price = catalogue::price(id, own).or_else(|| catalogue::price(chip?, own))?;

@@ -5,6 +5,7 @@ mod article;
 mod estimate;
 mod explain;
 mod failure;
+mod gpu_list;
 mod gpus;
 mod hub;
 mod lengths;
@@ -42,13 +43,14 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 9] = [
+const COMMANDS: [Subcommand; 10] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
     lists::MODELS,
+    gpu_list::COMMAND,
     lists::FORMATS,
     lists::ENGINES,
     schema::COMMAND,
