@@ -37,6 +37,7 @@ fn they_are_listed() {
     insta::assert_snapshot!("all", kvsize("gpus").text());
     insta::assert_snapshot!("one", kvsize("gpus h100-sxm").text());
     insta::assert_snapshot!("apple", kvsize("gpus apple-m3-max").text());
+    insta::assert_snapshot!("apple_with_a_size", kvsize("gpus apple-m3-max-64gb").text());
     insta::assert_snapshot!("json", kvsize("gpus mi300x --json").text());
     insta::assert_snapshot!("jsonl", kvsize("gpus jetson -f jsonl").text());
     insta::assert_snapshot!("csv", kvsize("gpus rtx-50 -f csv").text());

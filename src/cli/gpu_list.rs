@@ -15,7 +15,7 @@ use crate::units::{dollars, fixed_point};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "gpus",
-    about: "The accelerators: three totals of memory, bandwidth, rates and links, each with its source",
+    about: "The accelerators: memory, bandwidth, rates and links, each with its source",
     arguments: GpuListArguments::augment_args,
     run: |matches| run(&typed(matches)?),
 };
@@ -85,6 +85,9 @@ struct PriceItem {
     source: String,
 }
 
+/// What the GPU gets of Apple's unified memory.
+const METAL: &str = "2/3 of up to 36 GiB, 3/4 of more: the default, iogpu.wired_limit_mb raises it";
+
 impl GpuItem {
     fn of(entry: AcceleratorEntry) -> Self {
         let size = |figure: Option<Figure<Size>>| {
@@ -148,13 +151,23 @@ impl GpuItem {
         about.extend(self.compute_capability.as_ref().map(|figure| ("compute capability", figure.value.clone())));
         let size =
             |size: &Option<SizeItem>| size.as_ref().map_or_else(|| "not known".into(), |size| size.value.clone());
-        about.push(("sold with", size(&self.marketed)));
-        about.push(("driver reports", size(&self.driver)));
+        if self.metal && self.marketed.is_none() {
+            about.push((
+                "sold with",
+                format!("several sizes: name it, as {}-64gb, or give --gpu-memory 64GiB", self.name),
+            ));
+        } else {
+            about.push(("sold with", size(&self.marketed)));
+        }
+        if !self.metal {
+            about.push(("driver reports", size(&self.driver)));
+        }
         let total = self.engine_total.as_ref().map(|total| {
             let mebibytes = fixed_point(total.bytes.into(), 1 << 30, 2);
             format!("{mebibytes} GiB, {}", total.known.name())
         });
-        about.push(("engines see", total.unwrap_or_else(|| "not known: give --gpu-memory".into())));
+        let unknown = if self.metal { METAL } else { "not known: give --gpu-memory" };
+        about.push(("engines see", total.unwrap_or_else(|| unknown.into())));
         let rate = |figure: &Option<Figure<u64>>, unit: &str| {
             thousandths(figure.as_ref()).map(|text| format!("{text} {unit}"))
         };
@@ -215,10 +228,14 @@ fn run(arguments: &GpuListArguments) -> Result<Answer, Failure> {
     // A product name, too, finds its device.
     let usual = catalogue::normalised(arguments.pattern.as_deref().unwrap_or_default());
     let by_name = |entry: &AcceleratorEntry| !usual.is_empty() && entry.names.iter().any(|name| name.contains(&usual));
-    let items: Vec<GpuItem> = catalogue::accelerators(&overlay)
+    let mut items: Vec<GpuItem> = catalogue::accelerators(&overlay)
         .filter(|entry| by_name(entry) || matches(arguments, entry.names.iter().chain([&entry.vendor, &entry.class])))
         .map(GpuItem::of)
         .collect();
+    if let (true, Some(pattern)) = (items.is_empty(), &arguments.pattern) {
+        // A chip with the size of its memory.
+        items.extend(catalogue::accelerator(pattern, &overlay).ok().map(GpuItem::of));
+    }
     let format = arguments.format.format();
     let grid = if format == Format::Csv { exact(&items) } else { grid(&items) };
     let entries = match items.as_slice() {
@@ -259,11 +276,10 @@ fn notes(items: &[GpuItem]) -> Vec<String> {
         notes.push(format!("The driver's figure is not confirmed by a source: {names}."));
     }
     if items.iter().any(|item| item.metal) {
-        notes.push(
-            "Apple's chips are sold with several sizes: name it, as apple-m3-max-64gb, or give --gpu-memory 64GiB. By default the \
-             GPU gets 2/3 of up to 36 GiB and 3/4 of more; iogpu.wired_limit_mb raises it."
-                .to_owned(),
-        );
+        notes.push(format!(
+            "Apple's chips are sold with several sizes: name it, as apple-m3-max-64gb, or give --gpu-memory 64GiB. Engines see \
+             {METAL}."
+        ));
     }
     notes
 }

@@ -154,7 +154,7 @@ impl OfGpuArguments {
                 Some(memory) => fleet.accelerator.with_memory(memory),
                 None => fleet.accelerator,
             };
-            Ok(Fleet { price, accelerator, ..fleet })
+            Ok(Fleet { accelerator, price, ..fleet })
         };
         fleets.into_iter().map(completed).collect()
     }
@@ -183,7 +183,7 @@ pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEnt
 
 /// The user's own prices, each of a device by its own name.
 fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<PriceEntry>, Failure> {
-    let in_file = |error: catalogue::OverlayError| Failure::from(error.in_file(path.display().to_string()));
+    let in_file = |error: catalogue::OverlayError| Failure::from(error.in_file(&path.display().to_string()));
     let mut prices = source::prices(path)?;
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {

@@ -101,20 +101,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn term(bytes: u64) -> Option<Term> {
-        Some(Term { bytes: Bytes(bytes), known: Known::Catalogue, source: "a log".into() })
+    fn term(bytes: u64) -> Term {
+        Term { bytes: Bytes(bytes), known: Known::Catalogue, source: "a log".into() }
     }
 
     fn apple(gib: u64) -> Accelerator {
-        Accelerator { metal: true, marketed: term(gib << 30), ..Accelerator::default() }
+        Accelerator { metal: true, marketed: Some(term(gib << 30)), ..Accelerator::default() }
     }
 
     #[test]
     fn what_an_engine_is_told_is_read_or_estimated_and_never_what_is_sold() {
         let h100 = Accelerator {
-            marketed: term(80_000_000_000),
-            driver: term(81_559 << 20),
-            visible: term(85_029_609_226),
+            marketed: Some(term(80_000_000_000)),
+            driver: Some(term(81_559 << 20)),
+            visible: Some(term(85_029_609_226)),
             ..Accelerator::default()
         };
         assert_eq!(h100.total(), h100.visible);
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!((total.bytes, total.known), (Bytes((81_559 - 468) << 20), Known::Estimated));
         assert_eq!(total.source, "the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen");
         assert_eq!(Accelerator { driver: None, ..unseen.clone() }.total(), None);
-        assert_eq!(Accelerator { driver: term(1 << 20), ..unseen }.total(), None);
+        assert_eq!(Accelerator { driver: Some(term(1 << 20)), ..unseen }.total(), None);
         let given = h100.with_memory(Bytes(1 << 30)).total().unwrap();
         assert_eq!((given.bytes, given.known), (Bytes(1 << 30), Known::Given));
     }
