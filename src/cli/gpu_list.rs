@@ -261,7 +261,7 @@ fn notes(items: &[GpuItem]) -> Vec<String> {
         (!names.is_empty()).then(|| names.join(", "))
     };
     let mut notes = vec![
-        "Sold: the size in its name. Driver: what its driver reports. Engine: what a server is told, of which it takes its share. \
+        "Sold: the size it is sold with. Driver: what its driver reports. Engine: what a server is told, of which it takes a share. \
          GB/s: memory bandwidth. TFLOP/s: peak in bf16, dense. -: no source. The sources: `kvsize gpus NAME`."
             .to_owned(),
     ];

@@ -4,7 +4,7 @@
 //! its share of that. Where nobody has printed the last one it is estimated here, and said to be.
 
 use super::{Known, Term};
-use crate::units::{ByteUnit, Bytes};
+use crate::units::{ByteUnit, Bytes, fixed_point};
 
 /// What the driver reports less what an engine is told: the median of the cards of the catalogue of which both are known
 /// (236 to 949 MiB), in whole MiB; a test computes it from the data.
@@ -56,6 +56,13 @@ impl Accelerator {
             exact_size(DRIVER_LESS_VISIBLE)
         );
         Some(Term { bytes, known: Known::Estimated, source })
+    }
+
+    /// What is to be said of the total, where it is an estimate.
+    pub fn assumption(&self) -> Option<String> {
+        let Term { bytes, source, .. } = self.total().filter(|total| total.known == Known::Estimated)?;
+        let gibibytes = fixed_point(u128::from(bytes.0), 1 << 30, 2);
+        Some(format!("{}: engines are told {gibibytes} GiB, {source}", self.id))
     }
 
     /// The device with `memory` in place of what is known of it: what an engine is told, or, of a chip with unified memory,
@@ -122,6 +129,11 @@ mod tests {
         let total = unseen.total().unwrap();
         assert_eq!((total.bytes, total.known), (Bytes((81_559 - 468) << 20), Known::Estimated));
         assert_eq!(total.source, "the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen");
+        assert_eq!(h100.assumption(), None);
+        assert_eq!(
+            unseen.assumption().unwrap(),
+            ": engines are told 79.19 GiB, the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen"
+        );
         assert_eq!(Accelerator { driver: None, ..unseen.clone() }.total(), None);
         assert_eq!(Accelerator { driver: Some(term(1 << 20)), ..unseen }.total(), None);
         let given = h100.with_memory(Bytes(1 << 30)).total().unwrap();
