@@ -13,10 +13,11 @@ pub(crate) struct Run {
 }
 
 /// What the program reads of the environment, which is no test's own.
-const ENVIRONMENT: [&str; 25] = [
+const ENVIRONMENT: [&str; 26] = [
     "NO_COLOR",
     "CLICOLOR_FORCE",
     "KVSIZE_CATALOGUE",
+    "KVSIZE_ACCELERATORS",
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",
     "HF_HOME",

@@ -18,6 +18,7 @@ mod estimate;
 mod exactness;
 mod explain;
 mod gguf;
+mod gpus;
 #[cfg(feature = "hub")]
 mod hub;
 mod hub_cache;

@@ -221,12 +221,12 @@ fn what_can_t_be_asked_is_refused() {
     );
     refused(
         "strategies article --gpu 8xh1000",
-        "--gpu: h1000 is not one device; name one of h100-sxm, h100-nvl, h100-pcie",
+        "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; `kvsize gpus` lists all",
     );
     for gpu in ["0xh100", "99999999999999999999xh100"] {
         refused(
             &format!("strategies article --gpu {gpu}"),
-            &format!("--gpu: {gpu} has no usable number of GPUs in a node; give 1 or more, as 8xh100"),
+            &format!("--gpu: {gpu} has no usable number of GPUs before its x; give 1 or more, as 8xh100"),
         );
     }
     refused(

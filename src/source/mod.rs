@@ -418,7 +418,7 @@ pub fn overlay(path: &Path) -> Result<Vec<ModelEntry>, SourceError> {
 pub fn accelerators(path: &Path) -> Result<Vec<AcceleratorEntry>, SourceError> {
     let text = file::read_whole(path).map_err(SourceError::File)?;
     catalogue::parse_accelerators(&text)
-        .map_err(|error| SourceError::Overlay(error.in_file(path.display().to_string())))
+        .map_err(|error| SourceError::Overlay(error.in_file(&path.display().to_string())))
 }
 
 /// The prices of a user's own file.
@@ -427,7 +427,7 @@ pub fn accelerators(path: &Path) -> Result<Vec<AcceleratorEntry>, SourceError> {
 /// [`SourceError`] when the file can't be read or is no list of prices.
 pub fn prices(path: &Path) -> Result<Vec<PriceEntry>, SourceError> {
     let text = file::read_whole(path).map_err(SourceError::File)?;
-    catalogue::parse_prices(&text).map_err(|error| SourceError::Overlay(error.in_file(path.display().to_string())))
+    catalogue::parse_prices(&text).map_err(|error| SourceError::Overlay(error.in_file(&path.display().to_string())))
 }
 
 /// The model of the `config.json` at `path`, with what the file beside it declares of its quantisation.
