@@ -120,6 +120,11 @@ fn counts_and_names_that_are_none_are_refused() {
         "strategies article --gpu 8x",
         "--gpu: 8x names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)",
     );
+    refused(
+        "llama-3.1-8b -s 8k -e vllm --gpu 8xh100",
+        "--gpu: 8xh100 is a number of GPUs, and defaults depend on the kind alone; give h100; how many there are is told by \
+         --tp, --pp and --dp",
+    );
     Run::new(["strategies", "article", "--gpu", ""])
         .stderr("error: --gpu: an empty name names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)\n")
         .status(2);

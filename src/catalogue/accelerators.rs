@@ -255,6 +255,7 @@ pub fn parse_accelerators(text: &str) -> Result<Vec<AcceleratorEntry>, overlay::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn all() -> Vec<AcceleratorEntry> {
@@ -444,6 +445,25 @@ mod tests {
             let error = parse_accelerators(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--accelerators: {message}")), "{text}: {error}");
             assert!(error.contains("; write [{\"names\""), "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn any_name_is_found_or_refused(name in "[a-z0-9 -]{0,12}|.*") {
+            let joined = |name: &str| name.replace('-', "");
+            match accelerator(&name, &[]) {
+                Ok(entry) => prop_assert!(entry.names.iter().any(|known| joined(known) == joined(&normalised(&name)))),
+                Err(unknown) => prop_assert_eq!(unknown.name, name),
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_list_of_accelerators_or_refused(text in "\\[\\{.*\\}\\]|.*") {
+            let _ = parse_accelerators(&text);
+            let _ = super::super::parse_prices(&text);
         }
     }
 }

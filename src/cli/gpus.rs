@@ -14,7 +14,7 @@ use crate::hardware::{Accelerator, Known, Price, Rate, Term, day};
 use crate::source;
 use crate::units::{Bytes, Diagnosis, UnitError, parse_count};
 
-/// The GPUs, and what an hour of them costs.
+// No doc comment: clap would take it for the text of the command. Flatten it last before the output: its heading goes on.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Hardware")]
 pub(super) struct GpuArguments {
@@ -25,12 +25,12 @@ pub(super) struct GpuArguments {
     pub(super) of_gpu: OfGpuArguments,
 }
 
-/// What is said of GPUs beside their names.
+// What is said of GPUs beside their names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Hardware")]
 pub(super) struct OfGpuArguments {
-    /// The memory that an engine is told of on each GPU, in place of what is known of --gpu, or of a GPU that is not known;
-    /// of Apple's chips what the machine is sold with
+    /// Memory of each GPU that an engine is told of, in place of what is known of --gpu, or of one that is not known; of
+    /// Apple's chips what the machine is sold with
     #[arg(long, value_name = "BYTES", value_parser = positive_bytes, allow_hyphen_values = true)]
     pub(super) gpu_memory: Option<Bytes>,
     /// A JSON file of accelerators of your own, which shadow the catalogue's [env: `KVSIZE_ACCELERATORS`]
@@ -349,6 +349,16 @@ pub(super) fn engine_device(accelerator: &Accelerator) -> (Device, Option<String
 /// The device that an engine's defaults are told for, by one name, and what had to be assumed for it.
 pub(super) fn named_device(name: &str, accelerators: Option<&Path>) -> Result<(Device, Option<String>), Failure> {
     let overlay = own_accelerators(accelerators)?;
+    if let (Some(_), kind) = counted(name)? {
+        let remedy = format!("give {kind}; how many there are is told by --tp, --pp and --dp");
+        return Err(wrong(
+            "gpu_count",
+            "--gpu",
+            name,
+            "is a number of GPUs, and defaults depend on the kind alone",
+            &remedy,
+        ));
+    }
     let accelerator = if name.eq_ignore_ascii_case("local") {
         local(name, None, &overlay)?.accelerator
     } else {
@@ -405,7 +415,8 @@ mod tests {
 
     fn fleets(arguments: &str) -> Result<Vec<Fleet>, String> {
         let command = GpuArguments::augment_args(clap::Command::new("x"));
-        let matches = command.try_get_matches_from(["x"].into_iter().chain(arguments.split(' ').filter(|a| *a != "")));
+        let matches =
+            command.try_get_matches_from(["x"].into_iter().chain(arguments.split(' ').filter(|word| !word.is_empty())));
         let typed = matches.and_then(|matches| GpuArguments::from_arg_matches(&matches));
         let typed = typed.map_err(|error| crate::cli::usage::failure(&error).to_string())?;
         typed.fleets().map_err(|failure| failure.to_string())

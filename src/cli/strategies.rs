@@ -55,10 +55,8 @@ struct StrategiesArguments {
     #[arg(short, long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     batch: Option<u64>,
     /// A kind of GPU, and how many are in a node [default: 8xh100]
-    #[arg(long, value_name = "[Nx]GPU", allow_hyphen_values = true)]
+    #[arg(long, value_name = "[Nx]GPU", allow_hyphen_values = true, help_heading = "Hardware")]
     gpu: Option<String>,
-    #[command(flatten)]
-    of_gpu: OfGpuArguments,
     /// Bytes of the weights [default: what `kvsize weights` says, if it is known]
     #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
     weights: Option<Bytes>,
@@ -88,6 +86,8 @@ struct StrategiesArguments {
     /// Warnings become errors
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    of_gpu: OfGpuArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
