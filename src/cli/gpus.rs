@@ -65,17 +65,6 @@ pub(super) struct Fleet {
     pub(super) price: Option<Price>,
 }
 
-impl Fleet {
-    /// As it can be typed again: `8xh100-sxm`.
-    #[allow(dead_code, reason = "for the questions about what fits")]
-    pub(super) fn name(&self) -> String {
-        match self.count {
-            Some(count) => format!("{count}x{}", self.accelerator.id),
-            None => self.accelerator.id.clone(),
-        }
-    }
-}
-
 impl GpuArguments {
     /// The GPUs that were named, in that order; of none but a size, a GPU of that size; else none.
     pub(super) fn fleets(&self) -> Result<Vec<Fleet>, Failure> {
@@ -100,7 +89,6 @@ impl GpuArguments {
     }
 
     /// As [`Self::fleets`]; where none is named, every accelerator whose total is known, as many as it takes.
-    #[allow(dead_code, reason = "for the questions about what fits")]
     pub(super) fn fleets_or_all(&self) -> Result<Vec<Fleet>, Failure> {
         if !self.gpu.is_empty() || self.of_gpu.gpu_memory.is_some() {
             return self.fleets();

@@ -73,29 +73,24 @@ pub fn plan<E: From<LayoutError>>(
     limits: Limits,
     budgets: impl Fn(Layout) -> Result<Vec<Budget>, E>,
 ) -> Result<Vec<Planned>, E> {
-    let search = Search { question, budgets, least: least_bytes(question) };
+    let search = Search { question, limits, budgets, least: least_bytes(question) };
     // Of one replica, and of several.
-    let mut best: [Option<Planned>; 2] = [None, None];
+    let [mut one, mut several] = [None, None];
     for &tp in ranks {
-        for pp in search.fewest_stages(tp)?..=search.most_stages() {
-            let each = tp.saturating_mul(pp);
-            let worse = |found: &Option<Planned>| found.as_ref().is_some_and(|found| found.gpus <= each);
-            if each > limits.gpus || worse(&best[0]) && (search.wanted() == 1 || worse(&best[1])) {
+        search.replicas(tp, 1, &mut one)?;
+        for dp in 2..=search.wanted() {
+            // So many replicas must be of fewer devices than the best that is known, one rank being the least.
+            let most = several.as_ref().map_or(limits.gpus, |found: &Planned| found.gpus.saturating_sub(1));
+            if tp.saturating_mul(dp) > most {
                 break;
             }
-            let Some(planned) = search.held(Layout { tp, pp, ..Layout::default() })? else { continue };
-            let place = &mut best[usize::from(planned.layout.dp > 1)];
-            if planned.gpus <= limits.gpus && place.as_ref().is_none_or(|found| planned.gpus < found.gpus) {
-                *place = Some(planned);
-            }
+            search.replicas(tp, dp, &mut several)?;
         }
     }
-    let mut found: Vec<Planned> = best.into_iter().flatten().collect();
-    for planned in &mut found {
-        if planned.layout.dp == 1 {
-            planned.smaller = search.next_smaller(ranks, planned.gpus)?;
-        }
+    if let Some(planned) = &mut one {
+        planned.smaller = search.next_smaller(ranks, planned.gpus)?;
     }
+    let mut found: Vec<Planned> = [one, several].into_iter().flatten().collect();
     found.sort_by_key(|planned| planned.gpus);
     Ok(found)
 }
@@ -110,6 +105,7 @@ fn least_bytes(question: &Question) -> Bytes {
 
 struct Search<'a, B> {
     question: &'a Question<'a>,
+    limits: Limits,
     budgets: B,
     least: Bytes,
 }
@@ -126,43 +122,54 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         }
     }
 
-    /// The fewest stages that could hold weights and one request, if all could be divided evenly.
-    fn fewest_stages(&self, tp: u64) -> Result<u64, E> {
+    /// The fewest stages that could hold weights and so many requests, if all could be divided evenly.
+    fn fewest_stages(&self, tp: u64, batch: u64) -> Result<u64, E> {
         let budgets = (self.budgets)(Layout { tp, ..Layout::default() })?;
         let Some(budget) = budgets.first() else { return Ok(1) };
-        let of_rank = self.least.0.checked_div(tp).unwrap_or_default();
+        let of_rank = self.least.0.saturating_mul(batch).checked_div(tp).unwrap_or_default();
         let all = budget.weights.bytes.0.saturating_add(of_rank);
         Ok(all.div_ceil(budget.usable.bytes.0.max(1)).max(1))
     }
 
-    /// Bytes that `batch` requests are short of; the server where they fit.
-    fn short(&self, layout: Layout, batch: u64) -> Result<Result<(Server<'_>, Vec<Budget>), Bytes>, E> {
+    /// Puts the fewest devices in `best` that hold the workload with `tp` ranks and `dp` replicas, if they are fewer.
+    fn replicas(&self, tp: u64, dp: u64, best: &mut Option<Planned>) -> Result<(), E> {
+        let batch = self.wanted().div_ceil(dp);
+        // One replica less would have no more to hold.
+        if dp > 1 && self.wanted().div_ceil(dp.saturating_sub(1)) == batch {
+            return Ok(());
+        }
+        for pp in self.fewest_stages(tp, batch)?..=self.most_stages() {
+            let gpus = tp.saturating_mul(pp).saturating_mul(dp);
+            if gpus > self.limits.gpus || best.as_ref().is_some_and(|found| found.gpus <= gpus) {
+                break;
+            }
+            let layout = Layout { tp, pp, dp, ..Layout::default() };
+            let Ok((server, budgets, slack)) = self.held(layout, batch)? else { continue };
+            let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
+            let run = server.requests(self.question.usual_len()).map_err(failed)?.at_once();
+            // An engine that runs fewer at once than there is room for needs more replicas.
+            if run >= self.wanted() {
+                let fewer = dp.saturating_sub(1);
+                let each = run.checked_div(dp).unwrap_or_default();
+                let smaller = (dp > 1).then(|| Smaller::Requests { dp: fewer, requests: each.saturating_mul(fewer) });
+                *best = Some(Planned { layout, gpus, requests: run, slack, budgets, smaller });
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    /// The server of a layout, its memory and what `batch` requests of a replica leave of it; or what they are short of.
+    #[expect(clippy::type_complexity, reason = "three things that are used at once, and in two places")]
+    fn held(&self, layout: Layout, batch: u64) -> Result<Result<(Server<'_>, Vec<Budget>, Bytes), Bytes>, E> {
         let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
-        let budgets = (self.budgets)(layout)?;
+        let budgets = (self.budgets)(Layout { dp: 1, ..layout })?;
         if let Some(short) = budgets.iter().filter_map(|budget| budget.pool().err()).max() {
             return Ok(Err(short));
         }
         let server = Server::of(*self.question, layout, &budgets).map_err(failed)?;
-        let missing = server.shortfall(self.question.usual_len(), batch).map_err(failed)?;
-        Ok(if missing > Bytes(0) { Err(missing) } else { Ok((server, budgets)) })
-    }
-
-    /// The replicas of `layout` that hold the workload, if one holds a request.
-    fn held(&self, layout: Layout) -> Result<Option<Planned>, E> {
-        let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
-        let Ok((server, budgets)) = self.short(layout, 1)? else { return Ok(None) };
-        let (seq_len, wanted) = (self.question.usual_len(), self.wanted());
-        let run = server.requests(seq_len).map_err(failed)?.at_once();
-        if run == 0 {
-            return Ok(None);
-        }
-        let dp = wanted.div_ceil(run);
-        let slack = server.slack(seq_len, wanted.div_ceil(dp)).map_err(failed)?;
-        let fewer = dp.saturating_sub(1);
-        let smaller = (dp > 1).then(|| Smaller::Requests { dp: fewer, requests: run.saturating_mul(fewer) });
-        let gpus = layout.tp.saturating_mul(layout.pp).saturating_mul(dp);
-        let requests = run.saturating_mul(dp);
-        Ok(Some(Planned { layout: Layout { dp, ..layout }, gpus, requests, slack, budgets, smaller }))
+        let left = server.left(self.question.usual_len(), batch).map_err(failed)?;
+        Ok(left.map(|slack| (server, budgets, slack)))
     }
 
     /// Of the layouts of one replica with fewer devices those with most; of these the one that comes closest.
@@ -177,7 +184,7 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         fewer.retain(|layout| size(layout) == most);
         let mut closest: Option<(Layout, Bytes)> = None;
         for layout in fewer {
-            if let Err(bytes) = self.short(layout, self.wanted())?
+            if let Err(bytes) = self.held(layout, self.wanted())?
                 && closest.is_none_or(|(_, least)| bytes < least)
             {
                 closest = Some((layout, bytes));

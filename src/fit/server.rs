@@ -300,25 +300,16 @@ impl<'a> Server<'a> {
         largest(most, guess, |seq_len| self.holds(Tokens(seq_len), 1))
     }
 
-    /// Bytes that `batch` sequences are short of on the device that is full first; 0 where they fit.
+    /// What `batch` sequences leave on the device that is full first, or what they are short of there.
     ///
     /// # Errors
     /// [`EstimateError`] where the engine has no answer.
-    pub fn shortfall(&self, seq_len: Tokens, batch: u64) -> Result<Bytes, EstimateError> {
-        Ok(Bytes(self.missing(seq_len, batch)?.into_iter().max().unwrap_or_default()))
-    }
-
-    /// Bytes that `batch` sequences, which fit, leave on the device that is full first.
-    ///
-    /// # Errors
-    /// [`EstimateError`] where the engine has no answer.
-    pub fn slack(&self, seq_len: Tokens, batch: u64) -> Result<Bytes, EstimateError> {
-        let left = |part: &Part| {
-            let needed = self.needed(part, seq_len, batch)?.unwrap_or(u64::MAX);
-            Ok(part.pool.0.saturating_sub(needed))
-        };
-        let left = self.parts.iter().map(left).collect::<Result<Vec<_>, EstimateError>>()?;
-        Ok(Bytes(left.into_iter().min().unwrap_or_default()))
+    pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Result<Bytes, Bytes>, EstimateError> {
+        let of_part = |part: &Part| Ok((self.needed(part, seq_len, batch)?.unwrap_or(u64::MAX), part.pool.0));
+        let parts = self.parts.iter().map(of_part).collect::<Result<Vec<_>, EstimateError>>()?;
+        let short = parts.iter().map(|(needed, pool)| needed.saturating_sub(*pool)).max().unwrap_or_default();
+        let left = parts.iter().map(|(needed, pool)| pool.saturating_sub(*needed)).min().unwrap_or_default();
+        Ok(if short > 0 { Err(Bytes(short)) } else { Ok(Bytes(left)) })
     }
 
     /// Requests of a length.
@@ -365,7 +356,7 @@ impl<'a> Server<'a> {
         let shortfall = if fits {
             None
         } else {
-            let missing = self.shortfall(asked, wanted.div_ceil(self.layout.dp.max(1)))?;
+            let missing = self.left(asked, wanted.div_ceil(self.layout.dp.max(1)))?.err().unwrap_or_default();
             Some(Bytes(missing.0.saturating_add(short.0)))
         };
         let tokens = if longest == 0 { Some(0) } else { self.tokens(Tokens(asked.0.min(longest)), longest, maximum)? };
