@@ -7,6 +7,7 @@ mod accelerator;
 mod calibration;
 mod overhead;
 mod price;
+mod reserve;
 mod share;
 mod term;
 mod weights;

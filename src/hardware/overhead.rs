@@ -15,15 +15,17 @@
 //!   residuals that pipeline stages pass on.
 //!
 //! Beside the step: the table of rotary positions to the longest position of the *model* (2.5 GiB for Llama 4 Scout), copies of
-//! MLA's up-projections, what PyTorch's allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
+//! MLA's up-projections, what `PyTorch`'s allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
 //! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in `calibration`.
 //!
-//! **llama.cpp** keeps a margin of 1 GiB free on each device (`common/arg.cpp`, `--fit-target`). **transformers** and the ideal
-//! have no server: nothing is counted. For **SGLang** and **TensorRT-LLM** no figure is known, and it must be given.
+//! **llama.cpp** keeps a margin of 1 GiB free on each device (`common/common.h`, `fit_params_target`). **transformers** and the ideal
+//! have no server: nothing is counted. **`SGLang`** has a rule for what it leaves, in `reserve`. For **TensorRT-LLM** no figure is
+//! known, and it must be given.
 
 use std::ops::Range;
 
 use super::calibration::{Calibration, calibration, charges_graphs};
+use super::reserve::reserve;
 use super::weights::of_rank;
 use super::{Known, Term};
 use crate::engine::{Engine, vllm};
@@ -45,7 +47,7 @@ pub struct Overhead {
 /// A term with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverheadTerm {
-    /// A stable word: `step`, `outside`, `rotary_table`, `latent_copies`, `allocator`, `kernel_layout`, `cuda_graphs`, `margin`.
+    /// A stable word: `step`, `outside`, `rotary_table`, `latent_copies`, `allocator`, `kernel_layout`, `cuda_graphs`, `margin`, `reserve`.
     pub name: &'static str,
     /// Its bytes.
     pub term: Term,
@@ -98,9 +100,23 @@ pub fn overhead_by(
             let note = "buffers of a step are taken to be within llama.cpp's margin of 1 GiB a device";
             Ok(Overhead::same_everywhere(stages.len(), vec![margin], note))
         }
-        "sglang" | "tensorrt-llm" => {
-            Err(unknown(engine, "no public start-up logs say what it holds beside weights and cache"))
+        "sglang" if model.checkpoint.multimodal => {
+            Err(unknown(engine, "what it reserves for what sees and hears is not read here"))
         }
+        "sglang" => {
+            let reserve = OverheadTerm {
+                name: "reserve",
+                term: Term {
+                    bytes: reserve(model, workload.layout, engine),
+                    known: Known::Estimated,
+                    source: "sglang 0.5.23: what its default mem_fraction_static is not".into(),
+                },
+            };
+            let note = "what it holds before it measures (contexts, communication) is not counted, and no log says how far \
+                        off its rule is";
+            Ok(Overhead::same_everywhere(stages.len(), vec![reserve], note))
+        }
+        "tensorrt-llm" => Err(unknown(engine, "no public start-up logs say what it holds beside weights and cache")),
         _ => {
             let note = "nothing is counted beside weights and cache: there is no server";
             Ok(Overhead::same_everywhere(stages.len(), Vec::new(), note))

@@ -122,7 +122,7 @@ impl TensorGroup {
         let places = match &self.place {
             Place::Embedding | Place::Beside => u64::from(first),
             Place::Head => u64::from(last),
-            Place::Layers(list) => list.iter().map(|layer| u64::from(layers.contains(layer))).sum(),
+            Place::Layers(numbers) => numbers.iter().map(|layer| u64::from(layers.contains(layer))).sum(),
         };
         places.saturating_mul(self.count)
     }

@@ -881,9 +881,48 @@ mod tests {
         // Its index states 688,586,727,753 with the layer that predicts further tokens, its embedding and its head.
         let deepseek = weights("deepseek-ai--DeepSeek-V3.json");
         assert_eq!(deepseek.bytes, Some(Bytes(673_150_582_112)));
-        let nvfp4 = weights("nvidia--Qwen3-235B-A22B-NVFP4.json");
+        let mut nvfp4 = config("Qwen--Qwen3-30B-A3B.json");
+        nvfp4["quantization_config"] = serde_json::json!({"quant_method": "modelopt", "quant_algo": "NVFP4"});
+        let nvfp4 = super::weights(&nvfp4, false).unwrap();
         assert!(nvfp4.notes[0].starts_with("the checkpoint is quantised (modelopt): "), "{:?}", nvfp4.notes);
         assert_eq!(nvfp4.bytes, nvfp4.parameters.map(|parameters| Bytes(2 * parameters)));
+    }
+
+    #[test]
+    fn eight_bits_are_counted_where_all_of_them_are_told() {
+        let quantized = |declared: Value| {
+            let mut config = config("meta-llama--Meta-Llama-3.1-8B.json");
+            config["quantization_config"] = declared;
+            weights(&config, false).unwrap()
+        };
+        let channels = |ignore: Value, strategy: &str| {
+            serde_json::json!({"quant_method": "compressed-tensors", "ignore": ignore, "config_groups": {"group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 8, "type": "int", "strategy": strategy, "symmetric": true},
+            }}})
+        };
+        // What is not linear: embedding, head and norms; what is: 6144 + 4096 + 28672 + 4096 rows in each of 32 layers.
+        let rest = 2 * 128_256 * 4096 + 65 * 4096;
+        let linear = 8_030_261_248 - rest;
+        let eight = quantized(channels(serde_json::json!(["lm_head"]), "channel"));
+        assert_eq!(eight.bytes, Some(Bytes(2 * rest + linear + 4 * 32 * (6144 + 4096 + 28_672 + 4096))));
+        let dtypes: Vec<_> = eight.by_dtype.iter().map(|share| (share.dtype.as_str(), share.parameters)).collect();
+        assert_eq!((dtypes, eight.notes.len()), (vec![("BF16", rest), ("I8", linear)], 0));
+        // Squares of 128: 32 x (48 + 32 + 224) x 32 of them and 32 x 32 x 112 in layers.
+        let squares = serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+        let scales = 32 * ((48 + 32 + 224) * 32 + 32 * 112);
+        assert_eq!(quantized(squares).bytes, Some(Bytes(2 * rest + linear + 4 * scales)));
+        // Linear layers that are left out, or groups: not told.
+        for other in [
+            channels(serde_json::json!(["lm_head", "model.layers.0.mlp.down_proj"]), "channel"),
+            channels(serde_json::json!(["lm_head"]), "group"),
+            serde_json::json!({"quant_method": "fp8"}),
+            serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 0]}),
+            serde_json::json!({"quant_method": "awq", "bits": 4}),
+        ] {
+            let weights = quantized(other.clone());
+            assert_eq!((weights.bytes, weights.notes.len()), (Some(Bytes(2 * 8_030_261_248)), 1), "{other}");
+        }
     }
 
     #[test]
