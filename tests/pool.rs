@@ -12,7 +12,7 @@ use kvsize::estimate::{Layout, Workload};
 use kvsize::hardware::{
     CALIBRATIONS, Calibration, Errors, Overhead, Rule, overhead, overhead_by, pool, share, usable, weights_by_stage,
 };
-use kvsize::model::Model;
+use kvsize::model::{DraftMethod, Model};
 use kvsize::source::resolve_weighed;
 use kvsize::units::{Bytes, Tokens};
 
@@ -431,6 +431,9 @@ fn terms_follow_the_settings_the_layout_and_the_version() {
             "no log has more than 4 tensor parallel ranks",
         ]
     );
+    let drafted = weighed(LLAMA).drafted(DraftMethod::Eagle, 3, None);
+    let noted = overhead(&drafted, &Workload::of(Tokens(8192), 1), &engine("vllm@0.19")).unwrap().notes;
+    assert_eq!(noted, ["the weights and the step of what drafts are not counted"]);
     // Latents: copies of what leads from them, 27 layers x 16 heads x 256 x 512, and positions in 4 bytes.
     let latent = terms(&weighed(DEEPSEEK), layout(1, 1), &engine("vllm@0.19"));
     assert!(latent[0].contains(&("latent_copies", 27 * 16 * 256 * 512 * 2)), "{latent:?}");

@@ -30,7 +30,7 @@ use super::weights::of_rank;
 use super::{Known, Term};
 use crate::engine::{Engine, vllm};
 use crate::estimate::{EstimateError, Layout, Workload};
-use crate::model::{Model, Tensors, Widths};
+use crate::model::{DraftMethod, Model, Tensors, Widths};
 use crate::units::Bytes;
 
 /// What a server's memory holds beside weights and cache, on each device of each pipeline stage.
@@ -189,7 +189,10 @@ fn of_vllm(
         terms.retain(|term| term.term.bytes.0 > 0);
         terms
     };
-    let notes = notes(widths, workload.layout, engine, calibration, tensors.is_some());
+    let mut notes = notes(widths, workload.layout, engine, calibration, tensors.is_some());
+    if model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram) {
+        notes.push("the weights and the step of what drafts are not counted".into());
+    }
     Ok(Overhead { stages: stages.iter().enumerate().map(of_stage).collect(), calibration: Some(calibration), notes })
 }
 

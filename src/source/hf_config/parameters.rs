@@ -346,6 +346,8 @@ enum Scheme {
     Rows(&'static str),
     /// Linear weights in 8 bits, with a 4-byte scale for each square of so many rows and columns (`weight_block_size`).
     Squares(u64, u64),
+    /// Linear weights in 4 bits, with a 2-byte scale and a 4-bit zero point for each group of so many in a row (AWQ).
+    Groups(u64),
 }
 
 impl Scheme {
@@ -368,6 +370,15 @@ impl Scheme {
                 });
                 let size = |value: &Value| value.as_u64().filter(|&size| size > 0);
                 plain.then_some(Self::Squares(size(rows)?, size(columns)?))
+            }
+            // GPTQ stores an index and perhaps biases beside these, which its configuration does not tell.
+            "awq" => {
+                let number = |key: &str| declared.get(key).and_then(Value::as_u64);
+                let kept = declared.get("modules_to_not_convert").and_then(Value::as_array);
+                let all = kept.is_none_or(Vec::is_empty) && number("bits").or(number("w_bit")) == Some(4);
+                let zeros = declared.get("zero_point").is_none_or(|zeros| *zeros == true);
+                let size = number("group_size").or(number("q_group_size")).filter(|&size| size > 0)?;
+                (all && zeros).then_some(Self::Groups(size))
             }
             "compressed-tensors" => {
                 let groups = declared.get("config_groups")?.as_object()?;
@@ -399,6 +410,10 @@ impl Scheme {
         match self {
             Self::Mxfp4 => elements.checked_div(32)?.checked_mul(17),
             Self::Rows(_) => elements.checked_add(rows.checked_mul(4)?),
+            Self::Groups(size) => {
+                let half_bytes = elements.checked_add(rows.checked_mul(columns.div_ceil(size))?.checked_mul(5)?)?;
+                Some(half_bytes.div_ceil(2))
+            }
             Self::Squares(high, wide) => {
                 elements.checked_add(rows.div_ceil(high).checked_mul(columns.div_ceil(wide))?.checked_mul(4)?)
             }
@@ -408,7 +423,7 @@ impl Scheme {
     fn takes(self, kind: Kind) -> bool {
         match self {
             Self::Mxfp4 => kind == Kind::Expert,
-            Self::Rows(_) | Self::Squares(..) => matches!(kind, Kind::Expert | Kind::Linear),
+            Self::Rows(_) | Self::Squares(..) | Self::Groups(_) => matches!(kind, Kind::Expert | Kind::Linear),
         }
     }
 
@@ -417,6 +432,7 @@ impl Scheme {
             Self::Mxfp4 => "MXFP4",
             Self::Rows(dtype) => dtype,
             Self::Squares(..) => "F8_E4M3",
+            Self::Groups(_) => "AWQ",
         }
     }
 }
@@ -886,7 +902,7 @@ mod tests {
         let weights = |name| weights(&config(name), false).unwrap();
         let gpt_oss = weights("openai--gpt-oss-20b.json");
         assert_eq!((gpt_oss.bytes, gpt_oss.notes.len()), (Some(Bytes(13_761_264_768)), 0));
-        // Its index states 688,586,727,753 with the layer that predicts further tokens, its embedding and its head.
+        // Its files have 688,586,727,753 bytes with the layer that predicts further tokens, its embedding and its head.
         let deepseek = weights("deepseek-ai--DeepSeek-V3.json");
         assert_eq!(deepseek.bytes, Some(Bytes(673_150_582_112)));
         let mut nvfp4 = config("Qwen--Qwen3-30B-A3B.json");
@@ -920,6 +936,13 @@ mod tests {
         let squares = serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
         let scales = 32 * ((48 + 32 + 224) * 32 + 32 * 112);
         assert_eq!(quantized(squares).bytes, Some(Bytes(2 * rest + linear + 4 * scales)));
+        // Half a byte for each linear weight, two and a half for each 128 of them, two for all else.
+        let mut mistral = config("mistralai--Mistral-7B-v0.1.json");
+        mistral["quantization_config"] =
+            serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": true});
+        let linear = 7_241_732_096 - 2 * 32_000 * 4096 - 65 * 4096;
+        let four = linear / 2 + linear / 128 * 5 / 2 + 2 * (2 * 32_000 * 4096 + 65 * 4096);
+        assert_eq!(super::weights(&mistral, false).unwrap().bytes, Some(Bytes(four)));
         // Linear layers that are left out, or groups: not told.
         for other in [
             channels(serde_json::json!(["lm_head", "model.layers.0.mlp.down_proj"]), "channel"),
@@ -927,6 +950,8 @@ mod tests {
             serde_json::json!({"quant_method": "fp8"}),
             serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 0]}),
             serde_json::json!({"quant_method": "awq", "bits": 4}),
+            serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": ["x"]}),
+            serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 128}),
         ] {
             let weights = quantized(other.clone());
             assert_eq!((weights.bytes, weights.notes.len()), (Some(Bytes(2 * 8_030_261_248)), 1), "{other}");
