@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::attention::{HEADS, HIDDEN};
 use super::keys::Keys;
+use super::scheme::{Kind, Scheme};
 use super::towers::Tower;
 use crate::catalogue::model_type;
 use crate::model::{DtypeWeights, Experts, MAX_LAYERS, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
@@ -337,117 +338,6 @@ pub(in crate::source) fn weights(config: &Value, beside: bool) -> Result<Weights
     })
 }
 
-/// How a quantised checkpoint stores what it quantises; all else stays in its own format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    /// Weights of experts in blocks of 32, two in a byte and a scale for each block (gpt-oss).
-    Mxfp4,
-    /// Linear weights in 8 bits, with a 4-byte scale for each row of theirs (compressed-tensors, a scale a channel).
-    Rows(&'static str),
-    /// Linear weights in 8 bits, with a 4-byte scale for each square of so many rows and columns (`weight_block_size`).
-    Squares(u64, u64),
-    /// Linear weights in 4 bits, with a 2-byte scale and a 4-bit zero point for each group of so many in a row (AWQ).
-    Groups(u64),
-}
-
-impl Scheme {
-    /// The scheme, where all its bytes follow from what is declared.
-    fn of(declared: &Map<String, Value>, named: &str) -> Option<Self> {
-        let text = |key: &str| declared.get(key).and_then(Value::as_str);
-        match text("quant_method")? {
-            "mxfp4" if named == "gpt_oss" => Some(Self::Mxfp4),
-            "fp8" => {
-                let sizes = declared.get("weight_block_size")?.as_array()?;
-                let [rows, columns] = sizes.as_slice() else { return None };
-                let kept = declared.get("modules_to_not_convert").and_then(Value::as_array);
-                let not_linear = ["lm_head", "embed", "norm", "gate", "router"];
-                let plain = kept.into_iter().flatten().all(|name| {
-                    name.as_str().is_some_and(|name| {
-                        not_linear.iter().any(|part| {
-                            name.rsplit('.').next().is_some_and(|last| last.contains(part) && last != "gate_proj")
-                        })
-                    })
-                });
-                let size = |value: &Value| value.as_u64().filter(|&size| size > 0);
-                plain.then_some(Self::Squares(size(rows)?, size(columns)?))
-            }
-            // GPTQ stores an index and perhaps biases beside these, which its configuration does not tell.
-            "awq" => {
-                let number = |key: &str| declared.get(key).and_then(Value::as_u64);
-                let kept = declared.get("modules_to_not_convert").and_then(Value::as_array);
-                let all = kept.is_none_or(Vec::is_empty) && number("bits").or(number("w_bit")) == Some(4);
-                let zeros = declared.get("zero_point").is_none_or(|zeros| *zeros == true);
-                let size = number("group_size").or(number("q_group_size")).filter(|&size| size > 0)?;
-                (all && zeros).then_some(Self::Groups(size))
-            }
-            "compressed-tensors" => {
-                let groups = declared.get("config_groups")?.as_object()?;
-                let mut groups = groups.values();
-                let (Some(group), None) = (groups.next(), groups.next()) else { return None };
-                let targets = group.get("targets")?.as_array()?;
-                let weights = group.get("weights")?;
-                let rows = weights.get("strategy").and_then(Value::as_str) == Some("channel")
-                    && weights.get("num_bits").and_then(Value::as_u64) == Some(8)
-                    && weights.get("symmetric") == Some(&Value::Bool(true));
-                // What is left out must be what is no linear layer of a text model's blocks.
-                let ignored = declared.get("ignore").and_then(Value::as_array);
-                let outside = ["lm_head", "vision", "visual", "multi_modal_projector", "router", "mlp.gate"];
-                let plain = ignored
-                    .into_iter()
-                    .flatten()
-                    .all(|name| name.as_str().is_some_and(|name| outside.iter().any(|part| name.contains(part))));
-                let one = targets.as_slice() == [Value::from("Linear")];
-                let float = weights.get("type").and_then(Value::as_str) == Some("float");
-                (one && rows && plain).then_some(Self::Rows(if float { "F8_E4M3" } else { "I8" }))
-            }
-            _ => None,
-        }
-    }
-
-    /// The bytes of a quantised matrix of `rows` rows of `columns`.
-    fn bytes(self, rows: u64, columns: u64) -> Option<u64> {
-        let elements = rows.checked_mul(columns)?;
-        match self {
-            Self::Mxfp4 => elements.checked_div(32)?.checked_mul(17),
-            Self::Rows(_) => elements.checked_add(rows.checked_mul(4)?),
-            Self::Groups(size) => {
-                let half_bytes = elements.checked_add(rows.checked_mul(columns.div_ceil(size))?.checked_mul(5)?)?;
-                Some(half_bytes.div_ceil(2))
-            }
-            Self::Squares(high, wide) => {
-                elements.checked_add(rows.div_ceil(high).checked_mul(columns.div_ceil(wide))?.checked_mul(4)?)
-            }
-        }
-    }
-
-    fn takes(self, kind: Kind) -> bool {
-        match self {
-            Self::Mxfp4 => kind == Kind::Expert,
-            Self::Rows(_) | Self::Squares(..) | Self::Groups(_) => matches!(kind, Kind::Expert | Kind::Linear),
-        }
-    }
-
-    fn dtype(self) -> &'static str {
-        match self {
-            Self::Mxfp4 => "MXFP4",
-            Self::Rows(dtype) => dtype,
-            Self::Squares(..) => "F8_E4M3",
-            Self::Groups(_) => "AWQ",
-        }
-    }
-}
-
-/// What a tensor is, as far as quantisation goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A linear layer of a block.
-    Linear,
-    /// The weights of a layer's experts.
-    Expert,
-    /// What stays in the checkpoint's own format.
-    Other,
-}
-
 /// Tensors of one shape: matrices, or vectors of one row.
 #[derive(Debug, Clone)]
 struct Shape {
@@ -568,7 +458,7 @@ impl Tally {
             Some(mixture) => mixture.layers_of(keys, layers)?,
             None => Vec::new(),
         };
-        let dense: Vec<u32> = (0..layers).filter(|layer| !sparse.contains(layer)).collect();
+        let dense: Vec<u32> = (0..layers).filter(|layer| sparse.binary_search(layer).is_err()).collect();
         if !dense.is_empty() {
             let dense = Place::Layers(dense);
             let width = number(keys, &[class.dense_width])?;
@@ -993,17 +883,25 @@ mod tests {
         fn no_dimensions_make_it_panic(
             name in proptest::sample::select(vec![
                 "meta-llama--Meta-Llama-3.1-8B", "deepseek-ai--DeepSeek-V3", "Qwen--Qwen3-30B-A3B", "openai--gpt-oss-20b",
+                "../pool/google--gemma-3-12b-it", "../pool/moonshotai--Kimi-VL-A3B-Instruct",
+                "../pool/meta-llama--Llama-4-Scout-17B-16E-Instruct", "../pool/ibm-granite--granite-vision-3.3-2b",
+                "../pool/RedHatAI--Mistral-Small-3.1-24B-Instruct-2503-quantized.w8a8",
             ]),
-            changes in proptest::collection::vec((0usize..100, proptest::sample::select(vec![
+            changes in proptest::collection::vec((0usize..400, proptest::sample::select(vec![
                 serde_json::json!(0), serde_json::json!(1), serde_json::json!(u64::MAX), serde_json::json!(1u64 << 32),
                 serde_json::json!(70_000), serde_json::json!(-1), serde_json::json!("x"), serde_json::json!(1.5),
                 serde_json::json!([]), serde_json::json!({}), Value::Null, serde_json::json!(true),
             ])), 1..4),
         ) {
             let mut config = config(&format!("{name}.json"));
-            let keys: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
             for (at, value) in changes {
-                config[&keys[at % keys.len()]] = value;
+                // A key of the whole, or of one of its parts.
+                let parts = ["", "/text_config", "/vision_config", "/quantization_config"];
+                let part = config.pointer_mut(parts[at % parts.len()]).and_then(Value::as_object_mut);
+                if let Some(part) = part.filter(|part| !part.is_empty()) {
+                    let keys: Vec<String> = part.keys().cloned().collect();
+                    part.insert(keys[at / parts.len() % keys.len()].clone(), value);
+                }
             }
             if let Ok(weights) = weights(&config, false) {
                 let active = weights.active_parameters.unwrap_or_default();
