@@ -31,7 +31,7 @@ use super::{Known, Term};
 use crate::engine::{Engine, vllm};
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::model::{DraftMethod, Model, Tensors, Widths};
-use crate::units::Bytes;
+use crate::units::{ByteUnit, Bytes};
 
 /// What a server's memory holds beside weights and cache, on each device of each pipeline stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +203,11 @@ fn notes(widths: &Widths, layout: Layout, engine: &Engine, calibration: &Calibra
             "calibrated on logs of vllm {}, as there are none of {}: its step has the same tensors",
             calibration.version, engine.version
         ));
+    }
+    if charges_graphs(engine) {
+        let (mean, most) = calibration.graphs_off;
+        let [mean, most] = [mean, most].map(|bytes| bytes.in_unit(ByteUnit::Gibibytes));
+        notes.push(format!("its estimate for CUDA graphs is met to {mean} GiB on average, {most} at most"));
     }
     if engine.device.id != calibration.device {
         notes.push(format!("calibrated on {}, not on {}", calibration.device, engine.device.id));
