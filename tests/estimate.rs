@@ -20,7 +20,12 @@ fn json_has_the_shape_others_build_on() {
             "layer_groups": [
                 {"kind": "full_attention", "layers": 12, "kv_heads": 8, "k_dim": 128, "v_dim": 128},
                 {"kind": "chunked_attention", "layers": 36, "chunk": 8192, "kv_heads": 8, "k_dim": 128, "v_dim": 128}
-            ]
+            ],
+            "weights": {
+                "origin": "computed", "bytes": 217_283_587_072u64, "parameters": 108_641_793_536u64,
+                "active_parameters": 18_044_827_136u64,
+                "by_dtype": [{"dtype": "BF16", "parameters": 108_641_793_536u64, "bytes": 217_283_587_072u64}]
+            }
         })
     );
     assert_eq!(

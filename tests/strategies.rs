@@ -126,8 +126,8 @@ fn money_is_dated_or_absent() {
 #[test]
 fn weights_take_room_as_well() {
     let gpus = |arguments: &str| row(&json_of(arguments), "baseline")["gpus"].as_u64();
-    assert_eq!(gpus("llama-4-scout"), Some(7));
-    assert_eq!(gpus("llama-4-scout --weights 218GB"), Some(10));
+    assert_eq!(gpus("llama-4-scout"), Some(10));
+    assert_eq!(gpus("llama-4-scout --weights 0"), Some(7));
 }
 
 /// Floors are bytes and operations over figures that have a source.
@@ -148,7 +148,7 @@ fn floors_are_what_the_hardware_s_figures_leave() {
     // 10,000,000 tokens: 1.23e19 operations of attention with chunks honoured.
     let scout = json_of("llama-4-scout --floors");
     let attention = row(&scout, "baseline")["floors"]["prefill_attention_ns"].as_u64().unwrap();
-    assert_eq!(attention * 7 * 989_000 / 10_u64.pow(17), 123);
+    assert_eq!(attention * 10 * 989_000 / 10_u64.pow(17), 123);
     assert_eq!(row(&scout, "baseline")["floors"].get("weights_read_ns"), None);
 
     // Layers that pick what they read have no floor of the whole cache; memory alone knows no H20.

@@ -415,10 +415,18 @@ fn names_of_the_catalogue_have_weights_where_their_dimensions_are_known() {
         ("phi-4", 14_659_507_200, 29_319_014_400),
         ("gpt-oss-20b", 20_914_757_184, 13_761_264_768),
         ("qwen3-30b-a3b", 30_532_122_624, 61_064_245_248),
+        ("llama-4-scout", 108_641_793_536, 217_283_587_072),
+        ("llama-2-13b", 13_015_864_320, 26_031_728_640),
+        ("qwen2-7b", 7_615_616_512, 15_231_233_024),
+        ("deepseek-r1-distill-qwen-1.5b", 1_777_088_000, 3_554_176_000),
+        ("ministral-8b-2410", 8_019_808_256, 16_039_616_512),
+        ("olmo-2-0325-32b", 32_234_279_936, 64_468_559_872),
+        ("deepseek-v3", 671_026_419_200, 673_150_582_112),
     ] {
         let item = item(name);
         assert_eq!((&item["source"], &item["origin"]), (&json!("catalogue"), &json!("computed")), "{name}");
         assert_eq!((&item["parameters"], &item["bytes"]), (&json!(parameters), &json!(bytes)), "{name}");
     }
-    assert!(item("deepseek-v3")["notes"][0].as_str().unwrap().starts_with("the checkpoint is quantised (fp8)"));
+    let other = item("qwen3-235b-a22b");
+    assert!(other["notes"][0].as_str().unwrap().starts_with("the checkpoint is quantised (fp8)"), "{other}");
 }

@@ -32,6 +32,8 @@ pub struct Calibration {
     pub packed_experts_per_mille: u64,
     /// The engine's own estimate for its CUDA graphs: this, and so much for each layer of a stage.
     pub graphs: (Bytes, Bytes),
+    /// How far off that is: the mean and the largest of the absolute errors.
+    pub graphs_off: (Bytes, Bytes),
     /// How far off the pool is.
     pub pool: Errors,
     /// The same with the model left out of the fit.
@@ -56,6 +58,12 @@ pub struct Errors {
 }
 
 /// What is calibrated.
+///
+/// The rules of `overhead` were read in the engine's source with these logs at hand, so what leaving models out tests is the
+/// constants above and not the rules; the one log of a version between (0.17.0, of a model in none of these) is 0.3 % off.
+/// Two logs, of Granite 3.1 and 3.3 8B, report 0.21 GiB more outside the allocator than all others of one device. Nothing in
+/// model or options tells why: they are in the fit and in the errors, and are the largest of those with all models in.
+/// What packed experts take more is of the one log that has them, and left out it is nothing: the largest error then.
 pub static CALIBRATIONS: &[Calibration] = &[Calibration {
     engine: "vllm",
     version: "0.19",
@@ -63,15 +71,16 @@ pub static CALIBRATIONS: &[Calibration] = &[Calibration {
     logs: 37,
     models: 21,
     most_ranks: 4,
-    step: Bytes(36_200_000),
-    hidden_states_per_mille: 3_675,
-    outside: &[(1, Bytes(285_200_000)), (2, Bytes(2_235_000_000)), (4, Bytes(2_330_000_000))],
-    outside_of_stages: Bytes(75_200_000),
-    packed_experts_per_mille: 86,
-    graphs: (Bytes(345_300_000), Bytes(17_300_000)),
+    step: Bytes(36_206_775),
+    hidden_states_per_mille: 3_676,
+    outside: &[(1, Bytes(285_138_106)), (2, Bytes(2_235_172_563)), (4, Bytes(2_330_019_758))],
+    outside_of_stages: Bytes(75_161_927),
+    packed_experts_per_mille: 85,
+    graphs: (Bytes(345_309_609), Bytes(17_330_016)),
+    graphs_off: (Bytes(166_287_031), Bytes(679_476_662)),
     pool: Errors { mean: 7, max: 35 },
-    pool_left_out: Errors { mean: 9, max: 38 },
-    concurrency_left_out: Errors { mean: 9, max: 38 },
+    pool_left_out: Errors { mean: 12, max: 136 },
+    concurrency_left_out: Errors { mean: 14, max: 137 },
     small_pool_left_out: Errors { mean: 53, max: 58 },
     small_pools: 2,
     source: "start-up logs of vLLM 0.19.0 in pull request 205 of llm-d-incubation/llm-d-planner",

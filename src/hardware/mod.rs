@@ -8,6 +8,7 @@ mod budget;
 mod calibration;
 mod overhead;
 mod price;
+mod reserve;
 mod share;
 mod term;
 mod weights;

@@ -15,21 +15,23 @@
 //!   residuals that pipeline stages pass on.
 //!
 //! Beside the step: the table of rotary positions to the longest position of the *model* (2.5 GiB for Llama 4 Scout), copies of
-//! MLA's up-projections, what PyTorch's allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
+//! MLA's up-projections, what `PyTorch`'s allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
 //! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in `calibration`.
 //!
-//! **llama.cpp** keeps a margin of 1 GiB free on each device (`common/arg.cpp`, `--fit-target`). **transformers** and the ideal
-//! have no server: nothing is counted. For **SGLang** and **TensorRT-LLM** no figure is known, and it must be given.
+//! **llama.cpp** keeps a margin of 1 GiB free on each device (`common/common.h`, `fit_params_target`). **transformers** and the ideal
+//! have no server: nothing is counted. **`SGLang`** has a rule for what it leaves, in `reserve`. For **TensorRT-LLM** no figure is
+//! known, and it must be given.
 
 use std::ops::Range;
 
 use super::calibration::{Calibration, calibration, charges_graphs};
+use super::reserve::reserve;
 use super::weights::of_rank;
 use super::{Known, Term};
 use crate::engine::{Engine, vllm};
 use crate::estimate::{EstimateError, Layout, Workload};
-use crate::model::{Model, Tensors, Widths};
-use crate::units::Bytes;
+use crate::model::{DraftMethod, Model, Tensors, Widths};
+use crate::units::{ByteUnit, Bytes};
 
 /// What a server's memory holds beside weights and cache, on each device of each pipeline stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub struct Overhead {
 /// A term with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverheadTerm {
-    /// A stable word: `step`, `outside`, `rotary_table`, `latent_copies`, `allocator`, `kernel_layout`, `cuda_graphs`, `margin`.
+    /// A stable word: `step`, `outside`, `rotary_table`, `latent_copies`, `allocator`, `kernel_layout`, `cuda_graphs`, `margin`, `reserve`.
     pub name: &'static str,
     /// Its bytes.
     pub term: Term,
@@ -98,9 +100,23 @@ pub fn overhead_by(
             let note = "buffers of a step are taken to be within llama.cpp's margin of 1 GiB a device";
             Ok(Overhead::same_everywhere(stages.len(), vec![margin], note))
         }
-        "sglang" | "tensorrt-llm" => {
-            Err(unknown(engine, "no public start-up logs say what it holds beside weights and cache"))
+        "sglang" if model.checkpoint.multimodal => {
+            Err(unknown(engine, "what it reserves for what sees and hears is not read here"))
         }
+        "sglang" => {
+            let reserve = OverheadTerm {
+                name: "reserve",
+                term: Term {
+                    bytes: reserve(model, workload.layout, engine),
+                    known: Known::Estimated,
+                    source: "sglang 0.5.23: what its default mem_fraction_static is not".into(),
+                },
+            };
+            let note = "what it holds before it measures (contexts, communication) is not counted, and no log says how far \
+                        off its rule is";
+            Ok(Overhead::same_everywhere(stages.len(), vec![reserve], note))
+        }
+        "tensorrt-llm" => Err(unknown(engine, "no public start-up logs say what it holds beside weights and cache")),
         _ => {
             let note = "nothing is counted beside weights and cache: there is no server";
             Ok(Overhead::same_everywhere(stages.len(), Vec::new(), note))
@@ -173,7 +189,10 @@ fn of_vllm(
         terms.retain(|term| term.term.bytes.0 > 0);
         terms
     };
-    let notes = notes(widths, workload.layout, engine, calibration, tensors.is_some());
+    let mut notes = notes(widths, workload.layout, engine, calibration, tensors.is_some());
+    if model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram) {
+        notes.push("the weights and the step of what drafts are not counted".into());
+    }
     Ok(Overhead { stages: stages.iter().enumerate().map(of_stage).collect(), calibration: Some(calibration), notes })
 }
 
@@ -184,6 +203,11 @@ fn notes(widths: &Widths, layout: Layout, engine: &Engine, calibration: &Calibra
             "calibrated on logs of vllm {}, as there are none of {}: its step has the same tensors",
             calibration.version, engine.version
         ));
+    }
+    if charges_graphs(engine) {
+        let (mean, most) = calibration.graphs_off;
+        let [mean, most] = [mean, most].map(|bytes| bytes.in_unit(ByteUnit::Gibibytes));
+        notes.push(format!("its estimate for CUDA graphs is met to {mean} GiB on average, {most} at most"));
     }
     if engine.device.id != calibration.device {
         notes.push(format!("calibrated on {}, not on {}", calibration.device, engine.device.id));

@@ -27,9 +27,9 @@ pub struct Share {
     pub source: &'static str,
 }
 
-/// What an engine takes unless told otherwise; none where the default depends on more than its source tells us here.
-pub fn share(engine: &Engine) -> Option<Share> {
-    let share = |setting, rule, default, source| Some(Share { setting, rule, default, source });
+/// What an engine takes unless told otherwise.
+pub fn share(engine: &Engine) -> Share {
+    let share = |setting, rule, default, source| Share { setting, rule, default, source };
     match (engine.profile.name, engine.version) {
         ("vllm", "0.19") => share(Some("gpu-memory-utilization"), Rule::OfTotal, "0.9", "vllm 0.19.0, config/cache.py"),
         ("vllm", _) => share(Some("gpu-memory-utilization"), Rule::OfTotal, "0.92", "vllm 0.33.0, config/cache.py"),
@@ -39,7 +39,7 @@ pub fn share(engine: &Engine) -> Option<Share> {
             "0.9",
             "TensorRT-LLM, llmapi/llm_args.py, KvCacheConfig",
         ),
-        ("sglang", _) => None,
+        ("sglang", _) => share(None, Rule::All, "1", "sglang: what its reserve leaves"),
         ("llama.cpp" | "ollama", _) => share(None, Rule::All, "1", "llama.cpp: what is free but its margin"),
         _ => share(None, Rule::OfTotal, "0.9", "no server's share: nine tenths, as the article takes"),
     }

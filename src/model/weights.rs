@@ -105,7 +105,7 @@ pub enum Place {
     Embedding,
     /// The head, and the norm before it: of the last stage.
     Head,
-    /// In each of these layers.
+    /// In each of these layers, in order.
     Layers(Vec<u32>),
     /// Beside the text model: what sees or hears. Of the first stage.
     Beside,
@@ -122,7 +122,11 @@ impl TensorGroup {
         let places = match &self.place {
             Place::Embedding | Place::Beside => u64::from(first),
             Place::Head => u64::from(last),
-            Place::Layers(list) => list.iter().map(|layer| u64::from(layers.contains(layer))).sum(),
+            Place::Layers(numbers) => {
+                let below = |end: u32| numbers.partition_point(|&layer| layer < end);
+                let between = below(layers.end).saturating_sub(below(layers.start));
+                u64::try_from(between).unwrap_or(u64::MAX)
+            }
         };
         places.saturating_mul(self.count)
     }

@@ -379,7 +379,7 @@ impl Resolver<'_> {
             ratio: self.engine.settings.ratio("mamba-full-memory-ratio").unwrap_or(Double::ratio(9, 10)),
             memory_format: self.memory_format(),
         });
-        let chunk = self.count("chunked-prefill-size").unwrap_or_else(|| chunk_of(self.engine.device.memory_mib));
+        let chunk = super::chunked_prefill_size(self.engine);
         let unified = self.on("enable-unified-memory");
         if unified && (compressed || (window.is_none() && states.is_none())) {
             let reason = "only supports hybrid Mamba and hybrid sliding-window models, DeepSeek-V4 excluded";
@@ -1022,7 +1022,7 @@ fn declares_fp8(declared: &Quantization) -> bool {
 }
 
 /// Tokens of a prefill chunk on a device of so much memory (`arg_groups/memory_hook.py`, `handle_gpu_memory_settings`).
-fn chunk_of(memory_mib: u64) -> u64 {
+pub(super) fn chunk_of(memory_mib: u64) -> u64 {
     match memory_mib.checked_div(1024).unwrap_or_default() {
         0..20 => 2_048,
         20..60 => 4_096,

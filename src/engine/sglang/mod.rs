@@ -214,6 +214,11 @@ impl Serialize for CellSize {
     }
 }
 
+/// Tokens of a prefill chunk of `engine`, an `SGLang`: given, or by the device's memory; 0 for no chunks.
+pub fn chunked_prefill_size(engine: &Engine) -> u64 {
+    engine.settings.count("chunked-prefill-size").unwrap_or_else(|| arguments::chunk_of(engine.device.memory_mib))
+}
+
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
     let arguments = Arguments::resolve(model, workload, engine)?;
     let layout = workload.layout;

@@ -13,6 +13,7 @@ mod layer_kinds;
 mod layers;
 mod parameters;
 mod recurrent;
+mod scheme;
 mod towers;
 mod widths;
 

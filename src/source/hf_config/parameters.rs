@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::attention::{HEADS, HIDDEN};
 use super::keys::Keys;
+use super::scheme::{Kind, Scheme};
 use super::towers::Tower;
 use crate::catalogue::model_type;
 use crate::model::{DtypeWeights, Experts, MAX_LAYERS, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
@@ -337,101 +338,6 @@ pub(in crate::source) fn weights(config: &Value, beside: bool) -> Result<Weights
     })
 }
 
-/// How a quantised checkpoint stores what it quantises; all else stays in its own format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    /// Weights of experts in blocks of 32, two in a byte and a scale for each block (gpt-oss).
-    Mxfp4,
-    /// Linear weights in 8 bits, with a 4-byte scale for each row of theirs (compressed-tensors, a scale a channel).
-    Rows(&'static str),
-    /// Linear weights in 8 bits, with a 4-byte scale for each square of so many rows and columns (`weight_block_size`).
-    Squares(u64, u64),
-}
-
-impl Scheme {
-    /// The scheme, where all its bytes follow from what is declared.
-    fn of(declared: &Map<String, Value>, named: &str) -> Option<Self> {
-        let text = |key: &str| declared.get(key).and_then(Value::as_str);
-        match text("quant_method")? {
-            "mxfp4" if named == "gpt_oss" => Some(Self::Mxfp4),
-            "fp8" => {
-                let sizes = declared.get("weight_block_size")?.as_array()?;
-                let [rows, columns] = sizes.as_slice() else { return None };
-                let kept = declared.get("modules_to_not_convert").and_then(Value::as_array);
-                let not_linear = ["lm_head", "embed", "norm", "gate", "router"];
-                let plain = kept.into_iter().flatten().all(|name| {
-                    name.as_str().is_some_and(|name| {
-                        not_linear.iter().any(|part| {
-                            name.rsplit('.').next().is_some_and(|last| last.contains(part) && last != "gate_proj")
-                        })
-                    })
-                });
-                let size = |value: &Value| value.as_u64().filter(|&size| size > 0);
-                plain.then_some(Self::Squares(size(rows)?, size(columns)?))
-            }
-            "compressed-tensors" => {
-                let groups = declared.get("config_groups")?.as_object()?;
-                let mut groups = groups.values();
-                let (Some(group), None) = (groups.next(), groups.next()) else { return None };
-                let targets = group.get("targets")?.as_array()?;
-                let weights = group.get("weights")?;
-                let rows = weights.get("strategy").and_then(Value::as_str) == Some("channel")
-                    && weights.get("num_bits").and_then(Value::as_u64) == Some(8)
-                    && weights.get("symmetric") == Some(&Value::Bool(true));
-                // What is left out must be what is no linear layer of a text model's blocks.
-                let ignored = declared.get("ignore").and_then(Value::as_array);
-                let outside = ["lm_head", "vision", "visual", "multi_modal_projector", "router", "mlp.gate"];
-                let plain = ignored
-                    .into_iter()
-                    .flatten()
-                    .all(|name| name.as_str().is_some_and(|name| outside.iter().any(|part| name.contains(part))));
-                let one = targets.as_slice() == [Value::from("Linear")];
-                let float = weights.get("type").and_then(Value::as_str) == Some("float");
-                (one && rows && plain).then_some(Self::Rows(if float { "F8_E4M3" } else { "I8" }))
-            }
-            _ => None,
-        }
-    }
-
-    /// The bytes of a quantised matrix of `rows` rows of `columns`.
-    fn bytes(self, rows: u64, columns: u64) -> Option<u64> {
-        let elements = rows.checked_mul(columns)?;
-        match self {
-            Self::Mxfp4 => elements.checked_div(32)?.checked_mul(17),
-            Self::Rows(_) => elements.checked_add(rows.checked_mul(4)?),
-            Self::Squares(high, wide) => {
-                elements.checked_add(rows.div_ceil(high).checked_mul(columns.div_ceil(wide))?.checked_mul(4)?)
-            }
-        }
-    }
-
-    fn takes(self, kind: Kind) -> bool {
-        match self {
-            Self::Mxfp4 => kind == Kind::Expert,
-            Self::Rows(_) | Self::Squares(..) => matches!(kind, Kind::Expert | Kind::Linear),
-        }
-    }
-
-    fn dtype(self) -> &'static str {
-        match self {
-            Self::Mxfp4 => "MXFP4",
-            Self::Rows(dtype) => dtype,
-            Self::Squares(..) => "F8_E4M3",
-        }
-    }
-}
-
-/// What a tensor is, as far as quantisation goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A linear layer of a block.
-    Linear,
-    /// The weights of a layer's experts.
-    Expert,
-    /// What stays in the checkpoint's own format.
-    Other,
-}
-
 /// Tensors of one shape: matrices, or vectors of one row.
 #[derive(Debug, Clone)]
 struct Shape {
@@ -552,7 +458,7 @@ impl Tally {
             Some(mixture) => mixture.layers_of(keys, layers)?,
             None => Vec::new(),
         };
-        let dense: Vec<u32> = (0..layers).filter(|layer| !sparse.contains(layer)).collect();
+        let dense: Vec<u32> = (0..layers).filter(|layer| sparse.binary_search(layer).is_err()).collect();
         if !dense.is_empty() {
             let dense = Place::Layers(dense);
             let width = number(keys, &[class.dense_width])?;
@@ -807,13 +713,21 @@ mod tests {
     }
 
     #[test]
-    fn published_totals_are_met_with_what_sees() {
+    fn published_totals_of_models_in_logs_are_met() {
         for (name, parameters) in [
             ("google--gemma-3-12b-it", 12_187_325_040u64),
             ("google--gemma-3-27b-it", 27_432_406_640),
             ("ibm-granite--granite-vision-3.3-2b", 2_975_396_928),
             ("meta-llama--Llama-4-Scout-17B-16E-Instruct", 108_641_793_536),
             ("mistralai--Mistral-Small-3.1-24B-Instruct-2503", 24_011_361_280),
+            ("codellama--CodeLlama-7b-hf", 6_738_546_688),
+            ("google--gemma-2-27b-it", 27_227_128_320),
+            ("google--gemma-2-9b-it", 9_241_705_984),
+            ("google--gemma-2-2b-it", 2_614_341_888),
+            ("google--gemma-7b", 8_537_680_896),
+            ("ibm-granite--granite-3.1-8b-instruct", 8_170_848_256),
+            ("microsoft--phi-4", 14_659_507_200),
+            ("Qwen--Qwen2.5-72B-Instruct", 72_706_203_648),
             // Published: 1,728 more, which are no parameters of its class (27 x 64).
             ("moonshotai--Kimi-VL-A3B-Instruct", 16_407_656_048),
         ] {
@@ -878,12 +792,60 @@ mod tests {
         let weights = |name| weights(&config(name), false).unwrap();
         let gpt_oss = weights("openai--gpt-oss-20b.json");
         assert_eq!((gpt_oss.bytes, gpt_oss.notes.len()), (Some(Bytes(13_761_264_768)), 0));
-        // Its index states 688,586,727,753 with the layer that predicts further tokens, its embedding and its head.
+        // Its files have 688,586,727,753 bytes with the layer that predicts further tokens, its embedding and its head.
         let deepseek = weights("deepseek-ai--DeepSeek-V3.json");
         assert_eq!(deepseek.bytes, Some(Bytes(673_150_582_112)));
-        let nvfp4 = weights("nvidia--Qwen3-235B-A22B-NVFP4.json");
+        let mut nvfp4 = config("Qwen--Qwen3-30B-A3B.json");
+        nvfp4["quantization_config"] = serde_json::json!({"quant_method": "modelopt", "quant_algo": "NVFP4"});
+        let nvfp4 = super::weights(&nvfp4, false).unwrap();
         assert!(nvfp4.notes[0].starts_with("the checkpoint is quantised (modelopt): "), "{:?}", nvfp4.notes);
         assert_eq!(nvfp4.bytes, nvfp4.parameters.map(|parameters| Bytes(2 * parameters)));
+    }
+
+    #[test]
+    fn eight_bits_are_counted_where_all_of_them_are_told() {
+        let quantized = |declared: Value| {
+            let mut config = config("meta-llama--Meta-Llama-3.1-8B.json");
+            config["quantization_config"] = declared;
+            weights(&config, false).unwrap()
+        };
+        let channels = |ignore: Value, strategy: &str| {
+            serde_json::json!({"quant_method": "compressed-tensors", "ignore": ignore, "config_groups": {"group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 8, "type": "int", "strategy": strategy, "symmetric": true},
+            }}})
+        };
+        // What is not linear: embedding, head and norms; what is: 6144 + 4096 + 28672 + 4096 rows in each of 32 layers.
+        let rest = 2 * 128_256 * 4096 + 65 * 4096;
+        let linear = 8_030_261_248 - rest;
+        let eight = quantized(channels(serde_json::json!(["lm_head"]), "channel"));
+        assert_eq!(eight.bytes, Some(Bytes(2 * rest + linear + 4 * 32 * (6144 + 4096 + 28_672 + 4096))));
+        let dtypes: Vec<_> = eight.by_dtype.iter().map(|share| (share.dtype.as_str(), share.parameters)).collect();
+        assert_eq!((dtypes, eight.notes.len()), (vec![("BF16", rest), ("I8", linear)], 0));
+        // Squares of 128: 32 x (48 + 32 + 224) x 32 of them and 32 x 32 x 112 in layers.
+        let squares = serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+        let scales = 32 * ((48 + 32 + 224) * 32 + 32 * 112);
+        assert_eq!(quantized(squares).bytes, Some(Bytes(2 * rest + linear + 4 * scales)));
+        // Half a byte for each linear weight, two and a half for each 128 of them, two for all else.
+        let mut mistral = config("mistralai--Mistral-7B-v0.1.json");
+        mistral["quantization_config"] =
+            serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": true});
+        let linear = 7_241_732_096 - 2 * 32_000 * 4096 - 65 * 4096;
+        let four = linear / 2 + linear / 128 * 5 / 2 + 2 * (2 * 32_000 * 4096 + 65 * 4096);
+        assert_eq!(super::weights(&mistral, false).unwrap().bytes, Some(Bytes(four)));
+        // Linear layers that are left out, or groups: not told.
+        for other in [
+            channels(serde_json::json!(["lm_head", "model.layers.0.mlp.down_proj"]), "channel"),
+            channels(serde_json::json!(["lm_head"]), "group"),
+            serde_json::json!({"quant_method": "fp8"}),
+            serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 0]}),
+            serde_json::json!({"quant_method": "awq", "bits": 4}),
+            serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": ["x"]}),
+            serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 128}),
+        ] {
+            let weights = quantized(other.clone());
+            assert_eq!((weights.bytes, weights.notes.len()), (Some(Bytes(2 * 8_030_261_248)), 1), "{other}");
+        }
     }
 
     #[test]
@@ -921,17 +883,25 @@ mod tests {
         fn no_dimensions_make_it_panic(
             name in proptest::sample::select(vec![
                 "meta-llama--Meta-Llama-3.1-8B", "deepseek-ai--DeepSeek-V3", "Qwen--Qwen3-30B-A3B", "openai--gpt-oss-20b",
+                "../pool/google--gemma-3-12b-it", "../pool/moonshotai--Kimi-VL-A3B-Instruct",
+                "../pool/meta-llama--Llama-4-Scout-17B-16E-Instruct", "../pool/ibm-granite--granite-vision-3.3-2b",
+                "../pool/RedHatAI--Mistral-Small-3.1-24B-Instruct-2503-quantized.w8a8",
             ]),
-            changes in proptest::collection::vec((0usize..100, proptest::sample::select(vec![
+            changes in proptest::collection::vec((0usize..400, proptest::sample::select(vec![
                 serde_json::json!(0), serde_json::json!(1), serde_json::json!(u64::MAX), serde_json::json!(1u64 << 32),
                 serde_json::json!(70_000), serde_json::json!(-1), serde_json::json!("x"), serde_json::json!(1.5),
                 serde_json::json!([]), serde_json::json!({}), Value::Null, serde_json::json!(true),
             ])), 1..4),
         ) {
             let mut config = config(&format!("{name}.json"));
-            let keys: Vec<String> = config.as_object().unwrap().keys().cloned().collect();
             for (at, value) in changes {
-                config[&keys[at % keys.len()]] = value;
+                // A key of the whole, or of one of its parts.
+                let parts = ["", "/text_config", "/vision_config", "/quantization_config"];
+                let part = config.pointer_mut(parts[at % parts.len()]).and_then(Value::as_object_mut);
+                if let Some(part) = part.filter(|part| !part.is_empty()) {
+                    let keys: Vec<String> = part.keys().cloned().collect();
+                    part.insert(keys[at / parts.len() % keys.len()].clone(), value);
+                }
             }
             if let Ok(weights) = weights(&config, false) {
                 let active = weights.active_parameters.unwrap_or_default();

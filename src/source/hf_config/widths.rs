@@ -121,17 +121,15 @@ impl Reader<'_> {
     /// Positions x elements that turn x bytes: what the scalings of vLLM 0.19, `model_executor/layers/rotary_embedding`,
     /// make of the longest position. `DeepSeek`'s is kept in 4 bytes. None for a scaling that is not listed.
     fn rotary_bytes(&self) -> Option<u64> {
-        let turned = match self.number(&["qk_rope_head_dim"]) {
-            Some(turned) => turned,
-            None => {
-                let width = || self.number(HIDDEN)?.checked_div(self.number(HEADS)?);
-                let head = self.number(&["head_dim"]).or_else(width)?;
-                match self.text.get("partial_rotary_factor").and_then(Value::as_number) {
-                    Some(factor) => scaled(head, &factor.to_string())?,
-                    None => head,
-                }
+        let of_heads = || {
+            let width = || self.number(HIDDEN)?.checked_div(self.number(HEADS)?);
+            let head = self.number(&["head_dim"]).or_else(width)?;
+            match self.text.get("partial_rotary_factor").and_then(Value::as_number) {
+                Some(factor) => scaled(head, &factor.to_string()),
+                None => Some(head),
             }
         };
+        let turned = self.number(&["qk_rope_head_dim"]).or_else(of_heads)?;
         let longest = self.number(&["max_position_embeddings"])?;
         let scaling = ["rope_scaling", "rope_parameters"].iter().find_map(|key| self.text.get(*key)?.as_object());
         let named =
