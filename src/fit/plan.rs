@@ -122,13 +122,16 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         }
     }
 
-    /// The fewest stages that could hold weights and so many requests, if all could be divided evenly.
+    /// The fewest stages that could hold weights and so many requests, if all could be divided evenly and every stage needed
+    /// as little beside as any does.
     fn fewest_stages(&self, tp: u64, batch: u64) -> Result<u64, E> {
-        let budgets = (self.budgets)(Layout { tp, ..Layout::default() })?;
-        let Some(budget) = budgets.first() else { return Ok(1) };
+        let one = (self.budgets)(Layout { tp, ..Layout::default() })?;
+        let Some(budget) = one.first() else { return Ok(1) };
+        let many = (self.budgets)(Layout { tp, pp: self.most_stages(), ..Layout::default() })?;
+        let least_beside = one.iter().chain(&many).map(Budget::beside).min().unwrap_or_default();
         let of_rank = self.least.0.saturating_mul(batch).checked_div(tp).unwrap_or_default();
         let all = budget.weights.bytes.0.saturating_add(of_rank);
-        Ok(all.div_ceil(budget.usable.bytes.0.max(1)).max(1))
+        Ok(all.div_ceil(budget.usable.bytes.0.saturating_sub(least_beside.0).max(1)).max(1))
     }
 
     /// Puts the fewest devices in `best` that hold the workload with `tp` ranks and `dp` replicas, if they are fewer.

@@ -45,6 +45,8 @@ pub struct Server<'a> {
     binding: usize,
     /// Whether the stages would hold differently many tokens.
     uneven: bool,
+    /// What the usual request needs on a device, where that had to be asked for already.
+    usual: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -136,7 +138,7 @@ impl<'a> Server<'a> {
     /// [`EstimateError`] where the engine has no answer for the layout.
     pub fn of(question: Question<'a>, layout: Layout, budgets: &[Budget]) -> Result<Self, EstimateError> {
         let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default());
-        let mut server = Self { question, layout, parts: Vec::new(), binding: 0, uneven: false };
+        let mut server = Self { question, layout, parts: Vec::new(), binding: 0, uneven: false, usual: None };
         let Question { model, engine, .. } = question;
         let layers = u64::from(model.num_hidden_layers);
         let stages = match (engine.profile.allocation, engine.profile.spread) {
@@ -162,14 +164,16 @@ impl<'a> Server<'a> {
     }
 
     /// The memory that, were it that of every stage, would hold as much as these pools do; the stage that is full first.
-    fn one_pool(&self, pools: Vec<Bytes>) -> Result<(Bytes, usize, bool), EstimateError> {
+    fn one_pool(&mut self, pools: Vec<Bytes>) -> Result<(Bytes, usize, bool), EstimateError> {
         let least = pools.iter().copied().min().unwrap_or_default();
         let first = pools.iter().position(|&pool| pool == least).unwrap_or_default();
         if pools.len() < 2 {
             return Ok((least, first, false));
         }
         let plain = (least, first, pools.iter().any(|&pool| pool != least));
-        let blocks = match self.ask(self.question.model, self.question.usual_len(), 1, None)?.details {
+        let answer = self.ask(self.question.model, self.question.usual_len(), self.usual_batch(), None)?;
+        self.usual = needed_by(&answer);
+        let blocks: Vec<u64> = match answer.details {
             Some(Details::Vllm(plan)) => plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
             _ => Vec::new(),
         };
@@ -191,6 +195,11 @@ impl<'a> Server<'a> {
         let layout = Layout { dp: 1, ..layout };
         let workload = Workload { seq_len, batch, layout, memory, ..self.question.workload };
         self.question.engine.answer(model, &workload)
+    }
+
+    /// Requests of one replica, of those that were asked for.
+    fn usual_batch(&self) -> u64 {
+        self.question.batch.unwrap_or(1).div_ceil(self.layout.dp.max(1))
     }
 
     fn pooled(&self) -> bool {
@@ -217,11 +226,13 @@ impl<'a> Server<'a> {
 
     /// Bytes that a device of a part must have for `batch` sequences; none past 2⁶⁴ − 1, or where the engine refuses so many.
     fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Option<u64>, EstimateError> {
+        if let Some(usual) = self.usual
+            && (seq_len, batch) == (self.question.usual_len(), self.usual_batch())
+        {
+            return Ok(Some(usual));
+        }
         match self.ask(&part.model, seq_len, batch, None) {
-            Ok(Answer { estimate, details: Some(Details::Vllm(plan)), .. }) => {
-                Ok(estimate.bytes_per_gpu.0.checked_add(plan.null_block_bytes))
-            }
-            Ok(answer) => Ok(Some(answer.estimate.bytes_per_gpu.0)),
+            Ok(answer) => Ok(needed_by(&answer)),
             Err(error) => self.too_much(error, seq_len, batch).map(|()| None),
         }
     }
@@ -398,6 +409,15 @@ impl<'a> Server<'a> {
         let full = |&missing: &u64| missing > 0;
         Ok(missing.iter().position(full).filter(|_| !missing.iter().all(full)))
     }
+}
+
+/// Bytes that a device must have for what was answered.
+fn needed_by(answer: &Answer) -> Option<u64> {
+    let null_block = match &answer.details {
+        Some(Details::Vllm(plan)) => plan.null_block_bytes,
+        _ => 0,
+    };
+    answer.estimate.bytes_per_gpu.0.checked_add(null_block)
 }
 
 /// The largest number up to `most` that `holds`, 0 if none does; what holds, holds for less. `guess` is looked at first.

@@ -17,13 +17,17 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// All that the engine needs beside weights and cache.
+    pub fn beside(&self) -> Bytes {
+        Bytes(self.overhead.iter().map(|(_, term)| term.bytes.0).fold(0, u64::saturating_add))
+    }
+
     /// What is left for the cache.
     ///
     /// # Errors
     /// The bytes that are missing before there is any.
     pub fn pool(&self) -> Result<Bytes, Bytes> {
-        let overhead = self.overhead.iter().map(|(_, term)| term.bytes.0);
-        let taken = overhead.fold(self.weights.bytes.0, u64::saturating_add);
+        let taken = self.weights.bytes.0.saturating_add(self.beside().0);
         match self.usable.bytes.0.checked_sub(taken) {
             Some(left) => Ok(Bytes(left)),
             None => Err(Bytes(taken.saturating_sub(self.usable.bytes.0))),
