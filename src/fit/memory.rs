@@ -63,11 +63,6 @@ pub enum MemoryError {
         /// The model.
         model: String,
     },
-    /// An engine whose default share is not known.
-    Utilization {
-        /// The engine.
-        engine: &'static str,
-    },
     /// No layout.
     Layout(LayoutError),
 }
@@ -94,13 +89,6 @@ impl Diagnose for MemoryError {
                 model.clone(),
                 "has weights that are not known here".into(),
                 "give their bytes with --weights, or the files that hold them",
-            ),
-            Self::Utilization { engine } => Diagnosis::new(
-                "utilization",
-                "--utilization",
-                "missing".into(),
-                format!("must be given: the default of {engine} depends on more than is known here"),
-                "give the share of a GPU's memory that it may take, as 0.88",
             ),
             Self::Layout(error) => error.diagnosis(),
         }
@@ -151,7 +139,7 @@ impl Memory<'_> {
         };
         let whole = whole.ok_or_else(|| MemoryError::Total { gpu: accelerator.id.clone(), total: *total })?;
         let weights = self.weights.ok_or_else(|| MemoryError::Weights { model: question.model.name.clone() })?;
-        let share = self.share(question.engine)?;
+        let share = self.share(question.engine);
         let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
         let Overhead { stages: overheads, calibration, notes } = match given {
             Some(bytes) => given_overhead(*bytes, layout),
@@ -174,17 +162,15 @@ impl Memory<'_> {
     }
 
     /// The share that an engine takes: the one given, or its own.
-    fn share(&self, engine: &Engine) -> Result<Taken, MemoryError> {
+    fn share(&self, engine: &Engine) -> Taken {
         let own = share(engine);
-        let rule = own.map_or(Rule::OfTotal, |own| own.rule);
         if let Some(fraction) = self.utilization {
             // An engine that takes all has no setting for it; a share that is given is one of the total.
-            let rule = if rule == Rule::All { Rule::OfTotal } else { rule };
-            return Ok(Taken { rule, fraction, known: Known::Given, source: "--utilization".into() });
+            let rule = if own.rule == Rule::All { Rule::OfTotal } else { own.rule };
+            return Taken { rule, fraction, known: Known::Given, source: "--utilization".into() };
         }
-        let own = own.ok_or(MemoryError::Utilization { engine: engine.profile.name })?;
         let fraction = Double::parse(own.default).unwrap_or(Double::whole(1));
-        Ok(Taken { rule, fraction, known: Known::Catalogue, source: own.source.into() })
+        Taken { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() }
     }
 }
 

@@ -3,9 +3,9 @@
 use super::layout::{check, widest_heads};
 use super::{LayoutError, Question, Server};
 use crate::engine::Spread;
-use crate::estimate::{EstimateError, Layout, Workload};
+use crate::estimate::{EstimateError, Layout, Workload, estimate};
 use crate::hardware::Budget;
-use crate::units::Bytes;
+use crate::units::{Bytes, KvDtype};
 
 /// A layout that holds the workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,14 +77,17 @@ pub fn plan<E: From<LayoutError>>(
     // Of one replica, and of several.
     let [mut one, mut several] = [None, None];
     for &tp in ranks {
-        search.replicas(tp, 1, &mut one)?;
+        let of_one = (search.budgets)(Layout { tp, ..Layout::default() })?;
+        let Some(Budget { usable, weights, .. }) = of_one.first() else { continue };
+        let ranks = Ranks { tp, usable: usable.bytes, weights: weights.bytes };
+        search.replicas(&ranks, 1, &mut one)?;
         for dp in 2..=search.wanted() {
             // So many replicas must be of fewer devices than the best that is known, one rank being the least.
             let most = several.as_ref().map_or(limits.gpus, |found: &Planned| found.gpus.saturating_sub(1));
             if tp.saturating_mul(dp) > most {
                 break;
             }
-            search.replicas(tp, dp, &mut several)?;
+            search.replicas(&ranks, dp, &mut several)?;
         }
     }
     if let Some(planned) = &mut one {
@@ -95,12 +98,22 @@ pub fn plan<E: From<LayoutError>>(
     Ok(found)
 }
 
-/// Bytes of the cache of one request over all devices, however it is spread: more ranks and stages take no less.
+/// The live bytes of one request, in the format that the engine stores: however it is spread, it takes no less. 0 where
+/// that is not known.
 fn least_bytes(question: &Question) -> Bytes {
     let Question { model, engine, workload, .. } = question;
-    let whole =
-        Workload { seq_len: question.usual_len(), batch: 1, layout: Layout::default(), memory: None, ..*workload };
-    engine.answer(model, &whole).map(|answer| answer.estimate.bytes).unwrap_or_default()
+    let seq_len = question.usual_len();
+    let whole = Workload { seq_len, batch: 1, layout: Layout::default(), memory: None, ..*workload };
+    let stored = engine.answer(model, &whole).map(|answer| answer.estimate.stored);
+    let live = stored.and_then(|stored| estimate(model, &Workload { kv_dtype: KvDtype::Given(stored), ..whole }));
+    live.map(|live| live.bytes).unwrap_or_default()
+}
+
+/// Tensor parallel ranks, and what each has and holds if there is one stage.
+struct Ranks {
+    tp: u64,
+    usable: Bytes,
+    weights: Bytes,
 }
 
 struct Search<'a, B> {
@@ -122,32 +135,33 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         }
     }
 
-    /// The fewest stages that could hold weights and so many requests, if all could be divided evenly and every stage needed
-    /// as little beside as any does.
-    fn fewest_stages(&self, tp: u64, batch: u64) -> Result<u64, E> {
-        let one = (self.budgets)(Layout { tp, ..Layout::default() })?;
-        let Some(budget) = one.first() else { return Ok(1) };
-        let many = (self.budgets)(Layout { tp, pp: self.most_stages(), ..Layout::default() })?;
-        let least_beside = one.iter().chain(&many).map(Budget::beside).min().unwrap_or_default();
-        let of_rank = self.least.0.saturating_mul(batch).checked_div(tp).unwrap_or_default();
-        let all = budget.weights.bytes.0.saturating_add(of_rank);
-        Ok(all.div_ceil(budget.usable.bytes.0.saturating_sub(least_beside.0).max(1)).max(1))
+    /// The fewest stages that could hold weights and so many requests, if all could be divided evenly.
+    fn fewest_stages(&self, ranks: &Ranks, batch: u64) -> u64 {
+        let of_rank = self.least.0.saturating_mul(batch).checked_div(ranks.tp).unwrap_or_default();
+        ranks.weights.0.saturating_add(of_rank).div_ceil(ranks.usable.0.max(1)).max(1)
     }
 
-    /// Puts the fewest devices in `best` that hold the workload with `tp` ranks and `dp` replicas, if they are fewer.
-    fn replicas(&self, tp: u64, dp: u64, best: &mut Option<Planned>) -> Result<(), E> {
+    /// Puts the fewest devices in `best` that hold the workload with such ranks and `dp` replicas, if they are fewer.
+    fn replicas(&self, ranks: &Ranks, dp: u64, best: &mut Option<Planned>) -> Result<(), E> {
+        let tp = ranks.tp;
         let batch = self.wanted().div_ceil(dp);
         // One replica less would have no more to hold.
         if dp > 1 && self.wanted().div_ceil(dp.saturating_sub(1)) == batch {
             return Ok(());
         }
-        for pp in self.fewest_stages(tp, batch)?..=self.most_stages() {
+        for pp in self.fewest_stages(ranks, batch)..=self.most_stages() {
             let gpus = tp.saturating_mul(pp).saturating_mul(dp);
             if gpus > self.limits.gpus || best.as_ref().is_some_and(|found| found.gpus <= gpus) {
                 break;
             }
             let layout = Layout { tp, pp, dp, ..Layout::default() };
-            let Ok((server, budgets, slack)) = self.held(layout, batch)? else { continue };
+            let budgets = (self.budgets)(Layout { dp: 1, ..layout })?;
+            // Cheaper to see than to ask the engine: all pools together are too small.
+            let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default().0).fold(0, u64::saturating_add);
+            if pools.saturating_mul(tp) < self.least.0.saturating_mul(batch) {
+                continue;
+            }
+            let Ok((server, slack)) = self.held(layout, &budgets, batch)? else { continue };
             let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
             let run = server.requests(self.question.usual_len()).map_err(failed)?.at_once();
             // An engine that runs fewer at once than there is room for needs more replicas.
@@ -162,17 +176,15 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         Ok(())
     }
 
-    /// The server of a layout, its memory and what `batch` requests of a replica leave of it; or what they are short of.
-    #[expect(clippy::type_complexity, reason = "three things that are used at once, and in two places")]
-    fn held(&self, layout: Layout, batch: u64) -> Result<Result<(Server<'_>, Vec<Budget>, Bytes), Bytes>, E> {
+    /// The server of a layout, and what `batch` requests of a replica leave of its memory; or what they are short of.
+    fn held(&self, layout: Layout, budgets: &[Budget], batch: u64) -> Result<Result<(Server<'_>, Bytes), Bytes>, E> {
         let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
-        let budgets = (self.budgets)(Layout { dp: 1, ..layout })?;
         if let Some(short) = budgets.iter().filter_map(|budget| budget.pool().err()).max() {
             return Ok(Err(short));
         }
-        let server = Server::of(*self.question, layout, &budgets).map_err(failed)?;
+        let server = Server::of(*self.question, layout, budgets).map_err(failed)?;
         let left = server.left(self.question.usual_len(), batch).map_err(failed)?;
-        Ok(left.map(|slack| (server, budgets, slack)))
+        Ok(left.map(|slack| (server, slack)))
     }
 
     /// Of the layouts of one replica with fewer devices those with most; of these the one that comes closest.
@@ -187,7 +199,8 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         fewer.retain(|layout| size(layout) == most);
         let mut closest: Option<(Layout, Bytes)> = None;
         for layout in fewer {
-            if let Err(bytes) = self.held(layout, self.wanted())?
+            let budgets = (self.budgets)(layout)?;
+            if let Err(bytes) = self.held(layout, &budgets, self.wanted())?
                 && closest.is_none_or(|(_, least)| bytes < least)
             {
                 closest = Some((layout, bytes));
