@@ -12,10 +12,10 @@ use super::explain::{one, single};
 use super::failure::Failure;
 use super::gpus::{self, Fleet, GpuArguments};
 use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
-use crate::engine::{Double, Engine};
+use crate::engine::{Double, Engine, SettingValue};
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
-use crate::hardware::{Known, Term};
+use crate::hardware::{Known, Price, Term};
 use crate::model::Model;
 use crate::report::{self, FitDocument, Fitted, Served};
 use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, Tokens};
@@ -48,14 +48,14 @@ struct FitArguments {
     #[command(flatten)]
     workload: WorkloadArguments,
     #[command(flatten)]
-    gpus: GpuArguments,
-    #[command(flatten)]
     memory: MemoryArguments,
+    #[command(flatten)]
+    gpus: GpuArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
 
-/// The model, and where it is looked for.
+// The model, and where it is looked for. (A doc comment here would be the help of the command.)
 #[derive(Debug, Args)]
 pub(super) struct SubjectArguments {
     /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the hub
@@ -84,7 +84,7 @@ impl ValueEnum for Total {
     }
 }
 
-/// The terms of the memory of a GPU.
+// The terms of the memory of a GPU.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArguments {
@@ -129,7 +129,8 @@ pub(super) struct Subject {
     pub(super) seq_len: Option<Tokens>,
     pub(super) batch: Option<u64>,
     pub(super) weights: Option<Term>,
-    pub(super) assumptions: Vec<String>,
+    /// The share of a GPU's memory that engines take, if it was given under any name.
+    pub(super) utilization: Option<Double>,
 }
 
 impl Subject {
@@ -140,7 +141,8 @@ impl Subject {
         matches: &ArgMatches,
     ) -> Result<Self, Failure> {
         levers::retrieved(workload);
-        let (engines, _) = engines(workload, None, matches)?;
+        let (mut engines, _) = engines(workload, None, matches)?;
+        let static_share = share_of_sglang(&mut engines, memory.utilization)?;
         let names = || arguments.model.iter().chain(&workload.draft);
         let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
         let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
@@ -172,8 +174,34 @@ impl Subject {
         };
         let seq_len = one("--seq-len", workload.seq_len.iter().map(|typed| typed.tokens).collect())?;
         let batch = one("--batch", workload.batch.clone())?;
-        Ok(Self { model, engines, seq_len, batch, weights, assumptions: Vec::new() })
+        Ok(Self { model, engines, seq_len, batch, weights, utilization: memory.utilization.or(static_share) })
     }
+}
+
+/// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
+fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Failure> {
+    const NAME: &str = "mem-fraction-static";
+    let taken = engines.iter_mut().filter_map(|engine| engine.settings.take(NAME)).next();
+    let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
+    let wrong = |problem: &str, remedy: &str| {
+        Err(Failure(Diagnosis::new(
+            "share",
+            "--mem-fraction-static",
+            share.value().to_string(),
+            problem.into(),
+            remedy,
+        )))
+    };
+    if utilization.is_some() {
+        return wrong("is given together with --utilization, which is the same", "leave one of them out");
+    }
+    if engines.len() > 1 {
+        return wrong("is a share that only sglang takes by this name", "give --utilization, which is each engine's");
+    }
+    if share > Double::whole(1) {
+        return wrong("is more than all of the memory", "give a share of at most 1, as 0.88");
+    }
+    Ok(Some(share))
 }
 
 fn wrong_model(found: &str, problem: &str, remedy: &str) -> Failure {
@@ -201,8 +229,13 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let subject = Subject::of(&arguments.subject, &mut arguments.workload, &arguments.memory, matches)?;
     let arguments = &arguments;
     let fleets = arguments.gpus.fleets()?;
+    if fleets.is_empty() {
+        let remedy =
+            "name the GPUs, as --gpu 8xh100, or the memory of one, as --gpu-memory 80GiB (`kvsize gpus` lists them)";
+        return Err(Failure(Diagnosis::new("no_gpu", "--gpu", "missing".into(), String::new(), remedy)));
+    }
     let mut found = Vec::new();
-    let mut assumptions = subject.assumptions.clone();
+    let mut assumptions = assumed_of(&fleets);
     for fleet in &fleets {
         for engine in &subject.engines {
             let engine = on_device(engine, fleet, &mut assumptions);
@@ -210,7 +243,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                 let question = question(&subject, &arguments.workload, &arguments.memory, &engine, kv_dtype);
                 let memory = arguments.memory.of(&subject, fleet);
                 found.push(fitted(&question, fleet, &memory, given_layout(&arguments.workload), |layout, seq_len| {
-                    report::serve(&served(&arguments.subject, &arguments.memory, &question, layout, seq_len))
+                    report::serve(&served(&arguments.subject, subject.utilization, &question, layout, seq_len))
                 })?);
             }
         }
@@ -220,14 +253,33 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let document = FitDocument::new(&subject.model, &found, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
     let data = report::fit(&document, arguments.output.format.format(), arguments.output.unit());
-    let (notes, warnings, no) = (document.assumptions, document.warnings, !document.fits);
+    let FitDocument { assumptions: mut notes, warnings, fits, .. } = document;
+    notes.extend(gpus::ages(prices(&fleets)));
+    let no = !fits;
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
+}
+
+/// What had to be assumed of the memory of GPUs.
+pub(super) fn assumed_of(fleets: &[Fleet]) -> Vec<String> {
+    fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect()
+}
+
+/// The prices that were used, by device.
+pub(super) fn prices(fleets: &[Fleet]) -> impl Iterator<Item = (&str, &Price)> {
+    let priced = fleets.iter().filter_map(|fleet| Some((fleet.accelerator.id.as_str(), fleet.price.as_ref()?)));
+    let mut seen = Vec::new();
+    priced.filter(move |(name, _)| {
+        let is_new = !seen.contains(name);
+        seen.push(*name);
+        is_new
+    })
 }
 
 /// The engine with the defaults that it has on the devices of a fleet.
 pub(super) fn on_device(engine: &Engine, fleet: &Fleet, assumptions: &mut Vec<String>) -> Engine {
     let (device, assumed) = gpus::engine_device(&fleet.accelerator);
-    assumptions.extend(assumed.filter(|text| !assumptions.contains(text)));
+    // The live bytes do not depend on a device.
+    assumptions.extend(assumed.filter(|text| !engine.is_ideal() && !assumptions.contains(text)));
     Engine { device, ..engine.clone() }
 }
 
@@ -267,7 +319,7 @@ impl MemoryArguments {
         Memory {
             accelerator: &fleet.accelerator,
             total: self.capacity.unwrap_or_default(),
-            utilization: self.utilization,
+            utilization: subject.utilization,
             weights: subject.weights.as_ref(),
             overhead: self.overhead,
         }
@@ -276,15 +328,15 @@ impl MemoryArguments {
 
 /// The server of a layout, as its command tells it.
 pub(super) fn served<'a>(
-    subject: &'a SubjectArguments,
-    memory: &MemoryArguments,
+    typed: &'a SubjectArguments,
+    utilization: Option<Double>,
     question: &Question<'a>,
     layout: Layout,
     seq_len: Tokens,
 ) -> Served<'a> {
     let Question { model, engine, workload, batch, .. } = *question;
     Served {
-        model: subject.model.as_deref(),
+        model: typed.model.as_deref(),
         name: &model.name,
         dtype: model.dtype,
         engine,
@@ -292,7 +344,7 @@ pub(super) fn served<'a>(
         layout,
         seq_len,
         batch,
-        utilization: memory.utilization,
+        utilization,
     }
 }
 

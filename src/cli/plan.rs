@@ -8,14 +8,16 @@ use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
 use super::failure::Failure;
 use super::fit::{
-    MemoryArguments, PER_NODE, Subject, SubjectArguments, asks_of_one_length, on_device, question, served,
-    usual_formats,
+    MemoryArguments, PER_NODE, Subject, SubjectArguments, asks_of_one_length, assumed_of, on_device, prices, question,
+    served, usual_formats,
 };
-use super::gpus::GpuArguments;
+use super::gpus::{self, GpuArguments};
 use super::{Answer, Subcommand, refuse_warnings, settings, typed};
-use crate::fit::{Limits, MemoryError, Planned, plan, ranks};
+use crate::engine::Spread;
+use crate::estimate::{Layout, Workload};
+use crate::fit::{Limits, Memory, MemoryError, Planned, Question, plan, ranks};
 use crate::report::{self, Asked, PlanDocument, PlannedOn};
-use crate::units::{Diagnosis, parse_count};
+use crate::units::{Diagnosis, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
@@ -34,12 +36,12 @@ struct PlanArguments {
     #[command(flatten)]
     workload: WorkloadArguments,
     #[command(flatten)]
+    memory: MemoryArguments,
+    #[command(flatten)]
     gpus: GpuArguments,
     /// GPUs at the most [default: 256, or the number before an x in --gpu]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, help_heading = "Hardware")]
     max_gpus: Option<u64>,
-    #[command(flatten)]
-    memory: MemoryArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -51,7 +53,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let seq_len = subject.seq_len.or(subject.model.max_position_embeddings).ok_or_else(no_length)?;
     subject.seq_len = Some(seq_len);
     let fleets = arguments.gpus.fleets_or_all()?;
-    let mut assumptions = subject.assumptions.clone();
+    let mut assumptions = assumed_of(&fleets);
+    let mut warnings = Vec::new();
     let (mut found, mut too_small) = (Vec::new(), Vec::new());
     for engine in &subject.engines {
         // Which ranks are possible does not depend on the device, but for its class.
@@ -68,6 +71,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                 let planned: Result<Vec<Planned>, MemoryError> =
                     plan(&question, ranks, limits, |layout| Ok(memory.budgets(&question, layout)?.stages));
                 let planned = planned?;
+                if let Some(first) = planned.first() {
+                    said_once(&question, first.layout, &memory, &mut assumptions, &mut warnings)?;
+                }
                 if planned.is_empty() {
                     too_small.push(fleet.accelerator.id.clone());
                 }
@@ -78,7 +84,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                     kv_dtype,
                     command: report::serve(&served(
                         &arguments.subject,
-                        &arguments.memory,
+                        subject.utilization,
                         &question,
                         planned.layout,
                         seq_len,
@@ -94,8 +100,29 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let document = PlanDocument::new(&subject.model, asked, &found, too_small, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
     let data = report::plan(&document, arguments.output.format.format(), arguments.output.unit());
-    let (notes, warnings, no) = (document.assumptions, document.warnings, document.layouts.is_empty());
+    let PlanDocument { assumptions: mut notes, warnings, layouts, .. } = document;
+    let used = |name: &str| layouts.iter().any(|row| row.gpu == name);
+    notes.extend(gpus::ages(prices(&fleets).filter(|(name, _)| used(name))));
+    let no = layouts.is_empty();
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
+}
+
+/// What the engine and the memory of a layout take for granted, and warn of.
+fn said_once(
+    question: &Question,
+    layout: Layout,
+    memory: &Memory,
+    assumptions: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let budgets = memory.budgets(question, layout)?;
+    let seq_len = question.seq_len.unwrap_or(Tokens(1));
+    let spread = if question.engine.profile.spread == Spread::Ranks { layout } else { Layout::default() };
+    let workload = Workload { seq_len, layout: Layout { dp: 1, ..spread }, ..question.workload };
+    let answer = question.engine.answer(question.model, &workload)?;
+    assumptions.extend(budgets.notes.into_iter().chain(answer.assumptions));
+    warnings.extend(answer.warnings);
+    Ok(())
 }
 
 fn no_length() -> Failure {

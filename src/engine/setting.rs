@@ -84,6 +84,12 @@ impl Settings {
         self.0.push((name, value));
     }
 
+    /// Takes a setting out, if it was given.
+    pub fn take(&mut self, name: &str) -> Option<SettingValue> {
+        let index = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(self.0.remove(index).1)
+    }
+
     /// The value of a setting, if it was given.
     pub fn get(&self, name: &str) -> Option<SettingValue> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)

@@ -5,14 +5,13 @@ mod details;
 mod document;
 mod explain;
 mod figures;
-mod fit;
 mod gaps;
 mod grid;
+mod hardware;
 mod json;
 mod markdown;
 mod page;
 mod plain;
-mod plan;
 mod schema;
 mod serve;
 mod strategies;
@@ -28,9 +27,11 @@ pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
-pub use fit::{FitDocument, Fitted, fit};
 pub use grid::{Align, Grid};
-pub use plan::{Asked, PlanDocument, PlannedOn, plan};
+pub use hardware::{
+    Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
+    RequestsRow, SmallerRow, StageRow, TermRow, fit, plan,
+};
 pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use serve::{Served, serve};
 pub use strategies::{

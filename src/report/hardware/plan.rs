@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::document::{ModelDescription, describe};
-use super::fit::{CostRow, add_once, in_dollars, price_in_words};
-use super::grid::{Align, Block, Grid, Page};
-use super::text::{COLUMNS, hanging, wrapped};
-use super::{Format, UnitChoice, csv, json, markdown, table};
+use super::{CostRow, add_once, in_dollars, spread};
 use crate::engine::{Double, Engine};
 use crate::estimate::Layout;
 use crate::fit::{Planned, Smaller};
 use crate::hardware::Price;
 use crate::model::Model;
+use crate::report::document::{ModelDescription, describe};
+use crate::report::grid::{Align, Block, Grid, Page};
+use crate::report::text::{COLUMNS, hanging, wrapped};
+use crate::report::{Format, UnitChoice, csv, json, markdown, table};
 use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
 
 /// A layout on devices of one kind, before it is a document.
@@ -210,13 +210,6 @@ impl PlanRow {
     }
 }
 
-/// `tp 8 x pp 4`
-fn spread(tp: u64, pp: u64, dp: u64) -> String {
-    let sizes = [("tp", tp), ("pp", pp), ("dp", dp)];
-    let told = sizes.iter().filter(|(name, size)| *size > 1 || *name == "tp");
-    told.map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(" x ")
-}
-
 /// A plan in `format`; plain is the configurations.
 pub fn plan(document: &PlanDocument, format: Format, unit: UnitChoice) -> String {
     let largest = document.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default();
@@ -283,24 +276,33 @@ fn exact(document: &PlanDocument) -> Grid {
     Grid { columns, rows: rows.collect() }
 }
 
+/// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
+const TOLD: usize = 8;
+
 fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     let of = match document.batch {
         1 => String::new(),
         batch => format!(" x {}", group_thousands(batch)),
     };
     let title = format!("{}, {} tokens{of}", document.model.name, group_thousands(document.seq_len));
+    let layouts = &document.layouts;
+    let told: Vec<&PlanRow> =
+        layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
     let mut blocks = vec![Block::Title(title)];
-    if !document.layouts.is_empty() {
+    if !layouts.is_empty() {
         blocks.push(Block::Grid(rows(document, unit)));
-        blocks.push(Block::Text(document.layouts.iter().flat_map(|row| words(row, unit)).collect()));
+        blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
     }
     let mut basis: Vec<String> = Vec::new();
+    if told.len() < layouts.len() {
+        basis.push("the commands of all layouts are in --json and -f csv".into());
+    }
     if !document.too_small.is_empty() {
         let most = group_thousands(document.max_gpus);
         basis.push(format!("not held by up to {most} of: {}", document.too_small.join(", ")));
     }
-    for cost in document.layouts.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut basis, &price_in_words(cost.0, cost.1));
+    for (gpu, cost) in told.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
+        add_once(&mut basis, &format!("{gpu}: {}", cost.price));
     }
     blocks.push(Block::Text(basis.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     Page { blocks }
@@ -311,28 +313,45 @@ fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
     let differ = |of: &dyn Fn(&PlanRow) -> String| {
         layouts.iter().any(|row| layouts.first().is_some_and(|first| of(first) != of(row)))
     };
-    let [engines, formats] =
-        [differ(&|row: &PlanRow| row.engine.clone()), differ(&|row: &PlanRow| row.kv_dtype.clone())];
+    let engines = differ(&|row: &PlanRow| row.engine.clone());
+    let formats = differ(&|row: &PlanRow| row.kv_dtype.clone());
     let priced = layouts.iter().any(|row| row.cost.is_some());
+    let batch = document.batch > 1;
     let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
     columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
     columns.extend(formats.then(|| ("Format".to_owned(), Align::Left)));
-    columns.extend([("Requests".to_owned(), Align::Right), (format!("Slack {}/GPU", unit.name()), Align::Right)]);
+    columns.extend(batch.then(|| ("Requests".to_owned(), Align::Right)));
+    columns.push((format!("Slack {}", unit.name()), Align::Right));
+    columns.push(("Fewer".to_owned(), Align::Right));
+    columns.push(("lack".to_owned(), Align::Right));
     columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
-    columns.push((String::new(), Align::Left));
     let cells = |row: &PlanRow| {
+        let engine = row.engine.split('@').next().unwrap_or_default().to_owned();
         let mut cells = vec![row.configuration(), spread(row.tp, row.pp, row.dp)];
-        cells.extend(engines.then(|| row.engine.clone()));
+        cells.extend(engines.then_some(engine));
         cells.extend(formats.then(|| row.kv_dtype.clone()));
-        cells.extend([group_thousands(row.requests), Bytes(row.slack_bytes).in_unit(unit)]);
+        cells.extend(batch.then(|| group_thousands(row.requests)));
+        cells.push(Bytes(row.slack_bytes).in_unit(unit));
+        let smaller = row.smaller.as_ref();
+        cells.push(smaller.map(|smaller| group_thousands(smaller.gpus)).unwrap_or_default());
+        cells.push(smaller.map(|smaller| smaller.lack(document.batch, unit)).unwrap_or_default());
         let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
         cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
-        let marks = [("cheapest", row.cheapest), ("smallest", row.smallest)];
-        let marks: Vec<&str> = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| *mark).collect();
-        cells.push(marks.join(", "));
         cells
     };
     Grid { columns, rows: layouts.iter().map(cells).collect() }
+}
+
+impl SmallerRow {
+    /// What it lacks on a GPU, or in requests.
+    fn lack(&self, batch: u64, unit: ByteUnit) -> String {
+        match (self.shortfall_bytes, self.requests) {
+            (Some(bytes), _) => Bytes(bytes).in_unit(unit),
+            (None, requests) => {
+                format!("{} requests", group_thousands(batch.saturating_sub(requests.unwrap_or_default())))
+            }
+        }
+    }
 }
 
 /// Why fewer devices do not hold it, and the line to paste.
@@ -346,11 +365,14 @@ fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
                     format!("{} requests at once", group_thousands(requests.unwrap_or_default()))
                 }
             };
-            format!("with {gpus} ({}): {lacks}", spread(*tp, *pp, *dp))
+            format!("with {gpus} ({}) {lacks}", spread(*tp, *pp, *dp))
         }
     };
-    let head = format!("{} ({}): ", row.configuration(), spread(row.tp, row.pp, row.dp));
-    let mut lines = hanging(&head, &why);
+    let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
+    let marks = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| (*mark).to_owned());
+    let said: Vec<String> = marks.chain([why]).collect();
+    let mut lines = vec![format!("{} ({}):", row.configuration(), spread(row.tp, row.pp, row.dp))];
+    lines.extend(hanging("  ", &said.join("; ")));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines

@@ -1,0 +1,83 @@
+//! Answers about hardware: what fits on it, and the layouts that hold a workload.
+
+mod fit;
+mod fit_page;
+mod plan;
+
+use serde::Serialize;
+
+pub use self::fit::{BindingDescription, FitDocument, FitRow, Fitted, PoolError, RequestsRow, StageRow, TermRow};
+pub use self::fit_page::fit;
+pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, plan};
+
+use crate::engine::Double;
+use crate::hardware::Price;
+use crate::units::fixed_point;
+
+/// What it costs.
+#[derive(Debug, Serialize)]
+pub struct CostRow {
+    /// US dollars for one GPU in one hour.
+    pub dollars_per_gpu_hour: Double,
+    /// For all of them.
+    pub dollars_per_hour: Double,
+    /// For each million tokens that the pool can hold; absent where it holds none, or has no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dollars_per_million_token_hours: Option<Double>,
+    /// What is said of the price.
+    #[serde(skip)]
+    price: String,
+    /// The day of the price; absent of one that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
+    /// `on demand`, `spot` or `reserved`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Whose offer it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Where it was read.
+    pub source: String,
+}
+
+/// Millionths in a dollar.
+const MICRO: u64 = 1_000_000;
+
+impl CostRow {
+    /// The cost of `gpus` at a price, whose pools hold `tokens`; none past 2⁶⁴ − 1 millionths.
+    fn of(price: &Price, gpus: u64, tokens: Option<u64>) -> Option<Self> {
+        let all = price.micro_dollars_per_gpu_hour.checked_mul(gpus)?;
+        let tokens = tokens.filter(|&tokens| tokens > 0);
+        Some(Self {
+            dollars_per_gpu_hour: Double::ratio(price.micro_dollars_per_gpu_hour, MICRO),
+            dollars_per_hour: Double::ratio(all, MICRO),
+            // Millionths of a dollar for all tokens, over millions of tokens: the millions cancel.
+            dollars_per_million_token_hours: tokens.map(|tokens| Double::ratio(all, tokens)),
+            price: price.words(),
+            as_of: price.as_of.clone(),
+            kind: price.kind.clone(),
+            provider: price.provider.clone(),
+            source: price.source.clone(),
+        })
+    }
+}
+
+/// Adds a text that is not there yet.
+fn add_once(texts: &mut Vec<String>, text: &str) {
+    if !texts.iter().any(|known| known == text) {
+        texts.push(text.to_owned());
+    }
+}
+
+/// Dollars to the cent, or, of less than one, to four places.
+fn in_dollars(dollars: Double) -> String {
+    let micro = u128::from(dollars.millionths());
+    fixed_point(micro, MICRO.into(), if micro < MICRO.into() { 4 } else { 2 })
+}
+
+/// `tp 8 x pp 4`
+fn spread(tp: u64, pp: u64, dp: u64) -> String {
+    let sizes = [("tp", tp), ("pp", pp), ("dp", dp)];
+    let told = sizes.iter().filter(|(name, size)| *size > 1 || *name == "tp");
+    told.map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(" x ")
+}
