@@ -111,9 +111,14 @@ impl Run {
     }
 
     /// Runs, expects success whatever words there are, and gives stdout.
-    pub(crate) fn data(mut self) -> String {
+    pub(crate) fn data(self) -> String {
+        self.data_with(0)
+    }
+
+    /// Runs, expects this status whatever words there are, and gives stdout.
+    pub(crate) fn data_with(mut self, status: i32) -> String {
         let output = self.run();
-        assert_eq!(output.status.code(), Some(0), "{:?}: {}", self.command, text(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{:?}: {}", self.command, text(&output.stderr));
         text(&output.stdout)
     }
 

@@ -17,6 +17,7 @@ mod bad_input;
 mod estimate;
 mod exactness;
 mod explain;
+mod fit;
 mod gguf;
 mod gpus;
 #[cfg(feature = "hub")]
@@ -26,6 +27,7 @@ mod import_rules;
 mod lists;
 mod llama_cpp;
 mod output;
+mod plan;
 mod pool;
 mod quantized;
 mod readme;

@@ -304,7 +304,8 @@ pub(super) struct WorkloadArguments {
     pub(super) dcp: Option<u64>,
 }
 
-/// The memory and the device of an estimate; where hardware is asked about, both come from it.
+// The memory and the device of an estimate; where hardware is asked about, both come from it. (A doc comment on arguments
+// that are flattened would be the help of the command.)
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Workload")]
 pub(super) struct DeviceArguments {
@@ -319,7 +320,7 @@ pub(super) struct DeviceArguments {
     pub(super) accelerators: Option<PathBuf>,
 }
 
-/// What `kvsize strategies` compares, as options of one estimate.
+// What `kvsize strategies` compares, as options of one estimate.
 #[derive(Debug, Clone, Args)]
 pub(super) struct LeverArguments {
     /// Attention sinks: the first N tokens stay, with the last --window tokens (ideal only)

@@ -12,13 +12,13 @@ use super::explain::{one, single};
 use super::failure::Failure;
 use super::gpus::{self, Fleet, GpuArguments};
 use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
-use crate::engine::{Double, Engine, SettingValue};
+use crate::engine::{Allocation, Double, Engine, SettingValue};
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
-use crate::hardware::{Known, Price, Term};
+use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
 use crate::model::Model;
 use crate::report::{self, FitDocument, Fitted, Served};
-use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, Tokens};
+use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, Tokens, UnitError};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
@@ -37,6 +37,19 @@ pub(super) fn asks_of_one_length(command: Command) -> Command {
         &[
             ("seq_len", "Tokens of a request [default: the longest that fits]"),
             ("batch", "Requests at once, over all replicas [default: 1]"),
+            (
+                "kv_dtype",
+                "Formats of cached elements, a list [default: the checkpoint's 16 bits, or what the engine takes]",
+            ),
+            (
+                "engine",
+                "Whose allocation is told, a list: ideal (the live bytes, the default) or an engine (`kvsize engines`)",
+            ),
+            (
+                "tp",
+                "Tensor parallel ranks [default: as many as a node has, as divide the heads, and as keep no KV head twice]",
+            ),
+            ("pp", "Pipeline stages [default: what the ranks leave over]"),
         ],
     )
 }
@@ -102,7 +115,7 @@ pub(super) struct MemoryArguments {
         long,
         visible_alias = "gpu-memory-utilization",
         value_name = "RATIO",
-        value_parser = ratio,
+        value_parser = share,
         allow_hyphen_values = true
     )]
     pub(super) utilization: Option<Double>,
@@ -116,10 +129,10 @@ pub(super) struct MemoryArguments {
 }
 
 /// A share above 0, written as a decimal.
-fn ratio(text: &str) -> Result<Double, String> {
+fn share(text: &str) -> Result<Double, UnitError> {
     let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let value = Double::parse(text).filter(|value| plain && *value > Double::whole(0) && *value <= Double::whole(1));
-    value.ok_or_else(|| "give a share above 0 and of at most 1, as 0.9".into())
+    value.ok_or_else(|| UnitError::NotAShare(text.to_owned()))
 }
 
 /// What is asked, resolved as far as it is the same for all hardware.
@@ -259,9 +272,20 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
 }
 
-/// What had to be assumed of the memory of GPUs.
+/// What had to be assumed of the memory of GPUs: of each, or, of many, all in one.
 pub(super) fn assumed_of(fleets: &[Fleet]) -> Vec<String> {
-    fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect()
+    const FEW: usize = 3;
+    let each: Vec<String> = fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect();
+    if each.len() <= FEW {
+        return each;
+    }
+    let estimated = fleets.iter().filter(|fleet| fleet.accelerator.assumption().is_some());
+    let names: Vec<&str> = estimated.map(|fleet| fleet.accelerator.id.as_str()).collect();
+    let less = exact_size(DRIVER_LESS_VISIBLE);
+    vec![format!(
+        "engines are told the driver's figure less {less}, the median of the cards seen, of {}",
+        names.join(", ")
+    )]
 }
 
 /// The prices that were used, by device.
@@ -278,8 +302,8 @@ pub(super) fn prices(fleets: &[Fleet]) -> impl Iterator<Item = (&str, &Price)> {
 /// The engine with the defaults that it has on the devices of a fleet.
 pub(super) fn on_device(engine: &Engine, fleet: &Fleet, assumptions: &mut Vec<String>) -> Engine {
     let (device, assumed) = gpus::engine_device(&fleet.accelerator);
-    // The live bytes do not depend on a device.
-    assumptions.extend(assumed.filter(|text| !engine.is_ideal() && !assumptions.contains(text)));
+    let matters = engine.profile.allocation == Allocation::Pool;
+    assumptions.extend(assumed.filter(|text| matters && !assumptions.contains(text)));
     Engine { device, ..engine.clone() }
 }
 

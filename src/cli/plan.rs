@@ -15,8 +15,8 @@ use super::gpus::{self, GpuArguments};
 use super::{Answer, Subcommand, refuse_warnings, settings, typed};
 use crate::engine::Spread;
 use crate::estimate::{Layout, Workload};
-use crate::fit::{Limits, Memory, MemoryError, Planned, Question, plan, ranks};
-use crate::report::{self, Asked, PlanDocument, PlannedOn};
+use crate::fit::{Limits, Memory, MemoryError, Planned, Question, closest, plan, ranks};
+use crate::report::{self, Asked, PlanDocument, PlannedOn, TooSmall};
 use crate::units::{Diagnosis, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -75,7 +75,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                     said_once(&question, first.layout, &memory, &mut assumptions, &mut warnings)?;
                 }
                 if planned.is_empty() {
-                    too_small.push(fleet.accelerator.id.clone());
+                    let budgets = |layout| Ok::<_, MemoryError>(memory.budgets(&question, layout)?.stages);
+                    let closest = closest(&question, ranks, limits, budgets)?;
+                    too_small.push(TooSmall { gpu: fleet.accelerator.id.clone(), max_gpus: most, closest });
                 }
                 found.extend(planned.into_iter().map(|planned| PlannedOn {
                     gpu: fleet.accelerator.id.clone(),
@@ -96,8 +98,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     }
     let warnings: Vec<String> = past_maximum(&subject.model, Some(seq_len)).iter().map(ToString::to_string).collect();
     let batch = subject.batch.unwrap_or(1);
-    let asked = Asked { seq_len: seq_len.0, batch, max_gpus: arguments.max_gpus.unwrap_or(MOST_GPUS) };
-    let document = PlanDocument::new(&subject.model, asked, &found, too_small, &assumptions, &warnings);
+    let asked = Asked { seq_len: seq_len.0, batch };
+    let document = PlanDocument::new(&subject.model, asked, &found, &too_small, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
     let data = report::plan(&document, arguments.output.format.format(), arguments.output.unit());
     let PlanDocument { assumptions: mut notes, warnings, layouts, .. } = document;

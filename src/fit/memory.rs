@@ -4,7 +4,7 @@ use super::{LayoutError, Question};
 use crate::engine::{Double, Engine};
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::hardware::{
-    Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, Rule, Term, overhead, share, usable,
+    Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, overhead, share, usable,
     weights_by_stage,
 };
 use crate::model::{Model, Weights, WeightsOrigin};
@@ -145,13 +145,15 @@ impl Memory<'_> {
             Some(bytes) => given_overhead(*bytes, layout),
             None => overhead(question.model, &workload, question.engine)?,
         };
+        // SGLang's reserve is what its share leaves, told the other way round.
+        let beside = |term: &OverheadTerm| self.utilization.is_none() || term.name != RESERVE;
         let by_stage = weights_by_stage(question.model, weights.bytes, layout)?;
         let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| {
             let mut budget = Budget {
                 total: whole.clone(),
                 usable: share.usable(&whole),
                 weights: Term { bytes, ..weights.clone() },
-                overhead: terms.into_iter().map(|OverheadTerm { name, term }| (name, term)).collect(),
+                overhead: terms.into_iter().filter(beside).map(|OverheadTerm { name, term }| (name, term)).collect(),
             };
             if let (Rule::OfFree, Ok(free)) = (share.rule, budget.pool()) {
                 budget.overhead.push(("left_free", share.left_free(free)));

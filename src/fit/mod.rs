@@ -10,5 +10,5 @@ mod server;
 
 pub use layout::{GivenLayout, LayoutError, Sizes, layout_of};
 pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
-pub use plan::{Limits, Planned, Smaller, plan, ranks};
+pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use server::{Binding, Fit, Question, Requests, Server};

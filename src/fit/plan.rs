@@ -98,6 +98,20 @@ pub fn plan<E: From<LayoutError>>(
     Ok(found)
 }
 
+/// The layout of at most so many devices that comes closest to holding the workload, where none holds it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn closest<E: From<LayoutError>>(
+    question: &Question,
+    ranks: &[u64],
+    limits: Limits,
+    budgets: impl Fn(Layout) -> Result<Vec<Budget>, E>,
+) -> Result<Option<Smaller>, E> {
+    let search = Search { question, limits, budgets, least: Bytes(0) };
+    search.next_smaller(ranks, limits.gpus.saturating_add(1))
+}
+
 /// The live bytes of one request, in the format that the engine stores: however it is spread, it takes no less. 0 where
 /// that is not known.
 fn least_bytes(question: &Question) -> Bytes {
@@ -164,11 +178,12 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
             let Ok((server, slack)) = self.held(layout, &budgets, batch)? else { continue };
             let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
             let run = server.requests(self.question.usual_len()).map_err(failed)?.at_once();
-            // An engine that runs fewer at once than there is room for needs more replicas.
-            if run >= self.wanted() {
-                let fewer = dp.saturating_sub(1);
-                let each = run.checked_div(dp).unwrap_or_default();
-                let smaller = (dp > 1).then(|| Smaller::Requests { dp: fewer, requests: each.saturating_mul(fewer) });
+            let fewer = run.checked_div(dp).unwrap_or_default().saturating_mul(dp.saturating_sub(1));
+            // An engine that runs fewer at once than there is room for needs more replicas; where one less would do, it is
+            // told as that.
+            if run >= self.wanted() && fewer < self.wanted() {
+                let dp = dp.saturating_sub(1);
+                let smaller = (dp > 0).then_some(Smaller::Requests { dp, requests: fewer });
                 *best = Some(Planned { layout, gpus, requests: run, slack, budgets, smaller });
             }
             break;

@@ -16,7 +16,7 @@ mod weights;
 pub use accelerator::{Accelerator, DRIVER_LESS_VISIBLE, exact_size};
 pub use budget::Budget;
 pub use calibration::{CALIBRATIONS, Calibration, Errors};
-pub use overhead::{Overhead, OverheadTerm, overhead, overhead_by};
+pub use overhead::{Overhead, OverheadTerm, RESERVE, overhead, overhead_by};
 pub use price::{Price, PriceError, Rate, day};
 pub use share::{Rule, Share, pool, share, usable};
 pub use term::{Known, Term};

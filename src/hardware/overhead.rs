@@ -44,6 +44,9 @@ pub struct Overhead {
     pub notes: Vec<String>,
 }
 
+/// The name of what `SGLang` leaves, which a share that is given replaces.
+pub const RESERVE: &str = "reserve";
+
 /// A term with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverheadTerm {
@@ -105,7 +108,7 @@ pub fn overhead_by(
         }
         "sglang" => {
             let reserve = OverheadTerm {
-                name: "reserve",
+                name: RESERVE,
                 term: Term {
                     bytes: reserve(model, workload.layout, engine),
                     known: Known::Estimated,

@@ -30,7 +30,7 @@ pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, e
 pub use grid::{Align, Grid};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
-    RequestsRow, SmallerRow, StageRow, TermRow, fit, plan,
+    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
 };
 pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use serve::{Served, serve};

@@ -44,6 +44,8 @@ pub enum UnitError {
     TooLarge(Quantity, String),
     /// A suffix or unit that is not known.
     UnknownSuffix(Quantity, String),
+    /// Not a part of a whole.
+    NotAShare(String),
     /// Not so many passages of so many tokens.
     NotPassages(String),
     /// An element format that is not known.
@@ -88,6 +90,12 @@ impl Diagnose for UnitError {
             Self::UnknownSuffix(q, found) => {
                 ("unknown_suffix", found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
             }
+            Self::NotAShare(found) => (
+                "not_a_share",
+                found,
+                "is not a share of the whole".into(),
+                "give a decimal above 0 and of at most 1, as 0.9".into(),
+            ),
             Self::NotPassages(found) => (
                 "not_passages",
                 found,

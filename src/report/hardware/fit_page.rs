@@ -286,7 +286,7 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
 
 fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     let on = format!(
-        "{} ({}, {}): {}, cache in {}",
+        "{} ({}; {}): {}, cache in {}",
         row.configuration(),
         row.spread(),
         row.layout,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub use self::fit::{BindingDescription, FitDocument, FitRow, Fitted, PoolError, RequestsRow, StageRow, TermRow};
 pub use self::fit_page::fit;
-pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, plan};
+pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall, TooSmallRow, plan};
 
 use crate::engine::Double;
 use crate::hardware::Price;
@@ -69,15 +69,17 @@ fn add_once(texts: &mut Vec<String>, text: &str) {
     }
 }
 
-/// Dollars to the cent, or, of less than one, to four places.
+/// Dollars to the cent, or, of less than one that is no whole number of cents, to four places.
 fn in_dollars(dollars: Double) -> String {
-    let micro = u128::from(dollars.millionths());
-    fixed_point(micro, MICRO.into(), if micro < MICRO.into() { 4 } else { 2 })
+    const CENT: u64 = MICRO / 100;
+    let micro = dollars.millionths();
+    let places = if micro < MICRO && !micro.is_multiple_of(CENT) { 4 } else { 2 };
+    fixed_point(micro.into(), MICRO.into(), places)
 }
 
-/// `tp 8 x pp 4`
+/// `tp 8, pp 4`
 fn spread(tp: u64, pp: u64, dp: u64) -> String {
     let sizes = [("tp", tp), ("pp", pp), ("dp", dp)];
-    let told = sizes.iter().filter(|(name, size)| *size > 1 || *name == "tp");
-    told.map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(" x ")
+    let told = sizes.iter().filter(|(name, size)| *size > 1 || (*name == "tp" && pp == 1 && dp == 1));
+    told.map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(", ")
 }

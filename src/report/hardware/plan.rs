@@ -46,10 +46,8 @@ pub struct PlanDocument {
     pub batch: u64,
     /// The layouts, cheapest first where prices are known, else by devices.
     pub layouts: Vec<PlanRow>,
-    /// The devices of which no number that was tried holds it.
-    pub too_small: Vec<String>,
-    /// Devices at the most.
-    pub max_gpus: u64,
+    /// The devices of which no number that may be holds it.
+    pub too_small: Vec<TooSmallRow>,
     /// What was taken for granted.
     pub assumptions: Vec<String>,
     /// What may make the answer wrong.
@@ -118,8 +116,29 @@ pub struct Asked {
     pub seq_len: u64,
     /// Requests at once.
     pub batch: u64,
+}
+
+/// Devices of which no number that may be holds the workload.
+#[derive(Debug)]
+pub struct TooSmall {
+    /// The device, by its own name.
+    pub gpu: String,
     /// Devices at the most.
     pub max_gpus: u64,
+    /// The layout that comes closest.
+    pub closest: Option<Smaller>,
+}
+
+/// The same in a [`PlanDocument`].
+#[derive(Debug, Serialize)]
+pub struct TooSmallRow {
+    /// The device.
+    pub gpu: String,
+    /// Devices at the most.
+    pub max_gpus: u64,
+    /// The layout that comes closest, and what it lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closest: Option<SmallerRow>,
 }
 
 impl PlanDocument {
@@ -128,7 +147,7 @@ impl PlanDocument {
         model: &Model,
         asked: Asked,
         planned: &[PlannedOn],
-        too_small: Vec<String>,
+        too_small: &[TooSmall],
         assumptions: &[String],
         warnings: &[String],
     ) -> Self {
@@ -152,8 +171,14 @@ impl PlanDocument {
             seq_len: asked.seq_len,
             batch: asked.batch,
             layouts: rows,
-            too_small,
-            max_gpus: asked.max_gpus,
+            too_small: too_small
+                .iter()
+                .map(|small| TooSmallRow {
+                    gpu: small.gpu.clone(),
+                    max_gpus: small.max_gpus,
+                    closest: small.closest.map(|closest| smaller_row(closest, 1, 1)),
+                })
+                .collect(),
             assumptions: said,
             warnings: warned,
         }
@@ -163,7 +188,6 @@ impl PlanDocument {
 fn row(on: &PlannedOn) -> PlanRow {
     let PlannedOn { gpu, price, engine, kv_dtype, planned, command } = on;
     let Planned { layout, gpus, requests, slack, smaller, .. } = planned;
-    let each = layout.tp.saturating_mul(layout.pp);
     PlanRow {
         gpu: gpu.clone(),
         gpus: *gpus,
@@ -176,26 +200,25 @@ fn row(on: &PlannedOn) -> PlanRow {
         cheapest: false,
         requests: *requests,
         slack_bytes: slack.0,
-        smaller: smaller.map(|smaller| match smaller {
-            Smaller::Short { layout: Layout { tp, pp, dp, .. }, bytes } => SmallerRow {
-                gpus: tp.saturating_mul(pp).saturating_mul(dp),
-                tp,
-                pp,
-                dp,
-                shortfall_bytes: Some(bytes.0),
-                requests: None,
-            },
-            Smaller::Requests { dp, requests } => SmallerRow {
-                gpus: each.saturating_mul(dp),
-                tp: layout.tp,
-                pp: layout.pp,
-                dp,
-                shortfall_bytes: None,
-                requests: Some(requests),
-            },
-        }),
+        smaller: smaller.map(|smaller| smaller_row(smaller, layout.tp, layout.pp)),
         cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, None)),
         command: command.clone(),
+    }
+}
+
+/// Why fewer devices do not hold it; of replicas, those of `tp` ranks and `pp` stages.
+fn smaller_row(smaller: Smaller, tp: u64, pp: u64) -> SmallerRow {
+    let of = |Layout { tp, pp, dp, .. }: Layout, shortfall_bytes, requests| SmallerRow {
+        gpus: tp.saturating_mul(pp).saturating_mul(dp),
+        tp,
+        pp,
+        dp,
+        shortfall_bytes,
+        requests,
+    };
+    match smaller {
+        Smaller::Short { layout, bytes } => of(layout, Some(bytes.0), None),
+        Smaller::Requests { dp, requests } => of(Layout { tp, pp, dp, dcp: 1 }, None, Some(requests)),
     }
 }
 
@@ -284,23 +307,29 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
         1 => String::new(),
         batch => format!(" x {}", group_thousands(batch)),
     };
+    if document.layouts.is_empty() {
+        // The answer comes first.
+        let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(document.seq_len));
+        let small = document.too_small.iter().flat_map(|small| wrapped(&small.words(unit), COLUMNS));
+        return Page {
+            blocks: vec![
+                Block::Title(document.model.name.clone()),
+                Block::Text([no].into_iter().chain(small).collect()),
+            ],
+        };
+    }
     let title = format!("{}, {} tokens{of}", document.model.name, group_thousands(document.seq_len));
     let layouts = &document.layouts;
     let told: Vec<&PlanRow> =
         layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-    let mut blocks = vec![Block::Title(title)];
-    if !layouts.is_empty() {
-        blocks.push(Block::Grid(rows(document, unit)));
-        blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
-    }
+    let mut blocks = vec![Block::Title(title), Block::Grid(rows(document, unit))];
+    blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
     let mut basis: Vec<String> = Vec::new();
     if told.len() < layouts.len() {
+        basis.push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
         basis.push("the commands of all layouts are in --json and -f csv".into());
     }
-    if !document.too_small.is_empty() {
-        let most = group_thousands(document.max_gpus);
-        basis.push(format!("not held by up to {most} of: {}", document.too_small.join(", ")));
-    }
+    basis.extend(document.too_small.iter().map(|small| small.words(unit)));
     for (gpu, cost) in told.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
         add_once(&mut basis, &format!("{gpu}: {}", cost.price));
     }
@@ -308,7 +337,14 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     Page { blocks }
 }
 
+/// A row a layout; what a terminal has no room for has no column.
 fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
+    let shapes = [(document.batch > 1, true), (false, true)];
+    let mut fitting = shapes.into_iter().map(|(requests, fewer)| grid(document, unit, requests, fewer));
+    fitting.find(|grid| grid.width() <= COLUMNS).unwrap_or_else(|| grid(document, unit, false, false))
+}
+
+fn grid(document: &PlanDocument, unit: ByteUnit, requests: bool, fewer: bool) -> Grid {
     let layouts = &document.layouts;
     let differ = |of: &dyn Fn(&PlanRow) -> String| {
         layouts.iter().any(|row| layouts.first().is_some_and(|first| of(first) != of(row)))
@@ -316,24 +352,23 @@ fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
     let engines = differ(&|row: &PlanRow| row.engine.clone());
     let formats = differ(&|row: &PlanRow| row.kv_dtype.clone());
     let priced = layouts.iter().any(|row| row.cost.is_some());
-    let batch = document.batch > 1;
     let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
     columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
     columns.extend(formats.then(|| ("Format".to_owned(), Align::Left)));
-    columns.extend(batch.then(|| ("Requests".to_owned(), Align::Right)));
+    columns.extend(requests.then(|| ("Requests".to_owned(), Align::Right)));
     columns.push((format!("Slack {}", unit.name()), Align::Right));
-    columns.push(("Fewer".to_owned(), Align::Right));
-    columns.push(("lack".to_owned(), Align::Right));
+    columns.extend(fewer.then(|| ("Fewer".to_owned(), Align::Right)));
+    columns.push((if fewer { "lack" } else { "Lack" }.to_owned(), Align::Right));
     columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
     let cells = |row: &PlanRow| {
         let engine = row.engine.split('@').next().unwrap_or_default().to_owned();
         let mut cells = vec![row.configuration(), spread(row.tp, row.pp, row.dp)];
         cells.extend(engines.then_some(engine));
         cells.extend(formats.then(|| row.kv_dtype.clone()));
-        cells.extend(batch.then(|| group_thousands(row.requests)));
+        cells.extend(requests.then(|| group_thousands(row.requests)));
         cells.push(Bytes(row.slack_bytes).in_unit(unit));
         let smaller = row.smaller.as_ref();
-        cells.push(smaller.map(|smaller| group_thousands(smaller.gpus)).unwrap_or_default());
+        cells.extend(fewer.then(|| smaller.map(|smaller| group_thousands(smaller.gpus)).unwrap_or_default()));
         cells.push(smaller.map(|smaller| smaller.lack(document.batch, unit)).unwrap_or_default());
         let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
         cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
@@ -342,13 +377,30 @@ fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
     Grid { columns, rows: layouts.iter().map(cells).collect() }
 }
 
+impl TooSmallRow {
+    fn words(&self, unit: ByteUnit) -> String {
+        let closest = self.closest.as_ref().map(|closest| format!(": with {}", closest.words(unit)));
+        let most = group_thousands(self.max_gpus);
+        format!("not held by up to {most} of {}{}", self.gpu, closest.unwrap_or_default())
+    }
+}
+
 impl SmallerRow {
+    /// `3 (pp 3) 21.116 GB short on a GPU`
+    fn words(&self, unit: ByteUnit) -> String {
+        let lacks = match (self.shortfall_bytes, self.requests) {
+            (Some(bytes), _) => format!("{} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name()),
+            (None, requests) => format!("{} requests at once", group_thousands(requests.unwrap_or_default())),
+        };
+        format!("{} ({}) {lacks}", self.gpus, spread(self.tp, self.pp, self.dp))
+    }
+
     /// What it lacks on a GPU, or in requests.
     fn lack(&self, batch: u64, unit: ByteUnit) -> String {
         match (self.shortfall_bytes, self.requests) {
             (Some(bytes), _) => Bytes(bytes).in_unit(unit),
             (None, requests) => {
-                format!("{} requests", group_thousands(batch.saturating_sub(requests.unwrap_or_default())))
+                format!("{} runs", group_thousands(batch.saturating_sub(requests.unwrap_or_default())))
             }
         }
     }
@@ -358,15 +410,7 @@ impl SmallerRow {
 fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let why = match &row.smaller {
         None => "one GPU is the fewest".to_owned(),
-        Some(SmallerRow { gpus, tp, pp, dp, shortfall_bytes, requests }) => {
-            let lacks = match (shortfall_bytes, requests) {
-                (Some(bytes), _) => format!("{} {} short on a GPU", Bytes(*bytes).in_unit(unit), unit.name()),
-                (None, requests) => {
-                    format!("{} requests at once", group_thousands(requests.unwrap_or_default()))
-                }
-            };
-            format!("with {gpus} ({}) {lacks}", spread(*tp, *pp, *dp))
-        }
+        Some(smaller) => format!("with {}", smaller.words(unit)),
     };
     let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
     let marks = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| (*mark).to_owned());

@@ -1,0 +1,152 @@
+//! `kvsize plan`: the smallest layouts that hold a workload.
+
+use serde_json::Value;
+
+use crate::harness::kvsize;
+
+fn json_with(status: i32, arguments: &str) -> Value {
+    serde_json::from_str(&kvsize(&format!("plan {arguments} --json -q")).data_with(status)).unwrap()
+}
+
+fn layouts(arguments: &str) -> Vec<Value> {
+    json_with(0, arguments)["layouts"].as_array().unwrap().clone()
+}
+
+fn number(row: &Value, name: &str) -> u64 {
+    row[name].as_u64().unwrap_or_else(|| panic!("{name}: {row}"))
+}
+
+/// The options of `fit` for a layout.
+fn as_fit(row: &Value) -> String {
+    let [gpus, tp, pp, dp] = ["gpus", "tp", "pp", "dp"].map(|name| number(row, name));
+    let name = row["gpu"].as_str().unwrap();
+    format!("--gpu {gpus}x{name} --tp {tp} --pp {pp} --dp {dp}")
+}
+
+/// Each layout holds the workload by `fit`'s own answer, and the next smaller one does not.
+#[test]
+fn a_layout_fits_and_the_next_smaller_one_does_not() {
+    for (model, workload) in [
+        ("llama-3.1-70b", "-s 128K -b 1 -e vllm"),
+        ("llama-3.1-70b", "-s 32K -b 64 -e vllm"),
+        ("llama-4-scout", "-s 10m -b 1"),
+        ("deepseek-v3", "-s 128K -b 16 -e sglang"),
+        ("llama-3.1-8b", "-s 100K -b 3"),
+    ] {
+        let found = layouts(&format!("{model} {workload} --gpu h100,h200,l40s"));
+        assert!(found.len() >= 3, "{model} {workload}");
+        for row in &found {
+            let fit = |options: &str, status: i32| -> Value {
+                let command = format!("fit {model} {workload} {options} --json -q");
+                let text = kvsize(&command).data_with(status);
+                serde_json::from_str::<Value>(&text).unwrap()["configurations"][0].clone()
+            };
+            let holding = fit(&as_fit(row), 0);
+            assert_eq!(holding["requests"][0]["at_once"], row["requests"], "{model} {workload}: {row}");
+            let Some(smaller) = row.get("smaller") else {
+                assert_eq!(row["gpus"], 1, "{row}");
+                continue;
+            };
+            assert!(number(smaller, "gpus") < number(row, "gpus"), "{row}");
+            let mut smaller = smaller.clone();
+            smaller["gpu"] = row["gpu"].clone();
+            let lacking = fit(&as_fit(&smaller), 1);
+            if let Some(bytes) = smaller.get("shortfall_bytes") {
+                let missing = number(&lacking, "shortfall_bytes");
+                // Where not even weights fit, what the cache needs is missing beside.
+                let none = lacking["binding"]["kind"] == "weights";
+                assert!(Some(missing) == bytes.as_u64() || none && Some(missing) > bytes.as_u64(), "{row}: {lacking}");
+            } else {
+                assert_eq!(lacking["requests"][0]["at_once"], smaller["requests"], "{row}");
+            }
+        }
+    }
+}
+
+/// No fewer devices hold it in any layout that `fit` knows.
+#[test]
+fn nothing_smaller_fits() {
+    for (model, workload) in [("llama-3.1-70b", "-s 64K -b 8 -e vllm"), ("llama-3.1-8b", "-s 128K -b 5")] {
+        let found = layouts(&format!("{model} {workload} --gpu l40s"));
+        let fewest = found.iter().map(|row| number(row, "gpus")).min().unwrap();
+        for gpus in 1..fewest {
+            for tp in (1..=8).filter(|tp| gpus % tp == 0 && 8 % tp == 0) {
+                let rest = gpus / tp;
+                for pp in (1..=rest).filter(|pp| rest.is_multiple_of(*pp)) {
+                    let dp = rest / pp;
+                    let options = format!("--gpu {gpus}xl40s --tp {tp} --pp {pp} --dp {dp}");
+                    kvsize(&format!("fit {model} {workload} {options} -f plain -q")).data_with(1);
+                }
+            }
+        }
+    }
+}
+
+/// The cheapest first, and marked; a price that is not known comes last and is no cost.
+#[test]
+fn rows_are_in_the_order_of_their_cost() {
+    let found = layouts("llama-3.1-70b -s 32K -b 8");
+    let cost = |row: &Value| row["cost"]["dollars_per_hour"].as_f64();
+    let costs: Vec<Option<f64>> = found.iter().map(cost).collect();
+    let known = costs.iter().take_while(|cost| cost.is_some()).count();
+    assert!(known > 5 && known < costs.len() && costs[known..].iter().all(Option::is_none));
+    assert!(costs[..known].windows(2).all(|pair| pair[0] <= pair[1]));
+    assert!(found[0]["cheapest"] == true && found[known]["cheapest"] == false);
+    let fewest = found.iter().map(|row| number(row, "gpus")).min().unwrap();
+    assert!(found.iter().all(|row| (number(row, "gpus") == fewest) == (row["smallest"] == true)));
+}
+
+/// Both one replica over many ranks and replicas of few are told.
+#[test]
+fn replicas_and_wider_ranks_are_both_offered() {
+    let found = layouts("llama-3.1-8b -s 32K -b 64 --gpu h100");
+    let replicas: Vec<u64> = found.iter().map(|row| number(row, "dp")).collect();
+    assert!(replicas.contains(&1) && replicas.iter().any(|&dp| dp > 1), "{replicas:?}");
+    // More at once than one server runs: replicas alone.
+    let many = layouts("llama-3.1-8b -s 64 -b 3000 -e vllm --gpu h100");
+    assert!(many.iter().all(|row| number(row, "dp") == 3), "{many:?}");
+}
+
+/// A number before the x is the most. What is missing with the most is told.
+#[test]
+fn what_holds_nowhere_is_no() {
+    let document = json_with(1, "llama-3.1-70b -s 128K --gpu 1xh100,2xl4 --overhead 0");
+    let small = document["too_small"].as_array().unwrap();
+    let of = |row: &Value| (row["gpu"].as_str().unwrap().to_owned(), number(row, "max_gpus"));
+    assert_eq!(small.iter().map(of).collect::<Vec<_>>(), [("h100-sxm".into(), 1), ("l4".into(), 2)]);
+    let usable = 85_029_615_042_u64 * 9 / 10 + 1;
+    assert_eq!(number(&small[0]["closest"], "shortfall_bytes"), 141_107_412_992 - usable);
+    assert_eq!(document["layouts"], Value::Array(vec![]));
+    let some = json_with(0, "llama-3.1-70b -s 128K --gpu 1xh100,8xh200");
+    assert_eq!((some["layouts"].as_array().unwrap().len(), some["too_small"].as_array().unwrap().len()), (1, 1));
+    assert_eq!(json_with(1, "llama-3.1-70b -s 128K --gpu l4 --max-gpus 3")["too_small"][0]["max_gpus"], 3);
+}
+
+#[test]
+fn bad_input() {
+    for (arguments, error) in [
+        (
+            "--layers 2 --kv-heads 2 --head-dim 8 --weights 1GB",
+            "--seq-len: it is not given, and the model has no maximum of its own; give the tokens of a request",
+        ),
+        ("llama-3.1-8b --max-gpus 0", "--max-gpus: 0 is not a positive count; give a whole number of 1 or more"),
+        (
+            "opt-1.3b -s 1k",
+            "MODEL: facebook/opt-1.3b has weights that are not known here; give their bytes with --weights, or the files that hold them",
+        ),
+        (
+            "llama-3.1-8b --gpu a100",
+            "--gpu: a100 is not one device; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb",
+        ),
+    ] {
+        kvsize(&format!("plan {arguments}")).stderr(&format!("error: {error}\n")).status(2);
+    }
+}
+
+#[test]
+fn what_people_see() {
+    insta::assert_snapshot!("few", kvsize("plan llama-4-scout -s 10m -e vllm --gpu h100,h200,b200").text());
+    insta::assert_snapshot!("all", kvsize("plan llama-3.1-70b -s 128K -b 16").text());
+    insta::assert_snapshot!("none", kvsize("plan llama-3.1-70b -s 128K --gpu 1xh100").text());
+    insta::assert_snapshot!("csv", kvsize("plan llama-3.1-8b -s 32K -b 64 --gpu h100,l4 -f csv").text());
+}
