@@ -186,15 +186,30 @@ fn strategies_are_as_their_schema_says() {
 }
 
 #[test]
+fn answers_about_hardware_are_as_their_schemas_say() {
+    for (name, arguments, status) in [
+        ("fit", "fit llama-3.1-8b --gpu 2xl4,h100,gb300 -e vllm,sglang -s 8K --avg-seq-len 100", 0),
+        ("fit", "fit deepseek-v3 --gpu 16xh100 --pp 2 -e vllm", 0),
+        ("fit", "fit llama-3.1-70b --gpu 1xh100 -e vllm --price 2/gpu-h", 1),
+        ("fit", "fit class-default--mamba2.json --gpu h100 --weights 1GB", 0),
+        ("plan", "plan llama-3.1-70b -s 128K -b 40 -e vllm", 0),
+        ("plan", "plan llama-3.1-70b -s 128K --gpu 1xl4", 1),
+    ] {
+        let text = kvsize(&format!("{arguments} --json -q")).data_with(status);
+        assert_valid(&schema(name), &serde_json::from_str(&text).unwrap(), arguments);
+    }
+}
+
+#[test]
 fn all_schemas_are_one_and_each_has_a_name() {
     let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
-    for name in ["spec", "estimate", "weights", "strategies", "error"] {
+    for name in ["spec", "estimate", "weights", "strategies", "fit", "plan", "error"] {
         assert_eq!(all["$defs"][name], schema(name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(name));
     }
     kvsize("schema estimat")
         .stderr(
-            "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, weights, strategies, error\n",
+            "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, weights, strategies, fit, plan, error\n",
         )
         .status(2);
 }

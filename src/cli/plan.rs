@@ -1,6 +1,7 @@
 //! `kvsize plan MODEL -s 10m -b 4`: the smallest layouts that hold a workload.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use clap::{ArgMatches, Args};
 
@@ -65,7 +66,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                 let question = question(&subject, &arguments.workload, &arguments.memory, &engine, kv_dtype);
                 let most = arguments.max_gpus.or(fleet.count).unwrap_or(MOST_GPUS);
                 let class = (engine.device.compute_capability, kv_dtype.to_string());
-                let ranks = possible.entry(class).or_insert_with(|| ranks(&question, PER_NODE));
+                let ranks = match possible.entry(class) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(ranks(&question, PER_NODE)?),
+                };
                 let memory = arguments.memory.of(&subject, fleet);
                 let limits = Limits { gpus: most, per_node: PER_NODE };
                 let planned: Result<Vec<Planned>, MemoryError> =

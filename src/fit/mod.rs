@@ -12,3 +12,6 @@ pub use layout::{GivenLayout, LayoutError, Sizes, layout_of};
 pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use server::{Binding, Fit, Question, Requests, Server};
+
+#[cfg(test)]
+mod tests;

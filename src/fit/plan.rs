@@ -53,13 +53,17 @@ pub struct Limits {
 }
 
 /// The sizes of tensor parallel ranks that the model and the engine can take, the widest first.
-pub fn ranks(question: &Question, per_node: u64) -> Vec<u64> {
+///
+/// # Errors
+/// [`LayoutError`] where not even one rank can be.
+pub fn ranks(question: &Question, per_node: u64) -> Result<Vec<u64>, LayoutError> {
     let most = match question.engine.profile.spread {
         Spread::Ranks => widest_heads(question.model).unwrap_or(per_node).min(per_node),
         Spread::Layers | Spread::Whole => 1,
     };
-    let can = |&tp: &u64| check(question, Layout { tp, ..Layout::default() }).is_ok();
-    (1..=most).rev().filter(can).collect()
+    let can = |tp: u64| check(question, Layout { tp, ..Layout::default() });
+    let possible: Vec<u64> = (1..=most).rev().filter(|&tp| can(tp).is_ok()).collect();
+    if possible.is_empty() { can(1).map(|()| possible) } else { Ok(possible) }
 }
 
 /// The layouts of fewest devices that hold the workload: of one replica, and, of a batch, of several. `budgets` tells the
@@ -175,7 +179,7 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
             if pools.saturating_mul(tp) < self.least.0.saturating_mul(batch) {
                 continue;
             }
-            let Ok((server, slack)) = self.held(layout, &budgets, batch)? else { continue };
+            let Some(Ok((server, slack))) = self.held(layout, &budgets, batch) else { continue };
             let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
             let run = server.requests(self.question.usual_len()).map_err(failed)?.at_once();
             let fewer = run.checked_div(dp).unwrap_or_default().saturating_mul(dp.saturating_sub(1));
@@ -191,15 +195,15 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         Ok(())
     }
 
-    /// The server of a layout, and what `batch` requests of a replica leave of its memory; or what they are short of.
-    fn held(&self, layout: Layout, budgets: &[Budget], batch: u64) -> Result<Result<(Server<'_>, Bytes), Bytes>, E> {
-        let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
+    /// The server of a layout, and what `batch` requests of a replica leave of its memory; or what they are short of. None
+    /// where the engine does not divide the model so.
+    fn held(&self, layout: Layout, budgets: &[Budget], batch: u64) -> Option<Result<(Server<'_>, Bytes), Bytes>> {
         if let Some(short) = budgets.iter().filter_map(|budget| budget.pool().err()).max() {
-            return Ok(Err(short));
+            return Some(Err(short));
         }
-        let server = Server::of(*self.question, layout, budgets).map_err(failed)?;
-        let left = server.left(self.question.usual_len(), batch).map_err(failed)?;
-        Ok(left.map(|slack| (server, slack)))
+        let server = Server::of(*self.question, layout, budgets).ok()?;
+        let left = server.left(self.question.usual_len(), batch).ok()?;
+        Some(left.map(|slack| (server, slack)))
     }
 
     /// Of the layouts of one replica with fewer devices those with most; of these the one that comes closest.
@@ -215,7 +219,7 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         let mut closest: Option<(Layout, Bytes)> = None;
         for layout in fewer {
             let budgets = (self.budgets)(layout)?;
-            if let Err(bytes) = self.held(layout, &budgets, self.wanted())?
+            if let Some(Err(bytes)) = self.held(layout, &budgets, self.wanted())
                 && closest.is_none_or(|(_, least)| bytes < least)
             {
                 closest = Some((layout, bytes));

@@ -15,6 +15,8 @@ pub const SCHEMAS: &[Schema] = &[
     Schema { name: "estimate", text: include_str!("schema/estimate.json") },
     Schema { name: "weights", text: include_str!("schema/weights.json") },
     Schema { name: "strategies", text: include_str!("schema/strategies.json") },
+    Schema { name: "fit", text: include_str!("schema/fit.json") },
+    Schema { name: "plan", text: include_str!("schema/plan.json") },
     Schema { name: "error", text: include_str!("schema/error.json") },
 ];
 

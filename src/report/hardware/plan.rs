@@ -326,7 +326,8 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
     let mut basis: Vec<String> = Vec::new();
     if told.len() < layouts.len() {
-        basis.push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
+        basis
+            .push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
         basis.push("the commands of all layouts are in --json and -f csv".into());
     }
     basis.extend(document.too_small.iter().map(|small| small.words(unit)));
