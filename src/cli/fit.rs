@@ -194,7 +194,7 @@ impl Subject {
 /// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
 fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Failure> {
     const NAME: &str = "mem-fraction-static";
-    let taken = engines.iter_mut().filter_map(|engine| engine.settings.take(NAME)).next();
+    let taken = engines.iter_mut().find_map(|engine| engine.settings.take(NAME));
     let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
     let wrong = |problem: &str, remedy: &str| {
         Err(Failure(Diagnosis::new(

@@ -3,7 +3,7 @@
 use super::Question;
 use crate::engine::Spread;
 use crate::estimate::{EstimateError, Layout, Workload};
-use crate::model::{LayerGroup, Model};
+use crate::model::{KeyValue, LayerGroup, Model};
 use crate::units::{Diagnose, Diagnosis, display_diagnosis};
 
 /// The parallel sizes that were given.
@@ -164,7 +164,7 @@ fn of_ranks(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Lay
 /// KV heads of the layers that have most of them: more ranks would keep each more than once in every layer. None where no
 /// layer has heads: a latent is whole on every rank, whatever their number.
 pub(super) fn widest_heads(model: &Model) -> Option<u64> {
-    let heads = |group: &LayerGroup| group.cache.key_value().and_then(|key_value| key_value.num_key_value_heads());
+    let heads = |group: &LayerGroup| group.cache.key_value().and_then(KeyValue::num_key_value_heads);
     model.layer_groups.iter().filter_map(heads).max()
 }
 

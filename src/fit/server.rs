@@ -41,10 +41,8 @@ pub struct Server<'a> {
     layout: Layout,
     /// What each group of devices with the same layers has, and may keep.
     parts: Vec<Part<'a>>,
-    /// The stage whose devices are full first.
-    binding: usize,
-    /// Whether the stages would hold differently many tokens.
-    uneven: bool,
+    /// The stage whose pool is full while another is not.
+    full_first: Option<usize>,
     /// What the usual request needs on a device, where that had to be asked for already.
     usual: Option<u64>,
 }
@@ -76,6 +74,13 @@ pub enum Binding {
         /// Ranks.
         tp: u64,
     },
+    /// The requests that the engine runs at once, of which memory would hold more.
+    Sequences {
+        /// The setting that says how many.
+        setting: &'static str,
+        /// How many, over all replicas.
+        most: u64,
+    },
     /// The model's own maximum.
     Maximum,
 }
@@ -105,7 +110,7 @@ impl Requests {
 pub struct Fit {
     /// Whether what was asked for fits: requests of the length given, else a request at all.
     pub fits: bool,
-    /// Bytes that are missing on the device that is full first, where it does not fit.
+    /// Bytes that are missing on the device that is full first, where memory does not suffice.
     pub shortfall: Option<Bytes>,
     /// What keeps it from holding more.
     pub binding: Binding,
@@ -138,7 +143,7 @@ impl<'a> Server<'a> {
     /// [`EstimateError`] where the engine has no answer for the layout.
     pub fn of(question: Question<'a>, layout: Layout, budgets: &[Budget]) -> Result<Self, EstimateError> {
         let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default());
-        let mut server = Self { question, layout, parts: Vec::new(), binding: 0, uneven: false, usual: None };
+        let mut server = Self { question, layout, parts: Vec::new(), full_first: None, usual: None };
         let Question { model, engine, .. } = question;
         let layers = u64::from(model.num_hidden_layers);
         let stages = match (engine.profile.allocation, engine.profile.spread) {
@@ -155,34 +160,33 @@ impl<'a> Server<'a> {
                 server.parts = stages.iter().zip(pools).map(part).collect();
             }
             _ => {
-                let (pool, binding, uneven) = server.one_pool(pools.collect())?;
+                let pools: Vec<Bytes> = pools.collect();
+                let pool = server.one_pool(&pools)?;
                 server.parts = vec![Part { model: Cow::Borrowed(model), pool }];
-                (server.binding, server.uneven) = (binding, uneven);
             }
         }
         Ok(server)
     }
 
-    /// The memory that, were it that of every stage, would hold as much as these pools do; the stage that is full first.
-    fn one_pool(&mut self, pools: Vec<Bytes>) -> Result<(Bytes, usize, bool), EstimateError> {
+    /// The memory that, were it that of every stage, would hold as much as these pools do. Of `vLLM`, whose stages all have as
+    /// many blocks as the one that has fewest, that is exact; of others it is the smallest.
+    fn one_pool(&mut self, pools: &[Bytes]) -> Result<Bytes, EstimateError> {
         let least = pools.iter().copied().min().unwrap_or_default();
-        let first = pools.iter().position(|&pool| pool == least).unwrap_or_default();
-        if pools.len() < 2 {
-            return Ok((least, first, false));
+        if pools.iter().all(|&pool| pool == least) {
+            return Ok(least);
         }
-        let plain = (least, first, pools.iter().any(|&pool| pool != least));
         let answer = self.ask(self.question.model, self.question.usual_len(), self.usual_batch(), None)?;
         self.usual = needed_by(&answer);
         let blocks: Vec<u64> = match answer.details {
-            Some(Details::Vllm(plan)) => plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
-            _ => Vec::new(),
+            Some(Details::Vllm(stages)) => stages.stages.iter().map(|stage| stage.bytes_per_block).collect(),
+            _ => vec![1; pools.len()],
         };
         let counts = pools.iter().zip(&blocks).map(|(pool, &block)| pool.0.checked_div(block).unwrap_or(u64::MAX));
         let counts: Vec<u64> = counts.collect();
-        let (Some(&fewest), Some(&widest)) = (counts.iter().min(), blocks.iter().max()) else { return Ok(plain) };
-        let index = counts.iter().position(|&count| count == fewest).unwrap_or_default();
-        let uneven = counts.iter().any(|&count| count != fewest);
-        Ok((Bytes(fewest.saturating_mul(widest)), index, uneven))
+        let fewest = counts.iter().copied().min().unwrap_or_default();
+        let is_full = |&count: &u64| count == fewest;
+        self.full_first = counts.iter().position(is_full).filter(|_| !counts.iter().all(is_full));
+        Ok(Bytes(blocks.iter().copied().max().unwrap_or_default().saturating_mul(fewest)))
     }
 
     fn ask(&self, model: &Model, seq_len: Tokens, batch: u64, memory: Option<Bytes>) -> Result<Answer, EstimateError> {
@@ -258,20 +262,18 @@ impl<'a> Server<'a> {
 
     /// Whether `batch` sequences fit in one replica.
     fn holds(&self, seq_len: Tokens, batch: u64) -> Result<bool, EstimateError> {
-        if self.pooled() && batch == 1 {
-            return match self.of_pool(seq_len) {
-                Ok((_, capacity)) => Ok(capacity.fits && capacity.max_seq_len >= seq_len.0),
-                Err(error) => self.too_much(error, seq_len, 1).map(|()| false),
-            };
-        }
         if self.pooled() {
-            return Ok(self.room(seq_len)?.0 >= batch);
+            return match self.of_pool(seq_len) {
+                Ok((_, capacity)) => Ok(sequences(&capacity, seq_len) >= batch),
+                Err(error) => self.too_much(error, seq_len, batch).map(|()| false),
+            };
         }
         Ok(self.missing(seq_len, batch)?.iter().all(|&missing| missing == 0))
     }
 
-    /// Sequences that one replica has room for, the engine's own count of them, and the most it runs.
-    fn room(&self, seq_len: Tokens) -> Result<(u64, Option<Double>, Option<(&'static str, u64)>), EstimateError> {
+    /// What one replica has room for.
+    fn of_replica(&self, seq_len: Tokens) -> Result<Requests, EstimateError> {
+        let of = |room| Requests { seq_len, room, max_concurrency: None, at_most: None };
         if self.pooled() {
             let (answer, capacity) = self.of_pool(seq_len)?;
             let at_most = match answer.details {
@@ -282,20 +284,19 @@ impl<'a> Server<'a> {
                 Some(Details::Sglang(facts)) => facts.max_running_requests.map(|most| ("max_running_requests", most)),
                 _ => None,
             };
-            let concurrency = capacity.max_concurrency;
-            return Ok((concurrency.map_or(0, Double::truncated), concurrency, at_most));
+            let max_concurrency = capacity.max_concurrency;
+            return Ok(Requests { max_concurrency, at_most, ..of(sequences(&capacity, seq_len)) });
         }
         if !self.holds(seq_len, 1)? {
-            return Ok((0, None, None));
+            return Ok(of(0));
         }
         // Bytes are nearly proportional to sequences: the quotient is the place to look first.
-        let each = |part: &Part| Ok(self.ask(&part.model, seq_len, 1, None)?.estimate.bytes_per_gpu.0);
-        let quotients = self.parts.iter().map(|part| Ok((part.pool.0, each(part)?)));
-        let quotients = quotients.collect::<Result<Vec<_>, EstimateError>>()?;
-        let guess = quotients.iter().filter_map(|&(pool, each)| pool.checked_div(each)).min();
-        let Some(guess) = guess else { return Ok((u64::MAX, None, None)) };
+        let needed = |part: &Part| Ok((part.pool.0, self.needed(part, seq_len, 1)?.unwrap_or(u64::MAX)));
+        let needed = self.parts.iter().map(needed).collect::<Result<Vec<_>, EstimateError>>()?;
+        let guess = needed.iter().filter_map(|&(pool, each)| pool.checked_div(each)).min();
+        let Some(guess) = guess else { return Ok(of(u64::MAX)) };
         let most = guess.saturating_mul(2).saturating_add(2);
-        Ok((largest(most, guess, |batch| self.holds(seq_len, batch))?, None, None))
+        Ok(of(largest(most, guess, |batch| self.holds(seq_len, batch))?))
     }
 
     /// The longest request up to `most` that fits.
@@ -323,15 +324,15 @@ impl<'a> Server<'a> {
         Ok(if short > 0 { Err(Bytes(short)) } else { Ok(Bytes(left)) })
     }
 
-    /// Requests of a length.
+    /// Requests of a length, over all replicas.
     ///
     /// # Errors
     /// [`EstimateError`] where the engine has no answer.
     pub fn requests(&self, seq_len: Tokens) -> Result<Requests, EstimateError> {
-        let (room, max_concurrency, at_most) = self.room(seq_len)?;
+        let one = self.of_replica(seq_len)?;
         let over_replicas = |count: u64| count.saturating_mul(self.layout.dp);
-        let at_most = at_most.map(|(name, most)| (name, over_replicas(most)));
-        Ok(Requests { seq_len, room: over_replicas(room), max_concurrency, at_most })
+        let at_most = one.at_most.map(|(name, most)| (name, over_replicas(most)));
+        Ok(Requests { room: over_replicas(one.room), at_most, ..one })
     }
 
     /// Tokens in the pool of one replica, filled with requests of `seq_len`; without a pool, the longest request of all.
@@ -358,23 +359,24 @@ impl<'a> Server<'a> {
         let asked = seq_len.unwrap_or(Tokens(longest.max(1)));
         let requests = [Some(asked), average].into_iter().flatten().map(|seq_len| self.requests(seq_len));
         let requests = requests.collect::<Result<Vec<_>, _>>()?;
-        let wanted = batch.unwrap_or(1);
-        let fits = short == Bytes(0)
-            && longest > 0
-            && requests.first().is_some_and(|requests| requests.room >= wanted)
-            && (seq_len.is_none() || self.holds(asked, wanted.div_ceil(self.layout.dp.max(1)))?);
-        let described = self.ask(self.question.model, asked, 1, None)?;
-        let shortfall = if fits {
+        let (wanted, of_asked) = (batch.unwrap_or(1), requests.first());
+        let has_room = longest > 0 && of_asked.is_some_and(|requests| requests.room >= wanted);
+        let fits = has_room && of_asked.is_some_and(|requests| requests.at_once() >= wanted);
+        let described = self.ask(model, asked, 1, None)?;
+        let shortfall = if has_room {
             None
         } else {
-            let missing = self.left(asked, wanted.div_ceil(self.layout.dp.max(1)))?.err().unwrap_or_default();
+            let missing = self.left(asked, self.usual_batch())?.err().unwrap_or_default();
             Some(Bytes(missing.0.saturating_add(short.0)))
         };
         let tokens = if longest == 0 { Some(0) } else { self.tokens(Tokens(asked.0.min(longest)), longest, maximum)? };
         Ok(Fit {
             fits,
             shortfall,
-            binding: self.binding(short > Bytes(0), maximum, longest)?,
+            binding: match of_asked.and_then(|requests| requests.at_most) {
+                Some((setting, most)) if has_room && !fits => Binding::Sequences { setting, most },
+                _ => self.binding(short > Bytes(0), maximum, longest)?,
+            },
             longest: Tokens(longest),
             tokens: tokens.map(|tokens| tokens.saturating_mul(self.layout.dp)),
             requests,
@@ -403,12 +405,18 @@ impl<'a> Server<'a> {
     /// The stage that is full while another is not.
     fn full_first(&self, longest: u64) -> Result<Option<usize>, EstimateError> {
         if self.parts.len() < 2 {
-            return Ok(self.uneven.then_some(self.binding));
+            return Ok(self.full_first);
         }
         let missing = self.missing(Tokens(longest.saturating_add(1)), 1)?;
         let full = |&missing: &u64| missing > 0;
         Ok(missing.iter().position(full).filter(|_| !missing.iter().all(full)))
     }
+}
+
+/// Sequences that a pool has room for: none if not one fits, as versions count with a fraction of one, too.
+fn sequences(capacity: &Capacity, seq_len: Tokens) -> u64 {
+    let one = capacity.fits && capacity.max_seq_len >= seq_len.0;
+    capacity.max_concurrency.filter(|_| one).map_or(0, Double::truncated)
 }
 
 /// Bytes that a device must have for what was answered.

@@ -39,9 +39,9 @@ fn budgets(pools: &[u64]) -> Vec<Budget> {
     pools.iter().map(budget).collect()
 }
 
-fn fitted(question: Question, layout: Layout, pools: &[u64]) -> Fit {
+fn fitted(question: &Question, layout: Layout, pools: &[u64]) -> Fit {
     let budgets = budgets(pools);
-    Server::of(question, layout, &budgets).unwrap().fit(&budgets).unwrap()
+    Server::of(*question, layout, &budgets).unwrap().fit(&budgets).unwrap()
 }
 
 fn engines() -> impl Strategy<Value = Engine> {
@@ -66,7 +66,7 @@ proptest! {
     ) {
         let model = model(layers, heads, window);
         let question = question(&model, &engine, seq_len, batch);
-        let [less, more] = [memory, memory + more].map(|pool| fitted(question, Layout::default(), &[pool]));
+        let [less, more] = [memory, memory + more].map(|pool| fitted(&question, Layout::default(), &[pool]));
         prop_assert!(less.longest <= more.longest, "{} {}", less.longest, more.longest);
         prop_assert!(!less.fits || more.fits);
         if seq_len.is_some() {
@@ -86,7 +86,7 @@ proptest! {
         memory in (1u64 << 20)..(2 << 30),
     ) {
         let model = model(layers, heads, window);
-        let fit = fitted(question(&model, &engine, None, 1), Layout::default(), &[memory]);
+        let fit = fitted(&question(&model, &engine, None, 1), Layout::default(), &[memory]);
         let holds = |seq_len: u64| {
             let workload = Workload {
                 seq_len: Tokens(seq_len),
@@ -111,10 +111,10 @@ proptest! {
         let model = model(12, heads, None);
         let engine = Engine::ideal();
         let layout = Layout { pp: pools.len() as u64, ..Layout::default() };
-        let fit = fitted(question(&model, &engine, None, 1), layout, &pools);
+        let fit = fitted(&question(&model, &engine, None, 1), layout, &pools);
         // 12 layers divide evenly over one, two and three stages.
         let least = *pools.iter().min().unwrap();
-        let alone = fitted(question(&model, &engine, None, 1), layout, &vec![least; pools.len()]);
+        let alone = fitted(&question(&model, &engine, None, 1), layout, &vec![least; pools.len()]);
         prop_assert_eq!(fit.longest, alone.longest);
         let uneven = pools.iter().any(|&pool| pool != least);
         if let Binding::Stage { index, stages } = fit.binding {
@@ -135,14 +135,15 @@ proptest! {
         let model = model(layers, heads, None);
         let question = question(&model, &engine, Some(seq_len), batch);
         let limits = Limits { gpus: 64, per_node: 8 };
-        let of = |layout: Layout| -> Result<_, LayoutError> { Ok(budgets(&vec![memory; layout.pp as usize])) };
+        let pools = |layout: Layout| vec![memory; usize::try_from(layout.pp).unwrap()];
+        let of = |layout: Layout| -> Result<_, LayoutError> { Ok(budgets(&pools(layout))) };
         let sizes = ranks(&question, limits.per_node).unwrap();
         for planned in plan(&question, &sizes, limits, of).unwrap() {
-            let fit = fitted(question, planned.layout, &vec![memory; planned.layout.pp as usize]);
+            let fit = fitted(&question, planned.layout, &pools(planned.layout));
             prop_assert!(fit.fits, "{planned:?}");
             prop_assert_eq!(planned.gpus, planned.layout.gpus().unwrap());
             prop_assert!(planned.requests >= batch);
-            let server = Server::of(question, planned.layout, &budgets(&vec![memory; planned.layout.pp as usize])).unwrap();
+            let server = Server::of(question, planned.layout, &budgets(&pools(planned.layout))).unwrap();
             let left = server.left(Tokens(seq_len), batch.div_ceil(planned.layout.dp)).unwrap();
             prop_assert_eq!(left, Ok(planned.slack));
         }

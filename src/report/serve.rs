@@ -1,5 +1,7 @@
 //! The line that starts a server with a layout, to be pasted.
 
+use std::path::Path;
+
 use super::strategies::quoted;
 use crate::engine::{Double, Engine, SettingValue, ValueKind};
 use crate::estimate::Layout;
@@ -82,16 +84,20 @@ pub fn serve(served: &Served) -> Option<String> {
     Some(words.join(" "))
 }
 
+fn has_extension(model: &str, extension: &str) -> bool {
+    Path::new(model).extension().is_some_and(|own| own.eq_ignore_ascii_case(extension))
+}
+
 impl Served<'_> {
     /// The model as a server is told of it.
     fn named(&self) -> Option<String> {
-        let path = self.model.filter(|model| model.starts_with(['.', '/']) || model.ends_with(".json"));
+        let path = self.model.filter(|model| model.starts_with(['.', '/']) || has_extension(model, "json"));
         let name = path.map_or(self.name, |path| path.strip_suffix("/config.json").unwrap_or(path));
         Some(quoted(name)).filter(|_| self.model.is_some_and(|model| model != "-"))
     }
 
     fn file(&self) -> String {
-        self.model.filter(|model| model.ends_with(".gguf")).map_or_else(|| "MODEL.gguf".into(), quoted)
+        self.model.filter(|model| has_extension(model, "gguf")).map_or_else(|| "MODEL.gguf".into(), quoted)
     }
 
     /// The format, where it must be told.

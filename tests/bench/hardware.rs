@@ -14,7 +14,7 @@ mod measure;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use measure::{Query, build, statistics, time};
+use measure::{Query, build, peak_kib, statistics, time};
 
 /// Runs of each program, taken in turn.
 const RUNS: usize = 200;
@@ -50,11 +50,12 @@ fn main() {
             query.times.push(time(query));
         }
     }
-    println!("{:<18} {:>9} {:>7} {:>10}", "query", "min ms", "ratio", "median ms");
+    println!("{:<18} {:>9} {:>7} {:>10} {:>9}", "query", "min ms", "ratio", "median ms", "peak KiB");
     let (floor, _) = statistics(&mut queries[0].times);
     for query in &mut queries {
         let (min, median) = statistics(&mut query.times);
-        println!("{:<18} {:>9.3} {:>7.2} {:>10.3}", query.name, min * 1e3, min / floor, median * 1e3);
+        let peak = peak_kib(query).unwrap_or_else(|| "skipped".into());
+        println!("{:<18} {:>9.3} {:>7.2} {:>10.3} {peak:>9}", query.name, min * 1e3, min / floor, median * 1e3);
     }
 }
 

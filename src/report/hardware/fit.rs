@@ -9,7 +9,7 @@ use crate::fit::{Binding, Fit, Requests};
 use crate::hardware::{Budget, Calibration, Known, Price, Term};
 use crate::model::Model;
 use crate::report::document::{BytesPerTokenValue, ModelDescription, describe};
-use crate::units::KvDtype;
+use crate::units::{KvDtype, group_thousands};
 
 /// What a configuration of hardware holds, before it is a document.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ pub struct FitRow {
 /// What binds.
 #[derive(Debug, Serialize)]
 pub struct BindingDescription {
-    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads` or `max_seq_len`.
+    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences` or `max_seq_len`.
     pub kind: &'static str,
     /// The same in words.
     pub reason: String,
@@ -302,6 +302,10 @@ fn described(binding: &Binding) -> BindingDescription {
             let reason =
                 format!("memory, and tp: {num_key_value_heads} KV heads on {tp} ranks are kept {copies} times");
             ("kv_heads", reason)
+        }
+        Binding::Sequences { setting, most } => {
+            let most = group_thousands(most);
+            ("sequences", format!("{setting}: no more than {most} requests run at once"))
         }
         Binding::Maximum => ("max_seq_len", "the model's own maximum".into()),
     };

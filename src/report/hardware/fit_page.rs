@@ -276,7 +276,9 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         let numbers: Vec<String> = same.map(|(index, _)| index.saturating_add(1).to_string()).collect();
         let of_stage = if all_alike { String::new() } else { format!(" of stage {}", numbers.join(", ")) };
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
-        sources(stage).iter().for_each(|line| add_once(&mut from, line));
+        for line in &sources(stage) {
+            add_once(&mut from, line);
+        }
     }
     blocks.push(Block::Text(from.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(&error.words(), COLUMNS))));
@@ -298,7 +300,7 @@ fn verdict(row: &FitRow, unit: ByteUnit) -> String {
         Some(bytes) => {
             format!("does not fit on {on}; {} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name())
         }
-        None => format!("does not fit on {on}"),
+        None => format!("does not fit on {on}; {}", row.binding.reason),
     }
 }
 

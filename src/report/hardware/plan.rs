@@ -162,8 +162,12 @@ impl PlanDocument {
         rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.gpus, row.dp));
         let mut said: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
         let mut warned: Vec<String> = model.warnings.iter().map(ToString::to_string).collect();
-        assumptions.iter().for_each(|text| add_once(&mut said, text));
-        warnings.iter().for_each(|text| add_once(&mut warned, text));
+        for text in assumptions {
+            add_once(&mut said, text);
+        }
+        for text in warnings {
+            add_once(&mut warned, text);
+        }
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
