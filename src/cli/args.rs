@@ -29,7 +29,7 @@ impl ValueEnum for Format {
     }
 }
 
-const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 2 the question could not be answered.";
+const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan), 2 the question could not be answered.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +39,8 @@ Examples:
   kvsize - < config.json                    the same from standard input
   kvsize Qwen/Qwen3-8B@main                 an id on the Hugging Face hub, or in its local cache
   kvsize --layers 48 --hidden-size 5120 --kv-heads 8
+  kvsize fit llama-3.1-70b --gpu 8xh100 -e vllm      what hardware holds, and what it costs
+  kvsize plan llama-3.1-70b -s 128K -b 8 -e vllm     the smallest and the cheapest layouts
   kvsize article -f plain                   the article's tables, digit for digit
 
 Environment:
@@ -53,7 +55,7 @@ Environment:
   HTTPS_PROXY, NO_PROXY    the way to the hub
   SSL_CERT_FILE            certificates to trust in place of those built in, as PEM
 
-Exit status: 0 answered, 2 the question could not be answered.";
+Exit status: 0 answered, 1 it does not fit (fit, plan), 2 the question could not be answered.";
 
 // The commands are added in `super::command`; without one it is the estimate of a model.
 /// How many bytes the KV cache of a language model takes
