@@ -47,7 +47,7 @@ fn the_article_s_table_comes_out_of_fit() {
 #[test]
 fn the_article_s_commands_say_what_its_table_says() {
     let page = kvsize("article").data();
-    let commands: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("$ kvsize fit ")).collect();
+    let commands: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("  $ kvsize fit ")).collect();
     assert_eq!(commands.len(), 4, "{page}");
     let grouped = kvsize::units::group_thousands;
     for command in commands {

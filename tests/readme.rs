@@ -27,7 +27,8 @@ fn every_command_prints_what_is_shown() {
     let mut commands = 0;
     for block in readme.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
-        for shown in block.split("$ kvsize").skip(1) {
+        // A command begins a line; one that is a part of an answer is indented.
+        for shown in format!("\n{block}").split("\n$ kvsize").skip(1) {
             let (line, expected) = shown.split_once('\n').unwrap();
             let words = words(line);
             let text = Run::new(words.iter().map(String::as_str)).text();

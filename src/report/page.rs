@@ -199,7 +199,7 @@ fn article_hardware(hardware: &[(String, FitDocument); 4]) -> Vec<Block> {
     };
     let rule = "its rule: (0.9 x GB sold - 34 GB of weights) / bytes of a token in 16 bits, to half a million and no more \
                 than ten; the dollars are of April 2025. All 109 billion parameters take 218 GB. Each column again:";
-    let commands = hardware.iter().map(|(command, _)| format!("$ {command}"));
+    let commands = hardware.iter().map(|(command, _)| format!("  $ {command}"));
     vec![
         Block::Grid(said),
         Block::Grid(real),
