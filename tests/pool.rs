@@ -10,13 +10,13 @@ use serde_json::Value;
 use kvsize::engine::{Double, Engine, SettingValue};
 use kvsize::estimate::{Layout, Workload};
 use kvsize::hardware::{
-    CALIBRATIONS, Calibration, Errors, Overhead, Rule, overhead, overhead_by, pool, share, usable, weights_by_stage,
+    CALIBRATIONS, Calibration, Errors, Overhead, overhead, overhead_by, share, usable, weights_by_stage,
 };
 use kvsize::model::{DraftMethod, Model};
 use kvsize::source::resolve_weighed;
 use kvsize::units::{Bytes, Tokens};
 
-use crate::harness::golden;
+use crate::harness::{golden, kvsize};
 
 const GIB: f64 = 1_073_741_824.0;
 
@@ -90,7 +90,7 @@ impl Case {
     fn pool(&self, by: &Fit) -> Bytes {
         let fraction = Double::parse(&self.log["gpu_memory_utilization"].to_string()).unwrap();
         let overhead = self.overhead(by).by_stage()[self.last()];
-        pool(VISIBLE, Rule::OfTotal, fraction, self.weights(), overhead).unwrap()
+        Bytes(usable(VISIBLE, fraction).0 - self.weights().0 - overhead.0)
     }
 
     fn pool_error(&self, by: &Fit) -> f64 {
@@ -487,6 +487,26 @@ fn engines_without_logs_have_a_rule_or_are_refused() {
     assert_eq!(usable(VISIBLE, Double::parse("0.95").unwrap()).0, (VISIBLE.0 * 95).div_ceil(100));
 }
 
+/// What `kvsize fit` prints is what is compared with the logs here: the same pool to the byte, the same concurrency.
+#[test]
+fn fit_tells_the_pool_that_the_logs_are_compared_with() {
+    let published = Fit::published();
+    for case in cases().iter().filter(|case| case.log["pp"] == 1) {
+        let config = golden(&format!("pool/{}.json", case.name().replace('/', "--")));
+        let tp = case.workload.layout.tp;
+        let (seq_len, share) = (case.workload.seq_len.0, &case.log["gpu_memory_utilization"]);
+        let dtype = if case.log["kv_cache_dtype"] == "fp8" { "-d fp8" } else { "" };
+        let arguments = format!(
+            "fit {} --gpu {tp}xh100 --tp {tp} -e vllm@0.19 --utilization {share} -s {seq_len} {dtype} --json -q",
+            config.display()
+        );
+        let document: Value = serde_json::from_str(&kvsize(&arguments).output()).unwrap();
+        let row = &document["configurations"][0];
+        assert_eq!(row["stages"][0]["pool_bytes"], case.pool(&published).0, "{arguments}");
+        assert_eq!(row["requests"][0]["max_concurrency"], case.concurrency(&published), "{arguments}");
+    }
+}
+
 /// A server of another version and of a model that is in none of the logs above.
 #[test]
 fn a_server_of_0_17_is_near() {
@@ -497,7 +517,7 @@ fn a_server_of_0_17_is_near() {
     let weights = model.weights.as_ref().unwrap().bytes.unwrap();
     let workload = Workload::of(Tokens(8192), 1);
     let overhead = overhead(&model, &workload, &engine("vllm@0.19")).unwrap().by_stage()[0];
-    let left = pool(VISIBLE, Rule::OfTotal, Double::parse("0.95").unwrap(), weights, overhead).unwrap();
+    let left = Bytes(usable(VISIBLE, Double::parse("0.95").unwrap()).0 - weights.0 - overhead.0);
     // Reported: weights of 27.52 GiB, a step of 2.23 and 0.13 outside, which leave 45.34.
     let error = left.0 as f64 / GIB / 45.34 - 1.0;
     println!("0.17.0, Qwen3-14B: pool {:.2} GiB, {:+.2} %", left.0 as f64 / GIB, 100.0 * error);

@@ -18,6 +18,6 @@ pub use budget::Budget;
 pub use calibration::{CALIBRATIONS, Calibration, Errors};
 pub use overhead::{Overhead, OverheadTerm, RESERVE, overhead, overhead_by};
 pub use price::{Price, PriceError, Rate, day};
-pub use share::{Rule, Share, pool, share, usable};
+pub use share::{Rule, Share, share, usable};
 pub use term::{Known, Term};
 pub use weights::weights_by_stage;

@@ -1,4 +1,4 @@
-//! Which part of a device's memory an engine takes, and what it leaves for the cache.
+//! Which part of a device's memory an engine takes.
 
 use crate::engine::{Double, Engine};
 use crate::units::Bytes;
@@ -17,8 +17,6 @@ pub enum Rule {
 /// The part of a device that an engine takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Its own setting, where it has one.
-    pub setting: Option<&'static str>,
     /// Of what.
     pub rule: Rule,
     /// The fraction, as a decimal.
@@ -29,19 +27,16 @@ pub struct Share {
 
 /// What an engine takes unless told otherwise.
 pub fn share(engine: &Engine) -> Share {
-    let share = |setting, rule, default, source| Share { setting, rule, default, source };
+    let share = |rule, default, source| Share { rule, default, source };
     match (engine.profile.name, engine.version) {
-        ("vllm", "0.19") => share(Some("gpu-memory-utilization"), Rule::OfTotal, "0.9", "vllm 0.19.0, config/cache.py"),
-        ("vllm", _) => share(Some("gpu-memory-utilization"), Rule::OfTotal, "0.92", "vllm 0.33.0, config/cache.py"),
-        ("tensorrt-llm", _) => share(
-            Some("free_gpu_memory_fraction"),
-            Rule::OfFree,
-            "0.9",
-            "TensorRT-LLM, llmapi/llm_args.py, KvCacheConfig",
-        ),
-        ("sglang", _) => share(None, Rule::All, "1", "sglang: what its reserve leaves"),
-        ("llama.cpp" | "ollama", _) => share(None, Rule::All, "1", "llama.cpp: what is free but its margin"),
-        _ => share(None, Rule::OfTotal, "0.9", "no server's share: nine tenths, as the article takes"),
+        ("vllm", "0.19") => share(Rule::OfTotal, "0.9", "vllm 0.19.0, config/cache.py"),
+        ("vllm", _) => share(Rule::OfTotal, "0.92", "vllm 0.33.0, config/cache.py"),
+        ("tensorrt-llm", _) => {
+            share(Rule::OfFree, "0.9", "free_gpu_memory_fraction of TensorRT-LLM, llmapi/llm_args.py, KvCacheConfig")
+        }
+        ("sglang", _) => share(Rule::All, "1", "sglang: what its reserve leaves"),
+        ("llama.cpp" | "ollama", _) => share(Rule::All, "1", "llama.cpp: what is free but its margin"),
+        _ => share(Rule::OfTotal, "0.9", "no server's share: nine tenths, as the article takes"),
     }
 }
 
@@ -51,17 +46,6 @@ pub fn usable(visible: Bytes, fraction: Double) -> Bytes {
     let product = Double::whole(visible.0).times(fraction);
     let whole = product.truncated();
     Bytes(if product.is_whole() { whole } else { whole.saturating_add(1) })
-}
-
-/// What is left for the cache of a device of `visible` bytes; none if weights and overhead are more than the engine takes.
-pub fn pool(visible: Bytes, rule: Rule, fraction: Double, weights: Bytes, overhead: Bytes) -> Option<Bytes> {
-    let taken = weights.checked_add(overhead)?;
-    let left = |of: Bytes| of.0.checked_sub(taken.0).map(Bytes);
-    match rule {
-        Rule::OfTotal => left(usable(visible, fraction)),
-        Rule::OfFree => left(visible).map(|free| Bytes(Double::whole(free.0).times(fraction).truncated())),
-        Rule::All => left(visible),
-    }
 }
 
 #[cfg(test)]
@@ -77,14 +61,5 @@ mod tests {
         // In Python: math.ceil(85029158092 * 0.95) and math.ceil(10 * 0.5).
         assert_eq!(usable(Bytes(85_029_158_092), of("0.95")), Bytes(80_777_700_188));
         assert_eq!(usable(Bytes(10), of("0.5")), Bytes(5));
-    }
-
-    #[test]
-    fn a_fraction_is_of_the_total_or_of_what_is_free() {
-        let pool = |rule| pool(Bytes(100), rule, of("0.9"), Bytes(40), Bytes(10));
-        assert_eq!(pool(Rule::OfTotal), Some(Bytes(40)));
-        assert_eq!(pool(Rule::OfFree), Some(Bytes(45)));
-        assert_eq!(pool(Rule::All), Some(Bytes(50)));
-        assert_eq!(super::pool(Bytes(100), Rule::All, of("1"), Bytes(90), Bytes(11)), None);
     }
 }
