@@ -4,6 +4,7 @@ use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
 use super::{CostRow, add_once, in_dollars, spread};
 use crate::engine::Double;
 use crate::hardware::Known;
+use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, pairs, wrapped};
 use crate::report::{Format, UnitChoice, csv, json, markdown, table};
@@ -259,7 +260,7 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         }),
     );
     answers.push(("tokens in the pool".to_owned(), row.tokens.map_or_else(|| "no end".into(), group_thousands)));
-    answers.push(("one more token".to_owned(), format!("{} bytes", row.bytes_per_token)));
+    answers.push(("one more token".to_owned(), format!("{} bytes", grouped(row.bytes_per_token))));
     answers.extend(row.cost.as_ref().map(|cost| ("cost".to_owned(), cost_in_words(cost))));
     let verdict = wrapped(&verdict(row, unit), COLUMNS);
     let mut blocks = vec![Block::Text(verdict), Block::Text(pairs(2, &answers))];
@@ -284,6 +285,14 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
     blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(&error.words(), COLUMNS))));
     blocks.extend(row.command.as_ref().map(|command| Block::Text(vec![format!("$ {command}")])));
     blocks
+}
+
+/// Bytes of a token, with their thousands apart where they are whole.
+fn grouped(bytes: BytesPerTokenValue) -> String {
+    match bytes {
+        BytesPerTokenValue::Whole(bytes) => group_thousands(bytes),
+        BytesPerTokenValue::Decimal(_) => bytes.to_string(),
+    }
 }
 
 fn verdict(row: &FitRow, unit: ByteUnit) -> String {
