@@ -1,6 +1,6 @@
 //! `kvsize fit MODEL --gpu 8xh100`: what hardware holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::PossibleValue;
@@ -14,7 +14,7 @@ use super::gpus::{self, Fleet, GpuArguments};
 use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
 use crate::engine::{Allocation, Double, Engine, SettingValue};
 use crate::estimate::{Layout, Workload};
-use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layout_of, weights_of};
+use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layouts_of, weights_of};
 use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
 use crate::model::Model;
 use crate::report::{self, FitDocument, Fitted, Served};
@@ -50,6 +50,7 @@ pub(super) fn asks_of_one_length(command: Command) -> Command {
                 "Tensor parallel ranks [default: as many as a node has, as divide the heads, and as keep no KV head twice]",
             ),
             ("pp", "Pipeline stages [default: what the ranks leave over]"),
+            ("dp", "Replicas, each with requests of its own [default: 1, or as many as it takes]"),
         ],
     )
 }
@@ -156,6 +157,7 @@ impl Subject {
         levers::retrieved(workload);
         let (mut engines, _) = engines(workload, None, matches)?;
         let static_share = share_of_sglang(&mut engines, memory.utilization)?;
+        refuse_what_is_not_counted(workload, &engines)?;
         let names = || arguments.model.iter().chain(&workload.draft);
         let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
         let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
@@ -187,6 +189,13 @@ impl Subject {
         };
         let seq_len = one("--seq-len", workload.seq_len.iter().map(|typed| typed.tokens).collect())?;
         let batch = one("--batch", workload.batch.clone())?;
+        if let (Some(average), Some(longest)) =
+            (memory.avg_seq_len, seq_len.filter(|&most| memory.avg_seq_len > Some(most)))
+        {
+            let problem = format!("is more than the {longest} tokens of the longest");
+            let found = average.0.to_string();
+            return Err(Failure(Diagnosis::new("average", "--avg-seq-len", found, problem, "give at most --seq-len")));
+        }
         Ok(Self { model, engines, seq_len, batch, weights, utilization: memory.utilization.or(static_share) })
     }
 }
@@ -215,6 +224,36 @@ fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Resul
         return wrong("is more than all of the memory", "give a share of at most 1, as 0.88");
     }
     Ok(Some(share))
+}
+
+/// Settings that fix lengths, sequences or the layers on a GPU: here these are asked for, or follow from the GPUs.
+const NOT_COUNTED: &[(&str, &str)] = &[
+    ("ctx-size", "give --seq-len and --batch in its place"),
+    ("parallel", "give --batch in its place"),
+    ("num-ctx", "give --seq-len in its place"),
+    ("num-parallel", "give --batch in its place"),
+    ("context-length", "give --seq-len in its place"),
+    ("n-gpu-layers", "leave it out: here all layers are on the GPUs"),
+    ("num-gpu", "leave it out: here all layers are on the GPUs"),
+    ("kv-offload", "leave it out: here the cache is on the GPUs"),
+];
+
+/// What decides a single estimate and has no meaning where hardware decides.
+fn refuse_what_is_not_counted(workload: &WorkloadArguments, engines: &[Engine]) -> Result<(), Failure> {
+    let refused = |field: String, found: String, remedy: &str| {
+        Err(Failure(Diagnosis::new("not_counted", &field, found, "is not counted with hardware".into(), remedy)))
+    };
+    if let Some(prefix) = workload.shared_prefix {
+        return refused("--shared-prefix".into(), prefix.0.to_string(), "leave it out: each request is counted whole");
+    }
+    let given = |(name, remedy): &(&'static str, &'static str)| {
+        let value = engines.iter().find_map(|engine| engine.settings.get(name))?;
+        Some((*name, *remedy, value))
+    };
+    match NOT_COUNTED.iter().find_map(given) {
+        Some((name, remedy, value)) => refused(format!("--{name}"), value.to_string(), remedy),
+        None => Ok(()),
+    }
 }
 
 fn wrong_model(found: &str, problem: &str, remedy: &str) -> Failure {
@@ -247,22 +286,31 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             "name the GPUs, as --gpu 8xh100, or the memory of one, as --gpu-memory 80GiB (`kvsize gpus` lists them)";
         return Err(Failure(Diagnosis::new("no_gpu", "--gpu", "missing".into(), String::new(), remedy)));
     }
-    let mut found = Vec::new();
-    let mut assumptions = assumed_of(&fleets);
+    let mut rows = Rows::default();
+    let mut assumptions = if arguments.memory.counts_what_engines_see() { assumed_of(&fleets) } else { Vec::new() };
     for fleet in &fleets {
         for engine in &subject.engines {
             let engine = on_device(engine, fleet, &mut assumptions);
             for kv_dtype in usual_formats(&subject.model, &arguments.workload, &engine) {
                 let question = question(&subject, &arguments.workload, &arguments.memory, &engine, kv_dtype);
                 let memory = arguments.memory.of(&subject, fleet);
-                found.push(fitted(&question, fleet, &memory, given_layout(&arguments.workload), |layout, seq_len| {
-                    report::serve(&served(&arguments.subject, subject.utilization, &question, layout, seq_len))
-                })?);
+                let given = given_layout(&arguments.workload);
+                let row = runs_on(&engine, fleet).and_then(|()| {
+                    fitted(&question, fleet, &memory, given, |layout, seq_len| {
+                        report::serve(&served(arguments, &subject, &question, layout, seq_len))
+                    })
+                });
+                rows.add(row, fleet, &engine)?;
             }
         }
     }
+    let (found, refused) = rows.answered()?;
+    if found.iter().any(|fitted| replicas_of_experts(&subject.model, &fitted.engine, fitted.layout)) {
+        assumptions.push(SEPARATE_REPLICAS.into());
+    }
     let longest = subject.seq_len;
-    let warnings: Vec<String> = past_maximum(&subject.model, longest).iter().map(ToString::to_string).collect();
+    let warnings: Vec<String> =
+        past_maximum(&subject.model, longest).iter().map(ToString::to_string).chain(refused).collect();
     let document = FitDocument::new(&subject.model, &found, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
     let data = report::fit(&document, arguments.output.format.format(), arguments.output.unit());
@@ -297,6 +345,69 @@ pub(super) fn prices(fleets: &[Fleet]) -> impl Iterator<Item = (&str, &Price)> {
         seen.push(*name);
         is_new
     })
+}
+
+/// Rows that were answered, and what is said of those that an engine refuses: one that is alone is an error.
+pub(super) struct Rows<T> {
+    pub(super) found: Vec<T>,
+    pub(super) refused: Vec<String>,
+    first: Option<Failure>,
+}
+
+impl<T> Default for Rows<T> {
+    fn default() -> Self {
+        Self { found: Vec::new(), refused: Vec::new(), first: None }
+    }
+}
+
+impl<T> Rows<T> {
+    fn add(&mut self, row: Result<T, Failure>, fleet: &Fleet, engine: &Engine) -> Result<(), Failure> {
+        match row {
+            Ok(row) => self.found.push(row),
+            Err(failure) => self.refuse(failure, fleet, engine)?,
+        }
+        Ok(())
+    }
+
+    /// Leaves a row out that an engine refuses; any other error is one of the question.
+    pub(super) fn refuse(&mut self, failure: Failure, fleet: &Fleet, engine: &Engine) -> Result<(), Failure> {
+        if failure.0.code != "refused" {
+            return Err(failure);
+        }
+        let said = format!("left out: {} with {engine}: {failure}", fleet.accelerator.id);
+        if !self.refused.contains(&said) {
+            self.refused.push(said);
+        }
+        self.first.get_or_insert(failure);
+        Ok(())
+    }
+
+    /// The rows, and what is said of refusals, unless there is nothing else.
+    pub(super) fn answered(self) -> Result<(Vec<T>, Vec<String>), Failure> {
+        match self.first.filter(|_| self.found.is_empty()) {
+            Some(failure) => Err(failure),
+            None => Ok((self.found, self.refused)),
+        }
+    }
+}
+
+/// An engine whose rules here are those of CUDA devices is not asked about others that are known.
+pub(super) fn runs_on(engine: &Engine, fleet: &Fleet) -> Result<(), Failure> {
+    let other = fleet.entry.is_some() && fleet.accelerator.compute_capability.is_none();
+    if engine.profile.allocation != Allocation::Pool || !other {
+        return Ok(());
+    }
+    let problem = format!("is no CUDA device whose compute capability is known, and {engine} is told for these alone");
+    let remedy = "name another GPU or engine, or give its memory as --gpu-memory";
+    Err(Failure(Diagnosis::new("refused", "--gpu", fleet.accelerator.id.clone(), problem, remedy)))
+}
+
+/// What is said of replicas of a mixture of experts.
+pub(super) const SEPARATE_REPLICAS: &str = "replicas are servers of their own, each with all experts: vLLM's --data-parallel-size would divide experts over them";
+
+/// Whether a layout has replicas of a mixture of experts in vLLM.
+pub(super) fn replicas_of_experts(model: &Model, engine: &Engine, layout: Layout) -> bool {
+    engine.profile.name == "vllm" && layout.dp > 1 && model.checkpoint.widths.experts.is_some()
 }
 
 /// The engine with the defaults that it has on the devices of a fleet.
@@ -339,6 +450,11 @@ pub(super) fn question<'a>(
 }
 
 impl MemoryArguments {
+    /// Whether the total that engines are told of is counted with.
+    pub(super) fn counts_what_engines_see(&self) -> bool {
+        self.capacity.unwrap_or_default() == Total::Visible
+    }
+
     pub(super) fn of<'a>(&self, subject: &'a Subject, fleet: &'a Fleet) -> Memory<'a> {
         Memory {
             accelerator: &fleet.accelerator,
@@ -350,17 +466,36 @@ impl MemoryArguments {
     }
 }
 
+/// What a command says of the server, beside the answer.
+pub(super) trait Commanded {
+    /// The model as it was typed.
+    fn model(&self) -> Option<&str>;
+    /// The format of weights that was asked about, which no command makes.
+    fn weights_dtype(&self) -> Option<ElementFormat>;
+}
+
+impl Commanded for FitArguments {
+    fn model(&self) -> Option<&str> {
+        self.subject.model.as_deref()
+    }
+
+    fn weights_dtype(&self) -> Option<ElementFormat> {
+        self.memory.weights_dtype
+    }
+}
+
 /// The server of a layout, as its command tells it.
 pub(super) fn served<'a>(
-    typed: &'a SubjectArguments,
-    utilization: Option<Double>,
+    typed: &'a impl Commanded,
+    subject: &Subject,
     question: &Question<'a>,
     layout: Layout,
     seq_len: Tokens,
 ) -> Served<'a> {
     let Question { model, engine, workload, batch, .. } = *question;
     Served {
-        model: typed.model.as_deref(),
+        model: typed.model(),
+        is_path: typed.model().is_some_and(|model| Path::new(model).exists()),
         name: &model.name,
         dtype: model.dtype,
         engine,
@@ -368,11 +503,14 @@ pub(super) fn served<'a>(
         layout,
         seq_len,
         batch,
-        utilization,
+        utilization: subject.utilization,
+        // Weights of another format are another checkpoint, and a drafter has options of its own: no line is told for these.
+        is_told: typed.weights_dtype().is_none() && model.drafter.is_none(),
+        replicas_apart: replicas_of_experts(model, engine, layout),
     }
 }
 
-/// What GPUs of one kind hold.
+/// What GPUs of one kind hold in the first layout that holds what is asked for, else in the most usual one.
 pub(super) fn fitted(
     question: &Question,
     fleet: &Fleet,
@@ -381,11 +519,36 @@ pub(super) fn fitted(
     command: impl FnOnce(Layout, Tokens) -> Option<String>,
 ) -> Result<Fitted, Failure> {
     let gpus = fleet.count.unwrap_or(1);
-    let layout = layout_of(question, Sizes { gpus, per_node: PER_NODE }, given)?;
-    let Budgets { stages: budgets, calibration, notes } = memory.budgets(question, layout)?;
-    let mut fit = Server::of(*question, layout, &budgets)?.fit(&budgets)?;
+    let layouts = layouts_of(question, Sizes { gpus, per_node: PER_NODE }, given)?;
+    let answer = |layout: Layout| -> Result<_, Failure> {
+        let budgets = memory.budgets(question, layout)?;
+        let fit = Server::of(*question, layout, &budgets.stages)?.fit()?;
+        Ok((layout, budgets, fit))
+    };
+    let mut usual = None;
+    for layout in layouts {
+        match (answer(layout), &usual) {
+            (Ok(found), _) if found.2.fits => {
+                usual = Some(found);
+                break;
+            }
+            (Ok(found), None) => usual = Some(found),
+            (Err(failure), None) => return Err(failure),
+            // Of other layouts than the usual one that does not hold it either, or that the engine refuses, nothing is said.
+            _ => {}
+        }
+    }
+    let Some((layout, Budgets { stages: budgets, calibration, notes }, mut fit)) = usual else {
+        return Err(Failure(Diagnosis::new(
+            "layout",
+            "--gpu",
+            fleet.accelerator.id.clone(),
+            "has no layout".into(),
+            "",
+        )));
+    };
     fit.assumptions.extend(notes);
-    let seq_len = fit.requests.first().map_or(fit.longest, |requests| requests.seq_len);
+    let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);
     Ok(Fitted {
         gpu: fleet.accelerator.id.clone(),
         gpus,
@@ -393,10 +556,10 @@ pub(super) fn fitted(
         engine: question.engine.clone(),
         kv_dtype: question.workload.kv_dtype,
         layout,
-        layout_given: given.tp.is_some() && given.pp.is_some(),
+        layout_given: [given.tp, given.pp, given.dp].iter().any(Option::is_some),
         budgets,
         calibration,
-        command: command(layout, seq_len).filter(|_| fit.fits),
+        command: seq_len.filter(|_| fit.fits).and_then(|seq_len| command(layout, seq_len)),
         fit,
     })
 }

@@ -7,23 +7,28 @@ use clap::{ArgMatches, Args};
 
 use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
+use super::explain::single;
 use super::failure::Failure;
 use super::fit::{
-    MemoryArguments, PER_NODE, Subject, SubjectArguments, asks_of_one_length, assumed_of, on_device, prices, question,
-    served, usual_formats,
+    Commanded, MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length,
+    assumed_of, given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
 };
 use super::gpus::{self, GpuArguments};
 use super::{Answer, Subcommand, refuse_warnings, settings, typed};
 use crate::engine::Spread;
 use crate::estimate::{Layout, Workload};
-use crate::fit::{Limits, Memory, MemoryError, Planned, Question, closest, plan, ranks};
+use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
+use crate::hardware::Calibration;
 use crate::report::{self, Asked, PlanDocument, PlannedOn, TooSmall};
-use crate::units::{Diagnosis, Tokens, parse_count};
+use crate::units::{Diagnosis, ElementFormat, KvFormat, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
     about: "The smallest and the cheapest layouts that hold a workload",
-    arguments: |command| settings::augment(asks_of_one_length(PlanArguments::augment_args(command))),
+    arguments: |command| {
+        let length = [("seq_len", "Tokens of a request [default: the model's own maximum]")];
+        settings::augment(single(asks_of_one_length(PlanArguments::augment_args(command)), &length))
+    },
     run,
 };
 
@@ -54,9 +59,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let seq_len = subject.seq_len.or(subject.model.max_position_embeddings).ok_or_else(no_length)?;
     subject.seq_len = Some(seq_len);
     let fleets = arguments.gpus.fleets_or_all()?;
-    let mut assumptions = assumed_of(&fleets);
+    let mut assumptions = if arguments.memory.counts_what_engines_see() { assumed_of(&fleets) } else { Vec::new() };
     let mut warnings = Vec::new();
-    let (mut found, mut too_small) = (Vec::new(), Vec::new());
+    let (mut rows, mut too_small) = (Rows::default(), Vec::new());
     for engine in &subject.engines {
         // Which ranks are possible does not depend on the device, but for its class.
         let mut possible: BTreeMap<_, Vec<u64>> = BTreeMap::new();
@@ -64,43 +69,52 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             let engine = on_device(engine, fleet, &mut assumptions);
             for kv_dtype in usual_formats(&subject.model, &arguments.workload, &engine) {
                 let question = question(&subject, &arguments.workload, &arguments.memory, &engine, kv_dtype);
-                let most = arguments.max_gpus.or(fleet.count).unwrap_or(MOST_GPUS);
+                let gpus = arguments.max_gpus.or(fleet.count).unwrap_or(MOST_GPUS);
+                let limits = Limits { gpus, per_node: PER_NODE, given: given_layout(&arguments.workload) };
                 let class = (engine.device.compute_capability, kv_dtype.to_string());
-                let ranks = match possible.entry(class) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unknown) => unknown.insert(ranks(&question, PER_NODE)?),
-                };
                 let memory = arguments.memory.of(&subject, fleet);
-                let limits = Limits { gpus: most, per_node: PER_NODE };
-                let planned: Result<Vec<Planned>, MemoryError> =
-                    plan(&question, ranks, limits, |layout| Ok(memory.budgets(&question, layout)?.stages));
-                let planned = planned?;
-                if let Some(first) = planned.first() {
-                    said_once(&question, first.layout, &memory, &mut assumptions, &mut warnings)?;
-                }
-                if planned.is_empty() {
-                    let budgets = |layout| Ok::<_, MemoryError>(memory.budgets(&question, layout)?.stages);
+                let budgets = |layout| Ok::<_, MemoryError>(memory.budgets(&question, layout)?.stages);
+                let ranks = match possible.entry(class) {
+                    Entry::Occupied(known) => Ok(known.into_mut()),
+                    Entry::Vacant(unknown) => ranks(&question, limits).map(|found| unknown.insert(found)),
+                };
+                let planned = runs_on(&engine, fleet).and_then(|()| {
+                    let ranks = ranks?;
+                    Ok((plan(&question, ranks, limits, budgets)?, ranks))
+                });
+                let (planned, ranks) = match planned {
+                    Ok(found) => found,
+                    Err(failure) => {
+                        rows.refuse(failure, fleet, &engine)?;
+                        continue;
+                    }
+                };
+                let Some(first) = planned.first() else {
                     let closest = closest(&question, ranks, limits, budgets)?;
-                    too_small.push(TooSmall { gpu: fleet.accelerator.id.clone(), max_gpus: most, closest });
-                }
-                found.extend(planned.into_iter().map(|planned| PlannedOn {
+                    too_small.push(TooSmall { gpu: fleet.accelerator.id.clone(), max_gpus: gpus, closest });
+                    continue;
+                };
+                let (calibration, stored) =
+                    said_once(&question, first.layout, &memory, &mut assumptions, &mut warnings)?;
+                rows.found.extend(planned.into_iter().map(|planned| PlannedOn {
                     gpu: fleet.accelerator.id.clone(),
                     price: fleet.price.clone(),
                     engine: engine.clone(),
                     kv_dtype,
-                    command: report::serve(&served(
-                        &arguments.subject,
-                        subject.utilization,
-                        &question,
-                        planned.layout,
-                        seq_len,
-                    )),
+                    stored,
+                    calibration,
+                    command: report::serve(&served(arguments, &subject, &question, planned.layout, seq_len)),
                     planned,
                 }));
             }
         }
     }
-    let warnings: Vec<String> = past_maximum(&subject.model, Some(seq_len)).iter().map(ToString::to_string).collect();
+    let (found, refused) = if too_small.is_empty() { rows.answered()? } else { (rows.found, rows.refused) };
+    warnings.extend(refused);
+    if found.iter().any(|row| replicas_of_experts(&subject.model, &row.engine, row.planned.layout)) {
+        assumptions.push(SEPARATE_REPLICAS.into());
+    }
+    warnings.extend(past_maximum(&subject.model, Some(seq_len)).iter().map(ToString::to_string));
     let batch = subject.batch.unwrap_or(1);
     let asked = Asked { seq_len: seq_len.0, batch };
     let document = PlanDocument::new(&subject.model, asked, &found, &too_small, &assumptions, &warnings);
@@ -113,14 +127,15 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
 }
 
-/// What the engine and the memory of a layout take for granted, and warn of.
+/// What the engine and the memory of a layout take for granted, and warn of; what overheads are calibrated by, and what is
+/// stored.
 fn said_once(
     question: &Question,
     layout: Layout,
     memory: &Memory,
     assumptions: &mut Vec<String>,
     warnings: &mut Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<(Option<&'static Calibration>, KvFormat), Failure> {
     let budgets = memory.budgets(question, layout)?;
     let seq_len = question.seq_len.unwrap_or(Tokens(1));
     let spread = if question.engine.profile.spread == Spread::Ranks { layout } else { Layout::default() };
@@ -128,7 +143,17 @@ fn said_once(
     let answer = question.engine.answer(question.model, &workload)?;
     assumptions.extend(budgets.notes.into_iter().chain(answer.assumptions));
     warnings.extend(answer.warnings);
-    Ok(())
+    Ok((budgets.calibration, answer.estimate.stored))
+}
+
+impl Commanded for PlanArguments {
+    fn model(&self) -> Option<&str> {
+        self.subject.model.as_deref()
+    }
+
+    fn weights_dtype(&self) -> Option<ElementFormat> {
+        self.memory.weights_dtype
+    }
 }
 
 fn no_length() -> Failure {

@@ -53,6 +53,8 @@ pub enum LayoutError {
         field: &'static str,
         /// Its value.
         found: u64,
+        /// Whether it keeps a model whole, and does not divide its layers either.
+        whole: bool,
     },
     /// The model can't be spread so.
     Estimate(EstimateError),
@@ -78,7 +80,11 @@ impl Diagnose for LayoutError {
                 let problem = format!("does not divide the {num_attention_heads} query heads");
                 ("layout", "--tp", tp.to_string(), problem, "give a divisor of them")
             }
-            Self::Spread { engine, field, found } => {
+            Self::Spread { engine, field, found, whole: true } => {
+                let problem = format!("divides a model that {engine} keeps whole here");
+                ("layout", *field, found.to_string(), problem, "leave it out: each GPU is a replica")
+            }
+            Self::Spread { engine, field, found, whole: false } => {
                 let problem = format!("is not how {engine} spreads a model");
                 ("layout", *field, found.to_string(), problem, "leave it out: the number of GPUs decides")
             }
@@ -90,20 +96,26 @@ impl Diagnose for LayoutError {
 
 display_diagnosis!(LayoutError);
 
-/// A layout of the devices: the sizes given, and sensible ones for the rest. Tensor parallel ranks first, since they share
-/// each token's work: as many as a node has, as divide the heads, and as do not keep a KV head twice. Pipeline stages take the
-/// rest; where there are too few layers, or an engine keeps a model whole, replicas do.
+/// Layouts of the devices, the most usual first: the sizes given, and sensible ones for the rest. Tensor parallel ranks first,
+/// since they share each token's work: as many as a node has, as divide the heads, and as do not keep a KV head twice.
+/// Pipeline stages take the rest; where there are too few layers, or an engine keeps a model whole, replicas do. Those that
+/// follow have fewer ranks, or replicas in place of stages.
 ///
 /// # Errors
-/// [`LayoutError`].
-pub fn layout_of(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Layout, LayoutError> {
+/// [`LayoutError`] where there is none.
+pub fn layouts_of(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Vec<Layout>, LayoutError> {
     let engine = question.engine;
     match engine.profile.spread {
         Spread::Ranks => of_ranks(question, sizes, given),
         spread => {
             for (field, size) in [("--tp", given.tp), ("--pp", given.pp), ("--dcp", given.dcp)] {
                 if let Some(found) = size.filter(|&size| size > 1) {
-                    return Err(LayoutError::Spread { engine: engine.profile.name, field, found });
+                    return Err(LayoutError::Spread {
+                        engine: engine.profile.name,
+                        field,
+                        found,
+                        whole: spread == Spread::Whole,
+                    });
                 }
             }
             let product = LayoutError::Product { given, gpus: sizes.gpus };
@@ -112,12 +124,21 @@ pub fn layout_of(question: &Question, sizes: Sizes, given: GivenLayout) -> Resul
             if spread == Spread::Whole && pp > 1 {
                 return Err(product);
             }
-            Ok(Layout { tp: 1, pp, dp, dcp: 1 })
+            let layout = |dp: u64| Layout { tp: 1, pp: sizes.gpus.checked_div(dp).unwrap_or(1), dp, dcp: 1 };
+            let others =
+                divisors(sizes.gpus).filter(|&other| given.dp.is_none() && spread == Spread::Layers && other != dp);
+            Ok([dp].into_iter().chain(others).map(layout).collect())
         }
     }
 }
 
-fn of_ranks(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Layout, LayoutError> {
+/// The divisors of a number of devices, up to which layouts are tried, the smallest first.
+fn divisors(number: u64) -> impl Iterator<Item = u64> {
+    const MOST: u64 = 4096;
+    (1..=number.min(MOST)).filter(move |&divisor| number.is_multiple_of(divisor))
+}
+
+fn of_ranks(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Vec<Layout>, LayoutError> {
     let product = || LayoutError::Product { given, gpus: sizes.gpus };
     let known = [given.tp, given.pp, given.dp].into_iter().flatten().try_fold(1u64, u64::checked_mul);
     let known = known.filter(|&known| known > 0 && sizes.gpus.is_multiple_of(known)).ok_or_else(product)?;
@@ -125,40 +146,48 @@ fn of_ranks(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Lay
     if given.tp.is_some() && given.pp.is_some() && given.dp.is_some() && rest > 1 {
         return Err(product());
     }
+    let layers = u64::from(question.model.num_hidden_layers);
     let dcp = given.dcp.unwrap_or(1);
-    let finished = |tp: u64, pp: u64, dp: u64| Layout { tp, pp, dp, dcp };
-    let spread = |tp: u64| {
-        // What ranks leave over goes to the stages, or to replicas if stages are given or too many.
+    // What ranks leave over goes to the stages, or to replicas if stages are given or too many.
+    let spread = |tp: u64| -> Vec<Layout> {
         let left = if given.tp.is_some() { rest } else { rest.checked_div(tp).unwrap_or(1) };
+        let of = |pp: u64, dp: u64| Layout { tp, pp, dp, dcp };
         match (given.pp, given.dp) {
-            (Some(pp), Some(dp)) => finished(tp, pp, dp),
-            (Some(pp), None) => finished(tp, pp, left),
-            (None, Some(dp)) => finished(tp, left, dp),
-            (None, None) if left <= u64::from(question.model.num_hidden_layers) => finished(tp, left, 1),
-            (None, None) => finished(tp, 1, left),
+            (Some(pp), Some(dp)) => vec![of(pp, dp)],
+            (Some(pp), None) => vec![of(pp, left)],
+            (None, Some(dp)) => vec![of(left, dp)],
+            (None, None) => {
+                let replicas = divisors(left).map(|dp| of(left.checked_div(dp).unwrap_or(1), dp));
+                let possible: Vec<Layout> = replicas.filter(|layout| layout.pp <= layers).collect();
+                // Of more stages than layers there is none: one stage, and replicas.
+                if left > layers { possible.into_iter().rev().collect() } else { possible }
+            }
         }
     };
-    if let Some(tp) = given.tp {
-        let layout = spread(tp);
-        check(question, layout)?;
-        return Ok(layout);
-    }
     let heads = widest_heads(question.model);
     let fixed = given.pp.is_some() && given.dp.is_some();
     let widest = if fixed { rest } else { rest.min(sizes.per_node) };
-    let ranks = (1..=widest).rev().filter(|&tp| rest.is_multiple_of(tp) && (!fixed || tp == rest));
-    let mut refused = None;
-    for tp in ranks {
-        if !fixed && heads.is_some_and(|heads| tp > heads) {
-            continue;
-        }
-        let layout = spread(tp);
-        match check(question, layout) {
-            Ok(()) => return Ok(layout),
-            Err(error) => refused = Some(error),
+    let ranks: Vec<u64> = match given.tp {
+        Some(tp) => vec![tp],
+        None => (1..=widest)
+            .rev()
+            .filter(|&tp| rest.is_multiple_of(tp) && (!fixed || tp == rest))
+            .filter(|&tp| fixed || heads.is_none_or(|heads| heads.is_multiple_of(tp)))
+            .collect(),
+    };
+    let (mut found, mut refused) = (Vec::new(), None);
+    for layout in ranks.into_iter().flat_map(spread) {
+        // What the engine says of one layout costs an answer: of the many that follow it is asked when they are tried.
+        if found.is_empty() {
+            match check(question, layout) {
+                Ok(()) => found.push(layout),
+                Err(error) => refused = Some(error),
+            }
+        } else {
+            found.push(layout);
         }
     }
-    Err(refused.unwrap_or_else(product))
+    if found.is_empty() { Err(refused.unwrap_or_else(product)) } else { Ok(found) }
 }
 
 /// KV heads of the layers that have most of them: more ranks would keep each more than once in every layer. None where no
@@ -168,13 +197,18 @@ pub(super) fn widest_heads(model: &Model) -> Option<u64> {
     model.layer_groups.iter().filter_map(heads).max()
 }
 
-/// Whether the model can be spread so: query heads divide over ranks, and the engine has an answer.
+/// Whether the model can be spread so: query heads divide over ranks, KV heads do or are repeated evenly, and the engine has
+/// an answer.
 pub(super) fn check(question: &Question, layout: Layout) -> Result<(), LayoutError> {
     let Question { model, engine, workload, .. } = question;
     let tp = layout.tp;
     if let Some(num_attention_heads) = model.checkpoint.num_attention_heads.filter(|heads| !heads.is_multiple_of(tp)) {
         return Err(LayoutError::QueryHeads { num_attention_heads, tp });
     }
+    if let Some(heads) = widest_heads(model) {
+        layout.heads_on_rank(heads).map_err(LayoutError::Estimate)?;
+    }
+    let layout = if engine.profile.spread == Spread::Ranks { Layout { dp: 1, ..layout } } else { Layout::default() };
     let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..*workload };
     engine.answer(model, &workload).map(|_| ()).map_err(LayoutError::Estimate)
 }

@@ -1,11 +1,11 @@
 //! The memory of a layout's devices, term by term: what is given, and what is known or estimated for the rest.
 
 use super::{LayoutError, Question};
-use crate::engine::{Double, Engine};
+use crate::engine::{Double, Engine, Spread, llama_cpp};
 use crate::estimate::{EstimateError, Layout, Workload};
 use crate::hardware::{
     Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, overhead, share, usable,
-    weights_by_stage,
+    weights_by_device, weights_by_stage,
 };
 use crate::model::{Model, Weights, WeightsOrigin};
 use crate::units::{Bytes, Diagnose, Diagnosis, display_diagnosis};
@@ -147,7 +147,13 @@ impl Memory<'_> {
         };
         // SGLang's reserve is what its share leaves, told the other way round.
         let beside = |term: &OverheadTerm| self.utilization.is_none() || term.name != RESERVE;
-        let by_stage = weights_by_stage(question.model, weights.bytes, layout)?;
+        let Question { model, engine, .. } = question;
+        let by_stage = if engine.profile.spread == Spread::Layers {
+            let devices = llama_cpp::layers_by_device(model.num_hidden_layers.into(), layout.pp);
+            weights_by_device(model, weights.bytes, &devices)
+        } else {
+            weights_by_stage(model, weights.bytes, layout)?
+        };
         let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| {
             let mut budget = Budget {
                 total: whole.clone(),

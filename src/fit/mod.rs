@@ -8,10 +8,10 @@ mod memory;
 mod plan;
 mod server;
 
-pub use layout::{GivenLayout, LayoutError, Sizes, layout_of};
+pub use layout::{GivenLayout, LayoutError, Sizes, layouts_of};
 pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
-pub use server::{Binding, Fit, Question, Requests, Server};
+pub use server::{Binding, Fit, Left, Question, Requests, Server};
 
 #[cfg(test)]
 mod tests;

@@ -1,26 +1,32 @@
 //! The smallest layouts of one kind of device that hold a workload.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use super::layout::{check, widest_heads};
-use super::{LayoutError, Question, Server};
+use super::{GivenLayout, LayoutError, Left, Question, Requests, Server};
 use crate::engine::Spread;
 use crate::estimate::{EstimateError, Layout, Workload, estimate};
 use crate::hardware::Budget;
 use crate::units::{Bytes, KvDtype};
 
 /// A layout that holds the workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// How the model is spread.
     pub layout: Layout,
     /// Devices in all.
     pub gpus: u64,
-    /// Requests that all replicas run at once.
-    pub requests: u64,
+    /// Requests of the length asked for, over all replicas.
+    pub requests: Requests,
+    /// The same at the average length, if that was given.
+    pub at_average: Option<Requests>,
     /// Bytes to spare on the device that is full first.
     pub slack: Bytes,
     /// The memory of each stage's devices.
-    pub budgets: Vec<Budget>,
-    /// Why fewer devices do not hold it; none where one is the fewest.
+    pub budgets: Rc<Vec<Budget>>,
+    /// Why fewer devices do not hold it; none where one is the fewest, or no layout of fewer can be.
     pub smaller: Option<Smaller>,
 }
 
@@ -50,18 +56,24 @@ pub struct Limits {
     pub gpus: u64,
     /// Devices of a node, which tensor parallel ranks do not leave.
     pub per_node: u64,
+    /// The sizes that were given.
+    pub given: GivenLayout,
 }
 
-/// The sizes of tensor parallel ranks that the model and the engine can take, the widest first.
+/// The sizes of tensor parallel ranks that the model and the engine can take, the widest first; of a size that is given, that
+/// one.
 ///
 /// # Errors
-/// [`LayoutError`] where not even one rank can be.
-pub fn ranks(question: &Question, per_node: u64) -> Result<Vec<u64>, LayoutError> {
+/// [`LayoutError`] where not even one rank can be, or not as many as were given.
+pub fn ranks(question: &Question, limits: Limits) -> Result<Vec<u64>, LayoutError> {
+    let can = |tp: u64| check(question, Layout { tp, dcp: limits.given.dcp.unwrap_or(1), ..Layout::default() });
+    if let Some(tp) = limits.given.tp {
+        return can(tp).map(|()| vec![tp]);
+    }
     let most = match question.engine.profile.spread {
-        Spread::Ranks => widest_heads(question.model).unwrap_or(per_node).min(per_node),
+        Spread::Ranks => widest_heads(question.model).unwrap_or(limits.per_node).min(limits.per_node),
         Spread::Layers | Spread::Whole => 1,
     };
-    let can = |tp: u64| check(question, Layout { tp, ..Layout::default() });
     let possible: Vec<u64> = (1..=most).rev().filter(|&tp| can(tp).is_ok()).collect();
     if possible.is_empty() { can(1).map(|()| possible) } else { Ok(possible) }
 }
@@ -77,15 +89,18 @@ pub fn plan<E: From<LayoutError>>(
     limits: Limits,
     budgets: impl Fn(Layout) -> Result<Vec<Budget>, E>,
 ) -> Result<Vec<Planned>, E> {
-    let search = Search { question, limits, budgets, least: least_bytes(question) };
+    let search = Search::of(question, limits, budgets, least_bytes(question));
     // Of one replica, and of several.
     let [mut one, mut several] = [None, None];
     for &tp in ranks {
-        let of_one = (search.budgets)(Layout { tp, ..Layout::default() })?;
+        let of_one = search.budgets(Layout { tp, ..Layout::default() })?;
         let Some(Budget { usable, weights, .. }) = of_one.first() else { continue };
         let ranks = Ranks { tp, usable: usable.bytes, weights: weights.bytes };
-        search.replicas(&ranks, 1, &mut one)?;
-        for dp in 2..=search.wanted() {
+        if limits.given.dp.is_none_or(|dp| dp == 1) {
+            search.replicas(&ranks, 1, &mut one)?;
+        }
+        let replicas = limits.given.dp.map_or(2..=search.wanted(), |dp| dp.max(2)..=dp);
+        for dp in replicas {
             // So many replicas must be of fewer devices than the best that is known, one rank being the least.
             let most = several.as_ref().map_or(limits.gpus, |found: &Planned| found.gpus.saturating_sub(1));
             if tp.saturating_mul(dp) > most {
@@ -94,10 +109,10 @@ pub fn plan<E: From<LayoutError>>(
             search.replicas(&ranks, dp, &mut several)?;
         }
     }
-    if let Some(planned) = &mut one {
-        planned.smaller = search.next_smaller(ranks, planned.gpus)?;
-    }
     let mut found: Vec<Planned> = [one, several].into_iter().flatten().collect();
+    for planned in found.iter_mut().filter(|planned| planned.smaller.is_none()) {
+        planned.smaller = search.next_smaller(ranks, planned.gpus, planned.layout.dp)?;
+    }
     found.sort_by_key(|planned| planned.gpus);
     Ok(found)
 }
@@ -112,8 +127,8 @@ pub fn closest<E: From<LayoutError>>(
     limits: Limits,
     budgets: impl Fn(Layout) -> Result<Vec<Budget>, E>,
 ) -> Result<Option<Smaller>, E> {
-    let search = Search { question, limits, budgets, least: Bytes(0) };
-    search.next_smaller(ranks, limits.gpus.saturating_add(1))
+    let search = Search::of(question, limits, budgets, Bytes(0));
+    search.next_smaller(ranks, limits.gpus.saturating_add(1), limits.given.dp.unwrap_or(1))
 }
 
 /// The live bytes of one request, in the format that the engine stores: however it is spread, it takes no less. 0 where
@@ -137,20 +152,38 @@ struct Ranks {
 struct Search<'a, B> {
     question: &'a Question<'a>,
     limits: Limits,
-    budgets: B,
+    of_layout: B,
+    /// The memory of the layouts that were looked at, by ranks and stages.
+    known: RefCell<BTreeMap<(u64, u64), Rc<Vec<Budget>>>>,
     least: Bytes,
 }
 
-impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B> {
+impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'a, B> {
+    fn of(question: &'a Question<'a>, limits: Limits, of_layout: B, least: Bytes) -> Self {
+        Self { question, limits, of_layout, known: RefCell::default(), least }
+    }
+
     fn wanted(&self) -> u64 {
         self.question.batch.unwrap_or(1)
     }
 
-    fn most_stages(&self) -> u64 {
-        match self.question.engine.profile.spread {
+    fn stages(&self) -> std::ops::RangeInclusive<u64> {
+        let most = match self.question.engine.profile.spread {
             Spread::Whole => 1,
             Spread::Ranks | Spread::Layers => u64::from(self.question.model.num_hidden_layers),
+        };
+        self.limits.given.pp.map_or(1..=most, |pp| pp..=pp.min(most))
+    }
+
+    /// The memory of each stage's devices, which replicas have alike.
+    fn budgets(&self, layout: Layout) -> Result<Rc<Vec<Budget>>, E> {
+        let key = (layout.tp, layout.pp);
+        if let Some(known) = self.known.borrow().get(&key) {
+            return Ok(Rc::clone(known));
         }
+        let budgets = Rc::new((self.of_layout)(Layout { dp: 1, ..layout })?);
+        self.known.borrow_mut().insert(key, Rc::clone(&budgets));
+        Ok(budgets)
     }
 
     /// The fewest stages that could hold weights and so many requests, if all could be divided evenly.
@@ -164,67 +197,77 @@ impl<E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'_, B
         let tp = ranks.tp;
         let batch = self.wanted().div_ceil(dp);
         // One replica less would have no more to hold.
-        if dp > 1 && self.wanted().div_ceil(dp.saturating_sub(1)) == batch {
+        let given = self.limits.given.dp.is_some();
+        if !given && dp > 1 && self.wanted().div_ceil(dp.saturating_sub(1)) == batch {
             return Ok(());
         }
-        for pp in self.fewest_stages(ranks, batch)..=self.most_stages() {
+        let (first, last) = self.stages().into_inner();
+        for pp in self.fewest_stages(ranks, batch).max(first)..=last {
             let gpus = tp.saturating_mul(pp).saturating_mul(dp);
             if gpus > self.limits.gpus || best.as_ref().is_some_and(|found| found.gpus <= gpus) {
                 break;
             }
-            let layout = Layout { tp, pp, dp, ..Layout::default() };
-            let budgets = (self.budgets)(Layout { dp: 1, ..layout })?;
+            let layout = Layout { tp, pp, dp, dcp: self.limits.given.dcp.unwrap_or(1) };
+            let budgets = self.budgets(layout)?;
             // Cheaper to see than to ask the engine: all pools together are too small.
             let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default().0).fold(0, u64::saturating_add);
             if pools.saturating_mul(tp) < self.least.0.saturating_mul(batch) {
                 continue;
             }
-            let Some(Ok((server, slack))) = self.held(layout, &budgets, batch) else { continue };
+            let Some(server) = self.server(layout, &budgets) else { continue };
+            let Ok(Left::Spare(slack)) = server.left(self.question.usual_len(), batch) else { continue };
             let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
-            let run = server.requests(self.question.usual_len()).map_err(failed)?.at_once();
-            let fewer = run.checked_div(dp).unwrap_or_default().saturating_mul(dp.saturating_sub(1));
+            let requests = server.requests(self.question.usual_len()).map_err(failed)?;
+            let fewer = requests
+                .at_once()
+                .map(|run| run.checked_div(dp).unwrap_or_default().saturating_mul(dp.saturating_sub(1)));
             // An engine that runs fewer at once than there is room for needs more replicas; where one less would do, it is
             // told as that.
-            if run >= self.wanted() && fewer < self.wanted() {
-                let dp = dp.saturating_sub(1);
-                let smaller = (dp > 0).then_some(Smaller::Requests { dp, requests: fewer });
-                *best = Some(Planned { layout, gpus, requests: run, slack, budgets, smaller });
+            if requests.run(self.wanted()) && (given || fewer.is_some_and(|fewer| fewer < self.wanted()) || dp == 1) {
+                let at_average = self.question.average.map(|average| server.requests(average));
+                let at_average = at_average.transpose().map_err(failed)?;
+                let smaller = match fewer {
+                    Some(requests) if dp > 1 && !given => {
+                        Some(Smaller::Requests { dp: dp.saturating_sub(1), requests })
+                    }
+                    _ => None,
+                };
+                *best = Some(Planned { layout, gpus, requests, at_average, slack, budgets, smaller });
             }
             break;
         }
         Ok(())
     }
 
-    /// The server of a layout, and what `batch` requests of a replica leave of its memory; or what they are short of. None
-    /// where the engine does not divide the model so.
-    fn held(&self, layout: Layout, budgets: &[Budget], batch: u64) -> Option<Result<(Server<'_>, Bytes), Bytes>> {
-        if let Some(short) = budgets.iter().filter_map(|budget| budget.pool().err()).max() {
-            return Some(Err(short));
-        }
-        let server = Server::of(*self.question, layout, budgets).ok()?;
-        let left = server.left(self.question.usual_len(), batch).ok()?;
-        Some(left.map(|slack| (server, slack)))
+    /// The server of a layout, if the engine divides the model so.
+    fn server(&self, layout: Layout, budgets: &[Budget]) -> Option<Server<'a>> {
+        Server::of(*self.question, layout, budgets).ok()
     }
 
-    /// Of the layouts of one replica with fewer devices those with most; of these the one that comes closest.
-    fn next_smaller(&self, ranks: &[u64], gpus: u64) -> Result<Option<Smaller>, E> {
-        let fewer = ranks.iter().filter_map(|&tp| {
-            let pp = gpus.saturating_sub(1).checked_div(tp)?.min(self.most_stages());
-            (pp > 0).then_some(Layout { tp, pp, ..Layout::default() })
-        });
-        let mut fewer: Vec<Layout> = fewer.collect();
-        let size = |layout: &Layout| layout.tp.saturating_mul(layout.pp);
-        let most = fewer.iter().map(size).max().unwrap_or_default();
-        fewer.retain(|layout| size(layout) == most);
-        let mut closest: Option<(Layout, Bytes)> = None;
-        for layout in fewer {
-            let budgets = (self.budgets)(layout)?;
-            if let Some(Err(bytes)) = self.held(layout, &budgets, self.wanted())
-                && closest.is_none_or(|(_, least)| bytes < least)
-            {
-                closest = Some((layout, bytes));
+    /// Of the layouts of `dp` replicas with fewer devices, those with most that the engine can make; of these the one that
+    /// comes closest.
+    fn next_smaller(&self, ranks: &[u64], gpus: u64, dp: u64) -> Result<Option<Smaller>, E> {
+        let batch = self.wanted().div_ceil(dp);
+        for each in (1..gpus.div_ceil(dp)).rev() {
+            let divides = ranks.iter().filter(|&&tp| each.is_multiple_of(tp));
+            let layouts = divides.filter_map(|&tp| {
+                let pp = each.checked_div(tp).filter(|pp| self.stages().contains(pp))?;
+                Some(Layout { tp, pp, dp, dcp: self.limits.given.dcp.unwrap_or(1) })
+            });
+            let mut closest: Option<(Layout, Bytes)> = None;
+            for layout in layouts {
+                let budgets = self.budgets(layout)?;
+                let left = self.server(layout, &budgets).map(|server| server.left(self.question.usual_len(), batch));
+                if let Some(Ok(Left::Short(bytes))) = left
+                    && closest.is_none_or(|(_, least)| bytes < least)
+                {
+                    closest = Some((layout, bytes));
+                }
+            }
+            if let Some((layout, bytes)) = closest {
+                return Ok(Some(Smaller::Short { layout, bytes }));
             }
         }
-        Ok(closest.map(|(layout, bytes)| Smaller::Short { layout, bytes }))
+        Ok(None)
     }
 }

@@ -1,6 +1,7 @@
 //! A model in an engine over devices: what it holds.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::layout::widest_heads;
 use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp, vllm};
@@ -50,11 +51,14 @@ pub struct Server<'a> {
 #[derive(Debug)]
 struct Part<'a> {
     model: Cow<'a, Model>,
-    pool: Bytes,
+    /// What the cache may take.
+    pool: u64,
+    /// What is missing before there is a pool.
+    short: u64,
 }
 
 /// What keeps a server from holding more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Binding {
     /// Weights and overhead leave nothing.
     Weights,
@@ -81,8 +85,14 @@ pub enum Binding {
         /// How many, over all replicas.
         most: u64,
     },
+    /// What the engine refuses, in its words.
+    Refused(String),
+    /// A setting or a limit of the engine's own: there would be memory.
+    Engine,
     /// The model's own maximum.
     Maximum,
+    /// Nothing: no token takes more.
+    Nothing,
 }
 
 /// Requests of a length.
@@ -90,8 +100,8 @@ pub enum Binding {
 pub struct Requests {
     /// Tokens of each.
     pub seq_len: Tokens,
-    /// How many there is room for, over all replicas.
-    pub room: u64,
+    /// How many there is room for, over all replicas; none where there is no end.
+    pub room: Option<u64>,
     /// The same of one replica, as the engine counts.
     pub max_concurrency: Option<Double>,
     /// The most that the engine runs at once, over all replicas, and the setting that says so.
@@ -99,10 +109,30 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// How many run at once.
-    pub fn at_once(&self) -> u64 {
-        self.at_most.map_or(self.room, |(_, most)| self.room.min(most))
+    /// How many run at once; none where there is no end.
+    pub fn at_once(&self) -> Option<u64> {
+        [self.room, self.at_most.map(|(_, most)| most)].into_iter().flatten().min()
     }
+
+    fn has_room_for(&self, wanted: u64) -> bool {
+        self.room.is_none_or(|room| room >= wanted)
+    }
+
+    /// Whether so many run at once.
+    pub fn run(&self, wanted: u64) -> bool {
+        self.at_once().is_none_or(|most| most >= wanted)
+    }
+}
+
+/// What requests leave of the memory of the device that is full first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// So much to spare.
+    Spare(Bytes),
+    /// So much is missing.
+    Short(Bytes),
+    /// The engine refuses so many tokens or sequences.
+    Refused(EstimateError),
 }
 
 /// What a server holds.
@@ -114,8 +144,9 @@ pub struct Fit {
     pub shortfall: Option<Bytes>,
     /// What keeps it from holding more.
     pub binding: Binding,
-    /// The longest request, no longer than the model's own maximum.
-    pub longest: Tokens,
+    /// The longest request, or the longest of so many at once, no longer than the model's own maximum; none where there is
+    /// no end.
+    pub longest: Option<Tokens>,
     /// Tokens in the pools of all replicas, as the engine counts them; without a pool, the longest request that memory
     /// holds, times the replicas. None where there is no end.
     pub tokens: Option<u64>,
@@ -133,7 +164,7 @@ pub struct Fit {
     pub warnings: Vec<String>,
 }
 
-/// The longest that is looked for where a model has no maximum of its own, and memory no end.
+/// The longest that is looked for: what still fits there has no end.
 const MOST: u64 = 1 << 40;
 
 impl<'a> Server<'a> {
@@ -142,27 +173,30 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`EstimateError`] where the engine has no answer for the layout.
     pub fn of(question: Question<'a>, layout: Layout, budgets: &[Budget]) -> Result<Self, EstimateError> {
-        let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default());
         let mut server = Self { question, layout, parts: Vec::new(), full_first: None, usual: None };
         let Question { model, engine, .. } = question;
-        let layers = u64::from(model.num_hidden_layers);
-        let stages = match (engine.profile.allocation, engine.profile.spread) {
-            (Allocation::Pool, _) | (_, Spread::Whole) => None,
-            (Allocation::Workload, Spread::Ranks) => Some(layout.stages(model.num_hidden_layers)?),
-            (Allocation::Workload, Spread::Layers) => Some(llama_cpp::layers_by_device(layers, layout.pp)),
-        };
-        match stages {
+        let pool = |budget: &Budget| budget.pool().unwrap_or_default().0;
+        let short = |budget: &Budget| budget.pool().err().unwrap_or_default().0;
+        match stages(model, engine, layout)? {
             Some(mut stages) if layout.pp > 1 => {
                 if let Some(last) = stages.last_mut() {
                     last.end = u32::MAX;
                 }
-                let part = |(layers, pool)| Part { model: Cow::Owned(model.of_layers(layers)), pool };
-                server.parts = stages.iter().zip(pools).map(part).collect();
+                server.parts = stages
+                    .iter()
+                    .zip(budgets)
+                    .map(|(layers, budget)| Part {
+                        model: Cow::Owned(model.of_layers(layers)),
+                        pool: pool(budget),
+                        short: short(budget),
+                    })
+                    .collect();
             }
             _ => {
-                let pools: Vec<Bytes> = pools.collect();
+                let pools: Vec<u64> = budgets.iter().map(pool).collect();
                 let pool = server.one_pool(&pools)?;
-                server.parts = vec![Part { model: Cow::Borrowed(model), pool }];
+                let short = budgets.iter().map(short).max().unwrap_or_default();
+                server.parts = vec![Part { model: Cow::Borrowed(model), pool, short }];
             }
         }
         Ok(server)
@@ -170,7 +204,7 @@ impl<'a> Server<'a> {
 
     /// The memory that, were it that of every stage, would hold as much as these pools do. Of `vLLM`, whose stages all have as
     /// many blocks as the one that has fewest, that is exact; of others it is the smallest.
-    fn one_pool(&mut self, pools: &[Bytes]) -> Result<Bytes, EstimateError> {
+    fn one_pool(&mut self, pools: &[u64]) -> Result<u64, EstimateError> {
         let least = pools.iter().copied().min().unwrap_or_default();
         if pools.iter().all(|&pool| pool == least) {
             return Ok(least);
@@ -181,15 +215,15 @@ impl<'a> Server<'a> {
             Some(Details::Vllm(stages)) => stages.stages.iter().map(|stage| stage.bytes_per_block).collect(),
             _ => vec![1; pools.len()],
         };
-        let counts = pools.iter().zip(&blocks).map(|(pool, &block)| pool.0.checked_div(block).unwrap_or(u64::MAX));
+        let counts = pools.iter().zip(&blocks).map(|(pool, &block)| pool.checked_div(block).unwrap_or(u64::MAX));
         let counts: Vec<u64> = counts.collect();
         let fewest = counts.iter().copied().min().unwrap_or_default();
         let is_full = |&count: &u64| count == fewest;
         self.full_first = counts.iter().position(is_full).filter(|_| !counts.iter().all(is_full));
-        Ok(Bytes(blocks.iter().copied().max().unwrap_or_default().saturating_mul(fewest)))
+        Ok(blocks.iter().copied().max().unwrap_or_default().saturating_mul(fewest))
     }
 
-    fn ask(&self, model: &Model, seq_len: Tokens, batch: u64, memory: Option<Bytes>) -> Result<Answer, EstimateError> {
+    fn ask(&self, model: &Model, seq_len: Tokens, batch: u64, memory: Option<u64>) -> Result<Answer, EstimateError> {
         let layout = match (self.question.engine.profile.allocation, self.question.engine.profile.spread) {
             (Allocation::Pool, Spread::Ranks) => self.layout,
             // The part has the layers of its stage alone.
@@ -197,7 +231,7 @@ impl<'a> Server<'a> {
             _ => Layout::default(),
         };
         let layout = Layout { dp: 1, ..layout };
-        let workload = Workload { seq_len, batch, layout, memory, ..self.question.workload };
+        let workload = Workload { seq_len, batch, layout, memory: memory.map(Bytes), ..self.question.workload };
         self.question.engine.answer(model, &workload)
     }
 
@@ -210,72 +244,90 @@ impl<'a> Server<'a> {
         self.question.engine.profile.allocation == Allocation::Pool
     }
 
+    /// What is missing before there is a pool.
+    fn short(&self) -> u64 {
+        self.parts.iter().map(|part| part.short).max().unwrap_or_default()
+    }
+
     /// The one part of an engine that fills its memory with a pool.
-    fn of_pool(&self, seq_len: Tokens) -> Result<(Answer, Capacity), EstimateError> {
+    fn of_pool(&self, seq_len: Tokens) -> Result<(Answer, Option<Capacity>), EstimateError> {
         let pool = self.parts.first().map(|part| part.pool);
         let mut answer = self.ask(self.question.model, seq_len, 1, pool)?;
         let capacity = answer.capacity.take();
-        let memory = pool.unwrap_or_default().0;
-        let none = Capacity {
-            memory,
-            fits: false,
-            holds_batch: None,
-            blocks: None,
-            tokens: None,
-            max_concurrency: None,
-            max_seq_len: 0,
-        };
-        Ok((answer, capacity.unwrap_or(none)))
+        Ok((answer, capacity))
     }
 
-    /// Bytes that a device of a part must have for `batch` sequences; none past 2⁶⁴ − 1, or where the engine refuses so many.
-    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Option<u64>, EstimateError> {
+    /// Bytes that a device of a part must have for `batch` sequences; within, why the engine refuses so many.
+    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Result<u64, EstimateError>, EstimateError> {
         if let Some(usual) = self.usual
             && (seq_len, batch) == (self.question.usual_len(), self.usual_batch())
         {
-            return Ok(Some(usual));
+            return Ok(Ok(usual));
         }
         match self.ask(&part.model, seq_len, batch, None) {
-            Ok(answer) => Ok(needed_by(&answer)),
-            Err(error) => self.too_much(error, seq_len, batch).map(|()| None),
+            Ok(answer) => Ok(needed_by(&answer).ok_or(EstimateError::TooLarge)),
+            Err(error) => self.too_much(error, seq_len, batch).map(Err),
         }
     }
 
-    /// Nothing, where an error comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
-    fn too_much(&self, error: EstimateError, seq_len: Tokens, batch: u64) -> Result<(), EstimateError> {
-        let usual = self.question.usual_len();
+    /// An error that comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
+    fn too_much(&self, error: EstimateError, seq_len: Tokens, batch: u64) -> Result<EstimateError, EstimateError> {
         match error {
-            EstimateError::TooLarge => Ok(()),
-            EstimateError::Refused { .. } if seq_len > usual || batch > 1 => Ok(()),
+            EstimateError::TooLarge => Ok(error),
+            EstimateError::Refused { .. } if seq_len > self.question.usual_len() || batch > 1 => Ok(error),
             error => Err(error),
         }
     }
 
-    /// Bytes on the devices of each part that `batch` sequences need beyond their pools; 0 where they fit.
-    fn missing(&self, seq_len: Tokens, batch: u64) -> Result<Vec<u64>, EstimateError> {
-        let of_part = |part: &Part| {
-            let needed = self.needed(part, seq_len, batch)?;
-            Ok(needed.map_or(u64::MAX, |needed| needed.saturating_sub(part.pool.0)))
+    /// What `batch` sequences need and have on the devices of each part; within, why the engine refuses so many.
+    #[expect(clippy::type_complexity, reason = "an error of the question, and one of its size")]
+    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, EstimateError>, EstimateError> {
+        let mut balances = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            match self.needed(part, seq_len, batch)? {
+                Ok(needed) => balances.push((needed.saturating_add(part.short), part.pool)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(balances))
+    }
+
+    /// What `batch` sequences in one replica leave on the device that is full first, or what they are short of there.
+    ///
+    /// # Errors
+    /// [`EstimateError`] where the engine has no answer.
+    pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Left, EstimateError> {
+        let balances = match self.balances(seq_len, batch)? {
+            Ok(balances) => balances,
+            Err(error) => return Ok(Left::Refused(error)),
         };
-        self.parts.iter().map(of_part).collect()
+        let short = balances.iter().map(|(needed, pool)| needed.saturating_sub(*pool)).max().unwrap_or_default();
+        let left = balances.iter().map(|(needed, pool)| pool.saturating_sub(*needed)).min().unwrap_or_default();
+        Ok(if short > 0 { Left::Short(Bytes(short)) } else { Left::Spare(Bytes(left)) })
     }
 
     /// Whether `batch` sequences fit in one replica.
     fn holds(&self, seq_len: Tokens, batch: u64) -> Result<bool, EstimateError> {
+        if self.short() > 0 {
+            return Ok(false);
+        }
         if self.pooled() {
             return match self.of_pool(seq_len) {
-                Ok((_, capacity)) => Ok(sequences(&capacity, seq_len) >= batch),
-                Err(error) => self.too_much(error, seq_len, batch).map(|()| false),
+                Ok((_, capacity)) => Ok(sequences(capacity.as_ref(), seq_len) >= batch),
+                Err(error) => self.too_much(error, seq_len, batch).map(|_| false),
             };
         }
-        Ok(self.missing(seq_len, batch)?.iter().all(|&missing| missing == 0))
+        Ok(matches!(self.left(seq_len, batch)?, Left::Spare(_)))
     }
 
     /// What one replica has room for.
     fn of_replica(&self, seq_len: Tokens) -> Result<Requests, EstimateError> {
-        let of = |room| Requests { seq_len, room, max_concurrency: None, at_most: None };
+        let of = |room| Requests { seq_len, room: Some(room), max_concurrency: None, at_most: None };
         if self.pooled() {
-            let (answer, capacity) = self.of_pool(seq_len)?;
+            let (answer, capacity) = match self.of_pool(seq_len) {
+                Err(error) => return self.too_much(error, seq_len, 1).map(|_| of(0)),
+                Ok(found) => found,
+            };
             let at_most = match answer.details {
                 Some(Details::Vllm(_)) => {
                     let limits = vllm::batch_limits(self.question.model, seq_len, self.question.engine);
@@ -284,44 +336,33 @@ impl<'a> Server<'a> {
                 Some(Details::Sglang(facts)) => facts.max_running_requests.map(|most| ("max_running_requests", most)),
                 _ => None,
             };
-            let max_concurrency = capacity.max_concurrency;
-            return Ok(Requests { max_concurrency, at_most, ..of(sequences(&capacity, seq_len)) });
+            let room = if self.short() > 0 { 0 } else { sequences(capacity.as_ref(), seq_len) };
+            let max_concurrency = capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);
+            return Ok(Requests { max_concurrency, at_most, ..of(room) });
         }
         if !self.holds(seq_len, 1)? {
             return Ok(of(0));
         }
         // Bytes are nearly proportional to sequences: the quotient is the place to look first.
-        let needed = |part: &Part| Ok((part.pool.0, self.needed(part, seq_len, 1)?.unwrap_or(u64::MAX)));
-        let needed = self.parts.iter().map(needed).collect::<Result<Vec<_>, EstimateError>>()?;
-        let guess = needed.iter().filter_map(|&(pool, each)| pool.checked_div(each)).min();
-        let Some(guess) = guess else { return Ok(of(u64::MAX)) };
+        let Ok(balances) = self.balances(seq_len, 1)? else { return Ok(of(0)) };
+        let guess = balances.iter().filter_map(|&(needed, pool)| pool.checked_div(needed)).min();
+        let Some(guess) = guess else { return Ok(Requests { room: None, ..of(0) }) };
         let most = guess.saturating_mul(2).saturating_add(2);
         Ok(of(largest(most, guess, |batch| self.holds(seq_len, batch))?))
     }
 
-    /// The longest request up to `most` that fits.
+    /// The longest request up to `most` of which one replica holds so many as were asked for.
     fn longest(&self, most: u64) -> Result<u64, EstimateError> {
-        let guess = if self.pooled() {
+        let batch = self.usual_batch();
+        let guess = if self.pooled() && batch == 1 {
             match self.of_pool(Tokens(most)) {
-                Ok((_, capacity)) => capacity.max_seq_len,
-                Err(error) => self.too_much(error, Tokens(most), 1).map(|()| 0)?,
+                Ok((_, capacity)) => capacity.map_or(0, |capacity| capacity.max_seq_len),
+                Err(error) => self.too_much(error, Tokens(most), 1).map(|_| most)?,
             }
         } else {
             most
         };
-        largest(most, guess, |seq_len| self.holds(Tokens(seq_len), 1))
-    }
-
-    /// What `batch` sequences leave on the device that is full first, or what they are short of there.
-    ///
-    /// # Errors
-    /// [`EstimateError`] where the engine has no answer.
-    pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Result<Bytes, Bytes>, EstimateError> {
-        let of_part = |part: &Part| Ok((self.needed(part, seq_len, batch)?.unwrap_or(u64::MAX), part.pool.0));
-        let parts = self.parts.iter().map(of_part).collect::<Result<Vec<_>, EstimateError>>()?;
-        let short = parts.iter().map(|(needed, pool)| needed.saturating_sub(*pool)).max().unwrap_or_default();
-        let left = parts.iter().map(|(needed, pool)| pool.saturating_sub(*needed)).min().unwrap_or_default();
-        Ok(if short > 0 { Err(Bytes(short)) } else { Ok(Bytes(left)) })
+        largest(most, guess, |seq_len| self.holds(Tokens(seq_len), batch))
     }
 
     /// Requests of a length, over all replicas.
@@ -332,91 +373,141 @@ impl<'a> Server<'a> {
         let one = self.of_replica(seq_len)?;
         let over_replicas = |count: u64| count.saturating_mul(self.layout.dp);
         let at_most = one.at_most.map(|(name, most)| (name, over_replicas(most)));
-        Ok(Requests { room: over_replicas(one.room), at_most, ..one })
+        Ok(Requests { room: one.room.map(over_replicas), at_most, ..one })
     }
 
     /// Tokens in the pool of one replica, filled with requests of `seq_len`; without a pool, the longest request of all.
     fn tokens(&self, seq_len: Tokens, longest: u64, maximum: Option<u64>) -> Result<Option<u64>, EstimateError> {
         if self.pooled() {
-            return Ok(self.of_pool(seq_len)?.1.tokens);
+            let tokens = self.of_pool(seq_len)?.1.and_then(|capacity| capacity.tokens).unwrap_or_default();
+            return Ok(Some(tokens.saturating_mul(self.groups_with_pools_of_their_own())));
         }
-        if maximum.is_some_and(|maximum| longest < maximum) {
+        if self.usual_batch() == 1 && maximum.is_some_and(|maximum| longest < maximum) {
             return Ok(Some(longest));
         }
-        let most = self.longest(MOST)?;
+        let alone = Question { batch: None, ..self.question };
+        let most = largest(MOST, MOST, |seq_len| Self { question: alone, ..self.alike() }.holds(Tokens(seq_len), 1))?;
         Ok(Some(most).filter(|&most| most < MOST))
+    }
+
+    /// Groups of ranks that each have requests and a pool of their own (data parallel attention), of which an engine tells
+    /// the pool of one.
+    fn groups_with_pools_of_their_own(&self) -> u64 {
+        let settings = &self.question.engine.settings;
+        let on = |name| settings.switch(name) == Some(true);
+        match self.question.engine.profile.name {
+            _ if on("enable-dp-attention") => settings.count("dp-size").unwrap_or(1),
+            _ if on("enable-attention-dp") => self.layout.tp,
+            _ => 1,
+        }
+    }
+
+    /// The same server, to be asked something else.
+    fn alike(&self) -> Self {
+        let part = |part: &Part<'a>| Part { model: part.model.clone(), pool: part.pool, short: part.short };
+        Self { parts: self.parts.iter().map(part).collect(), usual: None, ..*self }
     }
 
     /// What it holds.
     ///
     /// # Errors
     /// [`EstimateError`] where the engine has no answer.
-    pub fn fit(&self, budgets: &[Budget]) -> Result<Fit, EstimateError> {
+    pub fn fit(&self) -> Result<Fit, EstimateError> {
         let Question { model, seq_len, batch, average, .. } = self.question;
         let maximum = model.max_position_embeddings.map(|tokens| tokens.0);
-        let short = budgets.iter().map(|budget| budget.pool().err().unwrap_or_default()).max().unwrap_or_default();
-        let longest = if short > Bytes(0) { 0 } else { self.longest(maximum.unwrap_or(MOST))? };
-        let asked = seq_len.unwrap_or(Tokens(longest.max(1)));
+        let longest = if self.short() > 0 { 0 } else { self.longest(maximum.unwrap_or(MOST))? };
+        let endless = maximum.is_none() && longest == MOST;
+        let asked = seq_len.unwrap_or(if endless { self.question.usual_len() } else { Tokens(longest.max(1)) });
         let requests = [Some(asked), average].into_iter().flatten().map(|seq_len| self.requests(seq_len));
         let requests = requests.collect::<Result<Vec<_>, _>>()?;
         let (wanted, of_asked) = (batch.unwrap_or(1), requests.first());
-        let has_room = longest > 0 && of_asked.is_some_and(|requests| requests.room >= wanted);
-        let fits = has_room && of_asked.is_some_and(|requests| requests.at_once() >= wanted);
-        let described = self.ask(model, asked, 1, None)?;
-        let shortfall = if has_room {
-            None
-        } else {
-            let missing = self.left(asked, self.usual_batch())?.err().unwrap_or_default();
-            Some(Bytes(missing.0.saturating_add(short.0)))
-        };
+        let has_room = self.short() == 0 && of_asked.is_some_and(|requests| requests.has_room_for(wanted));
+        let fits = has_room && of_asked.is_some_and(|requests| requests.run(wanted));
+        let described = self.ask(model, self.question.usual_len().min(asked), 1, None)?;
+        let left = self.left(asked, self.usual_batch())?;
+        let setting = of_asked.and_then(|requests| requests.at_most).filter(|_| has_room && !fits);
         let tokens = if longest == 0 { Some(0) } else { self.tokens(Tokens(asked.0.min(longest)), longest, maximum)? };
         Ok(Fit {
             fits,
-            shortfall,
-            binding: match of_asked.and_then(|requests| requests.at_most) {
-                Some((setting, most)) if has_room && !fits => Binding::Sequences { setting, most },
-                _ => self.binding(short > Bytes(0), maximum, longest)?,
+            shortfall: match left {
+                Left::Short(bytes) if !has_room => Some(bytes),
+                _ => None,
             },
-            longest: Tokens(longest),
+            binding: match setting {
+                Some((setting, most)) => Binding::Sequences { setting, most },
+                None if !has_room && self.short() == 0 => self.full(asked, left)?,
+                None => self.binding(maximum, longest)?,
+            },
+            longest: Some(Tokens(longest)).filter(|_| !endless),
             tokens: tokens.map(|tokens| tokens.saturating_mul(self.layout.dp)),
             requests,
             bytes_per_token: described.estimate.bytes_per_token,
             stored: described.estimate.stored,
-            memory: self.parts.iter().map(|part| part.pool).min().unwrap_or_default(),
+            memory: Bytes(self.parts.iter().map(|part| part.pool).min().unwrap_or_default()),
             assumptions: described.assumptions,
             warnings: described.warnings,
         })
     }
 
-    fn binding(&self, nothing_left: bool, maximum: Option<u64>, longest: u64) -> Result<Binding, EstimateError> {
+    /// What keeps requests from being longer than the longest.
+    fn binding(&self, maximum: Option<u64>, longest: u64) -> Result<Binding, EstimateError> {
+        if self.short() > 0 {
+            return Ok(Binding::Weights);
+        }
+        if maximum == Some(longest) {
+            return Ok(Binding::Maximum);
+        }
+        if longest == MOST {
+            return Ok(Binding::Nothing);
+        }
+        let longer = Tokens(longest.saturating_add(1));
+        self.full(longer, self.left(longer, self.usual_batch())?)
+    }
+
+    /// What is full with requests of `seq_len`, which leave so much.
+    fn full(&self, seq_len: Tokens, left: Left) -> Result<Binding, EstimateError> {
         let tp = self.layout.tp;
-        let copies = widest_heads(self.question.model).filter(|&heads| tp > heads);
-        Ok(match copies {
-            _ if nothing_left => Binding::Weights,
-            _ if maximum == Some(longest) => Binding::Maximum,
-            Some(num_key_value_heads) => Binding::KvHeads { num_key_value_heads, tp },
-            None => match self.full_first(longest)? {
-                Some(index) => Binding::Stage { index, stages: usize::try_from(self.layout.pp).unwrap_or(usize::MAX) },
-                None => Binding::Memory,
+        Ok(match left {
+            Left::Refused(EstimateError::TooLarge) => Binding::Refused("it passes 2^64 - 1 bytes".into()),
+            Left::Refused(error) => Binding::Refused(error.to_string()),
+            Left::Spare(_) => Binding::Engine,
+            Left::Short(_) => match widest_heads(self.question.model).filter(|&heads| tp > heads) {
+                Some(num_key_value_heads) => Binding::KvHeads { num_key_value_heads, tp },
+                None => match self.full_stage(seq_len)? {
+                    Some(index) => {
+                        Binding::Stage { index, stages: usize::try_from(self.layout.pp).unwrap_or(usize::MAX) }
+                    }
+                    None => Binding::Memory,
+                },
             },
         })
     }
 
     /// The stage that is full while another is not.
-    fn full_first(&self, longest: u64) -> Result<Option<usize>, EstimateError> {
+    fn full_stage(&self, seq_len: Tokens) -> Result<Option<usize>, EstimateError> {
         if self.parts.len() < 2 {
             return Ok(self.full_first);
         }
-        let missing = self.missing(Tokens(longest.saturating_add(1)), 1)?;
-        let full = |&missing: &u64| missing > 0;
-        Ok(missing.iter().position(full).filter(|_| !missing.iter().all(full)))
+        let Ok(balances) = self.balances(seq_len, self.usual_batch())? else { return Ok(None) };
+        let full = |(needed, pool): &(u64, u64)| needed > pool;
+        Ok(balances.iter().position(full).filter(|_| !balances.iter().all(full)))
     }
 }
 
+/// The layers of the devices that are looked at one after the other; none where the engine itself looks at stages.
+fn stages(model: &Model, engine: &Engine, layout: Layout) -> Result<Option<Vec<Range<u32>>>, EstimateError> {
+    let layers = model.num_hidden_layers;
+    Ok(match (engine.profile.allocation, engine.profile.spread) {
+        (Allocation::Pool, _) | (_, Spread::Whole) => None,
+        (Allocation::Workload, Spread::Ranks) => Some(layout.stages(layers)?),
+        (Allocation::Workload, Spread::Layers) => Some(llama_cpp::layers_by_device(layers.into(), layout.pp)),
+    })
+}
+
 /// Sequences that a pool has room for: none if not one fits, as versions count with a fraction of one, too.
-fn sequences(capacity: &Capacity, seq_len: Tokens) -> u64 {
-    let one = capacity.fits && capacity.max_seq_len >= seq_len.0;
-    capacity.max_concurrency.filter(|_| one).map_or(0, Double::truncated)
+fn sequences(capacity: Option<&Capacity>, seq_len: Tokens) -> u64 {
+    let one = |capacity: &&Capacity| capacity.fits && capacity.max_seq_len >= seq_len.0;
+    capacity.filter(one).and_then(|capacity| capacity.max_concurrency).map_or(0, Double::truncated)
 }
 
 /// Bytes that a device must have for what was answered.

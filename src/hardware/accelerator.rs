@@ -70,7 +70,12 @@ impl Accelerator {
     #[must_use]
     pub fn with_memory(self, memory: Bytes) -> Self {
         let given = Some(Term::given(memory, "--gpu-memory"));
-        if self.metal { Self { marketed: given, visible: None, ..self } } else { Self { visible: given, ..self } }
+        if self.metal {
+            Self { marketed: given, visible: None, ..self }
+        } else {
+            // What a driver reports of such a card is nothing to go by.
+            Self { visible: given, driver: None, ..self }
+        }
     }
 }
 

@@ -20,4 +20,4 @@ pub use overhead::{Overhead, OverheadTerm, RESERVE, overhead, overhead_by};
 pub use price::{Price, PriceError, Rate, day};
 pub use share::{Rule, Share, share, usable};
 pub use term::{Known, Term};
-pub use weights::weights_by_stage;
+pub use weights::{weights_by_device, weights_by_stage};

@@ -4,6 +4,8 @@
 //! heads), `vocab_parallel_embedding.py`, and the models of the classes that `source` lists. Its padding of the vocabulary to
 //! 64 words is not counted: at most a megabyte or two.
 
+use std::ops::Range;
+
 use crate::estimate::{EstimateError, Layout};
 use crate::model::{Model, Place, TensorGroup, Tensors};
 use crate::units::Bytes;
@@ -18,26 +20,33 @@ use crate::units::Bytes;
 /// # Errors
 /// [`EstimateError::TooManyStages`].
 pub fn weights_by_stage(model: &Model, weights: Bytes, layout: Layout) -> Result<Vec<Bytes>, EstimateError> {
-    let stages = layout.stages(model.num_hidden_layers)?;
+    Ok(divided(model, weights, layout.tp, &layout.stages(model.num_hidden_layers)?, true))
+}
+
+/// The same of an engine that gives each device whole layers, and keeps the embedding of the vocabulary on the host
+/// (llama.cpp, `load_tensors` in `llama-model.cpp`).
+pub fn weights_by_device(model: &Model, weights: Bytes, devices: &[Range<u32>]) -> Vec<Bytes> {
+    divided(model, weights, 1, devices, false)
+}
+
+fn divided(model: &Model, weights: Bytes, tp: u64, stages: &[Range<u32>], embeds: bool) -> Vec<Bytes> {
     let tensors = model.weights.as_ref().and_then(|weights| weights.tensors.as_ref());
     let Some(tensors) = tensors else {
-        let even = |stage: &std::ops::Range<u32>| {
+        let even = |stage: &Range<u32>| {
             let layers = u128::from(stage.end.saturating_sub(stage.start));
-            let all = u128::from(model.num_hidden_layers).saturating_mul(u128::from(layout.tp)).max(1);
+            let all = u128::from(model.num_hidden_layers).saturating_mul(u128::from(tp)).max(1);
             Bytes(narrow(u128::from(weights.0).saturating_mul(layers).div_ceil(all)))
         };
-        return Ok(stages.iter().map(even).collect());
+        return stages.iter().map(even).collect();
     };
     let shape = Division::of(tensors, weights);
     let last = stages.len().saturating_sub(1);
-    Ok(stages
-        .iter()
-        .enumerate()
-        .map(|(index, stage)| {
-            let ends = (index == 0, index == last);
-            Bytes(narrow(shape.on_rank(tensors, layout.tp, ends, stage)))
-        })
-        .collect())
+    let of_stage = |(index, stage): (usize, &Range<u32>)| {
+        let ends = (embeds && index == 0, index == last);
+        // An embedding that is tied is the head of the last stage, too, where that does not have it already.
+        Bytes(narrow(shape.on_rank(tensors, tp, ends, stage)))
+    };
+    stages.iter().enumerate().map(of_stage).collect()
 }
 
 fn narrow(bytes: u128) -> u64 {
@@ -74,7 +83,7 @@ impl Division {
         }
     }
 
-    fn on_rank(&self, tensors: &Tensors, tp: u64, ends: (bool, bool), layers: &std::ops::Range<u32>) -> u128 {
+    fn on_rank(&self, tensors: &Tensors, tp: u64, ends: (bool, bool), layers: &Range<u32>) -> u128 {
         let (first, last) = ends;
         let mut fixed = 0u128;
         let mut rest = 0u128;

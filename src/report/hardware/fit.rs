@@ -89,8 +89,10 @@ pub struct FitRow {
     pub shortfall_bytes: Option<u64>,
     /// What keeps it from holding more.
     pub binding: BindingDescription,
-    /// The longest request, no longer than the model's own maximum.
-    pub max_seq_len: u64,
+    /// The longest request, or the longest of so many at once, no longer than the model's own maximum; absent where there is
+    /// no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seq_len: Option<u64>,
     /// Tokens in the pools of all replicas; absent where there is no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
@@ -116,7 +118,8 @@ pub struct FitRow {
 /// What binds.
 #[derive(Debug, Serialize)]
 pub struct BindingDescription {
-    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences` or `max_seq_len`.
+    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences`, `max_seq_len`, `refused`, `engine` or
+    /// `nothing`.
     pub kind: &'static str,
     /// The same in words.
     pub reason: String,
@@ -127,10 +130,12 @@ pub struct BindingDescription {
 pub struct RequestsRow {
     /// Tokens of each.
     pub seq_len: u64,
-    /// How many there is room for, over all replicas.
-    pub room: u64,
-    /// How many run at once: no more than the engine allows.
-    pub at_once: u64,
+    /// How many there is room for, over all replicas; absent where there is no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<u64>,
+    /// How many run at once: no more than the engine allows; absent where there is no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
     /// The room of one replica, as the engine counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<Double>,
@@ -177,13 +182,16 @@ pub struct PoolError {
     pub max_percent: Double,
     /// Whether this pool is below a tenth of the device, and these are the errors of such pools.
     pub small_pool: bool,
+    /// Whether this server's version, device or ranks are none of the logs': its error may be larger.
+    pub extrapolated: bool,
 }
 
 impl PoolError {
-    fn of(calibration: &Calibration, budgets: &[Budget]) -> Self {
+    pub(super) fn of(calibration: &Calibration, engine: &Engine, tp: u64, budgets: &[Budget]) -> Self {
         let tenth = |budget: &Budget| budget.pool().unwrap_or_default().0.saturating_mul(10) < budget.total.bytes.0;
         let small_pool = budgets.iter().any(tenth);
-        let Calibration { engine, version, device, logs, small_pools, .. } = calibration;
+        let Calibration { engine: name, version, device, logs, small_pools, most_ranks, .. } = calibration;
+        let extrapolated = engine.version != *version || engine.device.id != *device || tp > *most_ranks;
         let (errors, logs) = if small_pool {
             (calibration.small_pool_left_out, *small_pools)
         } else {
@@ -191,12 +199,13 @@ impl PoolError {
         };
         let percent = |hundredths: u32| Double::ratio(hundredths.into(), 100);
         Self {
-            engine: format!("{engine}@{version}"),
+            engine: format!("{name}@{version}"),
             gpu: device,
             logs,
             mean_percent: percent(errors.mean),
             max_percent: percent(errors.max),
             small_pool,
+            extrapolated,
         }
     }
 
@@ -204,12 +213,13 @@ impl PoolError {
         let small = if self.small_pool { ", pools below a tenth of a GPU" } else { "" };
         format!(
             "pools so estimated were off by {:.2} % on average and {:.2} % at most, over {} logs of {} on {}{small}, each model \
-             left out of its fit",
+             left out of its fit{}",
             self.mean_percent.value(),
             self.max_percent.value(),
             self.logs,
             self.engine,
-            self.gpu
+            self.gpu,
+            if self.extrapolated { "; this server is none of those, and may be further off" } else { "" }
         )
     }
 }
@@ -256,20 +266,21 @@ fn row(fitted: &Fitted) -> FitRow {
         fits: fit.fits,
         shortfall_bytes: fit.shortfall.map(|bytes| bytes.0),
         binding: described(&fit.binding),
-        max_seq_len: fit.longest.0,
+        max_seq_len: fit.longest.map(|longest| longest.0),
         tokens: fit.tokens,
         requests: fit.requests.iter().map(requests).collect(),
         bytes_per_token: fit.bytes_per_token.into(),
         stages: budgets.iter().map(stage).collect(),
         memory_bytes: fit.memory.0,
-        pool_error: calibration.map(|calibration| PoolError::of(calibration, budgets)),
+        pool_error: calibration.map(|calibration| PoolError::of(calibration, engine, layout.tp, budgets)),
         cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, fit.tokens)),
         command: command.clone(),
     }
 }
 
-fn requests(requests: &Requests) -> RequestsRow {
-    let bound_by = requests.at_most.filter(|&(_, most)| most < requests.room).map(|(name, _)| name);
+pub(super) fn requests(requests: &Requests) -> RequestsRow {
+    let binds = |most: u64| requests.room.is_none_or(|room| most < room);
+    let bound_by = requests.at_most.filter(|&(_, most)| binds(most)).map(|(name, _)| name);
     RequestsRow {
         seq_len: requests.seq_len.0,
         room: requests.room,
@@ -291,22 +302,25 @@ fn stage(budget: &Budget) -> StageRow {
 }
 
 fn described(binding: &Binding) -> BindingDescription {
-    let (kind, reason) = match *binding {
+    let (kind, reason) = match binding {
         Binding::Weights => ("weights", "weights and overhead leave nothing for the cache".into()),
         Binding::Memory => ("memory", "the memory of each GPU".into()),
         Binding::Stage { index, stages } => {
             ("pipeline_stage", format!("the memory of pipeline stage {} of {stages}", index.saturating_add(1)))
         }
         Binding::KvHeads { num_key_value_heads, tp } => {
-            let copies = tp.checked_div(num_key_value_heads).unwrap_or(1);
+            let copies = tp.checked_div(*num_key_value_heads).unwrap_or(1);
             let reason =
                 format!("memory, and tp: {num_key_value_heads} KV heads on {tp} ranks are kept {copies} times");
             ("kv_heads", reason)
         }
         Binding::Sequences { setting, most } => {
-            let most = group_thousands(most);
+            let most = group_thousands(*most);
             ("sequences", format!("{setting}: no more than {most} requests run at once"))
         }
+        Binding::Refused(reason) => ("refused", reason.clone()),
+        Binding::Engine => ("engine", "a setting or a limit of the engine's own".into()),
+        Binding::Nothing => ("nothing", "no token takes more".into()),
         Binding::Maximum => ("max_seq_len", "the model's own maximum".into()),
     };
     BindingDescription { kind, reason }

@@ -8,7 +8,7 @@ use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, pairs, wrapped};
 use crate::report::{Format, UnitChoice, csv, json, markdown, table};
-use crate::units::{ByteUnit, Bytes, group_thousands};
+use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
 /// Fits in `format`; plain is the longest request and the configuration.
 pub fn fit(document: &FitDocument, format: Format, unit: UnitChoice) -> String {
@@ -23,7 +23,7 @@ pub fn fit(document: &FitDocument, format: Format, unit: UnitChoice) -> String {
         Format::Plain => document
             .configurations
             .iter()
-            .map(|row| format!("{} {}x{} {}\n", row.max_seq_len, row.gpus, row.gpu, row.stored()))
+            .map(|row| format!("{} {} {}\n", number(row.max_seq_len), row.configuration(), row.stored()))
             .collect(),
     }
 }
@@ -47,7 +47,7 @@ impl FitRow {
     }
 
     fn longest(&self) -> String {
-        group_thousands(self.max_seq_len)
+        count(self.max_seq_len)
     }
 }
 
@@ -68,6 +68,8 @@ fn exact(document: &FitDocument) -> Grid {
         "tokens",
         "seq_len",
         "requests",
+        "avg_seq_len",
+        "avg_requests",
         "bytes_per_token",
         "usable_bytes",
         "weights_bytes",
@@ -79,7 +81,6 @@ fn exact(document: &FitDocument) -> Grid {
         "command",
     ];
     let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
-    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
     let rows = document.configurations.iter().map(|row| {
         let stage = row.tightest();
         let term = |wanted: &dyn Fn(&str) -> bool| {
@@ -89,7 +90,7 @@ fn exact(document: &FitDocument) -> Grid {
         let cost = |of: fn(&CostRow) -> Option<Double>| {
             row.cost.as_ref().and_then(of).map(|dollars| dollars.value().to_string()).unwrap_or_default()
         };
-        let first = row.requests.first();
+        let (first, average) = (row.requests.first(), row.requests.get(1));
         vec![
             row.gpu.clone(),
             row.gpus.to_string(),
@@ -101,10 +102,12 @@ fn exact(document: &FitDocument) -> Grid {
             row.fits.to_string(),
             number(row.shortfall_bytes),
             row.binding.kind.to_owned(),
-            row.max_seq_len.to_string(),
+            number(row.max_seq_len),
             number(row.tokens),
             number(first.map(|requests| requests.seq_len)),
-            number(first.map(|requests| requests.at_once)),
+            number(first.and_then(|requests| requests.at_once)),
+            number(average.map(|requests| requests.seq_len)),
+            number(average.and_then(|requests| requests.at_once)),
             row.bytes_per_token.to_string(),
             term(&|name| name == "usable"),
             term(&|name| name == "weights"),
@@ -171,8 +174,8 @@ fn summary(rows: &[FitRow]) -> Grid {
     let priced = rows.iter().any(|row| row.cost.is_some());
     let lengths = differ(&|row: &FitRow| format!("{:?}", row.requests.first().map(|requests| requests.seq_len)));
     let asked = rows.first().and_then(|row| row.requests.first()).filter(|_| !lengths);
-    let requests =
-        asked.map_or_else(|| "Requests".to_owned(), |asked| format!("At {}", group_thousands(asked.seq_len)));
+    // Where each row has its own longest, one of it fits, and that is all.
+    let requests = asked.map(|asked| format!("At {}", group_thousands(asked.seq_len)));
     let grid = |tokens: bool, versions: bool, format: bool| {
         let engine = |row: &FitRow| {
             let whole = &row.engine;
@@ -182,7 +185,7 @@ fn summary(rows: &[FitRow]) -> Grid {
         columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
         columns.extend((formats && format).then(|| ("Format".to_owned(), Align::Left)));
         columns.extend([("Fits".to_owned(), Align::Left), ("Longest".to_owned(), Align::Right)]);
-        columns.push((requests.clone(), Align::Right));
+        columns.extend(requests.clone().map(|requests| (requests, Align::Right)));
         columns.extend(tokens.then(|| ("Pool tokens".to_owned(), Align::Right)));
         columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
         let cells = |row: &FitRow| {
@@ -190,8 +193,9 @@ fn summary(rows: &[FitRow]) -> Grid {
             cells.extend(engines.then(|| engine(row)));
             cells.extend((formats && format).then(|| row.stored().to_owned()));
             cells.extend([if row.fits { "yes" } else { "no" }.to_owned(), row.longest()]);
-            cells.push(row.requests.first().map(|requests| count(requests.at_once)).unwrap_or_default());
-            cells.extend(tokens.then(|| row.tokens.map_or_else(|| "no end".into(), group_thousands)));
+            let first = row.requests.first().filter(|_| requests.is_some());
+            cells.extend(first.map(|requests| count(requests.at_once)));
+            cells.extend(tokens.then(|| count(row.tokens)));
             let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
             cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
             cells
@@ -204,9 +208,14 @@ fn summary(rows: &[FitRow]) -> Grid {
     fitting.find(|grid| grid.width() <= COLUMNS).unwrap_or_else(|| grid(false, false, false))
 }
 
-/// A count of requests; the largest number stands for no end.
-fn count(requests: u64) -> String {
-    if requests == u64::MAX { "no end".into() } else { group_thousands(requests) }
+/// A count that may have no end.
+pub(super) fn count(count: Option<u64>) -> String {
+    count.map_or_else(|| "no end".into(), group_thousands)
+}
+
+/// A figure that may be absent.
+fn number(value: Option<u64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// How a term is known, in one letter.
@@ -253,13 +262,16 @@ fn is_overhead(name: &str) -> bool {
 
 /// One configuration: the answer, then its terms.
 fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
-    let mut answers = vec![("longest request".to_owned(), format!("{} tokens: {}", row.longest(), row.binding.reason))];
+    let longest =
+        row.max_seq_len.map_or_else(|| "no end".into(), |longest| format!("{} tokens", group_thousands(longest)));
+    let mut answers =
+        vec![("longest request".to_owned(), longest), ("bound by".to_owned(), row.binding.reason.clone())];
     answers.extend(
         row.requests.iter().map(|requests| {
             (format!("requests of {}", group_thousands(requests.seq_len)), requests_in_words(requests))
         }),
     );
-    answers.push(("tokens in the pool".to_owned(), row.tokens.map_or_else(|| "no end".into(), group_thousands)));
+    answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
     answers.push(("one more token".to_owned(), format!("{} bytes", grouped(row.bytes_per_token))));
     answers.extend(row.cost.as_ref().map(|cost| ("cost".to_owned(), cost_in_words(cost))));
     let verdict = wrapped(&verdict(row, unit), COLUMNS);
@@ -274,8 +286,8 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
             continue;
         }
         let same = row.stages.iter().enumerate().filter(|(_, other)| alike(stage, other));
-        let numbers: Vec<String> = same.map(|(index, _)| index.saturating_add(1).to_string()).collect();
-        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", numbers.join(", ")) };
+        let numbers: Vec<usize> = same.map(|(index, _)| index.saturating_add(1)).collect();
+        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", ranges(&numbers)) };
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
         for line in &sources(stage) {
             add_once(&mut from, line);
@@ -313,12 +325,16 @@ fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     }
 }
 
-fn requests_in_words(requests: &RequestsRow) -> String {
+pub(super) fn requests_in_words(requests: &RequestsRow) -> String {
     let room = count(requests.room);
     match requests.bound_by {
         Some(name) => format!("{} at once: {name}; there is room for {room}", count(requests.at_once)),
         None => match requests.max_concurrency {
-            Some(concurrency) => format!("{room} at once ({:.2} in a replica)", concurrency.value()),
+            // Never rounded up to what there is no room for.
+            Some(concurrency) => {
+                let hundredths = u128::from(concurrency.millionths().div_euclid(10_000));
+                format!("{room} at once ({} in a replica)", fixed_point(hundredths, 100, 2))
+            }
             None => format!("{room} at once"),
         },
     }
@@ -328,6 +344,20 @@ fn cost_in_words(cost: &CostRow) -> String {
     let each = cost.dollars_per_million_token_hours;
     let each = each.map(|each| format!("; US$ {} to hold a million tokens for an hour", in_dollars(each)));
     format!("US$ {} an hour{}", in_dollars(cost.dollars_per_hour), each.unwrap_or_default())
+}
+
+/// `1-3, 5`
+fn ranges(numbers: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if last.saturating_add(1) == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let words =
+        ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The sum on each device of a stage.
@@ -356,7 +386,7 @@ fn terms(stage: &StageRow, of_stage: &str, unit: ByteUnit) -> Grid {
         "= pool".to_owned(),
         pool.map_or_else(|| "none".into(), |pool| Bytes(pool).in_unit(unit)),
         pool.map_or_else(|| "-".into(), group_thousands),
-        if stage.terms.iter().any(|term| term.known == Known::Estimated) { "estimated" } else { "summed" }.to_owned(),
+        if stage.terms.iter().any(|term| term.known == Known::Estimated) { "estimated" } else { "" }.to_owned(),
     ]);
     Grid { columns, rows }
 }

@@ -2,17 +2,19 @@
 
 use serde::Serialize;
 
+use super::fit::{PoolError, RequestsRow, requests as of_length};
+use super::fit_page::{count, requests_in_words};
 use super::{CostRow, add_once, in_dollars, spread};
 use crate::engine::{Double, Engine};
 use crate::estimate::Layout;
 use crate::fit::{Planned, Smaller};
-use crate::hardware::Price;
+use crate::hardware::{Calibration, Price};
 use crate::model::Model;
 use crate::report::document::{ModelDescription, describe};
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
 use crate::report::{Format, UnitChoice, csv, json, markdown, table};
-use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
+use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, group_thousands};
 
 /// A layout on devices of one kind, before it is a document.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub struct PlannedOn {
     pub engine: Engine,
     /// The format asked for.
     pub kv_dtype: KvDtype,
+    /// What is stored.
+    pub stored: KvFormat,
+    /// What overheads are calibrated by, where they were estimated.
+    pub calibration: Option<&'static Calibration>,
     /// The layout.
     pub planned: Planned,
     /// The line that starts such a server.
@@ -65,6 +71,9 @@ pub struct PlanRow {
     pub engine: String,
     /// The format asked for.
     pub kv_dtype: String,
+    /// What is stored, where that is not what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_dtype_resolved: Option<String>,
     /// Tensor parallel ranks.
     pub tp: u64,
     /// Pipeline stages; of an engine that splits by layers, its devices.
@@ -75,8 +84,11 @@ pub struct PlanRow {
     pub smallest: bool,
     /// Whether no layout here costs less; false where a price is not known.
     pub cheapest: bool,
-    /// Requests that run at once.
-    pub requests: u64,
+    /// Requests of the length asked for, then of the average.
+    pub requests: Vec<RequestsRow>,
+    /// How far off pools were that were estimated so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool_error: Option<PoolError>,
     /// Bytes to spare on the device that is full first.
     pub slack_bytes: u64,
     /// Why fewer devices do not hold it; absent where one is the fewest.
@@ -190,19 +202,21 @@ impl PlanDocument {
 }
 
 fn row(on: &PlannedOn) -> PlanRow {
-    let PlannedOn { gpu, price, engine, kv_dtype, planned, command } = on;
-    let Planned { layout, gpus, requests, slack, smaller, .. } = planned;
+    let PlannedOn { gpu, price, engine, kv_dtype, stored, calibration, planned, command } = on;
+    let Planned { layout, gpus, requests, at_average, slack, smaller, budgets } = planned;
     PlanRow {
         gpu: gpu.clone(),
         gpus: *gpus,
         engine: engine.to_string(),
         kv_dtype: kv_dtype.to_string(),
+        kv_dtype_resolved: (KvDtype::Given(*stored) != *kv_dtype).then(|| stored.to_string()),
         tp: layout.tp,
         pp: layout.pp,
         dp: layout.dp,
         smallest: false,
         cheapest: false,
-        requests: *requests,
+        requests: [Some(requests), at_average.as_ref()].into_iter().flatten().map(of_length).collect(),
+        pool_error: calibration.map(|calibration| PoolError::of(calibration, engine, layout.tp, budgets)),
         slack_bytes: slack.0,
         smaller: smaller.map(|smaller| smaller_row(smaller, layout.tp, layout.pp)),
         cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, None)),
@@ -234,6 +248,15 @@ impl PlanRow {
 
     fn configuration(&self) -> String {
         format!("{}x{}", self.gpus, self.gpu)
+    }
+
+    fn stored(&self) -> &str {
+        self.kv_dtype_resolved.as_deref().unwrap_or(&self.kv_dtype)
+    }
+
+    /// Requests of the length asked for that run at once.
+    fn at_once(&self) -> Option<u64> {
+        self.requests.first().and_then(|requests| requests.at_once)
     }
 }
 
@@ -267,6 +290,8 @@ fn exact(document: &PlanDocument) -> Grid {
         "smallest",
         "cheapest",
         "requests",
+        "avg_seq_len",
+        "avg_requests",
         "slack_bytes",
         "smaller_gpus",
         "smaller_shortfall_bytes",
@@ -284,13 +309,15 @@ fn exact(document: &PlanDocument) -> Grid {
             row.gpu.clone(),
             row.gpus.to_string(),
             row.engine.clone(),
-            row.kv_dtype.clone(),
+            row.stored().to_owned(),
             row.tp.to_string(),
             row.pp.to_string(),
             row.dp.to_string(),
             row.smallest.to_string(),
             row.cheapest.to_string(),
-            row.requests.to_string(),
+            number(row.at_once()),
+            number(row.requests.get(1).map(|requests| requests.seq_len)),
+            number(row.requests.get(1).and_then(|requests| requests.at_once)),
             row.slack_bytes.to_string(),
             number(smaller.map(|smaller| smaller.gpus)),
             number(smaller.and_then(|smaller| smaller.shortfall_bytes)),
@@ -314,7 +341,7 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     if document.layouts.is_empty() {
         // The answer comes first.
         let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(document.seq_len));
-        let small = document.too_small.iter().flat_map(|small| wrapped(&small.words(unit), COLUMNS));
+        let small = document.too_small.iter().take(TOLD).flat_map(|small| wrapped(&small.words(unit), COLUMNS));
         return Page {
             blocks: vec![
                 Block::Title(document.model.name.clone()),
@@ -334,7 +361,15 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
             .push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
         basis.push("the commands of all layouts are in --json and -f csv".into());
     }
-    basis.extend(document.too_small.iter().map(|small| small.words(unit)));
+    for error in told.iter().filter_map(|row| row.pool_error.as_ref()) {
+        add_once(&mut basis, &error.words());
+    }
+    if document.too_small.len() > TOLD {
+        let names: Vec<&str> = document.too_small.iter().map(|small| small.gpu.as_str()).collect();
+        basis.push(format!("not held by as many as may be of {}", names.join(", ")));
+    } else {
+        basis.extend(document.too_small.iter().map(|small| small.words(unit)));
+    }
     for (gpu, cost) in told.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
         add_once(&mut basis, &format!("{gpu}: {}", cost.price));
     }
@@ -355,7 +390,7 @@ fn grid(document: &PlanDocument, unit: ByteUnit, requests: bool, fewer: bool) ->
         layouts.iter().any(|row| layouts.first().is_some_and(|first| of(first) != of(row)))
     };
     let engines = differ(&|row: &PlanRow| row.engine.clone());
-    let formats = differ(&|row: &PlanRow| row.kv_dtype.clone());
+    let formats = differ(&|row: &PlanRow| row.stored().to_owned());
     let priced = layouts.iter().any(|row| row.cost.is_some());
     let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
     columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
@@ -369,8 +404,8 @@ fn grid(document: &PlanDocument, unit: ByteUnit, requests: bool, fewer: bool) ->
         let engine = row.engine.split('@').next().unwrap_or_default().to_owned();
         let mut cells = vec![row.configuration(), spread(row.tp, row.pp, row.dp)];
         cells.extend(engines.then_some(engine));
-        cells.extend(formats.then(|| row.kv_dtype.clone()));
-        cells.extend(requests.then(|| group_thousands(row.requests)));
+        cells.extend(formats.then(|| row.stored().to_owned()));
+        cells.extend(requests.then(|| count(row.at_once())));
         cells.push(Bytes(row.slack_bytes).in_unit(unit));
         let smaller = row.smaller.as_ref();
         cells.extend(fewer.then(|| smaller.map(|smaller| group_thousands(smaller.gpus)).unwrap_or_default()));
@@ -414,7 +449,8 @@ impl SmallerRow {
 /// Why fewer devices do not hold it, and the line to paste.
 fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let why = match &row.smaller {
-        None => "one GPU is the fewest".to_owned(),
+        None if row.gpus == 1 => "one GPU is the fewest".to_owned(),
+        None => "no layout has fewer".to_owned(),
         Some(smaller) => format!("with {}", smaller.words(unit)),
     };
     let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
@@ -422,6 +458,9 @@ fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let said: Vec<String> = marks.chain([why]).collect();
     let mut lines = vec![format!("{} ({}):", row.configuration(), spread(row.tp, row.pp, row.dp))];
     lines.extend(hanging("  ", &said.join("; ")));
+    lines.extend(row.requests.get(1).into_iter().flat_map(|average| {
+        hanging(&format!("  requests of {}: ", group_thousands(average.seq_len)), &requests_in_words(average))
+    }));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines
