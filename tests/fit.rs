@@ -308,6 +308,102 @@ fn what_does_not_fit_is_told_with_what_is_missing() {
     json_with(1, "llama-3.1-70b --gpu 1xh100,8xh100");
 }
 
+/// No number stands for what has no end, or for what an engine refuses.
+#[test]
+fn limits_are_named_and_no_number_stands_for_them() {
+    let no = |arguments: &str| json_with(1, arguments)["configurations"][0].clone();
+    let refused = no("llama-3.1-8b --gpu h100 -e llama.cpp -b 300 -s 1K");
+    assert_eq!((&refused["binding"]["kind"], refused.get("shortfall_bytes")), (&"refused".into(), None));
+    assert!(
+        refused["binding"]["reason"].as_str().unwrap().contains("300 is more sequences than a context may have (256)")
+    );
+    let overflow = no("llama-3.1-8b --gpu h100 -b 1000000000000 -s 128K");
+    assert_eq!((&overflow["binding"]["kind"], overflow.get("shortfall_bytes")), (&"refused".into(), None));
+    let endless = row("falcon-mamba-7b --gpu h100 --weights 15GB");
+    assert_eq!((endless.get("max_seq_len"), endless.get("tokens")), (None, None));
+    assert_eq!(endless["binding"]["kind"], "nothing");
+    // What is asked for is short of memory, though one request reaches the model's maximum.
+    assert_eq!(no("llama-3.1-8b --gpu h100 -s 128K -b 100")["binding"]["kind"], "memory");
+    assert_eq!(row("llama-3.1-8b --gpu h100 -e sglang --max-total-tokens 20000")["binding"]["kind"], "engine");
+    let sequences = no("llama-3.1-8b --gpu 1xh200 -s 512 -b 1100 -e vllm");
+    assert_eq!((&sequences["binding"]["kind"], sequences.get("shortfall_bytes")), (&"sequences".into(), None));
+}
+
+/// A layout that holds what is asked for is found, where the most usual one does not; the longest is of so many at once.
+#[test]
+fn a_layout_is_looked_for_that_holds_the_workload() {
+    let size = |row: &Value| ["tp", "pp", "dp"].map(|name| row[name].as_u64().unwrap());
+    assert_eq!(size(&row("llama-3.1-70b --gpu 2xa100-sxm4-80gb -s 32K -e vllm")), [1, 2, 1]);
+    // One server runs 1,024 at once.
+    assert_eq!(size(&row("llama-3.1-8b -s 1k -b 1100 -e vllm --gpu 8xh100")), [4, 1, 2]);
+    // SGLang's ranks divide KV heads, too.
+    assert_eq!(size(&row("phi-4 --gpu 8xh100 -e sglang")), [2, 4, 1]);
+    let eight = row("llama-3.1-8b --gpu 1xl4 -b 8");
+    assert_eq!((&eight["requests"][0]["room"], &eight["requests"][0]["seq_len"]), (&8.into(), &eight["max_seq_len"]));
+}
+
+/// Of a list what an engine refuses is left out, and said; alone it is an error.
+#[test]
+fn what_is_refused_in_a_list_is_left_out() {
+    let words = |arguments: &str| kvsize(arguments).text();
+    let some = words("fit llama-3.1-8b --gpu v100-16gb,h100 -e vllm -d fp8");
+    assert!(
+        some.contains("warning: left out: v100-pcie-16gb with vllm@0.33: --kv-dtype: fp8 is an FP8 KV cache"),
+        "{some}"
+    );
+    assert!(some.ends_with("--- status 0\n"));
+    assert!(words("fit llama-3.1-8b --gpu v100-16gb -e vllm -d fp8").ends_with("--- status 2\n"));
+    assert!(words("plan llama-3.1-8b -s 8K -e vllm -d fp8").ends_with("--- status 0\n"));
+    let apple = words("fit llama-3.1-8b --gpu m3-max-64gb -e vllm");
+    assert!(apple.contains("apple-m3-max-64gb is no CUDA device whose compute capability is known"), "{apple}");
+}
+
+/// Weights and cache of a device are of the same layers; llama.cpp keeps the embedding on the host.
+#[test]
+fn llama_cpp_gives_devices_whole_layers() {
+    let row = row("llama-3.1-70b --gpu 2xrtx-4090 -e llama.cpp --weights 40GB -s 8K -b 2");
+    let weights = |stage: usize| row["stages"][stage]["terms"][2]["bytes"].as_u64().unwrap();
+    // 81 units, the output being one: 41 layers, and 39 with the head.
+    assert_eq!(weights(0), 20_500_000_000);
+    let one = self::row("llama-3.1-8b --gpu h100 -e llama.cpp");
+    let embedding = 128_256 * 4096 * 2;
+    assert_eq!(one["stages"][0]["terms"][2]["bytes"].as_u64().unwrap(), 16_060_522_496 - embedding);
+}
+
+#[test]
+fn lines_to_paste_say_what_servers_take() {
+    let command = |arguments: &str| row(arguments)["command"].as_str().map(ToOwned::to_owned);
+    let sglang = command("llama-3.1-8b --gpu h100 -e sglang -d fp8 -s 8K").unwrap();
+    assert!(sglang.ends_with("--context-length 8192 --kv-cache-dtype fp8_e4m3"), "{sglang}");
+    let apart = command("llama-3.1-8b --gpu l4 -e llama.cpp --k-dtype q8_0 --v-dtype fp16 -s 4K").unwrap();
+    assert!(apart.ends_with("--cache-type-k q8_0 --cache-type-v f16"), "{apart}");
+    let both = command("llama-3.1-8b --gpu l4 -e llama.cpp -d bf16 -s 4K").unwrap();
+    assert!(both.ends_with("--cache-type-k bf16 --cache-type-v bf16"), "{both}");
+    // A mixture's replicas are servers of their own here.
+    let mixture = command("qwen3-30b-a3b --gpu 8xh200 --tp 1 --pp 1 -e vllm -s 8K").unwrap();
+    assert!(mixture.ends_with("--max-model-len 8192 # each of 8 replicas"), "{mixture}");
+    // What no line tells: weights of another format, whose defaults these are, a length past the maximum, a file of options.
+    for arguments in [
+        "llama-3.1-70b --gpu 1xh200 -e vllm --weights-dtype fp8 -s 8K",
+        "llama-3.1-8b --gpu h100 -e vllm --usage offline",
+        "llama-3.1-8b --gpu h100 -e vllm -s 200K",
+        "llama-3.1-8b --gpu h100 -e tensorrt-llm --overhead 2GB --tokens-per-block 64",
+        "llama-3.1-8b --gpu h100 -e vllm --speculative-method ngram",
+    ] {
+        assert_eq!(command(arguments), None, "{arguments}");
+    }
+}
+
+/// The memory that is given is all there is to go by: nothing of the card it stands for.
+#[test]
+fn given_memory_decides_what_engines_default_to() {
+    let pool = |arguments: &str| row(arguments)["stages"][0]["pool_bytes"].clone();
+    assert_eq!(
+        pool("llama-3.1-8b --gpu h100 --gpu-memory 40GiB -e sglang"),
+        pool("llama-3.1-8b --gpu-memory 40GiB -e sglang")
+    );
+}
+
 #[test]
 fn bad_input() {
     for (arguments, error) in [
@@ -362,6 +458,22 @@ fn bad_input() {
             "--mem-fraction-static: 0.9 is given together with --utilization, which is the same; leave one of them out",
         ),
         ("llama-3.1-8b --gpu h100 -s 8K,16K", "--seq-len: 2 values are more than can be told of at once; give one"),
+        (
+            "llama-3.1-8b --gpu h100 -s 8K --shared-prefix 1K",
+            "--shared-prefix: 1024 is not counted with hardware; leave it out: each request is counted whole",
+        ),
+        (
+            "llama-3.1-8b --gpu h100 -e llama.cpp --ctx-size 32768",
+            "--ctx-size: 32768 is not counted with hardware; give --seq-len and --batch in its place",
+        ),
+        (
+            "llama-3.1-8b --gpu h100 -e llama.cpp --n-gpu-layers 20",
+            "--n-gpu-layers: 20 is not counted with hardware; leave it out: here all layers are on the GPUs",
+        ),
+        (
+            "llama-3.1-8b --gpu h100 -s 1K --avg-seq-len 2K",
+            "--avg-seq-len: 2048 is more than the 1,024 tokens of the longest; give at most --seq-len",
+        ),
         (
             "llama-3.1-8b --gpu mi250x",
             "--gpu: mi250x has no total from any source that is visible; give it with --gpu-memory, or another --capacity",

@@ -104,6 +104,27 @@ fn replicas_and_wider_ranks_are_both_offered() {
     assert!(many.iter().all(|row| number(row, "dp") == 3), "{many:?}");
 }
 
+/// Sizes that are given are kept; the average is counted beside.
+#[test]
+fn sizes_that_are_given_are_kept() {
+    let sizes = |arguments: &str| -> Vec<[u64; 3]> {
+        layouts(arguments).iter().map(|row| ["tp", "pp", "dp"].map(|name| number(row, name))).collect()
+    };
+    assert_eq!(sizes("llama-3.1-70b -s 8K --gpu h100 --tp 8"), [[8, 1, 1]]);
+    assert_eq!(sizes("llama-3.1-8b -s 8K --gpu 8xh100 --dp 4 --pp 2"), [[1, 2, 4]]);
+    assert!(sizes("llama-3.1-8b -s 8K -b 9 --gpu h100 --dp 3").iter().all(|[.., dp]| *dp == 3));
+    kvsize("plan llama-3.1-70b --gpu h100 --tp 3 -s 8K")
+        .stderr("error: --tp: 3 does not divide the 64 query heads; give a divisor of them\n")
+        .status(2);
+    let row = &layouts("llama-3.1-8b -s 8K --avg-seq-len 1K --gpu h100 -e vllm")[0];
+    let fit: Value = serde_json::from_str(
+        &kvsize("fit llama-3.1-8b -s 8K --avg-seq-len 1K --gpu 1xh100 -e vllm --json -q").output(),
+    )
+    .unwrap();
+    assert_eq!(fit["configurations"][0]["requests"], row["requests"]);
+    assert_eq!(fit["configurations"][0]["pool_error"], row["pool_error"]);
+}
+
 /// A number before the x is the most. What is missing with the most is told.
 #[test]
 fn what_holds_nowhere_is_no() {

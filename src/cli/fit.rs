@@ -504,8 +504,11 @@ pub(super) fn served<'a>(
         seq_len,
         batch,
         utilization: subject.utilization,
-        // Weights of another format are another checkpoint, and a drafter has options of its own: no line is told for these.
-        is_told: typed.weights_dtype().is_none() && model.drafter.is_none(),
+        // Weights of another format are another checkpoint, a drafter has options of its own, and past their model's maximum
+        // servers do not start: no line is told for these.
+        is_told: typed.weights_dtype().is_none()
+            && model.drafter.is_none()
+            && model.max_position_embeddings.is_none_or(|maximum| seq_len <= maximum),
         replicas_apart: replicas_of_experts(model, engine, layout),
     }
 }

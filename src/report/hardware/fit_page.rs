@@ -266,12 +266,13 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         row.max_seq_len.map_or_else(|| "no end".into(), |longest| format!("{} tokens", group_thousands(longest)));
     let mut answers =
         vec![("longest request".to_owned(), longest), ("bound by".to_owned(), row.binding.reason.clone())];
-    answers.extend(
-        row.requests.iter().map(|requests| {
+    if row.max_seq_len != Some(0) {
+        let of_length = |requests: &RequestsRow| {
             (format!("requests of {}", group_thousands(requests.seq_len)), requests_in_words(requests))
-        }),
-    );
-    answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
+        };
+        answers.extend(row.requests.iter().map(of_length));
+        answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
+    }
     answers.push(("one more token".to_owned(), format!("{} bytes", grouped(row.bytes_per_token))));
     answers.extend(row.cost.as_ref().map(|cost| ("cost".to_owned(), cost_in_words(cost))));
     let verdict = wrapped(&verdict(row, unit), COLUMNS);
