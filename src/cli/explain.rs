@@ -5,15 +5,11 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Command};
 
 use super::args::{FormatArguments, HubArguments, WorkloadArguments};
-use super::estimate::{
-    Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
-};
+use super::estimate::{Places, drafted, needs_encoder, overlay_for, past_maximum, unused_memory};
 use super::failure::Failure;
-use super::{Answer, Subcommand, hub, lengths, levers, settings, typed};
-use crate::engine::Engine;
-use crate::estimate::Workload;
+use super::{Answer, Subcommand, hub, lengths, levers, settings, single, typed};
 use crate::report::{self, Format};
-use crate::units::{Diagnosis, KvDtype, Tokens};
+use crate::units::Diagnosis;
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
@@ -58,8 +54,6 @@ struct ExplainArguments {
     format: FormatArguments,
 }
 
-const USUAL_LENGTH: Tokens = Tokens(131_072);
-
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut arguments: ExplainArguments = typed(matches)?;
     levers::retrieved(&mut arguments.workload);
@@ -74,22 +68,15 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             remedy: "use table, markdown, json or jsonl".into(),
         }));
     }
-    let engine = one("--engine", engines(asked, matches)?)?.unwrap_or_else(Engine::ideal);
+    let engine = single::engine(asked, matches)?;
     let names = || [model].into_iter().chain(&asked.draft);
     let overlay = overlay_for(names(), catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), offline) };
-    let model = drafted(places.model(model, false)?, asked, &places)?;
+    let model = drafted(places.model(model, false)?, asked, |name| places.draft(name))?;
     let model = levers::applied_to(&model, asked, std::slice::from_ref(&engine))?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
     let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
-    let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
-    let seq_len = one("--seq-len", settled.seq_len.iter().map(|typed| typed.tokens).collect())?;
-    let workload = Workload {
-        seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
-        batch: one("--batch", settled.batch.clone())?.unwrap_or(1),
-        kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked, &engine))?.unwrap_or(auto),
-        ..common(asked)
-    };
+    let workload = single::workload(&model, &settled, &engine)?;
     let answer = engine.answer(&model, &workload)?;
     let warnings: Vec<String> =
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
@@ -97,21 +84,5 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let data = report::explain(&explanation, as_written);
     let mut notes = explanation.assumptions;
     notes.extend(unused_memory(asked, explanation.capacity.is_some()));
-    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings })
-}
-
-/// The one value of an option that takes a list elsewhere; none where it was not given.
-fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
-    let count = values.len();
-    let mut values = values.into_iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(Failure(Diagnosis {
-            code: "several",
-            field: option.into(),
-            found: format!("{count} values"),
-            problem: "are more than can be explained at once".into(),
-            remedy: "give one".into(),
-        })),
-    }
+    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings, ..Answer::default() })
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod article;
+mod batch;
 mod estimate;
 mod explain;
 mod failure;
@@ -11,8 +12,10 @@ mod levers;
 mod lists;
 #[cfg(feature = "hub")]
 mod progress;
+mod request;
 mod schema;
 mod settings;
+mod single;
 mod strategies;
 mod usage;
 mod weights;
@@ -40,12 +43,13 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 9] = [
+const COMMANDS: [Subcommand; 10] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
+    batch::COMMAND,
     lists::MODELS,
     lists::FORMATS,
     lists::ENGINES,
@@ -53,13 +57,20 @@ const COMMANDS: [Subcommand; 9] = [
 ];
 
 /// What a command has to say: data for stdout, words for stderr.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Answer {
     quiet: bool,
     data: String,
+    /// Data that is written as it comes, after which there may be more to say.
+    stream: Option<Stream>,
     notes: Vec<String>,
     warnings: Vec<String>,
+    /// The exit status.
+    status: u8,
 }
+
+/// Writes data as it comes.
+type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
 /// is most of our time.
@@ -81,11 +92,11 @@ pub fn main() -> ExitCode {
     let mut command = ManuallyDrop::new(command(settings::may_be_needed(std::env::args_os())));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
-        Err(error) if !error.use_stderr() => error.print().map_err(Into::into),
+        Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
         Err(error) => Err(usage::failure(&error).into()),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = if usage::asks_for_json(std::env::args_os()) {
@@ -100,8 +111,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
-    let answer = match matches.remove_subcommand() {
+/// Runs the command, and says what it has to say. The exit status.
+fn run(matches: &mut ArgMatches) -> anyhow::Result<u8> {
+    let mut answer = match matches.remove_subcommand() {
         Some((name, mut inner)) => {
             usage::refuse_options_before(&name, matches)?;
             let command = COMMANDS.iter().find(|command| command.name == name).unwrap_or(&estimate::COMMAND);
@@ -112,13 +124,16 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(answer.data.as_bytes())?;
     stdout.flush()?;
+    if let Some(stream) = answer.stream.take() {
+        answer = stream(&mut stdout)?;
+    }
     if !answer.quiet {
         let notes = answer.notes.iter().map(|text| line(NOTE, "note", text));
         let warnings = answer.warnings.iter().map(|text| line(WARNING, "warning", text));
         // The answer is out; words that no one can hear do not take it back.
         let _ = io::stderr().write_all(notes.chain(warnings).collect::<String>().as_bytes());
     }
-    Ok(())
+    Ok(answer.status)
 }
 
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();

@@ -115,7 +115,7 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
     refuse_warnings(arguments.strict, &document.warnings)?;
     let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
     let (notes, warnings) = (document.assumptions, document.warnings);
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings })
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 
 /// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.

@@ -1,5 +1,6 @@
 //! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
 
+mod batch;
 mod csv;
 mod details;
 mod document;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use crate::units::{ByteUnit, Bytes};
 
+pub use batch::BatchFrame;
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };
