@@ -118,6 +118,10 @@ impl BytesPerToken {
 
     /// The sum of two fractions, over the least common multiple of their denominators; none past 2¹²⁸ − 1.
     pub fn checked_add(self, other: Self) -> Option<Self> {
+        if self.denominator == other.denominator {
+            let numerator = self.numerator.checked_add(other.numerator)?;
+            return Some(Self { numerator, denominator: self.denominator });
+        }
         let denominator = least_common_multiple(self.denominator, other.denominator)?;
         let widened = |of: Self| of.numerator.checked_mul(denominator.checked_div(of.denominator)?);
         Some(Self { numerator: widened(self)?.checked_add(widened(other)?)?, denominator })

@@ -28,8 +28,8 @@ const RUNS: usize = 7;
 
 const MODELS: [&str; 20] = [
     "llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "qwen3-32b", "qwen3-235b-a22b", "mistral-7b-v0.3", "gemma-3-27b",
-    "gemma-3-12b", "gpt-oss-20b", "gpt-oss-120b", "deepseek-v3", "llama-4-scout", "phi-4", "qwen2.5-7b", "qwen2.5-72b",
-    "mixtral-8x7b", "gemma-2-9b", "llama-3.2-1b", "llama-3.2-3b", "qwen3-30b-a3b",
+    "gemma-4-26b-a4b", "gpt-oss-20b", "gpt-oss-120b", "deepseek-v3", "llama-4-scout", "phi-4", "qwen2.5-7b", "qwen2.5-32b",
+    "mixtral-8x7b", "phi-2", "llama-3.2-1b", "llama-3.2-3b", "qwen3-30b-a3b",
 ];
 
 /// A line of a mix.
