@@ -100,7 +100,7 @@ fn sort(documents: &mut [Document], key: SortKey) {
 }
 
 /// The models that were named, or the one given by its dimensions.
-fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
+pub(super) fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
     let names = || arguments.models.iter().chain(&arguments.workload.draft);
     let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
@@ -264,7 +264,7 @@ pub(super) fn common(arguments: &WorkloadArguments) -> Workload {
 }
 
 impl Question {
-    fn new(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Self {
+    pub(super) fn new(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Self {
         let WorkloadArguments { seq_len, batch, .. } = arguments;
         let defaults = Self::article(model);
         let mut question = Self {
@@ -316,7 +316,7 @@ impl Question {
         }
     }
 
-    fn workload(&self, seq_len: Tokens, batch: u64, kv_dtype: KvDtype) -> Workload {
+    pub(super) fn workload(&self, seq_len: Tokens, batch: u64, kv_dtype: KvDtype) -> Workload {
         Workload { seq_len, batch, kv_dtype, ..self.common }
     }
 

@@ -17,6 +17,7 @@ mod schema;
 mod settings;
 mod single;
 mod strategies;
+mod sweep;
 mod usage;
 mod weights;
 
@@ -43,13 +44,14 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 10] = [
+const COMMANDS: [Subcommand; 11] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
     batch::COMMAND,
+    sweep::COMMAND,
     lists::MODELS,
     lists::FORMATS,
     lists::ENGINES,

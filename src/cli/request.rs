@@ -151,6 +151,8 @@ impl Keys {
                 "N" | "BITS" | "RATIO" => Kind::Number,
                 "TOKENS" | "BYTES" => Kind::Size,
                 "CONFIG" => Kind::Model,
+                // Words that are numbers may be written as such.
+                _ if argument.get_possible_values().iter().any(|word| word.get_name().parse::<i64>().is_ok()) => Kind::Size,
                 _ => Kind::Text,
             };
             let aliases = argument.get_visible_aliases().unwrap_or_default();
@@ -818,5 +820,89 @@ fn together<'a>(own: &'a [String], more: &'a [String]) -> std::borrow::Cow<'a, [
             let new = more.iter().filter(|text| !own.contains(text));
             own.iter().chain(new).cloned().collect::<Vec<_>>().into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::SCHEMAS;
+    use serde_json::Value;
+
+    fn clerk() -> Clerk {
+        Clerk::new(Manner::default(), Arc::new(Shelf::new(Places { overlay: Vec::new(), hub: None })))
+    }
+
+    #[test]
+    fn every_option_and_setting_is_a_key_and_every_key_is_in_the_schema() {
+        let clerk = clerk();
+        let schema = SCHEMAS.iter().find(|schema| schema.name == "batch-line").unwrap();
+        let schema: Value = serde_json::from_str(schema.text).unwrap();
+        let properties = schema["properties"].as_object().unwrap();
+        for setting in PROFILES.iter().flat_map(|profile| profile.settings) {
+            assert!(clerk.keys.names.contains_key(&key_of(setting.name)), "{}", setting.name);
+        }
+        for (name, place) in &clerk.keys.names {
+            let Some(property) = properties.get(name) else { panic!("{name} is not in the schema") };
+            if *place == Place::Id {
+                continue;
+            }
+            let (key, _) = clerk.keys.key(name).unwrap();
+            let types: Vec<&str> =
+                property["type"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let expected: &[&str] = match key.kind {
+                Kind::Number if types.contains(&"number") => &["number", "null"],
+                Kind::Number => &["integer", "null"],
+                Kind::Size if property["enum"].is_array() => &[],
+                Kind::Size => &["integer", "string", "null"],
+                Kind::Text if property["enum"].is_array() => &[],
+                Kind::Text => &["string", "null"],
+                Kind::Model => &["string", "object", "null"],
+                Kind::Switch => &["boolean", "null"],
+            };
+            assert_eq!(types, expected, "{name}");
+        }
+        for name in properties.keys() {
+            assert!(clerk.keys.names.contains_key(name), "{name} is no key");
+        }
+        assert!(clerk.keys.keys.len() < usize::from(Place::Unknown.bit()));
+    }
+
+    #[test]
+    fn the_row_of_an_answer_is_that_of_an_estimate() {
+        let schema = |name: &str| -> Value {
+            serde_json::from_str(SCHEMAS.iter().find(|schema| schema.name == name).unwrap().text).unwrap()
+        };
+        let (batch, row) = (schema("batch"), schema("estimate")["properties"]["estimates"]["items"].take());
+        for (name, property) in row["properties"].as_object().unwrap() {
+            assert_eq!(batch["properties"][name], *property, "{name}");
+        }
+        assert!(row["required"].as_array().unwrap().iter().all(|name| batch["required"].as_array().unwrap().contains(name)));
+    }
+
+    #[test]
+    fn a_cache_that_is_full_is_emptied() {
+        let mut cache = Cache::new();
+        for number in 0..100u32 {
+            cache.keep(&number.to_le_bytes(), number, CACHE_BYTES / 10);
+            assert!(cache.weight <= CACHE_BYTES && cache.entries.len() <= 10);
+            assert_eq!(cache.entries.get(&number.to_le_bytes()[..]), Some(&number));
+        }
+    }
+
+    #[test]
+    fn lines_that_differ_in_numbers_share_a_context_and_those_that_look_at_numbers_do_not() {
+        let mut clerk = clerk();
+        let mut out = Vec::new();
+        let mut ask = |line: &str| assert_eq!(clerk.answer(1, line.as_bytes(), &mut out), Outcome::Answered, "{line}");
+        for seq_len in 1..50 {
+            ask(&format!(r#"{{"model":"llama-3.1-8b","seq_len":{seq_len},"batch":{seq_len}}}"#));
+        }
+        for parallel in 1..5 {
+            ask(&format!(r#"{{"model":"llama-3.1-8b","engine":"llama.cpp","ctx_size":8192,"parallel":{parallel}}}"#));
+        }
+        // One for the first, and two for each of those whose numbers count.
+        assert_eq!(clerk.contexts.entries.len(), 1 + 4);
+        assert_eq!(clerk.shelf.read.lock().unwrap().entries.len(), 1);
     }
 }

@@ -14,6 +14,7 @@ mod page;
 mod plain;
 mod schema;
 mod strategies;
+mod sweep;
 mod table;
 mod text;
 mod weights;
@@ -32,6 +33,7 @@ pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use strategies::{
     ArticleStatement, FloorTimes, Gpu, Price, SpeedFigures, Strategies, StrategyRow, Typed, quoted, strategies,
 };
+pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 

@@ -5,12 +5,14 @@ mod count;
 mod decimal;
 mod diagnosis;
 mod element_format;
+mod series;
 
 pub use bytes::{ByteUnit, Bytes};
 pub use count::{Passages, Tokens, least_common_multiple, parse_count};
 pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
+pub use series::Series;
 
 pub(crate) use diagnosis::display_diagnosis;
 
@@ -40,6 +42,8 @@ pub enum UnitError {
     TooLarge(Quantity, String),
     /// A suffix or unit that is not known.
     UnknownSuffix(Quantity, String),
+    /// Not a range with a step: what is wrong with it.
+    NotSeries(&'static str, String),
     /// Not so many passages of so many tokens.
     NotPassages(String),
     /// An element format that is not known.
@@ -76,6 +80,12 @@ impl Diagnose for UnitError {
             Self::UnknownSuffix(q, found) => {
                 ("unknown_suffix", found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
             }
+            Self::NotSeries(problem, found) => (
+                "not_a_range",
+                found,
+                (*problem).to_owned(),
+                "write a..b*k to multiply by k, or a..b+k to add it, from a up to b".into(),
+            ),
             Self::NotPassages(found) => (
                 "not_passages",
                 found,
