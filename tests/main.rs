@@ -14,6 +14,7 @@ mod http_server;
 
 mod article;
 mod bad_input;
+mod batch;
 mod estimate;
 mod exactness;
 mod explain;
