@@ -70,10 +70,13 @@ fn lines_of(case: &Value) -> Vec<Value> {
     for (key, value) in request.as_object().unwrap() {
         match key.as_str() {
             "speculative" if value.is_object() => {
-                line.insert("speculative_method".into(), json!(match value["method"].as_str().unwrap() {
-                    known @ ("mtp" | "ngram" | "eagle3") => known,
-                    _ => "draft_model",
-                }));
+                line.insert(
+                    "speculative_method".into(),
+                    json!(match value["method"].as_str().unwrap() {
+                        known @ ("mtp" | "ngram" | "eagle3") => known,
+                        _ => "draft_model",
+                    }),
+                );
                 line.insert("num_speculative_tokens".into(), value["num_speculative_tokens"].clone());
                 line.insert("draft".into(), value["model"].clone());
             }
@@ -166,24 +169,53 @@ fn question() -> impl Strategy<Value = Vec<(&'static str, Value)>> {
         prop::sample::select(values).boxed()
     }
     let models = vec![
-        "llama-3.1-8b", "gemma-3-27b", "deepseek-v3", "deepseek-v4-flash", "openai--gpt-oss-20b.json", "whisper-large-v3",
-        "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json", "nosuch", "article",
+        "llama-3.1-8b",
+        "gemma-3-27b",
+        "deepseek-v3",
+        "deepseek-v4-flash",
+        "openai--gpt-oss-20b.json",
+        "whisper-large-v3",
+        "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json",
+        "nosuch",
     ];
-    let engines = ["ideal", "vllm", "vllm@0.19", "sglang", "transformers", "llama.cpp", "ollama", "tensorrt-llm", "vlm"];
+    let engines =
+        ["ideal", "vllm", "vllm@0.19", "sglang", "transformers", "llama.cpp", "ollama", "tensorrt-llm", "vlm"];
     (
         prop::sample::select(models),
-        prop_oneof![(1u64..200_000).prop_map(Value::from), prop::sample::select(vec![json!("8K"), json!("1m"), json!("x")])],
+        prop_oneof![
+            (1u64..200_000).prop_map(Value::from),
+            prop::sample::select(vec![json!("8K"), json!("1m"), json!("x")])
+        ],
         (any(&engines), any(&["bf16", "fp8", "q8_0", "auto", "fp4"]), any(&["64GiB", "1GB", "64"])),
         (any(&[2u64, 3, 64]), any(&[1u64, 2, 8]), any(&[2u64]), any(&[0u64, 100, 1 << 40])),
         (any(&[true, false]), any(&[2048u64]), any(&["offline"]), any(&["mtp", "ngram"]), any(&["h200", "a100", "x"])),
     )
-        .prop_map(|(model, seq_len, (engine, dtype, memory), (batch, tp, pp, prefix), (caching, batched, usage, method, gpu))| {
-            vec![
-                ("model", json!(model)), ("seq_len", seq_len), ("engine", engine), ("kv_dtype", dtype), ("memory", memory),
-                ("batch", batch), ("tp", tp), ("pp", pp), ("shared_prefix", prefix), ("enable_prefix_caching", caching),
-                ("max_num_batched_tokens", batched), ("usage", usage), ("speculative_method", method), ("gpu", gpu),
-            ]
-        })
+        .prop_map(
+            |(
+                model,
+                seq_len,
+                (engine, dtype, memory),
+                (batch, tp, pp, prefix),
+                (caching, batched, usage, method, gpu),
+            )| {
+                vec![
+                    ("model", json!(model)),
+                    ("seq_len", seq_len),
+                    ("engine", engine),
+                    ("kv_dtype", dtype),
+                    ("memory", memory),
+                    ("batch", batch),
+                    ("tp", tp),
+                    ("pp", pp),
+                    ("shared_prefix", prefix),
+                    ("enable_prefix_caching", caching),
+                    ("max_num_batched_tokens", batched),
+                    ("usage", usage),
+                    ("speculative_method", method),
+                    ("gpu", gpu),
+                ]
+            },
+        )
 }
 
 fn as_options(question: &[(&'static str, Value)]) -> Vec<String> {
@@ -210,8 +242,9 @@ proptest! {
         let mut lines = String::new();
         for question in &questions {
             // Twice: the second is answered from what the first left.
-            let line: Map<String, Value> = question.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-            writeln!(lines, "{0}\n{0}", Value::Object(line)).unwrap();
+            // In the order of the options, since the first mistake is the one that is told.
+            let pairs: Vec<String> = question.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            writeln!(lines, "{{{0}}}\n{{{0}}}", pairs.join(",")).unwrap();
         }
         let (found, _) = answers("-q", lines);
         prop_assert_eq!(found.len(), 2 * questions.len());
@@ -221,15 +254,12 @@ proptest! {
             let (stdout, rest) = text.split_once("--- stderr\n").unwrap();
             for (row, line) in [(&found[2 * index], 2 * index as u64 + 1), (&found[2 * index + 1], 2 * index as u64 + 2)] {
                 if let Ok(mut document) = serde_json::from_str::<Value>(stdout) {
-                    // Without a format the command line tells two, and warns of both.
+                    // Without a format the command line tells two, and what it says is of both.
                     if document["estimates"].as_array().unwrap().len() > 1 {
-                        let answer = as_answer(&document, line);
-                        prop_assert_eq!(&row["bytes"], &answer["bytes"], "{:?}", options);
-                        prop_assert_eq!(&row["capacity"], &answer["capacity"], "{:?}", options);
-                        continue;
+                        for key in ["assumptions", "warnings"] {
+                            document[key] = row.get(key).cloned().unwrap_or_else(|| json!([]));
+                        }
                     }
-                    let row_warnings = row.get("warnings").cloned();
-                    document["warnings"] = row_warnings.unwrap_or_else(|| document["warnings"].clone());
                     prop_assert_eq!(row, &as_answer(&document, line), "{:?}", options);
                 } else {
                     let error: Value = serde_json::from_str(rest.lines().next().unwrap()).unwrap();
@@ -288,7 +318,8 @@ proptest! {
 #[test]
 fn an_id_comes_back_as_it_was_written() {
     let ids = [r#""a\u00e9 \"b\"""#, "1.50", "-0", "123456789012345678901234567890", "null", "true", "1E+2", "\"\""];
-    let lines: String = ids.iter().map(|id| format!(r#"{{"seq_len":1,"model":"llama-3.1-8b","id": {id} }}"#) + "\n").collect();
+    let lines: String =
+        ids.iter().map(|id| format!(r#"{{"seq_len":1,"model":"llama-3.1-8b","id": {id} }}"#) + "\n").collect();
     let text = kvsize("batch").stdin(lines).output();
     let (errors, _) = answers("-q", ids.map(|id| format!(r#"{{"id":{id},"model":"nosuch"}}"#)).join("\n"));
     for ((line, id), error) in text.lines().zip(ids).zip(errors) {
@@ -308,41 +339,104 @@ fn an_id_comes_back_as_it_was_written() {
 fn bad_input_is_one_error_each() {
     let column = |text: &str| text.len() + 1;
     for (line, expected) in [
-        (r#"{"model":"llama-3.1-8b","seq_len":[1,2]}"#, "seq_len: a list for the one estimate of a line; give one value, or use `kvsize sweep` for every combination"),
-        (r#"{"model":"llama-3.1-8b","kv_dtype":"fp8,bf16"}"#, "kv_dtype or bitwidth: 2 values for the one estimate of a line; give one value, or use `kvsize sweep` for every combination"),
-        (r#"{"model":"llama-3.1-8b","engine":"vllm,ideal"}"#, "engine: 2 values for the one estimate of a line; give one value, or use `kvsize sweep` for every combination"),
-        (r#"{"model":"llama-3.1-8b","batch":"8"}"#, r#"batch: "8" is a text, not a number; write the number without quotes"#),
+        (
+            r#"{"model":"llama-3.1-8b","seq_len":[1,2]}"#,
+            "seq_len: a list for the one estimate of a line; give one value, or use `kvsize sweep` for every combination",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","kv_dtype":"fp8,bf16"}"#,
+            "kv_dtype or bitwidth: 2 values for the one estimate of a line; give one value, or use `kvsize sweep` for every combination",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","engine":"vllm,ideal"}"#,
+            "engine: 2 values for the one estimate of a line; give one value, or use `kvsize sweep` for every combination",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","batch":"8"}"#,
+            r#"batch: "8" is a text, not a number; write the number without quotes"#,
+        ),
         (r#"{"model":"llama-3.1-8b","tp":true}"#, "tp: true is not a number; write a number"),
-        (r#"{"model":"llama-3.1-8b","seq_len":false}"#, r#"seq_len: false is not a number; write a number, or a text such as "128K" or "64GiB""#),
+        (
+            r#"{"model":"llama-3.1-8b","seq_len":false}"#,
+            r#"seq_len: false is not a number; write a number, or a text such as "128K" or "64GiB""#,
+        ),
         (r#"{"model":"llama-3.1-8b","kv_dtype":8}"#, "kv_dtype: 8 is not a text; write it in quotes"),
         (r#"{"model":8}"#, "model: 8 is not a model; write its name, or an object"),
         (r#"{"model":"llama-3.1-8b","batch":0}"#, "batch: 0 is not a positive count; give a whole number of 1 or more"),
         (r#"{"model":"llama-3.1-8b","batch":-1}"#, "batch: -1 is not a count; give a whole number of 1 or more"),
-        (r#"{"model":"llama-3.1-8b","batch":1.5}"#, "batch: 1.5 is not a whole count; give a whole number of 1 or more"),
-        (r#"{"model":"llama-3.1-8b","batch":18446744073709551616}"#, "batch: 18446744073709551616 is past 2^64 - 1; give a smaller number"),
-        (r#"{"model":"llama-3.1-8b","batch":9223372036854775808,"seq_len":1}"#, "seq_len, batch, layers, head_dim or bitwidth: their product is past 2^64 - 1 bytes; give smaller numbers"),
-        (r#"{"model":"llama-3.1-8b","seq_len":1e3}"#, "seq_len: 1e3 is a number of tokens with an unknown suffix; give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)"),
+        (
+            r#"{"model":"llama-3.1-8b","batch":1.5}"#,
+            "batch: 1.5 is not a whole count; give a whole number of 1 or more",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","batch":18446744073709551616}"#,
+            "batch: 18446744073709551616 is past 2^64 - 1; give a smaller number",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","batch":9223372036854775808,"seq_len":1}"#,
+            "seq_len, batch, layers, head_dim or bitwidth: their product is past 2^64 - 1 bytes; give smaller numbers",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","seq_len":1e3}"#,
+            "seq_len: 1e3 is a number of tokens with an unknown suffix; give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
+        ),
         (r#"{"model":"llama-3.1-8b","batch":2,"tp":1,"batch":2}"#, "batch: it is there twice; give it once"),
         (r#"{"model":"llama-3.1-8b","seq_len":2,"context":2}"#, "context: it is there twice; give it once"),
         (r#"{"model":"llama-3.1-8b","id":2,"id":2}"#, "id: it is there twice; give it once"),
         (r#"{"model":"llama-3.1-8b","seqlen":2}"#, "seqlen: it is not a key of a line; did you mean seq_len?"),
-        (r#"{"model":"llama-3.1-8b","zzz":2}"#, "zzz: it is not a key of a line; `kvsize schema batch-line` lists the keys; --lenient passes over others"),
-        (r#"{"seq_len":2}"#, "model: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads"),
-        (r#"{"model":"-"}"#, "model: - would be read from where the lines may come from; write the object itself as its value"),
-        (r#"{"model":"llama-3.1-8b","engine":"vllm","prefix_caching":1}"#, "prefix_caching: 1 is neither true nor false; write true or false"),
-        (r#"{"model":"llama-3.1-8b","prefix_caching":true}"#, "enable_prefix_caching: it is a setting of vllm, not of ideal; add --engine vllm, or leave it out"),
+        (
+            r#"{"model":"llama-3.1-8b","zzz":2}"#,
+            "zzz: it is not a key of a line; `kvsize schema batch-line` lists the keys; --lenient passes over others",
+        ),
+        (
+            r#"{"seq_len":2}"#,
+            "model: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
+        ),
+        (
+            r#"{"model":"-"}"#,
+            "model: - would be read from where the lines may come from; write the object itself as its value",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","engine":"vllm","prefix_caching":1}"#,
+            "prefix_caching: 1 is neither true nor false; write true or false",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","prefix_caching":true}"#,
+            "enable_prefix_caching: it is a setting of vllm, not of ideal; add --engine vllm, or leave it out",
+        ),
         (r#"{"model":"llama-3.1-8b","num_speculative_tokens":1}"#, "speculative_method: missing; give it as well"),
-        (r#"{"model":{"layers":2,"kv_heads":0,"head_dim":4}}"#, "model: kv_heads: 0 is not a positive count; write 1 or more"),
-        (r#"{"model":"llama-3.1-8b","tp":3}"#, "tp: 3 neither divides the 8 KV heads nor is a multiple of them; use one that does, as engines ask"),
-        (r#"{"model":"\ud800"}"#, r#"model: "\ud800" is not a text: unexpected end of hex escape at column 8; write it in quotes, its escapes whole"#),
-        ("[1]", "[1] is not one JSON object: invalid type: sequence, expected an object; write an object in one line, its keys and texts in double quotes"),
-        ("{}{}", "{}{} is not one JSON object: trailing characters at column 3; write an object in one line, its keys and texts in double quotes"),
-        ("model=x", "model=x is not one JSON object: expected value at column 1; write an object in one line, its keys and texts in double quotes"),
+        (
+            r#"{"model":{"layers":2,"kv_heads":0,"head_dim":4}}"#,
+            "model: kv_heads: 0 is not a positive count; write 1 or more",
+        ),
+        (
+            r#"{"model":"llama-3.1-8b","tp":3}"#,
+            "tp: 3 neither divides the 8 KV heads nor is a multiple of them; use one that does, as engines ask",
+        ),
+        (
+            r#"{"model":"\ud800"}"#,
+            r#"model: "\ud800" is not a text: unexpected end of hex escape at column 8; write it in quotes, its escapes whole"#,
+        ),
+        (
+            "[1]",
+            "[1] is not one JSON object: invalid type: sequence, expected an object; write an object in one line, its keys and texts in double quotes",
+        ),
+        (
+            "{}{}",
+            "{}{} is not one JSON object: trailing characters at column 3; write an object in one line, its keys and texts in double quotes",
+        ),
+        (
+            "model=x",
+            "model=x is not one JSON object: expected value at column 1; write an object in one line, its keys and texts in double quotes",
+        ),
     ] {
         assert_eq!(message(line), expected, "{line}");
         let _ = column(line);
     }
-    assert_eq!(message(b"{\"id\":1,\"model\":\"\xC3\x28\"}".to_vec()), "the byte 0xC3 at column 18 is not UTF-8; write the line in UTF-8");
+    assert_eq!(
+        message(b"{\"id\":1,\"model\":\"\xC3\x28\"}".to_vec()),
+        "the byte 0xC3 at column 18 is not UTF-8; write the line in UTF-8"
+    );
     for (line, what) in [
         (b"{\"model\":\"a\0b\"}".to_vec(), "control character"),
         (b"\0\0\0".to_vec(), "expected value at column 1"),
@@ -390,14 +484,19 @@ fn lines_end_as_they_like_and_empty_ones_are_passed_over() {
 fn a_line_that_is_too_long_is_passed_over() {
     let limit = 4 << 20;
     let padded = |length: usize| format!("{}{LLAMA}", " ".repeat(length - LLAMA.len()));
-    let file = Lines::of("long", format!("{LLAMA}\n{}\n{}\n{LLAMA}\n{}", padded(limit), padded(limit + 1), padded(limit + 1)));
+    let file =
+        Lines::of("long", format!("{LLAMA}\n{}\n{}\n{LLAMA}\n{}", padded(limit), padded(limit + 1), padded(limit + 1)));
     for threads in ["1", "3"] {
         let text = file.run(&format!("--threads {threads}")).text();
         let (stdout, rest) = text.split_once("--- stderr\n").unwrap();
         let found = objects(stdout);
-        let lines: Vec<_> = found.iter().map(|row| (row["line"].as_u64().unwrap(), row["error"]["code"].as_str())).collect();
+        let lines: Vec<_> =
+            found.iter().map(|row| (row["line"].as_u64().unwrap(), row["error"]["code"].as_str())).collect();
         assert_eq!(lines, [(1, None), (2, None), (3, Some("too_long")), (4, None), (5, Some("too_long"))]);
-        assert_eq!(found[2]["error"]["message"], "the line is longer than 4194304 bytes, and was passed over; name the file of a large model");
+        assert_eq!(
+            found[2]["error"]["message"],
+            "the line is longer than 4194304 bytes, and was passed over; name the file of a large model"
+        );
         assert_eq!(rest, "warning: 2 of 5 lines were not answered; each has an object that says why\n--- status 2\n");
     }
     // A hole of 256 MiB in a file, which is a line of as many NUL bytes.
@@ -419,8 +518,13 @@ fn a_large_input_is_answered_in_order_by_any_number_of_threads() {
             7 => lines.push_str("{\"model\":\n"),
             8 => lines.push('\n'),
             9 => writeln!(lines, r#"{{"id":{number},"model":"llama-3.1-8b","seq_len":9,"tp":3}}"#).unwrap(),
-            _ => writeln!(lines, r#"{{"id":{number},"model":"{}","seq_len":{},"kv_dtype":"fp8"}}"#,
-                ["llama-3.1-8b", "gemma-3-27b", "deepseek-v3"][(number % 3) as usize], number + 1).unwrap(),
+            _ => writeln!(
+                lines,
+                r#"{{"id":{number},"model":"{}","seq_len":{},"kv_dtype":"fp8"}}"#,
+                ["llama-3.1-8b", "gemma-3-27b", "deepseek-v3"][(number % 3) as usize],
+                number + 1
+            )
+            .unwrap(),
         }
     }
     let file = Lines::of("large", &lines);
@@ -462,7 +566,10 @@ fn warnings_are_told_and_are_errors_when_asked() {
     let lines = format!("{}\n{LLAMA}\n", r#"{"id":1,"model":"llama-3.1-8b","seq_len":1000000}"#);
     let (found, rest) = answers("", lines.clone());
     assert_eq!(rest, "--- status 0\n");
-    assert_eq!(found[0]["warnings"], json!(["1,000,000 tokens is past the model's maximum of 131,072 (max_position_embeddings)"]));
+    assert_eq!(
+        found[0]["warnings"],
+        json!(["1,000,000 tokens is past the model's maximum of 131,072 (max_position_embeddings)"])
+    );
     assert!(found[1].get("warnings").is_none());
     let (found, rest) = answers("--strict -q", lines);
     assert_eq!(rest, "--- status 2\n");

@@ -32,6 +32,7 @@ mod schema;
 mod sglang;
 mod side_by_side;
 mod strategies;
+mod sweep;
 mod tensorrt_llm;
 mod vllm;
 mod weights;

@@ -91,8 +91,7 @@ fn run(arguments: BatchArguments) -> Result<Answer, Failure> {
         }
     };
     let any_id = ["org/name".to_owned()];
-    let places =
-        Places { overlay: overlay(catalogue.as_deref())?, hub: hub::settings_for(&any_id, &offline) };
+    let places = Places { overlay: overlay(catalogue.as_deref())?, hub: hub::settings_for(&any_id, &offline) };
     let threads = threads.and_then(|threads| usize::try_from(threads).ok());
     let threads = threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let office = Office {

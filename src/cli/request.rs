@@ -152,7 +152,9 @@ impl Keys {
                 "TOKENS" | "BYTES" => Kind::Size,
                 "CONFIG" => Kind::Model,
                 // Words that are numbers may be written as such.
-                _ if argument.get_possible_values().iter().any(|word| word.get_name().parse::<i64>().is_ok()) => Kind::Size,
+                _ if argument.get_possible_values().iter().any(|word| word.get_name().parse::<i64>().is_ok()) => {
+                    Kind::Size
+                }
                 _ => Kind::Text,
             };
             let aliases = argument.get_visible_aliases().unwrap_or_default();
@@ -591,8 +593,7 @@ impl Clerk {
         let line = std::str::from_utf8(line).map_err(|error| not_utf8(line, error))?;
         let mut said = Said::default();
         self.rest.clear();
-        let look =
-            FirstLook { keys: &self.keys, lenient: self.manner.lenient, said: &mut said, rest: &mut self.rest };
+        let look = FirstLook { keys: &self.keys, lenient: self.manner.lenient, said: &mut said, rest: &mut self.rest };
         let mut deserializer = serde_json::Deserializer::from_str(line);
         let read = look.deserialize(&mut deserializer).and_then(|()| deserializer.end());
         // An id that was met before the mistake is still the line's.
@@ -630,7 +631,9 @@ impl Clerk {
         let mut warnings = together(&context.warnings, &answer.warnings);
         if model.max_position_embeddings.is_some_and(|maximum| workload.seq_len > maximum) {
             let past = past_maximum(model, Some(workload.seq_len));
-            warnings.to_mut().splice(context.warnings.len()..context.warnings.len(), past.iter().map(ToString::to_string));
+            warnings
+                .to_mut()
+                .splice(context.warnings.len()..context.warnings.len(), past.iter().map(ToString::to_string));
         }
         refuse_warnings(self.manner.strict, &warnings)?;
         frame.write(out, (Some(number), *id), &workload, &answer, [&assumptions, &warnings]);
@@ -743,9 +746,8 @@ const ALIKE: f64 = 0.8;
 
 /// A value as an option has it.
 fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {
-    let refused = |problem: &str, remedy: &str| {
-        Err(wrong("wrong_type", key, shortened(raw), problem.to_owned(), remedy))
-    };
+    let refused =
+        |problem: &str, remedy: &str| Err(wrong("wrong_type", key, shortened(raw), problem.to_owned(), remedy));
     match (kind, raw.bytes().next().unwrap_or_default()) {
         (_, b'[') => Err(one_only(wrong("several", key, "a list".into(), String::new(), ""))),
         (Kind::Model, b'"' | b'{') => Ok(raw.to_owned()),
@@ -877,7 +879,9 @@ mod tests {
         for (name, property) in row["properties"].as_object().unwrap() {
             assert_eq!(batch["properties"][name], *property, "{name}");
         }
-        assert!(row["required"].as_array().unwrap().iter().all(|name| batch["required"].as_array().unwrap().contains(name)));
+        assert!(
+            row["required"].as_array().unwrap().iter().all(|name| batch["required"].as_array().unwrap().contains(name))
+        );
     }
 
     #[test]

@@ -110,10 +110,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         }));
     }
     let values = axes.values();
-    // Levers and encoders look at the lengths.
+    // What looks at a length before it is one of many looks at the shortest.
     let [lengths, ..] = &values;
-    if !lengths.is_empty() {
-        arguments.workload.seq_len = lengths.iter().copied().map(length).collect();
+    if let Some(&tokens) = lengths.iter().min() {
+        arguments.workload.seq_len = vec![TypedTokens { tokens: Tokens(tokens), text: tokens.to_string() }];
     }
     let models = levers::applied(models(&arguments)?, &arguments.workload, &engines)?;
     needs_encoder(&arguments.workload, &models)?;
@@ -129,16 +129,12 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     Ok(Answer { stream: Some(Box::new(stream)), ..Answer::default() })
 }
 
-fn length(tokens: u64) -> TypedTokens {
-    TypedTokens { tokens: Tokens(tokens), text: tokens.to_string() }
-}
-
 /// All rows of a model: layouts and memory first, and within them as an estimate has them.
 fn sweep(
     model: &Model,
     workload: &WorkloadArguments,
     engines: &[Engine],
-    [_, batches, memories, tps, pps, dps, dcps]: &[Vec<u64>; RANGED.len()],
+    [lengths, batches, memories, tps, pps, dps, dcps]: &[Vec<u64>; RANGED.len()],
     rows: &mut Rows<'_>,
 ) -> anyhow::Result<()> {
     // None where an option was not given.
@@ -146,7 +142,7 @@ fn sweep(
         if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
     };
     let mut asked = workload.clone();
-    asked.batch.clone_from(batches);
+    asked.batch = batches.iter().copied().take(2).collect();
     for tp in each(tps) {
         for pp in each(pps) {
             for dp in each(dps) {
@@ -155,7 +151,14 @@ fn sweep(
                         (asked.tp, asked.pp, asked.dp, asked.dcp) = (tp, pp, dp, dcp);
                         asked.memory = memory.map(Bytes);
                         let settled = lengths::settled(&asked, engines, model)?;
-                        rows.add_all(model, &Question::new(model, &settled, engines))?;
+                        let mut question = Question::new(model, &settled, engines);
+                        if !lengths.is_empty() {
+                            question.seq_lens = lengths.iter().copied().map(Tokens).collect();
+                        }
+                        if !batches.is_empty() {
+                            question.batches.clone_from(batches);
+                        }
+                        rows.add_all(model, &question)?;
                     }
                 }
             }
@@ -273,7 +276,8 @@ impl Words {
     }
 
     fn told(&self, before: &str) -> Vec<String> {
-        let more = (self.more > 0).then(|| format!("{before}and the like for {} rows more", group_thousands(self.more)));
+        let more =
+            (self.more > 0).then(|| format!("{before}and the like for {} rows more", group_thousands(self.more)));
         self.texts.iter().map(|text| format!("{before}{text}")).chain(more).collect()
     }
 }

@@ -46,8 +46,7 @@ pub(super) fn header(unit: ByteUnit) -> String {
 
 /// The row of an estimate.
 pub(super) fn estimate(model: &str, row: &EstimateRow, unit: ByteUnit) -> String {
-    let capacity =
-        |figure: fn(&Capacity) -> Option<String>| row.capacity.as_ref().and_then(figure).unwrap_or_default();
+    let capacity = |figure: fn(&Capacity) -> Option<String>| row.capacity.as_ref().and_then(figure).unwrap_or_default();
     let cells = [
         model.to_owned(),
         row.seq_len.to_string(),

@@ -27,9 +27,26 @@ const LINES: u64 = 300_000;
 const RUNS: usize = 7;
 
 const MODELS: [&str; 20] = [
-    "llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "qwen3-32b", "qwen3-235b-a22b", "mistral-7b-v0.3", "gemma-3-27b",
-    "gemma-4-26b-a4b", "gpt-oss-20b", "gpt-oss-120b", "deepseek-v3", "llama-4-scout", "phi-4", "qwen2.5-7b", "qwen2.5-32b",
-    "mixtral-8x7b", "phi-2", "llama-3.2-1b", "llama-3.2-3b", "qwen3-30b-a3b",
+    "llama-3.1-8b",
+    "llama-3.1-70b",
+    "qwen3-8b",
+    "qwen3-32b",
+    "qwen3-235b-a22b",
+    "mistral-7b-v0.3",
+    "gemma-3-27b",
+    "gemma-4-26b-a4b",
+    "gpt-oss-20b",
+    "gpt-oss-120b",
+    "deepseek-v3",
+    "llama-4-scout",
+    "phi-4",
+    "qwen2.5-7b",
+    "qwen2.5-32b",
+    "mixtral-8x7b",
+    "phi-2",
+    "llama-3.2-1b",
+    "llama-3.2-3b",
+    "qwen3-30b-a3b",
 ];
 
 /// A line of a mix.
@@ -41,7 +58,8 @@ fn line(mix: &str, number: u64) -> String {
     };
     let dtype = ["bf16", "fp8"][(number % 2) as usize];
     let seq_len = 1 + number * 7919 % 131_072;
-    write!(text, "{model}\",\"seq_len\":{seq_len},\"batch\":{},\"kv_dtype\":\"{dtype}\"", 1 + number % 64).expect("a text");
+    write!(text, "{model}\",\"seq_len\":{seq_len},\"batch\":{},\"kv_dtype\":\"{dtype}\"", 1 + number % 64)
+        .expect("a text");
     if mix.starts_with("vllm") {
         text += ",\"engine\":\"vllm\"";
     }
@@ -57,10 +75,7 @@ fn main() {
     let directory = target.join("bench-batch");
     std::fs::create_dir_all(&directory).expect("a directory for the inputs");
     println!("{LINES} lines a mix; {RUNS} runs each, in turn; the fastest, wall time of the whole process\n");
-    println!(
-        "{:<20} {:<24} {:>9} {:>12} {:>13} {:>13}",
-        "mix", "program", "ms", "lines/s", "of typed", "of a Value"
-    );
+    println!("{:<20} {:<24} {:>9} {:>12} {:>13} {:>13}", "mix", "program", "ms", "lines/s", "of typed", "of a Value");
     for mix in ["one model, ideal", "20 models, ideal", "vllm", "vllm with memory"] {
         let file = input(&directory, mix, LINES);
         let file = file.to_str().expect("a path");
@@ -100,7 +115,8 @@ fn main() {
     for lines in [10_000, 100_000, 1_000_000, 10_000_000] {
         let file = input(&directory, "20 models, ideal", lines);
         let file = file.to_str().expect("a path");
-        let peaks = [&["batch", file, "--threads", "1"][..], &["batch", file]].map(|arguments| peak(&target, arguments));
+        let peaks =
+            [&["batch", file, "--threads", "1"][..], &["batch", file]].map(|arguments| peak(&target, arguments));
         println!("{lines:<20} {:>12} {:>12}", peaks[0], peaks[1]);
         std::fs::remove_file(file).expect("the input goes");
     }

@@ -1,12 +1,7 @@
 //! The floor that a batch is measured against: each line is parsed by `serde_json` and forgotten, and bytes are printed for it.
 //!
 //! `lines typed|value FILE BYTES`: into borrowed fields, or into a `serde_json::Value`; `BYTES` for each line, on average.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    reason = "a measure, not a program"
-)]
+#![allow(clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects, reason = "a measure, not a program")]
 
 use std::fs::File;
 use std::hint::black_box;
