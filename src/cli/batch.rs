@@ -37,6 +37,7 @@ Its answer is a row of an estimate, or an error that names the line; `kvsize sch
 Exit status: 0 all lines were answered, 2 one or more were not.";
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct BatchArguments {
     /// A file of JSON Lines, or - for standard input [default: -]
     #[arg(value_name = "FILE")]
@@ -80,15 +81,14 @@ const BLOCKS_AHEAD: usize = 2;
 
 fn run(arguments: BatchArguments) -> Result<Answer, Failure> {
     let BatchArguments { file, fail_fast, lenient, strict, threads, catalogue, hub: offline, quiet } = arguments;
-    let input: Box<dyn Read + Send> = match file.filter(|path| path.as_os_str() != "-") {
-        Some(path) => Box::new(source::open(&path)?),
-        None => {
-            if io::stdin().is_terminal() && !quiet {
-                let text = "reading JSON Lines from standard input, a question a line; Ctrl-D ends them";
-                let _ = io::stderr().write_all(line(super::NOTE, "note", text).as_bytes());
-            }
-            Box::new(io::stdin())
+    let input: Box<dyn Read + Send> = if let Some(path) = file.filter(|path| path.as_os_str() != "-") {
+        Box::new(source::open(&path)?)
+    } else {
+        if io::stdin().is_terminal() && !quiet {
+            let text = "reading JSON Lines from standard input, a question a line; Ctrl-D ends them";
+            let _ = io::stderr().write_all(line(super::NOTE, "note", text).as_bytes());
         }
+        Box::new(io::stdin())
     };
     let any_id = ["org/name".to_owned()];
     let places = Places { overlay: overlay(catalogue.as_deref())?, hub: hub::settings_for(&any_id, &offline) };

@@ -18,7 +18,7 @@ use super::args::{SpecArguments, WorkloadArguments};
 use super::estimate::{Places, drafted, named_or_spec, needs_encoder, past_maximum};
 use super::failure::{self, Failure};
 use super::{lengths, levers, refuse_warnings, settings, single, typed};
-use crate::engine::{Engine, PROFILES, ValueKind};
+use crate::engine::{Engine, OwnLengths, PROFILES, ValueKind};
 use crate::estimate::Workload;
 use crate::model::Model;
 use crate::report::BatchFrame;
@@ -617,24 +617,23 @@ impl Clerk {
             _ => None,
         };
         let known = context.and_then(|context| Some((said.workload(&context.workload)?, context)));
-        let (workload, context) = match known {
-            Some(known) => known,
-            None => {
-                let context = Rc::new(self.read(line)?);
-                self.keep(&context, by_numbers);
-                (context.workload, context)
-            }
+        let (workload, context) = if let Some(known) = known {
+            known
+        } else {
+            let context = Rc::new(self.read(line)?);
+            self.keep(&context, by_numbers);
+            (context.workload, context)
         };
         let Context { model, engine, frame, .. } = &*context;
         let answer = engine.answer(model, &workload)?;
         let assumptions = together(&context.assumptions, &answer.assumptions);
-        let mut warnings = together(&context.warnings, &answer.warnings);
-        if model.max_position_embeddings.is_some_and(|maximum| workload.seq_len > maximum) {
+        let warnings = if model.max_position_embeddings.is_some_and(|maximum| workload.seq_len > maximum) {
             let past = past_maximum(model, Some(workload.seq_len));
-            warnings
-                .to_mut()
-                .splice(context.warnings.len()..context.warnings.len(), past.iter().map(ToString::to_string));
-        }
+            let past: Vec<String> = past.iter().map(ToString::to_string).collect();
+            together(&together(&context.warnings, &past), &answer.warnings).into_owned().into()
+        } else {
+            together(&context.warnings, &answer.warnings)
+        };
         refuse_warnings(self.manner.strict, &warnings)?;
         frame.write(out, (Some(number), *id), &workload, &answer, [&assumptions, &warnings]);
         Ok(())
@@ -654,12 +653,11 @@ impl Clerk {
         let mut matches = self.options(line)?;
         let mut arguments: LineArguments = typed(&mut matches)?;
         let engine = single::engine(&arguments.workload, &matches).map_err(one_only)?;
-        let shelf = &self.shelf;
         levers::retrieved(&mut arguments.workload);
         let LineArguments { models, spec, workload: asked } = &arguments;
-        let models = named_or_spec(models, &spec.spec(), |raw| Ok(Model::clone(&*shelf.model(raw, "model")?)))?;
+        let models = named_or_spec(models, &spec.spec(), |raw| self.model(raw, "model"))?;
         let Some(model) = models.into_iter().next() else { return Err(missing_model()) };
-        let model = drafted(model, asked, |raw| Ok(Model::clone(&*shelf.model(raw, "draft")?)))?;
+        let model = drafted(model, asked, |raw| self.model(raw, "draft"))?;
         let model = levers::applied_to(&model, asked, std::slice::from_ref(&engine))?;
         needs_encoder(asked, std::slice::from_ref(&model))?;
         let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
@@ -669,11 +667,15 @@ impl Clerk {
             frame: BatchFrame::new(&model, &engine, &workload)?,
             assumptions: model.assumptions.iter().map(ToString::to_string).collect(),
             warnings: model.warnings.iter().map(ToString::to_string).collect(),
-            of_its_numbers: own != Default::default() || asked.levers.levers().streaming.is_some(),
+            of_its_numbers: own != OwnLengths::default() || asked.levers.levers().streaming.is_some(),
             model: Arc::new(model),
             engine,
             workload,
         })
+    }
+
+    fn model(&self, raw: &str, key: &str) -> Result<Model, Failure> {
+        Ok(Model::clone(&*self.shelf.model(raw, key)?))
     }
 
     /// The line as options.
@@ -750,11 +752,10 @@ fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {
         |problem: &str, remedy: &str| Err(wrong("wrong_type", key, shortened(raw), problem.to_owned(), remedy));
     match (kind, raw.bytes().next().unwrap_or_default()) {
         (_, b'[') => Err(one_only(wrong("several", key, "a list".into(), String::new(), ""))),
-        (Kind::Model, b'"' | b'{') => Ok(raw.to_owned()),
+        (Kind::Model, b'"' | b'{') | (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => Ok(raw.to_owned()),
         (Kind::Model, _) => refused("is not a model", "write its name, or an object"),
         (Kind::Number, b'"') => refused("is a text, not a number", "write the number without quotes"),
-        (Kind::Text, b'"') | (Kind::Size, b'"') => text_of(key, raw),
-        (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => Ok(raw.to_owned()),
+        (Kind::Text | Kind::Size, b'"') => text_of(key, raw),
         (Kind::Number, _) => refused("is not a number", "write a number"),
         (Kind::Size, _) => refused("is not a number", "write a number, or a text such as \"128K\" or \"64GiB\""),
         _ => refused("is not a text", "write it in quotes"),
@@ -855,9 +856,8 @@ mod tests {
             let expected: &[&str] = match key.kind {
                 Kind::Number if types.contains(&"number") => &["number", "null"],
                 Kind::Number => &["integer", "null"],
-                Kind::Size if property["enum"].is_array() => &[],
+                Kind::Size | Kind::Text if property["enum"].is_array() => &[],
                 Kind::Size => &["integer", "string", "null"],
-                Kind::Text if property["enum"].is_array() => &[],
                 Kind::Text => &["string", "null"],
                 Kind::Model => &["string", "object", "null"],
                 Kind::Switch => &["boolean", "null"],

@@ -43,11 +43,11 @@ const MOST_WORDS: usize = 12;
 const RANGED: [(&str, Reader); 7] = [
     ("seq_len", |text| Series::parse(text, tokens)),
     ("batch", |text| Series::parse(text, parse_count)),
-    ("memory", |text| Series::parse(text, |text| text.parse().map(|Bytes(bytes)| bytes))),
     ("tp", |text| Series::parse(text, parse_count)),
     ("pp", |text| Series::parse(text, parse_count)),
     ("dp", |text| Series::parse(text, parse_count)),
     ("dcp", |text| Series::parse(text, parse_count)),
+    ("memory", |text| Series::parse(text, |text| text.parse().map(|Bytes(bytes)| bytes))),
 ];
 
 type Reader = fn(&str) -> Result<Series, UnitError>;
@@ -134,37 +134,42 @@ fn sweep(
     model: &Model,
     workload: &WorkloadArguments,
     engines: &[Engine],
-    [lengths, batches, memories, tps, pps, dps, dcps]: &[Vec<u64>; RANGED.len()],
+    [lengths, batches, places @ ..]: &[Vec<u64>; RANGED.len()],
     rows: &mut Rows<'_>,
 ) -> anyhow::Result<()> {
-    // None where an option was not given.
-    let each = |values: &Vec<u64>| -> Vec<Option<u64>> {
-        if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
-    };
     let mut asked = workload.clone();
     asked.batch = batches.iter().copied().take(2).collect();
-    for tp in each(tps) {
-        for pp in each(pps) {
-            for dp in each(dps) {
-                for dcp in each(dcps) {
-                    for memory in each(memories) {
-                        (asked.tp, asked.pp, asked.dp, asked.dcp) = (tp, pp, dp, dcp);
-                        asked.memory = memory.map(Bytes);
-                        let settled = lengths::settled(&asked, engines, model)?;
-                        let mut question = Question::new(model, &settled, engines);
-                        if !lengths.is_empty() {
-                            question.seq_lens = lengths.iter().copied().map(Tokens).collect();
-                        }
-                        if !batches.is_empty() {
-                            question.batches.clone_from(batches);
-                        }
-                        rows.add_all(model, &question)?;
-                    }
-                }
-            }
+    for [tp, pp, dp, dcp, memory] in combinations(places) {
+        (asked.tp, asked.pp, asked.dp, asked.dcp) = (tp, pp, dp, dcp);
+        asked.memory = memory.map(Bytes);
+        let settled = lengths::settled(&asked, engines, model)?;
+        let mut question = Question::new(model, &settled, engines);
+        if !lengths.is_empty() {
+            question.seq_lens = lengths.iter().copied().map(Tokens).collect();
         }
+        if !batches.is_empty() {
+            question.batches.clone_from(batches);
+        }
+        rows.add_all(model, &question)?;
     }
     Ok(())
+}
+
+/// Every combination of a value of each list, the last changing first; none in place of a list that is empty.
+fn combinations<const N: usize>(lists: &[Vec<u64>; N]) -> Vec<[Option<u64>; N]> {
+    let mut combinations = vec![[None; N]];
+    for (index, list) in lists.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
+        let with = |combination: [Option<u64>; N], value| {
+            let mut combination = combination;
+            combination.iter_mut().skip(index).take(1).for_each(|place| *place = Some(value));
+            combination
+        };
+        combinations = combinations
+            .into_iter()
+            .flat_map(|combination| list.iter().map(move |&value| with(combination, value)))
+            .collect();
+    }
+    combinations
 }
 
 /// Rows on their way out, and the words that go with them.
@@ -232,8 +237,11 @@ impl<'a> Rows<'a> {
         let mut assumptions = own[0].clone();
         assumptions.extend(estimate.answer.assumptions.iter().cloned());
         refuse_warnings(self.strict, &warnings)?;
-        assumptions.iter().for_each(|text| self.assumptions.add(text));
-        warnings.iter().for_each(|text| self.warnings.add(text));
+        for (words, texts) in [(&mut self.assumptions, &assumptions), (&mut self.warnings, &warnings)] {
+            for text in texts {
+                words.add(text);
+            }
+        }
         let written = self.sweep.add(model, estimate, [&assumptions, &warnings]).map_err(Failure::from)?;
         self.answered = self.answered.saturating_add(1);
         if self.strict {
