@@ -21,7 +21,7 @@ use crate::units::{KvDtype, KvFormat};
 /// What is the same in every answer for a model in an engine, in one format and layout.
 #[derive(Debug, Clone)]
 pub struct BatchFrame {
-    /// `"model":"…",`
+    /// `,"model":"…","seq_len":`
     model: Vec<u8>,
     kv_dtype: KvDtype,
     /// `,"kv_dtype":"…"`
@@ -39,7 +39,8 @@ impl BatchFrame {
         let layout = workload.layout;
         let gpus = layout.gpus()?;
         let mut frame = Self { model: Vec::new(), kv_dtype: workload.kv_dtype, format: Vec::new(), place: Vec::new() };
-        put(&mut frame.model, "\"model\":", &clean(&model.name));
+        put(&mut frame.model, ",\"model\":", &clean(&model.name));
+        frame.model.extend_from_slice(b",\"seq_len\":");
         put(&mut frame.format, ",\"kv_dtype\":", &workload.kv_dtype.to_string());
         put(&mut frame.place, ",\"engine\":", &engine.to_string());
         put(&mut frame.place, ",\"tp\":", &layout.tp);
@@ -64,18 +65,16 @@ impl BatchFrame {
         [assumptions, warnings]: [&[String]; 2],
     ) {
         let estimate = &answer.estimate;
-        out.extend_from_slice(b"{\"schema\":\"kvsize.batch/1\",");
+        out.extend_from_slice(b"{\"schema\":\"kvsize.batch/1\"");
         if let Some(line) = line {
-            put(out, "\"line\":", &line);
-            out.push(b',');
+            put(out, ",\"line\":", &line);
         }
         if let Some(id) = id {
-            out.extend_from_slice(b"\"id\":");
+            out.extend_from_slice(b",\"id\":");
             out.extend_from_slice(id.get().as_bytes());
-            out.push(b',');
         }
         out.extend_from_slice(&self.model);
-        put(out, ",\"seq_len\":", &workload.seq_len.0);
+        put(out, "", &workload.seq_len.0);
         put(out, ",\"batch\":", &workload.batch);
         out.extend_from_slice(&self.format);
         if self.kv_dtype != KvDtype::Given(estimate.stored) {
