@@ -626,7 +626,10 @@ impl Clerk {
         };
         let Context { model, engine, frame, .. } = &*context;
         let answer = engine.answer(model, &workload)?;
-        let assumptions = together(&context.assumptions, &answer.assumptions);
+        let mut assumptions = together(&context.assumptions, &answer.assumptions);
+        if workload.memory.is_some() && answer.capacity.is_none() {
+            assumptions.to_mut().push(UNUSED_MEMORY.to_owned());
+        }
         let warnings = if model.max_position_embeddings.is_some_and(|maximum| workload.seq_len > maximum) {
             let past = past_maximum(model, Some(workload.seq_len));
             let past: Vec<String> = past.iter().map(ToString::to_string).collect();
@@ -742,6 +745,9 @@ impl Clerk {
         wrong("unknown_key", &name, "it".into(), "is not a key of a line".into(), &remedy)
     }
 }
+
+/// What is said of memory that is given and of which an engine makes nothing.
+const UNUSED_MEMORY: &str = "memory is not used: nothing here tells what would be made of it";
 
 /// How alike two names are, of 1, if one may be meant for the other.
 const ALIKE: f64 = 0.8;

@@ -6,7 +6,7 @@ use clap::builder::{IntoResettable, ValueParser};
 use clap::{ArgAction, ArgMatches, Args, Command};
 
 use super::args::{EstimateArguments, TypedTokens, WorkloadArguments};
-use super::estimate::{Question, engines, models, needs_encoder, past_maximum};
+use super::estimate::{Question, engines, models, needs_encoder, past_maximum, unused_memory};
 use super::failure::Failure;
 use super::{Answer, Subcommand, lengths, levers, refuse_warnings, settings, typed};
 use crate::engine::Engine;
@@ -58,6 +58,7 @@ fn tokens(text: &str) -> Result<u64, UnitError> {
 
 /// The options of an estimate, of which some take lists of ranges.
 fn ranged(command: Command) -> Command {
+    let command = command.mut_arg("sort", |arg| arg.hide(true));
     RANGED.into_iter().fold(command, |command, (id, read)| {
         let parser: ValueParser = read.into();
         command.mut_arg(id, |arg| {
@@ -93,6 +94,15 @@ impl Axes {
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let axes = Axes::taken(matches);
     let mut arguments: EstimateArguments = typed(matches)?;
+    if arguments.sort.is_some() {
+        return Err(Failure(Diagnosis {
+            code: "conflict",
+            field: "--sort".into(),
+            found: "it".into(),
+            problem: "is not taken by a sweep, whose rows are in the order of its lists".into(),
+            remedy: "leave it out".into(),
+        }));
+    }
     let engines = engines(&arguments.workload, matches)?;
     levers::retrieved(&mut arguments.workload);
     let workload = &arguments.workload;
@@ -111,7 +121,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     }
     let values = axes.values();
     // What looks at a length before it is one of many looks at the shortest.
-    let [lengths, ..] = &values;
+    let [lengths, .., memories] = &values;
+    arguments.workload.memory = memories.first().copied().map(Bytes);
     if let Some(&tokens) = lengths.iter().min() {
         arguments.workload.seq_len = vec![TypedTokens { tokens: Tokens(tokens), text: tokens.to_string() }];
     }
@@ -123,7 +134,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         for model in &models {
             sweep(model, &arguments.workload, &engines, &values, &mut rows)?;
         }
-        let (notes, warnings) = rows.end()?;
+        let unused = unused_memory(&arguments.workload, rows.capacities);
+        let (mut notes, warnings) = rows.end()?;
+        notes.extend(unused);
         Ok(Answer { quiet, notes, warnings, ..Answer::default() })
     };
     Ok(Answer { stream: Some(Box::new(stream)), ..Answer::default() })
@@ -180,6 +193,8 @@ struct Rows<'a> {
     /// Under `--strict` nothing is written before the last row is known to be without a warning.
     held: Vec<u8>,
     answered: u64,
+    /// Whether something told what it makes of memory.
+    capacities: bool,
     first_refusal: Option<EstimateError>,
     refused: Words,
     assumptions: Words,
@@ -195,6 +210,7 @@ impl<'a> Rows<'a> {
             strict: arguments.strict,
             held: Vec::new(),
             answered: 0,
+            capacities: false,
             first_refusal: None,
             refused: Words::default(),
             assumptions: Words::default(),
@@ -230,6 +246,7 @@ impl<'a> Rows<'a> {
     }
 
     fn add(&mut self, model: &Model, own: &[Vec<String>; 2], estimate: AnsweredEstimate) -> anyhow::Result<()> {
+        self.capacities |= estimate.answer.capacity.is_some();
         let past = past_maximum(model, Some(estimate.workload.seq_len));
         let past = past.iter().map(ToString::to_string);
         let mut warnings = own[1].clone();
