@@ -734,10 +734,9 @@ impl Clerk {
 
     /// A key that is not known, with the nearest that is.
     fn unknown(&self, name: &str) -> Failure {
-        let likeness = |known: &str| strsim::jaro_winkler(known, name);
-        let known = self.keys.names.keys().map(String::as_str);
-        let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then_with(|| b.cmp(a)));
-        let remedy = match nearest.filter(|known| likeness(known) > ALIKE) {
+        let known = self.keys.names.keys().map(|known| (strsim::jaro_winkler(known, name), known));
+        let nearest = known.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
+        let remedy = match nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known) {
             Some(known) => format!("did you mean {known}?"),
             None => "`kvsize schema batch-line` lists the keys; --lenient passes over others".into(),
         };

@@ -222,7 +222,7 @@ fn sum_sharing(
         return Err(EstimateError::PackedFormat(packed));
     }
     let stages = match layout.pp {
-        1 if model.num_hidden_layers > 0 => Cow::Borrowed(const { &[0..u32::MAX] }.as_slice()),
+        1 if model.num_hidden_layers > 0 => Cow::Borrowed(std::slice::from_ref(const { &(0..u32::MAX) })),
         _ => {
             let mut stages = layout.stages(model.num_hidden_layers)?;
             // Layers of a drafter are numbered on from the model's, and sit on the last stage.

@@ -124,7 +124,6 @@ impl BatchFrame {
 }
 
 /// A key and its value. Serialising to memory fails only for maps with keys that are no text; there are none in our types.
-#[inline]
 fn put(out: &mut Vec<u8>, key: &str, value: &(impl Serialize + ?Sized)) {
     out.extend_from_slice(key.as_bytes());
     let _ = serde_json::to_writer(out, value);
