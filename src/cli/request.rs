@@ -18,7 +18,7 @@ use super::args::{SpecArguments, WorkloadArguments};
 use super::estimate::{Places, drafted, named_or_spec, needs_encoder, past_maximum};
 use super::failure::{self, Failure};
 use super::{lengths, levers, refuse_warnings, settings, single, typed};
-use crate::engine::{Engine, OwnLengths, PROFILES, ValueKind};
+use crate::engine::{Engine, OwnLengths, PROFILES, Prepared, ValueKind};
 use crate::estimate::Workload;
 use crate::model::Model;
 use crate::report::BatchFrame;
@@ -410,6 +410,7 @@ impl<'a> de::Deserialize<'a> for Pairs<'a> {
 struct Context {
     model: Arc<Model>,
     engine: Engine,
+    prepared: Prepared,
     /// With the numbers of the line that it was made for.
     workload: Workload,
     frame: BatchFrame,
@@ -624,8 +625,8 @@ impl Clerk {
             self.keep(&context, by_numbers);
             (context.workload, context)
         };
-        let Context { model, engine, frame, .. } = &*context;
-        let answer = engine.answer(model, &workload)?;
+        let Context { model, engine, prepared, frame, .. } = &*context;
+        let answer = engine.answer_prepared(prepared, model, &workload)?;
         let mut assumptions = together(&context.assumptions, &answer.assumptions);
         if workload.memory.is_some() && answer.capacity.is_none() {
             assumptions.to_mut().push(UNUSED_MEMORY.to_owned());
@@ -671,6 +672,7 @@ impl Clerk {
             assumptions: model.assumptions.iter().map(ToString::to_string).collect(),
             warnings: model.warnings.iter().map(ToString::to_string).collect(),
             of_its_numbers: own != OwnLengths::default() || asked.levers.levers().streaming.is_some(),
+            prepared: engine.prepare(&model, &workload),
             model: Arc::new(model),
             engine,
             workload,
