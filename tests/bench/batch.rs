@@ -24,7 +24,7 @@ use measure::{Query, build, statistics, time};
 const LINES: u64 = 300_000;
 
 /// Runs of each program, taken in turn so that the machine's moods fall on all alike.
-const RUNS: usize = 7;
+const RUNS: usize = 5;
 
 const MODELS: [&str; 20] = [
     "llama-3.1-8b",
