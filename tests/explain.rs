@@ -74,7 +74,7 @@ fn one_estimate_is_explained() {
         ("-e ideal,transformers", "--engine"),
     ] {
         kvsize(&format!("explain llama-3.1-8b {arguments}"))
-            .stderr(&format!("error: {field}: 2 values are more than can be told of at once; give one\n"))
+            .stderr(&format!("error: {field}: 2 values are more than one estimate takes; give one\n"))
             .status(2);
     }
     kvsize("explain llama-3.1-8b --tokens-per-block 64")

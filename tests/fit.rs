@@ -457,7 +457,7 @@ fn bad_input() {
             "llama-3.1-8b --gpu h100 -e sglang --mem-fraction-static 0.9 --utilization 0.8",
             "--mem-fraction-static: 0.9 is given together with --utilization, which is the same; leave one of them out",
         ),
-        ("llama-3.1-8b --gpu h100 -s 8K,16K", "--seq-len: 2 values are more than can be told of at once; give one"),
+        ("llama-3.1-8b --gpu h100 -s 8K,16K", "--seq-len: 2 values are more than one estimate takes; give one"),
         (
             "llama-3.1-8b --gpu h100 -s 8K --shared-prefix 1K",
             "--shared-prefix: 1024 is not counted with hardware; leave it out: each request is counted whole",

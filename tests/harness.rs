@@ -59,6 +59,12 @@ impl Run {
         Self { command, stdin: Vec::new(), stdout: String::new(), stderr: String::new() }
     }
 
+    /// In another directory.
+    pub(crate) fn at(mut self, directory: impl AsRef<std::path::Path>) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
     /// A variable of the environment.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);

@@ -14,6 +14,7 @@ mod http_server;
 
 mod article;
 mod bad_input;
+mod batch;
 mod estimate;
 mod exactness;
 mod explain;
@@ -35,6 +36,7 @@ mod schema;
 mod sglang;
 mod side_by_side;
 mod strategies;
+mod sweep;
 mod tensorrt_llm;
 mod vllm;
 mod weights;

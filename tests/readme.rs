@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::harness::Run;
+use crate::harness::{Run, golden};
+use crate::schema::{assert_valid, schema};
 
 fn readme() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
@@ -39,6 +40,16 @@ fn every_command_prints_what_is_shown() {
         }
     }
     assert!(commands >= 5, "{commands} commands");
+}
+
+/// The lines that are shown are those of the file that is answered, and as their schema says.
+#[test]
+fn the_batch_that_is_shown_is_the_one_that_is_answered() {
+    let lines = fs::read_to_string(golden("configs/questions.jsonl")).unwrap();
+    assert!(readme().contains(&format!("```json\n{lines}```\n")));
+    for line in lines.lines().filter(|line| !line.contains("typo")) {
+        assert_valid(&schema("batch-line"), &serde_json::from_str(line).unwrap(), line);
+    }
 }
 
 #[test]

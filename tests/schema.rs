@@ -105,11 +105,11 @@ fn valid(schema: &Value, value: &Value) -> bool {
     found.is_empty()
 }
 
-fn schema(name: &str) -> Value {
+pub(crate) fn schema(name: &str) -> Value {
     serde_json::from_str(&kvsize(&format!("schema {name}")).output()).unwrap()
 }
 
-fn assert_valid(schema: &Value, value: &Value, what: &str) {
+pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
     let mut found = Vec::new();
     violations(schema, value, "", &mut found);
     assert_eq!(found, [""; 0], "{what}");
@@ -203,13 +203,14 @@ fn answers_about_hardware_are_as_their_schemas_say() {
 #[test]
 fn all_schemas_are_one_and_each_has_a_name() {
     let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
-    for name in ["spec", "estimate", "weights", "strategies", "fit", "plan", "error"] {
+    for name in ["spec", "estimate", "batch", "batch-line", "weights", "strategies", "fit", "plan", "error"] {
         assert_eq!(all["$defs"][name], schema(name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(name));
     }
     kvsize("schema estimat")
         .stderr(
-            "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, weights, strategies, fit, plan, error\n",
+            "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, batch, batch-line, weights, \
+             strategies, fit, plan, error\n",
         )
         .status(2);
 }

@@ -417,6 +417,10 @@ fn every_model_has_an_answer_or_an_error() {
                 proptest::prop_assert_eq!(i128::from(ideal.estimate.bytes.0) + gaps, i128::from(answer.estimate.bytes.0));
             }
             let longer = Workload { seq_len: Tokens(len + 1), ..workload };
+            // What was prepared for another length, batch and memory gives the same.
+            let other = Workload { memory: None, ..Workload { seq_len: Tokens(len / 3 + 1), batch: batch + 1, ..workload } };
+            let prepared = engine.answer_prepared(&engine.prepare(model, &other), model, &workload).unwrap();
+            proptest::prop_assert_eq!(format!("{answer:?}"), format!("{prepared:?}"));
             if let Ok(more) = engine.answer(model, &longer) {
                 proptest::prop_assert!(more.estimate.bytes >= answer.estimate.bytes);
             }

@@ -12,7 +12,7 @@ use super::{Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings,
 use crate::catalogue::ModelEntry;
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Layout, Workload};
-use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
+use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, ModelSpec, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source::{self, HubSettings, Weighed};
 use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
@@ -65,7 +65,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     notes.extend(unused_memory(&arguments.device, rows().any(|row| row.capacity.is_some())));
     notes.extend(memory_of_a_card(arguments.device.memory));
     let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no: false })
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 
 /// What is said of memory that no engine makes a capacity of.
@@ -103,11 +103,22 @@ fn sort(documents: &mut [Document], key: SortKey) {
 }
 
 /// The models that were named, or the one given by its dimensions.
-fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
-    let spec = arguments.spec.spec();
+pub(super) fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
     let names = || arguments.models.iter().chain(&arguments.workload.draft);
     let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
+    // Weights are in the JSON alone, and only then worth the files' headers.
+    let weigh = arguments.output.format.for_programs();
+    let models = named_or_spec(&arguments.models, &arguments.spec.spec(), |name| places.model(name, weigh))?;
+    models.into_iter().map(|model| drafted(model, &arguments.workload, |name| places.draft(name))).collect()
+}
+
+/// The models of these names, or the one of the dimensions.
+pub(super) fn named_or_spec(
+    names: &[String],
+    spec: &ModelSpec,
+    read: impl Fn(&str) -> Result<Model, Failure>,
+) -> Result<Vec<Model>, Failure> {
     let wrong = |found: &str, problem: &str, remedy: &str| {
         Failure(Diagnosis {
             code: "model",
@@ -117,23 +128,18 @@ fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
             remedy: remedy.into(),
         })
     };
-    let models = match arguments.models.as_slice() {
+    match names {
         [] if spec.is_empty() => Err(wrong(
             "missing",
             "",
             "name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
         )),
         [] => Ok(vec![spec.model()?]),
-        names if spec.is_empty() && spec.name.is_none() => {
-            // Weights are in the JSON alone, and only then worth the files' headers.
-            let weigh = arguments.output.format.for_programs();
-            names.iter().map(|name| places.model(name, weigh)).collect::<Result<Vec<Model>, Failure>>()
-        }
+        names if spec.is_empty() && spec.name.is_none() => names.iter().map(|name| read(name)).collect(),
         [name, ..] => {
             Err(wrong(name, "can't be used with the flags of a model", "name a model or give its dimensions"))
         }
-    };
-    models?.into_iter().map(|model| drafted(model, &arguments.workload, &places)).collect()
+    }
 }
 
 /// Where models are looked for.
@@ -155,13 +161,17 @@ impl Places {
     }
 
     /// The model that an option means, for which standard input is not read.
-    fn draft(&self, name: &str) -> Result<Model, Failure> {
+    pub(super) fn draft(&self, name: &str) -> Result<Model, Failure> {
         Ok(source::resolve_with(name, &mut io::empty(), &self.overlay, self.hub.as_ref())?)
     }
 }
 
-/// The model with what drafts for it.
-pub(super) fn drafted(model: Model, arguments: &WorkloadArguments, places: &Places) -> Result<Model, Failure> {
+/// The model with what drafts for it; `read` gives a draft model by its name.
+pub(super) fn drafted(
+    model: Model,
+    arguments: &WorkloadArguments,
+    read: impl Fn(&str) -> Result<Model, Failure>,
+) -> Result<Model, Failure> {
     let Some(method) = arguments.speculative_method else { return Ok(model) };
     let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
         Err(Failure(Diagnosis {
@@ -183,7 +193,7 @@ pub(super) fn drafted(model: Model, arguments: &WorkloadArguments, places: &Plac
         (DraftMethod::Mtp | DraftMethod::Ngram, None) => Ok(model.drafted(method, tokens, None)),
         (DraftMethod::DraftModel | DraftMethod::Eagle, None) => wrong("--draft", "missing", "", "name the draft model"),
         (DraftMethod::DraftModel | DraftMethod::Eagle, Some(name)) => {
-            Ok(model.drafted(method, tokens, Some(&places.draft(name)?)))
+            Ok(model.drafted(method, tokens, Some(&read(name)?)))
         }
     }
 }
@@ -256,7 +266,7 @@ pub(super) fn common(arguments: &WorkloadArguments) -> Workload {
 }
 
 impl Question {
-    fn new(model: &Model, arguments: &WorkloadArguments, memory: Option<Bytes>, engines: &[Engine]) -> Self {
+    pub(super) fn new(model: &Model, arguments: &WorkloadArguments, memory: Option<Bytes>, engines: &[Engine]) -> Self {
         let WorkloadArguments { seq_len, batch, .. } = arguments;
         let defaults = Self::article(model);
         let mut question = Self {
@@ -308,7 +318,7 @@ impl Question {
         }
     }
 
-    fn workload(&self, seq_len: Tokens, batch: u64, kv_dtype: KvDtype) -> Workload {
+    pub(super) fn workload(&self, seq_len: Tokens, batch: u64, kv_dtype: KvDtype) -> Workload {
         Workload { seq_len, batch, kv_dtype, ..self.common }
     }
 

@@ -5,21 +5,17 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Command};
 
 use super::args::{DeviceArguments, FormatArguments, HubArguments, WorkloadArguments};
-use super::estimate::{
-    Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum, unused_memory,
-};
+use super::estimate::{Places, drafted, needs_encoder, overlay_for, past_maximum, unused_memory};
 use super::failure::Failure;
 use super::gpus::memory_of_a_card;
-use super::{Answer, Subcommand, hub, lengths, levers, settings, typed};
-use crate::engine::Engine;
-use crate::estimate::Workload;
+use super::{Answer, Subcommand, hub, lengths, levers, settings, single, typed};
 use crate::report::{self, Format};
-use crate::units::{Diagnosis, KvDtype, Tokens};
+use crate::units::Diagnosis;
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
-    arguments: |command| settings::augment(single(ExplainArguments::augment_args(command), LISTS_ELSEWHERE)),
+    arguments: |command| settings::augment(described(ExplainArguments::augment_args(command), LISTS_ELSEWHERE)),
     run,
 };
 
@@ -33,7 +29,7 @@ const LISTS_ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// The command, with other help of options that take lists elsewhere.
-pub(super) fn single(command: Command, options: &[(&'static str, &'static str)]) -> Command {
+pub(super) fn described(command: Command, options: &[(&'static str, &'static str)]) -> Command {
     let describe = |command: Command, &(id, help): &(&'static str, &'static str)| {
         command.mut_arg(id, |arg| arg.help(help).long_help(None::<&str>))
     };
@@ -59,8 +55,6 @@ struct ExplainArguments {
     format: FormatArguments,
 }
 
-const USUAL_LENGTH: Tokens = Tokens(131_072);
-
 fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut arguments: ExplainArguments = typed(matches)?;
     levers::retrieved(&mut arguments.workload);
@@ -75,24 +69,15 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
             remedy: "use table, markdown, json or jsonl".into(),
         }));
     }
-    let (engines, assumed) = engines(asked, Some(device), matches)?;
-    let engine = one("--engine", engines)?.unwrap_or_else(Engine::ideal);
+    let (engine, assumed) = single::engine(asked, Some(device), matches)?;
     let names = || [model].into_iter().chain(&asked.draft);
     let overlay = overlay_for(names(), catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), offline) };
-    let model = drafted(places.model(model, false)?, asked, &places)?;
+    let model = drafted(places.model(model, false)?, asked, |name| places.draft(name))?;
     let model = levers::applied_to(&model, asked, std::slice::from_ref(&engine))?;
     needs_encoder(asked, std::slice::from_ref(&model))?;
     let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
-    let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
-    let seq_len = one("--seq-len", settled.seq_len.iter().map(|typed| typed.tokens).collect())?;
-    let workload = Workload {
-        seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
-        batch: one("--batch", settled.batch.clone())?.unwrap_or(1),
-        kv_dtype: one("--kv-dtype or --bitwidth", formats(&model, asked, &engine))?.unwrap_or(auto),
-        memory: device.memory,
-        ..common(asked)
-    };
+    let workload = single::workload(&model, &settled, device.memory, &engine)?;
     let answer = engine.answer(&model, &workload)?;
     let warnings: Vec<String> =
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
@@ -101,21 +86,5 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let mut notes: Vec<String> = assumed.into_iter().chain(explanation.assumptions).collect();
     notes.extend(unused_memory(device, explanation.capacity.is_some()));
     notes.extend(memory_of_a_card(device.memory));
-    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings, no: false })
-}
-
-/// The one value of an option that takes a list elsewhere; none where it was not given.
-pub(super) fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
-    let count = values.len();
-    let mut values = values.into_iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        _ => Err(Failure(Diagnosis {
-            code: "several",
-            field: option.into(),
-            found: format!("{count} values"),
-            problem: "are more than can be told of at once".into(),
-            remedy: "give one".into(),
-        })),
-    }
+    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings, ..Answer::default() })
 }

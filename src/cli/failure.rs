@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::units::{Diagnose, Diagnosis};
 
@@ -28,6 +29,10 @@ impl std::error::Error for Failure {}
 #[derive(Serialize)]
 struct ErrorDocument<'a> {
     schema: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
     error: ErrorParts<'a>,
 }
 
@@ -52,8 +57,17 @@ pub(super) fn to_json(error: &anyhow::Error) -> String {
         unknown = Diagnosis { code: "io", field: String::new(), found, problem: String::new(), remedy };
         &unknown
     };
+    document(diagnosis, message, None, None)
+}
+
+/// The object for a line of a batch, with the `id` that came with it.
+pub(super) fn of_line(diagnosis: &Diagnosis, line: u64, id: Option<&RawValue>) -> String {
+    document(diagnosis, diagnosis.to_string(), Some(line), id)
+}
+
+fn document(diagnosis: &Diagnosis, message: String, line: Option<u64>, id: Option<&RawValue>) -> String {
     let Diagnosis { code, field, found, remedy, .. } = diagnosis;
-    let document =
-        ErrorDocument { schema: "kvsize.error/1", error: ErrorParts { code, field, found, remedy, message } };
+    let error = ErrorParts { code, field, found, remedy, message };
+    let document = ErrorDocument { schema: "kvsize.error/1", line, id, error };
     serde_json::to_string(&document).map(|line| line + "\n").unwrap_or_default()
 }

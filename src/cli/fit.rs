@@ -8,10 +8,11 @@ use clap::{ArgMatches, Args, Command, ValueEnum};
 
 use super::args::{HubArguments, OutputArguments, SpecArguments, WorkloadArguments};
 use super::estimate::{Places, common, drafted, engines, formats, needs_encoder, overlay_for, past_maximum};
-use super::explain::{one, single};
+use super::explain::described;
 use super::failure::Failure;
 use super::gpus::{self, Fleet, GpuArguments};
-use super::{Answer, Subcommand, hub, levers, refuse_warnings, settings, typed};
+use super::single::one;
+use super::{Answer, NO, Subcommand, hub, levers, refuse_warnings, settings, typed};
 use crate::engine::{Allocation, Double, Engine, SettingValue};
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layouts_of, weights_of};
@@ -32,7 +33,7 @@ pub(super) const PER_NODE: u64 = 8;
 
 /// The options of the estimate that take lists and here take one value.
 pub(super) fn asks_of_one_length(command: Command) -> Command {
-    single(
+    described(
         command,
         &[
             ("seq_len", "Tokens of a request [default: the longest that fits]"),
@@ -180,7 +181,7 @@ impl Subject {
             }
             None => spec.model()?,
         };
-        let model = levers::applied_to(&drafted(model, workload, &places)?, workload, &engines)?;
+        let model = levers::applied_to(&drafted(model, workload, |name| places.draft(name))?, workload, &engines)?;
         needs_encoder(workload, std::slice::from_ref(&model))?;
         let given = memory.weights.map(|bytes| Term::given(bytes, "--weights"));
         let weights = match memory.weights_dtype {
@@ -317,7 +318,14 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let FitDocument { assumptions: mut notes, warnings, fits, .. } = document;
     notes.extend(gpus::ages(prices(&fleets)));
     let no = !fits;
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
+    Ok(Answer {
+        quiet: arguments.output.format.quiet,
+        data,
+        notes,
+        warnings,
+        status: if no { NO } else { 0 },
+        ..Answer::default()
+    })
 }
 
 /// What had to be assumed of the memory of GPUs: of each, or, of many, all in one.

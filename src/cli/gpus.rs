@@ -460,7 +460,8 @@ mod tests {
         let given = one("--gpu 8xh100 --gpu-memory 70GiB --price 20/node-h");
         assert_eq!(price(&given), Some(2_500_000));
         assert_eq!(given.accelerator.total().unwrap(), Term::given(Bytes(70 << 30), "--gpu-memory"));
-        assert_eq!(given.accelerator.driver, h100.accelerator.driver);
+        // What its driver reports is nothing to go by then.
+        assert_eq!(given.accelerator.driver, None);
         let sized = one("--gpu-memory 80GiB");
         assert_eq!(
             (sized.count, price(&sized), sized.accelerator.total().unwrap().bytes),

@@ -2,6 +2,7 @@
 
 mod args;
 mod article;
+mod batch;
 mod estimate;
 mod explain;
 mod failure;
@@ -16,9 +17,12 @@ mod nvidia_smi;
 mod plan;
 #[cfg(feature = "hub")]
 mod progress;
+mod request;
 mod schema;
 mod settings;
+mod single;
 mod strategies;
+mod sweep;
 mod usage;
 mod weights;
 
@@ -48,7 +52,7 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 12] = [
+const COMMANDS: [Subcommand; 14] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
@@ -56,6 +60,8 @@ const COMMANDS: [Subcommand; 12] = [
     plan::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
+    batch::COMMAND,
+    sweep::COMMAND,
     lists::MODELS,
     gpu_list::COMMAND,
     lists::FORMATS,
@@ -64,15 +70,20 @@ const COMMANDS: [Subcommand; 12] = [
 ];
 
 /// What a command has to say: data for stdout, words for stderr.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Answer {
     quiet: bool,
     data: String,
+    /// Data that is written as it comes, after which there may be more to say.
+    stream: Option<Stream>,
     notes: Vec<String>,
     warnings: Vec<String>,
-    /// Whether the answer is that something does not fit.
-    no: bool,
+    /// The exit status.
+    status: u8,
 }
+
+/// Writes data as it comes.
+type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
 /// is most of our time.
@@ -94,11 +105,11 @@ pub fn main() -> ExitCode {
     let mut command = ManuallyDrop::new(command(settings::may_be_needed(std::env::args_os())));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
-        Err(error) if !error.use_stderr() => error.print().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
         Err(error) => Err(usage::failure(&error).into()),
     };
     match result {
-        Ok(status) => status,
+        Ok(status) => ExitCode::from(status),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = if usage::asks_for_json(std::env::args_os()) {
@@ -113,8 +124,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(matches: &mut ArgMatches) -> anyhow::Result<ExitCode> {
-    let answer = match matches.remove_subcommand() {
+/// Runs the command, and says what it has to say. The exit status.
+fn run(matches: &mut ArgMatches) -> anyhow::Result<u8> {
+    let mut answer = match matches.remove_subcommand() {
         Some((name, mut inner)) => {
             usage::refuse_options_before(&name, matches)?;
             let command = COMMANDS.iter().find(|command| command.name == name).unwrap_or(&estimate::COMMAND);
@@ -125,13 +137,16 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<ExitCode> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(answer.data.as_bytes())?;
     stdout.flush()?;
+    if let Some(stream) = answer.stream.take() {
+        answer = stream(&mut stdout)?;
+    }
     if !answer.quiet {
         let notes = answer.notes.iter().map(|text| line(NOTE, "note", text));
         let warnings = answer.warnings.iter().map(|text| line(WARNING, "warning", text));
         // The answer is out; words that no one can hear do not take it back.
         let _ = io::stderr().write_all(notes.chain(warnings).collect::<String>().as_bytes());
     }
-    Ok(if answer.no { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+    Ok(answer.status)
 }
 
 const NOTE: Style = AnsiColor::Cyan.on_default().bold();

@@ -7,14 +7,14 @@ use clap::{ArgMatches, Args};
 
 use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
-use super::explain::single;
+use super::explain::described;
 use super::failure::Failure;
 use super::fit::{
     Commanded, MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length,
     assumed_of, given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
 };
 use super::gpus::{self, GpuArguments};
-use super::{Answer, Subcommand, refuse_warnings, settings, typed};
+use super::{Answer, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::engine::Spread;
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
@@ -27,7 +27,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The smallest and the cheapest layouts that hold a workload",
     arguments: |command| {
         let length = [("seq_len", "Tokens of a request [default: the model's own maximum]")];
-        settings::augment(single(asks_of_one_length(PlanArguments::augment_args(command)), &length))
+        settings::augment(described(asks_of_one_length(PlanArguments::augment_args(command)), &length))
     },
     run,
 };
@@ -124,7 +124,14 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let used = |name: &str| layouts.iter().any(|row| row.gpu == name);
     notes.extend(gpus::ages(prices(&fleets).filter(|(name, _)| used(name))));
     let no = layouts.is_empty();
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no })
+    Ok(Answer {
+        quiet: arguments.output.format.quiet,
+        data,
+        notes,
+        warnings,
+        status: if no { NO } else { 0 },
+        ..Answer::default()
+    })
 }
 
 /// What the engine and the memory of a layout take for granted, and warn of; what overheads are calibrated by, and what is

@@ -124,7 +124,7 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
     let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
     let (mut notes, warnings) = (document.assumptions, document.warnings);
     notes.extend(ages(fleet.price.as_ref().map(|price| (fleet.accelerator.id.as_str(), price))));
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, no: false })
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 
 /// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.

@@ -107,6 +107,10 @@ pub struct Engine {
     pub device: Device,
 }
 
+/// What was worked out for a model in an engine, whatever the tokens, sequences and memory ([`Engine::prepare`]).
+#[derive(Debug)]
+pub struct Prepared(Option<vllm::Shape>);
+
 /// What an engine's settings fix in place of a workload's own, with the name of the setting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OwnLengths {
@@ -156,7 +160,33 @@ impl Engine {
     /// # Errors
     /// [`EstimateError`] as [`crate::estimate::estimate`], or what the engine refuses.
     pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, EstimateError> {
-        let mut answer = (self.profile.answer)(model, workload, self)?;
+        Ok(self.told((self.profile.answer)(model, workload, self)?, workload))
+    }
+
+    /// What can be worked out once for many workloads that differ from `workload` only in tokens, sequences and memory.
+    pub fn prepare(&self, model: &Model, workload: &Workload) -> Prepared {
+        let is_vllm = self.profile.name == vllm::PROFILE.name;
+        Prepared(is_vllm.then(|| vllm::Shape::of_any_length(model, workload, self)).flatten())
+    }
+
+    /// The same as [`Engine::answer`], of what was [prepared](Engine::prepare) for this model and such a workload.
+    ///
+    /// # Errors
+    /// [`EstimateError`] as [`Engine::answer`].
+    pub fn answer_prepared(
+        &self,
+        prepared: &Prepared,
+        model: &Model,
+        workload: &Workload,
+    ) -> Result<Answer, EstimateError> {
+        match &prepared.0 {
+            Some(shape) => Ok(self.told(shape.answer(model, workload, self)?, workload)),
+            None => self.answer(model, workload),
+        }
+    }
+
+    /// An answer with what does not fit, and with the engine's name before its words.
+    fn told(&self, mut answer: Answer, workload: &Workload) -> Answer {
         if let Some(Capacity { memory, max_seq_len, .. }) = answer.capacity
             && max_seq_len < workload.seq_len.0
         {
@@ -170,7 +200,7 @@ impl Engine {
         for text in answer.assumptions.iter_mut().chain(&mut answer.warnings) {
             *text = format!("{}: {text}", self.profile.name);
         }
-        Ok(answer)
+        answer
     }
 
     /// What the engine says no to, with its reason.

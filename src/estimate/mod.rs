@@ -22,6 +22,8 @@ mod layout;
 mod prefix;
 mod state;
 
+use std::borrow::Cow;
+
 pub use error::EstimateError;
 pub use layout::Layout;
 pub use prefix::{Batch, shared};
@@ -118,6 +120,10 @@ impl BytesPerToken {
 
     /// The sum of two fractions, over the least common multiple of their denominators; none past 2¹²⁸ − 1.
     pub fn checked_add(self, other: Self) -> Option<Self> {
+        if self.denominator == other.denominator {
+            let numerator = self.numerator.checked_add(other.numerator)?;
+            return Some(Self { numerator, denominator: self.denominator });
+        }
         let denominator = least_common_multiple(self.denominator, other.denominator)?;
         let widened = |of: Self| of.numerator.checked_mul(denominator.checked_div(of.denominator)?);
         Some(Self { numerator: widened(self)?.checked_add(widened(other)?)?, denominator })
@@ -215,11 +221,17 @@ fn sum_sharing(
     if let Some(packed) = [format.k, format.v].into_iter().find(|format| format.is_packed()) {
         return Err(EstimateError::PackedFormat(packed));
     }
-    let mut stages = layout.stages(model.num_hidden_layers)?;
-    // Layers of a drafter are numbered on from the model's, and sit on the last stage.
-    if let Some(last) = stages.last_mut() {
-        last.end = u32::MAX;
-    }
+    let stages = match layout.pp {
+        1 if model.num_hidden_layers > 0 => Cow::Borrowed(std::slice::from_ref(const { &(0..u32::MAX) })),
+        _ => {
+            let mut stages = layout.stages(model.num_hidden_layers)?;
+            // Layers of a drafter are numbered on from the model's, and sit on the last stage.
+            if let Some(last) = stages.last_mut() {
+                last.end = u32::MAX;
+            }
+            Cow::Owned(stages)
+        }
+    };
     let mut stage_bytes = vec![Bytes(0); stages.len()];
     let mut layer_groups = Vec::with_capacity(model.layer_groups.len());
     let mut bytes_per_token = BytesPerToken { numerator: 0, denominator: 8 };
@@ -262,6 +274,12 @@ fn sum_sharing(
 
 /// Layers of `group` that a pipeline stage holds.
 fn layers_within(group: &LayerGroup, stage: &std::ops::Range<u32>) -> usize {
+    if let (Some(first), Some(last)) = (group.layers.first(), group.layers.last())
+        && stage.contains(first)
+        && stage.contains(last)
+    {
+        return group.layers.len();
+    }
     let first = group.layers.partition_point(|&layer| layer < stage.start);
     let end = group.layers.partition_point(|&layer| layer < stage.end);
     end.saturating_sub(first)

@@ -21,6 +21,9 @@ impl Batch {
 
     /// What the fullest of `ranks` ranks has of them, where tokens go to one rank after the other.
     pub(super) fn over(self, ranks: u64) -> Self {
+        if ranks <= 1 {
+            return self;
+        }
         let common = self.common.div_ceil(ranks.max(1));
         let all = self.common.saturating_add(self.own).div_ceil(ranks.max(1));
         Self { common, own: all.saturating_sub(common) }

@@ -149,12 +149,15 @@ struct Ranks {
     weights: Bytes,
 }
 
+/// The memory of layouts by their ranks and stages.
+type Known = BTreeMap<(u64, u64), Rc<Vec<Budget>>>;
+
 struct Search<'a, B> {
     question: &'a Question<'a>,
     limits: Limits,
     of_layout: B,
     /// The memory of the layouts that were looked at, by ranks and stages.
-    known: RefCell<BTreeMap<(u64, u64), Rc<Vec<Budget>>>>,
+    known: RefCell<Known>,
     least: Bytes,
 }
 

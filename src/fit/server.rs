@@ -280,7 +280,6 @@ impl<'a> Server<'a> {
     }
 
     /// What `batch` sequences need and have on the devices of each part; within, why the engine refuses so many.
-    #[expect(clippy::type_complexity, reason = "an error of the question, and one of its size")]
     fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, EstimateError>, EstimateError> {
         let mut balances = Vec::with_capacity(self.parts.len());
         for part in &self.parts {

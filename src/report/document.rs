@@ -410,7 +410,7 @@ pub(super) fn describe(model: &Model) -> ModelDescription {
     }
 }
 
-fn row(answered: AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
+pub(super) fn row(answered: AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
     let AnsweredEstimate { workload, engine, answer } = answered;
     let Answer { estimate, details, capacity, gaps, .. } = answer;
     let KvFormat { k, v, .. } = estimate.stored;

@@ -1,5 +1,6 @@
 //! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
 
+mod batch;
 mod csv;
 mod details;
 mod document;
@@ -15,6 +16,7 @@ mod plain;
 mod schema;
 mod serve;
 mod strategies;
+mod sweep;
 mod table;
 mod text;
 mod weights;
@@ -23,6 +25,7 @@ use serde::Serialize;
 
 use crate::units::{ByteUnit, Bytes};
 
+pub use batch::BatchFrame;
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };
@@ -38,6 +41,7 @@ pub use strategies::{
     ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
     strategies,
 };
+pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 

@@ -13,6 +13,8 @@ pub struct Schema {
 pub const SCHEMAS: &[Schema] = &[
     Schema { name: "spec", text: include_str!("schema/spec.json") },
     Schema { name: "estimate", text: include_str!("schema/estimate.json") },
+    Schema { name: "batch", text: include_str!("schema/batch.json") },
+    Schema { name: "batch-line", text: include_str!("schema/batch-line.json") },
     Schema { name: "weights", text: include_str!("schema/weights.json") },
     Schema { name: "strategies", text: include_str!("schema/strategies.json") },
     Schema { name: "fit", text: include_str!("schema/fit.json") },

@@ -239,6 +239,16 @@ pub(super) fn read_config(path: &Path) -> Result<(String, PathBuf), FileError> {
     Ok((read_text(file, path, MAX_CONFIG_BYTES)?, owned()))
 }
 
+/// A file to be read from its start, a pipe too.
+pub(super) fn open(path: &Path) -> Result<File, FileError> {
+    let failed = |error| FileError::Io(path.to_path_buf(), error);
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(file)
+}
+
 /// The text of the `hf_quant_config.json` beside a `config.json`, if there is one.
 pub(super) fn read_quantization(config: &Path) -> Result<Option<(String, PathBuf)>, FileError> {
     if config.file_name().is_none_or(|name| name != "config.json") {

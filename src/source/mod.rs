@@ -145,6 +145,24 @@ pub fn resolve_weighed(
     model(find(argument, stdin, overlay, hub, true)?, true)
 }
 
+/// The model of a text that is a `config.json` or an object of our own; messages call it `name`, and so does the model where
+/// it has no name itself.
+///
+/// # Errors
+/// [`SourceError`] when it is neither.
+pub fn of_json(text: String, name: &str) -> Result<Model, SourceError> {
+    let text = Text { json: text, name: name.to_owned(), origin: name.to_owned(), path: None, weighed_by: None };
+    model(Found::Text(text), false)
+}
+
+/// A file to be read from its start, a pipe too.
+///
+/// # Errors
+/// [`SourceError`] when it can't be opened, or is a directory.
+pub fn open(path: &Path) -> Result<File, SourceError> {
+    file::open(path).map_err(SourceError::File)
+}
+
 /// What a model weighs, whether it has a cache or not.
 #[derive(Debug)]
 pub struct Weighed {

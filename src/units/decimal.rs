@@ -119,11 +119,14 @@ fn increment(text: &str) -> String {
 pub fn group_thousands(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::with_capacity(digits.len().saturating_add(6));
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && digits.len().saturating_sub(index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
+    // The first group has what is left over, one digit at least.
+    let first = digits.len().saturating_sub(1) % 3;
+    let (head, mut rest) = digits.split_at(first.saturating_add(1));
+    grouped.push_str(head);
+    while let Some((group, after)) = rest.split_at_checked(3) {
+        grouped.push(',');
+        grouped.push_str(group);
+        rest = after;
     }
     grouped
 }

@@ -6,6 +6,7 @@ mod decimal;
 mod diagnosis;
 mod element_format;
 mod money;
+mod series;
 
 pub use bytes::{ByteUnit, Bytes};
 pub use count::{Passages, Tokens, least_common_multiple, parse_count};
@@ -13,6 +14,7 @@ pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
 pub use money::{dollars, parse_dollars};
+pub use series::Series;
 
 pub(crate) use diagnosis::display_diagnosis;
 
@@ -46,6 +48,8 @@ pub enum UnitError {
     UnknownSuffix(Quantity, String),
     /// Not a part of a whole.
     NotAShare(String),
+    /// Not a range with a step: what is wrong with it.
+    NotSeries(&'static str, String),
     /// Not so many passages of so many tokens.
     NotPassages(String),
     /// An element format that is not known.
@@ -95,6 +99,12 @@ impl Diagnose for UnitError {
                 found,
                 "is not a share of the whole".into(),
                 "give a decimal above 0 and of at most 1, as 0.9".into(),
+            ),
+            Self::NotSeries(problem, found) => (
+                "not_a_range",
+                found,
+                (*problem).to_owned(),
+                "write a..b*k to multiply by k, or a..b+k to add it, from a up to b".into(),
             ),
             Self::NotPassages(found) => (
                 "not_passages",

@@ -44,6 +44,7 @@ pub(super) fn statistics(times: &mut [Duration]) -> (f64, f64) {
 }
 
 /// Peak resident memory, read from the system while the program waits: its output goes into a pipe that is full.
+#[allow(dead_code, reason = "not every benchmark asks for it")]
 pub(super) fn peak_kib(query: &Query) -> Option<String> {
     const PIPE_BYTES: usize = 64 << 10;
     if query.arguments.is_empty() {

@@ -252,25 +252,52 @@ pub struct Stage {
 }
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
-    let release = Release::of(engine.version);
-    let options = Options::of(engine);
-    let reader = Reader { model, workload, engine, options: &options, release };
-    let mut layers = reader.layers()?;
-    let request = options.request(model, workload, engine, release);
-    let caches = std::mem::take(&mut layers.caches);
-    let groups =
-        Groups::of(caches, layers.block_outermost, reader.keeps_windows_whole()).map_err(|error| match error {
-            GroupError::TooLarge => EstimateError::TooLarge,
-            GroupError::Indivisible => {
-                let reason = "has latents whose page does not divide the largest page and can't be padded";
-                engine.refusal("MODEL", &model.name, reason, "name another format or block size")
-            }
-            GroupError::NotOneType => {
-                let reason = "is on, but the KV caches of this model can't be promoted to one unified type";
-                engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
-            }
-        })?;
-    Pool::of(&reader, &groups, request)?.answer(&layers)
+    Shape::of(model, workload, engine)?.answer(model, workload, engine)
+}
+
+/// A model's caches and their groups: what does not depend on the request.
+#[derive(Debug)]
+pub(super) struct Shape {
+    layers: Layers,
+    groups: Groups,
+}
+
+impl Shape {
+    fn of(model: &Model, workload: &Workload, engine: &Engine) -> Result<Self, EstimateError> {
+        let release = Release::of(engine.version);
+        let reader = Reader { model, workload, engine, options: &Options::of(engine), release };
+        let mut layers = reader.layers()?;
+        let caches = std::mem::take(&mut layers.caches);
+        let groups =
+            Groups::of(caches, layers.block_outermost, reader.keeps_windows_whole()).map_err(|error| match error {
+                GroupError::TooLarge => EstimateError::TooLarge,
+                GroupError::Indivisible => {
+                    let reason = "has latents whose page does not divide the largest page and can't be padded";
+                    engine.refusal("MODEL", &model.name, reason, "name another format or block size")
+                }
+                GroupError::NotOneType => {
+                    let reason = "is on, but the KV caches of this model can't be promoted to one unified type";
+                    engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
+                }
+            })?;
+        Ok(Self { layers, groups })
+    }
+
+    /// The shape, if it is the same for requests of any length: a state that is cached without prefixes has one block, which
+    /// is as long as the request.
+    pub(super) fn of_any_length(model: &Model, workload: &Workload, engine: &Engine) -> Option<Self> {
+        let shape = Self::of(model, workload, engine).ok()?;
+        let state = |cache: &Cache| matches!(cache.spec.kind, Kind::State { .. });
+        (!shape.groups.caches.iter().any(state)).then_some(shape)
+    }
+
+    pub(super) fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+        let options = Options::of(engine);
+        let release = Release::of(engine.version);
+        let reader = Reader { model, workload, engine, options: &options, release };
+        let request = options.request(model, workload, engine, release);
+        Pool::of(&reader, &self.groups, request)?.answer(&self.layers)
+    }
 }
 
 /// The groups over the pipeline stages, for a request.

@@ -331,10 +331,12 @@ pub(super) fn requests_in_words(requests: &RequestsRow) -> String {
     match requests.bound_by {
         Some(name) => format!("{} at once: {name}; there is room for {room}", count(requests.at_once)),
         None => match requests.max_concurrency {
-            // Never rounded up to what there is no room for.
+            // To two places, as engines print it, but never up to a whole request for which there is no room.
             Some(concurrency) => {
-                let hundredths = u128::from(concurrency.millionths().div_euclid(10_000));
-                format!("{room} at once ({} in a replica)", fixed_point(hundredths, 100, 2))
+                let micro = concurrency.millionths();
+                let rounded = micro.saturating_add(5_000).div_euclid(10_000);
+                let most = micro.div_euclid(1_000_000).saturating_mul(100).saturating_add(99);
+                format!("{room} at once ({} in a replica)", fixed_point(rounded.min(most).into(), 100, 2))
             }
             None => format!("{room} at once"),
         },

@@ -1,0 +1,130 @@
+//! `kvsize.batch/1`: one estimate as one line of JSON, its fields those of a row of `kvsize.estimate/1`.
+//!
+//! A batch has many lines of the same kind, so what is the same in all of them is written once, into a [`BatchFrame`], and
+//! the numbers are put between.
+#![allow(
+    clippy::float_arithmetic,
+    clippy::cast_precision_loss,
+    reason = "floats only for printing: every one is computed from exact integers kept beside it"
+)]
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::clean;
+use super::document::BytesPerTokenValue;
+use crate::engine::{Answer, Engine};
+use crate::estimate::{EstimateError, Workload};
+use crate::model::Model;
+use crate::units::{KvDtype, KvFormat};
+
+/// What is the same in every answer for a model in an engine, in one format and layout.
+#[derive(Debug, Clone)]
+pub struct BatchFrame {
+    /// `,"model":"…","seq_len":`
+    model: Vec<u8>,
+    kv_dtype: KvDtype,
+    /// `,"kv_dtype":"…"`
+    format: Vec<u8>,
+    /// `,"engine":"…","tp":…` to `"gpus":…,"bytes":`
+    place: Vec<u8>,
+}
+
+impl BatchFrame {
+    /// The frame of `model` in `engine` with the format and layout of `workload`.
+    ///
+    /// # Errors
+    /// [`EstimateError::TooManyDevices`] when the devices can't be counted.
+    pub fn new(model: &Model, engine: &Engine, workload: &Workload) -> Result<Self, EstimateError> {
+        let layout = workload.layout;
+        let gpus = layout.gpus()?;
+        let mut frame = Self { model: Vec::new(), kv_dtype: workload.kv_dtype, format: Vec::new(), place: Vec::new() };
+        put(&mut frame.model, ",\"model\":", &clean(&model.name));
+        frame.model.extend_from_slice(b",\"seq_len\":");
+        put(&mut frame.format, ",\"kv_dtype\":", &workload.kv_dtype.to_string());
+        put(&mut frame.place, ",\"engine\":", &engine.to_string());
+        put(&mut frame.place, ",\"tp\":", &layout.tp);
+        put(&mut frame.place, ",\"pp\":", &layout.pp);
+        put(&mut frame.place, ",\"dp\":", &layout.dp);
+        if layout.dcp > 1 {
+            put(&mut frame.place, ",\"dcp\":", &layout.dcp);
+        }
+        put(&mut frame.place, ",\"gpus\":", &gpus);
+        frame.place.extend_from_slice(b",\"bytes\":");
+        Ok(frame)
+    }
+
+    /// Writes the line of an answer to `workload`, with what was assumed and warned of. `line` and `id` are those of the
+    /// line that asked.
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        (line, id): (Option<u64>, Option<&RawValue>),
+        workload: &Workload,
+        answer: &Answer,
+        [assumptions, warnings]: [&[String]; 2],
+    ) {
+        let estimate = &answer.estimate;
+        out.extend_from_slice(b"{\"schema\":\"kvsize.batch/1\"");
+        if let Some(line) = line {
+            put(out, ",\"line\":", &line);
+        }
+        if let Some(id) = id {
+            out.extend_from_slice(b",\"id\":");
+            out.extend_from_slice(id.get().as_bytes());
+        }
+        out.extend_from_slice(&self.model);
+        put(out, "", &workload.seq_len.0);
+        put(out, ",\"batch\":", &workload.batch);
+        out.extend_from_slice(&self.format);
+        if self.kv_dtype != KvDtype::Given(estimate.stored) {
+            put(out, ",\"kv_dtype_resolved\":", &estimate.stored.to_string());
+        }
+        let KvFormat { k, v, .. } = estimate.stored;
+        if k != v {
+            put(out, ",\"k_dtype\":", &k.to_string());
+            put(out, ",\"v_dtype\":", &v.to_string());
+        }
+        out.extend_from_slice(&self.place);
+        put(out, "", &estimate.bytes.0);
+        put(out, ",\"bytes_per_gpu\":", &estimate.bytes_per_gpu.0);
+        put(out, ",\"gb\":", &(estimate.bytes.0 as f64 / 1e9));
+        put(out, ",\"bytes_per_token\":", &BytesPerTokenValue::from(estimate.bytes_per_token));
+        for (index, group) in estimate.layer_groups.iter().enumerate() {
+            out.extend_from_slice(if index == 0 { b",\"layer_groups\":[{\"kind\":\"" } else { b",{\"kind\":\"" });
+            out.extend_from_slice(group.kind.as_bytes());
+            put(out, "\",\"layers\":", &group.layers);
+            put(out, ",\"entries\":", &group.entries.0);
+            put(out, ",\"bytes\":", &group.bytes.0);
+            out.push(b'}');
+        }
+        out.extend_from_slice(if estimate.layer_groups.is_empty() { b",\"layer_groups\":[]" } else { b"]" });
+        if !answer.gaps.is_empty() {
+            put(out, ",\"gaps\":", &answer.gaps);
+        }
+        if let Some(details) = &answer.details {
+            // Its one key becomes one of ours: `{"vllm":{…}}` without the braces around it.
+            let brace = out.len();
+            put(out, "", details);
+            if let Some(brace) = out.get_mut(brace) {
+                *brace = b',';
+            }
+            out.pop();
+        }
+        if let Some(capacity) = &answer.capacity {
+            put(out, ",\"capacity\":", capacity);
+        }
+        for (key, texts) in [(",\"assumptions\":", assumptions), (",\"warnings\":", warnings)] {
+            if !texts.is_empty() {
+                put(out, key, &texts);
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+/// A key and its value. Serialising to memory fails only for maps with keys that are no text; there are none in our types.
+fn put(out: &mut Vec<u8>, key: &str, value: &(impl Serialize + ?Sized)) {
+    out.extend_from_slice(key.as_bytes());
+    let _ = serde_json::to_writer(out, value);
+}
