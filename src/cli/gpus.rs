@@ -412,7 +412,11 @@ mod tests {
 
     #[test]
     fn lists_of_gpus_are_resolved_in_order() {
-        let names = |arguments: &str| -> Vec<String> { fleets(arguments).unwrap().iter().map(Fleet::name).collect() };
+        let name = |fleet: &Fleet| match fleet.count {
+            Some(count) => format!("{count}x{}", fleet.accelerator.id),
+            None => fleet.accelerator.id.clone(),
+        };
+        let names = |arguments: &str| -> Vec<String> { fleets(arguments).unwrap().iter().map(name).collect() };
         assert_eq!(names(""), [""; 0]);
         assert_eq!(names("--gpu 8xh100,8xh200 --gpu l4"), ["8xh100-sxm", "8xh200-sxm", "l4"]);
         assert_eq!(names("--gpu h100,H100-SXM,8xh100"), ["h100-sxm", "8xh100-sxm"]);

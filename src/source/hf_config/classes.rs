@@ -430,17 +430,6 @@ pub(super) const CLASSES: &[Class] = &[
         ..PLAIN
     },
     Class {
-        names: &["solar_open"],
-        attention: Attention::Heads {
-            qkv_bias: Flag::Key("attention_bias", false),
-            o_bias: Flag::Never,
-            norm: HeadNorm::None,
-            sinks: false,
-        },
-        experts: Some(DEEPSEEK_MIXTURE),
-        ..PLAIN
-    },
-    Class {
         names: &["afmoe"],
         attention: Attention::Gated { norm: HeadNorm::Head },
         norms: 4,
@@ -457,13 +446,6 @@ pub(super) const CLASSES: &[Class] = &[
         names: &["minimax"],
         mixer: Mixer::Lightning,
         experts: Some(Mixture { all: "num_local_experts", width: "intermediate_size", ..MIXTURE }),
-        ..PLAIN
-    },
-    Class {
-        names: &["bamba"],
-        attention: biased(HeadNorm::None),
-        mixer: Mixer::Mamba2(&BAMBA),
-        fixed: &[("mlp_bias", "false", true)],
         ..PLAIN
     },
     Class {

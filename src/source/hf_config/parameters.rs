@@ -828,6 +828,285 @@ mod tests {
         }
     }
 
+    /// What an architecture of these settings comes to.
+    fn total(config: &Value) -> Option<u64> {
+        weights(config, false).unwrap_or_else(|reason| panic!("{reason}: {config}")).parameters
+    }
+
+    #[test]
+    fn published_totals_of_mixed_layers_are_met() {
+        for (name, parameters) in [
+            ("Qwen--Qwen3-VL-2B-Instruct", 2_127_532_032u64),
+            ("Qwen--Qwen3-VL-4B-Instruct", 4_437_815_808),
+            ("Qwen--Qwen3-VL-8B-Instruct", 8_767_123_696),
+            ("Qwen--Qwen3-VL-32B-Instruct", 33_357_390_064),
+            ("Qwen--Qwen3-VL-30B-A3B-Instruct", 31_070_754_032),
+            // As Qwen3-Coder-Next, whose files hold no layer that predicts further tokens.
+            ("Qwen--Qwen3-Next-80B-A3B-Instruct", 79_674_391_296),
+            ("allenai--Olmo-3-7B", 7_298_011_136),
+            ("nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 31_577_940_288),
+            // 25,805,933,872 are published as parameters, and 51,611,872,412 as bytes, which are twice this.
+            ("google--gemma-4-26B-A4B", 25_805_936_206),
+        ] {
+            assert_eq!(total(&config(&format!("{name}.json"))), Some(parameters), "{name}");
+        }
+    }
+
+    #[test]
+    fn published_totals_are_met_with_the_layer_that_predicts_further_tokens() {
+        // What joins the token and the state, its norms, and a layer that is like the last one.
+        let of_qwen = |name: &str| {
+            let mut config = config(name);
+            let one = total(&config).unwrap();
+            let text = config.get("text_config").unwrap_or(&config).clone();
+            let number = |key: &str| text[key].as_u64().unwrap();
+            let (hidden, layers) = (number("hidden_size"), number("num_hidden_layers"));
+            let kinds = text
+                .get("layer_types")
+                .and_then(Value::as_array)
+                .map(|kinds| kinds.iter().cloned().chain([Value::from("full_attention")]).collect::<Vec<_>>());
+            let text = if config.get("text_config").is_some() { &mut config["text_config"] } else { &mut config };
+            text["num_hidden_layers"] = (layers + 1).into();
+            if let Some(kinds) = kinds {
+                text["layer_types"] = kinds.into();
+            }
+            let more = total(&config).unwrap();
+            assert!(more > one);
+            more + 2 * hidden * hidden + 3 * hidden
+        };
+        assert_eq!(of_qwen("Qwen--Qwen3.5-27B.json"), 27_781_427_952);
+        assert_eq!(of_qwen("Qwen--Qwen3.5-122B-A10B.json"), 125_086_497_008);
+        // Without scales, with an embedding and a head of its own; those of GLM-5 are shared.
+        let latent = |name: &str, own: u64| {
+            let mut config = config(name);
+            let number = |key: &str| config[key].as_u64().unwrap();
+            let (hidden, words) = (number("hidden_size"), number("vocab_size"));
+            config["num_hidden_layers"] = (number("num_hidden_layers") + 1).into();
+            total(&config).unwrap() + 2 * hidden * hidden + 3 * hidden + own * words * hidden
+        };
+        assert_eq!(latent("deepseek-ai--DeepSeek-V3.2.json", 2), 685_355_329_792);
+        assert_eq!(latent("zai-org--GLM-5.json", 0), 753_864_139_008);
+        // Layers of GLM-5.2 take over an earlier one's choice, but not the one that predicts.
+        let mut glm = config("zai-org--GLM-5.2-FP8.json");
+        let mut kinds = glm["indexer_types"].as_array().unwrap().clone();
+        kinds.push("full".into());
+        glm["indexer_types"] = kinds.into();
+        glm["num_hidden_layers"] = 79.into();
+        assert_eq!(total(&glm).unwrap() + 2 * 6144 * 6144 + 3 * 6144, 753_329_940_480);
+    }
+
+    #[test]
+    fn published_totals_of_further_classes_are_met() {
+        let kinds = |letters: &str, c: &str, f: &str| -> Value {
+            letters.chars().map(|letter| if letter == 'c' { c } else { f }).collect::<Vec<_>>().into()
+        };
+        let heads = |class: &str, layers: u64, hidden: u64, heads: u64, kv_heads: u64, width: u64, words: u64| {
+            serde_json::json!({
+                "model_type": class, "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
+                "num_key_value_heads": kv_heads, "intermediate_size": width, "vocab_size": words,
+            })
+        };
+        let with = |mut config: Value, more: Value| {
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            config
+        };
+        let mamba = serde_json::json!({
+            "mamba_n_heads": 48, "mamba_d_head": 64, "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4,
+            "num_local_experts": 64, "num_experts_per_tok": 6, "shared_intermediate_size": 1024,
+            "tie_word_embeddings": true, "layer_types": kinds(&"cccccfcccc".repeat(4), "mamba", "attention"),
+        });
+        let lfm2 = with(
+            heads("lfm2", 16, 2048, 32, 8, 12_288, 65_536),
+            serde_json::json!({
+                "conv_L_cache": 3, "layer_types": kinds("ccfccfccfcfcfcfc", "conv", "full_attention"),
+            }),
+        );
+        for (name, parameters, config) in [
+            ("Aya Expanse 8B", 8_028_033_024u64, heads("cohere", 32, 4096, 32, 8, 14_336, 256_000)),
+            ("Command R", 34_980_831_232, heads("cohere", 40, 8192, 64, 64, 22_528, 256_000)),
+            (
+                "Command R+",
+                103_810_674_688,
+                with(heads("cohere", 64, 12_288, 96, 8, 33_792, 256_000), serde_json::json!({"use_qk_norm": true})),
+            ),
+            ("Command A", 111_057_580_032, heads("cohere2", 64, 12_288, 96, 8, 36_864, 256_000)),
+            ("OLMo 3 32B", 32_233_522_176, heads("olmo3", 64, 5120, 40, 8, 27_648, 100_278)),
+            (
+                "EXAONE 4.0 1.2B",
+                1_279_391_488,
+                with(
+                    heads("exaone4", 30, 2048, 32, 8, 4096, 102_400),
+                    serde_json::json!({"tie_word_embeddings": true}),
+                ),
+            ),
+            (
+                "GLM-4-9B-0414",
+                9_400_279_040,
+                with(heads("glm4", 40, 4096, 32, 2, 13_696, 151_552), serde_json::json!({"attention_bias": true})),
+            ),
+            ("Apertus 8B", 8_053_338_176, heads("apertus", 32, 4096, 32, 8, 21_504, 131_072)),
+            (
+                "Trinity Mini",
+                26_123_974_400,
+                with(
+                    heads("afmoe", 32, 2048, 32, 4, 6144, 200_192),
+                    serde_json::json!({
+                        "head_dim": 128, "moe_intermediate_size": 1024, "num_dense_layers": 2, "num_experts": 128,
+                        "num_shared_experts": 1,
+                    }),
+                ),
+            ),
+            (
+                "MiniMax-Text-01",
+                456_089_655_296,
+                with(
+                    heads("minimax", 80, 6144, 64, 8, 9216, 200_064),
+                    serde_json::json!({
+                        "head_dim": 128, "num_local_experts": 32,
+                        "layer_types": kinds(&"cccccccf".repeat(10), "linear_attention", "full_attention"),
+                    }),
+                ),
+            ),
+            (
+                "Granite 3.0 3B-A800M",
+                3_298_793_472,
+                with(
+                    heads("granitemoe", 32, 1536, 24, 8, 512, 49_155),
+                    serde_json::json!({"num_local_experts": 40, "tie_word_embeddings": true}),
+                ),
+            ),
+            (
+                "Granite 4.0 H Tiny",
+                6_939_037_248,
+                with(heads("granitemoehybrid", 40, 1536, 12, 4, 512, 100_352), mamba),
+            ),
+            ("LFM2 1.2B", 1_170_340_608, lfm2.clone()),
+            (
+                "LFM2-8B-A1B",
+                8_339_930_560,
+                with(
+                    heads("lfm2_moe", 24, 2048, 32, 8, 7168, 65_536),
+                    serde_json::json!({
+                        "conv_L_cache": 3, "moe_intermediate_size": 1792, "num_dense_layers": 2, "num_experts": 32,
+                        "layer_types": kinds("ccfcccfcccfcccfcccfccfcc", "conv", "full_attention"),
+                    }),
+                ),
+            ),
+            (
+                "LFM2.5-VL-1.6B",
+                1_596_625_904,
+                serde_json::json!({
+                    "model_type": "lfm2_vl", "text_config": lfm2, "downsample_factor": 2, "projector_hidden_size": 2048,
+                    "projector_use_layernorm": false, "vision_config": {
+                        "model_type": "siglip2_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+                        "num_channels": 3, "num_hidden_layers": 27, "num_patches": 256, "patch_size": 16,
+                    },
+                }),
+            ),
+            (
+                "Qwen2.5-VL-7B",
+                8_292_166_656,
+                with(
+                    heads("qwen2_5_vl", 28, 3584, 28, 4, 18_944, 152_064),
+                    serde_json::json!({"vision_config": {
+                        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "in_chans": 3, "patch_size": 14,
+                        "spatial_merge_size": 2, "temporal_patch_size": 2,
+                    }}),
+                ),
+            ),
+            (
+                "Ministral 3 8B",
+                8_918_026_240,
+                serde_json::json!({
+                    "model_type": "mistral3", "spatial_merge_size": 2,
+                    "text_config": with(
+                        heads("ministral3", 34, 4096, 32, 8, 14_336, 131_072), serde_json::json!({"head_dim": 128}),
+                    ),
+                    "vision_config": {
+                        "model_type": "pixtral", "hidden_size": 1024, "image_size": 1540, "intermediate_size": 4096,
+                        "num_channels": 3, "num_hidden_layers": 24, "patch_size": 14,
+                    },
+                }),
+            ),
+            (
+                "StarCoder2 15B",
+                15_957_889_024,
+                with(
+                    heads("starcoder2", 40, 6144, 48, 4, 24_576, 49_152),
+                    serde_json::json!({"tie_word_embeddings": false}),
+                ),
+            ),
+            ("Phi-2", 2_779_683_840, heads("phi", 32, 2560, 32, 32, 10_240, 51_200)),
+            (
+                "OPT 1.3B",
+                1_315_758_080,
+                serde_json::json!({
+                    "model_type": "opt", "num_hidden_layers": 24, "hidden_size": 2048, "num_attention_heads": 32,
+                    "ffn_dim": 8192, "vocab_size": 50_272, "max_position_embeddings": 2048,
+                }),
+            ),
+            (
+                "GPT-2",
+                124_439_808,
+                serde_json::json!({
+                    "model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50_257,
+                    "n_positions": 1024,
+                }),
+            ),
+            (
+                "BLOOM 3B",
+                3_002_557_440,
+                serde_json::json!({
+                    "model_type": "bloom", "n_layer": 30, "hidden_size": 2560, "n_head": 32, "vocab_size": 250_880,
+                }),
+            ),
+            (
+                "MPT-7B",
+                6_649_286_656,
+                serde_json::json!({
+                    "model_type": "mpt", "n_layers": 32, "d_model": 4096, "n_heads": 32, "vocab_size": 50_432,
+                }),
+            ),
+            (
+                "Falcon 40B",
+                41_303_293_952,
+                serde_json::json!({
+                    "model_type": "falcon", "num_hidden_layers": 60, "hidden_size": 8192, "num_attention_heads": 128,
+                    "num_kv_heads": 8, "new_decoder_architecture": true, "vocab_size": 65_024,
+                }),
+            ),
+        ] {
+            assert_eq!(total(&config), Some(parameters), "{name}");
+        }
+    }
+
+    #[test]
+    fn groups_say_how_many_ranks_divide_them() {
+        let groups = |name: &str| weights(&config(name), false).unwrap().tensors.unwrap().groups;
+        let heads = |name: &str| -> std::collections::BTreeSet<u64> {
+            groups(name).iter().filter(|group| group.by_kv_heads > 0).map(|group| group.num_key_value_heads).collect()
+        };
+        // Gemma 4: 8 in a window, 2 elsewhere. Nemotron: 2 heads of attention, 8 groups of a state.
+        assert_eq!(heads("google--gemma-4-26B-A4B.json"), [2, 8].into());
+        assert_eq!(heads("nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json"), [2, 8].into());
+        assert_eq!(heads("meta-llama--Meta-Llama-3.1-8B.json"), [8].into());
+    }
+
+    #[test]
+    fn settings_that_change_tensors_are_refused() {
+        let mut qwen = config("Qwen--Qwen3.5-27B.json");
+        qwen["text_config"]["attn_output_gate"] = false.into();
+        assert_eq!(
+            weights(&qwen, false).unwrap_err(),
+            "attn_output_gate is not true, and what tensors qwen3_5_text has then is not known here"
+        );
+        let falcon = serde_json::json!({"model_type": "falcon"});
+        assert!(weights(&falcon, false).unwrap_err().starts_with("new_decoder_architecture is not true"));
+        let mut gemma = config("google--gemma-4-E2B.json");
+        gemma.as_object_mut().unwrap().remove("architectures");
+        assert!(weights(&gemma, false).is_err());
+    }
+
     #[test]
     fn a_token_passes_through_its_experts() {
         for (name, active) in
@@ -902,8 +1181,8 @@ mod tests {
     fn what_is_not_known_has_a_reason_and_no_figure() {
         let refusal = |config| weights(&config, false).unwrap_err();
         assert_eq!(
-            refusal(config("class-default--lfm2.json")),
-            "the tensors of model_type \"lfm2\" are not known here one by one"
+            refusal(config("class-default--stablelm.json")),
+            "the tensors of model_type \"stablelm\" are not known here one by one"
         );
         let llama = || config("meta-llama--Meta-Llama-3.1-8B.json");
         let with = |key: &str, value: Value| {
@@ -936,6 +1215,9 @@ mod tests {
                 "../pool/google--gemma-3-12b-it", "../pool/moonshotai--Kimi-VL-A3B-Instruct",
                 "../pool/meta-llama--Llama-4-Scout-17B-16E-Instruct", "../pool/ibm-granite--granite-vision-3.3-2b",
                 "../pool/RedHatAI--Mistral-Small-3.1-24B-Instruct-2503-quantized.w8a8",
+                "Qwen--Qwen3.5-122B-A10B", "Qwen--Qwen3-VL-2B-Instruct", "google--gemma-4-26B-A4B", "zai-org--GLM-5.2-FP8",
+                "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "LiquidAI--LFM2.5-VL-1.6B-text",
+                "handwritten--granite-4.0-h-small-like",
             ]),
             changes in proptest::collection::vec((0usize..400, proptest::sample::select(vec![
                 serde_json::json!(0), serde_json::json!(1), serde_json::json!(u64::MAX), serde_json::json!(1u64 << 32),

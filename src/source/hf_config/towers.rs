@@ -1,7 +1,7 @@
 //! The tensors of what sees beside a text model: vision towers and the projectors that lead from them, for the classes whose
 //! tensors are known one by one.
 //!
-//! Read from transformers 5.23, `models/{siglip,siglip2,gemma3,gemma4,pixtral,mistral3,llava,llava_next,llama4,lfm2_vl,qwen2_5_vl,qwen3_vl}/
+//! Read from transformers 5.23, `models/{siglip,siglip2,gemma3,gemma4,pixtral,mistral3,llava_next,llama4,lfm2_vl,qwen2_5_vl,qwen3_vl}/
 //! modeling_*.py` (Qwen3.5's tower is that of Qwen3-VL), and from `models/kimi_vl.py` and `models/moonvit.py` of vLLM 0.19.
 
 use serde_json::{Map, Value};
@@ -36,7 +36,6 @@ enum Kind {
     LlavaNext,
     Llama4,
     KimiVl,
-    Llava,
     Gemma4,
     Lfm2Vl,
     Qwen2_5Vl,
@@ -89,7 +88,6 @@ impl Tower {
             Some("llava_next") => Kind::LlavaNext,
             Some("llama4") => Kind::Llama4,
             Some("kimi_vl") => Kind::KimiVl,
-            Some("llava") => Kind::Llava,
             Some("gemma4") => Kind::Gemma4,
             Some("lfm2_vl") => Kind::Lfm2Vl,
             Some("qwen2_5_vl") => Kind::Qwen2_5Vl,
@@ -100,8 +98,7 @@ impl Tower {
             _ => return Err(UNKNOWN.into()),
         };
         let siglip = vision.get("model_type").and_then(Value::as_str) == Some("siglip_vision_model");
-        let pixtral = vision.get("model_type").and_then(Value::as_str) == Some("pixtral");
-        if matches!(kind, Kind::Gemma3 | Kind::LlavaNext) && !siglip || kind == Kind::Llava && !pixtral {
+        if matches!(kind, Kind::Gemma3 | Kind::LlavaNext) && !siglip {
             return Err(UNKNOWN.into());
         }
         let number = |key: &str| {
@@ -148,7 +145,6 @@ impl Tower {
             Kind::LlavaNext => "LlavaNext",
             Kind::Llama4 => "Llama4",
             Kind::KimiVl => "KimiVL",
-            Kind::Llava => "Llava",
             Kind::Gemma4 => "Gemma4",
             Kind::Lfm2Vl => "Lfm2Vl",
             Kind::Qwen2_5Vl => "Qwen2_5_VL",
@@ -181,7 +177,7 @@ impl Tower {
         let whole = |count: u64, rows: u64, columns: u64| Part { count, rows, columns, divided: false };
         let vectors = |count: u64, columns: u64| whole(count, 1, columns);
         // A block: q, k, v and o, the feed-forward, and their norms.
-        let biased = !matches!(kind, Kind::Mistral3 | Kind::Llava);
+        let biased = kind != Kind::Mistral3;
         let mut parts = vec![divided(layers.saturating_mul(4), hidden, hidden)];
         if biased {
             parts.push(divided(layers.saturating_mul(2), hidden, width));
@@ -208,7 +204,7 @@ impl Tower {
                     parts.push(vectors(3, hidden));
                 }
             }
-            Kind::Mistral3 | Kind::Llava => parts.push(vectors(1, hidden)),
+            Kind::Mistral3 => parts.push(vectors(1, hidden)),
             Kind::Llama4 => {
                 parts.push(vectors(1, hidden));
                 parts.push(whole(1, positions.saturating_add(1), hidden));
@@ -231,11 +227,6 @@ impl Tower {
                 parts.push(whole(1, hidden, wide));
                 parts.push(divided(1, text, hidden));
                 parts.push(divided(1, text, text));
-            }
-            Kind::Llava => {
-                parts.push(divided(1, text, hidden));
-                parts.push(divided(1, text, text));
-                parts.push(vectors(2, text));
             }
             Kind::LlavaNext => {
                 parts.push(divided(1, text, hidden.saturating_mul(joined)));
