@@ -893,6 +893,12 @@ mod tests {
         glm["indexer_types"] = kinds.into();
         glm["num_hidden_layers"] = 79.into();
         assert_eq!(total(&glm).unwrap() + 2 * 6144 * 6144 + 3 * 6144, 753_329_940_480);
+        // Attention and experts; the correction of the 41 routers is not among the published.
+        let mut nemotron = config("nvidia--NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4.json");
+        let blocks = format!("{}*E", nemotron["hybrid_override_pattern"].as_str().unwrap());
+        nemotron["hybrid_override_pattern"] = blocks.into();
+        nemotron["num_hidden_layers"] = 90.into();
+        assert_eq!(total(&nemotron).unwrap() + 2 * 4096 * 4096 + 3 * 4096 - 41 * 512, 123_611_012_096);
     }
 
     #[test]
@@ -1129,6 +1135,21 @@ mod tests {
         let nvfp4 = super::weights(&nvfp4, false).unwrap();
         assert!(nvfp4.notes[0].starts_with("the checkpoint is quantised (modelopt): "), "{:?}", nvfp4.notes);
         assert_eq!(nvfp4.bytes, nvfp4.parameters.map(|parameters| Bytes(2 * parameters)));
+    }
+
+    #[test]
+    fn published_numbers_of_scales_are_met() {
+        // What is published of the files in 8 bits, less what is of those in 16: a scale for each square.
+        for (name, published) in [
+            ("Qwen--Qwen3-235B-A22B-FP8.json", 235_107_904_512u64 - 235_093_634_560),
+            ("MiniMaxAI--MiniMax-M2.5.json", 228_703_644_928 - 228_689_764_864),
+        ] {
+            let mut config = config(name);
+            config["quantization_config"] = serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+            let weights = weights(&config, false).unwrap();
+            let eight = weights.by_dtype.iter().find(|share| share.dtype == "F8_E4M3").unwrap();
+            assert_eq!(eight.bytes.unwrap().0 - eight.parameters, 4 * published, "{name}");
+        }
     }
 
     #[test]
