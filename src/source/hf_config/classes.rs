@@ -16,8 +16,8 @@ pub(super) struct Class {
     pub(super) dense_width: &'static str,
     /// `tie_word_embeddings` where the file does not say.
     pub(super) tied: bool,
-    /// Whether norms have a bias (`nn.LayerNorm`).
-    pub(super) norm_bias: bool,
+    /// Vectors of a norm: its weight, and its bias if it has one (`nn.LayerNorm`).
+    pub(super) norm_vectors: u64,
     pub(super) mlp: Mlp,
     /// What layers have in place of attention that have a state.
     pub(super) mixer: Mixer,
@@ -26,14 +26,21 @@ pub(super) struct Class {
     pub(super) scalars: u64,
     /// Positions that are learnt: their key, and how many there are beside.
     pub(super) positions: Option<(&'static str, u64)>,
-    /// Whether the embedding has a norm.
-    pub(super) embedding_norm: bool,
-    /// Whether the head has a bias.
-    pub(super) head_bias: bool,
+    pub(super) ends: Ends,
     /// Keys whose other values change tensors in ways that are not known here: with these, and whether they may be missing.
     pub(super) fixed: &'static [(&'static str, &'static str, bool)],
     /// Whether its files hold a layer that predicts further tokens, of which the configuration tells nothing.
     pub(super) untold: bool,
+}
+
+/// What embedding and head have beside their matrices.
+#[derive(PartialEq, Eq)]
+pub(super) enum Ends {
+    Plain,
+    /// A norm of the embedding.
+    EmbeddingNorm,
+    /// A bias of the head.
+    HeadBias,
 }
 
 /// A dense feed-forward.
@@ -56,7 +63,7 @@ pub(super) enum Mixer {
     Mamba2(&'static Mamba2),
     /// A gated convolution (LFM2).
     Convolution,
-    /// Lightning attention (MiniMax).
+    /// Lightning attention (`MiniMax`).
     Lightning,
 }
 
@@ -128,18 +135,23 @@ pub(super) struct Mixture {
     pub(super) width: &'static str,
     pub(super) shared: Shared,
     pub(super) layers: SparseLayers,
-    /// A bias for each expert that the router chooses by (`e_score_correction_bias`).
-    pub(super) correction: bool,
-    /// Biases of experts and router, as gpt-oss has them.
-    pub(super) biases: bool,
+    pub(super) router: Router,
     /// Whether the dense feed-forward stays beside them.
     pub(super) beside: bool,
     /// Further norms of a layer with experts.
     pub(super) norms: u64,
-    /// Scales of the router: one for each number of its input, and one for each expert (Gemma 4).
-    pub(super) scales: bool,
     /// The key of the width that experts work in, if it is another than the model's.
     pub(super) latent: Option<&'static str>,
+}
+
+pub(super) enum Router {
+    Plain,
+    /// A bias for each expert that the router chooses by (`e_score_correction_bias`).
+    Corrected,
+    /// Biases of experts and router, as gpt-oss has them.
+    Biased,
+    /// Scales: one for each number of its input, and one for each expert (Gemma 4).
+    Scaled,
 }
 
 pub(super) enum Shared {
@@ -174,14 +186,13 @@ const PLAIN: Class = Class {
     experts: None,
     dense_width: "intermediate_size",
     tied: false,
-    norm_bias: false,
+    norm_vectors: 1,
     mlp: Mlp::Gated,
     mixer: Mixer::None,
     blocks: Blocks::Both,
     scalars: 0,
     positions: None,
-    embedding_norm: false,
-    head_bias: false,
+    ends: Ends::Plain,
     fixed: &[],
     untold: false,
 };
@@ -225,11 +236,9 @@ const MIXTURE: Mixture = Mixture {
     width: "moe_intermediate_size",
     shared: Shared::None,
     layers: SparseLayers::All,
-    correction: false,
-    biases: false,
+    router: Router::Plain,
     beside: false,
     norms: 0,
-    scales: false,
     latent: None,
 };
 
@@ -238,7 +247,7 @@ const DEEPSEEK_MIXTURE: Mixture = Mixture {
     all: "n_routed_experts",
     shared: Shared::Experts("n_shared_experts"),
     layers: SparseLayers::From("first_k_dense_replace"),
-    correction: true,
+    router: Router::Corrected,
     ..MIXTURE
 };
 
@@ -338,7 +347,12 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         names: &["minimax_m2"],
         attention: Attention::Heads { qkv_bias: Flag::Never, o_bias: Flag::Never, norm: HeadNorm::All, sinks: false },
-        experts: Some(Mixture { all: "num_local_experts", width: "intermediate_size", correction: true, ..MIXTURE }),
+        experts: Some(Mixture {
+            all: "num_local_experts",
+            width: "intermediate_size",
+            router: Router::Corrected,
+            ..MIXTURE
+        }),
         ..PLAIN
     },
     Class {
@@ -349,7 +363,12 @@ pub(super) const CLASSES: &[Class] = &[
             norm: HeadNorm::None,
             sinks: true,
         },
-        experts: Some(Mixture { all: "num_local_experts", width: "intermediate_size", biases: true, ..MIXTURE }),
+        experts: Some(Mixture {
+            all: "num_local_experts",
+            width: "intermediate_size",
+            router: Router::Biased,
+            ..MIXTURE
+        }),
         ..PLAIN
     },
     Class { names: &["cohere"], attention: biased(HeadNorm::AllIf("use_qk_norm")), norms: 1, tied: true, ..PLAIN },
@@ -413,7 +432,7 @@ pub(super) const CLASSES: &[Class] = &[
         attention: Attention::Alternating,
         norms: 4,
         tied: true,
-        experts: Some(Mixture { beside: true, norms: 3, scales: true, ..MIXTURE }),
+        experts: Some(Mixture { beside: true, norms: 3, router: Router::Scaled, ..MIXTURE }),
         scalars: 1,
         fixed: &[
             ("attention_bias", "false", true),
@@ -436,7 +455,7 @@ pub(super) const CLASSES: &[Class] = &[
         experts: Some(Mixture {
             shared: Shared::Experts("num_shared_experts"),
             layers: SparseLayers::From("num_dense_layers"),
-            correction: true,
+            router: Router::Corrected,
             ..MIXTURE
         }),
         fixed: &[("attention_bias", "false", true)],
@@ -466,7 +485,7 @@ pub(super) const CLASSES: &[Class] = &[
             all: "n_routed_experts",
             shared: Shared::Wide("n_shared_experts", "moe_shared_expert_intermediate_size"),
             layers: SparseLayers::Blocks,
-            correction: true,
+            router: Router::Corrected,
             latent: Some("moe_latent_size"),
             ..MIXTURE
         }),
@@ -487,7 +506,7 @@ pub(super) const CLASSES: &[Class] = &[
         attention: Attention::Heads { qkv_bias: Flag::Never, o_bias: Flag::Never, norm: HeadNorm::Head, sinks: false },
         mixer: Mixer::Convolution,
         tied: true,
-        experts: Some(Mixture { layers: SparseLayers::From("num_dense_layers"), correction: true, ..MIXTURE }),
+        experts: Some(Mixture { layers: SparseLayers::From("num_dense_layers"), router: Router::Corrected, ..MIXTURE }),
         fixed: &[("conv_bias", "false", true), ("use_expert_bias", "true", true)],
         ..PLAIN
     },
@@ -499,7 +518,7 @@ pub(super) const CLASSES: &[Class] = &[
             norm: HeadNorm::None,
             sinks: false,
         },
-        norm_bias: true,
+        norm_vectors: 2,
         mlp: Mlp::Plain,
         mlp_bias: Flag::Key("use_bias", true),
         tied: true,
@@ -509,10 +528,10 @@ pub(super) const CLASSES: &[Class] = &[
         names: &["phi"],
         attention: BIASED,
         norms: 1,
-        norm_bias: true,
+        norm_vectors: 2,
         mlp: Mlp::Plain,
         mlp_bias: Flag::Always,
-        head_bias: true,
+        ends: Ends::HeadBias,
         fixed: &[("qk_layernorm", "false", true), ("tie_word_embeddings", "false", true)],
         ..PLAIN
     },
@@ -520,7 +539,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         names: &["opt"],
         attention: BIASED,
-        norm_bias: true,
+        norm_vectors: 2,
         mlp: Mlp::Plain,
         mlp_bias: Flag::Always,
         dense_width: "ffn_dim",
@@ -532,7 +551,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         names: &["gpt2"],
         attention: BIASED,
-        norm_bias: true,
+        norm_vectors: 2,
         mlp: Mlp::Fourfold,
         mlp_bias: Flag::Always,
         dense_width: "n_inner",
@@ -544,11 +563,11 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         names: &["bloom"],
         attention: BIASED,
-        norm_bias: true,
+        norm_vectors: 2,
         mlp: Mlp::Fourfold,
         mlp_bias: Flag::Always,
         dense_width: "n_inner",
-        embedding_norm: true,
+        ends: Ends::EmbeddingNorm,
         tied: true,
         ..PLAIN
     },
@@ -562,7 +581,7 @@ pub(super) const CLASSES: &[Class] = &[
     // Only the decoder of Falcon 40B and later: the older one has other norms.
     Class {
         names: &["falcon"],
-        norm_bias: true,
+        norm_vectors: 2,
         mlp: Mlp::Fourfold,
         dense_width: "ffn_hidden_size",
         tied: true,

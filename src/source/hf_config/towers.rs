@@ -318,30 +318,7 @@ fn counted(
             ];
             Ok(Some((parts, merged)))
         }
-        Kind::Gemma4 => {
-            if vision.get("use_clipped_linears") == Some(&Value::Bool(true)) {
-                return Err("vision_config.use_clipped_linears is not known here".into());
-            }
-            let hidden = hidden()?;
-            let layers = number("num_hidden_layers")?;
-            let heads = number("num_attention_heads")?;
-            let head_dim = number("head_dim")?;
-            let q = heads.saturating_mul(head_dim);
-            let kv = number("num_key_value_heads")?.saturating_mul(head_dim);
-            let mut parts = vec![
-                divided(layers.saturating_mul(2), hidden, q),
-                divided(layers.saturating_mul(2), hidden, kv),
-                divided(layers.saturating_mul(3), hidden, number("intermediate_size")?),
-                vectors(layers.saturating_mul(4), hidden),
-                vectors(layers.saturating_mul(2), head_dim),
-                whole(1, hidden, patch()?.saturating_mul(3)),
-                whole(2, number("position_embedding_size")?, hidden),
-            ];
-            if vision.get("standardize") == Some(&Value::Bool(true)) {
-                parts.push(vectors(2, hidden));
-            }
-            Ok(Some((parts, hidden)))
-        }
+        Kind::Gemma4 => gemma_4(vision, number).map(Some),
         Kind::Lfm2Vl => {
             let hidden = hidden()?;
             let mut parts = blocks(number("num_hidden_layers")?, hidden, number("intermediate_size")?);
@@ -370,4 +347,35 @@ fn counted(
         }
         _ => Ok(None),
     }
+}
+
+/// The tensors of Gemma 4's tower, and its width.
+fn gemma_4(
+    vision: &Map<String, Value>,
+    number: &dyn Fn(&str) -> Result<u64, String>,
+) -> Result<(Vec<Part>, u64), String> {
+    if vision.get("use_clipped_linears") == Some(&Value::Bool(true)) {
+        return Err("vision_config.use_clipped_linears is not known here".into());
+    }
+    let hidden = number("hidden_size")?;
+    let side = number("patch_size")?;
+    let matrices = |count: u64, rows: u64, columns: u64, divided: bool| Part { count, rows, columns, divided };
+    let layers = number("num_hidden_layers")?;
+    let heads = number("num_attention_heads")?;
+    let head_dim = number("head_dim")?;
+    let q = heads.saturating_mul(head_dim);
+    let kv = number("num_key_value_heads")?.saturating_mul(head_dim);
+    let mut parts = vec![
+        matrices(layers.saturating_mul(2), hidden, q, true),
+        matrices(layers.saturating_mul(2), hidden, kv, true),
+        matrices(layers.saturating_mul(3), hidden, number("intermediate_size")?, true),
+        matrices(layers.saturating_mul(4), 1, hidden, false),
+        matrices(layers.saturating_mul(2), 1, head_dim, false),
+        matrices(1, hidden, side.saturating_mul(side).saturating_mul(3), false),
+        matrices(2, number("position_embedding_size")?, hidden, false),
+    ];
+    if vision.get("standardize") == Some(&Value::Bool(true)) {
+        parts.push(matrices(2, 1, hidden, false));
+    }
+    Ok((parts, hidden))
 }
