@@ -264,9 +264,9 @@ fn what_is_known_and_how_is_said() {
     insta::assert_snapshot!("weights", kvsize("weights openai--gpt-oss-20b.json deepseek-ai--DeepSeek-V3.json").text());
     insta::assert_snapshot!("weights_csv", kvsize("weights hunyuan-7b Qwen--Qwen3-30B-A3B.json -f csv").text());
     refused(
-        "class-default--lfm2.json",
-        "class-default/lfm2: its weights are not known: the tensors of model_type \"lfm2\" are not known here one by one; \
-         give its safetensors or GGUF files, whose headers tell",
+        "class-default--stablelm.json",
+        "class-default/stablelm: its weights are not known: the tensors of model_type \"stablelm\" are not known here one \
+         by one; give its safetensors or GGUF files, whose headers tell",
     );
     refused("", "MODEL: missing; name one (`kvsize models` lists them), or give its files");
 }
@@ -422,11 +422,29 @@ fn names_of_the_catalogue_have_weights_where_their_dimensions_are_known() {
         ("ministral-8b-2410", 8_019_808_256, 16_039_616_512),
         ("olmo-2-0325-32b", 32_234_279_936, 64_468_559_872),
         ("deepseek-v3", 671_026_419_200, 673_150_582_112),
+        ("deepseek-v3.2", 671_877_944_064, 674_030_307_520),
+        ("qwen3-235b-a22b", 235_093_634_560, 236_445_455_360),
+        ("qwen3-vl-8b", 8_767_123_696, 17_534_247_392),
+        ("qwen3.5-27b", 27_356_728_560, 54_713_457_120),
+        ("nvidia-nemotron-3-nano-30b-a3b", 31_577_940_288, 63_155_880_576),
+        ("llama-2-7b", 6_738_415_616, 13_476_831_232),
+        ("ministral-3-8b-reasoning-2512", 8_918_026_240, 17_836_052_480),
     ] {
         let item = item(name);
         assert_eq!((&item["source"], &item["origin"]), (&json!("catalogue"), &json!("computed")), "{name}");
         assert_eq!((&item["parameters"], &item["bytes"]), (&json!(parameters), &json!(bytes)), "{name}");
     }
-    let other = item("qwen3-235b-a22b");
-    assert!(other["notes"][0].as_str().unwrap().starts_with("the checkpoint is quantised (fp8)"), "{other}");
+    for (name, parameters, bytes) in [
+        ("gemma-4-26b-a4b", 25_805_933_872u64, 51_611_872_412u64),
+        ("whisper-large-v3", 1_543_490_560, 3_086_981_120),
+        // Experts in 4 bits with a byte for 16, all else in 16; two numbers of 4 bytes for each matrix of an expert.
+        ("minimax-m2.7-nvfp4", 228_689_764_864, {
+            let experts = 62 * 256 * 3 * 3072 * 1536;
+            2 * (228_689_764_864 - experts) + experts / 2 + experts / 16 + 62 * 256 * 3 * 8
+        }),
+    ] {
+        let item = item(name);
+        assert_eq!(item["origin"], "catalogue", "{name}");
+        assert_eq!((&item["parameters"], &item["bytes"]), (&json!(parameters), &json!(bytes)), "{name}");
+    }
 }

@@ -352,7 +352,7 @@ fn rounding(tensors: &Tensors, tp: u64, ends: (bool, bool), layers: &Range<u32>)
     };
     tensors.groups.iter().fold(0, |sum, group| {
         let count = u128::from(group.on_stage(first, last, layers));
-        let each = u128::from(added(of_rank(group, tensors.num_key_value_heads, tp)));
+        let each = u128::from(added(of_rank(group, tp)));
         sum.saturating_add(count.saturating_mul(each))
     })
 }
@@ -361,7 +361,7 @@ fn rounding(tensors: &Tensors, tp: u64, ends: (bool, bool), layers: &Range<u32>)
 fn packed(tensors: &Tensors, step: &Step<'_>, layers: &Range<u32>) -> u128 {
     let packed = tensors.groups.iter().filter(|group| group.packed).fold(0u128, |sum, group| {
         let count = u128::from(group.on_stage(false, false, layers));
-        let each = u128::from(of_rank(group, tensors.num_key_value_heads, step.layout.tp));
+        let each = u128::from(of_rank(group, step.layout.tp));
         sum.saturating_add(count.saturating_mul(each))
     });
     let more = product(&[packed, u128::from(step.calibration.packed_experts_per_mille)]);

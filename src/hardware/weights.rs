@@ -90,7 +90,7 @@ impl Division {
         for group in &tensors.groups {
             let again = tensors.tied && last && !first && group.place == Place::Embedding;
             let count = u128::from(group.on_stage(first || again, last, layers));
-            let bytes = u128::from(of_rank(group, tensors.num_key_value_heads, tp)).saturating_mul(count);
+            let bytes = u128::from(of_rank(group, tp)).saturating_mul(count);
             let sum = if is_fixed(group) && !self.all { &mut fixed } else { &mut rest };
             *sum = sum.saturating_add(bytes);
         }
@@ -113,8 +113,8 @@ fn is_fixed(group: &TensorGroup) -> bool {
 }
 
 /// Bytes of one tensor of a group on one rank.
-pub(super) fn of_rank(group: &TensorGroup, num_key_value_heads: u64, tp: u64) -> u64 {
-    let heads = tp.min(num_key_value_heads).max(1);
+pub(super) fn of_rank(group: &TensorGroup, tp: u64) -> u64 {
+    let heads = tp.min(group.num_key_value_heads).max(1);
     let divided = group.divided.div_ceil(tp.max(1));
     divided.saturating_add(group.by_kv_heads.div_ceil(heads)).saturating_add(group.whole)
 }

@@ -75,8 +75,6 @@ impl WeightsOrigin {
 pub struct Tensors {
     /// The groups.
     pub groups: Vec<TensorGroup>,
-    /// KV heads: the most ranks that a part `by_kv_heads` is divided over.
-    pub num_key_value_heads: u64,
     /// Whether the head is the embedding, which then stands on the first and on the last stage.
     pub tied: bool,
 }
@@ -92,6 +90,8 @@ pub struct TensorGroup {
     pub divided: u64,
     /// Bytes that they divide by KV heads, each held by several ranks once there are more ranks than heads.
     pub by_kv_heads: u64,
+    /// KV heads (or groups of a state): the most ranks that `by_kv_heads` is divided over.
+    pub num_key_value_heads: u64,
     /// Bytes that every rank holds.
     pub whole: u64,
     /// Of `divided`, those that an engine may store in a layout of its kernels with more bytes: packed experts.

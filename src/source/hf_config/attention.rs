@@ -14,9 +14,9 @@ use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
 pub(super) const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
 pub(super) const HEADS: &[&str] =
     &["num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads", "attention_heads"];
-const KV_HEADS: &[&str] =
+pub(super) const KV_HEADS: &[&str] =
     &["n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"];
-const HEAD_DIM: &[&str] = &["head_dim", "hidden_size_per_head", "attention_head_dim", "d_kv", "kv_channels"];
+pub(super) const HEAD_DIM: &[&str] = &["head_dim", "hidden_size_per_head", "attention_head_dim", "d_kv", "kv_channels"];
 const V_HEAD_DIM: &[&str] = &["v_head_dim"];
 
 const REMEDY: &str = "add head_dim, or hidden_size and num_attention_heads";

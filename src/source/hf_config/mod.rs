@@ -6,6 +6,7 @@
 
 mod attention;
 mod checkpoint;
+mod classes;
 mod compressed;
 mod error;
 mod keys;
