@@ -149,8 +149,8 @@ fn bad_input() {
         ),
         ("llama-3.1-8b --max-gpus 0", "--max-gpus: 0 is not a positive count; give a whole number of 1 or more"),
         (
-            "opt-1.3b -s 1k",
-            "MODEL: facebook/opt-1.3b has weights that are not known here; give their bytes with --weights, or the files that hold them",
+            "bamba-9b-v2 -s 1k",
+            "MODEL: ibm-ai-platform/Bamba-9B-v2 has weights that are not known here; give their bytes with --weights, or the files that hold them",
         ),
         (
             "llama-3.1-8b --gpu a100",
