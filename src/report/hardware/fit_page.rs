@@ -1,7 +1,7 @@
 //! What fits on hardware, for people: the answer first, then the terms it rests on.
 
 use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
-use super::{CostRow, add_once, in_dollars, spread};
+use super::{CostRow, add_once, differ, in_dollars, spread};
 use crate::engine::Double;
 use crate::hardware::Known;
 use crate::report::document::BytesPerTokenValue;
@@ -167,12 +167,9 @@ fn by_format(rows: &[FitRow]) -> Option<Block> {
 
 /// A row a configuration; what is the same in all rows, or too wide, has no column.
 fn summary(rows: &[FitRow]) -> Grid {
-    let differ =
-        |of: &dyn Fn(&FitRow) -> String| rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)));
-    let [engines, formats] =
-        [differ(&|row: &FitRow| row.engine.clone()), differ(&|row: &FitRow| row.stored().to_owned())];
+    let [engines, formats] = [differ(rows, |row| row.engine.clone()), differ(rows, |row| row.stored().to_owned())];
     let priced = rows.iter().any(|row| row.cost.is_some());
-    let lengths = differ(&|row: &FitRow| format!("{:?}", row.requests.first().map(|requests| requests.seq_len)));
+    let lengths = differ(rows, |row| format!("{:?}", row.requests.first().map(|requests| requests.seq_len)));
     let asked = rows.first().and_then(|row| row.requests.first()).filter(|_| !lengths);
     // Where each row has its own longest, one of it fits, and that is all.
     let requests = asked.map(|asked| format!("At {}", group_thousands(asked.seq_len)));

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::fit::{PoolError, RequestsRow, requests as of_length};
 use super::fit_page::{count, requests_in_words};
-use super::{CostRow, add_once, in_dollars, spread};
+use super::{CostRow, add_once, differ, in_dollars, spread};
 use crate::engine::{Double, Engine};
 use crate::estimate::Layout;
 use crate::fit::{Planned, Smaller};
@@ -386,11 +386,8 @@ fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
 
 fn grid(document: &PlanDocument, unit: ByteUnit, requests: bool, fewer: bool) -> Grid {
     let layouts = &document.layouts;
-    let differ = |of: &dyn Fn(&PlanRow) -> String| {
-        layouts.iter().any(|row| layouts.first().is_some_and(|first| of(first) != of(row)))
-    };
-    let engines = differ(&|row: &PlanRow| row.engine.clone());
-    let formats = differ(&|row: &PlanRow| row.stored().to_owned());
+    let engines = differ(layouts, |row| row.engine.clone());
+    let formats = differ(layouts, |row| row.stored().to_owned());
     let priced = layouts.iter().any(|row| row.cost.is_some());
     let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
     columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
