@@ -485,7 +485,7 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu h100 -e tensorrt-llm",
-            "--overhead: missing must be given: no public start-up logs say what it holds beside weights and cache \
+            "--overhead: it must be given: no public start-up logs say what it holds beside weights and cache \
              (tensorrt-llm); give it, as --overhead 8GiB",
         ),
         ("--gpu h100", "MODEL: missing; name one (`kvsize models` lists them), or give its dimensions"),

@@ -477,12 +477,12 @@ fn engines_without_logs_have_a_rule_or_are_refused() {
     };
     assert_eq!(
         refused(&llama, "tensorrt-llm"),
-        "--overhead: missing must be given: no public start-up logs say what it holds beside weights and cache \
+        "--overhead: it must be given: no public start-up logs say what it holds beside weights and cache \
          (tensorrt-llm); give it, as --overhead 8GiB"
     );
     let narrow = kvsize::source::resolve("llama-2-7b", &mut r"".as_bytes(), &[]).unwrap();
     let without = Model { checkpoint: kvsize::model::Checkpoint::default(), ..narrow };
-    assert!(refused(&without, "vllm").contains("a step follows from hidden_size, which is not in the config"));
+    assert!(refused(&without, "vllm").contains("a step follows from hidden_size, which is not known of this model"));
     assert_eq!((share(&engine("vllm@0.19")).default, share(&engine("vllm")).default), ("0.9", "0.92"));
     assert_eq!(usable(VISIBLE, Double::parse("0.95").unwrap()).0, (VISIBLE.0 * 95).div_ceil(100));
 }

@@ -128,7 +128,7 @@ pub fn overhead_by(
 }
 
 fn unknown(engine: &Engine, reason: &str) -> EstimateError {
-    engine.refusal("--overhead", "missing", format!("must be given: {reason}"), "give it, as --overhead 8GiB")
+    engine.refusal("--overhead", "it", format!("must be given: {reason}"), "give it, as --overhead 8GiB")
 }
 
 fn of_vllm(
@@ -139,7 +139,7 @@ fn of_vllm(
     calibration: Option<&'static Calibration>,
 ) -> Result<Overhead, EstimateError> {
     let widths = &model.checkpoint.widths;
-    let missing = |key: &str| unknown(engine, &format!("a step follows from {key}, which is not in the config"));
+    let missing = |key: &str| unknown(engine, &format!("a step follows from {key}, which is not known of this model"));
     let (Some(calibration), Some(hidden)) = (calibration, widths.hidden_size) else {
         return Err(missing("hidden_size"));
     };
