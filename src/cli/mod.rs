@@ -9,6 +9,7 @@ mod failure;
 mod fit;
 mod gpu_list;
 mod gpus;
+mod hardware;
 mod hub;
 mod lengths;
 mod levers;

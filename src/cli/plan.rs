@@ -9,18 +9,18 @@ use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
 use super::explain::described;
 use super::failure::Failure;
-use super::fit::{
-    Commanded, MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length,
-    assumed_of, given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
-};
 use super::gpus::{self, GpuArguments};
+use super::hardware::{
+    MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of,
+    given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
+};
 use super::{Answer, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::engine::Spread;
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
 use crate::hardware::Calibration;
 use crate::report::{self, Asked, PlanDocument, PlannedOn, TooSmall};
-use crate::units::{Diagnosis, ElementFormat, KvFormat, Tokens, parse_count};
+use crate::units::{Diagnosis, KvFormat, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
@@ -103,7 +103,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
                     kv_dtype,
                     stored,
                     calibration,
-                    command: report::serve(&served(arguments, &subject, &question, planned.layout, seq_len)),
+                    command: report::serve(&served(&subject, &question, planned.layout, seq_len)),
                     planned,
                 }));
             }
@@ -151,16 +151,6 @@ fn said_once(
     assumptions.extend(budgets.notes.into_iter().chain(answer.assumptions));
     warnings.extend(answer.warnings);
     Ok((budgets.calibration, answer.estimate.stored))
-}
-
-impl Commanded for PlanArguments {
-    fn model(&self) -> Option<&str> {
-        self.subject.model.as_deref()
-    }
-
-    fn weights_dtype(&self) -> Option<ElementFormat> {
-        self.memory.weights_dtype
-    }
 }
 
 fn no_length() -> Failure {
