@@ -29,7 +29,7 @@ impl ValueEnum for Format {
     }
 }
 
-const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan), 2 the question could not be answered.";
+const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,7 @@ Examples:
   kvsize --layers 48 --hidden-size 5120 --kv-heads 8
   kvsize fit llama-3.1-70b --gpu 8xh100 -e vllm      what hardware holds, and what it costs
   kvsize plan llama-3.1-70b -s 128K -b 8 -e vllm     the smallest and the cheapest layouts
+  kvsize check llama-3.1-8b -s 128K --budget 40GB    exit status 0 within, 1 over
   kvsize article -f plain                   the article's tables, digit for digit
 
 Environment:
@@ -55,7 +56,7 @@ Environment:
   HTTPS_PROXY, NO_PROXY    the way to the hub
   SSL_CERT_FILE            certificates to trust in place of those built in, as PEM
 
-Exit status: 0 answered, 1 it does not fit (fit, plan), 2 the question could not be answered.";
+Exit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
 
 // The commands are added in `super::command`; without one it is the estimate of a model.
 /// How many bytes the KV cache of a language model takes

@@ -45,7 +45,7 @@ pub(super) struct OfGpuArguments {
 }
 
 /// Bytes of which there are some.
-fn positive_bytes(text: &str) -> Result<Bytes, UnitError> {
+pub(super) fn positive_bytes(text: &str) -> Result<Bytes, UnitError> {
     match text.parse()? {
         Bytes(0) => Err(UnitError::Zero(crate::units::Quantity::Bytes, text.to_owned())),
         bytes => Ok(bytes),

@@ -3,6 +3,7 @@
 mod args;
 mod article;
 mod batch;
+mod check;
 mod estimate;
 mod explain;
 mod failure;
@@ -53,12 +54,13 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 14] = [
+const COMMANDS: [Subcommand; 15] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
     fit::COMMAND,
     plan::COMMAND,
+    check::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
     batch::COMMAND,

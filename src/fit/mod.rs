@@ -11,7 +11,7 @@ mod server;
 pub use layout::{GivenLayout, LayoutError, Sizes, layouts_of};
 pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
-pub use server::{Binding, Fit, Left, Question, Requests, Server};
+pub use server::{Binding, Fit, Left, Question, Requests, Server, largest};
 
 #[cfg(test)]
 mod tests;

@@ -519,7 +519,14 @@ fn needed_by(answer: &Answer) -> Option<u64> {
 }
 
 /// The largest number up to `most` that `holds`, 0 if none does; what holds, holds for less. `guess` is looked at first.
-fn largest(most: u64, guess: u64, holds: impl Fn(u64) -> Result<bool, EstimateError>) -> Result<u64, EstimateError> {
+///
+/// # Errors
+/// What `holds` says.
+pub fn largest(
+    most: u64,
+    guess: u64,
+    holds: impl Fn(u64) -> Result<bool, EstimateError>,
+) -> Result<u64, EstimateError> {
     let (mut low, mut high) = (0, most);
     let guess = guess.min(most);
     if guess == 0 || holds(guess)? {

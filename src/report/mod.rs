@@ -1,6 +1,7 @@
 //! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
 
 mod batch;
+mod check;
 mod csv;
 mod details;
 mod document;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use crate::units::{ByteUnit, Bytes};
 
 pub use batch::BatchFrame;
+pub use check::{CheckDocument, LimitRow, check};
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };

@@ -19,6 +19,7 @@ pub const SCHEMAS: &[Schema] = &[
     Schema { name: "strategies", text: include_str!("schema/strategies.json") },
     Schema { name: "fit", text: include_str!("schema/fit.json") },
     Schema { name: "plan", text: include_str!("schema/plan.json") },
+    Schema { name: "check", text: include_str!("schema/check.json") },
     Schema { name: "error", text: include_str!("schema/error.json") },
 ];
 

@@ -48,6 +48,8 @@ pub enum UnitError {
     UnknownSuffix(Quantity, String),
     /// Not a part of a whole.
     NotAShare(String),
+    /// Not a percentage below all.
+    NotAMargin(String),
     /// Not a range with a step: what is wrong with it.
     NotSeries(&'static str, String),
     /// Not so many passages of so many tokens.
@@ -94,6 +96,12 @@ impl Diagnose for UnitError {
             Self::UnknownSuffix(q, found) => {
                 ("unknown_suffix", found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
             }
+            Self::NotAMargin(found) => (
+                "not_a_margin",
+                found,
+                "is not a percentage below 100".into(),
+                "give one with at most 4 decimals, as 5% or 2.5%".into(),
+            ),
             Self::NotAShare(found) => (
                 "not_a_share",
                 found,

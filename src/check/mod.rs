@@ -1,0 +1,183 @@
+//! Budgets: whether a workload stays within the bytes that are allowed, and how long a request may be that does.
+
+use crate::engine::Engine;
+use crate::estimate::{EstimateError, Workload};
+use crate::fit::largest;
+use crate::model::Model;
+use crate::units::{Bytes, KvFormat, Tokens};
+
+/// A part that is kept free, in millionths of a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Margin(pub u32);
+
+impl Margin {
+    /// What of a budget may be used: the margin rounded up to a byte.
+    ///
+    /// ```
+    /// use kvsize::check::Margin;
+    /// use kvsize::units::Bytes;
+    /// assert_eq!(Margin(50_000).allowed(Bytes(1_001)), Bytes(950));
+    /// ```
+    pub fn allowed(self, budget: Bytes) -> Bytes {
+        let kept = u128::from(budget.0).saturating_mul(self.0.into()).div_ceil(1_000_000);
+        Bytes(u64::try_from(u128::from(budget.0).saturating_sub(kept)).unwrap_or_default())
+    }
+}
+
+/// What is allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes over all devices of a replica.
+    pub bytes: Option<Bytes>,
+    /// Bytes on any one device.
+    pub bytes_per_gpu: Option<Bytes>,
+    /// The part of both that is kept free.
+    pub margin: Margin,
+}
+
+/// A limit, and what is taken of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// A stable word: `bytes` or `bytes_per_gpu`.
+    pub kind: &'static str,
+    /// The budget.
+    pub budget: Bytes,
+    /// The budget less its margin.
+    pub allowed: Bytes,
+    /// What the workload takes.
+    pub taken: Bytes,
+}
+
+impl Limit {
+    /// Bytes that are left, or else missing.
+    ///
+    /// # Errors
+    /// The bytes that are too many.
+    pub fn left(self) -> Result<Bytes, Bytes> {
+        match self.allowed.0.checked_sub(self.taken.0) {
+            Some(left) => Ok(Bytes(left)),
+            None => Err(Bytes(self.taken.0.saturating_sub(self.allowed.0))),
+        }
+    }
+}
+
+/// What a budget says of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The limits that were given.
+    pub limits: Vec<Limit>,
+    /// The longest request, of as many as were asked for, that stays within all limits, no longer than the model's own
+    /// maximum; none where there is no end.
+    pub longest: Option<Tokens>,
+    /// What is stored.
+    pub stored: KvFormat,
+    /// What the engine's rules took for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong.
+    pub warnings: Vec<String>,
+}
+
+impl Checked {
+    /// Whether all limits hold.
+    pub fn is_within(&self) -> bool {
+        self.limits.iter().all(|limit| limit.left().is_ok())
+    }
+
+    /// The limit that is exceeded most, or else has least left.
+    pub fn tightest(&self) -> Option<&Limit> {
+        self.limits.iter().min_by_key(|limit| match limit.left() {
+            Ok(left) => i128::from(left.0),
+            Err(over) => i128::from(over.0).saturating_neg(),
+        })
+    }
+}
+
+impl Budget {
+    /// The limits, with what is taken of them.
+    fn limits(&self, bytes: Bytes, bytes_per_gpu: Bytes) -> Vec<Limit> {
+        let limit = |kind, budget: Option<Bytes>, taken| {
+            budget.map(|budget| Limit { kind, budget, allowed: self.margin.allowed(budget), taken })
+        };
+        let all = limit("bytes", self.bytes, bytes);
+        all.into_iter().chain(limit("bytes_per_gpu", self.bytes_per_gpu, bytes_per_gpu)).collect()
+    }
+}
+
+/// Whether `workload` on `model` stays within `budget` in an engine.
+///
+/// # Errors
+/// [`EstimateError`] where the engine has no answer for the workload.
+pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budget) -> Result<Checked, EstimateError> {
+    /// The longest that is looked for where a model has no maximum of its own.
+    const MOST: u64 = 1 << 40;
+    let answer = engine.answer(model, workload)?;
+    let limits = budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu);
+    let holds = |seq_len: u64| match engine.answer(model, &Workload { seq_len: Tokens(seq_len), ..*workload }) {
+        Ok(answer) => {
+            let limits = budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu);
+            Ok(limits.iter().all(|limit| limit.left().is_ok()))
+        }
+        // What an engine refuses at a length that was not asked for, and what no integer holds, is too long.
+        Err(EstimateError::TooLarge | EstimateError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    };
+    let maximum = model.max_position_embeddings.map(|tokens| tokens.0);
+    let most = maximum.unwrap_or(MOST);
+    let longest = largest(most, most, holds)?;
+    Ok(Checked {
+        limits,
+        longest: Some(Tokens(longest)).filter(|_| maximum.is_some() || longest < MOST),
+        stored: answer.estimate.stored,
+        assumptions: answer.assumptions,
+        warnings: answer.warnings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::ModelSpec;
+    use crate::units::ElementFormat;
+
+    fn model() -> Model {
+        let spec = ModelSpec { layers: Some(4), kv_heads: Some(2), head_dim: Some(64), ..ModelSpec::default() };
+        spec.model().unwrap()
+    }
+
+    fn of(seq_len: u64, batch: u64) -> Workload {
+        Workload { kv_dtype: ElementFormat::BF16.into(), ..Workload::of(Tokens(seq_len), batch) }
+    }
+
+    #[test]
+    fn a_margin_is_kept_free() {
+        assert_eq!(Margin(0).allowed(Bytes(7)), Bytes(7));
+        assert_eq!(Margin(1_000_000).allowed(Bytes(7)), Bytes(0));
+        assert_eq!(Margin(1).allowed(Bytes(7)), Bytes(6));
+        assert_eq!(Margin(500_000).allowed(Bytes(u64::MAX)), Bytes(u64::MAX / 2));
+    }
+
+    proptest! {
+        /// The longest within the budget is within it, and a token more is not; a larger budget never allows less.
+        #[test]
+        fn the_longest_within_is_the_longest(
+            engine in prop::sample::select(vec!["ideal", "vllm", "llama.cpp", "sglang", "transformers"]),
+            batch in 1u64..9, budget in (1u64 << 20)..(1 << 32), more in 0u64..(1 << 30), margin in 0u32..500_000,
+        ) {
+            let (model, engine): (_, Engine) = (model(), engine.parse().unwrap());
+            let longest = |bytes: u64| {
+                let budget = Budget { bytes: Some(Bytes(bytes)), margin: Margin(margin), ..Budget::default() };
+                let checked = check(&model, &of(1, batch), &engine, &budget).unwrap();
+                (checked.longest.map_or(u64::MAX, |longest| longest.0), budget)
+            };
+            let (most, budget) = longest(budget);
+            let within = |seq_len: u64| {
+                check(&model, &of(seq_len, batch), &engine, &budget).is_ok_and(|checked| checked.is_within())
+            };
+            prop_assert!(most == 0 || within(most));
+            prop_assert!(!within(most.saturating_add(1)));
+            prop_assert!(longest(budget.bytes.unwrap().0 + more).0 >= most);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `kvsize check`: budgets and exit codes.
+
+use serde_json::Value;
+
+use crate::harness::kvsize;
+
+fn json_with(status: i32, arguments: &str) -> Value {
+    serde_json::from_str(&kvsize(&format!("check {arguments} --json -q")).data_with(status)).unwrap()
+}
+
+/// 131,072 bytes a token: 0 within, to the byte, and 1 over.
+#[test]
+fn a_budget_is_kept_or_not_to_the_byte() {
+    let exact = 131_072_u64 * 131_072;
+    let within = json_with(0, &format!("llama-3.1-8b -s 128K --budget {exact}"));
+    assert_eq!((&within["within"], &within["limits"][0]["left"]), (&true.into(), &0.into()));
+    let over = json_with(1, &format!("llama-3.1-8b -s 128K --budget {}", exact - 1));
+    assert_eq!((&over["within"], &over["limits"][0]["over"]), (&false.into(), &1.into()));
+    assert_eq!(over["max_seq_len"], 131_071);
+    // One limit of two is enough.
+    json_with(1, &format!("llama-3.1-8b -s 128K --tp 2 --budget {exact} --budget-per-gpu {}", exact / 2 - 1));
+    json_with(0, &format!("llama-3.1-8b -s 128K --tp 2 --budget {exact} --budget-per-gpu {}", exact / 2));
+}
+
+/// What a check takes is what an estimate says; its longest is within by a check of its own, and a token more is not.
+#[test]
+fn a_check_says_what_an_estimate_says() {
+    for (arguments, batch) in [
+        ("llama-3.1-70b -e vllm --tp 8 -d auto", 4),
+        ("gemma-3-27b -e vllm@0.19 -d auto", 2),
+        ("llama-4-scout -d bf16", 1),
+        ("llama-3.1-8b -e llama.cpp -d q8_0", 3),
+        ("deepseek-v3 -e sglang -d auto", 2),
+    ] {
+        let budget = "--budget 5GB";
+        let checked = json_with(1, &format!("{arguments} -s 128K -b {batch} {budget}"));
+        let estimate = kvsize(&format!("{arguments} -s 128K -b {batch} --json -q")).output();
+        let estimate: Value = serde_json::from_str(&estimate).unwrap();
+        assert_eq!(checked["limits"][0]["taken"], estimate["estimates"][0]["bytes"], "{arguments}");
+        let longest = checked["max_seq_len"].as_u64().unwrap();
+        json_with(0, &format!("{arguments} -s {longest} -b {batch} {budget}"));
+        json_with(1, &format!("{arguments} -s {} -b {batch} {budget}", longest + 1));
+    }
+}
+
+#[test]
+fn a_margin_is_kept_free() {
+    let document = json_with(0, "llama-3.1-8b -s 1000 --budget 1GB --margin 2.5%");
+    assert_eq!(document["limits"][0]["allowed"], 975_000_000);
+    json_with(0, "llama-3.1-8b -s 1000 --budget 131072000");
+    json_with(1, "llama-3.1-8b -s 1000 --budget 131072000 --margin 0.0001%");
+}
+
+#[test]
+fn bad_input() {
+    for (arguments, error) in [
+        (
+            "llama-3.1-8b -s 1K",
+            "--budget: missing; give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB",
+        ),
+        (
+            "llama-3.1-8b --budget 0",
+            "--budget: 0 is not a positive number of bytes; give bytes, or a number with kB, MB, GB, TB (powers of 1000) or \
+             KiB, MiB, GiB, TiB",
+        ),
+        (
+            "llama-3.1-8b --budget=-4GB",
+            "--budget: -4GB is not a number of bytes; give bytes, or a number with kB, MB, GB, TB (powers of 1000) or KiB, MiB, \
+             GiB, TiB",
+        ),
+        (
+            "llama-3.1-8b --budget 1GB --margin 5",
+            "--margin: 5 is not a percentage below 100; give one with at most 4 decimals, as 5% or 2.5%",
+        ),
+        (
+            "llama-3.1-8b --budget 1GB --margin 100%",
+            "--margin: 100% is not a percentage below 100; give one with at most 4 decimals, as 5% or 2.5%",
+        ),
+        (
+            "llama-3.1-8b --budget 1GB --margin -5%",
+            "--margin: -5% is not a percentage below 100; give one with at most 4 decimals, as 5% or 2.5%",
+        ),
+        (
+            "llama-3.1-8b llama-3.1-70b --budget 1GB",
+            "MODEL: 2 models are more than a budget is checked for; check one after the other",
+        ),
+        ("llama-3.1-8b -s 1K,2K --budget 1GB", "--seq-len: 2 values are more than one estimate takes; give one"),
+        (
+            "--budget 1GB",
+            "MODEL: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
+        ),
+        (
+            "llama-3.1-8b -s 1M --budget 1TB --strict",
+            "--strict: 1,048,576 tokens is past the model's maximum of 131,072 (max_position_embeddings); drop --strict to see \
+             the answer all the same",
+        ),
+    ] {
+        kvsize(&format!("check {arguments}")).stderr(&format!("error: {error}\n")).status(2);
+    }
+}
+
+#[test]
+fn what_people_see() {
+    insta::assert_snapshot!("over", kvsize("check llama-3.1-8b -s 128K -b 8 --budget 100GB").text());
+    insta::assert_snapshot!(
+        "within",
+        kvsize("check llama-3.1-8b -s 128K -b 8 --budget 200GB --budget-per-gpu 40GB --tp 4 -e vllm --margin 5%")
+            .text()
+    );
+    insta::assert_snapshot!("csv", kvsize("check llama-3.1-8b -s 128K --budget 10GB -f csv").text());
+    insta::assert_snapshot!("plain", kvsize("check llama-3.1-8b -s 128K --budget 10B -f plain").text());
+    insta::assert_snapshot!(
+        "markdown",
+        kvsize("check llama-3.1-8b -s 128K --budget 10GiB -f markdown --unit GiB").text()
+    );
+}
