@@ -16,6 +16,7 @@ mod article;
 mod bad_input;
 mod batch;
 mod check;
+mod completions;
 mod estimate;
 mod exactness;
 mod explain;

@@ -4,6 +4,7 @@ mod args;
 mod article;
 mod batch;
 mod check;
+mod completions;
 mod estimate;
 mod explain;
 mod failure;
@@ -54,7 +55,7 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 15] = [
+const COMMANDS: [Subcommand; 16] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
@@ -70,6 +71,7 @@ const COMMANDS: [Subcommand; 15] = [
     lists::FORMATS,
     lists::ENGINES,
     schema::COMMAND,
+    completions::COMMAND,
 ];
 
 /// What a command has to say: data for stdout, words for stderr.

@@ -66,8 +66,8 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
         Some(ContextValue::Strings(texts)) => texts.join(", "),
         _ => String::new(),
     };
-    // "--seq-len <TOKENS>" is the flag and the name of its value.
-    let flag = |text: &str| text.split([' ', '=']).next().unwrap_or_default().to_owned();
+    // "--seq-len <TOKENS>" is the flag and the name of its value, "<SHELL>" an argument.
+    let flag = |text: &str| text.split([' ', '=']).next().unwrap_or_default().trim_matches(['<', '>']).to_owned();
     let field = flag(&text(ContextKind::InvalidArg));
     let found = text(ContextKind::InvalidValue);
     let ours = error.source().and_then(diagnosis);
