@@ -34,7 +34,8 @@ pub fn all_schemas() -> String {
     let (references, definitions) = (references.join(", "), definitions.join(",\n"));
     format!(
         "{{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": \"The JSON of kvsize\",\n  \
-         \"anyOf\": [{references}, {{\"type\": \"array\", \"items\": {{\"$ref\": \"#/$defs/estimate\"}}}}],\n  \"$defs\": \
+         \"anyOf\": [{references}, {{\"type\": \"array\", \"items\": {{\"anyOf\": [{{\"$ref\": \
+         \"#/$defs/estimate\"}}, {{\"$ref\": \"#/$defs/fit\"}}]}}}}],\n  \"$defs\": \
          {{\n{definitions}\n  }}\n}}\n"
     )
 }
