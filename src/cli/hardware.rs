@@ -78,10 +78,21 @@ impl ValueEnum for Total {
     }
 }
 
-// The terms of the memory of a GPU.
-#[derive(Debug, Args)]
+// The memory of a GPU, and what is asked of it. (A doc comment here would be the help of the command.)
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArguments {
+    #[command(flatten)]
+    pub(super) terms: TermArguments,
+    /// Tokens that requests have on average: how many of these there is room for, too
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    pub(super) avg_seq_len: Option<Tokens>,
+}
+
+// The terms of the memory of a GPU.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Memory")]
+pub(super) struct TermArguments {
     /// Bytes of the weights of one replica [default: what `kvsize weights` says, if it is known]
     #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
     pub(super) weights: Option<Bytes>,
@@ -104,9 +115,21 @@ pub(super) struct MemoryArguments {
     /// sold with
     #[arg(long, value_name = "TOTAL", value_enum, hide_possible_values = true)]
     capacity: Option<Total>,
-    /// Tokens that requests have on average: how many of these there is room for, too
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
-    pub(super) avg_seq_len: Option<Tokens>,
+}
+
+impl TermArguments {
+    /// The first option of these that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { weights, weights_dtype, overhead, utilization, capacity } = self;
+        let all = [
+            (weights.is_some(), "--weights"),
+            (weights_dtype.is_some(), "--weights-dtype"),
+            (overhead.is_some(), "--overhead"),
+            (utilization.is_some(), "--utilization"),
+            (capacity.is_some(), "--capacity"),
+        ];
+        all.into_iter().find_map(|(given, option)| given.then_some(option))
+    }
 }
 
 /// A share above 0, written as a decimal.
@@ -138,36 +161,44 @@ impl Subject {
         memory: &MemoryArguments,
         matches: &ArgMatches,
     ) -> Result<Self, Failure> {
+        let typed = arguments.model.as_deref();
+        Self::about(workload, memory, matches, typed, |workload| {
+            let names = || arguments.model.iter().chain(&workload.draft);
+            let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
+            let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
+            let spec = arguments.spec.spec();
+            let model = match typed {
+                Some(name) if !spec.is_empty() || spec.name.is_some() => {
+                    let problem = "can't be used with the flags of a model";
+                    return Err(wrong_model(name, problem, "name a model or give its dimensions"));
+                }
+                Some(name) => places.model(name, memory.terms.weights.is_none())?,
+                None if spec.is_empty() => {
+                    let remedy = "name one (`kvsize models` lists them), or give its dimensions";
+                    return Err(wrong_model("missing", "", remedy));
+                }
+                None => spec.model()?,
+            };
+            drafted(model, workload, |name| places.draft(name))
+        })
+    }
+
+    /// The same about the model that `read` gives, with what drafts for it; `typed` is its name on a command line.
+    pub(super) fn about(
+        workload: &mut WorkloadArguments,
+        memory: &MemoryArguments,
+        matches: &ArgMatches,
+        typed: Option<&str>,
+        read: impl FnOnce(&WorkloadArguments) -> Result<Model, Failure>,
+    ) -> Result<Self, Failure> {
         levers::retrieved(workload);
         let (mut engines, _) = engines(workload, None, matches)?;
-        let static_share = share_of_sglang(&mut engines, memory.utilization)?;
+        let static_share = share_of_sglang(&mut engines, memory.terms.utilization)?;
         refuse_what_is_not_counted(workload, &engines)?;
-        let names = || arguments.model.iter().chain(&workload.draft);
-        let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
-        let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
-        let spec = arguments.spec.spec();
-        let model = match &arguments.model {
-            Some(_) if !spec.is_empty() || spec.name.is_some() => {
-                return Err(wrong_model(
-                    arguments.model.as_deref().unwrap_or_default(),
-                    "can't be used with the flags of a model",
-                    "name a model or give its dimensions",
-                ));
-            }
-            Some(name) => places.model(name, memory.weights.is_none())?,
-            None if spec.is_empty() => {
-                return Err(wrong_model(
-                    "missing",
-                    "",
-                    "name one (`kvsize models` lists them), or give its dimensions",
-                ));
-            }
-            None => spec.model()?,
-        };
-        let model = levers::applied_to(&drafted(model, workload, |name| places.draft(name))?, workload, &engines)?;
+        let model = levers::applied_to(&read(workload)?, workload, &engines)?;
         needs_encoder(workload, std::slice::from_ref(&model))?;
-        let given = memory.weights.map(|bytes| Term::given(bytes, "--weights"));
-        let weights = match memory.weights_dtype {
+        let given = memory.terms.weights.map(|bytes| Term::given(bytes, "--weights"));
+        let weights = match memory.terms.weights_dtype {
             Some(format) => Some(in_format(&model, format)?),
             None => given.or_else(|| weights_of(&model)),
         };
@@ -186,9 +217,9 @@ impl Subject {
             seq_len,
             batch,
             weights,
-            utilization: memory.utilization.or(static_share),
-            typed: arguments.model.clone(),
-            what_if: memory.weights_dtype.is_some(),
+            utilization: memory.terms.utilization.or(static_share),
+            typed: typed.map(ToOwned::to_owned),
+            what_if: memory.terms.weights_dtype.is_some(),
         })
     }
 }
@@ -401,16 +432,16 @@ pub(super) fn question<'a>(
 impl MemoryArguments {
     /// Whether the total that engines are told of is counted with.
     pub(super) fn counts_what_engines_see(&self) -> bool {
-        self.capacity.unwrap_or_default() == Total::Visible
+        self.terms.capacity.unwrap_or_default() == Total::Visible
     }
 
     pub(super) fn of<'a>(&self, subject: &'a Subject, fleet: &'a Fleet) -> Memory<'a> {
         Memory {
             accelerator: &fleet.accelerator,
-            total: self.capacity.unwrap_or_default(),
+            total: self.terms.capacity.unwrap_or_default(),
             utilization: subject.utilization,
             weights: subject.weights.as_ref(),
-            overhead: self.overhead,
+            overhead: self.terms.overhead,
         }
     }
 }

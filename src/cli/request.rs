@@ -72,6 +72,8 @@ enum Kind {
     Size,
     /// A text.
     Text,
+    /// A text, or a list of texts.
+    Texts,
     /// A model: a text, or an object.
     Model,
     /// True or false.
@@ -153,6 +155,7 @@ impl Keys {
                 "N" | "BITS" | "RATIO" => Kind::Number,
                 "TOKENS" | "BYTES" => Kind::Size,
                 "CONFIG" => Kind::Model,
+                "[Nx]GPU" => Kind::Texts,
                 // Words that are numbers may be written as such.
                 _ if argument.get_possible_values().iter().any(|word| word.get_name().parse::<i64>().is_ok()) => {
                     Kind::Size
@@ -212,6 +215,14 @@ impl Keys {
             Place::Other(number, opposite) => Some((self.keys.get(usize::from(number))?, opposite)),
         }
     }
+
+    /// The key, or the one of `own`, that is nearest to a name, if one is near.
+    fn nearest<'a>(&'a self, name: &str, own: &[&'a str]) -> Option<&'a str> {
+        let known = self.names.keys().map(String::as_str).chain(own.iter().copied());
+        let alike = known.map(|known| (strsim::jaro_winkler(known, name), known));
+        let nearest = alike.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
+        nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known)
+    }
 }
 
 /// The key of an option.
@@ -220,7 +231,7 @@ fn key_of(option: &str) -> String {
 }
 
 /// The field of an error under the name that a line has for it: `--kv-dtype` is `kv_dtype`.
-fn field_of(field: &str) -> String {
+pub(super) fn field_of(field: &str) -> String {
     let word = |word: &str| match word.strip_prefix("--") {
         Some(option) => key_of(option),
         None if word == "MODEL" => "model".into(),
@@ -384,7 +395,7 @@ impl Visitor<'_> for Name<'_> {
 }
 
 /// All that a line says, in its order.
-struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct Pairs<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'a> de::Deserialize<'a> for Pairs<'a> {
     fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
@@ -497,12 +508,12 @@ impl Shelf {
     }
 }
 
-fn wrong(code: &'static str, key: &str, found: String, problem: String, remedy: &str) -> Failure {
+pub(super) fn wrong(code: &'static str, key: &str, found: String, problem: String, remedy: &str) -> Failure {
     Failure(Diagnosis { code, field: key.into(), found, problem, remedy: remedy.into() })
 }
 
 /// As much of a text as a message shows.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut shown: String = text.chars().take(SHOWN).collect();
     if shown.len() < text.len() {
@@ -512,7 +523,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// The text that a value is.
-fn text_of(key: &str, raw: &str) -> Result<String, Failure> {
+pub(super) fn text_of(key: &str, raw: &str) -> Result<String, Failure> {
     let not_text = |error: serde_json::Error| {
         let problem = format!("is not a text: {}", said_by(&error));
         wrong("not_text", key, shortened(raw), problem, "write it in quotes, its escapes whole")
@@ -521,7 +532,7 @@ fn text_of(key: &str, raw: &str) -> Result<String, Failure> {
 }
 
 /// What the parser says, without the number of the line, which it takes for the first.
-fn said_by(error: &serde_json::Error) -> String {
+pub(super) fn said_by(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
     match error.column() {
@@ -554,8 +565,7 @@ pub(super) enum Outcome {
 pub(super) struct Clerk {
     manner: Manner,
     shelf: Arc<Shelf>,
-    command: Command,
-    keys: Keys,
+    reader: Reader,
     contexts: Cache<Known>,
     /// What the line says beside its numbers.
     rest: Vec<u8>,
@@ -563,11 +573,8 @@ pub(super) struct Clerk {
 
 impl Clerk {
     pub(super) fn new(manner: Manner, shelf: Arc<Shelf>) -> Self {
-        let command = Command::new("batch").disable_help_flag(true).disable_version_flag(true).no_binary_name(true);
-        let mut command = settings::augment(LineArguments::augment_args(command));
-        command.build();
-        let keys = Keys::of(&command);
-        Self { manner, shelf, command, keys, contexts: Cache::new(), rest: Vec::new() }
+        let reader = Reader::of(LineArguments::augment_args);
+        Self { manner, shelf, reader, contexts: Cache::new(), rest: Vec::new() }
     }
 
     /// Writes the answer to a line, or its error.
@@ -596,7 +603,7 @@ impl Clerk {
         let line = std::str::from_utf8(line).map_err(|error| not_utf8(line, error))?;
         let mut said = Said::default();
         self.rest.clear();
-        let look = FirstLook { keys: &self.keys, lenient: self.manner.lenient, said: &mut said, rest: &mut self.rest };
+        let look = FirstLook { keys: &self.reader.keys, lenient: self.manner.lenient, said: &mut said, rest: &mut self.rest };
         let mut deserializer = serde_json::Deserializer::from_str(line);
         let read = look.deserialize(&mut deserializer).and_then(|()| deserializer.end());
         // An id that was met before the mistake is still the line's.
@@ -689,29 +696,65 @@ impl Clerk {
     /// The line as options.
     fn options(&mut self, line: &str) -> Result<ArgMatches, Failure> {
         let Pairs(pairs) = serde_json::from_str(line).map_err(|error| not_json(line, &error))?;
+        let lenient = self.manner.lenient;
+        self.reader.options(&pairs, &["id"], |name, nearest| (!lenient).then(|| unknown(name, nearest)))
+    }
+}
+
+/// A key that is not known, with the nearest that is.
+fn unknown(name: &str, nearest: Option<&str>) -> Failure {
+    let remedy = match nearest {
+        Some(known) => format!("did you mean {known}?"),
+        None => "`kvsize schema batch-line` lists the keys; --lenient passes over others".into(),
+    };
+    let name = shortened(name);
+    wrong("unknown_key", &name, "it".into(), "is not a key of a line".into(), &remedy)
+}
+
+/// Reads objects whose keys are the options of a command in `snake_case`.
+pub(super) struct Reader {
+    command: Command,
+    keys: Keys,
+}
+
+impl Reader {
+    /// The reader for the options that `augment` gives a command, and for the settings of engines.
+    pub(super) fn of(augment: fn(Command) -> Command) -> Self {
+        let command = Command::new("object").disable_help_flag(true).disable_version_flag(true).no_binary_name(true);
+        let mut command = settings::augment(augment(command));
+        command.build();
+        let keys = Keys::of(&command);
+        Self { command, keys }
+    }
+
+    /// The object as options. Keys in `own` are passed over; of one that is not known, `unknown` is asked with the nearest
+    /// that is.
+    pub(super) fn options(
+        &mut self,
+        pairs: &[(String, &RawValue)],
+        own: &[&str],
+        unknown: impl Fn(&str, Option<&str>) -> Option<Failure>,
+    ) -> Result<ArgMatches, Failure> {
         let mut met: Vec<&str> = Vec::with_capacity(pairs.len());
         let mut options = Vec::with_capacity(pairs.len());
         let mut models = Vec::new();
-        for (name, raw) in &pairs {
-            let twice = |key: &str| {
-                let problem = "is there twice".to_owned();
-                Err(wrong("duplicate_key", name, key.to_owned(), problem, "give it once"))
-            };
-            if name == "id" {
-                if met.contains(&"id") {
-                    return twice("it");
+        for (name, raw) in pairs {
+            let twice = || Err(duplicate(name));
+            if let Some(own) = own.iter().find(|own| *own == name) {
+                if met.contains(own) {
+                    return twice();
                 }
-                met.push("id");
+                met.push(own);
                 continue;
             }
             let Some((key, opposite)) = self.keys.key(name) else {
-                if self.manner.lenient {
-                    continue;
+                match unknown(name, self.keys.nearest(name, own)) {
+                    Some(failure) => return Err(failure),
+                    None => continue,
                 }
-                return Err(self.unknown(name));
             };
             if met.contains(&key.option.as_str()) {
-                return twice("it");
+                return twice();
             }
             met.push(&key.option);
             let raw = raw.get();
@@ -736,18 +779,11 @@ impl Clerk {
         }
         self.command.try_get_matches_from_mut(options).map_err(|error| super::usage::failure(&error))
     }
+}
 
-    /// A key that is not known, with the nearest that is.
-    fn unknown(&self, name: &str) -> Failure {
-        let known = self.keys.names.keys().map(|known| (strsim::jaro_winkler(known, name), known));
-        let nearest = known.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
-        let remedy = match nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known) {
-            Some(known) => format!("did you mean {known}?"),
-            None => "`kvsize schema batch-line` lists the keys; --lenient passes over others".into(),
-        };
-        let name = shortened(name);
-        wrong("unknown_key", &name, "it".into(), "is not a key of a line".into(), &remedy)
-    }
+/// A key that is there a second time.
+pub(super) fn duplicate(name: &str) -> Failure {
+    wrong("duplicate_key", &shortened(name), "it".into(), "is there twice".into(), "give it once")
 }
 
 /// What is said of memory that is given and of which an engine makes nothing.
@@ -761,11 +797,15 @@ fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {
     let refused =
         |problem: &str, remedy: &str| Err(wrong("wrong_type", key, shortened(raw), problem.to_owned(), remedy));
     match (kind, raw.bytes().next().unwrap_or_default()) {
+        (Kind::Texts, b'[') => match serde_json::from_str::<Vec<String>>(raw) {
+            Ok(texts) if !texts.is_empty() => Ok(texts.join(",")),
+            _ => refused("is not a list of texts", "write one text or more, each in quotes"),
+        },
         (_, b'[') => Err(one_only(wrong("several", key, "a list".into(), String::new(), ""))),
         (Kind::Model, b'"' | b'{') | (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => Ok(raw.to_owned()),
         (Kind::Model, _) => refused("is not a model", "write its name, or an object"),
         (Kind::Number, b'"') => refused("is a text, not a number", "write the number without quotes"),
-        (Kind::Text | Kind::Size, b'"') => text_of(key, raw),
+        (Kind::Text | Kind::Texts | Kind::Size, b'"') => text_of(key, raw),
         (Kind::Number, _) => refused("is not a number", "write a number"),
         (Kind::Size, _) => refused("is not a number", "write a number, or a text such as \"128K\" or \"64GiB\""),
         _ => refused("is not a text", "write it in quotes"),
@@ -853,14 +893,14 @@ mod tests {
         let schema: Value = serde_json::from_str(schema.text).unwrap();
         let properties = schema["properties"].as_object().unwrap();
         for setting in PROFILES.iter().flat_map(|profile| profile.settings) {
-            assert!(clerk.keys.names.contains_key(&key_of(setting.name)), "{}", setting.name);
+            assert!(clerk.reader.keys.names.contains_key(&key_of(setting.name)), "{}", setting.name);
         }
-        for (name, place) in &clerk.keys.names {
+        for (name, place) in &clerk.reader.keys.names {
             let Some(property) = properties.get(name) else { panic!("{name} is not in the schema") };
             if *place == Place::Id {
                 continue;
             }
-            let (key, _) = clerk.keys.key(name).unwrap();
+            let (key, _) = clerk.reader.keys.key(name).unwrap();
             let types: Vec<&str> =
                 property["type"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let expected: &[&str] = match key.kind {
@@ -869,15 +909,16 @@ mod tests {
                 Kind::Size | Kind::Text if property["enum"].is_array() => &[],
                 Kind::Size => &["integer", "string", "null"],
                 Kind::Text => &["string", "null"],
+                Kind::Texts => &["string", "array", "null"],
                 Kind::Model => &["string", "object", "null"],
                 Kind::Switch => &["boolean", "null"],
             };
             assert_eq!(types, expected, "{name}");
         }
         for name in properties.keys() {
-            assert!(clerk.keys.names.contains_key(name), "{name} is no key");
+            assert!(clerk.reader.keys.names.contains_key(name), "{name} is no key");
         }
-        assert!(clerk.keys.keys.len() < usize::from(Place::Unknown.bit()));
+        assert!(clerk.reader.keys.keys.len() < usize::from(Place::Unknown.bit()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub mod spec;
 mod weights;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::catalogue::{self, AcceleratorEntry, CatalogueError, ModelEntry, ModelFacts, OverlayError, PriceEntry};
@@ -143,6 +143,40 @@ pub fn resolve_weighed(
     hub: Option<&HubSettings>,
 ) -> Result<Model, SourceError> {
     model(find(argument, stdin, overlay, hub, true)?, true)
+}
+
+/// The model that a name in a file means: as [`resolve_with`], but for paths, which are relative to `directory`, and for
+/// standard input, which is not read. With its weights if it is to be weighed.
+///
+/// # Errors
+/// [`SourceError`], with what was tried.
+pub fn resolve_in(
+    directory: &Path,
+    argument: &str,
+    overlay: &[ModelEntry],
+    hub: Option<&HubSettings>,
+    weigh: bool,
+) -> Result<Model, SourceError> {
+    let path = directory.join(argument);
+    // No name at all is not the directory itself.
+    let is_there = !argument.is_empty() && path.symlink_metadata().is_ok();
+    model(if is_there { at_path(&path) } else { named(argument, &path, overlay, hub, weigh) }?, weigh)
+}
+
+/// The text of a list that a user wrote.
+///
+/// # Errors
+/// [`SourceError`] when it can't be read, is too long, or is not UTF-8.
+pub fn text(path: &Path) -> Result<String, SourceError> {
+    file::read_whole(path).map_err(SourceError::File)
+}
+
+/// Writes a file that is not there yet.
+///
+/// # Errors
+/// What the system says; that there is one already, too.
+pub fn create(path: &Path, text: &str) -> std::io::Result<()> {
+    File::create_new(path)?.write_all(text.as_bytes())
 }
 
 /// The model of a text that is a `config.json` or an object of our own; messages call it `name`, and so does the model where
@@ -301,9 +335,20 @@ fn find(
         let name = || "standard input".to_owned();
         return Ok(Found::Text(Text { json: text, name: name(), origin: name(), path: None, weighed_by: None }));
     }
-    if let Some(path) = file::existing(argument) {
-        return at_path(path);
+    match file::existing(argument) {
+        Some(path) => at_path(path),
+        None => named(argument, Path::new(argument), overlay, hub, weigh),
     }
+}
+
+/// What a name means that is no path to anything; of one that can only be a path, `path` is where it was looked for.
+fn named(
+    argument: &str,
+    path: &Path,
+    overlay: &[ModelEntry],
+    hub: Option<&HubSettings>,
+    weigh: bool,
+) -> Result<Found, SourceError> {
     let is_path = file::looks_like_a_path(argument);
     let id = HubId::parse(argument).filter(|id| id.file.is_some() || !is_path);
     let entry = if let (Some(settings), Some(id)) = (hub, id) {
@@ -313,7 +358,7 @@ fn find(
         entry
     } else {
         catalogue::find(argument, overlay).map_err(|error| {
-            if is_path { SourceError::File(FileError::Missing(argument.into())) } else { SourceError::Catalogue(error) }
+            if is_path { SourceError::File(FileError::Missing(path.into())) } else { SourceError::Catalogue(error) }
         })?
     };
     Ok(Found::Entry(Box::new(entry)))
