@@ -1,4 +1,13 @@
-//! Budgets: whether a workload stays within the bytes that are allowed, and how long a request may be that does.
+//! Budgets: whether a workload stays within the bytes that are allowed, how long a request may be that does, whether hardware
+//! holds what is asserted of it, and what became of it all since a baseline.
+
+mod baseline;
+mod hardware;
+mod verdict;
+
+pub use baseline::{Change, Increase, Taken};
+pub use hardware::{Demand, Held};
+pub use verdict::Verdict;
 
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Workload};
@@ -64,10 +73,12 @@ impl Limit {
 /// What a budget says of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
+    /// What it takes.
+    pub taken: Taken,
     /// The limits that were given.
     pub limits: Vec<Limit>,
     /// The longest request, of as many as were asked for, that stays within all limits, no longer than the model's own
-    /// maximum; none where there is no end.
+    /// maximum; none where there is no limit, or no end.
     pub longest: Option<Tokens>,
     /// What is stored.
     pub stored: KvFormat,
@@ -111,7 +122,8 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     /// The longest that is looked for where a model has no maximum of its own.
     const MOST: u64 = 1 << 40;
     let answer = engine.answer(model, workload)?;
-    let limits = budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu);
+    let taken = Taken { bytes: answer.estimate.bytes, bytes_per_gpu: answer.estimate.bytes_per_gpu };
+    let limits = budget.limits(taken.bytes, taken.bytes_per_gpu);
     let holds = |seq_len: u64| match engine.answer(model, &Workload { seq_len: Tokens(seq_len), ..*workload }) {
         Ok(answer) => {
             let limits = budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu);
@@ -123,10 +135,11 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     };
     let maximum = model.max_position_embeddings.map(|tokens| tokens.0);
     let most = maximum.unwrap_or(MOST);
-    let longest = largest(most, most, holds)?;
+    let longest = if limits.is_empty() { None } else { Some(largest(most, most, holds)?) };
     Ok(Checked {
+        taken,
         limits,
-        longest: Some(Tokens(longest)).filter(|_| maximum.is_some() || longest < MOST),
+        longest: longest.filter(|&longest| maximum.is_some() || longest < MOST).map(Tokens),
         stored: answer.estimate.stored,
         assumptions: answer.assumptions,
         warnings: answer.warnings,

@@ -1,25 +1,56 @@
-//! `kvsize check MODEL -s 128K --budget 40GB`: whether a workload stays within a budget.
+//! `kvsize check MODEL -s 128K --budget 40GB`: whether a workload stays within a budget, or hardware holds it; and
+//! `kvsize check --file kv-budgets.json`: whether many do.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgMatches, Args};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, ValueEnum, builder::PossibleValue};
 
-use super::args::{DeviceArguments, HubArguments, OutputArguments, SpecArguments, WorkloadArguments};
-use super::estimate::{Places, drafted, named_or_spec, needs_encoder, overlay_for, past_maximum};
+use super::args::{DeviceArguments, HubArguments, SpecArguments, WorkloadArguments, unit_choice};
+use super::budgets::{self, Entry, Shelves, increase, millionths};
+use super::estimate::{Places, drafted, named_or_spec, needs_encoder, overlay, overlay_for, past_maximum};
 use super::explain::described;
 use super::failure::Failure;
-use super::gpus::positive_bytes;
+use super::gpus::{Fleet, OfGpuArguments, positive_bytes};
+use super::hardware::{
+    MemoryArguments, SEPARATE_REPLICAS, Subject, TermArguments, assumed_of, fitted, given_layout, on_device, question,
+    replicas_of_experts, runs_on, usual_formats,
+};
 use super::{Answer, NO, Subcommand, hub, lengths, levers, refuse_warnings, settings, single, typed};
-use crate::check::{Budget, Margin, check};
-use crate::report::{self, CheckDocument};
-use crate::units::{Bytes, Diagnosis, UnitError};
+use crate::check::{Budget, Change, Checked, Demand, Held, Increase, Margin, Taken, check};
+use crate::engine::Engine;
+use crate::estimate::Workload;
+use crate::fit::Question;
+use crate::model::Model;
+use crate::report::{
+    self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, FitDocument, Format, Measured, UnitChoice,
+};
+use crate::source;
+use crate::units::{ByteUnit, Bytes, Diagnosis, UnitError};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
     about: "Whether a workload stays within a budget: exit status 0 within, 1 over, 2 could not tell",
-    arguments: |command| settings::augment(described(CheckArguments::augment_args(command), ONE_OF_EACH)),
+    arguments: |command| {
+        let command = described(CheckArguments::augment_args(command), ONE_OF_EACH);
+        let command = settings::augment(briefly(command));
+        command.after_help("Everything else of an estimate can be given, too: --help.").after_long_help(EXAMPLES)
+    },
     run,
 };
+
+const EXAMPLES: &str = "\
+Examples:
+  kvsize check llama-3.1-8b -s 128K -b 8 --budget 40GB
+  kvsize check llama-3.1-8b -s 128K -b 8 --tp 4 --budget-per-gpu 20GB -e vllm@0.33 --margin 5%
+  kvsize check llama-3.1-70b -s 128K -b 8 --gpu 8xh100 -e vllm@0.33     must fit on it, as `kvsize fit` says
+  kvsize check --init kv-budgets.json                                   a file of budgets to start from
+  kvsize check --file kv-budgets.json --format github                   annotations in a workflow of GitHub
+  kvsize check --file kv-budgets.json --format markdown >> \"$GITHUB_STEP_SUMMARY\"
+  kvsize check --file kv-budgets.json --baseline main.json --max-increase 5%
+
+Exit status: 0 within, 1 over, 2 could not tell; of many budgets the worst.";
 
 /// The options of the estimate that take lists, as options that take one value.
 const ONE_OF_EACH: &[(&str, &str)] = &[
@@ -28,7 +59,44 @@ const ONE_OF_EACH: &[(&str, &str)] = &[
     ("kv_dtype", "Format of cached elements [default: the 16-bit format of the checkpoint, or what the engine takes]"),
     ("bitwidth", "Plain bits per element, as the article's bitwidth"),
     ("engine", "Whose allocation is checked: ideal (the live bytes, the default) or an engine (`kvsize engines`)"),
+    (
+        "gpu",
+        "Without a budget: the GPUs that must hold it, as 8xh100 (`kvsize gpus`); with one: the device that the engine's \
+         defaults depend on [default: h100-sxm]",
+    ),
 ];
+
+/// What the short help tells of.
+const BRIEF: &[&str] = &[
+    "models",
+    "budget",
+    "budget_per_gpu",
+    "margin",
+    "gpu",
+    "file",
+    "baseline",
+    "max_increase",
+    "init",
+    "seq_len",
+    "batch",
+    "kv_dtype",
+    "engine",
+    "tp",
+    "pp",
+    "strict",
+    "format",
+    "json",
+    "quiet",
+    "unit",
+];
+
+/// The command whose short help is short.
+fn briefly(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let brief = BRIEF.contains(&arg.get_id().as_str());
+        arg.hide_short_help(!brief)
+    })
+}
 
 #[derive(Debug, Args)]
 struct CheckArguments {
@@ -45,12 +113,6 @@ struct CheckArguments {
     /// The part of the budget that is kept free [default: 0%]
     #[arg(long, value_name = "PERCENT", value_parser = margin, allow_hyphen_values = true)]
     margin: Option<Margin>,
-    #[command(flatten)]
-    spec: SpecArguments,
-    #[command(flatten)]
-    workload: WorkloadArguments,
-    #[command(flatten)]
-    device: DeviceArguments,
     /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     catalogue: Option<PathBuf>,
@@ -60,60 +122,349 @@ struct CheckArguments {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    output: OutputArguments,
+    files: FileArguments,
+    #[command(flatten)]
+    spec: SpecArguments,
+    #[command(flatten)]
+    workload: WorkloadArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// Memory of each GPU that an engine is told of, in place of what is known of --gpu
+    #[arg(long, value_name = "BYTES", value_parser = positive_bytes, allow_hyphen_values = true, help_heading = "Memory")]
+    gpu_memory: Option<Bytes>,
+    #[command(flatten)]
+    terms: TermArguments,
+    #[command(flatten)]
+    output: CheckOutputArguments,
+}
+
+// Many budgets. (A doc comment here would be the help of the command.)
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A file of budgets")]
+struct FileArguments {
+    /// A JSON file of budgets, all of which are checked; the worst of them is the exit status
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What an earlier `--file … --json` wrote: tells by how much each budget grew
+    #[arg(long, value_name = "FILE", requires = "file")]
+    baseline: Option<PathBuf>,
+    /// A budget that grew by more than this since the baseline is over
+    #[arg(long, value_name = "PERCENT", value_parser = increase, allow_hyphen_values = true, requires = "baseline")]
+    max_increase: Option<Increase>,
+    /// Write a file of budgets to start from, to standard output or to a file that is not there yet
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    init: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct CheckOutputArguments {
+    /// How the answer is written [default: table]
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    format: Option<CheckFormat>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// No notes or warnings on stderr
+    #[arg(short, long)]
+    quiet: bool,
+    /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto [default: GB]
+    #[arg(long, value_name = "UNIT", value_parser = unit_choice)]
+    unit: Option<UnitChoice>,
+}
+
+impl CheckOutputArguments {
+    fn format(&self) -> CheckFormat {
+        if self.json { CheckFormat::As(Format::Json) } else { self.format.unwrap_or(CheckFormat::As(Format::Table)) }
+    }
+
+    fn unit(&self) -> UnitChoice {
+        self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes))
+    }
+}
+
+impl ValueEnum for CheckFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::As(Format::Table),
+            Self::As(Format::Plain),
+            Self::As(Format::Json),
+            Self::As(Format::Jsonl),
+            Self::As(Format::Csv),
+            Self::As(Format::Markdown),
+            Self::Github,
+            Self::Junit,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::As(format) => format.to_possible_value(),
+            Self::Github => Some(PossibleValue::new("github")),
+            Self::Junit => Some(PossibleValue::new("junit")),
+        }
+    }
 }
 
 /// `5%` or `2.5%`, below all of it.
-fn margin(text: &str) -> Result<Margin, UnitError> {
+pub(super) fn margin(text: &str) -> Result<Margin, UnitError> {
     const ALL: u32 = 1_000_000;
-    let wrong = || UnitError::NotAMargin(text.to_owned());
-    let number = text.strip_suffix('%').ok_or_else(wrong)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || fraction.len() > 4 || !digits(whole) || !digits(fraction) || number.ends_with('.') {
-        return Err(wrong());
-    }
-    // Four places of a percent are millionths.
-    let millionths: Option<u32> = format!("{whole}{fraction:0<4}").parse().ok();
-    millionths.filter(|&millionths| millionths < ALL).map(Margin).ok_or_else(wrong)
+    let margin = millionths(text).filter(|&millionths| millionths < ALL);
+    margin.map(Margin).ok_or_else(|| UnitError::NotAMargin(text.to_owned()))
 }
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
-    let mut arguments: CheckArguments = typed(matches)?;
-    levers::retrieved(&mut arguments.workload);
-    let CheckArguments { models, budget, budget_per_gpu, margin, spec, workload: asked, device, .. } = &arguments;
-    if budget.is_none() && budget_per_gpu.is_none() {
-        let remedy = "give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB";
-        return Err(Failure(Diagnosis::new("no_budget", "--budget", "missing".into(), String::new(), remedy)));
+/// A workload, and what is asserted of it.
+pub(super) struct Asked<'a> {
+    /// The model, with what drafts for it.
+    pub(super) model: Model,
+    pub(super) workload: &'a WorkloadArguments,
+    /// The engine, with its settings.
+    pub(super) engine: Engine,
+    /// The GPUs whose defaults the engine has, in place of its device's.
+    pub(super) on: Option<&'a Fleet>,
+    pub(super) matches: &'a ArgMatches,
+    pub(super) memory: Option<Bytes>,
+    pub(super) terms: &'a TermArguments,
+    pub(super) budget: Budget,
+    pub(super) demands: Vec<(Demand, Fleet)>,
+}
+
+/// What there is to say of it.
+pub(super) struct Examined {
+    model: Model,
+    workload: Workload,
+    engine: Engine,
+    checked: Checked,
+    held: Vec<Held>,
+    assumptions: Vec<String>,
+    warnings: Vec<String>,
+    /// Why hardware could not be asked.
+    failure: Option<Failure>,
+}
+
+/// What a workload takes, and what hardware holds of it.
+pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
+    let mut assumptions = Vec::new();
+    let engine = match asked.on {
+        Some(fleet) => on_device(&asked.engine, fleet, &mut assumptions),
+        None => asked.engine.clone(),
+    };
+    let typed = asked.workload;
+    let model = levers::applied_to(&asked.model, typed, std::slice::from_ref(&engine))?;
+    needs_encoder(typed, std::slice::from_ref(&model))?;
+    let settled = lengths::settled(typed, std::slice::from_ref(&engine), &model)?;
+    let workload = single::workload(&model, &settled, asked.memory, &engine)?;
+    let checked = check(&model, &workload, &engine, &asked.budget)?;
+    let warnings = past_maximum(&model, Some(workload.seq_len)).iter().map(ToString::to_string).collect();
+    let mut examined =
+        Examined { model, workload, engine, checked, held: Vec::new(), assumptions, warnings, failure: None };
+    for (demand, fleet) in &asked.demands {
+        // What one GPU can't be asked about is no reason not to ask about another.
+        if let Err(failure) = examined.ask(asked, *demand, fleet) {
+            examined.failure.get_or_insert(failure);
+        }
     }
-    let (engine, assumed) = single::engine(asked, Some(device), matches)?;
+    Ok(examined)
+}
+
+impl Examined {
+    /// Asks hardware, as `kvsize fit` does.
+    fn ask(&mut self, asked: &Asked, demand: Demand, fleet: &Fleet) -> Result<(), Failure> {
+        let memory = MemoryArguments { terms: asked.terms.clone(), ..MemoryArguments::default() };
+        let mut typed = asked.workload.clone();
+        let subject = Subject::about(&mut typed, &memory, asked.matches, None, |_| Ok(asked.model.clone()))?;
+        let mut assumptions = Vec::new();
+        if memory.counts_what_engines_see() {
+            assumptions.extend(assumed_of(std::slice::from_ref(fleet)));
+        }
+        let engine = subject.engines.first().unwrap_or(&asked.engine);
+        let engine = on_device(engine, fleet, &mut assumptions);
+        runs_on(&engine, fleet)?;
+        let kv_dtype = usual_formats(&subject.model, &typed, &engine).first().copied();
+        let kv_dtype = kv_dtype.unwrap_or(self.workload.kv_dtype);
+        let (seq_len, batch) = demand.asks(self.workload.seq_len, self.workload.batch);
+        let question = question(&subject, &typed, &memory, &engine, kv_dtype);
+        let question = Question { seq_len: Some(seq_len), batch: Some(batch), ..question };
+        let found = fitted(&question, fleet, &memory.of(&subject, fleet), given_layout(&typed), |_, _| None)?;
+        if replicas_of_experts(&subject.model, &engine, found.layout) {
+            assumptions.push(SEPARATE_REPLICAS.into());
+        }
+        self.held.push(Held::of(demand, found.gpu.clone(), found.gpus, found.layout, &found.fit));
+        let document = FitDocument::new(&subject.model, &[found], &assumptions, &[]);
+        self.assumptions.extend(document.assumptions);
+        self.warnings.extend(document.warnings);
+        Ok(())
+    }
+}
+
+/// Options that would be lost in silence beside `option`, which takes those of `with` alone.
+fn refuse_beside(matches: &ArgMatches, option: &str, with: &[&str], remedy: &str) -> Result<(), Failure> {
+    let typed = |id: &&clap::Id| {
+        matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+            // The values of a group are the options in it.
+            && matches.try_get_many::<clap::Id>(id.as_str()).is_err()
+            && !with.contains(&id.as_str())
+    };
+    let Some(id) = matches.ids().find(typed) else { return Ok(()) };
+    let found = match id.as_str() {
+        "models" => "a MODEL".into(),
+        id => format!("--{}", id.replace('_', "-")),
+    };
+    Err(Failure(Diagnosis::new("conflict", option, found, "is given as well".into(), remedy)))
+}
+
+/// What `--file` takes beside it.
+const WITH_FILE: &[&str] =
+    &["file", "baseline", "max_increase", "catalogue", "offline", "strict", "format", "json", "quiet", "unit"];
+
+/// A file of budgets to start from.
+const STARTER: &str = include_str!("starter.json");
+
+fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if given("init") {
+        refuse_beside(matches, "--init", &["init", "quiet"], "give it alone")?;
+    } else if given("file") {
+        refuse_beside(matches, "--file", WITH_FILE, "write it into the file, as a key of its budgets")?;
+    }
+    let mut arguments: CheckArguments = typed(matches)?;
+    if let Some(path) = &arguments.files.init {
+        return init(path, arguments.output.quiet);
+    }
+    if let Some(path) = &arguments.files.file {
+        return of_file(&arguments, path);
+    }
+    levers::retrieved(&mut arguments.workload);
+    of_one(&arguments, matches)
+}
+
+/// Writes the file to start from.
+fn init(path: &Path, quiet: bool) -> Result<Answer, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(Answer { quiet, data: STARTER.into(), ..Answer::default() });
+    }
+    source::create(path, STARTER).map_err(|error| {
+        let (found, remedy) = match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                ("it is there already, and is not overwritten".to_owned(), "name another file")
+            }
+            _ => (error.to_string(), "name a file that can be written"),
+        };
+        let field = format!("--init: {}", path.display());
+        Failure(Diagnosis::new("io", &field, found, String::new(), remedy))
+    })?;
+    let note = format!("{} is written; `kvsize check --file` checks it", path.display());
+    Ok(Answer { quiet, notes: vec![note], ..Answer::default() })
+}
+
+/// One workload.
+fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Failure> {
+    let CheckArguments { models, budget, budget_per_gpu, margin, spec, workload: asked, device, terms, .. } = arguments;
+    let limited = budget.is_some() || budget_per_gpu.is_some();
+    let fleet = match (&device.gpu, limited) {
+        (Some(gpu), false) => Some(
+            OfGpuArguments {
+                gpu_memory: arguments.gpu_memory,
+                accelerators: device.accelerators.clone(),
+                ..OfGpuArguments::default()
+            }
+            .fleet(gpu)?,
+        ),
+        (None, false) => {
+            let remedy = "give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB, or the GPUs that must \
+                          hold it, as --gpu 8xh100";
+            return Err(Failure(Diagnosis::new("no_budget", "--budget", "missing".into(), String::new(), remedy)));
+        }
+        (_, true) => None,
+    };
+    let of_hardware = terms.given().or(arguments.gpu_memory.map(|_| "--gpu-memory"));
+    if let Some(option) = of_hardware.filter(|_| limited) {
+        let problem = "is of what GPUs hold, and with a budget they are not asked".to_owned();
+        return Err(Failure(Diagnosis::new("not_counted", option, "it".into(), problem, "leave it or the budget out")));
+    }
+    if margin.is_some() && !limited {
+        let problem = "is kept free of a budget, and there is none".to_owned();
+        let remedy = "give --budget, or the share of the memory that is taken, as --utilization 0.85";
+        return Err(Failure(Diagnosis::new("not_counted", "--margin", "it".into(), problem, remedy)));
+    }
+    let on = Some(device).filter(|_| limited);
+    let (engine, assumed) = single::engine(asked, on, matches)?;
     let names = || models.iter().chain(&asked.draft);
     let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
-    let found = named_or_spec(models, &spec.spec(), |name| places.model(name, false))?;
+    let weigh = !limited && terms.weights.is_none();
+    let found = named_or_spec(models, &spec.spec(), |name| places.model(name, weigh))?;
     let [model] = <[_; 1]>::try_from(found).map_err(|found| {
-        let problem = "are more than a budget is checked for".into();
-        Failure(Diagnosis::new(
-            "several",
-            "MODEL",
-            format!("{} models", found.len()),
-            problem,
-            "check one after the other",
-        ))
+        let (count, problem) = (format!("{} models", found.len()), "are more than a budget is checked for".into());
+        Failure(Diagnosis::new("several", "MODEL", count, problem, "check one after the other"))
     })?;
     let model = drafted(model, asked, |name| places.draft(name))?;
-    let model = levers::applied_to(&model, asked, std::slice::from_ref(&engine))?;
-    needs_encoder(asked, std::slice::from_ref(&model))?;
-    let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
-    let workload = single::workload(&model, &settled, device.memory, &engine)?;
-    let budget = Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() };
-    let checked = check(&model, &workload, &engine, &budget)?;
-    let warnings: Vec<String> = past_maximum(&model, Some(workload.seq_len)).iter().map(ToString::to_string).collect();
-    let document = CheckDocument::new(&model, &workload, &engine, &checked, &warnings);
+    let examined = examined(&Asked {
+        model,
+        workload: asked,
+        engine,
+        on: fleet.as_ref(),
+        matches,
+        memory: device.memory,
+        terms,
+        budget: Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() },
+        demands: fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect(),
+    })?;
+    let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = &examined;
+    if let Some(Failure(diagnosis)) = failure {
+        return Err(Failure(diagnosis.clone()));
+    }
+    let document = CheckDocument::new(model, workload, engine, (checked, held), [assumptions, warnings]);
     refuse_warnings(arguments.strict, &document.warnings)?;
-    let data = report::check(&document, arguments.output.format.format(), arguments.output.unit());
+    let data = report::check(&document, arguments.output.format(), arguments.output.unit());
     let CheckDocument { within, assumptions, warnings, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = if within { 0 } else { NO };
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, status, ..Answer::default() })
+    Ok(Answer { quiet: arguments.output.quiet, data, notes, warnings, status, ..Answer::default() })
+}
+
+/// The budgets of a file.
+fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
+    let budgets = budgets::read(path)?;
+    let before = arguments.files.baseline.as_deref().map(budgets::baseline).transpose()?;
+    let any_id = ["org/name".to_owned()];
+    let shelves = Shelves {
+        overlay: overlay(arguments.catalogue.as_deref().or(budgets.catalogue.as_deref()))?,
+        hub: hub::settings_for(&any_id, &arguments.hub),
+    };
+    let increase = arguments.files.max_increase;
+    let row = |entry: &Entry| {
+        let taken = |before: &[(String, Option<Taken>)]| before.iter().find(|(name, _)| *name == entry.name)?.1;
+        match budgets.examined(entry, &shelves) {
+            Err(Failure(diagnosis)) => {
+                CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()])
+            }
+            Ok(Examined { model, workload, engine, checked, held, assumptions, warnings, failure }) => {
+                let told = model.assumptions.iter().map(ToString::to_string);
+                let assumptions = told.chain(checked.assumptions.iter().cloned()).chain(assumptions).collect();
+                let told = model.warnings.iter().map(ToString::to_string);
+                let warnings: Vec<String> = told.chain(checked.warnings.iter().cloned()).chain(warnings).collect();
+                let failure = failure.or_else(|| refuse_warnings(arguments.strict, &warnings).err());
+                let change = before.as_deref().map(|before| Change::of(taken(before), checked.taken, increase));
+                let measured = Measured::new(&model, &workload, &engine, &checked, &held);
+                let error = failure.as_ref().map(|Failure(diagnosis)| diagnosis);
+                CheckRow::new(entry.name.clone(), Some(measured), error, change, [assumptions, warnings])
+            }
+        }
+    };
+    let rows: Vec<CheckRow> = budgets.entries.iter().map(row).collect();
+    let gone = before.map(|before| {
+        let is_gone = |name: &String| !budgets.entries.iter().any(|entry| entry.name == *name);
+        before.into_iter().map(|(name, _)| name).filter(is_gone).collect::<Vec<String>>()
+    });
+    let document = ChecksDocument::new(rows, gone, increase, arguments.strict);
+    let data = report::checks(&document, arguments.output.format(), arguments.output.unit());
+    Ok(Answer {
+        quiet: arguments.output.quiet,
+        data,
+        notes: document.said(|row| &row.assumptions),
+        warnings: document.said(|row| &row.warnings).into_iter().chain(document.gone_warnings()).collect(),
+        status: document.worst().status(),
+        ..Answer::default()
+    })
 }

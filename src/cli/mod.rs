@@ -3,6 +3,7 @@
 mod args;
 mod article;
 mod batch;
+mod budgets;
 mod check;
 mod completions;
 mod estimate;

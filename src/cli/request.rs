@@ -603,7 +603,8 @@ impl Clerk {
         let line = std::str::from_utf8(line).map_err(|error| not_utf8(line, error))?;
         let mut said = Said::default();
         self.rest.clear();
-        let look = FirstLook { keys: &self.reader.keys, lenient: self.manner.lenient, said: &mut said, rest: &mut self.rest };
+        let look =
+            FirstLook { keys: &self.reader.keys, lenient: self.manner.lenient, said: &mut said, rest: &mut self.rest };
         let mut deserializer = serde_json::Deserializer::from_str(line);
         let read = look.deserialize(&mut deserializer).and_then(|()| deserializer.end());
         // An id that was met before the mistake is still the line's.

@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 
+use super::ci::{self, Case};
 use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
+use super::hardware::{BindingDescription, described, spread};
 use super::text::{COLUMNS, wrapped};
-use super::{Format, UnitChoice, csv, json, markdown, table};
-use crate::check::{Checked, Limit};
+use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
+use crate::check::{Checked, Demand, Held, Limit, Verdict};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::Model;
@@ -38,9 +40,17 @@ pub struct CheckDocument {
     pub tp: u64,
     /// Pipeline stages.
     pub pp: u64,
-    /// The limits.
+    /// Bytes over all devices of a replica.
+    pub bytes: u64,
+    /// Bytes on the device that holds most.
+    pub bytes_per_gpu: u64,
+    /// The limits; none where hardware is asked about.
     pub limits: Vec<LimitRow>,
-    /// The longest request within all limits, no longer than the model's own maximum; absent where there is no end.
+    /// What is asserted of hardware, and what it holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hardware: Vec<HardwareRow>,
+    /// The longest request within all limits, or on the hardware, no longer than the model's own maximum; absent where there is
+    /// no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
     /// What was taken for granted.
@@ -69,7 +79,7 @@ pub struct LimitRow {
 }
 
 impl LimitRow {
-    fn of(limit: &Limit) -> Self {
+    pub(super) fn of(limit: &Limit) -> Self {
         let Limit { kind, budget, allowed, taken } = *limit;
         let (left, over) = match limit.left() {
             Ok(left) => (Some(left.0), None),
@@ -81,18 +91,132 @@ impl LimitRow {
     fn of_what(&self) -> &'static str {
         if self.kind == "bytes" { "in all" } else { "on each GPU" }
     }
+
+    /// `over by 2.416 GB in all`
+    pub(super) fn sentence(&self, unit: ByteUnit) -> String {
+        match (self.left, self.over) {
+            (_, Some(over)) => format!("over by {} {}", amount(over, unit), self.of_what()),
+            (left, None) => format!("{} left {}", amount(left.unwrap_or_default(), unit), self.of_what()),
+        }
+    }
+}
+
+/// `2.416 GB`
+pub(super) fn amount(bytes: u64, unit: ByteUnit) -> String {
+    format!("{} {}", Bytes(bytes).in_unit(unit), unit.name())
+}
+
+/// What is asserted of hardware, and what it holds.
+#[derive(Debug, Serialize)]
+pub struct HardwareRow {
+    /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
+    pub kind: &'static str,
+    /// The device.
+    pub gpu: String,
+    /// How many.
+    pub gpus: u64,
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The number that is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<u64>,
+    /// What there is of it; absent where there is no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<u64>,
+    /// Bytes that are missing on the device that is full first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortfall_bytes: Option<u64>,
+    /// The longest of so many requests; absent where there is no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seq_len: Option<u64>,
+    /// Requests that run at once; absent where there is no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
+    /// What keeps it from holding more.
+    pub binding: BindingDescription,
+    #[serde(skip)]
+    demand: Demand,
+}
+
+impl HardwareRow {
+    pub(super) fn of(held: &Held) -> Self {
+        Self {
+            kind: held.demand.kind(),
+            gpu: held.gpu.clone(),
+            gpus: held.gpus,
+            tp: held.layout.tp,
+            pp: held.layout.pp,
+            dp: held.layout.dp,
+            holds: held.holds,
+            wanted: held.demand.wanted(),
+            found: held.found(),
+            shortfall_bytes: held.shortfall.map(|bytes| bytes.0),
+            max_seq_len: held.longest.map(|tokens| tokens.0),
+            at_once: held.at_once,
+            binding: described(&held.binding),
+            demand: held.demand,
+        }
+    }
+
+    /// `4xl40s (tp 4)`
+    fn configuration(&self) -> String {
+        format!("{}x{} ({})", self.gpus, self.gpu, spread(self.tp, self.pp, self.dp))
+    }
+
+    /// `over by 2.416 GB on a GPU of 4xl40s (tp 4)`
+    pub(super) fn sentence(&self, unit: ByteUnit) -> String {
+        let on = self.configuration();
+        let number = |number: Option<u64>, none: &str| number.map_or_else(|| none.to_owned(), group_thousands);
+        let short = match self.shortfall_bytes {
+            Some(bytes) if !self.holds => format!("over by {} on a GPU of {on}", amount(bytes, unit)),
+            _ => format!("does not fit on {on}: {}", self.binding.reason),
+        };
+        let wanted = number(self.wanted, "");
+        match (self.demand, self.holds) {
+            (Demand::Fits, true) => match self.at_once {
+                Some(1) => format!("fits on {on}, with room for 1 such request"),
+                at_once => format!("fits on {on}, with room for {} such requests", number(at_once, "any number of")),
+            },
+            (Demand::Fits, false) => short,
+            (Demand::MinContext(_), true) => {
+                format!("{} tokens fit on {on}, {wanted} are asserted", number(self.found, "any number of"))
+            }
+            (Demand::MinContext(_), false) => {
+                format!("no more than {} tokens fit on {on}, {wanted} are asserted", number(self.found, "0"))
+            }
+            (Demand::MinConcurrentRequests(_), true) => {
+                format!("{} requests run at once on {on}, {wanted} are asserted", number(self.found, "any number of"))
+            }
+            (Demand::MinConcurrentRequests(_), false) => {
+                format!("no more than {} requests run at once on {on}, {wanted} are asserted", number(self.found, "0"))
+            }
+        }
+    }
 }
 
 impl CheckDocument {
-    /// The document of a check; `warnings` are those of the question.
-    pub fn new(model: &Model, workload: &Workload, engine: &Engine, checked: &Checked, warnings: &[String]) -> Self {
-        let said = |texts: Vec<String>, more: &[String]| texts.into_iter().chain(more.iter().cloned()).collect();
-        let of_model = model.warnings.iter().map(ToString::to_string).chain(warnings.iter().cloned()).collect();
+    /// The document of a check and of what hardware holds; `assumptions` and `warnings` are those of the question.
+    pub fn new(
+        model: &Model,
+        workload: &Workload,
+        engine: &Engine,
+        (checked, held): (&Checked, &[Held]),
+        [assumptions, warnings]: [&[String]; 2],
+    ) -> Self {
+        let of_model = model.warnings.iter().map(ToString::to_string);
+        let known = model.assumptions.iter().map(ToString::to_string);
+        let on_hardware = held.first().filter(|_| checked.limits.is_empty());
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
-            within: checked.is_within(),
+            within: checked.is_within() && held.iter().all(|held| held.holds),
             seq_len: workload.seq_len.0,
             batch: workload.batch,
             engine: engine.to_string(),
@@ -101,10 +225,13 @@ impl CheckDocument {
                 .then(|| checked.stored.to_string()),
             tp: workload.layout.tp,
             pp: workload.layout.pp,
+            bytes: checked.taken.bytes.0,
+            bytes_per_gpu: checked.taken.bytes_per_gpu.0,
             limits: checked.limits.iter().map(LimitRow::of).collect(),
-            max_seq_len: checked.longest.map(|longest| longest.0),
-            assumptions: said(model.assumptions.iter().map(ToString::to_string).collect(), &checked.assumptions),
-            warnings: said(of_model, &checked.warnings),
+            hardware: held.iter().map(HardwareRow::of).collect(),
+            max_seq_len: on_hardware.map_or(checked.longest, |held| held.longest).map(|longest| longest.0),
+            assumptions: once(known.chain(checked.assumptions.iter().cloned()).chain(assumptions.iter().cloned())),
+            warnings: once(of_model.chain(checked.warnings.iter().cloned()).chain(warnings.iter().cloned())),
         }
     }
 
@@ -119,7 +246,19 @@ impl CheckDocument {
 
     /// `over by 2.416 GB: the largest context within the budget is 120,832 tokens`
     fn verdict(&self, unit: ByteUnit) -> String {
-        let amount = |bytes: u64| format!("{} {}", Bytes(bytes).in_unit(unit), unit.name());
+        if let [row, ..] = self.hardware.as_slice() {
+            let longest = match self.max_seq_len {
+                Some(0) => "no context fits".into(),
+                Some(longest) => format!("the largest context that fits is {} tokens", group_thousands(longest)),
+                None => "a context of any length fits".into(),
+            };
+            let join = if self.within { ";" } else { ":" };
+            let sentence = row.sentence(unit);
+            // A sentence that has a reason of its own goes on as a list does.
+            let join = if sentence.contains(": ") { ";" } else { join };
+            return format!("{sentence}{join} {longest}");
+        }
+        let amount = |bytes: u64| amount(bytes, unit);
         let longest = match self.max_seq_len {
             Some(0) => "no context is within the budget".into(),
             Some(longest) => format!("the largest context within the budget is {} tokens", group_thousands(longest)),
@@ -138,9 +277,20 @@ impl CheckDocument {
 }
 
 /// A check in `format`; plain is the verdict.
-pub fn check(document: &CheckDocument, format: Format, unit: UnitChoice) -> String {
+pub fn check(document: &CheckDocument, format: CheckFormat, unit: UnitChoice) -> String {
     let largest = document.limits.iter().map(|limit| limit.budget.max(limit.taken)).max();
-    let unit = unit.resolve(Bytes(largest.unwrap_or_default()));
+    let unit = unit.resolve(Bytes(largest.unwrap_or(document.bytes)));
+    let case = || Case {
+        name: document.model.name.clone(),
+        verdict: Verdict::of(document.within),
+        message: document.verdict(unit),
+        warnings: document.warnings.clone(),
+    };
+    let format = match format {
+        CheckFormat::Github => return ci::github(&[case()]),
+        CheckFormat::Junit => return ci::junit(&[case()]),
+        CheckFormat::As(format) => format,
+    };
     match format {
         Format::Table => table::render(&page(document, unit)),
         Format::Markdown => markdown::render(&page(document, unit)),
@@ -176,13 +326,21 @@ fn page(document: &CheckDocument, unit: ByteUnit) -> Page {
         document.kv_dtype_resolved.as_deref().unwrap_or(&document.kv_dtype),
         document.engine
     );
-    Page {
-        blocks: vec![
-            Block::Text(wrapped(&document.verdict(unit), COLUMNS)),
-            Block::Grid(Grid { columns, rows: document.limits.iter().map(row).collect() }),
-            Block::Text(wrapped(&of, COLUMNS)),
-        ],
+    let grid = Block::Grid(Grid { columns, rows: document.limits.iter().map(row).collect() });
+    let verdict = Block::Text(vec![clean(&document.verdict(unit))]);
+    let grid = (!document.limits.is_empty()).then_some(grid);
+    Page { blocks: [verdict].into_iter().chain(grid).chain([Block::Text(wrapped(&of, COLUMNS))]).collect() }
+}
+
+/// Each text once, in order.
+pub(super) fn once(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for text in texts {
+        if !kept.contains(&text) {
+            kept.push(text);
+        }
     }
+    kept
 }
 
 /// Every figure, for a spreadsheet.
@@ -202,5 +360,20 @@ fn exact(document: &CheckDocument) -> Grid {
             number(document.max_seq_len),
         ]
     };
-    Grid { columns, rows: document.limits.iter().map(row).collect() }
+    // What hardware holds is in no budget's bytes: the columns are those that it has.
+    let on_hardware = |row: &HardwareRow| {
+        let left_out = String::new;
+        vec![
+            format!("{} {}", row.kind, row.configuration()),
+            left_out(),
+            left_out(),
+            document.bytes.to_string(),
+            left_out(),
+            number(row.shortfall_bytes),
+            row.holds.to_string(),
+            number(row.max_seq_len),
+        ]
+    };
+    let rows = document.limits.iter().map(row).chain(document.hardware.iter().map(on_hardware));
+    Grid { columns, rows: rows.collect() }
 }

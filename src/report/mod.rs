@@ -2,6 +2,8 @@
 
 mod batch;
 mod check;
+mod checks;
+mod ci;
 mod csv;
 mod details;
 mod document;
@@ -27,7 +29,9 @@ use serde::Serialize;
 use crate::units::{ByteUnit, Bytes};
 
 pub use batch::BatchFrame;
-pub use check::{CheckDocument, LimitRow, check};
+pub use check::{CheckDocument, HardwareRow, LimitRow, check};
+pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, Measured, checks};
+pub use ci::CheckFormat;
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };

@@ -50,6 +50,8 @@ pub enum UnitError {
     NotAShare(String),
     /// Not a percentage below all.
     NotAMargin(String),
+    /// Not a percentage.
+    NotAPercentage(String),
     /// Not a range with a step: what is wrong with it.
     NotSeries(&'static str, String),
     /// Not so many passages of so many tokens.
@@ -100,6 +102,12 @@ impl Diagnose for UnitError {
                 "not_a_margin",
                 found,
                 "is not a percentage below 100".into(),
+                "give one with at most 4 decimals, as 5% or 2.5%".into(),
+            ),
+            Self::NotAPercentage(found) => (
+                "not_a_percentage",
+                found,
+                "is not a percentage".into(),
                 "give one with at most 4 decimals, as 5% or 2.5%".into(),
             ),
             Self::NotAShare(found) => (

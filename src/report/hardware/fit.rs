@@ -301,7 +301,7 @@ fn stage(budget: &Budget) -> StageRow {
     }
 }
 
-fn described(binding: &Binding) -> BindingDescription {
+pub(in crate::report) fn described(binding: &Binding) -> BindingDescription {
     let (kind, reason) = match binding {
         Binding::Weights => ("weights", "weights and overhead leave nothing for the cache".into()),
         Binding::Memory => ("memory", "the memory of each GPU".into()),

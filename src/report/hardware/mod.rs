@@ -6,6 +6,7 @@ mod plan;
 
 use serde::Serialize;
 
+pub(super) use self::fit::described;
 pub use self::fit::{BindingDescription, FitDocument, FitRow, Fitted, PoolError, RequestsRow, StageRow, TermRow};
 pub use self::fit_page::fit;
 pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall, TooSmallRow, plan};
@@ -83,7 +84,7 @@ fn differ<T>(rows: &[T], of: impl Fn(&T) -> String) -> bool {
 }
 
 /// `tp 8, pp 4`
-fn spread(tp: u64, pp: u64, dp: u64) -> String {
+pub(super) fn spread(tp: u64, pp: u64, dp: u64) -> String {
     let sizes = [("tp", tp), ("pp", pp), ("dp", dp)];
     let told = sizes.iter().filter(|(name, size)| *size > 1 || (*name == "tp" && pp == 1 && dp == 1));
     told.map(|(name, size)| format!("{name} {size}")).collect::<Vec<_>>().join(", ")

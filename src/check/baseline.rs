@@ -1,0 +1,91 @@
+//! What a budget took before, and by how much it may have grown since.
+
+use crate::units::Bytes;
+
+/// By how much something may grow, in millionths of what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Increase(pub u32);
+
+impl Increase {
+    /// Whether it may grow so much, to the byte.
+    ///
+    /// ```
+    /// use kvsize::check::Increase;
+    /// use kvsize::units::Bytes;
+    /// assert!(Increase(50_000).allows(Bytes(100), Bytes(105)));
+    /// assert!(!Increase(50_000).allows(Bytes(100), Bytes(106)));
+    /// ```
+    pub fn allows(self, before: Bytes, now: Bytes) -> bool {
+        const WHOLE: u128 = 1_000_000;
+        let most = u128::from(before.0).saturating_mul(WHOLE.saturating_add(self.0.into()));
+        u128::from(now.0).saturating_mul(WHOLE) <= most
+    }
+}
+
+/// What a workload takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes over all devices of a replica.
+    pub bytes: Bytes,
+    /// Bytes on the device that holds most.
+    pub bytes_per_gpu: Bytes,
+}
+
+/// What became of a budget since the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The baseline has no figure of it.
+    New,
+    /// It has.
+    Since {
+        /// What it took then.
+        before: Taken,
+        /// Whether it grew by more than may be.
+        too_much: bool,
+    },
+}
+
+impl Change {
+    /// What became of what took `before`, in all and on each device.
+    pub fn of(before: Option<Taken>, now: Taken, most: Option<Increase>) -> Self {
+        let Some(before) = before else { return Self::New };
+        let too_much = most.is_some_and(|most| {
+            !most.allows(before.bytes, now.bytes) || !most.allows(before.bytes_per_gpu, now.bytes_per_gpu)
+        });
+        Self::Since { before, too_much }
+    }
+
+    /// Whether it grew by more than may be.
+    pub fn is_too_much(self) -> bool {
+        matches!(self, Self::Since { too_much: true, .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn growth_is_looked_at_in_all_and_on_each_device() {
+        let taken = |bytes, per_gpu| Taken { bytes: Bytes(bytes), bytes_per_gpu: Bytes(per_gpu) };
+        let change = |now, most| Change::of(Some(taken(100, 50)), now, most);
+        assert!(!change(taken(105, 50), Some(Increase(50_000))).is_too_much());
+        assert!(change(taken(106, 50), Some(Increase(50_000))).is_too_much());
+        assert!(change(taken(100, 53), Some(Increase(50_000))).is_too_much());
+        assert!(!change(taken(1000, 500), None).is_too_much());
+        assert!(!change(taken(1, 1), Some(Increase(0))).is_too_much());
+        assert_eq!(Change::of(None, taken(1, 1), Some(Increase(0))), Change::New);
+    }
+
+    proptest! {
+        /// No growth is always allowed, and the figures of no integer overflow.
+        #[test]
+        fn what_does_not_grow_is_allowed(before: u64, now: u64, most: u32) {
+            let allows = Increase(most).allows(Bytes(before), Bytes(now));
+            prop_assert!(allows || now > before);
+            prop_assert_eq!(Increase(0).allows(Bytes(before), Bytes(now)), now <= before);
+        }
+    }
+}

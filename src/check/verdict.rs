@@ -1,0 +1,50 @@
+//! How a check ends.
+
+/// How a check ends; of several the worst counts, which is the greatest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// All that is asserted holds.
+    #[default]
+    Within,
+    /// Something does not.
+    Over,
+    /// It could not be told.
+    Unknown,
+}
+
+impl Verdict {
+    /// Within if it holds.
+    pub fn of(holds: bool) -> Self {
+        if holds { Self::Within } else { Self::Over }
+    }
+
+    /// A stable word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Within => "within",
+            Self::Over => "over",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The exit status.
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Within => 0,
+            Self::Over => 1,
+            Self::Unknown => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_is_the_greatest_as_its_status_is() {
+        let all = [Verdict::Within, Verdict::Over, Verdict::Unknown];
+        assert!(all.is_sorted() && all.map(Verdict::status).is_sorted());
+        assert_eq!(all.into_iter().max(), Some(Verdict::Unknown));
+    }
+}

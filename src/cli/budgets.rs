@@ -1,0 +1,412 @@
+//! A file of budgets: read, looked through from top to bottom, and answered. Its keys are the options of one check in
+//! `snake_case`; an object is turned into them, as a line of a batch is.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{ArgMatches, Args};
+use serde_json::value::RawValue;
+
+use super::args::{SpecArguments, WorkloadArguments};
+use super::check::{Asked, Examined, examined, margin};
+use super::estimate::{drafted, named_or_spec};
+use super::failure::Failure;
+use super::gpus::{Fleet, OfGpuArguments, positive_bytes};
+use super::hardware::TermArguments;
+use super::request::{Pairs, Reader, duplicate, field_of, said_by, shortened, text_of, wrong};
+use super::{levers, single, typed};
+use crate::catalogue::ModelEntry;
+use crate::check::{Budget, Demand, Margin, Taken};
+use crate::engine::Engine;
+use crate::model::{Model, ModelSpec};
+use crate::source::{self, HubSettings};
+use crate::units::{Bytes, Diagnosis, Tokens, UnitError, parse_count};
+
+/// The shape of a file of budgets.
+const SCHEMA: &str = "kvsize.budgets/1";
+
+/// What a baseline must be.
+const BASELINE_SCHEMA: &str = "kvsize.checks/1";
+
+/// What a budget may say beside its name.
+#[derive(Debug, Args)]
+struct BudgetArguments {
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    #[command(flatten)]
+    spec: SpecArguments,
+    #[command(flatten)]
+    workload: WorkloadArguments,
+    #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
+    max_bytes: Option<Bytes>,
+    #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
+    max_bytes_per_gpu: Option<Bytes>,
+    #[arg(long, value_name = "PERCENT", value_parser = margin)]
+    margin: Option<Margin>,
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str)]
+    min_context: Option<Tokens>,
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    min_concurrent_requests: Option<u64>,
+    #[arg(long, value_name = "[Nx]GPU", value_delimiter = ',')]
+    must_fit_on: Vec<String>,
+    #[arg(long, value_name = "GPU")]
+    gpu: Option<String>,
+    #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
+    gpu_memory: Option<Bytes>,
+    #[arg(long, value_name = "FILE")]
+    accelerators: Option<PathBuf>,
+    #[command(flatten)]
+    terms: TermArguments,
+}
+
+/// A file of budgets.
+pub(super) struct Budgets {
+    /// What paths in it are relative to.
+    directory: PathBuf,
+    /// The user's own models.
+    pub(super) catalogue: Option<PathBuf>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A budget of the file.
+pub(super) struct Entry {
+    pub(super) name: String,
+    arguments: BudgetArguments,
+    matches: ArgMatches,
+    engine: Engine,
+    margin: Margin,
+}
+
+/// Where a budget looks for its models.
+pub(super) struct Shelves {
+    pub(super) overlay: Vec<ModelEntry>,
+    pub(super) hub: Option<HubSettings>,
+}
+
+/// The keys of a file.
+const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets"];
+
+/// The keys that are not options of the command: `name` is the budget's own.
+const OWN: &[&str] = &["name"];
+
+/// The file at a path.
+pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
+    let text = text_at(path, "--file", "give a file of budgets (`kvsize check --init` writes one)")?;
+    let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let top = |Failure(diagnosis): Failure| Failure(Diagnosis { field: field_of(&diagnosis.field), ..diagnosis });
+    let Pairs(pairs) = object(&text, &path.display().to_string())?;
+    let mut met: Vec<&str> = Vec::new();
+    for (name, _) in &pairs {
+        let Some(known) = KEYS.iter().find(|known| *known == name) else {
+            return Err(unknown(name, nearest(name)));
+        };
+        if met.contains(known) {
+            return Err(duplicate(name));
+        }
+        met.push(known);
+    }
+    let value = |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.get());
+    match value("schema").map(|raw| text_of("schema", raw)).transpose()?.as_deref() {
+        Some(SCHEMA) => {}
+        found => {
+            let remedy = format!("write \"schema\": \"{SCHEMA}\"");
+            let problem = if found.is_some() { "is not the shape of a file of budgets" } else { "" };
+            return Err(wrong("schema", "schema", shortened(found.unwrap_or("missing")), problem.into(), &remedy));
+        }
+    }
+    let of_all = value("margin").map(|raw| text_of("margin", raw)).transpose()?;
+    let of_all = of_all.map(|text| margin(&text)).transpose().map_err(|error| at("margin", error.into()))?;
+    let catalogue = value("catalogue").map(|raw| text_of("catalogue", raw)).transpose()?;
+    let not_list = |found: String, problem: &str| {
+        wrong("wrong_type", "budgets", found, problem.into(), "write a list of objects, each a budget")
+    };
+    let list = value("budgets").ok_or_else(|| not_list("missing".into(), ""))?;
+    let list: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| not_list(shortened(list), "is not a list"))?;
+    if list.is_empty() {
+        return Err(not_list("an empty list".into(), "asserts nothing"));
+    }
+    let mut reader = Reader::of(BudgetArguments::augment_args);
+    let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
+    for (index, raw) in list.iter().enumerate() {
+        let path = format!("budgets[{index}]");
+        let entry = entry(&mut reader, raw.get(), &path, of_all).map_err(|failure| within(&path, top(failure)))?;
+        if let Some(other) = entries.iter().position(|other| other.name == entry.name) {
+            let problem = format!("is the name of budgets[{other}], too");
+            let remedy = "give each a name of its own: a baseline is compared by it";
+            return Err(wrong("duplicate_name", &format!("{path}.name"), shortened(&entry.name), problem, remedy));
+        }
+        entries.push(entry);
+    }
+    let catalogue = catalogue.map(|path| directory.join(path));
+    Ok(Budgets { directory, catalogue, entries })
+}
+
+/// A budget of the file.
+fn entry(reader: &mut Reader, raw: &str, path: &str, of_all: Option<Margin>) -> Result<Entry, Failure> {
+    let Pairs(pairs) = object(raw, path)?;
+    let mut matches = reader.options(&pairs, OWN, |name, nearest| Some(unknown(name, nearest))).map_err(one_only)?;
+    let value =
+        |key: &str| pairs.iter().find(|(name, raw)| name == key && raw.get() != "null").map(|(_, raw)| raw.get());
+    let missing = |key: &str, remedy: &str| wrong("missing", key, "missing".into(), String::new(), remedy);
+    let name = value("name").ok_or_else(|| missing("name", "give each budget a name"))?;
+    let name = text_of("name", name)?;
+    if name.trim().is_empty() || name.chars().any(char::is_control) {
+        let problem = "is empty or has control characters".to_owned();
+        let found = format!("{:?}", shortened(&name));
+        return Err(wrong("invalid_value", "name", found, problem, "write a name of one line"));
+    }
+    let mut arguments: BudgetArguments = typed(&mut matches)?;
+    let known = value("engine").map(|raw| text_of("engine", raw)).transpose()?;
+    let known = known.ok_or_else(|| missing("engine", "name it with its version, as vllm@0.33, or ideal"))?;
+    let (engine, _) = single::engine(&arguments.workload, None, &matches).map_err(one_only)?;
+    if !known.contains('@') && !engine.version.is_empty() {
+        let remedy = format!("write {engine}, so that an upgrade of kvsize does not move the budget");
+        return Err(wrong("no_version", "engine", known, "has no version".into(), &remedy));
+    }
+    levers::retrieved(&mut arguments.workload);
+    let BudgetArguments { models, max_bytes, max_bytes_per_gpu, must_fit_on, gpu, gpu_memory, terms, .. } = &arguments;
+    let BudgetArguments { min_context, min_concurrent_requests, .. } = &arguments;
+    let limited = max_bytes.is_some() || max_bytes_per_gpu.is_some();
+    let minima =
+        [("min_context", min_context.is_some()), ("min_concurrent_requests", min_concurrent_requests.is_some())];
+    let minimum = minima.into_iter().find_map(|(key, given)| given.then_some(key));
+    if !limited && minimum.is_none() && must_fit_on.is_empty() {
+        let all = "max_bytes, max_bytes_per_gpu, min_context, min_concurrent_requests and must_fit_on";
+        return Err(wrong(
+            "asserts_nothing",
+            "",
+            "it".into(),
+            "asserts nothing".into(),
+            &format!("give one or more of {all}"),
+        ));
+    }
+    if let Some(key) = minimum.filter(|_| gpu.is_none() && must_fit_on.is_empty()) {
+        let problem = "is of hardware, and none is named".to_owned();
+        return Err(wrong("no_gpu", key, "it".into(), problem, "name it, as \"gpu\": \"8xh100\""));
+    }
+    let of_hardware = terms.given().or(gpu_memory.map(|_| "--gpu-memory"));
+    if let Some(option) = of_hardware.filter(|_| minimum.is_none() && must_fit_on.is_empty()) {
+        let problem = "is of hardware, and nothing is asserted of that".to_owned();
+        let remedy = "leave it out, or give must_fit_on, min_context or min_concurrent_requests";
+        return Err(wrong("not_counted", option, "it".into(), problem, remedy));
+    }
+    if arguments.margin.is_some() && !limited {
+        let problem = "is kept free of max_bytes or max_bytes_per_gpu, and there is neither".to_owned();
+        return Err(wrong("not_counted", "margin", "it".into(), problem, "leave it out"));
+    }
+    if models.is_empty() && spec_of(&arguments).is_empty() {
+        return Err(missing(
+            "model",
+            "name one (`kvsize models` lists them), write it as an object, or give its dimensions",
+        ));
+    }
+    let margin = arguments.margin.or(of_all).unwrap_or_default();
+    Ok(Entry { name, arguments, matches, engine, margin })
+}
+
+/// The dimensions of a budget's model; its name is no name of that.
+fn spec_of(arguments: &BudgetArguments) -> ModelSpec {
+    ModelSpec { name: None, ..arguments.spec.spec() }
+}
+
+impl Budgets {
+    /// What there is to say of a budget.
+    pub(super) fn examined(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
+        self.answer(entry, shelves)
+            .map_err(|Failure(diagnosis)| Failure(Diagnosis { field: field_of(&diagnosis.field), ..diagnosis }))
+    }
+
+    fn answer(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
+        let BudgetArguments { models, workload, terms, .. } = &entry.arguments;
+        let demands = self.demands(entry)?;
+        let weigh = !demands.is_empty() && terms.weights.is_none();
+        let read = |raw: &str, key: &str, weigh: bool| -> Result<Model, Failure> {
+            if raw.starts_with('{') {
+                return Ok(source::of_json(raw.to_owned(), key)?);
+            }
+            let name = text_of(key, raw)?;
+            Ok(source::resolve_in(&self.directory, &name, &shelves.overlay, shelves.hub.as_ref(), weigh)?)
+        };
+        let found = named_or_spec(models, &spec_of(&entry.arguments), |raw| read(raw, "model", weigh))?;
+        let Some(model) = found.into_iter().next() else {
+            return Err(wrong("model", "model", "missing".into(), String::new(), "name one"));
+        };
+        let model = drafted(model, workload, |raw| read(raw, "draft", false))?;
+        let on = match &entry.arguments.gpu {
+            Some(gpu) => Some(self.fleet(entry, gpu)?),
+            None => None,
+        };
+        examined(&Asked {
+            model,
+            workload,
+            engine: entry.engine.clone(),
+            on: on.as_ref(),
+            matches: &entry.matches,
+            memory: None,
+            terms,
+            budget: Budget {
+                bytes: entry.arguments.max_bytes,
+                bytes_per_gpu: entry.arguments.max_bytes_per_gpu,
+                margin: entry.margin,
+            },
+            demands,
+        })
+    }
+
+    /// What is asserted of hardware: `must_fit_on` of each that is named there, the minima of `gpu`, or, without it, of these.
+    fn demands(&self, entry: &Entry) -> Result<Vec<(Demand, Fleet)>, Failure> {
+        let BudgetArguments { must_fit_on, gpu, min_context, min_concurrent_requests, .. } = &entry.arguments;
+        let of_names = |names: &[String]| -> Result<Vec<Fleet>, Failure> {
+            let mut fleets: Vec<Fleet> = Vec::new();
+            for name in names {
+                let fleet = self.fleet(entry, name)?;
+                if !fleets.contains(&fleet) {
+                    fleets.push(fleet);
+                }
+            }
+            Ok(fleets)
+        };
+        let named = of_names(must_fit_on).map_err(|failure| at("must_fit_on", failure))?;
+        let of_minima = match gpu {
+            Some(gpu) => vec![self.fleet(entry, gpu)?],
+            None => named.clone(),
+        };
+        let minima = [min_context.map(Demand::MinContext), min_concurrent_requests.map(Demand::MinConcurrentRequests)];
+        let minima = minima.into_iter().flatten();
+        let minima = minima.flat_map(|demand| of_minima.iter().map(move |fleet| (demand, fleet.clone())));
+        Ok(named.iter().map(|fleet| (Demand::Fits, fleet.clone())).chain(minima).collect())
+    }
+
+    fn fleet(&self, entry: &Entry, name: &str) -> Result<Fleet, Failure> {
+        let BudgetArguments { gpu_memory, accelerators, .. } = &entry.arguments;
+        let accelerators = accelerators.as_ref().map(|path| self.directory.join(path));
+        OfGpuArguments { gpu_memory: *gpu_memory, accelerators, ..OfGpuArguments::default() }.fleet(name)
+    }
+}
+
+/// What budgets took, by name; none of those that could not be told.
+pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Baseline {
+        checks: Vec<Row>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Row {
+        name: String,
+        bytes: Option<u64>,
+        bytes_per_gpu: Option<u64>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Shape {
+        schema: Option<String>,
+    }
+    const REMEDY: &str = "give what `kvsize check --file … --json` wrote";
+    let text = text_at(path, "--baseline", REMEDY)?;
+    let refused = |found: String, problem: &str| Err(wrong("baseline", "--baseline", found, problem.into(), REMEDY));
+    let file = path.display();
+    match serde_json::from_str(&text) {
+        Ok(Shape { schema: Some(schema) }) if schema == BASELINE_SCHEMA => {}
+        Ok(Shape { schema: Some(schema) }) => {
+            return refused(format!("{file}, {},", shortened(&schema)), &format!("is not {BASELINE_SCHEMA}"));
+        }
+        Ok(Shape { schema: None }) => return refused(file.to_string(), "names no schema"),
+        Err(error) => return refused(file.to_string(), &format!("is no such document: {error}")),
+    }
+    let read: Result<Baseline, _> = serde_json::from_str(&text);
+    let Baseline { checks } = match read {
+        Ok(read) => read,
+        Err(error) => return refused(file.to_string(), &format!("is no such document: {error}")),
+    };
+    let mut known: Vec<(String, Option<Taken>)> = Vec::with_capacity(checks.len());
+    for Row { name, bytes, bytes_per_gpu } in checks {
+        if known.iter().any(|(other, _)| *other == name) {
+            return refused(format!("{file}"), &format!("has {} twice", shortened(&name)));
+        }
+        let taken = bytes.zip(bytes_per_gpu);
+        known.push((name, taken.map(|(all, per_gpu)| Taken { bytes: Bytes(all), bytes_per_gpu: Bytes(per_gpu) })));
+    }
+    Ok(known)
+}
+
+/// The text of a file, whose errors are those of the option that named it.
+fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Failure> {
+    source::text(path).map_err(|error| {
+        let Failure(diagnosis) = Failure::from(error);
+        let found = format!("{}: {}", path.display(), diagnosis.found);
+        Failure(Diagnosis { field: option.into(), found, remedy: remedy.into(), ..diagnosis })
+    })
+}
+
+/// The keys and values of an object.
+fn object<'a>(text: &'a str, field: &str) -> Result<Pairs<'a>, Failure> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    serde_json::from_str(text).map_err(|error| {
+        // Of a value inside, whose syntax was met before, the place is its own and means nothing.
+        let said = if field.starts_with("budgets[") { said_by(&error) } else { error.to_string() };
+        let problem = format!("is not one JSON object: {said}");
+        let field = if field.starts_with("budgets[") { "" } else { field };
+        wrong(
+            "not_json",
+            field,
+            shortened(text.trim()),
+            problem,
+            "write an object, its keys and texts in double quotes",
+        )
+    })
+}
+
+/// The key of a file that is nearest to a name.
+fn nearest(name: &str) -> Option<&'static str> {
+    let alike = KEYS.iter().map(|known| (strsim::jaro_winkler(known, name), *known));
+    let nearest = alike.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    nearest.filter(|(likeness, _)| *likeness > 0.8).map(|(_, known)| known)
+}
+
+fn unknown(name: &str, nearest: Option<&str>) -> Failure {
+    let remedy = match nearest {
+        Some(known) => format!("nearest: {known}"),
+        None => "`kvsize schema budgets` lists the keys".into(),
+    };
+    wrong("unknown_key", &shortened(name), "it".into(), "is not a key here".into(), &remedy)
+}
+
+/// Of several values: a budget is of one workload.
+fn one_only(Failure(diagnosis): Failure) -> Failure {
+    if diagnosis.code != "several" {
+        return Failure(diagnosis);
+    }
+    let problem = "for the one workload of a budget".to_owned();
+    let remedy = "give one value, and another budget for another".to_owned();
+    Failure(Diagnosis { problem, remedy, ..diagnosis })
+}
+
+/// A failure of the value of a key.
+fn at(key: &str, Failure(diagnosis): Failure) -> Failure {
+    Failure(Diagnosis { field: key.into(), ..diagnosis })
+}
+
+/// A failure inside of `path`.
+fn within(path: &str, Failure(diagnosis): Failure) -> Failure {
+    let field = match diagnosis.field.as_str() {
+        "" => path.to_owned(),
+        field => format!("{path}.{field}"),
+    };
+    Failure(Diagnosis { field, ..diagnosis })
+}
+
+/// A percentage in millionths.
+pub(super) fn millionths(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%')?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || fraction.len() > 4 || !digits(whole) || !digits(fraction) || number.ends_with('.') {
+        return None;
+    }
+    // Four places of a percent are millionths.
+    format!("{whole}{fraction:0<4}").parse().ok()
+}
+
+/// By how much a budget may have grown.
+pub(super) fn increase(text: &str) -> Result<crate::check::Increase, UnitError> {
+    millionths(text).map(crate::check::Increase).ok_or_else(|| UnitError::NotAPercentage(text.to_owned()))
+}
