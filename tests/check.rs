@@ -56,7 +56,8 @@ fn bad_input() {
     for (arguments, error) in [
         (
             "llama-3.1-8b -s 1K",
-            "--budget: missing; give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB",
+            "--budget: missing; give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB, or the GPUs that \
+             must hold it, as --gpu 8xh100",
         ),
         (
             "llama-3.1-8b --budget 0",

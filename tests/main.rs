@@ -15,6 +15,7 @@ mod http_server;
 mod article;
 mod bad_input;
 mod batch;
+mod budgets;
 mod check;
 mod completions;
 mod estimate;

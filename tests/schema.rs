@@ -194,6 +194,8 @@ fn answers_about_hardware_are_as_their_schemas_say() {
         ("fit", "fit class-default--mamba2.json --gpu h100 --weights 1GB", 0),
         ("check", "check llama-3.1-8b -s 128K -b 8 --budget 200GB --budget-per-gpu 40GB --tp 4 -e vllm --margin 5%", 0),
         ("check", "check falcon-mamba-7b -b 100000 --budget 1GB", 1),
+        ("check", "check llama-3.1-70b -s 128K -b 8 --gpu 4xl40s -e vllm", 1),
+        ("check", "check llama-3.1-8b -s 8K --gpu 1xh100", 0),
         ("plan", "plan llama-3.1-70b -s 128K -b 40 -e vllm", 0),
         ("plan", "plan llama-3.1-70b -s 128K --gpu 1xl4", 1),
     ] {
@@ -205,14 +207,27 @@ fn answers_about_hardware_are_as_their_schemas_say() {
 #[test]
 fn all_schemas_are_one_and_each_has_a_name() {
     let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
-    for name in ["spec", "estimate", "batch", "batch-line", "weights", "strategies", "fit", "plan", "check", "error"] {
+    for name in [
+        "spec",
+        "estimate",
+        "batch",
+        "batch-line",
+        "weights",
+        "strategies",
+        "fit",
+        "plan",
+        "check",
+        "checks",
+        "budgets",
+        "error",
+    ] {
         assert_eq!(all["$defs"][name], schema(name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(name));
     }
     kvsize("schema estimat")
         .stderr(
             "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, batch, batch-line, weights, \
-             strategies, fit, plan, check, error\n",
+             strategies, fit, plan, check, checks, budgets, error\n",
         )
         .status(2);
 }

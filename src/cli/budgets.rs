@@ -93,7 +93,6 @@ const OWN: &[&str] = &["name"];
 pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
     let text = text_at(path, "--file", "give a file of budgets (`kvsize check --init` writes one)")?;
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let top = |Failure(diagnosis): Failure| Failure(Diagnosis { field: field_of(&diagnosis.field), ..diagnosis });
     let Pairs(pairs) = object(&text, &path.display().to_string())?;
     let mut met: Vec<&str> = Vec::new();
     for (name, _) in &pairs {
@@ -129,7 +128,7 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
     let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
     for (index, raw) in list.iter().enumerate() {
         let path = format!("budgets[{index}]");
-        let entry = entry(&mut reader, raw.get(), &path, of_all).map_err(|failure| within(&path, top(failure)))?;
+        let entry = entry(&mut reader, raw.get(), &path, of_all).map_err(|failure| within(&path, in_keys(failure)))?;
         if let Some(other) = entries.iter().position(|other| other.name == entry.name) {
             let problem = format!("is the name of budgets[{other}], too");
             let remedy = "give each a name of its own: a baseline is compared by it";
@@ -212,8 +211,9 @@ fn spec_of(arguments: &BudgetArguments) -> ModelSpec {
 impl Budgets {
     /// What there is to say of a budget.
     pub(super) fn examined(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
-        self.answer(entry, shelves)
-            .map_err(|Failure(diagnosis)| Failure(Diagnosis { field: field_of(&diagnosis.field), ..diagnosis }))
+        let mut examined = self.answer(entry, shelves).map_err(in_keys)?;
+        examined.failure = examined.failure.map(in_keys);
+        Ok(examined)
     }
 
     fn answer(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
@@ -225,6 +225,10 @@ impl Budgets {
                 return Ok(source::of_json(raw.to_owned(), key)?);
             }
             let name = text_of(key, raw)?;
+            if name == "-" {
+                let problem = "would be standard input, which is not read for a file".to_owned();
+                return Err(wrong("stdin", key, name, problem, "write the object itself as its value"));
+            }
             Ok(source::resolve_in(&self.directory, &name, &shelves.overlay, shelves.hub.as_ref(), weigh)?)
         };
         let found = named_or_spec(models, &spec_of(&entry.arguments), |raw| read(raw, "model", weigh))?;
@@ -380,6 +384,12 @@ fn one_only(Failure(diagnosis): Failure) -> Failure {
     Failure(Diagnosis { problem, remedy, ..diagnosis })
 }
 
+/// A failure under the names that a file has for options: `--kv-dtype` is `kv_dtype`.
+fn in_keys(Failure(diagnosis): Failure) -> Failure {
+    let found = if diagnosis.found.starts_with("--") { field_of(&diagnosis.found) } else { diagnosis.found };
+    Failure(Diagnosis { field: field_of(&diagnosis.field), found, ..diagnosis })
+}
+
 /// A failure of the value of a key.
 fn at(key: &str, Failure(diagnosis): Failure) -> Failure {
     Failure(Diagnosis { field: key.into(), ..diagnosis })
@@ -409,4 +419,48 @@ pub(super) fn millionths(text: &str) -> Option<u32> {
 /// By how much a budget may have grown.
 pub(super) fn increase(text: &str) -> Result<crate::check::Increase, UnitError> {
     millionths(text).map(crate::check::Increase).ok_or_else(|| UnitError::NotAPercentage(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::report::SCHEMAS;
+
+    #[test]
+    fn every_key_is_in_the_schema_and_no_other() {
+        let schema = SCHEMAS.iter().find(|schema| schema.name == "budgets").unwrap();
+        let schema: Value = serde_json::from_str(schema.text).unwrap();
+        let names = |properties: &Value| -> Vec<String> { properties.as_object().unwrap().keys().cloned().collect() };
+        let mut top = names(&schema["properties"]);
+        top.sort();
+        let mut keys = KEYS.to_vec();
+        keys.sort_unstable();
+        assert_eq!(top, keys);
+        let reader = Reader::of(BudgetArguments::augment_args);
+        // Of the flags of a model its name has none here: it is the budget's.
+        let mut known: Vec<String> = reader.names().filter(|name| *name != "id").map(ToOwned::to_owned).collect();
+        known.sort();
+        let mut listed = names(&schema["properties"]["budgets"]["items"]["properties"]);
+        listed.sort();
+        assert_eq!(listed, known);
+        assert!(OWN.iter().all(|own| listed.contains(&(*own).to_owned())));
+    }
+
+    #[test]
+    fn percentages_are_millionths() {
+        for (text, expected) in [
+            ("5%", Some(50_000)),
+            ("2.5%", Some(25_000)),
+            ("0.0001%", Some(1)),
+            ("250%", Some(2_500_000)),
+            ("0%", Some(0)),
+        ] {
+            assert_eq!(millionths(text), expected, "{text}");
+        }
+        for text in ["5", "%", ".5%", "5.%", "-5%", "+5%", "5 %", "0.00001%", "5e1%", "99999999%", "", "５%"] {
+            assert_eq!(millionths(text), None, "{text}");
+        }
+    }
 }

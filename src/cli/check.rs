@@ -239,7 +239,7 @@ pub(super) struct Examined {
     assumptions: Vec<String>,
     warnings: Vec<String>,
     /// Why hardware could not be asked.
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// What a workload takes, and what hardware holds of it.

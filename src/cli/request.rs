@@ -218,7 +218,9 @@ impl Keys {
 
     /// The key, or the one of `own`, that is nearest to a name, if one is near.
     fn nearest<'a>(&'a self, name: &str, own: &[&'a str]) -> Option<&'a str> {
-        let known = self.names.keys().map(String::as_str).chain(own.iter().copied());
+        // What is no option is told by `own` alone.
+        let options = self.names.iter().filter(|(_, place)| **place != Place::Id).map(|(name, _)| name.as_str());
+        let known = options.chain(own.iter().copied());
         let alike = known.map(|known| (strsim::jaro_winkler(known, name), known));
         let nearest = alike.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
         nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known)
@@ -726,6 +728,12 @@ impl Reader {
         command.build();
         let keys = Keys::of(&command);
         Self { command, keys }
+    }
+
+    /// The keys that are known.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.names.keys().map(String::as_str)
     }
 
     /// The object as options. Keys in `own` are passed over; of one that is not known, `unknown` is asked with the nearest

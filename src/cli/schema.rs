@@ -16,8 +16,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    /// spec (a model as an object, for `kvsize -`), estimate, batch, batch-line, weights, strategies, fit, plan, check or error; all
-    /// in one without it
+    /// spec (a model as an object, for `kvsize -`), estimate, batch, batch-line, weights, strategies, fit, plan, check, checks, budgets (a
+    /// file of them) or error; all in one without it
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }

@@ -101,6 +101,15 @@ impl LimitRow {
     }
 }
 
+/// `the largest context within the budget is 120,832 tokens`
+pub(super) fn largest_within(longest: Option<u64>) -> String {
+    match longest {
+        Some(0) => "no context is within the budget".into(),
+        Some(longest) => format!("the largest context within the budget is {} tokens", group_thousands(longest)),
+        None => "a context of any length is within the budget".into(),
+    }
+}
+
 /// `2.416 GB`
 pub(super) fn amount(bytes: u64, unit: ByteUnit) -> String {
     format!("{} {}", Bytes(bytes).in_unit(unit), unit.name())
@@ -259,11 +268,7 @@ impl CheckDocument {
             return format!("{sentence}{join} {longest}");
         }
         let amount = |bytes: u64| amount(bytes, unit);
-        let longest = match self.max_seq_len {
-            Some(0) => "no context is within the budget".into(),
-            Some(longest) => format!("the largest context within the budget is {} tokens", group_thousands(longest)),
-            None => "a context of any length is within the budget".into(),
-        };
+        let longest = largest_within(self.max_seq_len);
         let margin = match self.tightest() {
             Some(LimitRow { over: Some(over), .. }) => format!("over by {}", amount(*over)),
             Some(limit) => {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::check::{HardwareRow, LimitRow, amount, once};
+use super::check::{HardwareRow, LimitRow, amount, largest_within, once};
 use super::ci::{self, Case};
 use super::grid::{Align, Block, Grid, Page};
 use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
@@ -10,7 +10,7 @@ use crate::check::{Change, Checked, Held, Increase, Verdict};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, Diagnosis, KvDtype, fixed_point, group_thousands};
+use crate::units::{ByteUnit, Bytes, Diagnosis, KvDtype, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
 #[derive(Debug, Serialize)]
@@ -203,9 +203,8 @@ impl CheckRow {
             let limits = measured.limits.iter().filter(|limit| kept || limit.over.is_some());
             sentences.extend(limits.map(|limit| limit.sentence(unit)));
             let over = measured.limits.iter().any(|limit| limit.over.is_some());
-            if let Some(longest) = measured.max_seq_len.filter(|_| over) {
-                let longest = group_thousands(longest);
-                sentences.push(format!("the largest context within the budget is {longest} tokens"));
+            if over {
+                sentences.push(largest_within(measured.max_seq_len));
             }
             let hardware = measured.hardware.iter().filter(|row| kept || !row.holds);
             sentences.extend(hardware.map(|row| row.sentence(unit)));
@@ -236,14 +235,14 @@ impl CheckRow {
 /// `+2.000 GB (+12.5%)`
 fn by(before: u64, now: u64, unit: ByteUnit) -> String {
     let (sign, difference) = if now >= before { ("+", now.abs_diff(before)) } else { ("-", now.abs_diff(before)) };
-    let of = u128::from(difference).saturating_mul(100_000_000).checked_div(before.into());
+    let of = u128::from(difference).saturating_mul(1_000_000).checked_div(before.into());
     let share = of.map_or_else(String::new, |millionths| format!(" ({sign}{})", percent(millionths)));
     format!("{sign}{}{share}", amount(difference, unit))
 }
 
 /// Millionths of a whole as `12.5%`.
 fn percent(millionths: u128) -> String {
-    let text = fixed_point(millionths, 10_000, 2);
+    let text = fixed_point(millionths, 10_000, 4);
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 

@@ -20,6 +20,8 @@ pub const SCHEMAS: &[Schema] = &[
     Schema { name: "fit", text: include_str!("schema/fit.json") },
     Schema { name: "plan", text: include_str!("schema/plan.json") },
     Schema { name: "check", text: include_str!("schema/check.json") },
+    Schema { name: "checks", text: include_str!("schema/checks.json") },
+    Schema { name: "budgets", text: include_str!("schema/budgets.json") },
     Schema { name: "error", text: include_str!("schema/error.json") },
 ];
 
