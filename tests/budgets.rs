@@ -346,9 +346,8 @@ fn what_people_see() {
 
 /// A file that is wrong is refused as a whole, with the path of the key and nothing on stdout.
 #[test]
-fn wrong_files() {
+fn wrong_budgets() {
     let of = |more: &Value| file(&json!([budget("a", &json!({"max_bytes": 1})), budget("b", more)])).to_string();
-    let raw = |text: &str| format!(r#"{{"schema": "kvsize.budgets/1", "budgets": [{text}]}}"#);
     let without = |key: &str| {
         let mut one = budget("b", &json!({"max_bytes": 1}));
         one.as_object_mut().unwrap().remove(key);
@@ -426,6 +425,18 @@ fn wrong_files() {
             of(&json!({"name": "a\nb", "max_bytes": 1})),
             "budgets[1].name: \"a\\nb\" is empty or has control characters; write a name of one line",
         ),
+    ] {
+        directory.write("b.json", text);
+        directory.check("--file b.json").stderr(&format!("error: {error}\n")).status(2);
+    }
+}
+
+/// What is no file of budgets at all, or says a thing twice.
+#[test]
+fn wrong_files() {
+    let raw = |text: &str| format!(r#"{{"schema": "kvsize.budgets/1", "budgets": [{text}]}}"#);
+    let directory = Directory::new("wrong-files");
+    for (text, error) in [
         (raw(r#"{"max_bytes": 1, "max_bytes": 2}"#), "budgets[0].max_bytes: it is there twice; give it once"),
         (raw(r#"{"seq_len": 1, "context": 2}"#), "budgets[0].context: it is there twice; give it once"),
         (raw(r#"{"name": "a", "name": "b"}"#), "budgets[0].name: it is there twice; give it once"),
@@ -472,7 +483,7 @@ fn wrong_options() {
     directory.write("twice.json", checks.replace("\"checks\": [", "\"checks\": [{\"name\": \"a\"},"));
     directory.write("list.json", "[]");
     directory.write("typed.json", checks.replace("\"bytes\": 131072000", "\"bytes\": \"many\""));
-    const GIVE: &str = "give what `kvsize check --file … --json` wrote";
+    let give = "give what `kvsize check --file … --json` wrote";
     for (arguments, error) in [
         (
             "--file nosuch.json",
@@ -497,13 +508,13 @@ fn wrong_options() {
         ),
         (
             "--file b.json --baseline b.json",
-            &format!("--baseline: b.json, kvsize.budgets/1, is not kvsize.checks/1; {GIVE}"),
+            &format!("--baseline: b.json, kvsize.budgets/1, is not kvsize.checks/1; {give}"),
         ),
-        ("--file b.json --baseline twice.json", &format!("--baseline: twice.json has a twice; {GIVE}")),
+        ("--file b.json --baseline twice.json", &format!("--baseline: twice.json has a twice; {give}")),
         (
             "--file b.json --baseline list.json",
             &format!(
-                "--baseline: list.json is no such document: invalid length 0, expected struct Shape with 1 element at line 1 column 2; {GIVE}"
+                "--baseline: list.json is no such document: invalid length 0, expected struct Shape with 1 element at line 1 column 2; {give}"
             ),
         ),
         (

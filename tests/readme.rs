@@ -58,3 +58,52 @@ fn ci_runs_the_test_command_of_the_readme() {
     assert!(readme().contains("\ncargo test\n"));
     assert!(ci.contains("\ncargo test\n"));
 }
+
+/// The file that is shown is the one that is checked, and as its schema says.
+#[test]
+fn the_budgets_that_are_shown_are_those_that_are_checked() {
+    let file = fs::read_to_string(golden("configs/ci/kv-budgets.json")).unwrap();
+    assert!(readme().contains(&format!("```json\n{file}```\n")));
+    assert_valid(&schema("budgets"), &serde_json::from_str(&file).unwrap(), "ci/kv-budgets.json");
+    let baseline = fs::read_to_string(golden("configs/ci/base.json")).unwrap();
+    assert_valid(&schema("checks"), &serde_json::from_str(&baseline).unwrap(), "ci/base.json");
+}
+
+/// The commands of the workflow and of the hook, as a shell runs them: a step that fails fails the job, unless it says otherwise.
+#[test]
+fn the_steps_of_ci_run() {
+    let readme = readme();
+    let blocks = readme.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let steps: Vec<&str> = blocks
+        .flat_map(str::lines)
+        .filter_map(|line| line.trim_start_matches([' ', '-']).split_once(": "))
+        .filter(|(key, command)| ["run", "entry"].contains(key) && command.starts_with("kvsize "))
+        .map(|(_, command)| command)
+        .collect();
+    assert_eq!(steps.len(), 4, "{steps:?}");
+    let directory = std::env::temp_dir().join(format!("kvsize-ci-{}", std::process::id()));
+    for place in ["ci", "base/ci"] {
+        fs::create_dir_all(directory.join(place)).unwrap();
+        fs::copy(golden("configs/ci/kv-budgets.json"), directory.join(place).join("kv-budgets.json")).unwrap();
+        let model = "Qwen--Qwen3-8B.json";
+        fs::copy(golden("configs").join(model), directory.join(place).join("..").join(model)).unwrap();
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_kvsize")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let run = |step: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-ec", step]).current_dir(&directory).env("PATH", &path).env("GITHUB_STEP_SUMMARY", "summary.md");
+        shell.output().unwrap().status.code()
+    };
+    let statuses: Vec<_> = steps.iter().map(|step| run(step)).collect();
+    assert_eq!(statuses, [Some(0); 4], "{steps:?}");
+    let summary = fs::read_to_string(directory.join("summary.md")).unwrap();
+    assert!(summary.starts_with("3 within") && summary.contains("| Budget | Verdict |"), "{summary}");
+    // A pull request that adds too much fails where annotations are written, and still has its summary.
+    let file = directory.join("ci/kv-budgets.json");
+    let more = fs::read_to_string(&file).unwrap().replace("\"batch\": 8", "\"batch\": 9");
+    fs::write(&file, more).unwrap();
+    let statuses: Vec<_> = steps.iter().map(|step| run(step)).collect();
+    assert_eq!(statuses, [Some(0), Some(1), Some(0), Some(1)], "{steps:?}");
+    fs::remove_dir_all(directory).unwrap();
+}

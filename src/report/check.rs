@@ -196,6 +196,12 @@ impl HardwareRow {
             (Demand::MinContext(_), true) => {
                 format!("{} tokens fit on {on}, {wanted} are asserted", number(self.found, "any number of"))
             }
+            (Demand::MinContext(_), false) if self.found == Some(0) => {
+                format!("no context fits on {on}, {wanted} tokens are asserted")
+            }
+            (Demand::MinConcurrentRequests(_), false) if self.found == Some(0) => {
+                format!("no such request fits on {on}, {wanted} at once are asserted")
+            }
             (Demand::MinContext(_), false) => {
                 format!("no more than {} tokens fit on {on}, {wanted} are asserted", number(self.found, "0"))
             }

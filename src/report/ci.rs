@@ -1,4 +1,4 @@
-//! What CI systems show by themselves: GitHub's annotations, and the XML of JUnit.
+//! What CI systems show by themselves: GitHub's annotations, and the XML of `JUnit`.
 
 use super::{Format, clean};
 use crate::check::Verdict;

@@ -24,7 +24,22 @@ fn render_grid(grid: &Grid) -> String {
     [header, rule].into_iter().chain(rows).collect()
 }
 
-/// A pipe would end a cell.
+/// A pipe would end a cell, and a name in angle brackets would be taken for a tag.
 fn escape(text: &str) -> String {
-    text.replace('|', "\\|")
+    let mut parts = text.split('<');
+    let mut escaped = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_tag = part.starts_with(|next: char| next.is_ascii_alphabetic() || "/!?".contains(next));
+        escaped.push_str(if is_tag { "&lt;" } else { "<" });
+        escaped.push_str(part);
+    }
+    escaped.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_means_something_to_markdown_is_escaped() {
+        assert_eq!(super::escape("a|b <b>c</b> <0.001 <"), "a\\|b &lt;b>c&lt;/b> <0.001 <");
+    }
 }
