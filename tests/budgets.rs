@@ -187,6 +187,36 @@ fn a_budget_of_a_file_is_that_of_the_command() {
     }
 }
 
+/// What must fit does so by the answer of `fit`, whatever the engine.
+#[test]
+fn gpus_hold_what_fit_says() {
+    for arguments in [
+        "llama-3.1-70b --gpu 4xl40s -e vllm@0.33 -s 128K -b 8",
+        "llama-3.1-70b --gpu 8xh100 -e vllm@0.33 -s 128K -b 8 --tp 4",
+        "gemma-3-27b --gpu 2xl40s -e sglang@0.5.23 -s 32K -b 16 --mem-fraction-static 0.8",
+        "gemma-3-27b --gpu 1xh100 -e transformers -s 32K -b 4",
+        "llama-3.1-8b --gpu 1xl4 -e llama.cpp -s 32K -b 4 --weights 5GB",
+        "llama-4-scout --gpu 4xh100 -s 1m --utilization 0.8",
+        "deepseek-v3 --gpu 16xh200 -e vllm@0.33 -s 64K -b 32",
+    ] {
+        let fit: Value = serde_json::from_str(&kvsize(&format!("fit {arguments} --json -q")).any_data()).unwrap();
+        let check: Value = serde_json::from_str(&kvsize(&format!("check {arguments} --json -q")).any_data()).unwrap();
+        let (row, held) = (&fit["configurations"][0], &check["hardware"][0]);
+        assert_eq!((&check["within"], &held["holds"]), (&row["fits"], &row["fits"]), "{arguments}");
+        for key in ["gpu", "gpus", "tp", "pp", "dp", "max_seq_len", "shortfall_bytes", "binding"] {
+            assert_eq!(held[key], row[key], "{arguments}: {key}");
+        }
+        assert_eq!((&held["at_once"], &check["max_seq_len"]), (&row["requests"][0]["at_once"], &row["max_seq_len"]));
+    }
+}
+
+/// A file may come from a pipe.
+#[test]
+fn a_file_may_be_standard_input() {
+    let budgets = file(&json!([budget("a", &json!({"max_bytes": BYTES}))])).to_string();
+    kvsize("check --file - -f plain").stdin(budgets).stdout("within: a: 0.000 GB left in all\n").status(0);
+}
+
 #[test]
 fn the_margin_of_the_file_is_that_of_budgets_that_have_none() {
     let mut whole = file(&json!([
@@ -306,10 +336,11 @@ fn what_can_be_told_is_told_beside_what_can_not() {
     let refused = json!({"engine": "llama.cpp@ggml-0.26", "max_bytes": 1, "must_fit_on": "1xh100", "n_gpu_layers": 4});
     let directory = Directory::with("both", &file(&json!([budget("a", &both), budget("b", &refused)])));
     let document = directory.json(2, "");
-    assert_eq!(document["checks"][0]["error"]["field"], "must_fit_on");
-    let row = &document["checks"][1];
-    assert_eq!((&row["verdict"], &row["error"]["field"]), (&"unknown".into(), &"n_gpu_layers".into()));
-    assert!(row["limits"][0]["over"].as_u64().unwrap() > 0, "{row}");
+    for (index, field) in ["must_fit_on", "n_gpu_layers"].into_iter().enumerate() {
+        let row = &document["checks"][index];
+        assert_eq!((&row["verdict"], &row["error"]["field"]), (&"unknown".into(), &field.into()));
+        assert!(row["limits"][0]["over"].as_u64().unwrap() > 0, "{row}");
+    }
 }
 
 #[test]

@@ -128,6 +128,14 @@ impl Run {
         text(&output.stdout)
     }
 
+    /// Runs, expects an answer, yes or no, and gives stdout.
+    pub(crate) fn any_data(mut self) -> String {
+        let output = self.run();
+        let code = output.status.code();
+        assert!(code == Some(0) || code == Some(1), "{:?}: {}", self.command, text(&output.stderr));
+        text(&output.stdout)
+    }
+
     fn run(&mut self) -> Output {
         let mut child = self
             .command

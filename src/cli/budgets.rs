@@ -1,6 +1,7 @@
 //! A file of budgets: read, looked through from top to bottom, and answered. Its keys are the options of one check in
 //! `snake_case`; an object is turned into them, as a line of a batch is.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -89,7 +90,7 @@ const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets"];
 /// The keys that are not options of the command: `name` is the budget's own.
 const OWN: &[&str] = &["name"];
 
-/// The file at a path.
+/// The file at a path; `-` is standard input, from which paths are relative to the working directory.
 pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
     let text = text_at(path, "--file", "give a file of budgets (`kvsize check --init` writes one)")?;
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -218,7 +219,11 @@ impl Budgets {
 
     fn answer(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
         let BudgetArguments { models, workload, terms, .. } = &entry.arguments;
-        let demands = self.demands(entry)?;
+        // A GPU that is not known is no reason not to tell of the bytes.
+        let (demands, unknown) = match self.demands(entry) {
+            Ok(demands) => (demands, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
         let weigh = !demands.is_empty() && terms.weights.is_none();
         let read = |raw: &str, key: &str, weigh: bool| -> Result<Model, Failure> {
             if raw.starts_with('{') {
@@ -240,7 +245,7 @@ impl Budgets {
             Some(gpu) => Some(self.fleet(entry, gpu)?),
             None => None,
         };
-        examined(&Asked {
+        let mut examined = examined(&Asked {
             model,
             workload,
             engine: entry.engine.clone(),
@@ -254,7 +259,9 @@ impl Budgets {
                 margin: entry.margin,
             },
             demands,
-        })
+        })?;
+        examined.failure = unknown.or(examined.failure);
+        Ok(examined)
     }
 
     /// What is asserted of hardware: `must_fit_on` of each that is named there, the minima of `gpu`, or, without it, of these.
@@ -334,7 +341,8 @@ pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Fail
 
 /// The text of a file, whose errors are those of the option that named it.
 fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Failure> {
-    source::text(path).map_err(|error| {
+    let text = if path.as_os_str() == "-" { source::text_of_stdin(&mut io::stdin()) } else { source::text(path) };
+    text.map_err(|error| {
         let Failure(diagnosis) = Failure::from(error);
         let found = format!("{}: {}", path.display(), diagnosis.found);
         Failure(Diagnosis { field: option.into(), found, remedy: remedy.into(), ..diagnosis })

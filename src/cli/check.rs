@@ -14,8 +14,8 @@ use super::explain::described;
 use super::failure::Failure;
 use super::gpus::{Fleet, OfGpuArguments, positive_bytes};
 use super::hardware::{
-    MemoryArguments, SEPARATE_REPLICAS, Subject, TermArguments, assumed_of, fitted, given_layout, on_device, question,
-    replicas_of_experts, runs_on, usual_formats,
+    MemoryArguments, SEPARATE_REPLICAS, SHARE_OF_SGLANG, Subject, TermArguments, assumed_of, fitted, given_layout,
+    on_device, question, replicas_of_experts, runs_on, usual_formats,
 };
 use super::{Answer, NO, Subcommand, hub, lengths, levers, refuse_warnings, settings, single, typed};
 use crate::check::{Budget, Change, Checked, Demand, Held, Increase, Margin, Taken, check};
@@ -55,7 +55,7 @@ Exit status: 0 within, 1 over, 2 could not tell; of many budgets the worst.";
 /// The options of the estimate that take lists, as options that take one value.
 const ONE_OF_EACH: &[(&str, &str)] = &[
     ("seq_len", "Tokens of each sequence [default: the model's own maximum, or 131,072]"),
-    ("batch", "Sequences [default: 1]"),
+    ("batch", "Sequences; with --gpu over all replicas, as `kvsize fit` counts them [default: 1]"),
     ("kv_dtype", "Format of cached elements [default: the 16-bit format of the checkpoint, or what the engine takes]"),
     ("bitwidth", "Plain bits per element, as the article's bitwidth"),
     ("engine", "Whose allocation is checked: ideal (the live bytes, the default) or an engine (`kvsize engines`)"),
@@ -142,7 +142,7 @@ struct CheckArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A file of budgets")]
 struct FileArguments {
-    /// A JSON file of budgets, all of which are checked; the worst of them is the exit status
+    /// A JSON file of budgets, or - for standard input; all are checked, and the worst is the exit status
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// What an earlier `--file … --json` wrote: tells by how much each budget grew
@@ -245,10 +245,14 @@ pub(super) struct Examined {
 /// What a workload takes, and what hardware holds of it.
 pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
     let mut assumptions = Vec::new();
-    let engine = match asked.on {
+    let mut engine = match asked.on {
         Some(fleet) => on_device(&asked.engine, fleet, &mut assumptions),
         None => asked.engine.clone(),
     };
+    if !asked.demands.is_empty() {
+        // It says what a pool may take, which hardware is asked about, and changes nothing of what a workload takes.
+        engine.settings.take(SHARE_OF_SGLANG);
+    }
     let typed = asked.workload;
     let model = levers::applied_to(&asked.model, typed, std::slice::from_ref(&engine))?;
     needs_encoder(typed, std::slice::from_ref(&model))?;

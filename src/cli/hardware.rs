@@ -224,10 +224,12 @@ impl Subject {
     }
 }
 
+/// The setting by which `SGLang` is told its share of the memory.
+pub(super) const SHARE_OF_SGLANG: &str = "mem-fraction-static";
+
 /// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
 fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Failure> {
-    const NAME: &str = "mem-fraction-static";
-    let taken = engines.iter_mut().find_map(|engine| engine.settings.take(NAME));
+    let taken = engines.iter_mut().find_map(|engine| engine.settings.take(SHARE_OF_SGLANG));
     let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
     let wrong = |problem: &str, remedy: &str| {
         Err(Failure(Diagnosis::new(

@@ -171,6 +171,14 @@ pub fn text(path: &Path) -> Result<String, SourceError> {
     file::read_whole(path).map_err(SourceError::File)
 }
 
+/// The text of standard input.
+///
+/// # Errors
+/// [`SourceError`] when it can't be read, is too long, or is not UTF-8.
+pub fn text_of_stdin(stdin: &mut dyn Read) -> Result<String, SourceError> {
+    file::read_stdin(stdin).map_err(SourceError::File)
+}
+
 /// Writes a file that is not there yet.
 ///
 /// # Errors
