@@ -43,6 +43,31 @@ fn a_check_says_what_an_estimate_says() {
     }
 }
 
+/// A compressor's state comes and goes with its period, and a length may take less than one before it: the longest is the longest
+/// of all that are within.
+#[test]
+fn the_longest_is_the_longest_though_bytes_may_fall() {
+    let arguments = "deepseek-v4-flash -e transformers -s 1 -d bf16 --json -q";
+    let estimate: Value = serde_json::from_str(&kvsize(arguments).data()).unwrap();
+    let mut model = estimate["model"].clone();
+    // No multiple of the periods, nor a power of two, which would hide where a search goes wrong.
+    let maximum = 1_501_u64;
+    model["max_seq_len"] = maximum.into();
+    let lengths = format!("sweep - -e transformers -d bf16 -s 1..{maximum}+1 -f jsonl -q");
+    let rows = kvsize(&lengths).stdin(model.to_string()).data();
+    let row = |line: &str| serde_json::from_str::<Value>(line).unwrap()["bytes"].as_u64().unwrap();
+    let bytes: Vec<u64> = rows.lines().map(row).collect();
+    assert_eq!(bytes.len() as u64, maximum);
+    assert!(bytes.windows(2).any(|pair| pair[1] < pair[0]));
+    for seq_len in (200..1_500).step_by(61) {
+        let budget = bytes[seq_len];
+        let longest = bytes.iter().rposition(|&bytes| bytes <= budget).unwrap() as u64 + 1;
+        let arguments = format!("check - -e transformers -s 1 -d bf16 --budget {budget} --json -q");
+        let checked: Value = serde_json::from_str(&kvsize(&arguments).stdin(model.to_string()).data()).unwrap();
+        assert_eq!(checked["max_seq_len"], longest, "{budget}");
+    }
+}
+
 #[test]
 fn a_margin_is_kept_free() {
     let document = json_with(0, "llama-3.1-8b -s 1000 --budget 1GB --margin 2.5%");

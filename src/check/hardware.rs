@@ -68,20 +68,24 @@ pub struct Held {
 }
 
 impl Held {
-    /// What `fit` says of a demand, that was asked about what the demand [asks](Demand::asks).
-    pub fn of(demand: Demand, gpu: String, gpus: u64, layout: Layout, fit: &Fit) -> Self {
-        let long_enough = match demand {
-            // Memory may hold more than the model was made for; that is no context of it.
-            Demand::MinContext(tokens) => fit.longest.is_none_or(|longest| longest >= tokens),
-            Demand::Fits | Demand::MinConcurrentRequests(_) => true,
+    /// What `fit` says of a demand, that was asked about what the demand [asks](Demand::asks) on a model made for at most
+    /// `maximum` tokens.
+    pub fn of(demand: Demand, maximum: Option<Tokens>, (gpu, gpus): (String, u64), layout: Layout, fit: &Fit) -> Self {
+        // Memory may hold more than the model was made for; that is no context of it.
+        let context = match demand {
+            Demand::MinContext(tokens) => Some(tokens),
+            Demand::Fits | Demand::MinConcurrentRequests(_) => None,
         };
+        let made_for = context.zip(maximum).is_none_or(|(tokens, maximum)| tokens <= maximum);
+        let holds = fit.fits && made_for;
         Self {
             demand,
             gpu,
             gpus,
             layout,
-            holds: fit.fits && long_enough,
-            longest: fit.longest,
+            holds,
+            // A length that was asked about and fits is one that fits, whatever a search for the longest came upon.
+            longest: fit.longest.map(|longest| longest.max(context.filter(|_| holds).unwrap_or(longest))),
             at_once: fit.requests.first().and_then(crate::fit::Requests::at_once),
             shortfall: fit.shortfall,
             binding: fit.binding.clone(),

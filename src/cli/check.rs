@@ -293,7 +293,8 @@ impl Examined {
         if replicas_of_experts(&subject.model, &engine, found.layout) {
             assumptions.push(SEPARATE_REPLICAS.into());
         }
-        self.held.push(Held::of(demand, found.gpu.clone(), found.gpus, found.layout, &found.fit));
+        let maximum = subject.model.max_position_embeddings;
+        self.held.push(Held::of(demand, maximum, (found.gpu.clone(), found.gpus), found.layout, &found.fit));
         let document = FitDocument::new(&subject.model, &[found], &assumptions, &[]);
         self.assumptions.extend(document.assumptions);
         self.warnings.extend(document.warnings);
