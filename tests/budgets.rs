@@ -498,6 +498,13 @@ fn wrong_files() {
         directory.write("b.json", text);
         directory.check("--file b.json").stderr(&format!("error: {error}\n")).status(2);
     }
+    directory.write("b.json", vec![b' '; (32 << 20) + 1]);
+    directory
+        .check("--file b.json")
+        .stderr(
+            "error: --file: b.json: the text is longer than is read; give a file of budgets (`kvsize check --init` writes one)\n",
+        )
+        .status(2);
     directory.write("b.json", b"\xff");
     directory
         .check("--file b.json")

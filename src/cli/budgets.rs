@@ -345,7 +345,9 @@ fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Failure> {
     text.map_err(|error| {
         let Failure(diagnosis) = Failure::from(error);
         let found = format!("{}: {}", path.display(), diagnosis.found);
-        Failure(Diagnosis { field: option.into(), found, remedy: remedy.into(), ..diagnosis })
+        // The reader's own words are of a config.json.
+        let problem = if diagnosis.code == "too_large" { "is longer than is read".into() } else { diagnosis.problem };
+        Failure(Diagnosis { field: option.into(), found, problem, remedy: remedy.into(), ..diagnosis })
     })
 }
 
