@@ -65,6 +65,10 @@ fn the_longest_is_the_longest_though_bytes_may_fall() {
         let arguments = format!("check - -e transformers -s 1 -d bf16 --budget {budget} --json -q");
         let checked: Value = serde_json::from_str(&kvsize(&arguments).stdin(model.to_string()).data()).unwrap();
         assert_eq!(checked["max_seq_len"], longest, "{budget}");
+        let memory = "--gpu 1xh100 --weights 0 --overhead 0 --utilization 1 --gpu-memory";
+        let arguments = format!("fit - -e transformers -d bf16 {memory} {budget} --json -q");
+        let fit: Value = serde_json::from_str(&kvsize(&arguments).stdin(model.to_string()).output()).unwrap();
+        assert_eq!(fit["configurations"][0]["max_seq_len"], longest, "{budget}");
     }
 }
 
@@ -139,4 +143,19 @@ fn what_people_see() {
         "markdown",
         kvsize("check llama-3.1-8b -s 128K --budget 10GiB -f markdown --unit GiB").text()
     );
+}
+
+/// A byte too many is said to be one, though a table has three decimals; and what there is no more of is no contradiction.
+#[test]
+fn the_verdict_is_exact_and_agrees_with_itself() {
+    let said = |status, arguments: &str| kvsize(&format!("check llama-3.1-8b -q {arguments}")).data_with(status);
+    let over = said(1, "-s 128K --budget 17179869183");
+    assert!(over.starts_with("over by 1 B: the largest context within the budget is 131,071 tokens\n"), "{over}");
+    assert!(over.contains(" -1 B\n"), "{over}");
+    let past = said(0, "-s 256K --budget 40GB");
+    let expected =
+        "within the budget: 5.640 GB left in all; the model's maximum of 131,072 tokens is within the budget\n";
+    assert!(past.starts_with(expected), "{past}");
+    let fits = said(0, "-s 128K --gpu 1xh100 -e vllm");
+    assert!(fits.contains("such requests; the model's maximum of 131,072 tokens fits\n"), "{fits}");
 }

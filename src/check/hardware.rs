@@ -84,8 +84,7 @@ impl Held {
             gpus,
             layout,
             holds,
-            // A length that was asked about and fits is one that fits, whatever a search for the longest came upon.
-            longest: fit.longest.map(|longest| longest.max(context.filter(|_| holds).unwrap_or(longest))),
+            longest: fit.longest,
             at_once: fit.requests.first().and_then(crate::fit::Requests::at_once),
             shortfall: fit.shortfall,
             binding: fit.binding.clone(),

@@ -11,9 +11,9 @@ pub use verdict::Verdict;
 
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Workload};
-use crate::fit::largest;
-use crate::model::{LayerCache, Model};
-use crate::units::{Bytes, KvFormat, Tokens, least_common_multiple};
+use crate::fit::longest_of;
+use crate::model::Model;
+use crate::units::{Bytes, KvFormat, Tokens};
 
 /// A part that is kept free, in millionths of a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -144,38 +144,6 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
         assumptions: answer.assumptions,
         warnings: answer.warnings,
     })
-}
-
-/// Tokens after which the states of compressors are as they were: an engine may keep of them only what no entry covers yet
-/// (`transformers`), so that a longer request takes less. None of a model without, or whose period is past looking through.
-fn period(model: &Model) -> Option<u64> {
-    const MOST: u128 = 1 << 12;
-    let ratios = model.layer_groups.iter().filter_map(|group| match group.cache {
-        LayerCache::Compressed { ratio, .. } | LayerCache::Indexer { ratio, .. } => Some(u128::from(ratio)),
-        _ => None,
-    });
-    let period = ratios.filter(|&ratio| ratio > 0).try_fold(1, least_common_multiple)?;
-    u64::try_from(period).ok().filter(|_| (2..=MOST).contains(&period))
-}
-
-/// The largest length up to `most` that `holds`, 0 if none does. A whole number of periods takes no more than what is longer, so
-/// the last of these that holds is where the answer is, or begins.
-fn longest_of(
-    model: &Model,
-    most: u64,
-    holds: impl Fn(u64) -> Result<bool, EstimateError>,
-) -> Result<u64, EstimateError> {
-    let Some(period) = period(model) else { return largest(most, most, holds) };
-    let whole = most.checked_div(period).unwrap_or_default();
-    let whole = largest(whole, whole, |count| if count == 0 { Ok(true) } else { holds(count.saturating_mul(period)) })?;
-    let start = whole.saturating_mul(period);
-    let end = start.saturating_add(period).saturating_sub(1).min(most);
-    for seq_len in (start.saturating_add(1)..=end).rev() {
-        if holds(seq_len)? {
-            return Ok(seq_len);
-        }
-    }
-    Ok(start)
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 mod layout;
 mod memory;
 mod plan;
+mod search;
 mod server;
 
 pub use layout::{GivenLayout, LayoutError, Sizes, layouts_of};
 pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
-pub use server::{Binding, Fit, Left, Question, Requests, Server, largest};
+pub use search::longest_of;
+pub use server::{Binding, Fit, Left, Question, Requests, Server};
 
 #[cfg(test)]
 mod tests;

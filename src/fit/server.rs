@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::layout::widest_heads;
+use super::search::{largest, longest_of};
 use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp, vllm};
 use crate::estimate::{BytesPerToken, EstimateError, Layout, Workload};
 use crate::hardware::Budget;
@@ -353,15 +354,18 @@ impl<'a> Server<'a> {
     /// The longest request up to `most` of which one replica holds so many as were asked for.
     fn longest(&self, most: u64) -> Result<u64, EstimateError> {
         let batch = self.usual_batch();
-        let guess = if self.pooled() && batch == 1 {
+        let holds = |seq_len| self.holds(Tokens(seq_len), batch);
+        if !self.pooled() {
+            return longest_of(self.question.model, most, holds);
+        }
+        let mut guess = most;
+        if batch == 1 {
             match self.of_pool(Tokens(most)) {
-                Ok((_, capacity)) => capacity.map_or(0, |capacity| capacity.max_seq_len),
-                Err(error) => self.too_much(error, Tokens(most), 1).map(|_| most)?,
+                Ok((_, capacity)) => guess = capacity.map_or(0, |capacity| capacity.max_seq_len),
+                Err(error) => drop(self.too_much(error, Tokens(most), 1)?),
             }
-        } else {
-            most
-        };
-        largest(most, guess, |seq_len| self.holds(Tokens(seq_len), batch))
+        }
+        largest(most, guess, holds)
     }
 
     /// Requests of a length, over all replicas.
@@ -385,7 +389,8 @@ impl<'a> Server<'a> {
             return Ok(Some(longest));
         }
         let alone = Question { batch: None, ..self.question };
-        let most = largest(MOST, MOST, |seq_len| Self { question: alone, ..self.alike() }.holds(Tokens(seq_len), 1))?;
+        let alone = Self { question: alone, ..self.alike() };
+        let most = longest_of(self.question.model, MOST, |seq_len| alone.holds(Tokens(seq_len), 1))?;
         Ok(Some(most).filter(|&most| most < MOST))
     }
 
@@ -516,34 +521,4 @@ fn needed_by(answer: &Answer) -> Option<u64> {
         _ => 0,
     };
     answer.estimate.bytes_per_gpu.0.checked_add(null_block)
-}
-
-/// The largest number up to `most` that `holds`, 0 if none does; what holds, holds for less. `guess` is looked at first.
-///
-/// # Errors
-/// What `holds` says.
-pub fn largest(
-    most: u64,
-    guess: u64,
-    holds: impl Fn(u64) -> Result<bool, EstimateError>,
-) -> Result<u64, EstimateError> {
-    let (mut low, mut high) = (0, most);
-    let guess = guess.min(most);
-    if guess == 0 || holds(guess)? {
-        if guess == most || !holds(guess.saturating_add(1))? {
-            return Ok(guess);
-        }
-        low = guess.saturating_add(1);
-    } else {
-        high = guess.saturating_sub(1);
-    }
-    while low < high {
-        let middle = high.saturating_sub(high.saturating_sub(low) / 2);
-        if holds(middle)? {
-            low = middle;
-        } else {
-            high = middle.saturating_sub(1);
-        }
-    }
-    Ok(low)
 }

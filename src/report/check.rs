@@ -101,18 +101,32 @@ impl LimitRow {
     }
 }
 
-/// `the largest context within the budget is 120,832 tokens`
-pub(super) fn largest_within(longest: Option<u64>) -> String {
+/// `the largest context within the budget is 120,832 tokens`, of a model made for at most `maximum`.
+pub(super) fn largest_within(longest: Option<u64>, maximum: Option<u64>) -> String {
+    largest_that("is within the budget", "within the budget", longest, maximum)
+}
+
+fn largest_that(holds: &str, which: &str, longest: Option<u64>, maximum: Option<u64>) -> String {
     match longest {
-        Some(0) => "no context is within the budget".into(),
-        Some(longest) => format!("the largest context within the budget is {} tokens", group_thousands(longest)),
-        None => "a context of any length is within the budget".into(),
+        Some(0) => format!("no context {holds}"),
+        // There is no longer one to look for, though there may be room.
+        Some(longest) if maximum == Some(longest) => {
+            format!("the model's maximum of {} tokens {holds}", group_thousands(longest))
+        }
+        Some(longest) => format!("the largest context {which} is {} tokens", group_thousands(longest)),
+        None => format!("a context of any length {holds}"),
     }
 }
 
-/// `2.416 GB`
+/// `2.416 GB`; exact where that would be nothing.
 pub(super) fn amount(bytes: u64, unit: ByteUnit) -> String {
+    let unit = if is_lost(bytes, unit) { ByteUnit::Bytes } else { unit };
     format!("{} {}", Bytes(bytes).in_unit(unit), unit.name())
+}
+
+/// Whether `bytes` would be printed as none.
+fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
+    bytes > 0 && Bytes(bytes).in_unit(unit) == Bytes(0).in_unit(unit)
 }
 
 /// What is asserted of hardware, and what it holds.
@@ -262,11 +276,7 @@ impl CheckDocument {
     /// `over by 2.416 GB: the largest context within the budget is 120,832 tokens`
     fn verdict(&self, unit: ByteUnit) -> String {
         if let [row, ..] = self.hardware.as_slice() {
-            let longest = match self.max_seq_len {
-                Some(0) => "no context fits".into(),
-                Some(longest) => format!("the largest context that fits is {} tokens", group_thousands(longest)),
-                None => "a context of any length fits".into(),
-            };
+            let longest = largest_that("fits", "that fits", self.max_seq_len, self.model.max_seq_len);
             let join = if self.within { ";" } else { ":" };
             let sentence = row.sentence(unit);
             // A sentence that has a reason of its own goes on as a list does.
@@ -274,7 +284,7 @@ impl CheckDocument {
             return format!("{sentence}{join} {longest}");
         }
         let amount = |bytes: u64| amount(bytes, unit);
-        let longest = largest_within(self.max_seq_len);
+        let longest = largest_within(self.max_seq_len, self.model.max_seq_len);
         let margin = match self.tightest() {
             Some(LimitRow { over: Some(over), .. }) => format!("over by {}", amount(*over)),
             Some(limit) => {
@@ -322,10 +332,12 @@ fn page(document: &CheckDocument, unit: ByteUnit) -> Page {
         right("taken".into()),
         right("left".into()),
     ];
+    // A margin is not printed as none where there is one.
+    let cell = |bytes: u64| if is_lost(bytes, unit) { self::amount(bytes, unit) } else { amount(bytes) };
     let row = |limit: &LimitRow| {
         let left = match (limit.left, limit.over) {
-            (_, Some(over)) => format!("-{}", amount(over)),
-            (left, None) => amount(left.unwrap_or_default()),
+            (_, Some(over)) => format!("-{}", cell(over)),
+            (left, None) => cell(left.unwrap_or_default()),
         };
         vec![limit.of_what().to_owned(), amount(limit.budget), amount(limit.allowed), amount(limit.taken), left]
     };

@@ -95,6 +95,9 @@ pub struct Measured {
     /// The longest request within all limits, no longer than the model's own maximum; absent where there is no limit or no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
+    /// The model's own maximum.
+    #[serde(skip)]
+    maximum: Option<u64>,
 }
 
 /// What became of a budget since the baseline.
@@ -153,6 +156,7 @@ impl Measured {
             limits: checked.limits.iter().map(LimitRow::of).collect(),
             hardware: held.iter().map(HardwareRow::of).collect(),
             max_seq_len: checked.longest.map(|longest| longest.0),
+            maximum: model.max_position_embeddings.map(|maximum| maximum.0),
         }
     }
 
@@ -204,7 +208,7 @@ impl CheckRow {
             sentences.extend(limits.map(|limit| limit.sentence(unit)));
             let over = measured.limits.iter().any(|limit| limit.over.is_some());
             if over {
-                sentences.push(largest_within(measured.max_seq_len));
+                sentences.push(largest_within(measured.max_seq_len, measured.maximum));
             }
             let hardware = measured.hardware.iter().filter(|row| kept || !row.holds);
             sentences.extend(hardware.map(|row| row.sentence(unit)));
