@@ -36,6 +36,7 @@ mod pool;
 mod quantized;
 mod readme;
 mod schema;
+mod schema_versions;
 mod sglang;
 mod side_by_side;
 mod strategies;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::harness::{Run, golden};
 use crate::schema::{assert_valid, schema};
 
@@ -49,6 +51,23 @@ fn the_batch_that_is_shown_is_the_one_that_is_answered() {
     assert!(readme().contains(&format!("```json\n{lines}```\n")));
     for line in lines.lines().filter(|line| !line.contains("typo")) {
         assert_valid(&schema("batch-line"), &serde_json::from_str(line).unwrap(), line);
+    }
+}
+
+/// Every document of ours that is shown is as its schema says.
+#[test]
+fn the_json_that_is_shown_is_as_its_schema_says() {
+    let readme = readme();
+    let mut seen = Vec::new();
+    let starts = readme.match_indices("\n{").map(|(start, _)| start + 1);
+    for text in starts.map(|start| &readme[start..]) {
+        let Some(Ok(document)) = serde_json::Deserializer::from_str(text).into_iter::<Value>().next() else { continue };
+        let Some(name) = document["schema"].as_str().and_then(|name| name.strip_prefix("kvsize.")) else { continue };
+        assert_valid(&schema(name.trim_end_matches("/1")), &document, name);
+        seen.push(name.to_owned());
+    }
+    for name in ["estimate/1", "batch/1", "error/1", "budgets/1"] {
+        assert!(seen.iter().any(|seen| seen == name), "{name}: {seen:?}");
     }
 }
 

@@ -19,18 +19,9 @@ fn violations(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>
     let wrong = |what: &str| format!("{path}: {what}: {value}");
     for (word, rule) in schema {
         match word.as_str() {
-            "$schema" | "$id" | "title" | "description" | "additionalProperties" | "then" => {}
+            "$schema" | "$id" | "title" | "description" | "default" | "then" => {}
             "type" => {
-                let is = |kind: &Value| match kind.as_str().unwrap() {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "boolean" => value.is_boolean(),
-                    "integer" => value.is_i64() || value.is_u64(),
-                    "number" => value.is_number(),
-                    "null" => value.is_null(),
-                    other => panic!("{other}"),
-                };
+                let is = |kind: &Value| is_of(value, kind.as_str().unwrap());
                 if !(rule.as_array().map_or_else(|| is(rule), |kinds| kinds.iter().any(is))) {
                     found.push(wrong(&format!("is no {rule}")));
                 }
@@ -50,6 +41,33 @@ fn violations(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>
                     found.push(wrong("is too small"));
                 }
             }
+            "maximum" => {
+                if value.as_u64().is_some_and(|number| number > rule.as_u64().unwrap()) {
+                    found.push(wrong("is too large"));
+                }
+            }
+            "maxItems" => {
+                if value.as_array().is_some_and(|list| list.len() as u64 > rule.as_u64().unwrap()) {
+                    found.push(wrong("is too long"));
+                }
+            }
+            // Without it what is not mentioned is an error all the same; see properties.
+            "additionalProperties" => {
+                let declared = |key: &&String| schema.get("properties").and_then(|all| all.get(key.as_str())).is_some();
+                for (key, inner) in value.as_object().into_iter().flatten().filter(|(key, _)| !declared(key)) {
+                    match rule {
+                        Value::Bool(false) => found.push(wrong(&format!("{key} is not in the schema"))),
+                        Value::Bool(true) => {}
+                        rule => violations(rule, inner, &format!("{path}.{key}"), found),
+                    }
+                }
+            }
+            "oneOf" => {
+                let count = rule.as_array().unwrap().iter().filter(|rule| valid(rule, value)).count();
+                if count != 1 {
+                    found.push(wrong(&format!("fits {count} of its shapes")));
+                }
+            }
             "minItems" => {
                 if value.as_array().is_some_and(|list| (list.len() as u64) < rule.as_u64().unwrap()) {
                     found.push(wrong("is too short"));
@@ -67,7 +85,7 @@ fn violations(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>
                 }
                 let declared = |key: &&String| rule.get(key.as_str()).is_some();
                 // Under a condition some keys are looked at, not listed.
-                let listed = schema.contains_key("type");
+                let listed = schema.contains_key("type") && !schema.contains_key("additionalProperties");
                 let unknown = value.as_object().filter(|_| listed);
                 found.extend(
                     unknown
@@ -98,6 +116,40 @@ fn violations(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>
         }
     }
 }
+
+fn is_of(value: &Value, kind: &str) -> bool {
+    match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        other => panic!("{other}"),
+    }
+}
+
+/// The shapes.
+pub(crate) const NAMES: [&str; 17] = [
+    "spec",
+    "estimate",
+    "batch",
+    "batch-line",
+    "weights",
+    "strategies",
+    "fit",
+    "plan",
+    "check",
+    "checks",
+    "budgets",
+    "explain",
+    "models",
+    "gpus",
+    "formats",
+    "engines",
+    "error",
+];
 
 fn valid(schema: &Value, value: &Value) -> bool {
     let mut found = Vec::new();
@@ -161,6 +213,24 @@ fn estimates_are_as_their_schema_says() {
 }
 
 #[test]
+fn lists_and_explanations_are_as_their_schemas_say() {
+    for (name, arguments) in [
+        ("models", "models"),
+        ("gpus", "gpus"),
+        ("formats", "formats"),
+        ("engines", "engines"),
+        ("explain", "explain llama-4-scout -s 1m -b 2"),
+        ("explain", "explain deepseek-v3 -s 8k -e vllm --memory 8GiB --tp 2"),
+        ("explain", "explain openai--gpt-oss-20b.json -s 8k -e llama.cpp"),
+        ("explain", "explain nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json -s 8k -e sglang"),
+        ("explain", "explain llama-3.1-8b -s 8k -e transformers -d quanto_int4"),
+    ] {
+        let text = kvsize(&format!("{arguments} --json -q")).data();
+        assert_valid(&schema(name), &serde_json::from_str(&text).unwrap(), arguments);
+    }
+}
+
+#[test]
 fn weights_and_errors_are_as_their_schemas_say() {
     let weights = "weights openai--gpt-oss-20b.json hunyuan-7b Qwen--Qwen3-30B-A3B.json --json";
     assert_valid(&schema("weights"), &serde_json::from_str(&kvsize(weights).output()).unwrap(), weights);
@@ -207,29 +277,13 @@ fn answers_about_hardware_are_as_their_schemas_say() {
 #[test]
 fn all_schemas_are_one_and_each_has_a_name() {
     let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
-    for name in [
-        "spec",
-        "estimate",
-        "batch",
-        "batch-line",
-        "weights",
-        "strategies",
-        "fit",
-        "plan",
-        "check",
-        "checks",
-        "budgets",
-        "error",
-    ] {
+    for name in NAMES {
         assert_eq!(all["$defs"][name], schema(name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(name));
     }
-    kvsize("schema estimat")
-        .stderr(
-            "error: NAME: estimat is not a shape of our JSON; use one of spec, estimate, batch, batch-line, weights, \
-             strategies, fit, plan, check, checks, budgets, error\n",
-        )
-        .status(2);
+    assert_eq!(all["$defs"].as_object().unwrap().len(), NAMES.len());
+    let unknown = format!("error: NAME: estimat is not a shape of our JSON; use one of {}\n", NAMES.join(", "));
+    kvsize("schema estimat").stderr(&unknown).status(2);
 }
 
 /// Every model that is read, written as our own object and read again, takes the same bytes.

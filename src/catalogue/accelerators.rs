@@ -56,6 +56,7 @@ impl AcceleratorEntry {
 
 /// A figure, and where it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Figure<T> {
     /// The figure.
@@ -91,6 +92,7 @@ impl TryFrom<String> for Size {
 
 /// The way to its neighbours, one direction of one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// What it is called.

@@ -38,22 +38,31 @@ struct BudgetArguments {
     spec: SpecArguments,
     #[command(flatten)]
     workload: WorkloadArguments,
+    /// Bytes that the cache may take over all GPUs of a replica, or a text such as 40GB
     #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
     max_bytes: Option<Bytes>,
+    /// Bytes that it may take on any one GPU
     #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
     max_bytes_per_gpu: Option<Bytes>,
+    /// The part of both that is kept free, as 5% [default: that of the file, or none]
     #[arg(long, value_name = "PERCENT", value_parser = margin)]
     margin: Option<Margin>,
+    /// Tokens that a request must be able to have on the GPUs, batch such requests being there at once
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str)]
     min_context: Option<Tokens>,
+    /// Requests of `seq_len` tokens that must run at once on the GPUs
     #[arg(long, value_name = "N", value_parser = parse_count)]
     min_concurrent_requests: Option<u64>,
+    /// GPUs that must hold it, as 8xh100, by the answer of kvsize fit; a list: each of them
     #[arg(long, value_name = "[Nx]GPU", value_delimiter = ',')]
     must_fit_on: Vec<String>,
+    /// GPUs that the minima are asked of, as 8xh100, and whose defaults the engine has [default: those of `must_fit_on`]
     #[arg(long, value_name = "GPU")]
     gpu: Option<String>,
+    /// Memory of each GPU that an engine is told of, in place of what is known
     #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
     gpu_memory: Option<Bytes>,
+    /// A JSON file of accelerators of your own, relative to this file
     #[arg(long, value_name = "FILE")]
     accelerators: Option<PathBuf>,
     #[command(flatten)]
@@ -431,32 +440,50 @@ pub(super) fn increase(text: &str) -> Result<crate::check::Increase, UnitError> 
     millionths(text).map(crate::check::Increase).ok_or_else(|| UnitError::NotAPercentage(text.to_owned()))
 }
 
+/// The shape of a file, for its schema.
+#[cfg(test)]
+pub(super) fn shape() -> serde_json::Value {
+    use serde_json::json;
+    let mut properties = Reader::of(BudgetArguments::augment_args).properties();
+    let about = |text: &str| json!(text);
+    properties
+        .insert("name".into(), json!({"description": "Its name, by which a baseline is compared", "type": "string"}));
+    properties["engine"] =
+        json!({"description": "Whose allocation is checked, with its version: vllm@0.33; or ideal", "type": "string"});
+    properties["model"]["description"] = about(
+        "A catalogue name, a path relative to this file or an id of the hub; or an object, a config.json or kvsize.spec/1",
+    );
+    properties["batch"]["description"] =
+        about("Sequences; on GPUs over all replicas, as kvsize fit counts them [default: 1]");
+    let budget = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["name", "engine"],
+        "properties": properties,
+    });
+    let all = json!({
+        "schema": {"const": SCHEMA},
+        "margin": {"description": "The part of every budget that is kept free, as 5%", "type": "string"},
+        "catalogue": {"description": "A JSON file of models of your own, relative to this file", "type": "string"},
+        "budgets": {"description": "The budgets; no two have the same name", "type": "array", "minItems": 1, "items": budget},
+    });
+    assert!(
+        KEYS.iter().all(|key| all.get(key).is_some()) && all.as_object().is_some_and(|all| all.len() == KEYS.len())
+    );
+    json!({
+        "description": "What `kvsize check --file` reads: budgets under the names of the options; null is as if it were not there. \
+                        Each asserts one or more of max_bytes, max_bytes_per_gpu, must_fit_on, min_context and \
+                        min_concurrent_requests.",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["schema", "budgets"],
+        "properties": all,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
-    use crate::report::SCHEMAS;
-
-    #[test]
-    fn every_key_is_in_the_schema_and_no_other() {
-        let schema = SCHEMAS.iter().find(|schema| schema.name == "budgets").unwrap();
-        let schema: Value = serde_json::from_str(schema.text).unwrap();
-        let names = |properties: &Value| -> Vec<String> { properties.as_object().unwrap().keys().cloned().collect() };
-        let mut top = names(&schema["properties"]);
-        top.sort();
-        let mut keys = KEYS.to_vec();
-        keys.sort_unstable();
-        assert_eq!(top, keys);
-        let reader = Reader::of(BudgetArguments::augment_args);
-        // Of the flags of a model its name has none here: it is the budget's.
-        let mut known: Vec<String> = reader.names().filter(|name| *name != "id").map(ToOwned::to_owned).collect();
-        known.sort();
-        let mut listed = names(&schema["properties"]["budgets"]["items"]["properties"]);
-        listed.sort();
-        assert_eq!(listed, known);
-        assert!(OWN.iter().all(|own| listed.contains(&(*own).to_owned())));
-    }
 
     #[test]
     fn percentages_are_millionths() {

@@ -25,24 +25,36 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// `kvsize.error/1`
+/// `kvsize.error/1`: why a question could not be answered. Under `--json` it goes to stderr; of a batch it is a line.
 #[derive(Serialize)]
-struct ErrorDocument<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ErrorDocument<'a> {
+    /// Name and version of this shape.
+    #[cfg_attr(test, schemars(extend("const" = "kvsize.error/1")))]
     schema: &'static str,
+    /// The line of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
+    /// The `id` that came with the line.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a RawValue>,
+    /// What is wrong.
     error: ErrorParts<'a>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ErrorParts<'a> {
+    /// A stable word for programs to branch on.
     code: &'a str,
+    /// The flag, key or argument.
     #[serde(skip_serializing_if = "str::is_empty")]
     field: &'a str,
+    /// The value found.
     found: &'a str,
+    /// What to do about it.
     remedy: &'a str,
+    /// All of it in one line.
     message: String,
 }
 

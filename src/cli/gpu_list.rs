@@ -21,37 +21,53 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 #[derive(Serialize)]
-struct GpuItem {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct GpuItem {
+    /// Its name.
     name: String,
+    /// Other names of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<String>,
+    /// Who makes it.
     #[serde(skip_serializing_if = "String::is_empty")]
     vendor: String,
+    /// `data-centre`, `workstation`, `consumer` or `unified memory`.
     #[serde(skip_serializing_if = "String::is_empty")]
     class: String,
+    /// CUDA's compute capability.
     #[serde(skip_serializing_if = "Option::is_none")]
     compute_capability: Option<Figure<String>>,
+    /// What it is sold with.
     #[serde(skip_serializing_if = "Option::is_none")]
     marketed: Option<SizeItem>,
+    /// What its driver reports as total.
     #[serde(skip_serializing_if = "Option::is_none")]
     driver: Option<SizeItem>,
+    /// The total that an engine was seen to be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     visible: Option<SizeItem>,
     /// What an engine is taken to be told: read, or estimated.
     #[serde(skip_serializing_if = "Option::is_none")]
     engine_total: Option<TotalItem>,
+    /// Memory bandwidth, in 10⁶ bytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     bandwidth_mb_s: Option<Figure<u64>>,
+    /// Peak dense rate in bf16, in 10⁹ operations a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     bf16_gflops: Option<Figure<u64>>,
+    /// Peak dense rate in fp8, in 10⁹ operations a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     fp8_gflops: Option<Figure<u64>>,
+    /// The way to its neighbours.
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
+    /// What it was offered for.
     #[serde(skip_serializing_if = "Option::is_none")]
     price: Option<PriceItem>,
+    /// What error correction takes of its memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     ecc: Option<String>,
+    /// What else is to be known.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     #[serde(skip)]
@@ -60,28 +76,42 @@ struct GpuItem {
 
 /// A size, as it was written and in bytes.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct SizeItem {
+    /// As it was written.
     value: String,
+    /// In bytes.
     bytes: u64,
+    /// Where it was read.
     source: String,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct TotalItem {
+    /// In bytes.
     bytes: u64,
+    /// How it is known.
     known: Known,
+    /// Where it was read, or how it is estimated.
     source: String,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PriceItem {
+    /// US dollars of one GPU in one hour.
     usd_per_gpu_hour: String,
+    /// The day of the price.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<String>,
+    /// `on demand`, `spot` or `reserved`.
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
+    /// Whose offer it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
+    /// Where it was read.
     source: String,
 }
 

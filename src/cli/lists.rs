@@ -34,15 +34,23 @@ pub(super) const ENGINES: Subcommand = Subcommand {
 };
 
 #[derive(Serialize)]
-struct ModelItem {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ModelItem {
+    /// Its shortest name.
     name: String,
+    /// Where it is published.
     label: String,
+    /// Other names of it.
     aliases: Vec<String>,
+    /// All parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<u64>,
+    /// Bytes of its weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     weight_bytes: Option<u64>,
+    /// Where its configuration was read.
     source: String,
+    /// When.
     date: String,
 }
 
@@ -79,10 +87,15 @@ fn publisher(label: &str) -> String {
 const HEAD_DIM: u64 = 128;
 
 #[derive(Serialize)]
-struct FormatItem {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct FormatItem {
+    /// Its name.
     name: &'static str,
+    /// Other names of it.
     aliases: &'static [&'static str],
+    /// Bits of a block.
     bits_per_block: u64,
+    /// Elements of a block.
     elements_per_block: u64,
     /// Of a pair, the mean of K's and V's.
     bits_per_vector: u64,
@@ -91,8 +104,11 @@ struct FormatItem {
     full_precision_tokens: Option<u64>,
     /// All of them, at a head dimension of 128; of a packed latent those of the latent.
     bits_per_element: Double,
+    /// The engines that take it.
     engines: Vec<&'static str>,
+    /// What it is.
     about: &'static str,
+    /// Where that was read.
     source: &'static str,
 }
 
@@ -208,29 +224,45 @@ fn notes(items: &[FormatItem]) -> Vec<String> {
 }
 
 #[derive(Serialize)]
-struct EngineItem {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct EngineItem {
+    /// Its name.
     name: &'static str,
+    /// The versions whose rules are known, the newest first.
     versions: &'static [&'static str],
+    /// What is told of it.
     about: &'static str,
+    /// What it was held against.
     replayed: &'static str,
+    /// What it does where nothing is said.
     defaults: Vec<DefaultItem>,
+    /// What it can be set to.
     settings: Vec<SettingItem>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct DefaultItem {
+    /// The setting.
     name: &'static str,
+    /// Its value.
     value: &'static str,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct SettingItem {
+    /// The option.
     name: &'static str,
+    /// Another name of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<&'static str>,
+    /// What is written for it.
     value: &'static str,
+    /// The words of a choice.
     #[serde(skip_serializing_if = "<[&str]>::is_empty")]
     choices: &'static [&'static str],
+    /// What it is.
     about: &'static str,
 }
 

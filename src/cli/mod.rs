@@ -24,6 +24,8 @@ mod progress;
 mod request;
 mod schema;
 mod settings;
+#[cfg(test)]
+mod shapes;
 mod single;
 mod strategies;
 mod sweep;

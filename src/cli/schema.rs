@@ -10,14 +10,16 @@ use crate::units::Diagnosis;
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
     about: "The JSON Schema of what is read and written",
-    arguments: SchemaArguments::augment_args,
+    arguments: |command| {
+        let names = SCHEMAS.iter().map(|schema| schema.name).collect::<Vec<_>>().join(", ");
+        let about = format!("What it is of: {names}; all in one without it");
+        SchemaArguments::augment_args(command).mut_arg("name", |name| name.help(about))
+    },
     run: |matches| run(&typed(matches)?),
 };
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    /// spec (a model as an object, for `kvsize -`), estimate, batch, batch-line, weights, strategies, fit, plan, check, checks, budgets (a
-    /// file of them) or error; all in one without it
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }

@@ -42,9 +42,14 @@ struct WeightsArguments {
 
 /// A row of `kvsize.weights/1`.
 #[derive(Serialize)]
-struct WeightsItem {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct WeightsItem {
+    /// The model's name.
     name: String,
+    /// Where it was read from.
+    #[cfg_attr(test, schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"])))]
     source: &'static str,
+    /// Its `model_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     model_type: Option<String>,
     #[serde(flatten)]

@@ -39,6 +39,7 @@ impl Answer {
 
 /// An engine's own figures, under its name in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Details {
     /// Of transformers.
@@ -55,8 +56,34 @@ pub enum Details {
     Ollama(llama_cpp::Facts),
 }
 
+/// [`Details`] as keys beside others, of which one is there.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) struct DetailsByEngine {
+    /// Figures of transformers.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    transformers: Option<transformers::Facts>,
+    /// Figures of vLLM.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    vllm: Option<vllm::Plan>,
+    /// Figures of TensorRT-LLM.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    tensorrt_llm: Option<tensorrt_llm::Facts>,
+    /// Figures of SGLang.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    sglang: Option<sglang::Facts>,
+    /// Figures of llama.cpp.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    llama_cpp: Option<llama_cpp::Facts>,
+    /// Figures of Ollama, which runs llama.cpp.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    ollama: Option<llama_cpp::Facts>,
+}
+
 /// One reason why an engine's bytes are not the ideal ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gap {
     /// A stable word: `pages`, `page_padding`, `grouping`, `in_flight_reserve`, `state_copies`, `padding`, `preallocation`, …
     pub kind: &'static str,
@@ -76,6 +103,7 @@ impl Gap {
 
 /// What an engine makes of the memory that it may use for the cache on each device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Capacity {
     /// Bytes on each device.
     pub memory: u64,

@@ -22,6 +22,8 @@ use crate::estimate::{EstimateError, Workload};
 use crate::model::Model;
 use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis, group_thousands};
 
+#[cfg(test)]
+pub(crate) use answer::DetailsByEngine;
 use answer::longest;
 pub use answer::{Answer, Capacity, Details, Gap};
 pub use device::Device;

@@ -69,6 +69,7 @@ const NOT_REPLAYED: &str =
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The snapshot whose rules these are.
     pub version: &'static str,
@@ -87,6 +88,7 @@ pub struct Facts {
 
 /// Layers that share a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pool {
     /// Its window; absent where layers keep every token.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -83,6 +83,20 @@ pub enum LayerCache {
 }
 
 impl LayerCache {
+    /// The names of the kinds in output.
+    pub const KINDS: &[&str] = &[
+        "full_attention",
+        "sliding_attention",
+        "chunked_attention",
+        "latent_attention",
+        "indexer",
+        "compressed_attention",
+        "recurrent_state",
+        "cross_attention",
+        "shared",
+        "none",
+    ];
+
     /// The kind's name in output.
     pub fn kind(&self) -> &'static str {
         match self {

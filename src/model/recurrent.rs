@@ -80,6 +80,11 @@ impl Mechanism {
         Self::Mlstm,
     ];
 
+    /// The names of all.
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|mechanism| mechanism.name()).collect()
+    }
+
     /// Its name in output.
     pub fn name(self) -> &'static str {
         match self {

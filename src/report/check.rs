@@ -16,8 +16,10 @@ use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CheckDocument {
     /// Name and version of this shape.
+    #[cfg_attr(test, schemars(extend("const" = "kvsize.check/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -61,8 +63,10 @@ pub struct CheckDocument {
 
 /// A limit of a [`CheckDocument`].
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LimitRow {
     /// `bytes`, over all devices of a replica, or `bytes_per_gpu`.
+    #[cfg_attr(test, schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
     pub kind: &'static str,
     /// The budget.
     pub budget: u64,
@@ -131,8 +135,10 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
 
 /// What is asserted of hardware, and what it holds.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HardwareRow {
     /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
+    #[cfg_attr(test, schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"])))]
     pub kind: &'static str,
     /// The device.
     pub gpu: String,

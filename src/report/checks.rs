@@ -14,12 +14,15 @@ use crate::units::{ByteUnit, Bytes, Diagnosis, KvDtype, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChecksDocument {
     /// Name and version of this shape.
+    #[cfg_attr(test, schemars(extend("const" = "kvsize.checks/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
     /// The worst of all: `within`, `over` or `unknown`.
+    #[cfg_attr(test, schemars(extend("enum" = ["within", "over", "unknown"])))]
     pub verdict: &'static str,
     /// Budgets that are kept.
     pub within: usize,
@@ -42,10 +45,12 @@ pub struct ChecksDocument {
 
 /// A budget of a [`ChecksDocument`].
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CheckRow {
     /// Its name.
     pub name: String,
     /// `within`, `over` or `unknown`.
+    #[cfg_attr(test, schemars(extend("enum" = ["within", "over", "unknown"])))]
     pub verdict: &'static str,
     /// What was measured; absent where there is no answer.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -66,6 +71,7 @@ pub struct CheckRow {
 
 /// What was measured of a budget.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
     /// The model's name.
     pub model: String,
@@ -102,8 +108,10 @@ pub struct Measured {
 
 /// What became of a budget since the baseline.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChangeRow {
     /// `new`, `same`, `grown` or `shrunk`.
+    #[cfg_attr(test, schemars(extend("enum" = ["new", "same", "grown", "shrunk"])))]
     pub kind: &'static str,
     /// Bytes over all devices, then.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +125,7 @@ pub struct ChangeRow {
 
 /// Why a budget could not be told of, as the parts of an error.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorRow {
     /// A stable word.
     pub code: &'static str,

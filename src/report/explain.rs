@@ -12,10 +12,12 @@ use crate::estimate::{Batch, EstimateError, Layout, Workload, estimate, shared};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{ByteUnit, ElementFormat, KvDtype, KvFormat, fixed_point, group_thousands};
 
-/// `kvsize.explain/1`
+/// `kvsize.explain/1`: where the bytes of an estimate come from.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// Name and version of this shape.
+    #[cfg_attr(test, schemars(extend("const" = "kvsize.explain/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -38,6 +40,7 @@ pub struct Explanation {
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
     #[serde(serialize_with = "super::document::as_text")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub engine: Engine,
     /// What the engine takes.
     pub engine_bytes: u64,
@@ -48,6 +51,7 @@ pub struct Explanation {
     pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
+    #[cfg_attr(test, schemars(with = "crate::engine::DetailsByEngine"))]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +66,7 @@ pub struct Explanation {
 
 /// The layout of an [`Explanation`].
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExplainedLayout {
     /// Tensor parallel ranks.
     pub tp: u64,
@@ -75,11 +80,14 @@ pub struct ExplainedLayout {
 
 /// A layer group of an [`Explanation`].
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExplainedGroup {
     /// The kind of cache.
+    #[cfg_attr(test, schemars(extend("enum" = LayerCache::KINDS)))]
     pub kind: &'static str,
     /// The recurrence, of a state.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(extend("enum" = crate::model::Mechanism::names())))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
     pub layers: String,
@@ -99,6 +107,7 @@ pub struct ExplainedGroup {
 
 /// A number of an [`Explanation`].
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExplainedFact {
     /// The key.
     pub key: String,

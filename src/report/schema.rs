@@ -22,6 +22,11 @@ pub const SCHEMAS: &[Schema] = &[
     Schema { name: "check", text: include_str!("schema/check.json") },
     Schema { name: "checks", text: include_str!("schema/checks.json") },
     Schema { name: "budgets", text: include_str!("schema/budgets.json") },
+    Schema { name: "explain", text: include_str!("schema/explain.json") },
+    Schema { name: "models", text: include_str!("schema/models.json") },
+    Schema { name: "gpus", text: include_str!("schema/gpus.json") },
+    Schema { name: "formats", text: include_str!("schema/formats.json") },
+    Schema { name: "engines", text: include_str!("schema/engines.json") },
     Schema { name: "error", text: include_str!("schema/error.json") },
 ];
 

@@ -27,13 +27,22 @@ display_diagnosis!(SpecError);
 
 /// What is at the top of the object, beside the dimensions.
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 struct Top {
+    /// A name to print.
     name: Option<String>,
+    /// A name of its class; it decides nothing.
     model_type: Option<String>,
+    /// The longest sequence it was made for.
     max_seq_len: Option<u64>,
+    /// The 16-bit element format of the checkpoint: fp16 where it is not said.
     dtype: Option<String>,
+    /// Query heads; with `hidden_size` they give the head dimension.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     heads: Option<u64>,
+    /// Width of the model.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     hidden_size: Option<u64>,
 }
 
@@ -43,41 +52,88 @@ const TOP: &[&str] = &["schema", "model_type", "max_seq_len", "dtype", "layer_gr
 
 /// A group of layers.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(extend("required" = ["kind", "layers"], "allOf" = shape::needs()))
+)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "the names that our output has")]
 struct Group {
+    /// What its layers cache.
+    #[cfg_attr(test, schemars(extend("enum" = LayerCache::KINDS)))]
     kind: String,
+    /// How many layers, which are the next ones, or a list of them, counted from 0; an indexer and compressed attention stand
+    /// beside other layers and are numbered from 0 each by themselves.
+    #[cfg_attr(test, schemars(with = "Layers"))]
     layers: Option<Layers>,
+    /// KV heads.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     kv_heads: Option<u64>,
+    /// Elements of K in one head.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     k_dim: Option<u64>,
+    /// Elements of V in one head; as K where it is not said.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     v_dim: Option<u64>,
+    /// Elements of the one vector that is K and V; beside `kv_heads` another name for `k_dim`.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     head_dim: Option<u64>,
+    /// Tokens of a sliding window, the current one included.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     window: Option<u64>,
+    /// Tokens of a chunk.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     chunk: Option<u64>,
+    /// Elements of a latent.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     kv_lora_rank: Option<u64>,
+    /// Rotary elements beside a latent.
     qk_rope_head_dim: Option<u64>,
+    /// Elements of an index key.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     index_head_dim: Option<u64>,
+    /// Tokens of a compressed entry, or of an index key.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     ratio: Option<u64>,
+    /// The most tokens that an encoder gives.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     encoder_tokens: Option<u64>,
+    /// Whether the encoder's input may be absent.
     optional: bool,
+    /// The recurrence.
+    #[cfg_attr(test, schemars(extend("enum" = shape::or_null(Mechanism::names()))))]
     mechanism: Option<String>,
+    /// Channels of a recurrence's convolution, without those of its groups.
     conv_channels: Option<u64>,
+    /// Channels of each group of it (Mamba-2's B and C).
     conv_channels_per_group: Option<u64>,
+    /// Groups of it.
     conv_groups: Option<u64>,
+    /// Its width, the current token included: one column less is kept.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     conv_kernel: Option<u64>,
+    /// Element format of its columns.
     conv_dtype: Option<String>,
+    /// Heads of a recurrent state.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     state_heads: Option<u64>,
+    /// Elements of each head's state; of a compressed layer, elements of its compressor's state.
     state_elements: Option<u64>,
+    /// Element format of the state.
     state_dtype: Option<String>,
+    /// Of an estimate's document: refused, as it gives no head dimension.
+    #[cfg_attr(test, schemars(skip))]
     formula: Option<String>,
 }
 
 /// How many layers, or which.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Layers {
-    Count(u64),
-    List(Vec<u32>),
+    Count(#[cfg_attr(test, schemars(range(min = 1)))] u64),
+    List(#[cfg_attr(test, schemars(length(min = 1)))] Vec<u32>),
 }
 
 /// Whether an object is ours and no `config.json`: it says so, or names layers as no configuration does.
@@ -219,10 +275,6 @@ fn of_groups(groups: &[Value], top: &Top, dtype: ElementFormat) -> Result<Model,
     })
 }
 
-/// Kinds of groups.
-const KINDS: &str = "full_attention, sliding_attention, chunked_attention, latent_attention, indexer, \
-                     compressed_attention, recurrent_state, cross_attention, shared, none";
-
 impl Group {
     fn cache(&self, path: &str, dtype: ElementFormat) -> Result<LayerCache, SpecError> {
         let need = |key: &str, value: Option<u64>| match value {
@@ -264,10 +316,12 @@ impl Group {
             },
             "shared" => LayerCache::Shared,
             "none" => LayerCache::None,
-            "" => return Err(missing(path, "kind", &format!("use one of {KINDS}"))),
             other => {
+                let remedy = format!("use one of {}", LayerCache::KINDS.join(", "));
+                if other.is_empty() {
+                    return Err(missing(path, "kind", &remedy));
+                }
                 let found = other.chars().take(40).collect();
-                let remedy = format!("use one of {KINDS}");
                 return Err(wrong(&format!("{path}.kind"), found, "is not a kind of layers known here", &remedy));
             }
         })
@@ -298,7 +352,7 @@ impl Group {
     }
 
     fn state(&self, path: &str, dtype: ElementFormat) -> Result<RecurrentState, SpecError> {
-        let names = || Mechanism::ALL.iter().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join(", ");
+        let names = || Mechanism::names().join(", ");
         let Some(name) = &self.mechanism else {
             return Err(missing(path, "mechanism", &format!("use one of {}", names())));
         };
@@ -360,4 +414,53 @@ fn missing(path: &str, key: &str, remedy: &str) -> SpecError {
 fn wrong(field: &str, found: String, problem: &str, remedy: &str) -> SpecError {
     let (problem, remedy) = (problem.into(), remedy.into());
     SpecError(Box::new(Diagnosis { code: "spec", field: field.into(), found, problem, remedy }))
+}
+
+/// The shape, for its schema.
+#[cfg(test)]
+pub(crate) mod shape {
+    use schemars::JsonSchema;
+    use serde_json::{Map, Value, json};
+
+    use super::{Group, ModelSpec, Top};
+
+    /// A model for `kvsize -`: its dimensions where all layers are alike, or its `layer_groups`. The model of an estimate's document is one
+    /// too.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["layers"]}, {"required": ["layer_groups"]}]))]
+    #[expect(dead_code, reason = "read by the derive alone")]
+    pub(crate) struct Object {
+        #[schemars(default, extend("const" = super::SCHEMA))]
+        schema: String,
+        #[schemars(flatten)]
+        dimensions: ModelSpec,
+        #[schemars(flatten)]
+        top: Top,
+        /// The layers, by what they cache; a layer with several caches is in several groups.
+        #[schemars(default, length(min = 1))]
+        layer_groups: Vec<Group>,
+        /// Of an estimate's document; not used.
+        source: Option<Value>,
+        /// Of an estimate's document; not used.
+        weights: Option<Map<String, Value>>,
+    }
+
+    /// What groups of each kind must have.
+    pub(super) fn needs() -> Vec<Value> {
+        let needs: [(&str, &[&str]); 6] = [
+            ("sliding_attention", &["window"]),
+            ("chunked_attention", &["chunk"]),
+            ("latent_attention", &["kv_lora_rank"]),
+            ("indexer", &["index_head_dim"]),
+            ("compressed_attention", &["head_dim", "ratio", "state_elements"]),
+            ("recurrent_state", &["mechanism"]),
+        ];
+        let rule = |(kind, keys): (&str, &[&str])| json!({"if": {"properties": {"kind": {"const": kind}}}, "then": {"required": keys}});
+        needs.into_iter().map(rule).collect()
+    }
+
+    /// Words of which there may be none.
+    pub(super) fn or_null(words: Vec<&str>) -> Vec<Value> {
+        words.into_iter().map(Value::from).chain([Value::Null]).collect()
+    }
 }

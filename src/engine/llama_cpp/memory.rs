@@ -20,6 +20,7 @@ const STATE_BYTES: u128 = 4;
 
 /// A buffer of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Part {
     /// Cells of each stream; of states their rows.
     pub cells: u64,

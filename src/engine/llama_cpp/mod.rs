@@ -104,6 +104,7 @@ const VERSION: &str = "ggml 0.26.0 (llama-cpp-sys-2 0.1.161)";
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The copy whose rules these are.
     pub version: &'static str,

@@ -150,6 +150,7 @@ const RESERVED: u64 = 10_240 * 1024 * 1024;
 
 /// Its own figures, on one rank.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The version whose rules these are.
     pub version: &'static str,
@@ -189,6 +190,7 @@ pub struct Facts {
 
 /// Slots for states, on one rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Slots {
     /// Slots, without the padding one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +204,7 @@ pub struct Slots {
 
 /// Bytes of a token: a whole number where it is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CellSize(pub Double);
 
 impl Serialize for CellSize {

@@ -79,6 +79,7 @@ const VERSION: &str = "5.23.0";
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The version whose rules these are.
     pub version: &'static str,

@@ -39,6 +39,7 @@ const GROUP_WISE: [&str; 5] = ["nbits", "axis-key", "axis-value", "q-group-size"
 
 /// A quantised cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Quantized {
     /// `quanto`, `hqq` or `fp8`.
     pub backend: &'static str,
@@ -55,6 +56,7 @@ pub struct Quantized {
 
 /// How elements are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Groups {
     /// The axis along which K is grouped.
     pub axis_key: &'static str,

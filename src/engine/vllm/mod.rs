@@ -201,6 +201,7 @@ pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> BatchLimits 
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The version whose sources were read.
     pub version: &'static str,
@@ -229,6 +230,7 @@ pub struct Plan {
 
 /// A pool group of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolGroup {
     /// Caches in it; a layer may have several.
     pub layers: usize,
@@ -244,6 +246,7 @@ pub struct PoolGroup {
 
 /// A pipeline stage of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stage {
     /// Caches on it.
     pub caches: usize,
