@@ -24,8 +24,6 @@ mod progress;
 mod request;
 mod schema;
 mod settings;
-#[cfg(test)]
-mod shapes;
 mod single;
 mod strategies;
 mod sweep;

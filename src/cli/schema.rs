@@ -46,3 +46,6 @@ fn run(arguments: &SchemaArguments) -> Result<Answer, Failure> {
     };
     Ok(Answer { data, ..Answer::default() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::failure::ErrorDocument;
-use super::gpu_list::GpuItem;
-use super::lists::{EngineItem, FormatItem, ModelItem};
-use super::weights::WeightsItem;
-use super::{budgets, request};
+use crate::cli::failure::ErrorDocument;
+use crate::cli::gpu_list::GpuItem;
+use crate::cli::lists::{EngineItem, FormatItem, ModelItem};
+use crate::cli::weights::WeightsItem;
+use crate::cli::{budgets, request};
 use crate::report::{
     self, CheckDocument, ChecksDocument, Document, EstimateRow, Explanation, FitDocument, PlanDocument, SCHEMAS,
     Strategies,
