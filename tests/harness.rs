@@ -136,6 +136,11 @@ impl Run {
         text(&output.stdout)
     }
 
+    /// The command, for what a run does not do.
+    pub(crate) fn command(self) -> Command {
+        self.command
+    }
+
     fn run(&mut self) -> Output {
         let mut child = self
             .command
@@ -144,9 +149,16 @@ impl Run {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        // A program that does not read its input closes the pipe; that is its right.
-        let _ = child.stdin.take().expect("stdin is piped").write_all(&self.stdin);
-        child.wait_with_output().expect("the program ends")
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let input = std::mem::take(&mut self.stdin);
+        // Beside what is read: both pipes have an end to what they hold.
+        let writer = std::thread::spawn(move || {
+            // A program that does not read its input closes the pipe; that is its right.
+            let _ = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output().expect("the program ends");
+        writer.join().expect("the input is written");
+        output
     }
 }
 

@@ -18,6 +18,7 @@ mod batch;
 mod budgets;
 mod check;
 mod completions;
+mod compose;
 mod estimate;
 mod exactness;
 mod explain;
