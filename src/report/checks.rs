@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::check::{HardwareRow, LimitRow, amount, largest_within, once};
 use super::ci::{self, Case};
 use super::grid::{Align, Block, Grid, Page};
+use super::text::{COLUMNS, wrapped};
 use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
 use crate::check::{Change, Checked, Held, Increase, Verdict};
 use crate::engine::Engine;
@@ -347,8 +348,8 @@ pub fn checks(document: &ChecksDocument, format: CheckFormat, unit: UnitChoice) 
     match format {
         CheckFormat::Github => ci::github(&cases()),
         CheckFormat::Junit => ci::junit(&cases()),
-        CheckFormat::As(Format::Table) => table::render(&page(document, unit)),
-        CheckFormat::As(Format::Markdown) => markdown::render(&page(document, unit)),
+        CheckFormat::As(Format::Table) => table::render(&page(document, unit, |line| wrapped(line, COLUMNS))),
+        CheckFormat::As(Format::Markdown) => markdown::render(&page(document, unit, |line| vec![line.to_owned()])),
         CheckFormat::As(Format::Json) => json::pretty(document),
         CheckFormat::As(Format::Jsonl) => json::lines(&document.checks),
         CheckFormat::As(Format::Csv) => csv::grid(&exact(document, unit)),
@@ -356,7 +357,7 @@ pub fn checks(document: &ChecksDocument, format: CheckFormat, unit: UnitChoice) 
     }
 }
 
-fn page(document: &ChecksDocument, unit: ByteUnit) -> Page {
+fn page(document: &ChecksDocument, unit: ByteUnit, fold: impl Fn(&str) -> Vec<String>) -> Page {
     let compared = document.gone.is_some();
     let mut columns = vec![
         ("Budget".to_owned(), Align::Left),
@@ -379,9 +380,8 @@ fn page(document: &ChecksDocument, unit: ByteUnit) -> Page {
         cells
     };
     let grid = Grid { columns, rows: document.checks.iter().map(row).collect() };
-    // A line a budget, however long: they are looked for in logs.
     let gone = document.gone.iter().flatten().map(|name| format!("gone: {name}: {GONE}"));
-    let lines = document.lines(unit).chain(gone).map(|line| clean(&line)).collect();
+    let lines = document.lines(unit).chain(gone).flat_map(|line| fold(&clean(&line))).collect();
     Page { blocks: vec![Block::Text(vec![document.verdict()]), Block::Grid(grid), Block::Text(lines)] }
 }
 
