@@ -193,7 +193,7 @@ fn pipelines_of_a_shell() {
         ("printf 'llama-3.1-8b\\nqwen3-8b\\n' | xargs -n 1 kvsize -s 8k -f jsonl | wc -l", "2"),
         ("printf 'llama-3.1-8b\\nqwen3-8b\\n' | xargs kvsize -s 8k -f jsonl | wc -l", "2"),
         ("kvsize models -f plain | head -n 1 | wc -l", "1"),
-        ("kvsize sweep llama-3.1-8b -s 1k..1m*2 -f jsonl | head -n 2 | wc -l", "2"),
+        ("kvsize sweep llama-3.1-8b -s 1k..1m*2 -f jsonl -q | head -n 2 | wc -l", "2"),
         (
             "seq 100000 | sed 's/.*/{\"model\":\"llama-3.1-8b\",\"seq_len\":8192}/' | kvsize batch - | tail -n 1 | grep -c 100000",
             "1",

@@ -9,8 +9,22 @@ use super::{Cache, Request};
 pub(super) struct Group {
     /// Indices of the caches.
     pub(super) members: Vec<usize>,
+    /// Their specs, each once.
+    pub(super) specs: Vec<Spec>,
     /// Whether the members differ, so that the group's page is the sum of theirs.
     pub(super) mixed: bool,
+}
+
+impl Group {
+    fn of(caches: &[Cache], members: Vec<usize>, mixed: bool) -> Self {
+        let mut specs = Vec::new();
+        for cache in members.iter().filter_map(|&member| caches.get(member)) {
+            if !specs.contains(&cache.spec) {
+                specs.push(cache.spec);
+            }
+        }
+        Self { members, specs, mixed }
+    }
 }
 
 /// The groups of a model, and its caches as the grouping left them: some with larger blocks or padded pages.
@@ -38,15 +52,14 @@ impl Groups {
         if windows_off {
             promote(&mut caches)?;
         }
-        let all = || (0..caches.len()).collect::<Vec<_>>();
-        let one = |mixed| vec![Group { members: all(), mixed }];
+        let one = |caches: &[Cache], mixed| vec![Group::of(caches, (0..caches.len()).collect(), mixed)];
         let first = caches.first().map(|cache| cache.spec);
         if caches.iter().all(|cache| Some(cache.spec) == first) {
-            let groups = if caches.is_empty() { Vec::new() } else { one(false) };
+            let groups = if caches.is_empty() { Vec::new() } else { one(&caches, false) };
             return Ok(Self { caches, groups });
         }
         if first.is_some_and(|first| caches.iter().all(|cache| first.uniform_with(&cache.spec))) {
-            return Ok(Self { groups: one(true), caches });
+            return Ok(Self { groups: one(&caches, true), caches });
         }
         if windows_off {
             return Err(GroupError::NotOneType);
@@ -67,8 +80,7 @@ impl Groups {
                 let first = caches.first().map(|cache| cache.spec).ok_or(GroupError::Indivisible)?;
                 let uniform = caches.iter().all(|cache| first.uniform_with(&cache.spec));
                 if latents && windows && uniform {
-                    let members = (0..caches.len()).collect();
-                    return Ok(Self { groups: vec![Group { members, mixed: true }], caches });
+                    return Ok(Self { groups: one(&caches, true), caches });
                 }
                 Err(GroupError::Indivisible)
             }
@@ -81,7 +93,7 @@ impl Groups {
         if group.mixed {
             return self.sum_of_pages(group, |_| true);
         }
-        self.specs(group).next()?.page()
+        group.specs.first()?.page()
     }
 
     /// Bytes of one block of the pool on the rank that holds the layers of `within`: those of its widest group.
@@ -91,18 +103,26 @@ impl Groups {
     }
 
     /// Blocks that one request takes in a group.
-    pub(super) fn blocks(&self, group: &Group, request: &Request) -> u64 {
-        self.specs(group).map(|spec| spec.blocks(request)).max().unwrap_or_default()
+    pub(super) fn blocks(group: &Group, request: &Request) -> u64 {
+        group.specs.iter().map(|spec| spec.blocks(request)).max().unwrap_or_default()
     }
 
     /// Blocks that one request takes in all groups.
     pub(super) fn blocks_per_request(&self, request: &Request) -> u64 {
-        self.groups.iter().fold(0, |sum, group| sum.saturating_add(self.blocks(group, request)))
+        self.groups.iter().fold(0, |sum, group| sum.saturating_add(Self::blocks(group, request)))
     }
 
-    /// The specs of a group's members.
-    pub(super) fn specs(&self, group: &Group) -> impl Iterator<Item = &Spec> {
-        group.members.iter().filter_map(|&member| self.caches.get(member)).map(|cache| &cache.spec)
+    /// The caches, those of one spec and layer group as one, with their number.
+    pub(super) fn alike(&self) -> Vec<(Cache, u64)> {
+        let mut alike: Vec<(Cache, u64)> = Vec::new();
+        for cache in &self.caches {
+            let same = |(other, _): &&mut (Cache, u64)| (other.spec, other.source) == (cache.spec, cache.source);
+            match alike.iter_mut().find(same) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => alike.push((*cache, 1)),
+            }
+        }
+        alike
     }
 
     fn sum_of_pages(&self, group: &Group, within: impl Fn(u32) -> bool) -> Option<u64> {
@@ -189,7 +209,7 @@ fn dealt(caches: &[Cache]) -> Vec<Group> {
         let count = members.len().div_ceil(group_size.max(1));
         for start in 0..count {
             let members = members.iter().copied().skip(start).step_by(count.max(1)).collect();
-            groups.push(Group { members, mixed: false });
+            groups.push(Group::of(caches, members, false));
         }
     }
     groups
@@ -289,7 +309,7 @@ fn packed(caches: &[Cache]) -> Result<Option<Vec<Group>>, GroupError> {
                 let of_repeat = |repeat: usize| bucket.by_page.iter().filter_map(move |(_, m)| m.get(repeat).copied());
                 repeats.flat_map(of_repeat).collect()
             };
-            groups.push(Group { members, mixed: true });
+            groups.push(Group::of(caches, members, true));
         }
     }
     Ok(Some(groups))

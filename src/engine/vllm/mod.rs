@@ -263,6 +263,12 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
 pub(super) struct Shape {
     layers: Layers,
     groups: Groups,
+    /// The caches, those of one spec and layer group as one, with their number.
+    alike: Vec<(Cache, u64)>,
+    /// The layers of each stage, the drafter's on the last.
+    stages: Vec<std::ops::Range<u32>>,
+    /// Bytes of a block on each stage.
+    bytes_per_block: Vec<u64>,
 }
 
 impl Shape {
@@ -283,7 +289,15 @@ impl Shape {
                     engine.refusal("--disable-hybrid-kv-cache-manager", "it", reason, "leave it out")
                 }
             })?;
-        Ok(Self { layers, groups })
+        let mut stages = workload.layout.stages(model.num_hidden_layers)?;
+        if let Some(last) = stages.last_mut() {
+            last.end = u32::MAX;
+        }
+        let block = |stage: &std::ops::Range<u32>| {
+            groups.bytes_per_block(|layer| stage.contains(&layer)).ok_or(EstimateError::TooLarge)
+        };
+        let bytes_per_block = stages.iter().map(block).collect::<Result<_, _>>()?;
+        Ok(Self { layers, alike: groups.alike(), groups, stages, bytes_per_block })
     }
 
     /// The shape, if it is the same for requests of any length: a state that is cached without prefixes has one block, which
@@ -299,36 +313,21 @@ impl Shape {
         let release = Release::of(engine.version);
         let reader = Reader { model, workload, engine, options: &options, release };
         let request = options.request(model, workload, engine, release);
-        Pool::of(&reader, &self.groups, request)?.answer(&self.layers)
+        Pool { reader: &reader, shape: self, groups: &self.groups, request }.answer()
     }
 }
 
 /// The groups over the pipeline stages, for a request.
 struct Pool<'a> {
     reader: &'a Reader<'a>,
+    shape: &'a Shape,
     groups: &'a Groups,
     request: Request,
-    /// The layers of each stage, the drafter's on the last.
-    stages: Vec<std::ops::Range<u32>>,
-    /// Bytes of a block on each stage.
-    bytes_per_block: Vec<u64>,
 }
 
-impl<'a> Pool<'a> {
-    fn of(reader: &'a Reader<'a>, groups: &'a Groups, request: Request) -> Result<Self, EstimateError> {
-        let mut stages = reader.workload.layout.stages(reader.model.num_hidden_layers)?;
-        if let Some(last) = stages.last_mut() {
-            last.end = u32::MAX;
-        }
-        let block = |stage: &std::ops::Range<u32>| {
-            groups.bytes_per_block(|layer| stage.contains(&layer)).ok_or(EstimateError::TooLarge)
-        };
-        let bytes_per_block = stages.iter().map(block).collect::<Result<_, _>>()?;
-        Ok(Self { reader, groups, request, stages, bytes_per_block })
-    }
-
+impl Pool<'_> {
     fn widest_block(&self) -> u64 {
-        self.bytes_per_block.iter().copied().max().unwrap_or_default()
+        self.shape.bytes_per_block.iter().copied().max().unwrap_or_default()
     }
 
     /// Blocks of all requests of the batch: a prefix that they share is kept once, in whole blocks, where every token is
@@ -348,7 +347,7 @@ impl<'a> Pool<'a> {
         }
         let tokens = prefix.0.checked_div(self.request.dcp.max(1)).unwrap_or_default();
         let shared = self.groups.groups.iter().filter_map(|group| {
-            let spec = self.groups.specs(group).next()?;
+            let spec = group.specs.first()?;
             spec.kind.keeps_all().then(|| tokens.checked_div(spec.block_size)).flatten()
         });
         let shared: u64 = shared.fold(0, u64::saturating_add);
@@ -356,13 +355,14 @@ impl<'a> Pool<'a> {
         Ok(all.saturating_sub(saved))
     }
 
-    fn answer(&self, layers: &Layers) -> Result<Answer, EstimateError> {
+    fn answer(&self) -> Result<Answer, EstimateError> {
         let too_large = || EstimateError::TooLarge;
+        let layers = &self.shape.layers;
         let tp = self.reader.workload.layout.tp;
         let blocks = self.blocks_of_batch()?;
         let bytes_per_gpu = blocks.checked_mul(self.widest_block()).ok_or_else(too_large)?;
         let over_stages =
-            self.bytes_per_block.iter().try_fold(0u64, |sum, block| sum.checked_add(block.checked_mul(blocks)?));
+            self.shape.bytes_per_block.iter().try_fold(0u64, |sum, block| sum.checked_add(block.checked_mul(blocks)?));
         let bytes = over_stages.and_then(|bytes| bytes.checked_mul(tp)).ok_or_else(too_large)?;
         let stored = layers.dtype.format(self.reader.model.dtype);
         let estimate = Estimate {
@@ -372,28 +372,30 @@ impl<'a> Pool<'a> {
             layer_groups: self.layer_groups()?,
             stored,
         };
-        let plan = self.plan(layers)?;
+        let plan = self.plan()?;
         Ok(Answer {
             capacity: self.reader.workload.memory.map(|memory| self.capacity(memory, blocks)),
-            gaps: self.gaps(layers, Bytes(bytes))?,
+            gaps: self.gaps(Bytes(bytes))?,
             details: Some(Details::Vllm(plan)),
             assumptions: layers.assumptions.clone(),
             ..Answer::of(estimate)
         })
     }
 
-    fn plan(&self, layers: &Layers) -> Result<Plan, EstimateError> {
+    fn plan(&self) -> Result<Plan, EstimateError> {
+        let Shape { layers, stages, bytes_per_block, .. } = self.shape;
         let groups = self.groups.groups.iter().map(|group| {
-            let first = self.groups.specs(group).next();
+            let first = group.specs.first();
             Ok(PoolGroup {
                 layers: group.members.len(),
                 kind: if group.mixed { "UniformTypeKVCacheSpecs" } else { first.map_or("", |spec| spec.kind.name()) },
                 block_size: first.map_or(0, |spec| spec.block_size),
                 page_size: self.groups.page(group).ok_or(EstimateError::TooLarge)?,
-                blocks: self.groups.blocks(group, &self.request),
+                blocks: Groups::blocks(group, &self.request),
             })
         });
-        let stages = self.stages.iter().zip(&self.bytes_per_block).map(|(stage, &bytes_per_block)| Stage {
+        let several = stages.len() > 1;
+        let stages = stages.iter().zip(bytes_per_block).map(|(stage, &bytes_per_block)| Stage {
             caches: self.groups.caches.iter().filter(|cache| stage.contains(&cache.layer)).count(),
             bytes_per_block,
         });
@@ -407,17 +409,18 @@ impl<'a> Pool<'a> {
             bytes_per_block: self.widest_block(),
             blocks_per_request: self.groups.blocks_per_request(&self.request),
             groups: groups.collect::<Result<_, EstimateError>>()?,
-            stages: if self.stages.len() > 1 { stages.collect() } else { Vec::new() },
+            stages: if several { stages.collect() } else { Vec::new() },
         })
     }
 
     /// What the pool makes of `memory` bytes on each device; the batch takes `of_batch` blocks.
     fn capacity(&self, memory: Bytes, of_batch: u64) -> Capacity {
-        let blocks = self.bytes_per_block.iter().filter_map(|&block| memory.0.checked_div(block)).min();
+        let bytes_per_block = &self.shape.bytes_per_block;
+        let blocks = bytes_per_block.iter().filter_map(|&block| memory.0.checked_div(block)).min();
         // A model whose stage caches nothing is not bound by it.
         let blocks = blocks.unwrap_or_default();
         let holds = |blocks: u64| {
-            self.bytes_per_block.iter().all(|&block| {
+            bytes_per_block.iter().all(|&block| {
                 let usable =
                     if self.reader.release.keeps_null_block { memory.0.saturating_sub(block) } else { memory.0 };
                 block.checked_mul(blocks).is_some_and(|needed| needed <= usable)
@@ -448,7 +451,7 @@ impl<'a> Pool<'a> {
     /// ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
     fn tokens_by_groups(&self, blocks: u64) -> u64 {
         let groups = u64::try_from(self.groups.groups.len()).unwrap_or(1);
-        let sizes = self.groups.groups.iter().filter_map(|group| Some(self.groups.specs(group).next()?.block_size));
+        let sizes = self.groups.groups.iter().filter_map(|group| Some(group.specs.first()?.block_size));
         let each = blocks.checked_div(groups).unwrap_or_default();
         each.saturating_mul(sizes.min().unwrap_or_default()).saturating_mul(self.request.dcp)
     }
@@ -457,7 +460,7 @@ impl<'a> Pool<'a> {
     fn bytes_per_token(&self) -> Result<BytesPerToken, EstimateError> {
         let too_large = || EstimateError::TooLarge;
         let mut slope = BytesPerToken { numerator: 0, denominator: 1 };
-        for cache in &self.groups.caches {
+        for (cache, count) in &self.shape.alike {
             let Some(source) = self.source(cache) else { continue };
             let bound = source.bound().filter(|_| !cache.spec.kind.keeps_all());
             let state = matches!(source, LayerCache::Compressed { .. } | LayerCache::Indexer { .. })
@@ -470,10 +473,11 @@ impl<'a> Pool<'a> {
             let dcp = if cache.spec.kind.keeps_all() { self.request.dcp } else { 1 };
             let numerator = u128::from(heads)
                 .checked_mul(u128::from(content))
-                .and_then(|bytes| bytes.checked_mul(u128::from(self.reader.workload.layout.tp)));
+                .and_then(|bytes| bytes.checked_mul(u128::from(self.reader.workload.layout.tp)))
+                .and_then(|bytes| bytes.checked_mul(u128::from(*count)));
             let denominator = u128::from(tokens_per_entry).checked_mul(u128::from(dcp)).ok_or_else(too_large)?;
-            let of_layer = BytesPerToken { numerator: numerator.ok_or_else(too_large)?, denominator };
-            slope = slope.checked_add(of_layer).ok_or_else(too_large)?;
+            let of_layers = BytesPerToken { numerator: numerator.ok_or_else(too_large)?, denominator };
+            slope = slope.checked_add(of_layers).ok_or_else(too_large)?;
         }
         Ok(slope)
     }
@@ -487,12 +491,12 @@ impl<'a> Pool<'a> {
         let too_large = || EstimateError::TooLarge;
         let copies = self.reader.workload.batch.checked_mul(self.reader.workload.layout.tp).ok_or_else(too_large)?;
         let of_group = |(index, group): (usize, &crate::model::LayerGroup)| {
-            let caches = self.groups.caches.iter().filter(|cache| cache.source == index);
-            let bytes = caches.clone().try_fold(0u64, |sum, cache| {
-                let pages = cache.spec.page()?.checked_mul(cache.spec.blocks(&self.request))?;
+            let caches = self.shape.alike.iter().filter(|(cache, _)| cache.source == index);
+            let bytes = caches.clone().try_fold(0u64, |sum, (cache, count)| {
+                let pages = cache.spec.page()?.checked_mul(cache.spec.blocks(&self.request))?.checked_mul(*count)?;
                 sum.checked_add(pages.checked_mul(copies)?)
             });
-            let entries = caches.filter(|cache| !matches!(cache.spec.kind, Kind::State { .. }));
+            let entries = caches.map(|(cache, _)| cache).filter(|cache| !matches!(cache.spec.kind, Kind::State { .. }));
             let entries = entries.map(|cache| cache.spec.reserved(&self.request).div_ceil(cache.spec.tokens_per_entry));
             Ok(GroupEstimate {
                 kind: group.cache.kind(),
