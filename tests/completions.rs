@@ -41,6 +41,6 @@ fn bash_completes_models_and_gpus() {
 #[test]
 fn a_shell_that_is_not_known_is_an_error() {
     kvsize("completions tcsh")
-        .stderr("error: SHELL: tcsh is not one of its values; use one of bash, elvish, fish, powershell, zsh\n")
+        .stderr("error: SHELL: tcsh is not one of its values; nearest: zsh; use one of bash, elvish, fish, powershell, zsh\n")
         .status(2);
 }

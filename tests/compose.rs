@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::harness::{Run, golden, kvsize};
 
 /// A line for each command; its first word is the command, of an estimate there is none.
-const LINES: [&str; 18] = [
+const LINES: [&str; 19] = [
     "llama-3.1-8b -s 8k",
     "explain llama-3.1-8b -s 8k -e vllm",
     "article",
@@ -30,6 +30,7 @@ const LINES: [&str; 18] = [
     "engines",
     "schema",
     "completions bash",
+    "man check",
     "--help",
 ];
 

@@ -50,7 +50,21 @@ pub(crate) fn kvsize(arguments: &str) -> Run {
 impl Run {
     pub(crate) fn new<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvsize"));
-        command.args(arguments).current_dir(golden("configs"));
+        command.args(arguments);
+        Self::of(command)
+    }
+
+    /// A line that a shell runs, in which `kvsize` is the program.
+    pub(crate) fn shell(line: &str) -> Self {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_kvsize")).parent().expect("it is in a directory");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("PATH", format!("{}:{path}", program.display()));
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        command.current_dir(golden("configs"));
         for name in ENVIRONMENT {
             command.env_remove(name);
         }

@@ -25,12 +25,14 @@ mod explain;
 mod fit;
 mod gguf;
 mod gpus;
+mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod hub_cache;
 mod import_rules;
 mod lists;
 mod llama_cpp;
+mod man;
 mod output;
 mod plan;
 mod pool;

@@ -31,34 +31,7 @@ impl ValueEnum for Format {
 
 const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
 
-const EXAMPLES: &str = "\
-Examples:
-  kvsize llama-4-scout                      the article's lengths, 16-bit and FP8
-  kvsize llama-3.1-8b -s 128K -b 1,8        128 x 1024 tokens, one sequence and eight
-  kvsize ./config.json -s 32k --json        a model of your own, as JSON
-  kvsize - < config.json                    the same from standard input
-  kvsize Qwen/Qwen3-8B@main                 an id on the Hugging Face hub, or in its local cache
-  kvsize --layers 48 --hidden-size 5120 --kv-heads 8
-  kvsize fit llama-3.1-70b --gpu 8xh100 -e vllm      what hardware holds, and what it costs
-  kvsize plan llama-3.1-70b -s 128K -b 8 -e vllm     the smallest and the cheapest layouts
-  kvsize check llama-3.1-8b -s 128K --budget 40GB    exit status 0 within, 1 over
-  kvsize article -f plain                   the article's tables, digit for digit
-
-Environment:
-  KVSIZE_CATALOGUE         as --catalogue
-  KVSIZE_ACCELERATORS      as --accelerators
-  HF_HUB_CACHE, HF_HOME    where the local cache of the hub is [default: ~/.cache/huggingface/hub]
-  HF_ENDPOINT              the hub, or a mirror of it [default: https://huggingface.co]
-  HF_TOKEN                 a token for private and gated models, sent to the hub alone; else the
-                           file HF_TOKEN_PATH [default: token in HF_HOME]
-  HF_HUB_OFFLINE           1 is --offline
-  HF_HUB_DOWNLOAD_TIMEOUT  seconds that an answer may take [default: 10]
-  HTTPS_PROXY, NO_PROXY    the way to the hub
-  SSL_CERT_FILE            certificates to trust in place of those built in, as PEM
-
-Exit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
-
-// The commands are added in `super::command`; without one it is the estimate of a model.
+// The commands are added in `super::command`, and the long help below the options in `super::help`; without a command it is the estimate of a model.
 /// How many bytes the KV cache of a language model takes
 #[derive(Debug, Parser)]
 #[command(
@@ -67,8 +40,7 @@ Exit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question co
     max_term_width = 98,
     override_usage = "kvsize [OPTIONS] MODEL...\n       kvsize COMMAND [OPTIONS]",
     disable_help_subcommand = true,
-    after_help = AFTER_HELP,
-    after_long_help = EXAMPLES
+    after_help = AFTER_HELP
 )]
 pub(super) struct Arguments {
     #[command(flatten)]

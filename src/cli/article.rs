@@ -9,7 +9,7 @@ use super::estimate::{ARTICLE_LENGTHS, Question};
 use super::failure::Failure;
 use super::gpus::OfGpuArguments;
 use super::hardware::fitted;
-use super::{Answer, Subcommand, typed};
+use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::engine::{Double, Engine};
 use crate::estimate::Workload;
 use crate::fit;
@@ -28,6 +28,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
     about: "The article's numbers beside the real ones",
     arguments: OutputArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("The article's tables beside the real model's", "kvsize article"),
+        ("The article's own output, digit for digit", "kvsize article -f plain"),
+        ("Both as JSON", "kvsize article --json"),
+    ],
+    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };
 

@@ -24,17 +24,26 @@ use crate::units::{Diagnosis, group_thousands, parse_count};
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "batch",
     about: "JSON Lines in, JSON Lines out: an estimate a line, in constant memory",
-    arguments: |command| BatchArguments::augment_args(command).after_help(ABOUT_LINES),
+    arguments: BatchArguments::augment_args,
+    notes: ABOUT_LINES,
+    examples: &[
+        ("A file of questions", "kvsize batch questions.jsonl"),
+        ("From a pipe, with warnings as errors", "cat questions.jsonl | kvsize batch --strict"),
+        ("A question from the shell", "echo '{\"model\": \"llama-3.1-8b\", \"seq_len\": \"128K\"}' | kvsize batch"),
+    ],
+    statuses: STATUSES,
     run: |matches| run(typed(matches)?),
 };
 
 const ABOUT_LINES: &str = "\
-A line is an object of the options of one estimate, in snake_case, and an id of your own if you like:
-  {\"model\": \"llama-3.1-8b\", \"seq_len\": \"128K\", \"batch\": 8, \"engine\": \"vllm\", \"id\": 1}
-Its answer is a row of an estimate, or an error that names the line; `kvsize schema batch-line` and
-`kvsize schema batch` tell their shapes. Empty lines are passed over.
+A line is an object of the options of one estimate, in snake_case, and an id of
+your own if you like:
+  {\"model\": \"llama-3.1-8b\", \"seq_len\": \"128K\", \"batch\": 8, \"id\": 1}
+Its answer is a row of an estimate, or an error that names the line; `kvsize
+schema batch-line` and `kvsize schema batch` tell their shapes. Empty lines are
+passed over.";
 
-Exit status: 0 all lines were answered, 2 one or more were not.";
+const STATUSES: &[(u8, &str)] = &[(0, "all lines were answered"), (CANNOT_ANSWER, "one or more were not")];
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]

@@ -17,7 +17,7 @@ use super::hardware::{
     MemoryArguments, SEPARATE_REPLICAS, SHARE_OF_SGLANG, Subject, TermArguments, assumed_of, fitted, given_layout,
     on_device, question, replicas_of_experts, runs_on, usual_formats,
 };
-use super::{Answer, NO, Subcommand, hub, lengths, levers, refuse_warnings, settings, single, typed};
+use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, lengths, levers, refuse_warnings, settings, single, typed};
 use crate::check::{Budget, Change, Checked, Demand, Held, Increase, Margin, Taken, check};
 use crate::engine::Engine;
 use crate::estimate::Workload;
@@ -35,22 +35,36 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     arguments: |command| {
         let command = described(CheckArguments::augment_args(command), ONE_OF_EACH);
         let command = settings::augment(briefly(command));
-        command.after_help("Everything else of an estimate can be given, too: --help.").after_long_help(EXAMPLES)
+        command.after_help("Everything else of an estimate can be given, too: --help.")
     },
+    notes: "",
+    examples: &[
+        ("Within 200 GB, with 5 % kept free", "kvsize check llama-3.1-8b -s 128K -b 8 --budget 200GB --margin 5%"),
+        (
+            "What each of four GPUs may take: status 1, it is over",
+            "kvsize check llama-3.1-8b -s 128K -b 8 --tp 4 --budget-per-gpu 20GB",
+        ),
+        (
+            "It must fit on these GPUs, as `kvsize fit` says",
+            "kvsize check llama-3.1-70b -s 128K --gpu 8xh100 -e vllm@0.33",
+        ),
+        ("A file of budgets to start from", "kvsize check --init kv-budgets.json"),
+        (
+            "All budgets of the file, with annotations in a workflow of GitHub",
+            "kvsize check --file kv-budgets.json --format github",
+        ),
+        (
+            "No more than 5 % above the main branch, whose answers are in a file",
+            "kvsize check --file kv-budgets.json --baseline main.json --max-increase 5%",
+        ),
+    ],
+    statuses: STATUSES,
     run,
 };
 
-const EXAMPLES: &str = "\
-Examples:
-  kvsize check llama-3.1-8b -s 128K -b 8 --budget 40GB
-  kvsize check llama-3.1-8b -s 128K -b 8 --tp 4 --budget-per-gpu 20GB -e vllm@0.33 --margin 5%
-  kvsize check llama-3.1-70b -s 128K -b 8 --gpu 8xh100 -e vllm@0.33     must fit on it, as `kvsize fit` says
-  kvsize check --init kv-budgets.json                                   a file of budgets to start from
-  kvsize check --file kv-budgets.json --format github                   annotations in a workflow of GitHub
-  kvsize check --file kv-budgets.json --format markdown >> \"$GITHUB_STEP_SUMMARY\"
-  kvsize check --file kv-budgets.json --baseline main.json --max-increase 5%
-
-Exit status: 0 within, 1 over, 2 could not tell; of many budgets the worst.";
+/// As tools of CI read them.
+const STATUSES: &[(u8, &str)] =
+    &[(0, "within"), (NO, "over"), (CANNOT_ANSWER, "could not tell; of many budgets the worst")];
 
 /// The options of the estimate that take lists, as options that take one value.
 const ONE_OF_EACH: &[(&str, &str)] = &[

@@ -1,11 +1,10 @@
 //! `kvsize completions SHELL`: a script that completes commands, options, and the names of models, GPUs, engines and formats.
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::args::Arguments;
-use super::{Answer, COMMANDS, Subcommand, settings, typed};
+use super::{ANSWERED, Answer, Subcommand, help, typed};
 use crate::catalogue;
 use crate::engine::PROFILES;
 use crate::units::{FORMATS, PAIRS};
@@ -14,6 +13,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "completions",
     about: "A script that completes commands, options and names in a shell",
     arguments: CompletionsArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("bash", "kvsize completions bash > ~/.local/share/bash-completion/completions/kvsize"),
+        ("zsh, where ~/.zfunc is in fpath", "kvsize completions zsh > ~/.zfunc/_kvsize"),
+        ("fish", "kvsize completions fish > ~/.config/fish/completions/kvsize.fish"),
+    ],
+    statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
 };
 
@@ -25,12 +31,7 @@ struct CompletionsArguments {
 }
 
 fn run(arguments: &CompletionsArguments) -> Answer {
-    // What a command takes is defined when it is used; here it is defined for all of them.
-    let each = COMMANDS.iter().map(|known| {
-        let command = Command::new(known.name).about(known.about);
-        named((known.arguments)(command).about(known.about))
-    });
-    let mut whole = named(settings::augment(Arguments::command())).subcommands(each);
+    let mut whole = named(help::whole()).mut_subcommands(named);
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut whole, "kvsize", &mut script);
     Answer { data: String::from_utf8_lossy(&script).into_owned(), ..Answer::default() }

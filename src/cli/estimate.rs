@@ -8,7 +8,9 @@ use clap::{ArgMatches, Args};
 use super::args::{DeviceArguments, EstimateArguments, SortKey, WorkloadArguments};
 use super::failure::Failure;
 use super::gpus::{memory_of_a_card, named_device};
-use super::{Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings, terminal_is_watching, typed};
+use super::{
+    ANSWERED, Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings, terminal_is_watching, typed,
+};
 use crate::catalogue::ModelEntry;
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Layout, Workload};
@@ -24,6 +26,20 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "estimate",
     about: "The estimate of a model (what is done without a command)",
     arguments: |command| settings::augment(EstimateArguments::augment_args(command)),
+    notes: "",
+    examples: &[
+        ("The article's lengths, in 16 bits and FP8, with a model of the catalogue", "kvsize estimate llama-4-scout"),
+        (
+            "131,072 tokens, one sequence and eight, over eight GPUs",
+            "kvsize estimate llama-3.1-70b -s 128K -b 1,8 --tp 8",
+        ),
+        (
+            "What engines allocate beside the live bytes, and why",
+            "kvsize estimate gemma-3-27b -s 32K -e ideal,vllm,llama.cpp",
+        ),
+        ("A model of your own, as JSON for a program", "kvsize estimate config.json -s 32k --json"),
+    ],
+    statuses: ANSWERED,
     run,
 };
 

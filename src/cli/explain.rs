@@ -8,7 +8,7 @@ use super::args::{DeviceArguments, FormatArguments, HubArguments, WorkloadArgume
 use super::estimate::{Places, drafted, needs_encoder, overlay_for, past_maximum, unused_memory};
 use super::failure::Failure;
 use super::gpus::memory_of_a_card;
-use super::{Answer, Subcommand, hub, lengths, levers, settings, single, typed};
+use super::{ANSWERED, Answer, Subcommand, hub, lengths, levers, settings, single, typed};
 use crate::report::{self, Format};
 use crate::units::Diagnosis;
 
@@ -16,6 +16,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
     arguments: |command| settings::augment(described(ExplainArguments::augment_args(command), LISTS_ELSEWHERE)),
+    notes: "",
+    examples: &[
+        ("The live bytes of each group of layers, and the keys behind them", "kvsize explain gemma-3-27b -s 128K"),
+        ("Why vLLM takes more than the live bytes, to the byte", "kvsize explain gemma-3-27b -s 128K -e vllm"),
+        ("A config.json of your own, as Markdown", "kvsize explain config.json -f markdown"),
+    ],
+    statuses: ANSWERED,
     run,
 };
 

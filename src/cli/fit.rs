@@ -10,7 +10,7 @@ use super::hardware::{
     MemoryArguments, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of, fitted,
     given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
 };
-use super::{Answer, NO, Subcommand, refuse_warnings, settings, typed};
+use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::report::{self, FitDocument};
 use crate::units::Diagnosis;
 
@@ -18,6 +18,26 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
     about: "What hardware holds: the longest context, requests at once, cost",
     arguments: |command| settings::augment(asks_of_one_length(FitArguments::augment_args(command))),
+    notes: "",
+    examples: &[
+        (
+            "What one H100 holds, and the line that starts the server",
+            "kvsize fit llama-3.1-8b --gpu h100 -e vllm -s 32K",
+        ),
+        (
+            "Three machines side by side: status 1, one of them is too small",
+            "kvsize fit llama-3.1-70b --gpu 2xh100,8xh100,8xh200 -e vllm -s 32K -b 8",
+        ),
+        (
+            "What a cache in FP8 and weights in FP8 would change",
+            "kvsize fit llama-3.1-70b --gpu 4xl40s -e vllm -d fp8 --weights-dtype fp8",
+        ),
+        (
+            "A card that is not listed, with an overhead of your own",
+            "kvsize fit llama-3.1-8b --gpu-memory 48GiB --overhead 2GB -s 16K",
+        ),
+    ],
+    statuses: FITS,
     run,
 };
 

@@ -7,7 +7,7 @@ use super::args::GpuListArguments;
 use super::failure::Failure;
 use super::gpus::{accelerator, own_accelerators, priced};
 use super::lists::{columns, list, matches};
-use super::{Answer, Subcommand, typed};
+use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue::{self, AcceleratorEntry, Figure, Link, Size};
 use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
 use crate::report::{Entry, Format, Grid, Listing};
@@ -17,6 +17,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "gpus",
     about: "The accelerators: memory, bandwidth, rates and links, each with its source",
     arguments: GpuListArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("All accelerators", "kvsize gpus"),
+        ("Every figure of one, with where it was read", "kvsize gpus h100-sxm"),
+        ("All figures, as CSV", "kvsize gpus -f csv"),
+    ],
+    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::args::{ListArguments, ModelListArguments};
 use super::estimate::overlay;
 use super::failure::Failure;
-use super::{Answer, Subcommand, typed};
+use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::engine::{Double, PROFILES, Profile, Setting, ValueKind};
 use crate::report::{self, Align, Entry, Format, Grid, Listing};
@@ -16,6 +16,13 @@ pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
     about: "The models of the catalogue",
     arguments: ModelListArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("All models", "kvsize models"),
+        ("Those that are called so", "kvsize models qwen3"),
+        ("Each with its parameters and source, as JSON", "kvsize models llama --json"),
+    ],
+    statuses: ANSWERED,
     run: |matches| models(&typed(matches)?),
 };
 
@@ -23,6 +30,12 @@ pub(super) const FORMATS: Subcommand = Subcommand {
     name: "formats",
     about: "The element formats",
     arguments: ListArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("All formats, with their bits and who takes them", "kvsize formats"),
+        ("The names of those of 8 bits in floating point", "kvsize formats fp8 -f plain"),
+    ],
+    statuses: ANSWERED,
     run: |matches| Ok(formats(&typed(matches)?)),
 };
 
@@ -30,6 +43,12 @@ pub(super) const ENGINES: Subcommand = Subcommand {
     name: "engines",
     about: "The engines, what each was replayed against, and its defaults",
     arguments: ListArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("All engines, with their defaults", "kvsize engines"),
+        ("The settings of one, as JSON", "kvsize engines vllm --json"),
+    ],
+    statuses: ANSWERED,
     run: |matches| Ok(engines(&typed(matches)?)),
 };
 

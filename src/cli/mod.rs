@@ -13,10 +13,12 @@ mod fit;
 mod gpu_list;
 mod gpus;
 mod hardware;
+mod help;
 mod hub;
 mod lengths;
 mod levers;
 mod lists;
+mod man;
 mod nvidia_smi;
 mod plan;
 #[cfg(feature = "hub")]
@@ -53,10 +55,23 @@ struct Subcommand {
     name: &'static str,
     about: &'static str,
     arguments: fn(clap::Command) -> clap::Command,
+    /// What stands below its options.
+    notes: &'static str,
+    /// What for, and the line to type. Each is run by a test.
+    examples: &'static [(&'static str, &'static str)],
+    /// The exit statuses, and what each means.
+    statuses: &'static [(u8, &'static str)],
     run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
 }
 
-const COMMANDS: [Subcommand; 16] = [
+/// The statuses of a command that has no "no" to say.
+const ANSWERED: &[(u8, &str)] = &[(0, "answered"), (CANNOT_ANSWER, "the question could not be answered")];
+
+/// The statuses where the answer may be no.
+const FITS: &[(u8, &str)] =
+    &[(0, "it fits"), (NO, "it does not fit"), (CANNOT_ANSWER, "the question could not be answered")];
+
+const COMMANDS: [Subcommand; 17] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
@@ -73,6 +88,7 @@ const COMMANDS: [Subcommand; 16] = [
     lists::ENGINES,
     schema::COMMAND,
     completions::COMMAND,
+    man::COMMAND,
 ];
 
 /// What a command has to say: data for stdout, words for stderr.
@@ -94,10 +110,9 @@ type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
 /// is most of our time.
 fn command(with_settings: bool) -> clap::Command {
-    let commands =
-        COMMANDS.iter().map(|command| clap::Command::new(command.name).about(command.about).defer(command.arguments));
+    let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(help::defined));
     let estimate = Arguments::command().subcommands(commands);
-    if with_settings { settings::augment(estimate) } else { estimate }
+    if with_settings { help::told(settings::augment(estimate)) } else { estimate }
 }
 
 /// The arguments of a command, as typed.
@@ -206,5 +221,6 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         super::command(true).debug_assert();
+        super::help::whole().debug_assert();
     }
 }

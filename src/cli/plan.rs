@@ -14,7 +14,7 @@ use super::hardware::{
     MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of,
     given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
 };
-use super::{Answer, NO, Subcommand, refuse_warnings, settings, typed};
+use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::engine::Spread;
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
@@ -29,6 +29,19 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         let length = [("seq_len", "Tokens of a request [default: the model's own maximum]")];
         settings::augment(described(asks_of_one_length(PlanArguments::augment_args(command)), &length))
     },
+    notes: "",
+    examples: &[
+        (
+            "The smallest and the cheapest layouts for eight requests of 131,072 tokens",
+            "kvsize plan llama-3.1-70b -s 128K -b 8 -e vllm",
+        ),
+        ("Among these GPUs only", "kvsize plan llama-4-scout -s 10m -e vllm --gpu h100,h200,b200"),
+        (
+            "With eight GPUs at the most: status 1, it does not fit",
+            "kvsize plan llama-3.1-405b -s 128K -b 64 -e vllm --gpu l40s --max-gpus 8",
+        ),
+    ],
+    statuses: FITS,
     run,
 };
 

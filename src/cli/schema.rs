@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::failure::Failure;
-use super::{Answer, Subcommand, typed};
+use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::report::{SCHEMAS, all_schemas};
 use crate::units::Diagnosis;
 
@@ -15,6 +15,16 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         let about = format!("What it is of: {names}; all in one without it");
         SchemaArguments::augment_args(command).mut_arg("name", |name| name.help(about))
     },
+    notes: "",
+    examples: &[
+        ("Everything", "kvsize schema"),
+        ("What an estimate looks like as JSON", "kvsize schema estimate"),
+        (
+            "What a file of budgets may hold, for an editor to check it by",
+            "kvsize schema budgets > kv-budgets.schema.json",
+        ),
+    ],
+    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };
 

@@ -11,7 +11,7 @@ use super::article::{ARTICLE, REAL};
 use super::estimate::{Places, overlay_for, past_maximum};
 use super::failure::Failure;
 use super::gpus::{Fleet, GpuArguments, OfGpuArguments, ages};
-use super::{Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
+use super::{ANSWERED, Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
 use crate::catalogue::AcceleratorEntry;
 use crate::estimate::{Workload, estimate};
 use crate::hardware::{Known, Term};
@@ -25,6 +25,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
     arguments: StrategiesArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("Every lever for the article's model and its ten million tokens", "kvsize strategies article"),
+        ("A real model at 131,072 tokens, on nodes of 8 H200", "kvsize strategies llama-3.1-70b -s 128K --gpu 8xh200"),
+        ("With the least time that bandwidth and peak rates leave", "kvsize strategies llama-4-scout -s 1m --floors"),
+    ],
+    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };
 

@@ -8,7 +8,7 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 use super::args::{EstimateArguments, TypedTokens, WorkloadArguments};
 use super::estimate::{Question, engines, models, needs_encoder, past_maximum, unused_memory};
 use super::failure::Failure;
-use super::{Answer, Subcommand, lengths, levers, refuse_warnings, settings, typed};
+use super::{ANSWERED, Answer, Subcommand, lengths, levers, refuse_warnings, settings, typed};
 use crate::engine::Engine;
 use crate::estimate::EstimateError;
 use crate::model::Model;
@@ -18,20 +18,30 @@ use crate::units::{Bytes, Diagnose, Diagnosis, Series, Tokens, UnitError, group_
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
     about: "Every combination of lists and ranges, a row each",
-    arguments: |command| settings::augment(ranged(EstimateArguments::augment_args(command))).after_help(ABOUT_RANGES),
+    arguments: |command| settings::augment(ranged(EstimateArguments::augment_args(command))),
+    notes: ABOUT_RANGES,
+    examples: &[
+        (
+            "Doubling lengths and batches in two formats, as CSV",
+            "kvsize sweep llama-3.1-8b -s '1K..128K*2' -b '1..64*2' -d fp16,fp8 -f csv",
+        ),
+        (
+            "Two models over ranks and memories, as vLLM allocates",
+            "kvsize sweep qwen3-8b qwen3-32b -e vllm --tp '1..8*2' --memory 20GiB,60GiB",
+        ),
+        ("A length every 8,192 tokens, as a table", "kvsize sweep gemma-3-27b -s 8K..64K+8K -d bf16"),
+    ],
+    statuses: ANSWERED,
     run,
 };
 
 const ABOUT_RANGES: &str = "\
-A range is a..b*k (times k) or a..b+k (plus k), its end a part of it where a step meets it; quote the
-star from the shell. Ranges and values may stand in one list.
-  kvsize sweep llama-3.1-8b -s '1K..1M*2' -b '1..64*2' -d fp16,fp8 -f csv
-  kvsize sweep llama-3.1-8b qwen3-8b -e vllm -s 32K --tp '1..8*2' --memory 20GiB,60GiB
+A range is a..b*k (times k) or a..b+k (plus k), its end a part of it where a
+step meets it; quote the star from the shell. Ranges and values may stand in one
+list.
 
-A combination that is refused is left out, and that is said. csv, jsonl and json are written as the
-rows are known.
-
-Exit status: 0 answered, 2 the question could not be answered.";
+A combination that is refused is left out, and that is said. csv, jsonl and json
+are written as the rows are known.";
 
 /// The most rows of a sweep.
 const MOST_ROWS: u64 = 1_000_000;

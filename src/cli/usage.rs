@@ -66,8 +66,9 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
         Some(ContextValue::Strings(texts)) => texts.join(", "),
         _ => String::new(),
     };
-    // "--seq-len <TOKENS>" is the flag and the name of its value, "<SHELL>" an argument.
-    let flag = |text: &str| text.split([' ', '=']).next().unwrap_or_default().trim_matches(['<', '>']).to_owned();
+    // "--seq-len <TOKENS>" is the flag and the name of its value, "<SHELL>" and "[COMMAND]" arguments.
+    let flag =
+        |text: &str| text.split([' ', '=']).next().unwrap_or_default().trim_matches(['<', '>', '[', ']']).to_owned();
     let field = flag(&text(ContextKind::InvalidArg));
     let found = text(ContextKind::InvalidValue);
     let ours = error.source().and_then(diagnosis);
@@ -83,7 +84,10 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
             "invalid_value",
             found,
             "is not one of its values".into(),
-            format!("use one of {}", text(ContextKind::ValidValue)),
+            match suggestion(ContextKind::SuggestedValue) {
+                Some(nearest) => format!("nearest: {nearest}; use one of {}", text(ContextKind::ValidValue)),
+                None => format!("use one of {}", text(ContextKind::ValidValue)),
+            },
         ),
         ErrorKind::UnknownArgument => {
             let remedy = suggestion(ContextKind::SuggestedArg)

@@ -9,7 +9,7 @@ use super::args::{FormatArguments, HubArguments, unit_choice};
 use super::estimate::{Places, overlay_for};
 use super::failure::Failure;
 use super::lists::columns;
-use super::{Answer, Subcommand, hub, typed};
+use super::{ANSWERED, Answer, Subcommand, hub, typed};
 use crate::model::Weights;
 use crate::report::{self, Entry, Format, Grid, Listing, UnitChoice, WeightsDescription};
 use crate::source::Weighed;
@@ -19,6 +19,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "weights",
     about: "Weight bytes by element type, parameters, active parameters",
     arguments: WeightsArguments::augment_args,
+    notes: "",
+    examples: &[
+        ("Bytes, parameters and active parameters of a mixture of experts", "kvsize weights mixtral-8x7b"),
+        ("Several models, the bytes alone", "kvsize weights llama-3.1-8b gpt-oss-120b -f plain"),
+        ("A config.json of your own", "kvsize weights config.json"),
+    ],
+    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };
 
