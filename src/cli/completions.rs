@@ -1,4 +1,5 @@
 //! `kvsize completions SHELL`: a script that completes commands, options, and the names of models, GPUs, engines and formats.
+//! `clap_complete` writes it; what its scripts leave out or get wrong is mended here.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Command};
@@ -32,9 +33,185 @@ struct CompletionsArguments {
 
 fn run(arguments: &CompletionsArguments) -> Answer {
     let mut whole = named(help::whole()).mut_subcommands(named);
+    let lists = lists(&whole);
+    if arguments.shell == Shell::Zsh {
+        whole = without_models(&whole);
+    }
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut whole, "kvsize", &mut script);
-    Answer { data: String::from_utf8_lossy(&script).into_owned(), ..Answer::default() }
+    let script = String::from_utf8_lossy(&script).into_owned();
+    let data = match arguments.shell {
+        Shell::Zsh => zsh(&script, &whole, &lists),
+        Shell::PowerShell => powershell(&script, &whole, &lists),
+        Shell::Elvish => elvish(&script, &whole, &lists),
+        Shell::Fish => fish(&script, &whole, &lists),
+        _ => script,
+    };
+    Answer { data, ..Answer::default() }
+}
+
+/// The program without its MODEL: where there is one, the generated script for zsh takes the second word for the command.
+fn without_models(whole: &Command) -> Command {
+    let options = whole.get_arguments().filter(|argument| !argument.is_positional()).cloned();
+    Command::new("kvsize")
+        .version("")
+        .disable_help_subcommand(true)
+        .args(options)
+        .subcommands(whole.get_subcommands().cloned())
+}
+
+/// The first word is a command or a MODEL, after which stands what `estimate` takes. What follows a command is its own, though
+/// the program has options of these names; and options may follow a MODEL where several may stand ("*::" would end them).
+fn zsh(script: &str, whole: &Command, lists: &[List]) -> String {
+    let models = lists.iter().find(|(places, _)| places.iter().any(|place| place == "kvsize MODEL"));
+    let models = models.map(|(_, values)| values.join(" ")).unwrap_or_default();
+    let describe = "    _describe -t commands 'kvsize commands' commands \"$@\"\n";
+    let script = script.replacen(describe, &format!("{describe}    compadd -- {models}\n"), 1);
+    let arguments = "    _arguments \"${_arguments_options[@]}\" ";
+    let script = script.replacen(arguments, &format!("{arguments}-A '-*' "), 1);
+    let script = script.replace("'*::", "'*:");
+    let commands = commands(whole).join("|");
+    let case = "        case $line[1] in\n";
+    script.replacen(case, &format!("        [[ $line[1] == ({commands}) ]] || line[1]=estimate\n{case}"), 1)
+}
+
+/// What the generated script for fish has no place for: the values of MODEL. And its call of `argparse` mended: to that,
+/// "v-head-dim" is the letter v and the name "head-dim", unless another letter stands before it; an option that is still
+/// without its value is a mistake; and the first word need not be a command.
+fn fish(script: &str, whole: &Command, lists: &[List]) -> String {
+    let mut digits = '1'..='9';
+    let specified = script.split_inclusive('\n').map(|line| {
+        let Some(options) = line.strip_prefix("    string join \\n ") else { return line.to_owned() };
+        let options: Vec<String> = options
+            .split_whitespace()
+            .map(|option| match digits.clone().next() {
+                Some(digit) if option.chars().nth(1) == Some('-') => {
+                    digits.next();
+                    format!("{digit}-{option}")
+                }
+                _ => option.to_owned(),
+            })
+            .collect();
+        format!("    string join \\n {}\n", options.join(" "))
+    });
+    let parse = "    argparse -s (__fish_kvsize_global_optspecs) -- $cmd 2>/dev/null\n";
+    let parse_or_wait = format!("{parse}    or argparse -s (__fish_kvsize_global_optspecs) -- $cmd '' 2>/dev/null\n");
+    let is_command = format!("    if contains -- \"$argv[1]\" {}\n", commands(whole).join(" "));
+    let script = specified.collect::<String>().replacen(parse, &parse_or_wait, 1);
+    let script = script.replacen("    if set -q argv[1]\n", &is_command, 1);
+    let names = lists.iter().map(|(places, values)| {
+        let places = places.iter().filter_map(|place| place.strip_suffix(" MODEL"));
+        let lines = places.map(|path| {
+            let condition = match path.split_once(';') {
+                Some((_, command)) => format!("__fish_kvsize_using_subcommand {command}"),
+                None => "__fish_kvsize_needs_command".to_owned(),
+            };
+            format!("complete -c kvsize -n \"{condition}\" -a \"$kvsize_names\"\n")
+        });
+        let lines: String = lines.collect();
+        if lines.is_empty() { lines } else { format!("set -l kvsize_names {}\n{lines}", values.join(" ")) }
+    });
+    script + &names.collect::<String>()
+}
+
+/// What the generated script for PowerShell has no place for: the values of options and of MODEL, and options after a MODEL.
+fn powershell(script: &str, whole: &Command, lists: &[List]) -> String {
+    let lists = lists.iter().map(|(keys, values)| {
+        format!("    foreach ($key in {}) {{ $values[$key] = @({}) }}\n", quoted(keys, ", "), quoted(values, ", "))
+    });
+    let lists: String = lists.collect();
+    let commands = quoted(&commands(whole), ", ");
+    let block = format!(
+        r#"    $values = @{{}}
+{lists}    $words = @($commandElements | ForEach-Object {{ $_.Extent.Text }})
+    if ($words.Count -gt 1 -and $words[-1] -eq $wordToComplete) {{ $words = @($words | Select-Object -SkipLast 1) }}
+    $command = 'kvsize'
+    if ($words.Count -gt 1 -and $words[1] -in {commands}) {{ $command = "kvsize;$($words[1])" }}
+    $before = "$($words[-1])"
+    $offered = @()
+    if ($values.ContainsKey("$command $before")) {{
+        $offered = $values["$command $before"]
+        $command = ''
+    }} elseif (-not $before.StartsWith('-') -and $values.ContainsKey("$command MODEL")) {{
+        $offered = $values["$command MODEL"]
+    }}
+
+    $completions = @(
+        foreach ($value in $offered) {{
+            [CompletionResult]::new($value, $value, [CompletionResultType]::ParameterValue, $value)
+        }}
+        switch ($command) {{"#
+    );
+    script.replacen("    $completions = @(switch ($command) {", &block, 1)
+}
+
+/// The same for elvish.
+fn elvish(script: &str, whole: &Command, lists: &[List]) -> String {
+    let lists = lists.iter().map(|(keys, values)| {
+        format!("    for key [{}] {{ set values[$key] = [{}] }}\n", quoted(keys, " "), quoted(values, " "))
+    });
+    let lists: String = lists.collect();
+    let commands = quoted(&commands(whole), " ");
+    let before = format!(
+        r"    var values = [&]
+{lists}    set command = 'kvsize'
+    if (and (> (count $words) 2) (has-value [{commands}] $words[1])) {{
+        set command = 'kvsize;'$words[1]
+    }}
+    var before = $words[-2]
+    var completions = ["
+    );
+    let after = r"    if (has-key $values $command' '$before) {
+        all $values[$command' '$before]
+    } else {
+        $completions[$command]
+        if (and (has-key $values $command' MODEL') (not (str:has-prefix $before '-'))) {
+            all $values[$command' MODEL']
+        }
+    }
+}
+";
+    let script = script.replacen("    var completions = [", &before, 1);
+    script.replacen("    $completions[$command]\n}\n", after, 1)
+}
+
+/// Values, and the places that take them: a command and an option of it, or a command and MODEL.
+type List = (Vec<String>, Vec<String>);
+
+fn lists(whole: &Command) -> Vec<List> {
+    let commands = whole.get_subcommands().map(|command| (format!("kvsize;{}", command.get_name()), command));
+    let mut lists: Vec<List> = Vec::new();
+    for (path, command) in [("kvsize".to_owned(), whole)].into_iter().chain(commands) {
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let values: Vec<String> =
+                argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+            if values.is_empty() {
+                continue;
+            }
+            let long = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let long = long.iter().map(|name| format!("{path} --{name}"));
+            let mut keys: Vec<String> =
+                long.chain(argument.get_short().map(|letter| format!("{path} -{letter}"))).collect();
+            if keys.is_empty() {
+                keys.push(format!("{path} MODEL"));
+            }
+            match lists.iter_mut().find(|(_, known)| *known == values) {
+                Some((places, _)) => places.extend(keys),
+                None => lists.push((keys, values)),
+            }
+        }
+    }
+    lists
+}
+
+fn commands(whole: &Command) -> Vec<String> {
+    whole.get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+/// Words in single quotes; both shells write a quote in them twice.
+fn quoted(words: &[String], between: &str) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "''"))).collect();
+    quoted.join(between)
 }
 
 /// The command with the names that its options complete to. Only here are these possible values: elsewhere a list of them would
