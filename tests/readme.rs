@@ -88,6 +88,25 @@ fn the_budgets_that_are_shown_are_those_that_are_checked() {
     assert_valid(&schema("checks"), &serde_json::from_str(&baseline).unwrap(), "ci/base.json");
 }
 
+/// The lines that put pages and completions where they are looked for.
+#[test]
+fn pages_and_completions_are_put_where_they_are_looked_for() {
+    let readme = readme();
+    let block = readme.split("```sh\n").find(|block| block.contains("kvsize man ")).unwrap();
+    let home = std::env::temp_dir().join(format!("kvsize-home-{}", std::process::id()));
+    fs::create_dir_all(&home).unwrap();
+    Run::shell(&format!("set -e\n{}", block.split("```").next().unwrap())).env("HOME", &home).status(0);
+    let share = home.join(".local/share");
+    for (file, begins) in [
+        ("man/man1/kvsize.1", ".ie "),
+        ("man/man1/kvsize-check.1", ".ie "),
+        ("bash-completion/completions/kvsize", "_kvsize()"),
+    ] {
+        assert!(fs::read_to_string(share.join(file)).unwrap().starts_with(begins), "{file}");
+    }
+    fs::remove_dir_all(home).unwrap();
+}
+
 /// The commands of the workflow and of the hook, as a shell runs them: a step that fails fails the job, unless it says otherwise.
 #[test]
 fn the_steps_of_ci_run() {
