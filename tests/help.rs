@@ -97,6 +97,7 @@ fn short_help_is_short() {
         let long = kvsize(&format!("{command} --help")).output();
         let short = kvsize(&format!("{command} -h")).output();
         assert!(short.lines().count() < long.lines().count(), "{command}");
+        assert!(short.lines().count() <= 80, "{command}: {short}");
         assert!(!short.contains("Examples:"), "{command}");
         assert!(short.contains("see more with '--help'"), "{command}");
     }

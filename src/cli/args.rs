@@ -29,7 +29,7 @@ impl ValueEnum for Format {
     }
 }
 
-const AFTER_HELP: &str = "The settings of each engine, under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
+const AFTER_HELP: &str = "More options, and the settings of each engine under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
 
 // The commands are added in `super::command`, and the long help below the options in `super::help`; without a command it is the estimate of a model.
 /// How many bytes the KV cache of a language model takes
@@ -132,13 +132,13 @@ pub(super) struct SpecArguments {
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     head_dim: Option<u64>,
     /// Elements of V in one head
-    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, hide_short_help = true)]
     v_head_dim: Option<u64>,
     /// Every layer keeps this many tokens at most
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true, hide_short_help = true)]
     sliding_window: Option<Tokens>,
     /// A name to print
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     name: Option<String>,
 }
 
@@ -196,7 +196,8 @@ pub(super) struct WorkloadArguments {
         visible_alias = "cache-type-k",
         value_name = "FORMAT",
         value_parser = ElementFormat::from_str,
-        conflicts_with_all = ["kv_dtype", "bitwidth"]
+        conflicts_with_all = ["kv_dtype", "bitwidth"],
+        hide_short_help = true
     )]
     pub(super) k_dtype: Option<ElementFormat>,
     /// Format of V, where it differs from that of K
@@ -205,7 +206,8 @@ pub(super) struct WorkloadArguments {
         visible_alias = "cache-type-v",
         value_name = "FORMAT",
         value_parser = ElementFormat::from_str,
-        conflicts_with_all = ["kv_dtype", "bitwidth"]
+        conflicts_with_all = ["kv_dtype", "bitwidth"],
+        hide_short_help = true
     )]
     pub(super) v_dtype: Option<ElementFormat>,
     /// Plain bits per element, a list, as the article's bitwidth
@@ -215,11 +217,12 @@ pub(super) struct WorkloadArguments {
         value_delimiter = ',',
         value_parser = parse_count,
         allow_hyphen_values = true,
-        conflicts_with = "kv_dtype"
+        conflicts_with = "kv_dtype",
+        hide_short_help = true
     )]
     pub(super) bitwidth: Vec<u64>,
     /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true, hide_short_help = true)]
     pub(super) encoder_len: Option<Tokens>,
     /// Whose allocation is told, a list: ideal (the live bytes, the default) or an engine (`kvsize engines`)
     ///
@@ -228,18 +231,18 @@ pub(super) struct WorkloadArguments {
     #[arg(short, long, value_name = "ENGINE", value_delimiter = ',', value_parser = Engine::from_str)]
     pub(super) engine: Vec<Engine>,
     /// Tokens at the start that all sequences of a batch share, and that are kept once
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true, hide_short_help = true)]
     pub(super) shared_prefix: Option<Tokens>,
     #[command(flatten)]
     pub(super) levers: LeverArguments,
     /// Draft tokens with mtp (the model's own layers for it), ngram, or a --draft model: `draft_model` or eagle3
-    #[arg(long, value_name = "METHOD", value_enum, hide_possible_values = true)]
+    #[arg(long, value_name = "METHOD", value_enum, hide_possible_values = true, hide_short_help = true)]
     pub(super) speculative_method: Option<DraftMethod>,
     /// Tokens drafted at a time; engines reserve room for them, the ideal does not [default: 1]
-    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "speculative_method")]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "speculative_method", hide_short_help = true)]
     pub(super) num_speculative_tokens: Option<u64>,
     /// The draft model, named as MODEL is
-    #[arg(long, value_name = "CONFIG", requires = "speculative_method")]
+    #[arg(long, value_name = "CONFIG", requires = "speculative_method", hide_short_help = true)]
     pub(super) draft: Option<String>,
     /// Tensor parallel ranks [default: 1]
     #[arg(
@@ -265,7 +268,8 @@ pub(super) struct WorkloadArguments {
         visible_alias = "data-parallel-size",
         value_name = "N",
         value_parser = parse_count,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        hide_short_help = true
     )]
     pub(super) dp: Option<u64>,
     /// Tensor parallel ranks that each keep a part of a sequence's tokens [default: 1]
@@ -274,7 +278,8 @@ pub(super) struct WorkloadArguments {
         visible_alias = "decode-context-parallel-size",
         value_name = "N",
         value_parser = parse_count,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        hide_short_help = true
     )]
     pub(super) dcp: Option<u64>,
 }
@@ -299,16 +304,16 @@ pub(super) struct DeviceArguments {
 #[derive(Debug, Clone, Args)]
 pub(super) struct LeverArguments {
     /// Attention sinks: the first N tokens stay, with the last --window tokens (ideal only)
-    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "window", conflicts_with = "shared_prefix")]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true, requires = "window", conflicts_with = "shared_prefix", hide_short_help = true)]
     pub(super) sinks: Option<u64>,
     /// The last tokens that stay with --sinks
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true, requires = "sinks")]
+    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true, requires = "sinks", hide_short_help = true)]
     pub(super) window: Option<Tokens>,
     /// Windows and chunks: honoured (the default), or kept whole, every token in every layer (ideal only)
-    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true)]
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, hide_short_help = true)]
     pub(super) windows: Option<Windows>,
     /// Passages that a prompt is given in place of the whole text, as 20x512: they are the sequence
-    #[arg(long, value_name = "NxTOKENS", value_parser = Passages::from_str, allow_hyphen_values = true, conflicts_with = "seq_len")]
+    #[arg(long, value_name = "NxTOKENS", value_parser = Passages::from_str, allow_hyphen_values = true, conflicts_with = "seq_len", hide_short_help = true)]
     pub(super) retrieve: Option<Passages>,
 }
 

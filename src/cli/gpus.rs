@@ -34,13 +34,13 @@ pub(super) struct OfGpuArguments {
     #[arg(long, value_name = "BYTES", value_parser = positive_bytes, allow_hyphen_values = true)]
     pub(super) gpu_memory: Option<Bytes>,
     /// A JSON file of accelerators of your own, which shadow the catalogue's [env: `KVSIZE_ACCELERATORS`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(super) accelerators: Option<PathBuf>,
     /// US dollars: 2.49/gpu-h, or 19.92/node-h for all the GPUs of --gpu [default: a dated snapshot]
     #[arg(long, value_name = "PRICE", value_parser = Rate::from_str, allow_hyphen_values = true, conflicts_with = "prices")]
     pub(super) price: Option<Rate>,
     /// A JSON file of prices of your own, which shadow the snapshot's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(super) prices: Option<PathBuf>,
 }
 

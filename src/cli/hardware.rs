@@ -97,7 +97,7 @@ pub(super) struct TermArguments {
     #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
     pub(super) weights: Option<Bytes>,
     /// What if the weights were in this format: every parameter of layers, the embeddings as they are
-    #[arg(long, value_name = "FORMAT", value_parser = ElementFormat::from_str, conflicts_with = "weights")]
+    #[arg(long, value_name = "FORMAT", value_parser = ElementFormat::from_str, conflicts_with = "weights", hide_short_help = true)]
     pub(super) weights_dtype: Option<ElementFormat>,
     /// Bytes on each GPU that the engine needs beside weights and cache [default: estimated]
     #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
@@ -113,7 +113,7 @@ pub(super) struct TermArguments {
     pub(super) utilization: Option<Double>,
     /// Which total of a GPU is counted with: what an engine is told (the default), what the driver reports, or what it is
     /// sold with
-    #[arg(long, value_name = "TOTAL", value_enum, hide_possible_values = true)]
+    #[arg(long, value_name = "TOTAL", value_enum, hide_possible_values = true, hide_short_help = true)]
     capacity: Option<Total>,
 }
 
