@@ -154,8 +154,8 @@ fn the_verdict_is_exact_and_agrees_with_itself() {
     assert!(over.contains(" -1 B\n"), "{over}");
     let past = said(0, "-s 256K --budget 40GB");
     let expected =
-        "within the budget: 5.640 GB left in all; the model's maximum of 131,072 tokens is within the budget\n";
+        "within the budget: 5.640 GB left in all;\nthe model's maximum of 131,072 tokens is within the budget\n";
     assert!(past.starts_with(expected), "{past}");
     let fits = said(0, "-s 128K --gpu 1xh100 -e vllm");
-    assert!(fits.contains("such requests; the model's maximum of 131,072 tokens fits\n"), "{fits}");
+    assert!(fits.contains("such requests;\nthe model's maximum of 131,072 tokens fits\n"), "{fits}");
 }

@@ -281,13 +281,18 @@ impl CheckDocument {
 
     /// `over by 2.416 GB: the largest context within the budget is 120,832 tokens`
     fn verdict(&self, unit: ByteUnit) -> String {
+        self.halves(unit).join(" ")
+    }
+
+    /// The verdict by how much, and how long a request may be.
+    fn halves(&self, unit: ByteUnit) -> [String; 2] {
         if let [row, ..] = self.hardware.as_slice() {
             let longest = largest_that("fits", "that fits", self.max_seq_len, self.model.max_seq_len);
             let join = if self.within { ";" } else { ":" };
             let sentence = row.sentence(unit);
             // A sentence that has a reason of its own goes on as a list does.
             let join = if sentence.contains(": ") { ";" } else { join };
-            return format!("{sentence}{join} {longest}");
+            return [format!("{sentence}{join}"), longest];
         }
         let amount = |bytes: u64| amount(bytes, unit);
         let longest = largest_within(self.max_seq_len, self.model.max_seq_len);
@@ -299,7 +304,7 @@ impl CheckDocument {
             None => "no budget".into(),
         };
         let join = if self.within { ";" } else { ":" };
-        format!("{margin}{join} {longest}")
+        [format!("{margin}{join}"), longest]
     }
 }
 
@@ -356,7 +361,10 @@ fn page(document: &CheckDocument, unit: ByteUnit) -> Page {
         document.engine
     );
     let grid = Block::Grid(Grid { columns, rows: document.limits.iter().map(row).collect() });
-    let verdict = Block::Text(vec![clean(&document.verdict(unit))]);
+    let [margin, longest] = document.halves(unit).map(|half| clean(&half));
+    let line = format!("{margin} {longest}");
+    // A terminal would break it in the middle of a number.
+    let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
     let grid = (!document.limits.is_empty()).then_some(grid);
     Page { blocks: [verdict].into_iter().chain(grid).chain([Block::Text(wrapped(&of, COLUMNS))]).collect() }
 }
