@@ -1,10 +1,21 @@
 //! What a budget took before, and by how much it may have grown since.
 
-use crate::units::Bytes;
+use std::str::FromStr;
+
+use crate::units::{Bytes, UnitError, parse_percentage};
 
 /// By how much something may grow, in millionths of what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Increase(pub u32);
+
+impl FromStr for Increase {
+    type Err = UnitError;
+
+    /// `5%` or `2.5%`.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        parse_percentage(text).map(Self).ok_or_else(|| UnitError::NotAPercentage(text.to_owned()))
+    }
+}
 
 impl Increase {
     /// Whether it may grow so much, to the byte.

@@ -9,15 +9,28 @@ pub use baseline::{Change, Increase, Taken};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 
+use std::str::FromStr;
+
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Workload};
 use crate::fit::longest_of;
 use crate::model::Model;
-use crate::units::{Bytes, KvFormat, Tokens};
+use crate::units::{Bytes, KvFormat, Tokens, UnitError, parse_percentage};
 
 /// A part that is kept free, in millionths of a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Margin(pub u32);
+
+impl FromStr for Margin {
+    type Err = UnitError;
+
+    /// `5%` or `2.5%`, below all of it.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        const ALL: u32 = 1_000_000;
+        let margin = parse_percentage(text).filter(|&millionths| millionths < ALL);
+        margin.map(Self).ok_or_else(|| UnitError::NotAMargin(text.to_owned()))
+    }
+}
 
 impl Margin {
     /// What of a budget may be used: the margin rounded up to a byte.

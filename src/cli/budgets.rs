@@ -9,8 +9,8 @@ use clap::{ArgMatches, Args};
 use serde_json::value::RawValue;
 
 use super::args::{SpecArguments, WorkloadArguments};
-use super::check::{Asked, Examined, examined, margin};
 use super::estimate::{drafted, named_or_spec};
+use super::examination::{Asked, Examined, examined};
 use super::failure::Failure;
 use super::gpus::{Fleet, OfGpuArguments, positive_bytes};
 use super::hardware::TermArguments;
@@ -21,7 +21,7 @@ use crate::check::{Budget, Demand, Margin, Taken};
 use crate::engine::Engine;
 use crate::model::{Model, ModelSpec};
 use crate::source::{self, HubSettings};
-use crate::units::{Bytes, Diagnosis, Tokens, UnitError, parse_count};
+use crate::units::{Bytes, Diagnosis, Tokens, parse_count};
 
 /// The shape of a file of budgets.
 const SCHEMA: &str = "kvsize.budgets/1";
@@ -45,7 +45,7 @@ struct BudgetArguments {
     #[arg(long, value_name = "BYTES", value_parser = positive_bytes)]
     max_bytes_per_gpu: Option<Bytes>,
     /// The part of both that is kept free, as 5% [default: that of the file, or none]
-    #[arg(long, value_name = "PERCENT", value_parser = margin)]
+    #[arg(long, value_name = "PERCENT", value_parser = Margin::from_str)]
     margin: Option<Margin>,
     /// Tokens that a request must be able to have on the GPUs, batch such requests being there at once
     #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str)]
@@ -124,7 +124,7 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
         }
     }
     let of_all = value("margin").map(|raw| text_of("margin", raw)).transpose()?;
-    let of_all = of_all.map(|text| margin(&text)).transpose().map_err(|error| at("margin", error.into()))?;
+    let of_all = of_all.map(|text| text.parse::<Margin>()).transpose().map_err(|error| at("margin", error.into()))?;
     let catalogue = value("catalogue").map(|raw| text_of("catalogue", raw)).transpose()?;
     let not_list = |found: String, problem: &str| {
         wrong("wrong_type", "budgets", found, problem.into(), "write a list of objects, each a budget")
@@ -423,23 +423,6 @@ fn within(path: &str, Failure(diagnosis): Failure) -> Failure {
     Failure(Diagnosis { field, ..diagnosis })
 }
 
-/// A percentage in millionths.
-pub(super) fn millionths(text: &str) -> Option<u32> {
-    let number = text.strip_suffix('%')?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || fraction.len() > 4 || !digits(whole) || !digits(fraction) || number.ends_with('.') {
-        return None;
-    }
-    // Four places of a percent are millionths.
-    format!("{whole}{fraction:0<4}").parse().ok()
-}
-
-/// By how much a budget may have grown.
-pub(super) fn increase(text: &str) -> Result<crate::check::Increase, UnitError> {
-    millionths(text).map(crate::check::Increase).ok_or_else(|| UnitError::NotAPercentage(text.to_owned()))
-}
-
 /// The shape of a file, for its schema.
 #[cfg(test)]
 pub(super) fn shape() -> serde_json::Value {
@@ -479,25 +462,4 @@ pub(super) fn shape() -> serde_json::Value {
         "required": ["schema", "budgets"],
         "properties": all,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentages_are_millionths() {
-        for (text, expected) in [
-            ("5%", Some(50_000)),
-            ("2.5%", Some(25_000)),
-            ("0.0001%", Some(1)),
-            ("250%", Some(2_500_000)),
-            ("0%", Some(0)),
-        ] {
-            assert_eq!(millionths(text), expected, "{text}");
-        }
-        for text in ["5", "%", ".5%", "5.%", "-5%", "+5%", "5 %", "0.00001%", "5e1%", "99999999%", "", "５%"] {
-            assert_eq!(millionths(text), None, "{text}");
-        }
-    }
 }

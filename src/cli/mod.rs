@@ -7,6 +7,7 @@ mod budgets;
 mod check;
 mod completions;
 mod estimate;
+mod examination;
 mod explain;
 mod failure;
 mod fit;

@@ -6,6 +6,7 @@ mod decimal;
 mod diagnosis;
 mod element_format;
 mod money;
+mod percentage;
 mod series;
 
 pub use bytes::{ByteUnit, Bytes};
@@ -14,6 +15,7 @@ pub use decimal::{fixed_point, group_thousands};
 pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
 pub use money::{dollars, parse_dollars};
+pub use percentage::parse_percentage;
 pub use series::Series;
 
 pub(crate) use diagnosis::display_diagnosis;

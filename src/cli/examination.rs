@@ -1,0 +1,109 @@
+//! A workload under a budget: what it takes, and what hardware holds of it.
+
+use clap::ArgMatches;
+
+use super::args::WorkloadArguments;
+use super::estimate::{needs_encoder, past_maximum};
+use super::failure::Failure;
+use super::gpus::Fleet;
+use super::hardware::{
+    MemoryArguments, SEPARATE_REPLICAS, SHARE_OF_SGLANG, Subject, TermArguments, assumed_of, fitted, given_layout,
+    on_device, question, replicas_of_experts, runs_on, usual_formats,
+};
+use super::{lengths, levers, single};
+use crate::check::{Budget, Checked, Demand, Held, check};
+use crate::engine::Engine;
+use crate::estimate::Workload;
+use crate::fit::Question;
+use crate::model::Model;
+use crate::report::FitDocument;
+use crate::units::Bytes;
+
+/// A workload, and what is asserted of it.
+pub(super) struct Asked<'a> {
+    /// The model, with what drafts for it.
+    pub(super) model: Model,
+    pub(super) workload: &'a WorkloadArguments,
+    /// The engine, with its settings.
+    pub(super) engine: Engine,
+    /// The GPUs whose defaults the engine has, in place of its device's.
+    pub(super) on: Option<&'a Fleet>,
+    pub(super) matches: &'a ArgMatches,
+    pub(super) memory: Option<Bytes>,
+    pub(super) terms: &'a TermArguments,
+    pub(super) budget: Budget,
+    pub(super) demands: Vec<(Demand, Fleet)>,
+}
+
+/// What there is to say of it.
+pub(super) struct Examined {
+    pub(super) model: Model,
+    pub(super) workload: Workload,
+    pub(super) engine: Engine,
+    pub(super) checked: Checked,
+    pub(super) held: Vec<Held>,
+    pub(super) assumptions: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// Why hardware could not be asked.
+    pub(super) failure: Option<Failure>,
+}
+
+/// What a workload takes, and what hardware holds of it.
+pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
+    let mut assumptions = Vec::new();
+    let mut engine = match asked.on {
+        Some(fleet) => on_device(&asked.engine, fleet, &mut assumptions),
+        None => asked.engine.clone(),
+    };
+    if !asked.demands.is_empty() {
+        // It says what a pool may take, which hardware is asked about, and changes nothing of what a workload takes.
+        engine.settings.take(SHARE_OF_SGLANG);
+    }
+    let typed = asked.workload;
+    let model = levers::applied_to(&asked.model, typed, std::slice::from_ref(&engine))?;
+    needs_encoder(typed, std::slice::from_ref(&model))?;
+    let settled = lengths::settled(typed, std::slice::from_ref(&engine), &model)?;
+    let workload = single::workload(&model, &settled, asked.memory, &engine)?;
+    let checked = check(&model, &workload, &engine, &asked.budget)?;
+    let warnings = past_maximum(&model, Some(workload.seq_len)).iter().map(ToString::to_string).collect();
+    let mut examined =
+        Examined { model, workload, engine, checked, held: Vec::new(), assumptions, warnings, failure: None };
+    for (demand, fleet) in &asked.demands {
+        // What one GPU can't be asked about is no reason not to ask about another.
+        if let Err(failure) = examined.ask(asked, *demand, fleet) {
+            examined.failure.get_or_insert(failure);
+        }
+    }
+    Ok(examined)
+}
+
+impl Examined {
+    /// Asks hardware, as `kvsize fit` does.
+    fn ask(&mut self, asked: &Asked, demand: Demand, fleet: &Fleet) -> Result<(), Failure> {
+        let memory = MemoryArguments { terms: asked.terms.clone(), ..MemoryArguments::default() };
+        let mut typed = asked.workload.clone();
+        let subject = Subject::about(&mut typed, &memory, asked.matches, None, |_| Ok(asked.model.clone()))?;
+        let mut assumptions = Vec::new();
+        if memory.counts_what_engines_see() {
+            assumptions.extend(assumed_of(std::slice::from_ref(fleet)));
+        }
+        let engine = subject.engines.first().unwrap_or(&asked.engine);
+        let engine = on_device(engine, fleet, &mut assumptions);
+        runs_on(&engine, fleet)?;
+        let kv_dtype = usual_formats(&subject.model, &typed, &engine).first().copied();
+        let kv_dtype = kv_dtype.unwrap_or(self.workload.kv_dtype);
+        let (seq_len, batch) = demand.asks(self.workload.seq_len, self.workload.batch);
+        let question = question(&subject, &typed, &memory, &engine, kv_dtype);
+        let question = Question { seq_len: Some(seq_len), batch: Some(batch), ..question };
+        let found = fitted(&question, fleet, &memory.of(&subject, fleet), given_layout(&typed), |_, _| None)?;
+        if replicas_of_experts(&subject.model, &engine, found.layout) {
+            assumptions.push(SEPARATE_REPLICAS.into());
+        }
+        let maximum = subject.model.max_position_embeddings;
+        self.held.push(Held::of(demand, maximum, (found.gpu.clone(), found.gpus), found.layout, &found.fit));
+        let document = FitDocument::new(&subject.model, &[found], &assumptions, &[]);
+        self.assumptions.extend(document.assumptions);
+        self.warnings.extend(document.warnings);
+        Ok(())
+    }
+}
