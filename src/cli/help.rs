@@ -1,5 +1,7 @@
 //! What stands below the options in help: examples, notes, the environment, exit statuses. None of it is made unless it is read.
 
+use std::ffi::OsString;
+
 use clap::{Command, CommandFactory};
 
 use super::args::Arguments;
@@ -59,16 +61,31 @@ pub(super) fn told(program: Command) -> Command {
     program.after_long_help(below(EXAMPLES, &environment, STATUSES))
 }
 
-/// The command with its options and what stands below them.
+/// Whether the arguments may ask for help: only then is it put together.
+pub(super) fn may_be_asked(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.skip(1).any(|argument| {
+        let argument = argument.to_string_lossy();
+        let letters = argument.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        argument == "--help" || letters.is_some_and(|letters| letters.contains('h'))
+    })
+}
+
+fn known(command: &Command) -> Option<&'static Subcommand> {
+    COMMANDS.iter().find(|known| known.name == command.get_name())
+}
+
+/// The command with its options.
 pub(super) fn defined(command: Command) -> Command {
-    match COMMANDS.iter().find(|known| known.name == command.get_name()) {
-        Some(known) => described(command, known),
+    match known(&command) {
+        Some(known) => (known.arguments)(command).about(known.about),
         None => command,
     }
 }
 
-fn described(command: Command, known: &Subcommand) -> Command {
-    let command = (known.arguments)(command).about(known.about);
+/// The same, with what stands below them.
+pub(super) fn described(command: Command) -> Command {
+    let Some(known) = known(&command) else { return command };
+    let command = defined(command);
     let command = if known.notes.is_empty() { command } else { command.after_help(known.notes) };
     command.after_long_help(below(known.examples, known.notes, known.statuses))
 }
@@ -82,6 +99,6 @@ fn below(examples: &[(&str, &str)], notes: &str, statuses: &[(u8, &str)]) -> Str
 
 /// The whole command line with all that is elsewhere defined when it is used.
 pub(super) fn whole() -> Command {
-    let commands = COMMANDS.iter().map(|known| described(Command::new(known.name), known));
-    told(settings::augment(Arguments::command())).subcommands(commands)
+    let commands = COMMANDS.iter().map(|known| defined(Command::new(known.name)));
+    settings::augment(Arguments::command()).subcommands(commands)
 }

@@ -110,10 +110,12 @@ type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
 /// is most of our time.
-fn command(with_settings: bool) -> clap::Command {
-    let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(help::defined));
+fn command(with_settings: bool, with_help: bool) -> clap::Command {
+    let defined = if with_help { help::described } else { help::defined };
+    let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(defined));
     let estimate = Arguments::command().subcommands(commands);
-    if with_settings { help::told(settings::augment(estimate)) } else { estimate }
+    let estimate = if with_settings { settings::augment(estimate) } else { estimate };
+    if with_help { help::told(estimate) } else { estimate }
 }
 
 /// The arguments of a command, as typed.
@@ -124,7 +126,10 @@ fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Failure> {
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
     // Not dropped: the process ends soon, and taking the definitions apart is a tenth of a query's time.
-    let mut command = ManuallyDrop::new(command(settings::may_be_needed(std::env::args_os())));
+    let mut command = ManuallyDrop::new(command(
+        settings::may_be_needed(std::env::args_os()),
+        help::may_be_asked(std::env::args_os()),
+    ));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
         Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
@@ -221,7 +226,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     #[test]
     fn the_definitions_hold_together() {
-        super::command(true).debug_assert();
+        super::command(true, true).debug_assert();
         super::help::whole().debug_assert();
     }
 }
