@@ -14,7 +14,7 @@ use super::examination::{Asked, Examined, examined};
 use super::failure::Failure;
 use super::gpus::{Fleet, OfGpuArguments, positive_bytes};
 use super::hardware::TermArguments;
-use super::request::{Pairs, Reader, duplicate, field_of, said_by, shortened, text_of, wrong};
+use super::objects::{Pairs, Reader, duplicate, field_of, said_by, shortened, text_of, wrong};
 use super::{levers, single, typed};
 use crate::catalogue::ModelEntry;
 use crate::check::{Budget, Demand, Margin, Taken};

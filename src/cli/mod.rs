@@ -21,6 +21,7 @@ mod levers;
 mod lists;
 mod man;
 mod nvidia_smi;
+mod objects;
 mod plan;
 #[cfg(feature = "hub")]
 mod progress;
