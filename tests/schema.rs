@@ -151,6 +151,21 @@ pub(crate) const NAMES: [&str; 17] = [
     "error",
 ];
 
+/// A schema whose references are replaced by what they refer to.
+fn resolved(schema: &Value, definitions: &Value) -> Value {
+    match schema {
+        Value::Object(object) => match object.get("$ref") {
+            Some(Value::String(to)) => resolved(&definitions[to.strip_prefix("#/$defs/").unwrap()], definitions),
+            _ => {
+                let inner = object.iter().filter(|(word, _)| *word != "$defs");
+                inner.map(|(word, inner)| (word.clone(), resolved(inner, definitions))).collect()
+            }
+        },
+        Value::Array(list) => list.iter().map(|inner| resolved(inner, definitions)).collect(),
+        other => other.clone(),
+    }
+}
+
 fn valid(schema: &Value, value: &Value) -> bool {
     let mut found = Vec::new();
     violations(schema, value, "", &mut found);
@@ -281,7 +296,30 @@ fn all_schemas_are_one_and_each_has_a_name() {
         assert_eq!(all["$defs"][name], schema(name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(name));
     }
-    assert_eq!(all["$defs"].as_object().unwrap().len(), NAMES.len());
+    // With what a document is: one of these.
+    assert_eq!(all["$defs"].as_object().unwrap().len(), NAMES.len() + 1);
+    let all = resolved(&all, &all["$defs"]);
+    for arguments in [
+        "llama-3.1-8b -s 8k",
+        "llama-3.1-8b qwen3-8b -s 8k",
+        "sweep llama-3.1-8b -s 1k..4k*2",
+        "article",
+        "explain llama-3.1-8b -s 8k",
+        "fit llama-3.1-8b --gpu 1xh100",
+        "plan llama-3.1-8b -s 8k",
+        "check llama-3.1-8b -s 8k --budget 40GB",
+        "check --file ci/kv-budgets.json",
+        "strategies llama-3.1-8b -s 8k",
+        "weights llama-3.1-8b",
+        "models",
+        "gpus",
+        "formats",
+        "engines",
+    ] {
+        let document = kvsize(&format!("{arguments} --json -q")).data();
+        assert_valid(&all, &serde_json::from_str(&document).unwrap(), arguments);
+    }
+    assert!(!valid(&all, &json!([{"schema": "kvsize.estimate/1"}])));
     let unknown = format!("error: NAME: estimat is not a shape of our JSON; use one of {}\n", NAMES.join(", "));
     kvsize("schema estimat").stderr(&unknown).status(2);
 }

@@ -163,8 +163,11 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<u8> {
         None => (estimate::COMMAND.run)(matches)?,
     };
     let mut stdout = io::stdout().lock();
-    stdout.write_all(answer.data.as_bytes())?;
-    stdout.flush()?;
+    match stdout.write_all(answer.data.as_bytes()).and_then(|()| stdout.flush()) {
+        // Whoever read had enough; the answer is what it was all the same.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(answer.status),
+        written => written?,
+    }
     if let Some(stream) = answer.stream.take() {
         answer = stream(&mut stdout)?;
     }

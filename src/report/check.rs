@@ -222,6 +222,10 @@ impl HardwareRow {
             (Demand::MinConcurrentRequests(_), false) if self.found == Some(0) => {
                 format!("no such request fits on {on}, {wanted} at once are asserted")
             }
+            // There would be memory: something else is in the way.
+            (Demand::MinContext(_), false) if self.found.is_none_or(|found| Some(found) >= self.wanted) => {
+                format!("{wanted} tokens are asserted and do not fit on {on}: {}", self.binding.reason)
+            }
             (Demand::MinContext(_), false) => {
                 format!("no more than {} tokens fit on {on}, {wanted} are asserted", number(self.found, "0"))
             }

@@ -224,7 +224,8 @@ impl CheckRow {
             sentences.extend(hardware.map(|row| row.sentence(unit)));
         }
         if self.change.as_ref().is_some_and(|change| change.too_much) {
-            let allowed = increase.map_or_else(String::new, |most| format!(", {} allowed", percent(most.0.into())));
+            let allowed =
+                increase.map_or_else(String::new, |most| format!(", {} allowed", percent(most.0.into(), 1_000_000)));
             sentences.push(format!("changed by {}{allowed}", self.changed(unit)));
         }
         sentences.join("; ")
@@ -249,15 +250,18 @@ impl CheckRow {
 /// `+2.000 GB (+12.5%)`
 fn by(before: u64, now: u64, unit: ByteUnit) -> String {
     let (sign, difference) = if now >= before { ("+", now.abs_diff(before)) } else { ("-", now.abs_diff(before)) };
-    let of = u128::from(difference).saturating_mul(1_000_000).checked_div(before.into());
-    let share = of.map_or_else(String::new, |millionths| format!(" ({sign}{})", percent(millionths)));
+    let share = (before > 0).then(|| format!(" ({sign}{})", percent(difference.into(), before.into())));
+    let share = share.unwrap_or_default();
     format!("{sign}{}{share}", amount(difference, unit))
 }
 
-/// Millionths of a whole as `12.5%`.
-fn percent(millionths: u128) -> String {
-    let text = fixed_point(millionths, 10_000, 4);
-    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+/// A part of a whole as `12.5%`; of what four places lose, that it is less than what they show.
+fn percent(part: u128, whole: u128) -> String {
+    let text = fixed_point(part.saturating_mul(100), whole, 4);
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        "0" if part > 0 => "<0.0001%".into(),
+        text => format!("{text}%"),
+    }
 }
 
 impl ChecksDocument {
@@ -265,9 +269,10 @@ impl ChecksDocument {
     /// `strict` makes one that could not be told.
     pub fn new(checks: Vec<CheckRow>, gone: Option<Vec<String>>, increase: Option<Increase>, strict: bool) -> Self {
         let count = |verdict| checks.iter().filter(|row| row.worst == verdict).count();
-        let (within, over, unknown) = (count(Verdict::Within), count(Verdict::Over), count(Verdict::Unknown));
-        let missed = strict && gone.as_ref().is_some_and(|gone| !gone.is_empty());
-        let least = if missed { Verdict::Unknown } else { Verdict::Within };
+        let missed = if strict { gone.iter().flatten().count() } else { 0 };
+        let (within, over) = (count(Verdict::Within), count(Verdict::Over));
+        let unknown = count(Verdict::Unknown).saturating_add(missed);
+        let least = if missed > 0 { Verdict::Unknown } else { Verdict::Within };
         let worst = checks.iter().map(|row| row.worst).chain([least]).max().unwrap_or_default();
         Self {
             schema: "kvsize.checks/1",
@@ -306,7 +311,9 @@ impl ChecksDocument {
 
     /// `1 over, 2 within`
     fn verdict(&self) -> String {
-        let parts = [(self.over, "over"), (self.unknown, "could not be told"), (self.within, "within")];
+        // Under strict these are among those that could not be told.
+        let gone = if self.strict { 0 } else { self.gone.iter().flatten().count() };
+        let parts = [(self.over, "over"), (self.unknown, "could not be told"), (self.within, "within"), (gone, "gone")];
         let told = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
         told.collect::<Vec<_>>().join(", ")
     }
@@ -336,12 +343,15 @@ pub fn checks(document: &ChecksDocument, format: CheckFormat, unit: UnitChoice) 
             message: row.message(unit, document.increase),
             warnings: row.warnings.clone(),
         };
-        let gone = |name: &String| Case {
-            name: name.clone(),
-            // It is no budget: where that is not an error it is told as one that is kept.
-            verdict: if document.strict { Verdict::Unknown } else { Verdict::Within },
-            message: GONE.into(),
-            warnings: Vec::new(),
+        // It is no budget: where that is no error it is one that is kept, with a warning.
+        let gone = |name: &String| match document.strict {
+            true => Case { name: name.clone(), verdict: Verdict::Unknown, message: GONE.into(), warnings: Vec::new() },
+            false => Case {
+                name: name.clone(),
+                verdict: Verdict::Within,
+                message: String::new(),
+                warnings: vec![GONE.into()],
+            },
         };
         document.checks.iter().map(case).chain(document.gone.iter().flatten().map(gone)).collect()
     };

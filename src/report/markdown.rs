@@ -24,16 +24,25 @@ fn render_grid(grid: &Grid) -> String {
     [header, rule].into_iter().chain(rows).collect()
 }
 
-/// A pipe would end a cell, and a name in angle brackets would be taken for a tag.
+/// What would end a cell, be a tag, a link or an image, or stress a part of a name.
 fn escape(text: &str) -> String {
-    let mut parts = text.split('<');
-    let mut escaped = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let is_tag = part.starts_with(|next: char| next.is_ascii_alphabetic() || "/!?".contains(next));
-        escaped.push_str(if is_tag { "&lt;" } else { "<" });
-        escaped.push_str(part);
+    let mut escaped = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let next = rest.clone().next();
+        match c {
+            '<' if next.is_some_and(|next| next.is_ascii_alphabetic() || "/!?".contains(next)) => {
+                escaped.push_str("&lt;")
+            }
+            // Between letters and digits an underline is no stress.
+            '_' if next.is_some_and(char::is_alphanumeric) && escaped.ends_with(char::is_alphanumeric) => {
+                escaped.push(c)
+            }
+            '|' | '\\' | '*' | '_' | '[' => escaped.extend(['\\', c]),
+            c => escaped.push(c),
+        }
     }
-    escaped.replace('|', "\\|")
+    escaped
 }
 
 #[cfg(test)]
@@ -41,5 +50,7 @@ mod tests {
     #[test]
     fn what_means_something_to_markdown_is_escaped() {
         assert_eq!(super::escape("a|b <b>c</b> <0.001 <"), "a\\|b &lt;b>c&lt;/b> <0.001 <");
+        assert_eq!(super::escape("![p](u) *b* `c` \\|"), "!\\[p](u) \\*b\\* `c` \\\\\\|");
+        assert_eq!(super::escape("max_num_seqs _a_ a_"), "max_num_seqs \\_a\\_ a\\_");
     }
 }

@@ -32,17 +32,17 @@ pub const SCHEMAS: &[Schema] = &[
 
 /// One schema for all of them: a document is one of these, or a list of such documents.
 pub fn all_schemas() -> String {
-    let references: Vec<_> =
-        SCHEMAS.iter().map(|schema| format!("{{\"$ref\": \"#/$defs/{}\"}}", schema.name)).collect();
+    let names = SCHEMAS.iter().map(|schema| schema.name);
+    let references: Vec<_> = names.map(|name| format!("      {{\"$ref\": \"#/$defs/{name}\"}}")).collect();
     let definitions: Vec<_> = SCHEMAS
         .iter()
         .map(|schema| format!("    \"{}\": {}", schema.name, schema.text.trim_end().replace('\n', "\n    ")))
         .collect();
-    let (references, definitions) = (references.join(", "), definitions.join(",\n"));
+    let (references, definitions) = (references.join(",\n"), definitions.join(",\n"));
     format!(
         "{{\n  \"$schema\": \"https://json-schema.org/draft/2020-12/schema\",\n  \"title\": \"The JSON of kvsize\",\n  \
-         \"anyOf\": [{references}, {{\"type\": \"array\", \"items\": {{\"anyOf\": [{{\"$ref\": \
-         \"#/$defs/estimate\"}}, {{\"$ref\": \"#/$defs/fit\"}}]}}}}],\n  \"$defs\": \
-         {{\n{definitions}\n  }}\n}}\n"
+         \"anyOf\": [\n    {{\"$ref\": \"#/$defs/document\"}},\n    {{\"type\": \"array\", \"items\": {{\"$ref\": \
+         \"#/$defs/document\"}}}}\n  ],\n  \"$defs\": {{\n    \"document\": {{\n     \"anyOf\": [\n{references}\n     ]}},\n\
+         {definitions}\n  }}\n}}\n"
     )
 }
