@@ -408,7 +408,7 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
         ),
         (
             r#"{"model":"-"}"#,
-            "model: - would be read from where the lines may come from; write the object itself as its value",
+            "model: - would be standard input, which is not read for a model here; write the object itself as its value",
         ),
         (
             r#"{"model":"llama-3.1-8b","engine":"vllm","prefix_caching":1}"#,

@@ -280,15 +280,21 @@ fn a_baseline_tells_what_grew() {
     };
     // 5 % and no byte more.
     let document = directory.json(0, "--baseline before.json --max-increase 5%");
-    assert_eq!(kinds(&document), ["grown", "shrunk", "same", "new", "new"]);
+    assert_eq!(kinds(&document), ["grown", "shrunk", "same", "new", "unknown"]);
     assert_eq!(document["gone"], json!(["gone"]));
     assert_eq!(document["checks"][0]["change"]["bytes_before"], BYTES);
     let document = directory.json(1, "--baseline before.json --max-increase 4.9999%");
     assert_eq!(document["checks"][0]["change"]["too_much"], true);
     assert_eq!((&document["over"], &document["within"]), (&1.into(), &4.into()));
     directory.json(0, "--baseline before.json");
-    // What is gone is a warning, and so a 2 where they are errors.
-    directory.json(2, "--baseline before.json --strict");
+    let untold = "the baseline could not tell what it took, nor this by how much it grew";
+    assert_eq!(document["checks"][4]["warnings"], json!([untold]));
+    // What is gone is a warning, and so a 2 where they are errors: it is counted, and so is what could not be told.
+    let document = directory.json(2, "--baseline before.json --strict");
+    assert_eq!(
+        (&document["verdict"], &document["unknown"], &document["within"]),
+        (&"unknown".into(), &2.into(), &4.into())
+    );
     insta::assert_snapshot!(
         "baseline",
         directory.check("--file b.json --baseline before.json --max-increase 3%").text()
@@ -329,10 +335,37 @@ fn strict_makes_every_warning_one_that_could_not_be_told() {
     assert_eq!((&document["unknown"], &document["within"]), (&1.into(), &1.into()));
 }
 
-/// Where hardware can't be asked, what the bytes say is still told.
+/// A third is rounded as all numbers are, and what is too small to show is not none.
+#[test]
+fn percentages_are_rounded() {
+    let row = |name: &str, bytes: u64| json!({"name": name, "bytes": bytes, "bytes_per_gpu": bytes});
+    let before = json!({"schema": "kvsize.checks/1", "checks": [
+        row("third", BYTES / 5 * 3), row("hair", BYTES - 1), row("double", BYTES / 2), row("nothing", 0),
+    ]});
+    let names = ["third", "hair", "double", "nothing"];
+    let budgets: Vec<Value> = names.iter().map(|name| budget(name, &json!({"max_bytes": "1TB"}))).collect();
+    let directory = Directory::with("percentages", &file(&budgets.into()));
+    directory.write("before.json", before.to_string());
+    let text = directory.check("--file b.json --baseline before.json -q").data();
+    for changed in ["(+66.6667%)", "(+<0.0001%)", "(+100%)", "+0.131 GB\n"] {
+        assert!(text.contains(changed), "{changed}: {text}");
+    }
+}
+
+/// What stands in the way of a context is said where memory does not.
+#[test]
+fn what_is_refused_for_another_reason_than_memory_says_so() {
+    let many = json!({"engine": "vllm@0.33", "batch": 2000, "min_context": 16, "gpu": "1xh200"});
+    let directory = Directory::with("sequences", &file(&json!([budget("many", &many)])));
+    let text = directory.check("--file b.json -q -f plain").data_with(1);
+    let expected = "over: many: 16 tokens are asserted and do not fit on 1xh200-sxm (tp 1): max_num_seqs";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+/// Where hardware can't be asked, what the bytes say is still told, and so is what other hardware holds.
 #[test]
 fn what_can_be_told_is_told_beside_what_can_not() {
-    let both = json!({"engine": "vllm@0.33", "max_bytes": 1, "must_fit_on": ["nosuch"]});
+    let both = json!({"engine": "vllm@0.33", "max_bytes": 1, "must_fit_on": ["nosuch", "1xh100"]});
     let refused = json!({"engine": "llama.cpp@ggml-0.26", "max_bytes": 1, "must_fit_on": "1xh100", "n_gpu_layers": 4});
     let directory = Directory::with("both", &file(&json!([budget("a", &both), budget("b", &refused)])));
     let document = directory.json(2, "");
@@ -341,6 +374,7 @@ fn what_can_be_told_is_told_beside_what_can_not() {
         assert_eq!((&row["verdict"], &row["error"]["field"]), (&"unknown".into(), &field.into()));
         assert!(row["limits"][0]["over"].as_u64().unwrap() > 0, "{row}");
     }
+    assert_eq!(document["checks"][0]["hardware"][0]["gpu"], "h100-sxm");
 }
 
 #[test]
@@ -443,6 +477,15 @@ fn wrong_budgets() {
             of(&json!({"max_bytes": 1, "weights": "1GB"})),
             "budgets[1].weights: it is of hardware, and nothing is asserted of that; leave it out, or give must_fit_on, min_context \
              or min_concurrent_requests",
+        ),
+        (
+            of(&json!({"max_bytes": 1, "gpu": "8xh100"})),
+            "budgets[1].gpu: 8xh100 is a number of GPUs, and max_bytes and max_bytes_per_gpu are of the layout that is given; give \
+             tp, pp or dp, or h100, or another budget for what is asserted of the GPUs",
+        ),
+        (
+            of(&json!({"max_bytes": 1, "accelerators": "own.json"})),
+            "budgets[1].accelerators: it is of hardware, and none is named; leave it out, or name a gpu",
         ),
         (
             of(&json!({"must_fit_on": []})),
@@ -552,7 +595,7 @@ fn wrong_options() {
         (
             "--file b.json --baseline list.json",
             &format!(
-                "--baseline: list.json is no such document: invalid length 0, expected struct Shape with 1 element at line 1 column 2; {give}"
+                "--baseline: list.json is no such document: invalid type: sequence, expected an object at line 1 column 0; {give}"
             ),
         ),
         (

@@ -154,13 +154,14 @@ pub(crate) const NAMES: [&str; 17] = [
 /// A schema whose references are replaced by what they refer to.
 fn resolved(schema: &Value, definitions: &Value) -> Value {
     match schema {
-        Value::Object(object) => match object.get("$ref") {
-            Some(Value::String(to)) => resolved(&definitions[to.strip_prefix("#/$defs/").unwrap()], definitions),
-            _ => {
+        Value::Object(object) => {
+            if let Some(Value::String(to)) = object.get("$ref") {
+                resolved(&definitions[to.strip_prefix("#/$defs/").unwrap()], definitions)
+            } else {
                 let inner = object.iter().filter(|(word, _)| *word != "$defs");
                 inner.map(|(word, inner)| (word.clone(), resolved(inner, definitions))).collect()
             }
-        },
+        }
         Value::Array(list) => list.iter().map(|inner| resolved(inner, definitions)).collect(),
         other => other.clone(),
     }

@@ -45,12 +45,16 @@ pub struct Taken {
 /// What became of a budget since the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// The baseline has no figure of it.
+    /// The baseline does not have it.
     New,
-    /// It has.
+    /// The baseline has it, and could not tell what it took.
+    Untold,
+    /// It took so much then.
     Since {
-        /// What it took then.
+        /// What it took.
         before: Taken,
+        /// What it takes.
+        now: Taken,
         /// Whether it grew by more than may be.
         too_much: bool,
     },
@@ -58,17 +62,29 @@ pub enum Change {
 
 impl Change {
     /// What became of what took `before`, in all and on each device.
-    pub fn of(before: Option<Taken>, now: Taken, most: Option<Increase>) -> Self {
-        let Some(before) = before else { return Self::New };
+    pub fn of(before: Taken, now: Taken, most: Option<Increase>) -> Self {
         let too_much = most.is_some_and(|most| {
             !most.allows(before.bytes, now.bytes) || !most.allows(before.bytes_per_gpu, now.bytes_per_gpu)
         });
-        Self::Since { before, too_much }
+        Self::Since { before, now, too_much }
     }
 
     /// Whether it grew by more than may be.
     pub fn is_too_much(self) -> bool {
         matches!(self, Self::Since { too_much: true, .. })
+    }
+
+    /// A stable word: `new`, `unknown`, `grown` in all or on a device, `shrunk` or `same`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Untold => "unknown",
+            Self::Since { before, now, .. } if before == now => "same",
+            Self::Since { before, now, .. } => {
+                let grown = now.bytes > before.bytes || now.bytes_per_gpu > before.bytes_per_gpu;
+                if grown { "grown" } else { "shrunk" }
+            }
+        }
     }
 }
 
@@ -81,13 +97,15 @@ mod tests {
     #[test]
     fn growth_is_looked_at_in_all_and_on_each_device() {
         let taken = |bytes, per_gpu| Taken { bytes: Bytes(bytes), bytes_per_gpu: Bytes(per_gpu) };
-        let change = |now, most| Change::of(Some(taken(100, 50)), now, most);
+        let change = |now, most| Change::of(taken(100, 50), now, most);
         assert!(!change(taken(105, 50), Some(Increase(50_000))).is_too_much());
         assert!(change(taken(106, 50), Some(Increase(50_000))).is_too_much());
         assert!(change(taken(100, 53), Some(Increase(50_000))).is_too_much());
         assert!(!change(taken(1000, 500), None).is_too_much());
         assert!(!change(taken(1, 1), Some(Increase(0))).is_too_much());
-        assert_eq!(Change::of(None, taken(1, 1), Some(Increase(0))), Change::New);
+        let kinds =
+            [(105, 50), (100, 51), (99, 51), (99, 50), (100, 50)].map(|(all, each)| change(taken(all, each), None));
+        assert_eq!(kinds.map(Change::kind), ["grown", "grown", "grown", "shrunk", "same"]);
     }
 
     proptest! {

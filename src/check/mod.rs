@@ -106,14 +106,6 @@ impl Checked {
     pub fn is_within(&self) -> bool {
         self.limits.iter().all(|limit| limit.left().is_ok())
     }
-
-    /// The limit that is exceeded most, or else has least left.
-    pub fn tightest(&self) -> Option<&Limit> {
-        self.limits.iter().min_by_key(|limit| match limit.left() {
-            Ok(left) => i128::from(left.0),
-            Err(over) => i128::from(over.0).saturating_neg(),
-        })
-    }
 }
 
 impl Budget {

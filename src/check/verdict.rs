@@ -26,15 +26,6 @@ impl Verdict {
             Self::Unknown => "unknown",
         }
     }
-
-    /// The exit status.
-    pub fn status(self) -> u8 {
-        match self {
-            Self::Within => 0,
-            Self::Over => 1,
-            Self::Unknown => 2,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -42,9 +33,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_is_the_greatest_as_its_status_is() {
-        let all = [Verdict::Within, Verdict::Over, Verdict::Unknown];
-        assert!(all.is_sorted() && all.map(Verdict::status).is_sorted());
+    fn the_worst_is_the_greatest() {
+        let all = [Verdict::Unknown, Verdict::Within, Verdict::Over];
         assert_eq!(all.into_iter().max(), Some(Verdict::Unknown));
+        assert_eq!(all.into_iter().min(), Some(Verdict::default()));
     }
 }

@@ -16,7 +16,8 @@ use memchr::{memchr, memchr_iter, memrchr};
 use super::args::HubArguments;
 use super::estimate::{Places, overlay};
 use super::failure::Failure;
-use super::request::{Clerk, Manner, Outcome, Shelf, refuse_long};
+use super::request::{Clerk, Manner, Outcome, refuse_long};
+use super::shelf::Shelf;
 use super::{Answer, CANNOT_ANSWER, Subcommand, hub, line, typed};
 use crate::source;
 use crate::units::{Diagnosis, group_thousands, parse_count};
@@ -105,7 +106,7 @@ fn run(arguments: BatchArguments) -> Result<Answer, Failure> {
     let threads = threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let office = Office {
         manner: Manner { lenient, strict },
-        shelf: Arc::new(Shelf::new(places)),
+        shelf: Arc::new(Shelf::new(places, None)),
         threads: threads.min(MOST_THREADS),
         fail_fast,
     };

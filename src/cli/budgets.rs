@@ -1,6 +1,7 @@
 //! A file of budgets: read, looked through from top to bottom, and answered. Its keys are the options of one check in
 //! `snake_case`; an object is turned into them, as a line of a batch is.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,15 +13,15 @@ use super::args::{SpecArguments, WorkloadArguments};
 use super::estimate::{drafted, named_or_spec};
 use super::examination::{Asked, Examined, examined};
 use super::failure::Failure;
-use super::gpus::{Fleet, OfGpuArguments, positive_bytes};
+use super::gpus::{Fleet, OfGpuArguments, counted, positive_bytes};
 use super::hardware::TermArguments;
-use super::objects::{Pairs, Reader, duplicate, field_of, said_by, shortened, text_of, wrong};
+use super::objects::{self, Pairs, Reader, duplicate, field_of, nearest, said_by, shortened, text_of, wrong};
+use super::shelf::Shelf;
 use super::{levers, single, typed};
-use crate::catalogue::ModelEntry;
 use crate::check::{Budget, Demand, Margin, Taken};
 use crate::engine::Engine;
 use crate::model::{Model, ModelSpec};
-use crate::source::{self, HubSettings};
+use crate::source;
 use crate::units::{Bytes, Diagnosis, Tokens, parse_count};
 
 /// The shape of a file of budgets.
@@ -72,7 +73,7 @@ struct BudgetArguments {
 /// A file of budgets.
 pub(super) struct Budgets {
     /// What paths in it are relative to.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// The user's own models.
     pub(super) catalogue: Option<PathBuf>,
     pub(super) entries: Vec<Entry>,
@@ -87,12 +88,6 @@ pub(super) struct Entry {
     margin: Margin,
 }
 
-/// Where a budget looks for its models.
-pub(super) struct Shelves {
-    pub(super) overlay: Vec<ModelEntry>,
-    pub(super) hub: Option<HubSettings>,
-}
-
 /// The keys of a file.
 const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets"];
 
@@ -103,18 +98,19 @@ const OWN: &[&str] = &["name"];
 pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
     let text = text_at(path, "--file", "give a file of budgets (`kvsize check --init` writes one)")?;
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let Pairs(pairs) = object(&text, &path.display().to_string())?;
+    let Pairs(pairs) =
+        object(&text).map_err(|error| not_json(&path.display().to_string(), &text, &error.to_string()))?;
     let mut met: Vec<&str> = Vec::new();
     for (name, _) in &pairs {
         let Some(known) = KEYS.iter().find(|known| *known == name) else {
-            return Err(unknown(name, nearest(name)));
+            return Err(unknown(name, nearest(name, KEYS.iter().copied())));
         };
         if met.contains(known) {
             return Err(duplicate(name));
         }
         met.push(known);
     }
-    let value = |key: &str| pairs.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.get());
+    let value = |key: &str| given(&pairs, key);
     match value("schema").map(|raw| text_of("schema", raw)).transpose()?.as_deref() {
         Some(SCHEMA) => {}
         found => {
@@ -136,10 +132,11 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
     }
     let mut reader = Reader::of(BudgetArguments::augment_args);
     let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
+    let mut names = HashMap::with_capacity(list.len());
     for (index, raw) in list.iter().enumerate() {
         let path = format!("budgets[{index}]");
-        let entry = entry(&mut reader, raw.get(), &path, of_all).map_err(|failure| within(&path, in_keys(failure)))?;
-        if let Some(other) = entries.iter().position(|other| other.name == entry.name) {
+        let entry = entry(&mut reader, raw.get(), of_all).map_err(|failure| within(&path, in_keys(failure)))?;
+        if let Some(other) = names.insert(entry.name.clone(), index) {
             let problem = format!("is the name of budgets[{other}], too");
             let remedy = "give each a name of its own: a baseline is compared by it";
             return Err(wrong("duplicate_name", &format!("{path}.name"), shortened(&entry.name), problem, remedy));
@@ -151,11 +148,11 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
 }
 
 /// A budget of the file.
-fn entry(reader: &mut Reader, raw: &str, path: &str, of_all: Option<Margin>) -> Result<Entry, Failure> {
-    let Pairs(pairs) = object(raw, path)?;
+fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry, Failure> {
+    // Its syntax was met before: the place of a mistake in it is its own, and means nothing in the file.
+    let Pairs(pairs) = object(raw).map_err(|error| not_json("", raw, &said_by(&error)))?;
     let mut matches = reader.options(&pairs, OWN, |name, nearest| Some(unknown(name, nearest))).map_err(one_only)?;
-    let value =
-        |key: &str| pairs.iter().find(|(name, raw)| name == key && raw.get() != "null").map(|(_, raw)| raw.get());
+    let value = |key: &str| given(&pairs, key);
     let missing = |key: &str, remedy: &str| wrong("missing", key, "missing".into(), String::new(), remedy);
     let name = value("name").ok_or_else(|| missing("name", "give each budget a name"))?;
     let name = text_of("name", name)?;
@@ -193,6 +190,20 @@ fn entry(reader: &mut Reader, raw: &str, path: &str, of_all: Option<Margin>) -> 
         let problem = "is of hardware, and none is named".to_owned();
         return Err(wrong("no_gpu", key, "it".into(), problem, "name it, as \"gpu\": \"8xh100\""));
     }
+    let WorkloadArguments { tp, pp, dp, .. } = &arguments.workload;
+    let alone = limited && [tp, pp, dp].iter().all(|ranks| ranks.is_none());
+    if let Some(gpu) = gpu.as_deref().filter(|_| alone)
+        && let Ok((Some(2..), kind)) = counted(gpu)
+    {
+        let problem =
+            "is a number of GPUs, and max_bytes and max_bytes_per_gpu are of the layout that is given".to_owned();
+        let remedy = format!("give tp, pp or dp, or {kind}, or another budget for what is asserted of the GPUs");
+        return Err(wrong("gpu_count", "gpu", gpu.to_owned(), problem, &remedy));
+    }
+    if arguments.accelerators.is_some() && gpu.is_none() && must_fit_on.is_empty() {
+        let problem = "is of hardware, and none is named".to_owned();
+        return Err(wrong("not_counted", "accelerators", "it".into(), problem, "leave it out, or name a gpu"));
+    }
     let of_hardware = terms.given().or(gpu_memory.map(|_| "--gpu-memory"));
     if let Some(option) = of_hardware.filter(|_| minimum.is_none() && must_fit_on.is_empty()) {
         let problem = "is of hardware, and nothing is asserted of that".to_owned();
@@ -220,45 +231,43 @@ fn spec_of(arguments: &BudgetArguments) -> ModelSpec {
 
 impl Budgets {
     /// What there is to say of a budget.
-    pub(super) fn examined(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
-        let mut examined = self.answer(entry, shelves).map_err(in_keys)?;
+    pub(super) fn examined(&self, entry: &Entry, models: &Shelf) -> Result<Examined, Failure> {
+        let mut examined = self.answer(entry, models).map_err(in_keys)?;
         examined.failure = examined.failure.map(in_keys);
         Ok(examined)
     }
 
-    fn answer(&self, entry: &Entry, shelves: &Shelves) -> Result<Examined, Failure> {
-        let BudgetArguments { models, workload, terms, .. } = &entry.arguments;
-        // A GPU that is not known is no reason not to tell of the bytes.
-        let (demands, unknown) = match self.demands(entry) {
-            Ok(demands) => (demands, None),
-            Err(failure) => (Vec::new(), Some(failure)),
-        };
+    fn answer(&self, entry: &Entry, models: &Shelf) -> Result<Examined, Failure> {
+        let BudgetArguments { models: named, workload, terms, gpu, .. } = &entry.arguments;
+        // A GPU that is not known is no reason not to tell of the bytes, nor of the others.
+        let mut failure = None;
+        let fleets =
+            |names: &mut dyn Iterator<Item = &String>, key: &str, failure: &mut Option<Failure>| -> Vec<Fleet> {
+                let mut fleets: Vec<Fleet> = Vec::new();
+                for name in names {
+                    match self.fleet(entry, name) {
+                        Ok(fleet) if !fleets.contains(&fleet) => fleets.push(fleet),
+                        Ok(_) => {}
+                        Err(of_name) => _ = failure.get_or_insert(at(key, of_name)),
+                    }
+                }
+                fleets
+            };
+        let on = fleets(&mut gpu.iter(), "gpu", &mut failure);
+        let must_hold = fleets(&mut entry.arguments.must_fit_on.iter(), "must_fit_on", &mut failure);
+        let demands = demands(&entry.arguments, &on, &must_hold);
         let weigh = !demands.is_empty() && terms.weights.is_none();
-        let read = |raw: &str, key: &str, weigh: bool| -> Result<Model, Failure> {
-            if raw.starts_with('{') {
-                return Ok(source::of_json(raw.to_owned(), key)?);
-            }
-            let name = text_of(key, raw)?;
-            if name == "-" {
-                let problem = "would be standard input, which is not read for a file".to_owned();
-                return Err(wrong("stdin", key, name, problem, "write the object itself as its value"));
-            }
-            Ok(source::resolve_in(&self.directory, &name, &shelves.overlay, shelves.hub.as_ref(), weigh)?)
-        };
-        let found = named_or_spec(models, &spec_of(&entry.arguments), |raw| read(raw, "model", weigh))?;
+        let read = |raw: &str, key: &str, weigh: bool| Ok(Model::clone(&*models.model(raw, key, weigh)?));
+        let found = named_or_spec(named, &spec_of(&entry.arguments), |raw| read(raw, "model", weigh))?;
         let Some(model) = found.into_iter().next() else {
             return Err(wrong("model", "model", "missing".into(), String::new(), "name one"));
         };
         let model = drafted(model, workload, |raw| read(raw, "draft", false))?;
-        let on = match &entry.arguments.gpu {
-            Some(gpu) => Some(self.fleet(entry, gpu)?),
-            None => None,
-        };
         let mut examined = examined(&Asked {
             model,
             workload,
             engine: entry.engine.clone(),
-            on: on.as_ref(),
+            on: on.first(),
             matches: &entry.matches,
             memory: None,
             terms,
@@ -269,32 +278,8 @@ impl Budgets {
             },
             demands,
         })?;
-        examined.failure = unknown.or(examined.failure);
+        examined.failure = failure.or(examined.failure);
         Ok(examined)
-    }
-
-    /// What is asserted of hardware: `must_fit_on` of each that is named there, the minima of `gpu`, or, without it, of these.
-    fn demands(&self, entry: &Entry) -> Result<Vec<(Demand, Fleet)>, Failure> {
-        let BudgetArguments { must_fit_on, gpu, min_context, min_concurrent_requests, .. } = &entry.arguments;
-        let of_names = |names: &[String]| -> Result<Vec<Fleet>, Failure> {
-            let mut fleets: Vec<Fleet> = Vec::new();
-            for name in names {
-                let fleet = self.fleet(entry, name)?;
-                if !fleets.contains(&fleet) {
-                    fleets.push(fleet);
-                }
-            }
-            Ok(fleets)
-        };
-        let named = of_names(must_fit_on).map_err(|failure| at("must_fit_on", failure))?;
-        let of_minima = match gpu {
-            Some(gpu) => vec![self.fleet(entry, gpu)?],
-            None => named.clone(),
-        };
-        let minima = [min_context.map(Demand::MinContext), min_concurrent_requests.map(Demand::MinConcurrentRequests)];
-        let minima = minima.into_iter().flatten();
-        let minima = minima.flat_map(|demand| of_minima.iter().map(move |fleet| (demand, fleet.clone())));
-        Ok(named.iter().map(|fleet| (Demand::Fits, fleet.clone())).chain(minima).collect())
     }
 
     fn fleet(&self, entry: &Entry, name: &str) -> Result<Fleet, Failure> {
@@ -304,43 +289,45 @@ impl Budgets {
     }
 }
 
+/// What is asserted of hardware: `must_fit_on` of each that is named there, the minima of `gpu`, or, without it, of these.
+fn demands(arguments: &BudgetArguments, gpu: &[Fleet], must_hold: &[Fleet]) -> Vec<(Demand, Fleet)> {
+    let BudgetArguments { min_context, min_concurrent_requests, .. } = arguments;
+    let of_minima = if arguments.gpu.is_some() { gpu } else { must_hold };
+    let minima = [min_context.map(Demand::MinContext), min_concurrent_requests.map(Demand::MinConcurrentRequests)];
+    let minima = minima.into_iter().flatten();
+    let minima = minima.flat_map(|demand| of_minima.iter().map(move |fleet| (demand, fleet.clone())));
+    must_hold.iter().map(|fleet| (Demand::Fits, fleet.clone())).chain(minima).collect()
+}
+
 /// What budgets took, by name; none of those that could not be told.
 pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Baseline {
-        checks: Vec<Row>,
-    }
     #[derive(serde::Deserialize)]
     struct Row {
         name: String,
         bytes: Option<u64>,
         bytes_per_gpu: Option<u64>,
     }
-    #[derive(serde::Deserialize)]
-    struct Shape {
-        schema: Option<String>,
-    }
     const REMEDY: &str = "give what `kvsize check --file … --json` wrote";
     let text = text_at(path, "--baseline", REMEDY)?;
-    let refused = |found: String, problem: &str| Err(wrong("baseline", "--baseline", found, problem.into(), REMEDY));
     let file = path.display();
-    match serde_json::from_str(&text) {
-        Ok(Shape { schema: Some(schema) }) if schema == BASELINE_SCHEMA => {}
-        Ok(Shape { schema: Some(schema) }) => {
-            return refused(format!("{file}, {},", shortened(&schema)), &format!("is not {BASELINE_SCHEMA}"));
+    let refused = |found: String, problem: &str| wrong("baseline", "--baseline", found, problem.into(), REMEDY);
+    let no_document = |error: serde_json::Error| refused(file.to_string(), &format!("is no such document: {error}"));
+    let Pairs(pairs) = object(&text).map_err(no_document)?;
+    match given(&pairs, "schema").map(serde_json::from_str::<String>) {
+        Some(Ok(schema)) if schema == BASELINE_SCHEMA => {}
+        Some(Ok(schema)) => {
+            return Err(refused(format!("{file}, {},", shortened(&schema)), &format!("is not {BASELINE_SCHEMA}")));
         }
-        Ok(Shape { schema: None }) => return refused(file.to_string(), "names no schema"),
-        Err(error) => return refused(file.to_string(), &format!("is no such document: {error}")),
+        Some(Err(error)) => return Err(no_document(error)),
+        None => return Err(refused(file.to_string(), "names no schema")),
     }
-    let read: Result<Baseline, _> = serde_json::from_str(&text);
-    let Baseline { checks } = match read {
-        Ok(read) => read,
-        Err(error) => return refused(file.to_string(), &format!("is no such document: {error}")),
-    };
-    let mut known: Vec<(String, Option<Taken>)> = Vec::with_capacity(checks.len());
+    let checks = given(&pairs, "checks").ok_or_else(|| refused(file.to_string(), "has no checks"))?;
+    let checks: Vec<Row> = serde_json::from_str(checks).map_err(no_document)?;
+    let mut met = HashSet::with_capacity(checks.len());
+    let mut known = Vec::with_capacity(checks.len());
     for Row { name, bytes, bytes_per_gpu } in checks {
-        if known.iter().any(|(other, _)| *other == name) {
-            return refused(format!("{file}"), &format!("has {} twice", shortened(&name)));
+        if !met.insert(name.clone()) {
+            return Err(refused(file.to_string(), &format!("has {} twice", shortened(&name))));
         }
         let taken = bytes.zip(bytes_per_gpu);
         known.push((name, taken.map(|(all, per_gpu)| Taken { bytes: Bytes(all), bytes_per_gpu: Bytes(per_gpu) })));
@@ -361,28 +348,20 @@ fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Failure> {
 }
 
 /// The keys and values of an object.
-fn object<'a>(text: &'a str, field: &str) -> Result<Pairs<'a>, Failure> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    serde_json::from_str(text).map_err(|error| {
-        // Of a value inside, whose syntax was met before, the place is its own and means nothing.
-        let said = if field.starts_with("budgets[") { said_by(&error) } else { error.to_string() };
-        let problem = format!("is not one JSON object: {said}");
-        let field = if field.starts_with("budgets[") { "" } else { field };
-        wrong(
-            "not_json",
-            field,
-            shortened(text.trim()),
-            problem,
-            "write an object, its keys and texts in double quotes",
-        )
-    })
+fn object(text: &str) -> Result<Pairs<'_>, serde_json::Error> {
+    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// The key of a file that is nearest to a name.
-fn nearest(name: &str) -> Option<&'static str> {
-    let alike = KEYS.iter().map(|known| (strsim::jaro_winkler(known, name), *known));
-    let nearest = alike.max_by(|(a, _), (b, _)| a.total_cmp(b));
-    nearest.filter(|(likeness, _)| *likeness > 0.8).map(|(_, known)| known)
+fn not_json(field: &str, text: &str, said: &str) -> Failure {
+    let problem = format!("is not one JSON object: {said}");
+    let remedy = "write an object, its keys and texts in double quotes";
+    wrong("not_json", field, shortened(text.trim()), problem, remedy)
+}
+
+/// The value of a key; null is as if it were not there.
+fn given<'a>(pairs: &[(String, &'a RawValue)], key: &str) -> Option<&'a str> {
+    let value = pairs.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.get());
+    value.filter(|raw| *raw != "null")
 }
 
 fn unknown(name: &str, nearest: Option<&str>) -> Failure {
@@ -394,13 +373,8 @@ fn unknown(name: &str, nearest: Option<&str>) -> Failure {
 }
 
 /// Of several values: a budget is of one workload.
-fn one_only(Failure(diagnosis): Failure) -> Failure {
-    if diagnosis.code != "several" {
-        return Failure(diagnosis);
-    }
-    let problem = "for the one workload of a budget".to_owned();
-    let remedy = "give one value, and another budget for another".to_owned();
-    Failure(Diagnosis { problem, remedy, ..diagnosis })
+fn one_only(failure: Failure) -> Failure {
+    objects::one_only(failure, "for the one workload of a budget", "give one value, and another budget for another")
 }
 
 /// A failure under the names that a file has for options: `--kv-dtype` is `kv_dtype`.
@@ -446,8 +420,8 @@ pub(super) fn shape() -> serde_json::Value {
     });
     let all = json!({
         "schema": {"const": SCHEMA},
-        "margin": {"description": "The part of every budget that is kept free, as 5%", "type": "string"},
-        "catalogue": {"description": "A JSON file of models of your own, relative to this file", "type": "string"},
+        "margin": {"description": "The part of every budget that is kept free, as 5%", "type": ["string", "null"]},
+        "catalogue": {"description": "A JSON file of models of your own, relative to this file", "type": ["string", "null"]},
         "budgets": {"description": "The budgets; no two have the same name", "type": "array", "minItems": 1, "items": budget},
     });
     assert!(

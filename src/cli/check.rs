@@ -1,6 +1,7 @@
 //! `kvsize check MODEL -s 128K --budget 40GB`: whether a workload stays within a budget, or hardware holds it; and
 //! `kvsize check --file kv-budgets.json`: whether many do.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,15 +10,16 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, ValueEnum, builder::PossibleValue};
 
 use super::args::{DeviceArguments, HubArguments, SpecArguments, WorkloadArguments, unit_choice};
-use super::budgets::{self, Entry, Shelves};
+use super::budgets::{self, Entry};
 use super::estimate::{Places, drafted, named_or_spec, overlay, overlay_for};
 use super::examination::{Asked, Examined, examined};
 use super::explain::described;
 use super::failure::Failure;
 use super::gpus::{OfGpuArguments, positive_bytes};
 use super::hardware::TermArguments;
+use super::shelf::Shelf;
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings, settings, single, typed};
-use crate::check::{Budget, Change, Demand, Increase, Margin, Taken};
+use crate::check::{Budget, Change, Demand, Increase, Margin, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
 use crate::source;
 use crate::units::{ByteUnit, Bytes, Diagnosis};
@@ -326,52 +328,70 @@ fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Fa
         budget: Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() },
         demands: fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect(),
     })?;
-    let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = &examined;
-    if let Some(Failure(diagnosis)) = failure {
-        return Err(Failure(diagnosis.clone()));
+    let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = examined;
+    if let Some(failure) = failure {
+        return Err(failure);
     }
-    let document = CheckDocument::new(model, workload, engine, (checked, held), [assumptions, warnings]);
+    let measured = Measured::new(&model, &workload, &engine, &checked, &held);
+    let document = CheckDocument::new(&model, measured, [assumptions, warnings]);
     refuse_warnings(arguments.strict, &document.warnings)?;
     let data = report::check(&document, arguments.output.format(), arguments.output.unit());
     let CheckDocument { within, assumptions, warnings, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
-    let status = if within { 0 } else { NO };
+    let status = status(Verdict::of(within));
     Ok(Answer { quiet: arguments.output.quiet, data, notes, warnings, status, ..Answer::default() })
+}
+
+fn status(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Within => 0,
+        Verdict::Over => NO,
+        Verdict::Unknown => CANNOT_ANSWER,
+    }
 }
 
 /// The budgets of a file.
 fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
     let budgets = budgets::read(path)?;
     let before = arguments.files.baseline.as_deref().map(budgets::baseline).transpose()?;
-    let any_id = ["org/name".to_owned()];
-    let shelves = Shelves {
+    let places = Places {
         overlay: overlay(arguments.catalogue.as_deref().or(budgets.catalogue.as_deref()))?,
-        hub: hub::settings_for(&any_id, &arguments.hub),
+        hub: Some(hub::settings(&arguments.hub)),
     };
+    let shelf = Shelf::new(places, Some(budgets.directory.clone()));
     let increase = arguments.files.max_increase;
-    let row = |entry: &Entry| {
-        let taken = |before: &[(String, Option<Taken>)]| before.iter().find(|(name, _)| *name == entry.name)?.1;
-        match budgets.examined(entry, &shelves) {
-            Err(Failure(diagnosis)) => {
-                CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()])
+    let known: Option<HashMap<&str, Option<Taken>>> =
+        before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
+    let row = |entry: &Entry| match budgets.examined(entry, &shelf) {
+        Err(Failure(diagnosis)) => {
+            CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()])
+        }
+        Ok(Examined { model, workload, engine, checked, held, assumptions, mut warnings, failure }) => {
+            let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
+                None => Change::New,
+                Some(None) => Change::Untold,
+                Some(Some(before)) => Change::of(*before, checked.taken, increase),
+            });
+            if change == Some(Change::Untold) {
+                warnings.push("the baseline could not tell what it took, nor this by how much it grew".into());
             }
-            Ok(Examined { model, workload, engine, checked, held, assumptions, warnings, failure }) => {
-                let told = model.assumptions.iter().map(ToString::to_string);
-                let assumptions = told.chain(checked.assumptions.iter().cloned()).chain(assumptions).collect();
-                let told = model.warnings.iter().map(ToString::to_string);
-                let warnings: Vec<String> = told.chain(checked.warnings.iter().cloned()).chain(warnings).collect();
-                let failure = failure.or_else(|| refuse_warnings(arguments.strict, &warnings).err());
-                let change = before.as_deref().map(|before| Change::of(taken(before), checked.taken, increase));
-                let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-                let error = failure.as_ref().map(|Failure(diagnosis)| diagnosis);
-                CheckRow::new(entry.name.clone(), Some(measured), error, change, [assumptions, warnings])
-            }
+            let failure = failure.or_else(|| refuse_warnings(arguments.strict, &warnings).err());
+            let measured = Measured::new(&model, &workload, &engine, &checked, &held);
+            let error = failure.as_ref().map(|Failure(diagnosis)| diagnosis);
+            CheckRow::new(
+                entry.name.clone(),
+                Some((model.name.clone(), measured)),
+                error,
+                change,
+                [assumptions, warnings],
+            )
         }
     };
     let rows: Vec<CheckRow> = budgets.entries.iter().map(row).collect();
-    let gone = before.map(|before| {
-        let is_gone = |name: &String| !budgets.entries.iter().any(|entry| entry.name == *name);
-        before.into_iter().map(|(name, _)| name).filter(is_gone).collect::<Vec<String>>()
+    let there: HashSet<&str> = budgets.entries.iter().map(|entry| entry.name.as_str()).collect();
+    let gone = before.as_ref().map(|before| {
+        let names = before.iter().map(|(name, _)| name);
+        names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
     let document = ChecksDocument::new(rows, gone, increase, arguments.strict);
     let data = report::checks(&document, arguments.output.format(), arguments.output.unit());
@@ -380,7 +400,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
         data,
         notes: document.said(|row| &row.assumptions),
         warnings: document.said(|row| &row.warnings).into_iter().chain(document.gone_warnings()).collect(),
-        status: document.worst().status(),
+        status: status(document.worst()),
         ..Answer::default()
     })
 }

@@ -171,6 +171,11 @@ impl Places {
         Ok(resolve(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
     }
 
+    /// The model that a name in a file of `directory` means.
+    pub(super) fn beside(&self, directory: &Path, name: &str, weigh: bool) -> Result<Model, Failure> {
+        Ok(source::resolve_in(directory, name, &self.overlay, self.hub.as_ref(), weigh)?)
+    }
+
     /// What the model that an argument means weighs.
     pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Failure> {
         Ok(source::weigh(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
@@ -399,7 +404,7 @@ pub(super) fn engines(
 }
 
 /// Each value once, in the order of its first appearance.
-fn once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+pub(super) fn once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut kept = Vec::new();
     for value in values {
         if !kept.contains(&value) {

@@ -3,7 +3,7 @@
 use clap::ArgMatches;
 
 use super::args::WorkloadArguments;
-use super::estimate::{needs_encoder, past_maximum};
+use super::estimate::{needs_encoder, once, past_maximum};
 use super::failure::Failure;
 use super::gpus::Fleet;
 use super::hardware::{
@@ -42,7 +42,9 @@ pub(super) struct Examined {
     pub(super) engine: Engine,
     pub(super) checked: Checked,
     pub(super) held: Vec<Held>,
+    /// What was taken for granted, by the model, the engine and hardware.
     pub(super) assumptions: Vec<String>,
+    /// What may make it wrong.
     pub(super) warnings: Vec<String>,
     /// Why hardware could not be asked.
     pub(super) failure: Option<Failure>,
@@ -74,7 +76,15 @@ pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
             examined.failure.get_or_insert(failure);
         }
     }
-    Ok(examined)
+    let Examined { model, checked, assumptions, warnings, .. } = &examined;
+    let told = |of_model: Vec<String>, of_engine: &[String], more: &[String]| {
+        once(of_model.into_iter().chain(of_engine.iter().cloned()).chain(more.iter().cloned()))
+    };
+    let of_model = model.assumptions.iter().map(ToString::to_string).collect();
+    let assumptions = told(of_model, &checked.assumptions, assumptions);
+    let of_model = model.warnings.iter().map(ToString::to_string).collect();
+    let warnings = told(of_model, &checked.warnings, warnings);
+    Ok(Examined { assumptions, warnings, ..examined })
 }
 
 impl Examined {

@@ -240,7 +240,7 @@ fn fleet(text: &str, overlay: &[AcceleratorEntry]) -> Result<Fleet, Failure> {
 }
 
 /// The number before an `x`, if there is one, and the name. Something like a number that is none is an error, and no name.
-fn counted(text: &str) -> Result<(Option<u64>, &str), Failure> {
+pub(super) fn counted(text: &str) -> Result<(Option<u64>, &str), Failure> {
     let like_a_number = |count: &str| count.chars().all(|c| c.is_ascii_digit() || ".+-".contains(c));
     let (count, name) = match text.split_once(['x', 'X']) {
         Some((count, name)) if like_a_number(count.trim()) => (Some(count), name),

@@ -16,7 +16,7 @@ pub(super) fn settings_for<'a>(
 }
 
 /// The settings that arguments and environment make.
-fn settings(arguments: &HubArguments) -> HubSettings {
+pub(super) fn settings(arguments: &HubArguments) -> HubSettings {
     let defaults = HubSettings::default();
     let home = path("HF_HOME").or_else(|| Some(cache_home()?.join("huggingface")));
     let within_home = |name: &str| home.as_ref().map(|home| home.join(name));

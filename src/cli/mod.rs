@@ -28,6 +28,7 @@ mod progress;
 mod request;
 mod schema;
 mod settings;
+mod shelf;
 mod single;
 mod strategies;
 mod sweep;

@@ -196,10 +196,7 @@ impl Keys {
     fn nearest<'a>(&'a self, name: &str, own: &[&'a str]) -> Option<&'a str> {
         // What is no option is told by `own` alone.
         let options = self.names.iter().filter(|(_, place)| **place != Place::Id).map(|(name, _)| name.as_str());
-        let known = options.chain(own.iter().copied());
-        let alike = known.map(|known| (strsim::jaro_winkler(known, name), known));
-        let nearest = alike.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
-        nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known)
+        nearest(name, options.chain(own.iter().copied()))
     }
 }
 
@@ -400,8 +397,22 @@ pub(super) fn duplicate(name: &str) -> Failure {
     wrong("duplicate_key", &shortened(name), "it".into(), "is there twice".into(), "give it once")
 }
 
-/// How alike two names are, of 1, if one may be meant for the other.
-const ALIKE: f64 = 0.8;
+/// The name of `known` that is nearest to `name`, if one may be meant.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// How alike they are then, of 1.
+    const ALIKE: f64 = 0.8;
+    let alike = known.map(|known| (strsim::jaro_winkler(known, name), known));
+    let nearest = alike.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
+    nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known)
+}
+
+/// A failure of several values, with what they are too many for, and what to do about it.
+pub(super) fn one_only(Failure(diagnosis): Failure, problem: &str, remedy: &str) -> Failure {
+    match diagnosis.code {
+        "several" => Failure(Diagnosis { problem: problem.into(), remedy: remedy.into(), ..diagnosis }),
+        _ => Failure(diagnosis),
+    }
+}
 
 /// A value as an option has it.
 fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {

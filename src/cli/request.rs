@@ -6,22 +6,22 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use clap::{ArgMatches, Args};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::args::{DeviceArguments, SpecArguments, WorkloadArguments};
-use super::estimate::{Places, drafted, named_or_spec, needs_encoder, past_maximum};
+use super::estimate::{drafted, named_or_spec, needs_encoder, past_maximum};
 use super::failure::{self, Failure};
-use super::objects::{ByText, Keys, Pairs, Place, Reader, field_of, said_by, shortened, text_of, wrong};
+use super::objects::{self, Keys, Pairs, Place, Reader, field_of, said_by, shortened, text_of, wrong};
+use super::shelf::{Cache, Shelf, weight};
 use super::{lengths, levers, refuse_warnings, single, typed};
 use crate::engine::{Engine, OwnLengths, Prepared};
 use crate::estimate::Workload;
 use crate::model::Model;
 use crate::report::BatchFrame;
-use crate::source;
 use crate::units::{Bytes, Diagnosis, Tokens};
 
 /// What a line may say beside its model and its `id`.
@@ -212,74 +212,6 @@ enum Known {
     OfTheirNumbers,
 }
 
-/// A cache that is emptied when it is full: what is asked again is found again.
-struct Cache<T> {
-    entries: ByText<Vec<u8>, T>,
-    weight: usize,
-}
-
-/// About the bytes that a cache may hold.
-const CACHE_BYTES: usize = 32 << 20;
-
-impl<T> Cache<T> {
-    fn new() -> Self {
-        Self { entries: ByText::default(), weight: 0 }
-    }
-
-    fn keep(&mut self, key: &[u8], value: T, weight: usize) {
-        /// What an entry takes beside its key and its model's layers, roughly.
-        const ENTRY_BYTES: usize = 4 << 10;
-        let weight = weight.saturating_add(key.len()).saturating_add(ENTRY_BYTES);
-        self.weight = self.weight.saturating_add(weight);
-        if self.weight > CACHE_BYTES {
-            self.entries.clear();
-            self.weight = weight;
-        }
-        self.entries.insert(key.to_vec(), value);
-    }
-}
-
-/// What a model takes in memory, roughly: its lists of layers.
-fn weight(model: &Model) -> usize {
-    model.layer_groups.iter().map(|group| group.layers.len()).sum::<usize>().saturating_mul(size_of::<u32>())
-}
-
-/// The models that lines name, each read once.
-pub(super) struct Shelf {
-    places: Places,
-    read: Mutex<Cache<Result<Arc<Model>, Diagnosis>>>,
-}
-
-impl Shelf {
-    pub(super) fn new(places: Places) -> Self {
-        Self { places, read: Mutex::new(Cache::new()) }
-    }
-
-    /// The model that a value means: a name, or an object.
-    fn model(&self, raw: &str, key: &str) -> Result<Arc<Model>, Failure> {
-        // What is half done here is an entry that is missing, and so read again.
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = read.entries.get(raw.as_bytes()) {
-            return known.clone().map_err(Failure);
-        }
-        let model = self.find(raw, key).map(Arc::new).map_err(|Failure(diagnosis)| diagnosis);
-        read.keep(raw.as_bytes(), model.clone(), model.as_ref().map_or(0, |model| weight(model)));
-        model.map_err(Failure)
-    }
-
-    fn find(&self, raw: &str, key: &str) -> Result<Model, Failure> {
-        if raw.starts_with('{') {
-            return Ok(source::of_json(raw.to_owned(), key)?);
-        }
-        let name = text_of(key, raw)?;
-        if name == "-" {
-            let (found, problem) = ("-".into(), "would be read from where the lines may come from".into());
-            return Err(wrong("stdin", key, found, problem, "write the object itself as its value"));
-        }
-        self.places.draft(&name)
-    }
-}
-
 /// How lines are answered.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Manner {
@@ -430,7 +362,7 @@ impl Clerk {
     }
 
     fn model(&self, raw: &str, key: &str) -> Result<Model, Failure> {
-        Ok(Model::clone(&*self.shelf.model(raw, key)?))
+        Ok(Model::clone(&*self.shelf.model(raw, key, false)?))
     }
 
     /// The line as options.
@@ -456,13 +388,9 @@ fn unknown(name: &str, nearest: Option<&str>) -> Failure {
 const UNUSED_MEMORY: &str = "memory is not used: nothing here tells what would be made of it";
 
 /// Of several values: a line is one estimate.
-fn one_only(Failure(diagnosis): Failure) -> Failure {
-    if diagnosis.code != "several" {
-        return Failure(diagnosis);
-    }
-    let problem = "for the one estimate of a line".to_owned();
-    let remedy = "give one value, or use `kvsize sweep` for every combination".to_owned();
-    Failure(Diagnosis { problem, remedy, ..diagnosis })
+fn one_only(failure: Failure) -> Failure {
+    let remedy = "give one value, or use `kvsize sweep` for every combination";
+    objects::one_only(failure, "for the one estimate of a line", remedy)
 }
 
 fn missing_model() -> Failure {
@@ -537,19 +465,10 @@ pub(super) fn shape() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::estimate::Places;
 
     fn clerk() -> Clerk {
-        Clerk::new(Manner::default(), Arc::new(Shelf::new(Places { overlay: Vec::new(), hub: None })))
-    }
-
-    #[test]
-    fn a_cache_that_is_full_is_emptied() {
-        let mut cache = Cache::new();
-        for number in 0..100u32 {
-            cache.keep(&number.to_le_bytes(), number, CACHE_BYTES / 10);
-            assert!(cache.weight <= CACHE_BYTES && cache.entries.len() <= 10);
-            assert_eq!(cache.entries.get(&number.to_le_bytes()[..]), Some(&number));
-        }
+        Clerk::new(Manner::default(), Arc::new(Shelf::new(Places { overlay: Vec::new(), hub: None }, None)))
     }
 
     #[test]

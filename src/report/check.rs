@@ -27,6 +27,19 @@ pub struct CheckDocument {
     pub model: ModelDescription,
     /// Whether all limits hold.
     pub within: bool,
+    /// What was measured of it.
+    #[serde(flatten)]
+    pub measured: Measured,
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong.
+    pub warnings: Vec<String>,
+}
+
+/// What was measured of a workload.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Measured {
     /// Tokens of each sequence.
     pub seq_len: u64,
     /// Sequences.
@@ -46,7 +59,7 @@ pub struct CheckDocument {
     pub bytes: u64,
     /// Bytes on the device that holds most.
     pub bytes_per_gpu: u64,
-    /// The limits; none where hardware is asked about.
+    /// The limits.
     pub limits: Vec<LimitRow>,
     /// What is asserted of hardware, and what it holds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,10 +68,49 @@ pub struct CheckDocument {
     /// no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// The model's own maximum.
+    #[serde(skip)]
+    pub(super) maximum: Option<u64>,
+}
+
+impl Measured {
+    /// What was measured of a workload on a model.
+    pub fn new(model: &Model, workload: &Workload, engine: &Engine, checked: &Checked, held: &[Held]) -> Self {
+        let longest = match held {
+            [held] if checked.limits.is_empty() => held.longest,
+            _ => checked.longest,
+        };
+        Self {
+            seq_len: workload.seq_len.0,
+            batch: workload.batch,
+            engine: engine.to_string(),
+            kv_dtype: workload.kv_dtype.to_string(),
+            kv_dtype_resolved: (KvDtype::Given(checked.stored) != workload.kv_dtype)
+                .then(|| checked.stored.to_string()),
+            tp: workload.layout.tp,
+            pp: workload.layout.pp,
+            bytes: checked.taken.bytes.0,
+            bytes_per_gpu: checked.taken.bytes_per_gpu.0,
+            limits: checked.limits.iter().map(LimitRow::of).collect(),
+            hardware: held.iter().map(HardwareRow::of).collect(),
+            max_seq_len: longest.map(|longest| longest.0),
+            maximum: model.max_position_embeddings.map(|maximum| maximum.0),
+        }
+    }
+
+    /// Whether all that is asserted holds.
+    pub(super) fn holds(&self) -> bool {
+        self.limits.iter().all(|limit| limit.over.is_none()) && self.hardware.iter().all(|row| row.holds)
+    }
+
+    /// The limit that is exceeded most, or else has least left.
+    fn tightest(&self) -> Option<&LimitRow> {
+        let signed = |limit: &&LimitRow| match (limit.left, limit.over) {
+            (_, Some(over)) => i128::from(over).saturating_neg(),
+            (left, None) => i128::from(left.unwrap_or_default()),
+        };
+        self.limits.iter().min_by_key(signed)
+    }
 }
 
 /// A limit of a [`CheckDocument`].
@@ -240,47 +292,17 @@ impl HardwareRow {
 }
 
 impl CheckDocument {
-    /// The document of a check and of what hardware holds; `assumptions` and `warnings` are those of the question.
-    pub fn new(
-        model: &Model,
-        workload: &Workload,
-        engine: &Engine,
-        (checked, held): (&Checked, &[Held]),
-        [assumptions, warnings]: [&[String]; 2],
-    ) -> Self {
-        let of_model = model.warnings.iter().map(ToString::to_string);
-        let known = model.assumptions.iter().map(ToString::to_string);
-        let on_hardware = held.first().filter(|_| checked.limits.is_empty());
+    /// The document of what was measured of a model.
+    pub fn new(model: &Model, measured: Measured, [assumptions, warnings]: [Vec<String>; 2]) -> Self {
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
-            within: checked.is_within() && held.iter().all(|held| held.holds),
-            seq_len: workload.seq_len.0,
-            batch: workload.batch,
-            engine: engine.to_string(),
-            kv_dtype: workload.kv_dtype.to_string(),
-            kv_dtype_resolved: (KvDtype::Given(checked.stored) != workload.kv_dtype)
-                .then(|| checked.stored.to_string()),
-            tp: workload.layout.tp,
-            pp: workload.layout.pp,
-            bytes: checked.taken.bytes.0,
-            bytes_per_gpu: checked.taken.bytes_per_gpu.0,
-            limits: checked.limits.iter().map(LimitRow::of).collect(),
-            hardware: held.iter().map(HardwareRow::of).collect(),
-            max_seq_len: on_hardware.map_or(checked.longest, |held| held.longest).map(|longest| longest.0),
-            assumptions: once(known.chain(checked.assumptions.iter().cloned()).chain(assumptions.iter().cloned())),
-            warnings: once(of_model.chain(checked.warnings.iter().cloned()).chain(warnings.iter().cloned())),
+            within: measured.holds(),
+            measured,
+            assumptions,
+            warnings,
         }
-    }
-
-    /// The limit that is exceeded most, or else has least left.
-    fn tightest(&self) -> Option<&LimitRow> {
-        let signed = |limit: &&LimitRow| match (limit.left, limit.over) {
-            (_, Some(over)) => i128::from(over).saturating_neg(),
-            (left, None) => i128::from(left.unwrap_or_default()),
-        };
-        self.limits.iter().min_by_key(signed)
     }
 
     /// `over by 2.416 GB: the largest context within the budget is 120,832 tokens`
@@ -290,8 +312,8 @@ impl CheckDocument {
 
     /// The verdict by how much, and how long a request may be.
     fn halves(&self, unit: ByteUnit) -> [String; 2] {
-        if let [row, ..] = self.hardware.as_slice() {
-            let longest = largest_that("fits", "that fits", self.max_seq_len, self.model.max_seq_len);
+        if let [row, ..] = self.measured.hardware.as_slice() {
+            let longest = largest_that("fits", "that fits", self.measured.max_seq_len, self.measured.maximum);
             let join = if self.within { ";" } else { ":" };
             let sentence = row.sentence(unit);
             // A sentence that has a reason of its own goes on as a list does.
@@ -299,8 +321,8 @@ impl CheckDocument {
             return [format!("{sentence}{join}"), longest];
         }
         let amount = |bytes: u64| amount(bytes, unit);
-        let longest = largest_within(self.max_seq_len, self.model.max_seq_len);
-        let margin = match self.tightest() {
+        let longest = largest_within(self.measured.max_seq_len, self.measured.maximum);
+        let margin = match self.measured.tightest() {
             Some(LimitRow { over: Some(over), .. }) => format!("over by {}", amount(*over)),
             Some(limit) => {
                 format!("within the budget: {} left {}", amount(limit.left.unwrap_or_default()), limit.of_what())
@@ -314,8 +336,8 @@ impl CheckDocument {
 
 /// A check in `format`; plain is the verdict.
 pub fn check(document: &CheckDocument, format: CheckFormat, unit: UnitChoice) -> String {
-    let largest = document.limits.iter().map(|limit| limit.budget.max(limit.taken)).max();
-    let unit = unit.resolve(Bytes(largest.unwrap_or(document.bytes)));
+    let largest = document.measured.limits.iter().map(|limit| limit.budget.max(limit.taken)).max();
+    let unit = unit.resolve(Bytes(largest.unwrap_or(document.measured.bytes)));
     let case = || Case {
         name: document.model.name.clone(),
         verdict: Verdict::of(document.within),
@@ -359,29 +381,18 @@ fn page(document: &CheckDocument, unit: ByteUnit) -> Page {
     let of = format!(
         "{}, {} tokens x {} in {}: {}",
         document.model.name,
-        group_thousands(document.seq_len),
-        group_thousands(document.batch),
-        document.kv_dtype_resolved.as_deref().unwrap_or(&document.kv_dtype),
-        document.engine
+        group_thousands(document.measured.seq_len),
+        group_thousands(document.measured.batch),
+        document.measured.kv_dtype_resolved.as_deref().unwrap_or(&document.measured.kv_dtype),
+        document.measured.engine
     );
-    let grid = Block::Grid(Grid { columns, rows: document.limits.iter().map(row).collect() });
+    let grid = Block::Grid(Grid { columns, rows: document.measured.limits.iter().map(row).collect() });
     let [margin, longest] = document.halves(unit).map(|half| clean(&half));
     let line = format!("{margin} {longest}");
     // A terminal would break it in the middle of a number.
     let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
-    let grid = (!document.limits.is_empty()).then_some(grid);
+    let grid = (!document.measured.limits.is_empty()).then_some(grid);
     Page { blocks: [verdict].into_iter().chain(grid).chain([Block::Text(wrapped(&of, COLUMNS))]).collect() }
-}
-
-/// Each text once, in order.
-pub(super) fn once(texts: impl Iterator<Item = String>) -> Vec<String> {
-    let mut kept: Vec<String> = Vec::new();
-    for text in texts {
-        if !kept.contains(&text) {
-            kept.push(text);
-        }
-    }
-    kept
 }
 
 /// Every figure, for a spreadsheet.
@@ -398,7 +409,7 @@ fn exact(document: &CheckDocument) -> Grid {
             number(limit.left),
             number(limit.over),
             document.within.to_string(),
-            number(document.max_seq_len),
+            number(document.measured.max_seq_len),
         ]
     };
     // What hardware holds is in no budget's bytes: the columns are those that it has.
@@ -408,13 +419,13 @@ fn exact(document: &CheckDocument) -> Grid {
             format!("{} {}", row.kind, row.configuration()),
             left_out(),
             left_out(),
-            document.bytes.to_string(),
+            document.measured.bytes.to_string(),
             left_out(),
             number(row.shortfall_bytes),
             row.holds.to_string(),
             number(row.max_seq_len),
         ]
     };
-    let rows = document.limits.iter().map(row).chain(document.hardware.iter().map(on_hardware));
+    let rows = document.measured.limits.iter().map(row).chain(document.measured.hardware.iter().map(on_hardware));
     Grid { columns, rows: rows.collect() }
 }

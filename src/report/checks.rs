@@ -1,17 +1,16 @@
 //! What a file of budgets says: a row a budget, and what became of it since a baseline.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
-use super::check::{HardwareRow, LimitRow, amount, largest_within, once};
+use super::check::{Measured, amount, largest_within};
 use super::ci::{self, Case};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
-use crate::check::{Change, Checked, Held, Increase, Verdict};
-use crate::engine::Engine;
-use crate::estimate::Workload;
-use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, Diagnosis, KvDtype, fixed_point};
+use crate::check::{Change, Increase, Verdict};
+use crate::units::{ByteUnit, Bytes, Diagnosis, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
 #[derive(Debug, Serialize)]
@@ -53,6 +52,9 @@ pub struct CheckRow {
     /// `within`, `over` or `unknown`.
     #[cfg_attr(test, schemars(extend("enum" = ["within", "over", "unknown"])))]
     pub verdict: &'static str,
+    /// The model's name, unless it could not be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// What was measured; absent where there is no answer.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
@@ -70,49 +72,12 @@ pub struct CheckRow {
     worst: Verdict,
 }
 
-/// What was measured of a budget.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Measured {
-    /// The model's name.
-    pub model: String,
-    /// Tokens of each sequence.
-    pub seq_len: u64,
-    /// Sequences.
-    pub batch: u64,
-    /// The engine, with its version.
-    pub engine: String,
-    /// The format asked for.
-    pub kv_dtype: String,
-    /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kv_dtype_resolved: Option<String>,
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// Bytes over all devices of a replica.
-    pub bytes: u64,
-    /// Bytes on the device that holds most.
-    pub bytes_per_gpu: u64,
-    /// The limits.
-    pub limits: Vec<LimitRow>,
-    /// What is asserted of hardware, and what it holds.
-    pub hardware: Vec<HardwareRow>,
-    /// The longest request within all limits, no longer than the model's own maximum; absent where there is no limit or no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_seq_len: Option<u64>,
-    /// The model's own maximum.
-    #[serde(skip)]
-    maximum: Option<u64>,
-}
-
 /// What became of a budget since the baseline.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ChangeRow {
-    /// `new`, `same`, `grown` or `shrunk`.
-    #[cfg_attr(test, schemars(extend("enum" = ["new", "same", "grown", "shrunk"])))]
+    /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
+    #[cfg_attr(test, schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"])))]
     pub kind: &'static str,
     /// Bytes over all devices, then.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,62 +113,32 @@ impl From<&Diagnosis> for ErrorRow {
     }
 }
 
-impl Measured {
-    /// What was measured of a workload.
-    pub fn new(model: &Model, workload: &Workload, engine: &Engine, checked: &Checked, held: &[Held]) -> Self {
-        Self {
-            model: model.name.clone(),
-            seq_len: workload.seq_len.0,
-            batch: workload.batch,
-            engine: engine.to_string(),
-            kv_dtype: workload.kv_dtype.to_string(),
-            kv_dtype_resolved: (KvDtype::Given(checked.stored) != workload.kv_dtype)
-                .then(|| checked.stored.to_string()),
-            tp: workload.layout.tp,
-            pp: workload.layout.pp,
-            bytes: checked.taken.bytes.0,
-            bytes_per_gpu: checked.taken.bytes_per_gpu.0,
-            limits: checked.limits.iter().map(LimitRow::of).collect(),
-            hardware: held.iter().map(HardwareRow::of).collect(),
-            max_seq_len: checked.longest.map(|longest| longest.0),
-            maximum: model.max_position_embeddings.map(|maximum| maximum.0),
-        }
-    }
-
-    fn holds(&self) -> bool {
-        self.limits.iter().all(|limit| limit.over.is_none()) && self.hardware.iter().all(|row| row.holds)
-    }
-}
-
 impl CheckRow {
-    /// The row of a budget: what was measured of it, if anything, and why not all of it could be.
+    /// The row of a budget: what was measured of its model, if anything, and why not all of it could be.
     pub fn new(
         name: String,
-        measured: Option<Measured>,
+        measured: Option<(String, Measured)>,
         error: Option<&Diagnosis>,
         change: Option<Change>,
         [assumptions, warnings]: [Vec<String>; 2],
     ) -> Self {
+        let (model, measured) = measured.unzip();
         let kept = measured.as_ref().is_some_and(Measured::holds) && !change.is_some_and(Change::is_too_much);
         let worst = if error.is_some() || measured.is_none() { Verdict::Unknown } else { Verdict::of(kept) };
-        let change = change.map(|change| match (change, &measured) {
-            (Change::Since { before, too_much }, Some(now)) => {
-                let was = [before.bytes.0, before.bytes_per_gpu.0];
-                let is = [now.bytes, now.bytes_per_gpu];
-                let grown = is.iter().zip(&was).any(|(now, before)| now > before);
-                let kind = match (grown, is == was) {
-                    (true, _) => "grown",
-                    (false, true) => "same",
-                    (false, false) => "shrunk",
-                };
-                let [bytes_before, bytes_per_gpu_before] = was.map(Some);
-                ChangeRow { kind, bytes_before, bytes_per_gpu_before, too_much }
+        let change = change.map(|change| {
+            let before = match change {
+                Change::Since { before, .. } => Some([before.bytes.0, before.bytes_per_gpu.0]),
+                Change::New | Change::Untold => None,
+            };
+            ChangeRow {
+                kind: change.kind(),
+                bytes_before: before.map(|[all, _]| all),
+                bytes_per_gpu_before: before.map(|[_, per_gpu]| per_gpu),
+                too_much: change.is_too_much(),
             }
-            _ => ChangeRow { kind: "new", bytes_before: None, bytes_per_gpu_before: None, too_much: false },
         });
-        let (assumptions, warnings) = (once(assumptions.into_iter()), once(warnings.into_iter()));
         let error = error.map(ErrorRow::from);
-        Self { name, verdict: worst.name(), measured, change, error, assumptions, warnings, worst }
+        Self { name, verdict: worst.name(), model, measured, change, error, assumptions, warnings, worst }
     }
 
     /// What there is to say of it: what is not kept, or else what is left.
@@ -296,12 +231,18 @@ impl ChecksDocument {
 
     /// What is said of budgets, each text once, after the names of those that it is said of.
     pub fn said(&self, texts: impl Fn(&CheckRow) -> &Vec<String>) -> Vec<String> {
-        let all = once(self.checks.iter().flat_map(|row| texts(row).iter().cloned()));
-        let named = |text: String| {
-            let of = self.checks.iter().filter(|row| texts(row).contains(&text)).map(|row| row.name.as_str());
-            format!("{}: {text}", of.collect::<Vec<_>>().join(", "))
-        };
-        all.into_iter().map(named).collect()
+        let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for row in &self.checks {
+            for text in texts(row) {
+                let place = *places.entry(text).or_insert(told.len());
+                match told.get_mut(place) {
+                    Some((_, names)) => names.push(&row.name),
+                    None => told.push((text, vec![&row.name])),
+                }
+            }
+        }
+        told.into_iter().map(|(text, names)| format!("{}: {text}", names.join(", "))).collect()
     }
 
     /// What is said of budgets that are gone.
@@ -344,14 +285,17 @@ pub fn checks(document: &ChecksDocument, format: CheckFormat, unit: UnitChoice) 
             warnings: row.warnings.clone(),
         };
         // It is no budget: where that is no error it is one that is kept, with a warning.
-        let gone = |name: &String| match document.strict {
-            true => Case { name: name.clone(), verdict: Verdict::Unknown, message: GONE.into(), warnings: Vec::new() },
-            false => Case {
-                name: name.clone(),
-                verdict: Verdict::Within,
-                message: String::new(),
-                warnings: vec![GONE.into()],
-            },
+        let gone = |name: &String| {
+            if document.strict {
+                Case { name: name.clone(), verdict: Verdict::Unknown, message: GONE.into(), warnings: Vec::new() }
+            } else {
+                Case {
+                    name: name.clone(),
+                    verdict: Verdict::Within,
+                    message: String::new(),
+                    warnings: vec![GONE.into()],
+                }
+            }
         };
         document.checks.iter().map(case).chain(document.gone.iter().flatten().map(gone)).collect()
     };
@@ -406,7 +350,7 @@ fn exact(document: &ChecksDocument, unit: ByteUnit) -> Grid {
         vec![
             row.name.clone(),
             row.verdict.to_owned(),
-            text(&|measured| measured.model.clone()),
+            row.model.clone().unwrap_or_default(),
             text(&|measured| measured.engine.clone()),
             text(&|measured| measured.seq_len.to_string()),
             text(&|measured| measured.batch.to_string()),

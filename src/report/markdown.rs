@@ -32,11 +32,11 @@ fn escape(text: &str) -> String {
         let next = rest.clone().next();
         match c {
             '<' if next.is_some_and(|next| next.is_ascii_alphabetic() || "/!?".contains(next)) => {
-                escaped.push_str("&lt;")
+                escaped.push_str("&lt;");
             }
             // Between letters and digits an underline is no stress.
             '_' if next.is_some_and(char::is_alphanumeric) && escaped.ends_with(char::is_alphanumeric) => {
-                escaped.push(c)
+                escaped.push(c);
             }
             '|' | '\\' | '*' | '_' | '[' => escaped.extend(['\\', c]),
             c => escaped.push(c),

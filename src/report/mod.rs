@@ -29,8 +29,8 @@ use serde::Serialize;
 use crate::units::{ByteUnit, Bytes};
 
 pub use batch::BatchFrame;
-pub use check::{CheckDocument, HardwareRow, LimitRow, check};
-pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, Measured, checks};
+pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
+pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
 pub use ci::CheckFormat;
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
