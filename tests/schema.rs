@@ -321,7 +321,8 @@ fn all_schemas_are_one_and_each_has_a_name() {
         assert_valid(&all, &serde_json::from_str(&document).unwrap(), arguments);
     }
     assert!(!valid(&all, &json!([{"schema": "kvsize.estimate/1"}])));
-    let unknown = format!("error: NAME: estimat is not a shape of our JSON; use one of {}\n", NAMES.join(", "));
+    let unknown =
+        format!("error: NAME: estimat is not one of its values; nearest: estimate; use one of {}\n", NAMES.join(", "));
     kvsize("schema estimat").stderr(&unknown).status(2);
 }
 

@@ -1,20 +1,15 @@
 //! `kvsize schema [NAME]`: the shape of our JSON.
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
-use super::failure::Failure;
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::report::{SCHEMAS, all_schemas};
-use crate::units::Diagnosis;
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
     about: "The JSON Schema of what is read and written",
-    arguments: |command| {
-        let names = SCHEMAS.iter().map(|schema| schema.name).collect::<Vec<_>>().join(", ");
-        let about = format!("What it is of: {names}; all in one without it");
-        SchemaArguments::augment_args(command).mut_arg("name", |name| name.help(about))
-    },
+    arguments: SchemaArguments::augment_args,
     notes: "",
     examples: &[
         ("Everything", "kvsize schema"),
@@ -25,36 +20,27 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         ),
     ],
     statuses: ANSWERED,
-    run: |matches| run(&typed(matches)?),
+    run: |matches| Ok(run(&typed(matches)?)),
 };
 
 #[derive(Debug, Args)]
 struct SchemaArguments {
-    #[arg(value_name = "NAME")]
+    /// The shape, as kvsize.estimate/1 or without its version; all in one without it
+    #[arg(value_name = "NAME", value_parser = names())]
     name: Option<String>,
 }
 
-fn run(arguments: &SchemaArguments) -> Result<Answer, Failure> {
-    let data = match &arguments.name {
-        None => all_schemas(),
-        Some(name) => {
-            // As documents name themselves, too: kvsize.estimate/1.
-            let short = name.trim_start_matches("kvsize.").trim_end_matches("/1");
-            let known = SCHEMAS.iter().find(|schema| schema.name == short);
-            let names = || SCHEMAS.iter().map(|schema| schema.name).collect::<Vec<_>>().join(", ");
-            let unknown = || {
-                Failure(Diagnosis {
-                    code: "unknown_schema",
-                    field: "NAME".into(),
-                    found: name.clone(),
-                    problem: "is not a shape of our JSON".into(),
-                    remedy: format!("use one of {}", names()),
-                })
-            };
-            known.ok_or_else(unknown)?.text.to_owned()
-        }
-    };
-    Ok(Answer { data, ..Answer::default() })
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(SCHEMAS.iter().map(|schema| PossibleValue::new(schema.name).alias(schema.full)))
+}
+
+fn run(arguments: &SchemaArguments) -> Answer {
+    let known = arguments
+        .name
+        .as_deref()
+        .and_then(|name| SCHEMAS.iter().find(|known| [known.name, known.full].contains(&name)));
+    let data = known.map_or_else(all_schemas, |known| known.text.to_owned());
+    Answer { data, ..Answer::default() }
 }
 
 #[cfg(test)]

@@ -5,29 +5,41 @@
 pub struct Schema {
     /// Its name.
     pub name: &'static str,
+    /// The same with its version, as documents name themselves.
+    pub full: &'static str,
     /// Its JSON Schema.
     pub text: &'static str,
 }
 
+macro_rules! schema {
+    ($name:literal) => {
+        Schema {
+            name: $name,
+            full: concat!("kvsize.", $name, "/1"),
+            text: include_str!(concat!("schema/", $name, ".json")),
+        }
+    };
+}
+
 /// All that are documented; a test holds what is written against them.
 pub const SCHEMAS: &[Schema] = &[
-    Schema { name: "spec", text: include_str!("schema/spec.json") },
-    Schema { name: "estimate", text: include_str!("schema/estimate.json") },
-    Schema { name: "batch", text: include_str!("schema/batch.json") },
-    Schema { name: "batch-line", text: include_str!("schema/batch-line.json") },
-    Schema { name: "weights", text: include_str!("schema/weights.json") },
-    Schema { name: "strategies", text: include_str!("schema/strategies.json") },
-    Schema { name: "fit", text: include_str!("schema/fit.json") },
-    Schema { name: "plan", text: include_str!("schema/plan.json") },
-    Schema { name: "check", text: include_str!("schema/check.json") },
-    Schema { name: "checks", text: include_str!("schema/checks.json") },
-    Schema { name: "budgets", text: include_str!("schema/budgets.json") },
-    Schema { name: "explain", text: include_str!("schema/explain.json") },
-    Schema { name: "models", text: include_str!("schema/models.json") },
-    Schema { name: "gpus", text: include_str!("schema/gpus.json") },
-    Schema { name: "formats", text: include_str!("schema/formats.json") },
-    Schema { name: "engines", text: include_str!("schema/engines.json") },
-    Schema { name: "error", text: include_str!("schema/error.json") },
+    schema!("spec"),
+    schema!("estimate"),
+    schema!("batch"),
+    schema!("batch-line"),
+    schema!("weights"),
+    schema!("strategies"),
+    schema!("fit"),
+    schema!("plan"),
+    schema!("check"),
+    schema!("checks"),
+    schema!("budgets"),
+    schema!("explain"),
+    schema!("models"),
+    schema!("gpus"),
+    schema!("formats"),
+    schema!("engines"),
+    schema!("error"),
 ];
 
 /// One schema for all of them: a document is one of these, or a list of such documents.
