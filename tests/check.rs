@@ -72,6 +72,46 @@ fn the_longest_is_the_longest_though_bytes_may_fall() {
     }
 }
 
+/// Lengths that are shorter than what is asked of them are no reason to find none: the longest is that of a walk through all.
+#[test]
+fn the_longest_is_found_past_lengths_that_are_refused() {
+    for (arguments, asked, budget) in [
+        ("llama-3.1-8b -b 2 --shared-prefix 20000", 32_768, 3_000_000_000_u64),
+        ("llama-3.1-8b -e vllm -b 2 --shared-prefix 20000", 32_768, 3_000_000_000),
+        ("llama-3.1-8b -e vllm@0.19 -b 2 --shared-prefix 20000", 32_768, 3_000_000_000),
+        ("qwen3-1.7b --shared-prefix 500", 40_000, 40_000_000),
+        ("qwen3-1.7b -e transformers --cache quantized --decoded 1000", 2_000, 45_000_000),
+        ("qwen3-1.7b -e transformers --cache quantized --decoded 1000", 2_000, 40_000_000),
+    ] {
+        let document = json_with(1, &format!("{arguments} -s {asked} --budget {budget}"));
+        let longest = document["max_seq_len"].as_u64().unwrap();
+        let bytes = |seq_len: u64| {
+            // Of sequences that are no longer than the prefix all is shared.
+            let arguments = match arguments.split_once("--shared-prefix ") {
+                Some((before, prefix)) => {
+                    format!("{before}--shared-prefix {}", prefix.parse::<u64>().unwrap().min(seq_len))
+                }
+                None => arguments.to_owned(),
+            };
+            let text = kvsize(&format!("{arguments} -s {seq_len} -d auto -f jsonl -q")).text();
+            let line = text.lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok());
+            line.and_then(|document| document["estimates"][0]["bytes"].as_u64())
+        };
+        if longest > 0 {
+            assert!(bytes(longest).unwrap() <= budget, "{arguments}: {longest}");
+        }
+        let step = if arguments.contains("vllm") { 16 } else { 1 };
+        assert!(bytes(longest + step).is_none_or(|bytes| bytes > budget), "{arguments}: {longest}");
+    }
+    assert_eq!(
+        json_with(1, "llama-3.1-8b -e vllm -s 32K -b 2 --shared-prefix 20000 --budget 3GB")["max_seq_len"],
+        21_440
+    );
+    let text =
+        kvsize("check qwen3-1.7b -s 1129 -e transformers --cache quantized --decoded 1000 --budget 0.045GB -q").data();
+    assert!(text.starts_with("within the budget") && text.contains("1,129 tokens\n"), "{text}");
+}
+
 #[test]
 fn a_margin_is_kept_free() {
     let document = json_with(0, "llama-3.1-8b -s 1000 --budget 1GB --margin 2.5%");

@@ -109,6 +109,11 @@ impl Checked {
 }
 
 impl Budget {
+    /// Whether anything is limited.
+    pub fn is_limited(&self) -> bool {
+        self.bytes.is_some() || self.bytes_per_gpu.is_some()
+    }
+
     /// The limits, with what is taken of them.
     fn limits(&self, bytes: Bytes, bytes_per_gpu: Bytes) -> Vec<Limit> {
         let limit = |kind, budget: Option<Bytes>, taken| {
@@ -129,18 +134,27 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     let answer = engine.answer(model, workload)?;
     let taken = Taken { bytes: answer.estimate.bytes, bytes_per_gpu: answer.estimate.bytes_per_gpu };
     let limits = budget.limits(taken.bytes, taken.bytes_per_gpu);
-    let holds = |seq_len: u64| match engine.answer(model, &Workload { seq_len: Tokens(seq_len), ..*workload }) {
+    let answer_at = |seq_len: u64| {
+        let seq_len = Tokens(seq_len);
+        // Of sequences that are no longer than the prefix all is shared.
+        let shared_prefix = workload.shared_prefix.map(|prefix| prefix.min(seq_len));
+        engine.answer(model, &Workload { seq_len, shared_prefix, ..*workload })
+    };
+    let asked = workload.seq_len.0;
+    let holds = |seq_len: u64| match answer_at(seq_len) {
         Ok(answer) => {
             let limits = budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu);
             Ok(limits.iter().all(|limit| limit.left().is_ok()))
         }
-        // What an engine refuses at a length that was not asked for, and what no integer holds, is too long.
-        Err(EstimateError::TooLarge | EstimateError::Refused { .. }) => Ok(false),
+        Err(EstimateError::TooLarge) => Ok(false),
+        // What an engine refuses is too long, or else too short for what it is set to.
+        Err(EstimateError::Refused { .. }) => Ok(seq_len < asked),
         Err(error) => Err(error),
     };
     let maximum = model.max_position_embeddings.map(|tokens| tokens.0);
     let most = maximum.unwrap_or(MOST);
     let longest = if limits.is_empty() { None } else { Some(longest_of(model, most, holds)?) };
+    let longest = longest.map(|longest| if longest > 0 && answer_at(longest).is_err() { 0 } else { longest });
     Ok(Checked {
         taken,
         limits,

@@ -12,8 +12,8 @@ use super::hardware::{
 };
 use super::{lengths, levers, single};
 use crate::check::{Budget, Checked, Demand, Held, check};
-use crate::engine::Engine;
-use crate::estimate::Workload;
+use crate::engine::{Engine, Spread};
+use crate::estimate::{Layout, Workload};
 use crate::fit::Question;
 use crate::model::Model;
 use crate::report::FitDocument;
@@ -65,17 +65,33 @@ pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
     let model = levers::applied_to(&asked.model, typed, std::slice::from_ref(&engine))?;
     needs_encoder(typed, std::slice::from_ref(&model))?;
     let settled = lengths::settled(typed, std::slice::from_ref(&engine), &model)?;
-    let workload = single::workload(&model, &settled, asked.memory, &engine)?;
-    let checked = check(&model, &workload, &engine, &asked.budget)?;
-    let warnings = past_maximum(&model, Some(workload.seq_len)).iter().map(ToString::to_string).collect();
-    let mut examined =
-        Examined { model, workload, engine, checked, held: Vec::new(), assumptions, warnings, failure: None };
+    let mut workload = single::workload(&model, &settled, asked.memory, &engine)?;
+    let mut warnings: Vec<String> =
+        past_maximum(&model, Some(workload.seq_len)).iter().map(ToString::to_string).collect();
+    let (mut held, mut failure) = (Vec::new(), None);
     for (demand, fleet) in &asked.demands {
-        // What one GPU can't be asked about is no reason not to ask about another.
-        if let Err(failure) = examined.ask(asked, *demand, fleet) {
-            examined.failure.get_or_insert(failure);
+        match hardware(asked, &workload, *demand, fleet) {
+            Ok((of_demand, said)) => {
+                held.push(of_demand);
+                assumptions.extend(said.assumptions);
+                warnings.extend(said.warnings);
+            }
+            // What one GPU can't be asked about is no reason not to ask about another.
+            Err(of_fleet) => _ = failure.get_or_insert(of_fleet),
         }
     }
+    let mut share = workload;
+    let WorkloadArguments { tp, pp, dp, .. } = typed;
+    let is_given = asked.budget.is_limited() || [tp, pp, dp].iter().any(|ranks| ranks.is_some());
+    if let ([held], false) = (held.as_slice(), is_given) {
+        // The bytes are those of the layout that was found, of which a replica has its share.
+        if engine.profile.spread == Spread::Ranks {
+            workload.layout = Layout { dcp: workload.layout.dcp, ..held.layout };
+        }
+        share = Workload { batch: workload.batch.div_ceil(held.layout.dp.max(1)), ..workload };
+    }
+    let checked = check(&model, &share, &engine, &asked.budget)?;
+    let examined = Examined { model, workload, engine, checked, held, assumptions, warnings, failure };
     let Examined { model, checked, assumptions, warnings, .. } = &examined;
     let told = |of_model: Vec<String>, of_engine: &[String], more: &[String]| {
         once(of_model.into_iter().chain(of_engine.iter().cloned()).chain(more.iter().cloned()))
@@ -87,33 +103,27 @@ pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
     Ok(Examined { assumptions, warnings, ..examined })
 }
 
-impl Examined {
-    /// Asks hardware, as `kvsize fit` does.
-    fn ask(&mut self, asked: &Asked, demand: Demand, fleet: &Fleet) -> Result<(), Failure> {
-        let memory = MemoryArguments { terms: asked.terms.clone(), ..MemoryArguments::default() };
-        let mut typed = asked.workload.clone();
-        let subject = Subject::about(&mut typed, &memory, asked.matches, None, |_| Ok(asked.model.clone()))?;
-        let mut assumptions = Vec::new();
-        if memory.counts_what_engines_see() {
-            assumptions.extend(assumed_of(std::slice::from_ref(fleet)));
-        }
-        let engine = subject.engines.first().unwrap_or(&asked.engine);
-        let engine = on_device(engine, fleet, &mut assumptions);
-        runs_on(&engine, fleet)?;
-        let kv_dtype = usual_formats(&subject.model, &typed, &engine).first().copied();
-        let kv_dtype = kv_dtype.unwrap_or(self.workload.kv_dtype);
-        let (seq_len, batch) = demand.asks(self.workload.seq_len, self.workload.batch);
-        let question = question(&subject, &typed, &memory, &engine, kv_dtype);
-        let question = Question { seq_len: Some(seq_len), batch: Some(batch), ..question };
-        let found = fitted(&question, fleet, &memory.of(&subject, fleet), given_layout(&typed), |_, _| None)?;
-        if replicas_of_experts(&subject.model, &engine, found.layout) {
-            assumptions.push(SEPARATE_REPLICAS.into());
-        }
-        let maximum = subject.model.max_position_embeddings;
-        self.held.push(Held::of(demand, maximum, (found.gpu.clone(), found.gpus), found.layout, &found.fit));
-        let document = FitDocument::new(&subject.model, &[found], &assumptions, &[]);
-        self.assumptions.extend(document.assumptions);
-        self.warnings.extend(document.warnings);
-        Ok(())
+/// Asks hardware, as `kvsize fit` does: what it holds, and the document with what is to be said of that.
+fn hardware(asked: &Asked, workload: &Workload, demand: Demand, fleet: &Fleet) -> Result<(Held, FitDocument), Failure> {
+    let memory = MemoryArguments { terms: asked.terms.clone(), ..MemoryArguments::default() };
+    let mut typed = asked.workload.clone();
+    let subject = Subject::about(&mut typed, &memory, asked.matches, None, |_| Ok(asked.model.clone()))?;
+    let mut assumptions = Vec::new();
+    if memory.counts_what_engines_see() {
+        assumptions.extend(assumed_of(std::slice::from_ref(fleet)));
     }
+    let engine = subject.engines.first().unwrap_or(&asked.engine);
+    let engine = on_device(engine, fleet, &mut assumptions);
+    runs_on(&engine, fleet)?;
+    let kv_dtype = usual_formats(&subject.model, &typed, &engine).first().copied().unwrap_or(workload.kv_dtype);
+    let (seq_len, batch) = demand.asks(workload.seq_len, workload.batch);
+    let question = question(&subject, &typed, &memory, &engine, kv_dtype);
+    let question = Question { seq_len: Some(seq_len), batch: Some(batch), ..question };
+    let found = fitted(&question, fleet, &memory.of(&subject, fleet), given_layout(&typed), |_, _| None)?;
+    if replicas_of_experts(&subject.model, &engine, found.layout) {
+        assumptions.push(SEPARATE_REPLICAS.into());
+    }
+    let maximum = subject.model.max_position_embeddings;
+    let held = Held::of(demand, maximum, (found.gpu.clone(), found.gpus), found.layout, &found.fit);
+    Ok((held, FitDocument::new(&subject.model, &[found], &assumptions, &[])))
 }

@@ -283,11 +283,12 @@ impl<'a> Rows<'a> {
         if let (0, Some(refusal)) = (self.answered, self.first_refusal) {
             return Err(Failure(refusal.diagnosis()).into());
         }
+        let mut warnings = self.warnings.told("");
+        warnings.extend(self.refused.told("left out: "));
+        refuse_warnings(self.strict, &warnings)?;
         self.out.write_all(&self.held)?;
         self.out.write_all(self.sweep.end().as_bytes())?;
         self.out.flush()?;
-        let mut warnings = self.warnings.told("");
-        warnings.extend(self.refused.told("left out: "));
         Ok((self.assumptions.told(""), warnings))
     }
 }
