@@ -313,7 +313,7 @@ fn growth_on_each_gpu_counts() {
     directory.write("b.json", file(&json!([budget("a", &json!({"max_bytes": "1TB", "tp": 2}))])).to_string());
     directory
         .check("--file b.json --baseline before.json --max-increase 50% -f plain")
-        .stdout("over: a: changed by +0.033 GB (+100%) on each GPU, 50% allowed\n")
+        .stdout("over: a: changed by +0.033 GB (+100%) on each GPU: 0.016 GB more than 50% allow\n")
         .status(1);
 }
 
@@ -349,6 +349,18 @@ fn percentages_are_rounded() {
     let text = directory.check("--file b.json --baseline before.json -q").data();
     for changed in ["(+66.6667%)", "(+<0.0001%)", "(+100%)", "+0.131 GB\n"] {
         assert!(text.contains(changed), "{changed}: {text}");
+    }
+}
+
+/// A CI system that reads annotations or XML reads there, too, that nothing could be told.
+#[test]
+fn what_could_not_be_told_at_all_is_told_to_ci() {
+    let directory = Directory::new("nothing");
+    for arguments in ["--file nosuch.json", "nosuch --budget 1GB", "llama-3.1-8b"] {
+        let github = directory.check(&format!("{arguments} -f github")).data_with(2);
+        assert!(github.starts_with("::error title=kvsize check::") && github.lines().count() == 1, "{github}");
+        let junit = directory.check(&format!("{arguments} -f junit")).data_with(2);
+        assert!(junit.contains("<error type=\"unknown\" message=\"") && junit.contains("errors=\"1\""), "{junit}");
     }
 }
 

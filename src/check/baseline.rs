@@ -18,6 +18,13 @@ impl FromStr for Increase {
 }
 
 impl Increase {
+    /// The most that it may be.
+    pub fn most(self, before: Bytes) -> Bytes {
+        const WHOLE: u128 = 1_000_000;
+        let most = u128::from(before.0).saturating_mul(WHOLE.saturating_add(self.0.into())).div_euclid(WHOLE);
+        Bytes(u64::try_from(most).unwrap_or(u64::MAX))
+    }
+
     /// Whether it may grow so much, to the byte.
     ///
     /// ```
@@ -27,9 +34,7 @@ impl Increase {
     /// assert!(!Increase(50_000).allows(Bytes(100), Bytes(106)));
     /// ```
     pub fn allows(self, before: Bytes, now: Bytes) -> bool {
-        const WHOLE: u128 = 1_000_000;
-        let most = u128::from(before.0).saturating_mul(WHOLE.saturating_add(self.0.into()));
-        u128::from(now.0).saturating_mul(WHOLE) <= most
+        now <= self.most(before)
     }
 }
 

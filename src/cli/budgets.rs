@@ -89,7 +89,7 @@ pub(super) struct Entry {
 }
 
 /// The keys of a file.
-const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets"];
+const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets", "$schema"];
 
 /// The keys that are not options of the command: `name` is the budget's own.
 const OWN: &[&str] = &["name"];
@@ -412,14 +412,17 @@ pub(super) fn shape() -> serde_json::Value {
     );
     properties["batch"]["description"] =
         about("Sequences; on GPUs over all replicas, as kvsize fit counts them [default: 1]");
+    let asserting = ["max_bytes", "max_bytes_per_gpu", "must_fit_on", "min_context", "min_concurrent_requests"];
     let budget = json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["name", "engine"],
+        "anyOf": asserting.map(|key| json!({"required": [key]})),
         "properties": properties,
     });
     let all = json!({
         "schema": {"const": SCHEMA},
+        "$schema": {"description": "Where an editor finds this schema; not used", "type": ["string", "null"]},
         "margin": {"description": "The part of every budget that is kept free, as 5%", "type": ["string", "null"]},
         "catalogue": {"description": "A JSON file of models of your own, relative to this file", "type": ["string", "null"]},
         "budgets": {"description": "The budgets; no two have the same name", "type": "array", "minItems": 1, "items": budget},

@@ -154,7 +154,7 @@ struct FileArguments {
     /// A JSON file of budgets, or - for standard input; all are checked, and the worst is the exit status
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What an earlier `--file … --json` wrote: tells by how much each budget grew
+    /// What an earlier `--file FILE --json` wrote: tells by how much each budget grew
     #[arg(long, value_name = "FILE", requires = "file")]
     baseline: Option<PathBuf>,
     /// A budget that grew by more than this since the baseline is over
@@ -249,11 +249,18 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     if let Some(path) = &arguments.files.init {
         return init(path, arguments.output.quiet);
     }
-    if let Some(path) = &arguments.files.file {
-        return of_file(&arguments, path);
-    }
-    levers::retrieved(&mut arguments.workload);
-    of_one(&arguments, matches)
+    let answered = if let Some(path) = &arguments.files.file {
+        of_file(&arguments, path)
+    } else {
+        levers::retrieved(&mut arguments.workload);
+        of_one(&arguments, matches)
+    };
+    let format = arguments.output.format();
+    answered.or_else(|Failure(diagnosis)| {
+        // Where a CI system reads the answer, it reads there why there is none.
+        let data = report::no_check(&diagnosis.to_string(), format).ok_or(Failure(diagnosis))?;
+        Ok(Answer { quiet: arguments.output.quiet, data, status: CANNOT_ANSWER, ..Answer::default() })
+    })
 }
 
 /// Writes the file to start from.

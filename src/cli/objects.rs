@@ -307,14 +307,24 @@ impl Reader {
                     [Some(Value::from(word.get_name())), number].into_iter().flatten()
                 })
                 .collect();
+            // Where the parser refuses it.
+            let least = if let Some(setting) =
+                PROFILES.iter().flat_map(|profile| profile.settings).find(|known| known.name == key.option)
+            {
+                u64::from(setting.kind == ValueKind::Count)
+            } else {
+                let zero = [format!("--{}", key.option), "0".to_owned()];
+                let refused = self.command.clone().try_get_matches_from(zero).err();
+                u64::from(refused.is_some_and(|error| error.kind() == clap::error::ErrorKind::ValueValidation))
+            };
             let is_ratio = argument
                 .and_then(clap::Arg::get_value_names)
                 .is_some_and(|names| names.iter().any(|name| name == "RATIO"));
             let mut schema = match key.kind {
                 _ if !words.is_empty() => json!({"enum": words.into_iter().chain([Value::Null]).collect::<Vec<_>>()}),
                 Kind::Number if is_ratio => json!({"type": ["number", "null"], "minimum": 0}),
-                Kind::Number => json!({"type": ["integer", "null"], "minimum": 0}),
-                Kind::Size => json!({"type": ["integer", "string", "null"], "minimum": 0}),
+                Kind::Number => json!({"type": ["integer", "null"], "minimum": least}),
+                Kind::Size => json!({"type": ["integer", "string", "null"], "minimum": least}),
                 Kind::Text => json!({"type": ["string", "null"]}),
                 Kind::Texts => json!({"type": ["string", "array", "null"], "items": {"type": "string"}, "minItems": 1}),
                 Kind::Model => json!({"type": ["string", "object", "null"]}),

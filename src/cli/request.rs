@@ -430,8 +430,10 @@ pub(super) fn refuse_long(number: u64, limit: usize, out: &mut Vec<u8>) {
 }
 
 fn refuse(number: u64, id: Option<&RawValue>, diagnosis: Diagnosis, out: &mut Vec<u8>) {
-    let field = field_of(&diagnosis.field);
-    let diagnosis = Diagnosis { field, ..diagnosis };
+    /// Bytes that are shown whole: a name of a megabyte is not.
+    const SHOWN: usize = 1_000;
+    let found = if diagnosis.found.len() > SHOWN { shortened(&diagnosis.found) } else { diagnosis.found };
+    let diagnosis = Diagnosis { field: field_of(&diagnosis.field), found, ..diagnosis };
     out.extend_from_slice(failure::of_line(&diagnosis, number, id).as_bytes());
 }
 
@@ -452,7 +454,8 @@ fn together<'a>(own: &'a [String], more: &'a [String]) -> std::borrow::Cow<'a, [
 pub(super) fn shape() -> serde_json::Value {
     let mut properties = Reader::of(LineArguments::augment_args).properties();
     let id = "Yours: a text, a number, true, false or null, which comes back with the answer";
-    properties.insert("id".into(), serde_json::json!({"description": id}));
+    let types = ["string", "number", "boolean", "null"];
+    properties.insert("id".into(), serde_json::json!({"description": id, "type": types}));
     serde_json::json!({
         "description": "One estimate, under the names of the options; null is as if it were not there. A line names a model, or \
                         gives its dimensions (layers, kv_heads, …).",

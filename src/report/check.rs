@@ -313,7 +313,7 @@ impl CheckDocument {
     /// The verdict by how much, and how long a request may be.
     fn halves(&self, unit: ByteUnit) -> [String; 2] {
         if let [row, ..] = self.measured.hardware.as_slice() {
-            let longest = largest_that("fits", "that fits", self.measured.max_seq_len, self.measured.maximum);
+            let longest = largest_that("fits", "in this layout", self.measured.max_seq_len, self.measured.maximum);
             let join = if self.within { ";" } else { ":" };
             let sentence = row.sentence(unit);
             // A sentence that has a reason of its own goes on as a list does.

@@ -158,26 +158,34 @@ impl CheckRow {
             let hardware = measured.hardware.iter().filter(|row| kept || !row.holds);
             sentences.extend(hardware.map(|row| row.sentence(unit)));
         }
-        if self.change.as_ref().is_some_and(|change| change.too_much) {
-            let allowed =
-                increase.map_or_else(String::new, |most| format!(", {} allowed", percent(most.0.into(), 1_000_000)));
-            sentences.push(format!("changed by {}{allowed}", self.changed(unit)));
+        if let (Some(ChangeRow { too_much: true, .. }), Some(most)) = (&self.change, increase) {
+            let excess =
+                self.most_changed().map_or(0, |(before, now, _)| now.saturating_sub(most.most(Bytes(before)).0));
+            let allowed = percent(most.0.into(), 1_000_000);
+            sentences.push(format!(
+                "changed by {}: {} more than {allowed} allow",
+                self.changed(unit),
+                amount(excess, unit)
+            ));
         }
         sentences.join("; ")
     }
 
-    /// `+2.000 GB (+12.5%)`, of what grew more: all of it, or what is on each GPU.
-    fn changed(&self, unit: ByteUnit) -> String {
-        let (Some(change), Some(now)) = (&self.change, &self.measured) else { return String::new() };
-        let (Some(all), Some(on_gpu)) = (change.bytes_before, change.bytes_per_gpu_before) else {
-            return change.kind.to_owned();
-        };
+    /// What grew more, before and now: all of it, or what is on each GPU.
+    fn most_changed(&self) -> Option<(u64, u64, &'static str)> {
+        let (change, now) = (self.change.as_ref()?, self.measured.as_ref()?);
+        let (all, on_gpu) = (change.bytes_before?, change.bytes_per_gpu_before?);
         let product = |a: u64, b: u64| u128::from(a).saturating_mul(b.into());
         let more_on_gpu = product(now.bytes_per_gpu, all) > product(now.bytes, on_gpu);
-        match change.kind {
-            "same" => change.kind.to_owned(),
-            _ if more_on_gpu => format!("{} on each GPU", by(on_gpu, now.bytes_per_gpu, unit)),
-            _ => by(all, now.bytes, unit),
+        Some(if more_on_gpu { (on_gpu, now.bytes_per_gpu, " on each GPU") } else { (all, now.bytes, "") })
+    }
+
+    /// `+2.000 GB (+12.5%)`, or a word.
+    fn changed(&self, unit: ByteUnit) -> String {
+        let kind = self.change.as_ref().map_or("", |change| change.kind);
+        match self.most_changed() {
+            Some((before, now, of)) if kind != "same" => format!("{}{of}", by(before, now, unit)),
+            _ => kind.to_owned(),
         }
     }
 }

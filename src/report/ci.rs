@@ -14,6 +14,17 @@ pub enum CheckFormat {
     Junit,
 }
 
+/// That nothing could be told, and why, in a format that CI systems read; none in another.
+pub fn no_check(why: &str, format: CheckFormat) -> Option<String> {
+    let case =
+        |name: &str| [Case { name: name.into(), verdict: Verdict::Unknown, message: why.into(), warnings: Vec::new() }];
+    match format {
+        CheckFormat::Github => Some(github(&case("kvsize check"))),
+        CheckFormat::Junit => Some(junit(&case("kvsize check"))),
+        CheckFormat::As(_) => None,
+    }
+}
+
 /// A budget as CI systems have it: a test that passes, fails or has an error.
 #[derive(Debug)]
 pub(super) struct Case {

@@ -31,7 +31,7 @@ use crate::units::{ByteUnit, Bytes};
 pub use batch::BatchFrame;
 pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
-pub use ci::CheckFormat;
+pub use ci::{CheckFormat, no_check};
 pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
 };

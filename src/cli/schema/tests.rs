@@ -156,10 +156,10 @@ fn text(name: &str) -> String {
     format!("{{\n{}\n}}\n", words.join(",\n"))
 }
 
-/// With `KVSIZE_WRITE_SCHEMAS` in the environment the files are written anew.
+/// With `KVSIZE_WRITE_SCHEMAS=1` in the environment the files are written anew.
 #[test]
 fn what_is_shipped_is_what_the_types_say() {
-    let write = std::env::var_os("KVSIZE_WRITE_SCHEMAS").is_some();
+    let write = std::env::var_os("KVSIZE_WRITE_SCHEMAS").is_some_and(|value| value == "1");
     for schema in SCHEMAS {
         let text = text(schema.name);
         if write {
