@@ -199,3 +199,29 @@ fn the_verdict_is_exact_and_agrees_with_itself() {
     let fits = said(0, "-s 128K --gpu 1xh100 -e vllm");
     assert!(fits.contains("such requests;\nthe model's maximum of 131,072 tokens fits\n"), "{fits}");
 }
+
+/// What GPUs hold is what `fit` says of them, whatever a single estimate would refuse; the bytes are those of the layout found.
+#[test]
+fn gpus_hold_what_fit_says() {
+    for arguments in [
+        "llama-3.1-8b -e llama.cpp -b 300 -s 512 --gpu 8xh100",
+        "flan-t5 -e ollama -b 2 -s 512 --gpu 2xrtx-4090",
+        "llama-3.1-8b -e vllm -b 1 -s 32K --gpu 2xl4",
+        "llama-3.1-8b -e vllm -b 64 -s 32K --gpu 2xl4",
+        "llama-3.1-70b -e sglang -b 9 -s 32K --gpu 8xh100",
+        "gemma-3-27b -e transformers -b 3 -s 8K --gpu 4xl40s",
+    ] {
+        let fit: Value = serde_json::from_str(&kvsize(&format!("fit {arguments} --json -q")).any_data()).unwrap();
+        let status = i32::from(fit["fits"] != true);
+        let document = json_with(status, arguments);
+        let (row, found) = (&document["hardware"][0], &fit["configurations"][0]);
+        for key in ["tp", "pp", "dp", "max_seq_len"] {
+            assert_eq!(row[key], found[key], "{arguments}: {key}");
+        }
+    }
+    let document = json_with(0, "llama-3.1-8b --gpu 2xl4 -s 32K -e vllm");
+    assert_eq!((&document["tp"], &document["bytes_per_gpu"]), (&2.into(), &(131_072_u64 * 32_768 / 2).into()));
+    kvsize("check llama-3.1-8b --gpu h100,h200")
+        .stderr("error: --gpu: h100,h200 is a list, and this is of one kind; give one (`kvsize fit` and `kvsize plan` take a list)\n")
+        .status(2);
+}

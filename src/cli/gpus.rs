@@ -241,6 +241,10 @@ fn fleet(text: &str, overlay: &[AcceleratorEntry]) -> Result<Fleet, Failure> {
 
 /// The number before an `x`, if there is one, and the name. Something like a number that is none is an error, and no name.
 pub(super) fn counted(text: &str) -> Result<(Option<u64>, &str), Failure> {
+    if text.contains(',') {
+        let remedy = "give one (`kvsize fit` and `kvsize plan` take a list)";
+        return Err(wrong("several", "--gpu", text, "is a list, and this is of one kind", remedy));
+    }
     let like_a_number = |count: &str| count.chars().all(|c| c.is_ascii_digit() || ".+-".contains(c));
     let (count, name) = match text.split_once(['x', 'X']) {
         Some((count, name)) if like_a_number(count.trim()) => (Some(count), name),

@@ -167,11 +167,16 @@ fn largest_that(holds: &str, which: &str, longest: Option<u64>, maximum: Option<
         Some(0) => format!("no context {holds}"),
         // There is no longer one to look for, though there may be room.
         Some(longest) if maximum == Some(longest) => {
-            format!("the model's maximum of {} tokens {holds}", group_thousands(longest))
+            format!("the model's maximum of {} {holds}", tokens(longest))
         }
-        Some(longest) => format!("the largest context {which} is {} tokens", group_thousands(longest)),
+        Some(longest) => format!("the largest context {which} is {}", tokens(longest)),
         None => format!("a context of any length {holds}"),
     }
+}
+
+/// `120,832 tokens`
+fn tokens(count: u64) -> String {
+    format!("{} token{}", group_thousands(count), if count == 1 { "" } else { "s" })
 }
 
 /// `2.416 GB`; exact where that would be nothing.
