@@ -407,6 +407,10 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
             "model: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
         ),
         (
+            r#"{"model":{"layers":2,"layers":3,"kv_heads":2,"head_dim":64}}"#,
+            "model.layers: it is there twice; give it once",
+        ),
+        (
             r#"{"model":"-"}"#,
             "model: - would be standard input, which is not read for a model here; write the object itself as its value",
         ),

@@ -98,9 +98,12 @@ fn what_is_refused_is_left_out_and_said() {
     let text = kvsize("sweep llama-3.1-8b -s 200K..300K+1K -d bf16 -f csv").text();
     assert_eq!(text.matches("warning: ").count(), 13);
     assert!(text.contains("warning: and the like for 89 rows more\n"), "{text}");
-    kvsize("sweep llama-3.1-8b -s 1K --tp 1..4+1 -f csv --strict").stderr(
-        "error: --strict: left out: --tp: 3 neither divides the 8 KV heads nor is a multiple of them; use one that does, as engines ask; drop --strict to see \
-         the answer all the same\n").status(2);
+    kvsize("sweep llama-3.1-8b -s 1K --tp 1..4+1 -f csv --strict")
+        .stderr(
+            "error: --strict: left out: --tp: 3 neither divides the 8 KV heads nor is a multiple of them; use one that does, as \
+             engines ask; drop --strict to see the answer all the same\n",
+        )
+        .status(2);
     kvsize("sweep llama-3.1-8b -s 1K..1M*2 -f csv --strict")
         .stderr(
             "error: --strict: 262,144 tokens is past the model's maximum of 131,072 (max_position_embeddings); drop --strict \

@@ -1,12 +1,12 @@
 //! Objects whose keys are the options of a command in `snake_case`: a line of a batch, a budget of a file. One is turned into these
 //! options, and goes the way that a command line goes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use clap::{ArgAction, ArgMatches, Command};
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
@@ -424,6 +424,82 @@ pub(super) fn one_only(Failure(diagnosis): Failure, problem: &str, remedy: &str)
     }
 }
 
+/// The path of a key, under `key`, that an object of `raw` has twice: the parser would take the second in silence.
+pub(super) fn twice(raw: &str, key: &str) -> Option<String> {
+    let mut found = None;
+    let look = Keyed { path: key.to_owned(), found: &mut found };
+    // What is no JSON is said by those who read it.
+    let _ = look.deserialize(&mut serde_json::Deserializer::from_str(raw));
+    found
+}
+
+/// A value whose objects are looked through for keys that are there twice.
+struct Keyed<'f> {
+    path: String,
+    found: &'f mut Option<String>,
+}
+
+impl<'a> DeserializeSeed<'a> for Keyed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Keyed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        let mut met = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let path = format!("{}.{key}", self.path);
+            if !met.insert(key) {
+                self.found.get_or_insert_with(|| path.clone());
+            }
+            map.next_value_seed(Keyed { path, found: &mut *self.found })?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, mut list: S) -> Result<(), S::Error> {
+        let of_item = |index: usize| format!("{}[{index}]", self.path);
+        let mut index = 0usize;
+        while list.next_element_seed(Keyed { path: of_item(index), found: &mut *self.found })?.is_some() {
+            index = index.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
 /// A value as an option has it.
 fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {
     let refused =
@@ -448,6 +524,19 @@ fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_found_wherever_it_is() {
+        for (raw, path) in [
+            (r#"{"a": 1, "b": {"a": 2}, "c": [{"a": 3}, {"a": 4}]}"#, None),
+            (r#"{"a": 1, "a": 1}"#, Some("m.a")),
+            (r#"{"b": [null, true, 1.5, -1, "x", {"c": {"d": 1, "d": 2}}]}"#, Some("m.b[5].c.d")),
+            (r#"{"a": 1, "\u0061": 2}"#, Some("m.a")),
+            (r#"{"a": 1, "b": [1, {"#, None),
+        ] {
+            assert_eq!(twice(raw, "m").as_deref(), path, "{raw}");
+        }
+    }
 
     #[test]
     fn every_setting_is_a_key() {

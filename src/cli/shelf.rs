@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::estimate::Places;
 use super::failure::Failure;
-use super::objects::{ByText, text_of, wrong};
+use super::objects::{ByText, duplicate, text_of, twice, wrong};
 use crate::model::Model;
 use crate::source;
 use crate::units::Diagnosis;
@@ -71,6 +71,9 @@ impl Shelf {
 
     fn find(&self, raw: &str, key: &str, weigh: bool) -> Result<Model, Failure> {
         if raw.starts_with('{') {
+            if let Some(path) = twice(raw, key) {
+                return Err(duplicate(&path));
+            }
             return Ok(source::of_json(raw.to_owned(), key)?);
         }
         let name = text_of(key, raw)?;
