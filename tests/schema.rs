@@ -450,8 +450,14 @@ fn what_is_wrong_in_an_object_is_named() {
         let allowed = ["heads: missing", "kv_heads: 3", "more layers than", "is given beside"];
         assert!(!valid(&spec, &object) || allowed.iter().any(|part| message.contains(part)), "{object}");
     }
-    for object in [full("kv_heads", json!("2")), full("kvheads", json!(2)), json!({"layers": 4, "kvheads": 2})] {
+    for (object, path) in [
+        (full("kv_heads", json!("2")), "layer_groups[0].kv_heads"),
+        (full("kvheads", json!(2)), "layer_groups[0].kvheads"),
+        (json!({"layers": 4, "kvheads": 2}), "kvheads"),
+        (json!({"layers": "4", "kv_heads": 2}), "layers"),
+    ] {
         let text = kvsize("-").stdin(object.to_string()).text();
+        assert!(text.contains(&format!("error: standard input: {path}: it is not read: ")), "{text}");
         assert!(text.contains("is not read: ") && text.contains(tells) && text.ends_with("status 2\n"), "{text}");
         assert!(!valid(&spec, &object), "{object}");
     }

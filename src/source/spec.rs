@@ -396,8 +396,18 @@ impl Group {
 
 fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, SpecError> {
     T::deserialize(value).map_err(|error| {
+        // The parser names no place: it is the key that is refused by itself.
+        let alone = value.as_object().into_iter().flatten().find_map(|(key, inner)| {
+            let object = Value::Object([(key.clone(), inner.clone())].into_iter().collect());
+            Some((key, T::deserialize(&object).err()?))
+        });
+        let (path, error) = match alone {
+            Some((key, error)) if path.is_empty() => (key.clone(), error),
+            Some((key, error)) => (format!("{path}.{key}"), error),
+            None => (path.to_owned(), error),
+        };
         let found = if path.is_empty() { "the object" } else { "it" };
-        wrong(path, found.into(), &format!("is not read: {error}"), "`kvsize schema spec` tells its shape")
+        wrong(&path, found.into(), &format!("is not read: {error}"), "`kvsize schema spec` tells its shape")
     })
 }
 
