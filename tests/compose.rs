@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Run, golden, kvsize};
+use crate::harness::{Run, golden};
+use crate::help::commands;
 
 /// A line for each command; its first word is the command, of an estimate there is none.
 const LINES: [&str; 19] = [
@@ -51,18 +52,9 @@ fn has_formats(line: &&str) -> bool {
 
 #[test]
 fn every_command_is_here() {
-    let help = kvsize("--help").output();
-    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    // What a command is about may go on in a line of its own, further in.
-    let names: Vec<&str> = commands
-        .lines()
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|name| *name != "help")
-        .collect();
-    assert!(names.len() >= 16, "{names:?}");
-    for name in names {
-        let is_here = LINES.iter().any(|line| line.split(' ').next() == Some(name)) || name == "estimate";
+    // The first is the program itself.
+    for name in commands().iter().skip(1) {
+        let is_here = LINES.iter().any(|line| line.split(' ').next() == Some(name.as_str())) || name == "estimate";
         assert!(is_here, "{name}");
     }
 }

@@ -72,18 +72,16 @@ impl Held {
     /// `maximum` tokens.
     pub fn of(demand: Demand, maximum: Option<Tokens>, (gpu, gpus): (String, u64), layout: Layout, fit: &Fit) -> Self {
         // Memory may hold more than the model was made for; that is no context of it.
-        let context = match demand {
-            Demand::MinContext(tokens) => Some(tokens),
-            Demand::Fits | Demand::MinConcurrentRequests(_) => None,
+        let made_for = match demand {
+            Demand::MinContext(tokens) => maximum.is_none_or(|maximum| tokens <= maximum),
+            Demand::Fits | Demand::MinConcurrentRequests(_) => true,
         };
-        let made_for = context.zip(maximum).is_none_or(|(tokens, maximum)| tokens <= maximum);
-        let holds = fit.fits && made_for;
         Self {
             demand,
             gpu,
             gpus,
             layout,
-            holds,
+            holds: fit.fits && made_for,
             longest: fit.longest,
             at_once: fit.requests.first().and_then(crate::fit::Requests::at_once),
             shortfall: fit.shortfall,

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 use crate::engine::Engine;
 use crate::estimate::{EstimateError, Workload};
-use crate::fit::longest_of;
+use crate::fit::{MOST, longest_of};
 use crate::model::Model;
 use crate::units::{Bytes, KvFormat, Tokens, UnitError, parse_percentage};
 
@@ -104,8 +104,12 @@ pub struct Checked {
 impl Checked {
     /// Whether all limits hold.
     pub fn is_within(&self) -> bool {
-        self.limits.iter().all(|limit| limit.left().is_ok())
+        all_hold(&self.limits)
     }
+}
+
+fn all_hold(limits: &[Limit]) -> bool {
+    limits.iter().all(|limit| limit.left().is_ok())
 }
 
 impl Budget {
@@ -129,8 +133,6 @@ impl Budget {
 /// # Errors
 /// [`EstimateError`] where the engine has no answer for the workload.
 pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budget) -> Result<Checked, EstimateError> {
-    /// The longest that is looked for where a model has no maximum of its own.
-    const MOST: u64 = 1 << 40;
     let answer = engine.answer(model, workload)?;
     let taken = Taken { bytes: answer.estimate.bytes, bytes_per_gpu: answer.estimate.bytes_per_gpu };
     let limits = budget.limits(taken.bytes, taken.bytes_per_gpu);
@@ -142,10 +144,7 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     };
     let asked = workload.seq_len.0;
     let holds = |seq_len: u64| match answer_at(seq_len) {
-        Ok(answer) => {
-            let limits = budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu);
-            Ok(limits.iter().all(|limit| limit.left().is_ok()))
-        }
+        Ok(answer) => Ok(all_hold(&budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu))),
         Err(EstimateError::TooLarge) => Ok(false),
         // What an engine refuses is too long, or else too short for what it is set to.
         Err(EstimateError::Refused { .. }) => Ok(seq_len < asked),

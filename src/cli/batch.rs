@@ -106,7 +106,7 @@ fn run(arguments: BatchArguments) -> Result<Answer, Failure> {
     let threads = threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let office = Office {
         manner: Manner { lenient, strict },
-        shelf: Arc::new(Shelf::new(places, None)),
+        shelf: Arc::new(Shelf::new(places, PathBuf::new())),
         threads: threads.min(MOST_THREADS),
         fail_fast,
     };

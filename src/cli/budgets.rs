@@ -85,7 +85,7 @@ pub(super) struct Entry {
     arguments: BudgetArguments,
     matches: ArgMatches,
     engine: Engine,
-    margin: Margin,
+    budget: Budget,
 }
 
 /// The keys of a file.
@@ -172,7 +172,9 @@ fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry
     levers::retrieved(&mut arguments.workload);
     let BudgetArguments { models, max_bytes, max_bytes_per_gpu, must_fit_on, gpu, gpu_memory, terms, .. } = &arguments;
     let BudgetArguments { min_context, min_concurrent_requests, .. } = &arguments;
-    let limited = max_bytes.is_some() || max_bytes_per_gpu.is_some();
+    let margin = arguments.margin.or(of_all).unwrap_or_default();
+    let budget = Budget { bytes: *max_bytes, bytes_per_gpu: *max_bytes_per_gpu, margin };
+    let limited = budget.is_limited();
     let minima =
         [("min_context", min_context.is_some()), ("min_concurrent_requests", min_concurrent_requests.is_some())];
     let minimum = minima.into_iter().find_map(|(key, given)| given.then_some(key));
@@ -220,8 +222,7 @@ fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry
             "name one (`kvsize models` lists them), write it as an object, or give its dimensions",
         ));
     }
-    let margin = arguments.margin.or(of_all).unwrap_or_default();
-    Ok(Entry { name, arguments, matches, engine, margin })
+    Ok(Entry { name, arguments, matches, engine, budget })
 }
 
 /// The dimensions of a budget's model; its name is no name of that.
@@ -271,11 +272,7 @@ impl Budgets {
             matches: &entry.matches,
             memory: None,
             terms,
-            budget: Budget {
-                bytes: entry.arguments.max_bytes,
-                bytes_per_gpu: entry.arguments.max_bytes_per_gpu,
-                margin: entry.margin,
-            },
+            budget: entry.budget,
             demands,
         })?;
         examined.failure = failure.or(examined.failure);

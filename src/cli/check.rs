@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::gpus::{OfGpuArguments, positive_bytes};
 use super::hardware::TermArguments;
 use super::shelf::Shelf;
-use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings, settings, single, typed};
+use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings, settings, single, typed, usage};
 use crate::check::{Budget, Change, Demand, Increase, Margin, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
 use crate::source;
@@ -217,17 +217,7 @@ impl ValueEnum for CheckFormat {
 
 /// Options that would be lost in silence beside `option`, which takes those of `with` alone.
 fn refuse_beside(matches: &ArgMatches, option: &str, with: &[&str], remedy: &str) -> Result<(), Failure> {
-    let typed = |id: &&clap::Id| {
-        matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
-            // The values of a group are the options in it.
-            && matches.try_get_many::<clap::Id>(id.as_str()).is_err()
-            && !with.contains(&id.as_str())
-    };
-    let Some(id) = matches.ids().find(typed) else { return Ok(()) };
-    let found = match id.as_str() {
-        "models" => "a MODEL".into(),
-        id => format!("--{}", id.replace('_', "-")),
-    };
+    let Some(found) = usage::typed_beside(matches, with) else { return Ok(()) };
     Err(Failure(Diagnosis::new("conflict", option, found, "is given as well".into(), remedy)))
 }
 
@@ -285,7 +275,8 @@ fn init(path: &Path, quiet: bool) -> Result<Answer, Failure> {
 /// One workload.
 fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Failure> {
     let CheckArguments { models, budget, budget_per_gpu, margin, spec, workload: asked, device, terms, .. } = arguments;
-    let limited = budget.is_some() || budget_per_gpu.is_some();
+    let budget = Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() };
+    let limited = budget.is_limited();
     let fleet = match (&device.gpu, limited) {
         (Some(gpu), false) => Some(
             OfGpuArguments {
@@ -332,7 +323,7 @@ fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Fa
         matches,
         memory: device.memory,
         terms,
-        budget: Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() },
+        budget,
         demands: fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect(),
     })?;
     let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = examined;
@@ -365,7 +356,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
         overlay: overlay(arguments.catalogue.as_deref().or(budgets.catalogue.as_deref()))?,
         hub: Some(hub::settings(&arguments.hub)),
     };
-    let shelf = Shelf::new(places, Some(budgets.directory.clone()));
+    let shelf = Shelf::new(places, budgets.directory.clone());
     let increase = arguments.files.max_increase;
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());

@@ -91,16 +91,14 @@ pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
         share = Workload { batch: workload.batch.div_ceil(held.layout.dp.max(1)), ..workload };
     }
     let checked = check(&model, &share, &engine, &asked.budget)?;
-    let examined = Examined { model, workload, engine, checked, held, assumptions, warnings, failure };
-    let Examined { model, checked, assumptions, warnings, .. } = &examined;
-    let told = |of_model: Vec<String>, of_engine: &[String], more: &[String]| {
-        once(of_model.into_iter().chain(of_engine.iter().cloned()).chain(more.iter().cloned()))
-    };
-    let of_model = model.assumptions.iter().map(ToString::to_string).collect();
-    let assumptions = told(of_model, &checked.assumptions, assumptions);
-    let of_model = model.warnings.iter().map(ToString::to_string).collect();
-    let warnings = told(of_model, &checked.warnings, warnings);
-    Ok(Examined { assumptions, warnings, ..examined })
+    let assumptions = told(&model.assumptions, &checked.assumptions, assumptions);
+    let warnings = told(&model.warnings, &checked.warnings, warnings);
+    Ok(Examined { model, workload, engine, checked, held, assumptions, warnings, failure })
+}
+
+/// What is said of the model, of the engine and of more, each once.
+fn told(of_model: &[impl ToString], of_engine: &[String], more: Vec<String>) -> Vec<String> {
+    once(of_model.iter().map(ToString::to_string).chain(of_engine.iter().cloned()).chain(more))
 }
 
 /// Asks hardware, as `kvsize fit` does: what it holds, and the document with what is to be said of that.

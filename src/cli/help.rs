@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Command, CommandFactory};
 
 use super::args::Arguments;
-use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, settings};
+use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, settings, usage};
 use crate::report;
 
 /// The program's own, a tour of the commands.
@@ -65,8 +65,7 @@ pub(super) fn told(program: Command) -> Command {
 pub(super) fn may_be_asked(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.skip(1).any(|argument| {
         let argument = argument.to_string_lossy();
-        let letters = argument.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-        argument == "--help" || letters.is_some_and(|letters| letters.contains('h'))
+        argument == "--help" || usage::letters(&argument).is_some_and(|letters| letters.contains('h'))
     })
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use clap::{ArgAction, ArgMatches, Command};
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
@@ -424,80 +424,25 @@ pub(super) fn one_only(Failure(diagnosis): Failure, problem: &str, remedy: &str)
     }
 }
 
-/// The path of a key, under `key`, that an object of `raw` has twice: the parser would take the second in silence.
-pub(super) fn twice(raw: &str, key: &str) -> Option<String> {
-    let mut found = None;
-    let look = Keyed { path: key.to_owned(), found: &mut found };
-    // What is no JSON is said by those who read it.
-    let _ = look.deserialize(&mut serde_json::Deserializer::from_str(raw));
-    found
+/// The path of a key, under `path`, that an object of `raw` has twice: the parser would take the second in silence.
+pub(super) fn twice(raw: &str, path: &str) -> Option<String> {
+    /// Levels that the parser reads; what is deeper it refuses.
+    const DEEPEST: usize = 128;
+    twice_within(raw, path, DEEPEST)
 }
 
-/// A value whose objects are looked through for keys that are there twice.
-struct Keyed<'f> {
-    path: String,
-    found: &'f mut Option<String>,
-}
-
-impl<'a> DeserializeSeed<'a> for Keyed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+fn twice_within(raw: &str, path: &str, levels: usize) -> Option<String> {
+    let levels = levels.checked_sub(1)?;
+    if let Ok(Pairs(pairs)) = serde_json::from_str(raw) {
+        let mut met = HashSet::with_capacity(pairs.len());
+        return pairs.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            if met.insert(key) { twice_within(value.get(), &path, levels) } else { Some(path) }
+        });
     }
-}
-
-impl<'a> Visitor<'a> for Keyed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
-        let mut met = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let path = format!("{}.{key}", self.path);
-            if !met.insert(key) {
-                self.found.get_or_insert_with(|| path.clone());
-            }
-            map.next_value_seed(Keyed { path, found: &mut *self.found })?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'a>>(self, mut list: S) -> Result<(), S::Error> {
-        let of_item = |index: usize| format!("{}[{index}]", self.path);
-        let mut index = 0usize;
-        while list.next_element_seed(Keyed { path: of_item(index), found: &mut *self.found })?.is_some() {
-            index = index.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
+    let list: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+    let mut items = list.iter().enumerate();
+    items.find_map(|(index, item)| twice_within(item.get(), &format!("{path}[{index}]"), levels))
 }
 
 /// A value as an option has it.

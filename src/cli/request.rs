@@ -468,10 +468,12 @@ pub(super) fn shape() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
+
     use crate::cli::estimate::Places;
 
     fn clerk() -> Clerk {
-        Clerk::new(Manner::default(), Arc::new(Shelf::new(Places { overlay: Vec::new(), hub: None }, None)))
+        Clerk::new(Manner::default(), Arc::new(Shelf::new(Places { overlay: Vec::new(), hub: None }, PathBuf::new())))
     }
 
     #[test]

@@ -6,14 +6,14 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::failure::Failure;
+use super::usage;
 use crate::engine::{Engine, PROFILES, Setting, SettingError, SettingValue, ValueKind, owners, setting_named};
 
 /// Whether the arguments may name an engine, a setting of one, or ask for help: only then are settings defined at all, since
 /// definitions are most of what a start costs.
 pub(super) fn may_be_needed(arguments: impl Iterator<Item = OsString>) -> bool {
     arguments.skip(1).filter_map(|argument| argument.into_string().ok()).any(|argument| {
-        let short = argument.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-        if let Some(letters) = short {
+        if let Some(letters) = usage::letters(&argument) {
             return letters.contains(['e', 'h']);
         }
         let Some(long) = argument.strip_prefix("--") else { return false };

@@ -45,14 +45,13 @@ pub(super) fn weight(model: &Model) -> usize {
 /// The models that objects name, each read once.
 pub(super) struct Shelf {
     places: Places,
-    /// What paths are relative to, where that is not the working directory.
-    directory: Option<PathBuf>,
+    /// What paths are relative to; of the empty path, the working directory.
+    directory: PathBuf,
     pub(super) read: Mutex<Cache<Result<Arc<Model>, Diagnosis>>>,
 }
 
 impl Shelf {
-    /// The models of these places; paths are relative to `directory`, or else to the working directory.
-    pub(super) fn new(places: Places, directory: Option<PathBuf>) -> Self {
+    pub(super) fn new(places: Places, directory: PathBuf) -> Self {
         Self { places, directory, read: Mutex::new(Cache::new()) }
     }
 
@@ -81,10 +80,7 @@ impl Shelf {
             let problem = "would be standard input, which is not read for a model here".into();
             return Err(wrong("stdin", key, name, problem, "write the object itself as its value"));
         }
-        match &self.directory {
-            Some(directory) => self.places.beside(directory, &name, weigh),
-            None => self.places.draft(&name),
-        }
+        self.places.beside(&self.directory, &name, weigh)
     }
 }
 

@@ -38,25 +38,30 @@ pub(super) fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
     false
 }
 
-/// Options of the estimate that stand before a command would be lost in silence.
-pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Result<(), Failure> {
+/// The letters of an argument that has one dash.
+pub(super) fn letters(argument: &str) -> Option<&str> {
+    argument.strip_prefix('-').filter(|rest| !rest.starts_with('-'))
+}
+
+/// What was typed beside `but`, by its name, if anything.
+pub(super) fn typed_beside(matches: &ArgMatches, but: &[&str]) -> Option<String> {
     let typed = |id: &&clap::Id| {
         matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
-            // Groups have no value of their own.
-            && matches.try_get_raw(id.as_str()).is_ok()
+            // The values of a group are the options in it.
+            && matches.try_get_many::<clap::Id>(id.as_str()).is_err()
+            && !but.contains(&id.as_str())
     };
-    let Some(id) = matches.ids().find(typed) else { return Ok(()) };
-    let found = match id.as_str() {
+    Some(match matches.ids().find(typed)?.as_str() {
         "models" => "a MODEL".into(),
         option => format!("--{}", option.replace('_', "-")),
-    };
-    Err(Failure(Diagnosis {
-        code: "conflict",
-        field: command.to_owned(),
-        found,
-        problem: "stands before it".into(),
-        remedy: "put the command first, and what it takes after it".into(),
-    }))
+    })
+}
+
+/// Options of the estimate that stand before a command would be lost in silence.
+pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    let Some(found) = typed_beside(matches, &[]) else { return Ok(()) };
+    let remedy = "put the command first, and what it takes after it";
+    Err(Failure(Diagnosis::new("conflict", command, found, "stands before it".into(), remedy)))
 }
 
 /// The parser's error in our parts.

@@ -4,6 +4,9 @@ use crate::estimate::EstimateError;
 use crate::model::{LayerCache, Model};
 use crate::units::least_common_multiple;
 
+/// The longest that is looked for: what still fits there has no end.
+pub const MOST: u64 = 1 << 40;
+
 /// The largest number up to `most` that `holds`, 0 if none does; what holds, holds for less. `guess` is looked at first.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::layout::widest_heads;
-use super::search::{largest, longest_of};
+use super::search::{MOST, largest, longest_of};
 use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp, vllm};
 use crate::estimate::{BytesPerToken, EstimateError, Layout, Workload};
 use crate::hardware::Budget;
@@ -164,9 +164,6 @@ pub struct Fit {
     /// What may make the answer wrong.
     pub warnings: Vec<String>,
 }
-
-/// The longest that is looked for: what still fits there has no end.
-const MOST: u64 = 1 << 40;
 
 impl<'a> Server<'a> {
     /// The server of a question over `layout`, of whose stages `budgets` are.

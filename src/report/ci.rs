@@ -16,13 +16,13 @@ pub enum CheckFormat {
 
 /// That nothing could be told, and why, in a format that CI systems read; none in another.
 pub fn no_check(why: &str, format: CheckFormat) -> Option<String> {
-    let case =
-        |name: &str| [Case { name: name.into(), verdict: Verdict::Unknown, message: why.into(), warnings: Vec::new() }];
-    match format {
-        CheckFormat::Github => Some(github(&case("kvsize check"))),
-        CheckFormat::Junit => Some(junit(&case("kvsize check"))),
-        CheckFormat::As(_) => None,
-    }
+    let render = match format {
+        CheckFormat::Github => github,
+        CheckFormat::Junit => junit,
+        CheckFormat::As(_) => return None,
+    };
+    let name = "kvsize check".into();
+    Some(render(&[Case { name, verdict: Verdict::Unknown, message: why.into(), warnings: Vec::new() }]))
 }
 
 /// A budget as CI systems have it: a test that passes, fails or has an error.

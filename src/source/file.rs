@@ -113,10 +113,9 @@ impl Diagnose for FileError {
 
 display_diagnosis!(FileError);
 
-/// `argument` as a path, if something is there, a link that leads nowhere included.
-pub(super) fn existing(argument: &str) -> Option<&Path> {
-    let path = Path::new(argument);
-    fs::symlink_metadata(path).is_ok().then_some(path)
+/// Whether something is at a path, a link that leads nowhere included.
+pub(super) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// What is at `path`; none if there is nothing.

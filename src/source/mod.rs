@@ -157,10 +157,7 @@ pub fn resolve_in(
     hub: Option<&HubSettings>,
     weigh: bool,
 ) -> Result<Model, SourceError> {
-    let path = directory.join(argument);
-    // No name at all is not the directory itself.
-    let is_there = !argument.is_empty() && path.symlink_metadata().is_ok();
-    model(if is_there { at_path(&path) } else { named(argument, &path, overlay, hub, weigh) }?, weigh)
+    model(located(argument, &directory.join(argument), overlay, hub, weigh)?, weigh)
 }
 
 /// The text of a list that a user wrote.
@@ -343,20 +340,21 @@ fn find(
         let name = || "standard input".to_owned();
         return Ok(Found::Text(Text { json: text, name: name(), origin: name(), path: None, weighed_by: None }));
     }
-    match file::existing(argument) {
-        Some(path) => at_path(path),
-        None => named(argument, Path::new(argument), overlay, hub, weigh),
-    }
+    located(argument, Path::new(argument), overlay, hub, weigh)
 }
 
-/// What a name means that is no path to anything; of one that can only be a path, `path` is where it was looked for.
-fn named(
+/// What a name means whose file would be at `path`.
+fn located(
     argument: &str,
     path: &Path,
     overlay: &[ModelEntry],
     hub: Option<&HubSettings>,
     weigh: bool,
 ) -> Result<Found, SourceError> {
+    // No name at all is not the directory itself.
+    if !argument.is_empty() && file::is_there(path) {
+        return at_path(path);
+    }
     let is_path = file::looks_like_a_path(argument);
     let id = HubId::parse(argument).filter(|id| id.file.is_some() || !is_path);
     let entry = if let (Some(settings), Some(id)) = (hub, id) {

@@ -1,7 +1,7 @@
 //! The steps from the live bytes to those that vLLM reserves.
 
 use super::spec::{Kind, Spec};
-use super::{Cache, Pool};
+use super::{Cache, Pool, Shape};
 use crate::engine::Gap;
 use crate::estimate::{EstimateError, Workload, estimate, ideal};
 use crate::model::LayerCache;
@@ -28,7 +28,7 @@ impl Pool<'_> {
     /// The steps from the ideal figure to `bytes`.
     pub(super) fn gaps(&self, bytes: Bytes) -> Result<Vec<Gap>, EstimateError> {
         let too_large = || EstimateError::TooLarge;
-        let layers = &self.shape.layers;
+        let Shape { layers, groups, .. } = self.shape;
         let packed = layers.dtype.name().ends_with("_ds_mla");
         let format = if packed { ElementFormat::FP8.into() } else { layers.dtype.format(self.reader.model.dtype) };
         let asked = Workload { kv_dtype: KvDtype::Given(format), ..*self.reader.workload };
@@ -42,49 +42,36 @@ impl Pool<'_> {
         let copies = u128::from(self.reader.workload.batch).checked_mul(u128::from(self.reader.workload.layout.tp));
         let copies = copies.ok_or_else(too_large)?;
         let blocks = self.shape.bytes_per_block.iter().map(|&block| u128::from(block)).sum::<u128>();
-        let unshared = blocks.checked_mul(u128::from(self.groups.blocks_per_request(&self.request)));
+        let unshared = blocks.checked_mul(u128::from(groups.blocks_per_request(&self.request)));
         let scaled =
             |value: u128| value.checked_mul(copies).and_then(|value| i128::try_from(value).ok()).ok_or_else(too_large);
         let unshared = scaled(unshared.ok_or_else(too_large)?)?;
         // What sharing saves of the blocks is taken off first, against what it saves of the live bytes.
         let saved = unshared.saturating_sub(i128::from(bytes.0));
-        let steps = [
-            ("shared_prefix", apart),
-            ("format", scaled(live)?),
-            ("windows", scaled(kept)?),
-            ("in_flight_reserve", scaled(reserved)?),
-            ("state_copies", scaled(held)?),
-            ("pages", scaled(blocked)?),
-            ("page_padding", scaled(padded)?),
-            ("grouping", unshared),
+        // A reason is put into words only where there is a step.
+        let steps: [(_, _, &dyn Fn() -> String); 8] = [
+            ("shared_prefix", apart, &|| "of the prefix whole blocks are kept once, and no windows".into()),
+            ("format", scaled(live)?, &|| "scales, packed layouts and the formats of states".into()),
+            ("windows", scaled(kept)?, &|| "windows and chunks keep every token".into()),
+            ("in_flight_reserve", scaled(reserved)?, &|| {
+                let in_flight = group_thousands(self.request.in_flight);
+                format!("windows, chunks and encoders reserve for {in_flight} tokens in flight")
+            }),
+            ("state_copies", scaled(held)?, &|| "states held for prefix caching, checkpoints and drafts".into()),
+            ("pages", scaled(blocked)?, &|| format!("whole blocks of {} tokens and more", layers.block_size)),
+            ("page_padding", scaled(padded)?, &|| "pages padded to one size or alignment".into()),
+            ("grouping", unshared, &|| format!("{} groups share blocks as wide as the widest", groups.groups.len())),
         ];
         let mut gaps = Vec::new();
         let mut before = shared;
-        for (kind, level) in steps {
+        for (kind, level, reason) in steps {
             let after = level.saturating_sub(saved);
             if after != before {
-                gaps.push(Gap { kind, bytes: after.saturating_sub(before), reason: self.reason(kind) });
+                gaps.push(Gap { kind, bytes: after.saturating_sub(before), reason: reason() });
             }
             before = after;
         }
         Ok(gaps)
-    }
-
-    /// Why a step is there.
-    fn reason(&self, kind: &str) -> String {
-        match kind {
-            "shared_prefix" => "of the prefix whole blocks are kept once, and no windows".into(),
-            "format" => "scales, packed layouts and the formats of states".into(),
-            "windows" => "windows and chunks keep every token".into(),
-            "in_flight_reserve" => {
-                let in_flight = group_thousands(self.request.in_flight);
-                format!("windows, chunks and encoders reserve for {in_flight} tokens in flight")
-            }
-            "state_copies" => "states held for prefix caching, checkpoints and drafts".into(),
-            "pages" => format!("whole blocks of {} tokens and more", self.shape.layers.block_size),
-            "page_padding" => "pages padded to one size or alignment".into(),
-            _ => format!("{} groups share blocks as wide as the widest", self.groups.groups.len()),
-        }
     }
 
     fn levels(&self) -> Result<Levels, EstimateError> {

@@ -25,6 +25,11 @@ impl Group {
         }
         Self { members, specs, mixed }
     }
+
+    /// Blocks that one request takes in it.
+    pub(super) fn blocks(&self, request: &Request) -> u64 {
+        self.specs.iter().map(|spec| spec.blocks(request)).max().unwrap_or_default()
+    }
 }
 
 /// The groups of a model, and its caches as the grouping left them: some with larger blocks or padded pages.
@@ -102,14 +107,9 @@ impl Groups {
         widest.try_fold(0, |most: u64, bytes| Some(most.max(bytes?)))
     }
 
-    /// Blocks that one request takes in a group.
-    pub(super) fn blocks(group: &Group, request: &Request) -> u64 {
-        group.specs.iter().map(|spec| spec.blocks(request)).max().unwrap_or_default()
-    }
-
     /// Blocks that one request takes in all groups.
     pub(super) fn blocks_per_request(&self, request: &Request) -> u64 {
-        self.groups.iter().fold(0, |sum, group| sum.saturating_add(Self::blocks(group, request)))
+        self.groups.iter().fold(0, |sum, group| sum.saturating_add(group.blocks(request)))
     }
 
     /// The caches, those of one spec and layer group as one, with their number.

@@ -313,7 +313,7 @@ impl Shape {
         let release = Release::of(engine.version);
         let reader = Reader { model, workload, engine, options: &options, release };
         let request = options.request(model, workload, engine, release);
-        Pool { reader: &reader, shape: self, groups: &self.groups, request }.answer()
+        Pool { reader: &reader, shape: self, request }.answer()
     }
 }
 
@@ -321,7 +321,6 @@ impl Shape {
 struct Pool<'a> {
     reader: &'a Reader<'a>,
     shape: &'a Shape,
-    groups: &'a Groups,
     request: Request,
 }
 
@@ -334,7 +333,7 @@ impl Pool<'_> {
     /// kept.
     fn blocks_of_batch(&self) -> Result<u64, EstimateError> {
         let too_large = || EstimateError::TooLarge;
-        let each = self.groups.blocks_per_request(&self.request);
+        let each = self.shape.groups.blocks_per_request(&self.request);
         let all = each.checked_mul(self.reader.workload.batch).ok_or_else(too_large)?;
         let Some(prefix) = self.reader.workload.shared_prefix else { return Ok(all) };
         if prefix > self.reader.workload.seq_len {
@@ -346,7 +345,7 @@ impl Pool<'_> {
             return Err(self.reader.engine.refusal("--shared-prefix", prefix, reason, "give --enable-prefix-caching"));
         }
         let tokens = prefix.0.checked_div(self.request.dcp.max(1)).unwrap_or_default();
-        let shared = self.groups.groups.iter().filter_map(|group| {
+        let shared = self.shape.groups.groups.iter().filter_map(|group| {
             let spec = group.specs.first()?;
             spec.kind.keeps_all().then(|| tokens.checked_div(spec.block_size)).flatten()
         });
@@ -384,19 +383,19 @@ impl Pool<'_> {
 
     fn plan(&self) -> Result<Plan, EstimateError> {
         let Shape { layers, stages, bytes_per_block, .. } = self.shape;
-        let groups = self.groups.groups.iter().map(|group| {
+        let groups = self.shape.groups.groups.iter().map(|group| {
             let first = group.specs.first();
             Ok(PoolGroup {
                 layers: group.members.len(),
                 kind: if group.mixed { "UniformTypeKVCacheSpecs" } else { first.map_or("", |spec| spec.kind.name()) },
                 block_size: first.map_or(0, |spec| spec.block_size),
-                page_size: self.groups.page(group).ok_or(EstimateError::TooLarge)?,
-                blocks: Groups::blocks(group, &self.request),
+                page_size: self.shape.groups.page(group).ok_or(EstimateError::TooLarge)?,
+                blocks: group.blocks(&self.request),
             })
         });
         let several = stages.len() > 1;
         let stages = stages.iter().zip(bytes_per_block).map(|(stage, &bytes_per_block)| Stage {
-            caches: self.groups.caches.iter().filter(|cache| stage.contains(&cache.layer)).count(),
+            caches: self.shape.groups.caches.iter().filter(|cache| stage.contains(&cache.layer)).count(),
             bytes_per_block,
         });
         Ok(Plan {
@@ -407,7 +406,7 @@ impl Pool<'_> {
             null_block_bytes: if self.reader.release.keeps_null_block { self.widest_block() } else { 0 },
             in_flight_tokens: self.request.in_flight,
             bytes_per_block: self.widest_block(),
-            blocks_per_request: self.groups.blocks_per_request(&self.request),
+            blocks_per_request: self.shape.groups.blocks_per_request(&self.request),
             groups: groups.collect::<Result<_, EstimateError>>()?,
             stages: if several { stages.collect() } else { Vec::new() },
         })
@@ -426,11 +425,11 @@ impl Pool<'_> {
                 block.checked_mul(blocks).is_some_and(|needed| needed <= usable)
             })
         };
-        let fits = |len: u64| holds(self.groups.blocks_per_request(&Request { len, ..self.request }));
+        let fits = |len: u64| holds(self.shape.groups.blocks_per_request(&Request { len, ..self.request }));
         let len = self.request.len;
         let whole = fits(len);
         let max_seq_len = if whole { len } else { longest(len, fits) };
-        let each = self.groups.blocks_per_request(&self.request);
+        let each = self.shape.groups.blocks_per_request(&self.request);
         let concurrency = Double::ratio(blocks, each);
         let tokens = if self.reader.release.tokens_by_concurrency {
             concurrency.times(Double::whole(len)).truncated()
@@ -450,8 +449,8 @@ impl Pool<'_> {
 
     /// ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
     fn tokens_by_groups(&self, blocks: u64) -> u64 {
-        let groups = u64::try_from(self.groups.groups.len()).unwrap_or(1);
-        let sizes = self.groups.groups.iter().filter_map(|group| Some(group.specs.first()?.block_size));
+        let groups = u64::try_from(self.shape.groups.groups.len()).unwrap_or(1);
+        let sizes = self.shape.groups.groups.iter().filter_map(|group| Some(group.specs.first()?.block_size));
         let each = blocks.checked_div(groups).unwrap_or_default();
         each.saturating_mul(sizes.min().unwrap_or_default()).saturating_mul(self.request.dcp)
     }
