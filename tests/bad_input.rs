@@ -387,7 +387,7 @@ fn what_the_engine_refuses_is_refused_with_its_reason() {
     );
     refused(
         "class-default--t5.json -s 100",
-        "--encoder-len: missing although the model has cross-attention, and its config names no maximum; give the tokens \
+        "--encoder-len: missing, although the model has cross-attention and its config names no maximum; give the tokens \
          that the encoder makes",
     );
 }

@@ -3,10 +3,10 @@
 use std::fs;
 
 use kvsize::engine::{Answer, Device, Double, Engine};
-use kvsize::estimate::{EstimateError, Layout, Workload, estimate};
+use kvsize::estimate::{Layout, Workload, estimate};
 use kvsize::model::Model;
 use kvsize::source::resolve;
-use kvsize::units::{Bytes, KvDtype, Tokens};
+use kvsize::units::{Bytes, Error, KvDtype, Tokens};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ fn asked(request: &Value) -> (Engine, Workload) {
     (engine, workload)
 }
 
-fn answer(model: &Model, request: &Value) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, request: &Value) -> Result<Answer, Error> {
     let (engine, workload) = asked(request);
     engine.answer(model, &workload)
 }

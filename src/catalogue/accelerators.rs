@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{line_naming, overlay};
-use crate::units::{Bytes, Diagnose, Diagnosis, UnitError, display_diagnosis};
+use crate::units::{Bytes, Code, Diagnose, Error, UnitError, display_diagnosis};
 
 const ACCELERATORS: &str = include_str!("accelerators.jsonl");
 
@@ -56,7 +56,7 @@ impl AcceleratorEntry {
 
 /// A figure, and where it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Figure<T> {
     /// The figure.
@@ -92,7 +92,7 @@ impl TryFrom<String> for Size {
 
 /// The way to its neighbours, one direction of one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// What it is called.
@@ -132,17 +132,17 @@ pub struct UnknownAccelerator {
 }
 
 impl Diagnose for UnknownAccelerator {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let nearest = self.nearest.join(", ");
         let (problem, remedy) = match self.nearest.as_slice() {
             [] => ("is not a device known here", "`kvsize gpus` lists all; --gpu-memory BYTES is for any other".into()),
             _ if self.ambiguous => ("is not one device", format!("name one of {nearest}")),
             _ => ("is not a device known here", format!("nearest names: {nearest}; `kvsize gpus` lists all")),
         };
-        Diagnosis {
-            code: "unknown_gpu",
+        Error {
+            code: Code::UnknownGpu,
             field: "--gpu".into(),
-            found: self.name.clone(),
+            found: Some(self.name.clone()),
             problem: problem.into(),
             remedy,
         }

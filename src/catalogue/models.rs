@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::line_naming;
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 const MODELS: &str = include_str!("models.jsonl");
 
@@ -82,14 +82,14 @@ pub enum CatalogueError {
 }
 
 impl Diagnose for CatalogueError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let (name, nearest) = match self {
             Self::UnknownModel { name, nearest } => (name, nearest),
             Self::Overlay(error) => {
-                return Diagnosis {
-                    code: "catalogue",
+                return Error {
+                    code: Code::Catalogue,
                     field: "--catalogue".into(),
-                    found: "the file".into(),
+                    found: Some("the file".into()),
                     problem: format!("is no list of models: {error}"),
                     remedy: r#"write [{"names": ["mine"], "label": "Mine", "config": {…}}]"#.into(),
                 };
@@ -99,10 +99,10 @@ impl Diagnose for CatalogueError {
             [] => "`kvsize models` lists all names".into(),
             names => format!("nearest names: {}; `kvsize models` lists all", names.join(", ")),
         };
-        Diagnosis {
-            code: "unknown_model",
+        Error {
+            code: Code::UnknownModel,
             field: "MODEL".into(),
-            found: name.clone(),
+            found: Some(name.clone()),
             problem: "is no file here and no name in the catalogue".into(),
             remedy: nearest,
         }

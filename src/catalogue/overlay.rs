@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 /// What such a file holds.
 pub(super) struct Shape {
@@ -44,12 +44,12 @@ impl OverlayError {
 }
 
 impl Diagnose for OverlayError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let field = if self.place.is_empty() { self.option.into() } else { format!("{}: {}", self.option, self.place) };
-        Diagnosis {
-            code: "overlay",
+        Error {
+            code: Code::Overlay,
             field,
-            found: self.found.clone(),
+            found: Some(self.found.clone()),
             problem: self.problem.clone(),
             remedy: format!("write {}", self.example),
         }

@@ -12,10 +12,10 @@ pub use verdict::Verdict;
 use std::str::FromStr;
 
 use crate::engine::Engine;
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::fit::{MOST, longest_of};
 use crate::model::Model;
-use crate::units::{Bytes, KvFormat, Tokens, UnitError, parse_percentage};
+use crate::units::{Bytes, Code, Error, KvFormat, Tokens, UnitError, parse_percentage};
 
 /// A part that is kept free, in millionths of a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,8 +131,8 @@ impl Budget {
 /// Whether `workload` on `model` stays within `budget` in an engine.
 ///
 /// # Errors
-/// [`EstimateError`] where the engine has no answer for the workload.
-pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budget) -> Result<Checked, EstimateError> {
+/// [`Error`] where the engine has no answer for the workload.
+pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budget) -> Result<Checked, Error> {
     let answer = engine.answer(model, workload)?;
     let taken = Taken { bytes: answer.estimate.bytes, bytes_per_gpu: answer.estimate.bytes_per_gpu };
     let limits = budget.limits(taken.bytes, taken.bytes_per_gpu);
@@ -145,9 +145,9 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     let asked = workload.seq_len.0;
     let holds = |seq_len: u64| match answer_at(seq_len) {
         Ok(answer) => Ok(all_hold(&budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu))),
-        Err(EstimateError::TooLarge) => Ok(false),
+        Err(error) if error.code == Code::TooLarge => Ok(false),
         // What an engine refuses is too long, or else too short for what it is set to.
-        Err(EstimateError::Refused { .. }) => Ok(seq_len < asked),
+        Err(error) if error.code == Code::Refused => Ok(seq_len < asked),
         Err(error) => Err(error),
     };
     let maximum = model.max_position_embeddings.map(|tokens| tokens.0);

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::args::OutputArguments;
 use super::estimate::{ARTICLE_LENGTHS, Question};
-use super::failure::Failure;
 use super::gpus::OfGpuArguments;
 use super::hardware::fitted;
 use super::{ANSWERED, Answer, Subcommand, typed};
@@ -18,7 +17,7 @@ use crate::model::Model;
 use crate::report::{self, FitDocument, Format};
 use crate::source;
 use crate::strategy::article;
-use crate::units::{Bytes, Tokens};
+use crate::units::{Bytes, Error, Tokens};
 
 /// The article's hypothetical model, and the real one it stands for.
 pub(super) const ARTICLE: &str = "article";
@@ -38,7 +37,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     run: |matches| run(&typed(matches)?),
 };
 
-fn run(arguments: &OutputArguments) -> Result<Answer, Failure> {
+fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
     let model = |name| source::resolve(name, &mut io::empty(), &[]);
     let article = model(ARTICLE)?;
     let article_document = Question::article(&article).document(&article)?;
@@ -66,7 +65,7 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Failure> {
 
 /// What the article's hardware holds of a model by the rule of its table: nine tenths of what GPUs are sold with, less
 /// weights; and the command that says the same.
-fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, FitDocument), Failure> {
+fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, FitDocument), Error> {
     let engine = Engine::ideal();
     let question = fit::Question {
         model,
@@ -89,7 +88,7 @@ fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, Fi
         };
         fitted(&question, &fleet, &memory, fit::GivenLayout::default(), |_, _| None)
     };
-    let rows = article::HARDWARE.iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
+    let rows = article::HARDWARE.iter().map(row).collect::<Result<Vec<_>, Error>>()?;
     let gpus = article::HARDWARE.iter().map(|row| format!("{}x{}", row.gpus, row.device)).collect::<Vec<_>>().join(",");
     let command = format!(
         "kvsize fit {typed} --gpu {gpus} --capacity marketed --utilization {} --weights {} --overhead 0",

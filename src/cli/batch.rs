@@ -15,12 +15,11 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::args::HubArguments;
 use super::estimate::{Places, overlay};
-use super::failure::Failure;
 use super::request::{Clerk, Manner, Outcome, refuse_long};
 use super::shelf::Shelf;
 use super::{Answer, CANNOT_ANSWER, Subcommand, hub, line, typed};
 use crate::source;
-use crate::units::{Diagnosis, group_thousands, parse_count};
+use crate::units::{Code, Error, group_thousands, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "batch",
@@ -89,7 +88,7 @@ const MOST_THREADS: usize = 64;
 /// Blocks that wait for a thread, and answers that wait to be written, at most.
 const BLOCKS_AHEAD: usize = 2;
 
-fn run(arguments: BatchArguments) -> Result<Answer, Failure> {
+fn run(arguments: BatchArguments) -> Result<Answer, Error> {
     let BatchArguments { file, fail_fast, lenient, strict, threads, catalogue, hub: offline, quiet } = arguments;
     let input: Box<dyn Read + Send> = if let Some(path) = file.filter(|path| path.as_os_str() != "-") {
         Box::new(source::open(&path)?)
@@ -327,7 +326,7 @@ fn deliver(answered: Answered, out: &mut dyn Write, tally: &mut Tally) -> anyhow
     answered.go_on.map_err(|error| {
         // Not as an error of the output: a pipe that breaks there is no failure.
         let (field, found, remedy) = ("FILE".into(), error.to_string(), "make it readable".into());
-        Failure(Diagnosis { code: "io", field, found, problem: String::new(), remedy }).into()
+        Error { code: Code::Io, field, found: Some(found), problem: String::new(), remedy }.into()
     })
 }
 

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use super::args::{SpecArguments, WorkloadArguments};
 use super::estimate::{drafted, named_or_spec};
 use super::examination::{Asked, Examined, examined};
-use super::failure::Failure;
 use super::gpus::{Fleet, OfGpuArguments, counted, positive_bytes};
 use super::hardware::TermArguments;
 use super::objects::{self, Pairs, Reader, duplicate, field_of, nearest, said_by, shortened, text_of, wrong};
@@ -22,7 +21,7 @@ use crate::check::{Budget, Demand, Margin, Taken};
 use crate::engine::Engine;
 use crate::model::{Model, ModelSpec};
 use crate::source;
-use crate::units::{Bytes, Diagnosis, Tokens, parse_count};
+use crate::units::{Bytes, Code, Error, Tokens, parse_count};
 
 /// The shape of a file of budgets.
 const SCHEMA: &str = "kvsize.budgets/1";
@@ -95,7 +94,7 @@ const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets", "$schema"];
 const OWN: &[&str] = &["name"];
 
 /// The file at a path; `-` is standard input, from which paths are relative to the working directory.
-pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
+pub(super) fn read(path: &Path) -> Result<Budgets, Error> {
     let text = text_at(path, "--file", "give a file of budgets (`kvsize check --init` writes one)")?;
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let Pairs(pairs) =
@@ -116,14 +115,14 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
         found => {
             let remedy = format!("write \"schema\": \"{SCHEMA}\"");
             let problem = if found.is_some() { "is not the shape of a file of budgets" } else { "" };
-            return Err(wrong("schema", "schema", shortened(found.unwrap_or("missing")), problem.into(), &remedy));
+            return Err(wrong(Code::Schema, "schema", shortened(found.unwrap_or("missing")), problem.into(), &remedy));
         }
     }
     let of_all = value("margin").map(|raw| text_of("margin", raw)).transpose()?;
     let of_all = of_all.map(|text| text.parse::<Margin>()).transpose().map_err(|error| at("margin", error.into()))?;
     let catalogue = value("catalogue").map(|raw| text_of("catalogue", raw)).transpose()?;
     let not_list = |found: String, problem: &str| {
-        wrong("wrong_type", "budgets", found, problem.into(), "write a list of objects, each a budget")
+        wrong(Code::WrongType, "budgets", found, problem.into(), "write a list of objects, each a budget")
     };
     let list = value("budgets").ok_or_else(|| not_list("missing".into(), ""))?;
     let list: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| not_list(shortened(list), "is not a list"))?;
@@ -139,7 +138,7 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
         if let Some(other) = names.insert(entry.name.clone(), index) {
             let problem = format!("is the name of budgets[{other}], too");
             let remedy = "give each a name of its own: a baseline is compared by it";
-            return Err(wrong("duplicate_name", &format!("{path}.name"), shortened(&entry.name), problem, remedy));
+            return Err(wrong(Code::DuplicateName, &format!("{path}.name"), shortened(&entry.name), problem, remedy));
         }
         entries.push(entry);
     }
@@ -148,18 +147,18 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Failure> {
 }
 
 /// A budget of the file.
-fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry, Failure> {
+fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry, Error> {
     // Its syntax was met before: the place of a mistake in it is its own, and means nothing in the file.
     let Pairs(pairs) = object(raw).map_err(|error| not_json("", raw, &said_by(&error)))?;
     let mut matches = reader.options(&pairs, OWN, |name, nearest| Some(unknown(name, nearest))).map_err(one_only)?;
     let value = |key: &str| given(&pairs, key);
-    let missing = |key: &str, remedy: &str| wrong("missing", key, "missing".into(), String::new(), remedy);
+    let missing = |key: &str, remedy: &str| wrong(Code::Missing, key, "missing".into(), String::new(), remedy);
     let name = value("name").ok_or_else(|| missing("name", "give each budget a name"))?;
     let name = text_of("name", name)?;
     if name.trim().is_empty() || name.chars().any(char::is_control) {
         let problem = "is empty or has control characters".to_owned();
         let found = format!("{:?}", shortened(&name));
-        return Err(wrong("invalid_value", "name", found, problem, "write a name of one line"));
+        return Err(wrong(Code::InvalidValue, "name", found, problem, "write a name of one line"));
     }
     let mut arguments: BudgetArguments = typed(&mut matches)?;
     let known = value("engine").map(|raw| text_of("engine", raw)).transpose()?;
@@ -167,7 +166,7 @@ fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry
     let (engine, _) = single::engine(&arguments.workload, None, &matches).map_err(one_only)?;
     if !known.contains('@') && !engine.version.is_empty() {
         let remedy = format!("write {engine}, so that an upgrade of kvsize does not move the budget");
-        return Err(wrong("no_version", "engine", known, "has no version".into(), &remedy));
+        return Err(wrong(Code::NoVersion, "engine", known, "has no version".into(), &remedy));
     }
     levers::retrieved(&mut arguments.workload);
     let BudgetArguments { models, max_bytes, max_bytes_per_gpu, must_fit_on, gpu, gpu_memory, terms, .. } = &arguments;
@@ -181,7 +180,7 @@ fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry
     if !limited && minimum.is_none() && must_fit_on.is_empty() {
         let all = "max_bytes, max_bytes_per_gpu, min_context, min_concurrent_requests and must_fit_on";
         return Err(wrong(
-            "asserts_nothing",
+            Code::AssertsNothing,
             "",
             "it".into(),
             "asserts nothing".into(),
@@ -190,7 +189,7 @@ fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry
     }
     if let Some(key) = minimum.filter(|_| gpu.is_none() && must_fit_on.is_empty()) {
         let problem = "is of hardware, and none is named".to_owned();
-        return Err(wrong("no_gpu", key, "it".into(), problem, "name it, as \"gpu\": \"8xh100\""));
+        return Err(wrong(Code::NoGpu, key, "it".into(), problem, "name it, as \"gpu\": \"8xh100\""));
     }
     let WorkloadArguments { tp, pp, dp, .. } = &arguments.workload;
     let alone = limited && [tp, pp, dp].iter().all(|ranks| ranks.is_none());
@@ -200,21 +199,21 @@ fn entry(reader: &mut Reader, raw: &str, of_all: Option<Margin>) -> Result<Entry
         let problem =
             "is a number of GPUs, and max_bytes and max_bytes_per_gpu are of the layout that is given".to_owned();
         let remedy = format!("give tp, pp or dp, or {kind}, or another budget for what is asserted of the GPUs");
-        return Err(wrong("gpu_count", "gpu", gpu.to_owned(), problem, &remedy));
+        return Err(wrong(Code::GpuCount, "gpu", gpu.to_owned(), problem, &remedy));
     }
     if arguments.accelerators.is_some() && gpu.is_none() && must_fit_on.is_empty() {
         let problem = "is of hardware, and none is named".to_owned();
-        return Err(wrong("not_counted", "accelerators", "it".into(), problem, "leave it out, or name a gpu"));
+        return Err(wrong(Code::NotCounted, "accelerators", "it".into(), problem, "leave it out, or name a gpu"));
     }
     let of_hardware = terms.given().or(gpu_memory.map(|_| "--gpu-memory"));
     if let Some(option) = of_hardware.filter(|_| minimum.is_none() && must_fit_on.is_empty()) {
         let problem = "is of hardware, and nothing is asserted of that".to_owned();
         let remedy = "leave it out, or give must_fit_on, min_context or min_concurrent_requests";
-        return Err(wrong("not_counted", option, "it".into(), problem, remedy));
+        return Err(wrong(Code::NotCounted, option, "it".into(), problem, remedy));
     }
     if arguments.margin.is_some() && !limited {
         let problem = "is kept free of max_bytes or max_bytes_per_gpu, and there is neither".to_owned();
-        return Err(wrong("not_counted", "margin", "it".into(), problem, "leave it out"));
+        return Err(wrong(Code::NotCounted, "margin", "it".into(), problem, "leave it out"));
     }
     if models.is_empty() && spec_of(&arguments).is_empty() {
         return Err(missing(
@@ -232,28 +231,27 @@ fn spec_of(arguments: &BudgetArguments) -> ModelSpec {
 
 impl Budgets {
     /// What there is to say of a budget.
-    pub(super) fn examined(&self, entry: &Entry, models: &Shelf) -> Result<Examined, Failure> {
+    pub(super) fn examined(&self, entry: &Entry, models: &Shelf) -> Result<Examined, Error> {
         let mut examined = self.answer(entry, models).map_err(in_keys)?;
         examined.failure = examined.failure.map(in_keys);
         Ok(examined)
     }
 
-    fn answer(&self, entry: &Entry, models: &Shelf) -> Result<Examined, Failure> {
+    fn answer(&self, entry: &Entry, models: &Shelf) -> Result<Examined, Error> {
         let BudgetArguments { models: named, workload, terms, gpu, .. } = &entry.arguments;
         // A GPU that is not known is no reason not to tell of the bytes, nor of the others.
         let mut failure = None;
-        let fleets =
-            |names: &mut dyn Iterator<Item = &String>, key: &str, failure: &mut Option<Failure>| -> Vec<Fleet> {
-                let mut fleets: Vec<Fleet> = Vec::new();
-                for name in names {
-                    match self.fleet(entry, name) {
-                        Ok(fleet) if !fleets.contains(&fleet) => fleets.push(fleet),
-                        Ok(_) => {}
-                        Err(of_name) => _ = failure.get_or_insert(at(key, of_name)),
-                    }
+        let fleets = |names: &mut dyn Iterator<Item = &String>, key: &str, failure: &mut Option<Error>| -> Vec<Fleet> {
+            let mut fleets: Vec<Fleet> = Vec::new();
+            for name in names {
+                match self.fleet(entry, name) {
+                    Ok(fleet) if !fleets.contains(&fleet) => fleets.push(fleet),
+                    Ok(_) => {}
+                    Err(of_name) => _ = failure.get_or_insert(at(key, of_name)),
                 }
-                fleets
-            };
+            }
+            fleets
+        };
         let on = fleets(&mut gpu.iter(), "gpu", &mut failure);
         let must_hold = fleets(&mut entry.arguments.must_fit_on.iter(), "must_fit_on", &mut failure);
         let demands = demands(&entry.arguments, &on, &must_hold);
@@ -261,7 +259,7 @@ impl Budgets {
         let read = |raw: &str, key: &str, weigh: bool| Ok(Model::clone(&*models.model(raw, key, weigh)?));
         let found = named_or_spec(named, &spec_of(&entry.arguments), |raw| read(raw, "model", weigh))?;
         let Some(model) = found.into_iter().next() else {
-            return Err(wrong("model", "model", "missing".into(), String::new(), "name one"));
+            return Err(wrong(Code::Model, "model", "missing".into(), String::new(), "name one"));
         };
         let model = drafted(model, workload, |raw| read(raw, "draft", false))?;
         let mut examined = examined(&Asked {
@@ -279,7 +277,7 @@ impl Budgets {
         Ok(examined)
     }
 
-    fn fleet(&self, entry: &Entry, name: &str) -> Result<Fleet, Failure> {
+    fn fleet(&self, entry: &Entry, name: &str) -> Result<Fleet, Error> {
         let BudgetArguments { gpu_memory, accelerators, .. } = &entry.arguments;
         let accelerators = accelerators.as_ref().map(|path| self.directory.join(path));
         OfGpuArguments { gpu_memory: *gpu_memory, accelerators, ..OfGpuArguments::default() }.fleet(name)
@@ -297,7 +295,7 @@ fn demands(arguments: &BudgetArguments, gpu: &[Fleet], must_hold: &[Fleet]) -> V
 }
 
 /// What budgets took, by name; none of those that could not be told.
-pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Failure> {
+pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Error> {
     #[derive(serde::Deserialize)]
     struct Row {
         name: String,
@@ -307,7 +305,7 @@ pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Fail
     const REMEDY: &str = "give what `kvsize check --file … --json` wrote";
     let text = text_at(path, "--baseline", REMEDY)?;
     let file = path.display();
-    let refused = |found: String, problem: &str| wrong("baseline", "--baseline", found, problem.into(), REMEDY);
+    let refused = |found: String, problem: &str| wrong(Code::Baseline, "--baseline", found, problem.into(), REMEDY);
     let no_document = |error: serde_json::Error| refused(file.to_string(), &format!("is no such document: {error}"));
     let Pairs(pairs) = object(&text).map_err(no_document)?;
     match given(&pairs, "schema").map(serde_json::from_str::<String>) {
@@ -333,14 +331,15 @@ pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Fail
 }
 
 /// The text of a file, whose errors are those of the option that named it.
-fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Failure> {
+fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Error> {
     let text = if path.as_os_str() == "-" { source::text_of_stdin(&mut io::stdin()) } else { source::text(path) };
     text.map_err(|error| {
-        let Failure(diagnosis) = Failure::from(error);
-        let found = format!("{}: {}", path.display(), diagnosis.found);
+        let diagnosis = Error::from(error);
+        let found = format!("{}: {}", path.display(), diagnosis.found.unwrap_or_default());
         // The reader's own words are of a config.json.
-        let problem = if diagnosis.code == "too_large" { "is longer than is read".into() } else { diagnosis.problem };
-        Failure(Diagnosis { field: option.into(), found, problem, remedy: remedy.into(), ..diagnosis })
+        let problem =
+            if diagnosis.code == Code::TooLarge { "is longer than is read".into() } else { diagnosis.problem };
+        Error { field: option.into(), found: Some(found), problem, remedy: remedy.into(), ..diagnosis }
     })
 }
 
@@ -349,10 +348,10 @@ fn object(text: &str) -> Result<Pairs<'_>, serde_json::Error> {
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-fn not_json(field: &str, text: &str, said: &str) -> Failure {
+fn not_json(field: &str, text: &str, said: &str) -> Error {
     let problem = format!("is not one JSON object: {said}");
     let remedy = "write an object, its keys and texts in double quotes";
-    wrong("not_json", field, shortened(text.trim()), problem, remedy)
+    wrong(Code::NotJson, field, shortened(text.trim()), problem, remedy)
 }
 
 /// The value of a key; null is as if it were not there.
@@ -361,41 +360,41 @@ fn given<'a>(pairs: &[(String, &'a RawValue)], key: &str) -> Option<&'a str> {
     value.filter(|raw| *raw != "null")
 }
 
-fn unknown(name: &str, nearest: Option<&str>) -> Failure {
+fn unknown(name: &str, nearest: Option<&str>) -> Error {
     let remedy = match nearest {
         Some(known) => format!("nearest: {known}"),
         None => "`kvsize schema budgets` lists the keys".into(),
     };
-    wrong("unknown_key", &shortened(name), "it".into(), "is not a key here".into(), &remedy)
+    wrong(Code::UnknownKey, &shortened(name), "it".into(), "is not a key here".into(), &remedy)
 }
 
 /// Of several values: a budget is of one workload.
-fn one_only(failure: Failure) -> Failure {
+fn one_only(failure: Error) -> Error {
     objects::one_only(failure, "for the one workload of a budget", "give one value, and another budget for another")
 }
 
 /// A failure under the names that a file has for options: `--kv-dtype` is `kv_dtype`.
-fn in_keys(Failure(diagnosis): Failure) -> Failure {
-    let found = if diagnosis.found.starts_with("--") { field_of(&diagnosis.found) } else { diagnosis.found };
-    Failure(Diagnosis { field: field_of(&diagnosis.field), found, ..diagnosis })
+fn in_keys(diagnosis: Error) -> Error {
+    let found = diagnosis.found.map(|found| if found.starts_with("--") { field_of(&found) } else { found });
+    Error { field: field_of(&diagnosis.field), found, ..diagnosis }
 }
 
 /// A failure of the value of a key.
-fn at(key: &str, Failure(diagnosis): Failure) -> Failure {
-    Failure(Diagnosis { field: key.into(), ..diagnosis })
+fn at(key: &str, diagnosis: Error) -> Error {
+    Error { field: key.into(), ..diagnosis }
 }
 
 /// A failure inside of `path`.
-fn within(path: &str, Failure(diagnosis): Failure) -> Failure {
+fn within(path: &str, diagnosis: Error) -> Error {
     let field = match diagnosis.field.as_str() {
         "" => path.to_owned(),
         field => format!("{path}.{field}"),
     };
-    Failure(Diagnosis { field, ..diagnosis })
+    Error { field, ..diagnosis }
 }
 
 /// The shape of a file, for its schema.
-#[cfg(test)]
+#[cfg(feature = "cli")]
 pub(super) fn shape() -> serde_json::Value {
     use serde_json::json;
     let mut properties = Reader::of(BudgetArguments::augment_args).properties();

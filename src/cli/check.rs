@@ -14,7 +14,6 @@ use super::budgets::{self, Entry};
 use super::estimate::{Places, drafted, named_or_spec, overlay, overlay_for};
 use super::examination::{Asked, Examined, examined};
 use super::explain::described;
-use super::failure::Failure;
 use super::gpus::{OfGpuArguments, positive_bytes};
 use super::hardware::TermArguments;
 use super::shelf::Shelf;
@@ -22,7 +21,7 @@ use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings,
 use crate::check::{Budget, Change, Demand, Increase, Margin, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
 use crate::source;
-use crate::units::{ByteUnit, Bytes, Diagnosis};
+use crate::units::{ByteUnit, Bytes, Code, Error};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
@@ -216,9 +215,9 @@ impl ValueEnum for CheckFormat {
 }
 
 /// Options that would be lost in silence beside `option`, which takes those of `with` alone.
-fn refuse_beside(matches: &ArgMatches, option: &str, with: &[&str], remedy: &str) -> Result<(), Failure> {
+fn refuse_beside(matches: &ArgMatches, option: &str, with: &[&str], remedy: &str) -> Result<(), Error> {
     let Some(found) = usage::typed_beside(matches, with) else { return Ok(()) };
-    Err(Failure(Diagnosis::new("conflict", option, found, "is given as well".into(), remedy)))
+    Err(Error::new(Code::Conflict, option, found, "is given as well", remedy))
 }
 
 /// What `--file` takes beside it.
@@ -228,7 +227,7 @@ const WITH_FILE: &[&str] =
 /// A file of budgets to start from.
 const STARTER: &str = include_str!("starter.json");
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     if given("init") {
         refuse_beside(matches, "--init", &["init", "quiet"], "give it alone")?;
@@ -246,15 +245,15 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
         of_one(&arguments, matches)
     };
     let format = arguments.output.format();
-    answered.or_else(|Failure(diagnosis)| {
+    answered.or_else(|diagnosis| {
         // Where a CI system reads the answer, it reads there why there is none.
-        let data = report::no_check(&diagnosis.to_string(), format).ok_or(Failure(diagnosis))?;
+        let data = report::no_check(&diagnosis.to_string(), format).ok_or(diagnosis)?;
         Ok(Answer { quiet: arguments.output.quiet, data, status: CANNOT_ANSWER, ..Answer::default() })
     })
 }
 
 /// Writes the file to start from.
-fn init(path: &Path, quiet: bool) -> Result<Answer, Failure> {
+fn init(path: &Path, quiet: bool) -> Result<Answer, Error> {
     if path.as_os_str() == "-" {
         return Ok(Answer { quiet, data: STARTER.into(), ..Answer::default() });
     }
@@ -266,14 +265,14 @@ fn init(path: &Path, quiet: bool) -> Result<Answer, Failure> {
             _ => (error.to_string(), "name a file that can be written"),
         };
         let field = format!("--init: {}", path.display());
-        Failure(Diagnosis::new("io", &field, found, String::new(), remedy))
+        Error::new(Code::Io, &field, found, String::new(), remedy)
     })?;
     let note = format!("{} is written; `kvsize check --file` checks it", path.display());
     Ok(Answer { quiet, notes: vec![note], ..Answer::default() })
 }
 
 /// One workload.
-fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Failure> {
+fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Error> {
     let CheckArguments { models, budget, budget_per_gpu, margin, spec, workload: asked, device, terms, .. } = arguments;
     let budget = Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() };
     let limited = budget.is_limited();
@@ -289,19 +288,19 @@ fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Fa
         (None, false) => {
             let remedy = "give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB, or the GPUs that must \
                           hold it, as --gpu 8xh100";
-            return Err(Failure(Diagnosis::new("no_budget", "--budget", "missing".into(), String::new(), remedy)));
+            return Err(Error::without_value(Code::NoBudget, "--budget", "missing", remedy));
         }
         (_, true) => None,
     };
     let of_hardware = terms.given().or(arguments.gpu_memory.map(|_| "--gpu-memory"));
     if let Some(option) = of_hardware.filter(|_| limited) {
         let problem = "is of what GPUs hold, and with a budget they are not asked".to_owned();
-        return Err(Failure(Diagnosis::new("not_counted", option, "it".into(), problem, "leave it or the budget out")));
+        return Err(Error::new(Code::NotCounted, option, "it", problem, "leave it or the budget out"));
     }
     if margin.is_some() && !limited {
         let problem = "is kept free of a budget, and there is none".to_owned();
         let remedy = "give --budget, or the share of the memory that is taken, as --utilization 0.85";
-        return Err(Failure(Diagnosis::new("not_counted", "--margin", "it".into(), problem, remedy)));
+        return Err(Error::new(Code::NotCounted, "--margin", "it", problem, remedy));
     }
     let on = Some(device).filter(|_| limited);
     let (engine, assumed) = single::engine(asked, on, matches)?;
@@ -311,8 +310,8 @@ fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Fa
     let weigh = !limited && terms.weights.is_none();
     let found = named_or_spec(models, &spec.spec(), |name| places.model(name, weigh))?;
     let [model] = <[_; 1]>::try_from(found).map_err(|found| {
-        let (count, problem) = (format!("{} models", found.len()), "are more than a budget is checked for".into());
-        Failure(Diagnosis::new("several", "MODEL", count, problem, "check one after the other"))
+        let (count, problem) = (format!("{} models", found.len()), "are more than a budget is checked for");
+        Error::new(Code::Several, "MODEL", count, problem, "check one after the other")
     })?;
     let model = drafted(model, asked, |name| places.draft(name))?;
     let examined = examined(&Asked {
@@ -349,7 +348,7 @@ fn status(verdict: Verdict) -> u8 {
 }
 
 /// The budgets of a file.
-fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
+fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
     let budgets = budgets::read(path)?;
     let before = arguments.files.baseline.as_deref().map(budgets::baseline).transpose()?;
     let places = Places {
@@ -361,9 +360,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
     let row = |entry: &Entry| match budgets.examined(entry, &shelf) {
-        Err(Failure(diagnosis)) => {
-            CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()])
-        }
+        Err(diagnosis) => CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()]),
         Ok(Examined { model, workload, engine, checked, held, assumptions, mut warnings, failure }) => {
             let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
                 None => Change::New,
@@ -375,7 +372,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Failure> {
             }
             let failure = failure.or_else(|| refuse_warnings(arguments.strict, &warnings).err());
             let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-            let error = failure.as_ref().map(|Failure(diagnosis)| diagnosis);
+            let error = failure.as_ref().map(|diagnosis| diagnosis);
             CheckRow::new(
                 entry.name.clone(),
                 Some((model.name.clone(), measured)),

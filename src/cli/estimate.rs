@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Args};
 
 use super::args::{DeviceArguments, EstimateArguments, SortKey, WorkloadArguments};
-use super::failure::Failure;
 use super::gpus::{memory_of_a_card, named_device};
 use super::{
     ANSWERED, Answer, Subcommand, hub, lengths, levers, refuse_warnings, settings, terminal_is_watching, typed,
 };
 use crate::catalogue::ModelEntry;
 use crate::engine::Engine;
-use crate::estimate::{EstimateError, Layout, Workload};
+use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, ModelSpec, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
 use crate::source::{self, HubSettings, Weighed};
-use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
 pub(super) const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
@@ -43,7 +42,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     run,
 };
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let mut arguments: EstimateArguments = typed(matches)?;
     let (engines, assumed) = engines(&arguments.workload, Some(&arguments.device), matches)?;
     levers::retrieved(&mut arguments.workload);
@@ -55,9 +54,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     for model in &models {
         let workload = lengths::settled(&arguments.workload, &engines, model)?;
         let document = Question::new(model, &workload, arguments.device.memory, &engines).document(model);
-        documents.push(document.map_err(|Failure(diagnosis)| {
+        documents.push(document.map_err(|diagnosis| {
             let field = if several { format!("{}: {}", model.name, diagnosis.field) } else { diagnosis.field };
-            Failure(Diagnosis { field, ..diagnosis })
+            Error { field, ..diagnosis }
         })?);
     }
     let of = |document: &Document, text: &String| {
@@ -91,16 +90,16 @@ pub(super) fn unused_memory(arguments: &DeviceArguments, used: bool) -> Option<S
 }
 
 /// An encoder's length is an error where no model has an encoder.
-pub(super) fn needs_encoder(arguments: &WorkloadArguments, models: &[Model]) -> Result<(), Failure> {
+pub(super) fn needs_encoder(arguments: &WorkloadArguments, models: &[Model]) -> Result<(), Error> {
     let crosses = |group: &LayerGroup| matches!(group.cache, LayerCache::CrossAttention { .. });
     match arguments.encoder_len {
-        Some(tokens) if !models.iter().any(|model| model.layer_groups.iter().any(crosses)) => Err(Failure(Diagnosis {
-            code: "no_encoder",
+        Some(tokens) if !models.iter().any(|model| model.layer_groups.iter().any(crosses)) => Err(Error {
+            code: Code::NoEncoder,
             field: "--encoder-len".into(),
-            found: tokens.0.to_string(),
+            found: Some(tokens.0.to_string()),
             problem: "is given, but there is no cross-attention".into(),
             remedy: "leave it out".into(),
-        })),
+        }),
         _ => Ok(()),
     }
 }
@@ -119,7 +118,7 @@ fn sort(documents: &mut [Document], key: SortKey) {
 }
 
 /// The models that were named, or the one given by its dimensions.
-pub(super) fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failure> {
+pub(super) fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Error> {
     let names = || arguments.models.iter().chain(&arguments.workload.draft);
     let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
@@ -133,21 +132,20 @@ pub(super) fn models(arguments: &EstimateArguments) -> Result<Vec<Model>, Failur
 pub(super) fn named_or_spec(
     names: &[String],
     spec: &ModelSpec,
-    read: impl Fn(&str) -> Result<Model, Failure>,
-) -> Result<Vec<Model>, Failure> {
-    let wrong = |found: &str, problem: &str, remedy: &str| {
-        Failure(Diagnosis {
-            code: "model",
-            field: "MODEL".into(),
-            found: found.into(),
-            problem: problem.into(),
-            remedy: remedy.into(),
-        })
+    read: impl Fn(&str) -> Result<Model, Error>,
+) -> Result<Vec<Model>, Error> {
+    let wrong = |found: &str, problem: &str, remedy: &str| Error {
+        code: Code::Model,
+        field: "MODEL".into(),
+        found: Some(found.into()),
+        problem: problem.into(),
+        remedy: remedy.into(),
     };
     match names {
-        [] if spec.is_empty() => Err(wrong(
+        [] if spec.is_empty() => Err(Error::without_value(
+            Code::Model,
+            "MODEL",
             "missing",
-            "",
             "name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
         )),
         [] => Ok(vec![spec.model()?]),
@@ -166,23 +164,23 @@ pub(super) struct Places {
 
 impl Places {
     /// The model that an argument means, with its weights if it is to be weighed.
-    pub(super) fn model(&self, name: &str, weigh: bool) -> Result<Model, Failure> {
+    pub(super) fn model(&self, name: &str, weigh: bool) -> Result<Model, Error> {
         let resolve = if weigh { source::resolve_weighed } else { source::resolve_with };
         Ok(resolve(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
     }
 
     /// The model that a name in a file of `directory` means.
-    pub(super) fn beside(&self, directory: &Path, name: &str, weigh: bool) -> Result<Model, Failure> {
+    pub(super) fn beside(&self, directory: &Path, name: &str, weigh: bool) -> Result<Model, Error> {
         Ok(source::resolve_in(directory, name, &self.overlay, self.hub.as_ref(), weigh)?)
     }
 
     /// What the model that an argument means weighs.
-    pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Failure> {
+    pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Error> {
         Ok(source::weigh(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
     }
 
     /// The model that an option means, for which standard input is not read.
-    pub(super) fn draft(&self, name: &str) -> Result<Model, Failure> {
+    pub(super) fn draft(&self, name: &str) -> Result<Model, Error> {
         Ok(source::resolve_with(name, &mut io::empty(), &self.overlay, self.hub.as_ref())?)
     }
 }
@@ -191,17 +189,17 @@ impl Places {
 pub(super) fn drafted(
     model: Model,
     arguments: &WorkloadArguments,
-    read: impl Fn(&str) -> Result<Model, Failure>,
-) -> Result<Model, Failure> {
+    read: impl Fn(&str) -> Result<Model, Error>,
+) -> Result<Model, Error> {
     let Some(method) = arguments.speculative_method else { return Ok(model) };
     let wrong = |field: &str, found: &str, problem: &str, remedy: &str| {
-        Err(Failure(Diagnosis {
-            code: "speculative",
+        Err(Error {
+            code: Code::Speculative,
             field: field.into(),
-            found: found.into(),
+            found: Some(found.into()),
             problem: problem.into(),
             remedy: remedy.into(),
-        }))
+        })
     };
     let tokens = arguments.num_speculative_tokens.unwrap_or(1);
     match (method, &arguments.draft) {
@@ -229,7 +227,7 @@ impl io::Read for StandardInput {
 }
 
 /// The user's own models: of the file named by the flag, or else by the environment.
-pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Failure> {
+pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Error> {
     let variable = std::env::var_os("KVSIZE_CATALOGUE").filter(|path| !path.is_empty()).map(PathBuf::from);
     match flag.map(Path::to_path_buf).or(variable) {
         Some(path) => Ok(source::overlay(&path)?),
@@ -241,7 +239,7 @@ pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Failure> {
 pub(super) fn overlay_for<'a>(
     models: impl IntoIterator<Item = &'a String>,
     flag: Option<&Path>,
-) -> Result<Vec<ModelEntry>, Failure> {
+) -> Result<Vec<ModelEntry>, Error> {
     let look_up = models.into_iter().any(|name| name != "-" && !Path::new(name).exists());
     if look_up { overlay(flag) } else { Ok(Vec::new()) }
 }
@@ -344,7 +342,7 @@ impl Question {
     }
 
     /// The answers, with the warnings they call for. Of several engines one that refuses is left out, and that is said.
-    pub(super) fn document(&self, model: &Model) -> Result<Document, Failure> {
+    pub(super) fn document(&self, model: &Model) -> Result<Document, Error> {
         let (mut answers, mut refusals) = (Vec::new(), Vec::new());
         for &seq_len in &self.seq_lens {
             for &batch in &self.batches {
@@ -353,7 +351,7 @@ impl Question {
                         let workload = self.workload(seq_len, batch, kv_dtype);
                         match engine.answer(model, &workload) {
                             Ok(answer) => answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer }),
-                            Err(refusal @ EstimateError::Refused { .. }) if self.engines.len() > 1 => {
+                            Err(refusal) if refusal.code == Code::Refused && self.engines.len() > 1 => {
                                 refusals.push(refusal);
                             }
                             Err(error) => return Err(error.into()),
@@ -391,7 +389,7 @@ pub(super) fn engines(
     arguments: &WorkloadArguments,
     on: Option<&DeviceArguments>,
     matches: &ArgMatches,
-) -> Result<(Vec<Engine>, Option<String>), Failure> {
+) -> Result<(Vec<Engine>, Option<String>), Error> {
     let named = if arguments.engine.is_empty() { vec![Engine::ideal()] } else { arguments.engine.clone() };
     let mut engines = settings::apply(once(named.into_iter()), matches)?;
     let Some((on, name)) = on.and_then(|on| Some((on, on.gpu.as_ref()?))) else { return Ok((engines, None)) };

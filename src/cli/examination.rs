@@ -4,7 +4,6 @@ use clap::ArgMatches;
 
 use super::args::WorkloadArguments;
 use super::estimate::{needs_encoder, once, past_maximum};
-use super::failure::Failure;
 use super::gpus::Fleet;
 use super::hardware::{
     MemoryArguments, SEPARATE_REPLICAS, SHARE_OF_SGLANG, Subject, TermArguments, assumed_of, fitted, given_layout,
@@ -17,7 +16,7 @@ use crate::estimate::{Layout, Workload};
 use crate::fit::Question;
 use crate::model::Model;
 use crate::report::FitDocument;
-use crate::units::Bytes;
+use crate::units::{Bytes, Error};
 
 /// A workload, and what is asserted of it.
 pub(super) struct Asked<'a> {
@@ -47,11 +46,11 @@ pub(super) struct Examined {
     /// What may make it wrong.
     pub(super) warnings: Vec<String>,
     /// Why hardware could not be asked.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<Error>,
 }
 
 /// What a workload takes, and what hardware holds of it.
-pub(super) fn examined(asked: &Asked) -> Result<Examined, Failure> {
+pub(super) fn examined(asked: &Asked) -> Result<Examined, Error> {
     let mut assumptions = Vec::new();
     let mut engine = match asked.on {
         Some(fleet) => on_device(&asked.engine, fleet, &mut assumptions),
@@ -102,7 +101,7 @@ fn told(of_model: &[impl ToString], of_engine: &[String], more: Vec<String>) -> 
 }
 
 /// Asks hardware, as `kvsize fit` does: what it holds, and the document with what is to be said of that.
-fn hardware(asked: &Asked, workload: &Workload, demand: Demand, fleet: &Fleet) -> Result<(Held, FitDocument), Failure> {
+fn hardware(asked: &Asked, workload: &Workload, demand: Demand, fleet: &Fleet) -> Result<(Held, FitDocument), Error> {
     let memory = MemoryArguments { terms: asked.terms.clone(), ..MemoryArguments::default() };
     let mut typed = asked.workload.clone();
     let subject = Subject::about(&mut typed, &memory, asked.matches, None, |_| Ok(asked.model.clone()))?;

@@ -6,11 +6,10 @@ use clap::{ArgMatches, Args, Command};
 
 use super::args::{DeviceArguments, FormatArguments, HubArguments, WorkloadArguments};
 use super::estimate::{Places, drafted, needs_encoder, overlay_for, past_maximum, unused_memory};
-use super::failure::Failure;
 use super::gpus::memory_of_a_card;
 use super::{ANSWERED, Answer, Subcommand, hub, lengths, levers, settings, single, typed};
 use crate::report::{self, Format};
-use crate::units::Diagnosis;
+use crate::units::{Code, Error};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
@@ -62,19 +61,19 @@ struct ExplainArguments {
     format: FormatArguments,
 }
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let mut arguments: ExplainArguments = typed(matches)?;
     levers::retrieved(&mut arguments.workload);
     let ExplainArguments { model, workload: asked, device, catalogue, hub: offline, format } = &arguments;
     let as_written = format.format();
     if matches!(as_written, Format::Csv | Format::Plain) {
-        return Err(Failure(Diagnosis {
-            code: "format",
+        return Err(Error {
+            code: Code::Format,
             field: "--format".into(),
-            found: if as_written == Format::Csv { "csv" } else { "plain" }.into(),
+            found: Some(if as_written == Format::Csv { "csv" } else { "plain" }.into()),
             problem: "is for rows of estimates".into(),
             remedy: "use table, markdown, json or jsonl".into(),
-        }));
+        });
     }
     let (engine, assumed) = single::engine(asked, Some(device), matches)?;
     let names = || [model].into_iter().chain(&asked.draft);

@@ -1,36 +1,16 @@
 //! One error, in parts; as one object for programs.
 
-use std::fmt;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::units::{Diagnose, Diagnosis};
-
-/// An error of the core, in parts, on its way to the edge.
-#[derive(Debug)]
-pub(super) struct Failure(pub(super) Diagnosis);
-
-impl<E: Diagnose> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(error.diagnosis())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Failure {}
+use crate::units::{Code, Error};
 
 /// `kvsize.error/1`: why a question could not be answered. Under `--json` it goes to stderr; of a batch it is a line.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub(super) struct ErrorDocument<'a> {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.error/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.error/1")))]
     schema: &'static str,
     /// The line of a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,10 +23,11 @@ pub(super) struct ErrorDocument<'a> {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct ErrorParts<'a> {
     /// A stable word for programs to branch on.
-    code: &'a str,
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    code: Code,
     /// The flag, key or argument.
     #[serde(skip_serializing_if = "str::is_empty")]
     field: &'a str,
@@ -62,24 +43,25 @@ struct ErrorParts<'a> {
 pub(super) fn to_json(error: &anyhow::Error) -> String {
     let message = format!("{error:#}");
     let unknown;
-    let diagnosis = if let Some(Failure(diagnosis)) = error.downcast_ref() {
+    let diagnosis = if let Some(diagnosis) = error.downcast_ref() {
         diagnosis
     } else {
         let (found, remedy) = (message.clone(), "check where the output goes".into());
-        unknown = Diagnosis { code: "io", field: String::new(), found, problem: String::new(), remedy };
+        unknown = Error { code: Code::Io, field: String::new(), found: Some(found), problem: String::new(), remedy };
         &unknown
     };
     document(diagnosis, message, None, None)
 }
 
 /// The object for a line of a batch, with the `id` that came with it.
-pub(super) fn of_line(diagnosis: &Diagnosis, line: u64, id: Option<&RawValue>) -> String {
+pub(super) fn of_line(diagnosis: &Error, line: u64, id: Option<&RawValue>) -> String {
     document(diagnosis, diagnosis.to_string(), Some(line), id)
 }
 
-fn document(diagnosis: &Diagnosis, message: String, line: Option<u64>, id: Option<&RawValue>) -> String {
-    let Diagnosis { code, field, found, remedy, .. } = diagnosis;
-    let error = ErrorParts { code, field, found, remedy, message };
+fn document(diagnosis: &Error, message: String, line: Option<u64>, id: Option<&RawValue>) -> String {
+    let Error { code, field, found, remedy, .. } = diagnosis;
+    let found = found.as_deref().unwrap_or_default();
+    let error = ErrorParts { code: *code, field, found, remedy, message };
     let document = ErrorDocument { schema: "kvsize.error/1", line, id, error };
     serde_json::to_string(&document).map(|line| line + "\n").unwrap_or_default()
 }

@@ -4,7 +4,6 @@ use clap::{ArgMatches, Args};
 
 use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
-use super::failure::Failure;
 use super::gpus::{self, GpuArguments};
 use super::hardware::{
     MemoryArguments, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of, fitted,
@@ -12,7 +11,7 @@ use super::hardware::{
 };
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::report::{self, FitDocument};
-use crate::units::Diagnosis;
+use crate::units::{Code, Error};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
@@ -55,7 +54,7 @@ struct FitArguments {
     output: OutputArguments,
 }
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let mut arguments: FitArguments = typed(matches)?;
     let subject = Subject::of(&arguments.subject, &mut arguments.workload, &arguments.memory, matches)?;
     let arguments = &arguments;
@@ -63,7 +62,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     if fleets.is_empty() {
         let remedy =
             "name the GPUs, as --gpu 8xh100, or the memory of one, as --gpu-memory 80GiB (`kvsize gpus` lists them)";
-        return Err(Failure(Diagnosis::new("no_gpu", "--gpu", "missing".into(), String::new(), remedy)));
+        return Err(Error::without_value(Code::NoGpu, "--gpu", "missing", remedy));
     }
     let mut rows = Rows::default();
     let mut assumptions = if arguments.memory.counts_what_engines_see() { assumed_of(&fleets) } else { Vec::new() };

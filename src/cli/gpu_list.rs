@@ -4,14 +4,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::GpuListArguments;
-use super::failure::Failure;
 use super::gpus::{accelerator, own_accelerators, priced};
 use super::lists::{columns, list, matches};
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue::{self, AcceleratorEntry, Figure, Link, Size};
 use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
 use crate::report::{Entry, Format, Grid, Listing};
-use crate::units::{dollars, fixed_point};
+use crate::units::{Error, dollars, fixed_point};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "gpus",
@@ -28,7 +27,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub(super) struct GpuItem {
     /// Its name.
     name: String,
@@ -83,7 +82,7 @@ pub(super) struct GpuItem {
 
 /// A size, as it was written and in bytes.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct SizeItem {
     /// As it was written.
     value: String,
@@ -94,7 +93,7 @@ struct SizeItem {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct TotalItem {
     /// In bytes.
     bytes: u64,
@@ -105,7 +104,7 @@ struct TotalItem {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct PriceItem {
     /// US dollars of one GPU in one hour.
     usd_per_gpu_hour: String,
@@ -259,7 +258,7 @@ fn thousandths(figure: Option<&Figure<u64>>) -> Option<String> {
     figure.map(|figure| fixed_rate(figure.value))
 }
 
-fn run(arguments: &GpuListArguments) -> Result<Answer, Failure> {
+fn run(arguments: &GpuListArguments) -> Result<Answer, Error> {
     let overlay = own_accelerators(arguments.accelerators.as_deref())?;
     let arguments = &arguments.list;
     // A product name, too, finds its device.

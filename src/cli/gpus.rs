@@ -6,13 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::failure::Failure;
 use super::{nvidia_smi, terminal_is_watching};
 use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size, UnknownAccelerator};
 use crate::engine::Device;
 use crate::hardware::{Accelerator, Known, Price, Rate, Term, day};
 use crate::source;
-use crate::units::{Bytes, Diagnosis, UnitError, parse_count};
+use crate::units::{Bytes, Code, Error, UnitError, parse_count};
 
 // No doc comment: clap would take it for the text of the command. Flatten it last before the output: its heading goes on.
 #[derive(Debug, Clone, Default, Args)]
@@ -67,7 +66,7 @@ pub(super) struct Fleet {
 
 impl GpuArguments {
     /// The GPUs that were named, in that order; of none but a size, a GPU of that size; else none.
-    pub(super) fn fleets(&self) -> Result<Vec<Fleet>, Failure> {
+    pub(super) fn fleets(&self) -> Result<Vec<Fleet>, Error> {
         let known = self.of_gpu.known()?;
         let fleets: Vec<Fleet> = match (self.gpu.as_slice(), self.of_gpu.gpu_memory) {
             ([], Some(memory)) => {
@@ -89,7 +88,7 @@ impl GpuArguments {
     }
 
     /// As [`Self::fleets`]; where none is named, every accelerator whose total is known, as many as it takes.
-    pub(super) fn fleets_or_all(&self) -> Result<Vec<Fleet>, Failure> {
+    pub(super) fn fleets_or_all(&self) -> Result<Vec<Fleet>, Error> {
         if !self.gpu.is_empty() || self.of_gpu.gpu_memory.is_some() {
             return self.fleets();
         }
@@ -113,13 +112,13 @@ struct KnownHere {
 
 impl OfGpuArguments {
     /// The GPUs of one name.
-    pub(super) fn fleet(&self, name: &str) -> Result<Fleet, Failure> {
+    pub(super) fn fleet(&self, name: &str) -> Result<Fleet, Error> {
         let known = self.known()?;
         let fleets = self.completed(vec![fleet(name, &known.accelerators)?], &known)?;
-        fleets.into_iter().next().ok_or_else(|| wrong("unknown_gpu", "--gpu", name, "names no GPU", EXAMPLE))
+        fleets.into_iter().next().ok_or_else(|| wrong(Code::UnknownGpu, "--gpu", name, "names no GPU", EXAMPLE))
     }
 
-    fn known(&self) -> Result<KnownHere, Failure> {
+    fn known(&self) -> Result<KnownHere, Error> {
         let accelerators = own_accelerators(self.accelerators.as_deref())?;
         let prices = match &self.prices {
             Some(path) => own_prices(path, &accelerators)?,
@@ -129,12 +128,12 @@ impl OfGpuArguments {
     }
 
     /// The fleets with the memory and the price that were given, or the price that is known.
-    fn completed(&self, fleets: Vec<Fleet>, known: &KnownHere) -> Result<Vec<Fleet>, Failure> {
+    fn completed(&self, fleets: Vec<Fleet>, known: &KnownHere) -> Result<Vec<Fleet>, Error> {
         let several = |option: &str, found: String, remedy: &str| match fleets.as_slice() {
             [] | [_] => Ok(()),
             fleets => {
                 let problem = format!("is of one kind of GPU, and {} are asked about", fleets.len());
-                Err(wrong("conflict", option, &found, &problem, remedy))
+                Err(wrong(Code::Conflict, option, &found, &problem, remedy))
             }
         };
         if let Some(memory) = self.gpu_memory {
@@ -160,18 +159,12 @@ impl OfGpuArguments {
 
 const EXAMPLE: &str = "name one, as h100 or 8xh100 (`kvsize gpus` lists them)";
 
-fn wrong(code: &'static str, field: &str, found: &str, problem: &str, remedy: &str) -> Failure {
-    Failure(Diagnosis {
-        code,
-        field: field.into(),
-        found: found.into(),
-        problem: problem.into(),
-        remedy: remedy.into(),
-    })
+fn wrong(code: Code, field: &str, found: &str, problem: &str, remedy: &str) -> Error {
+    Error { code, field: field.into(), found: Some(found.into()), problem: problem.into(), remedy: remedy.into() }
 }
 
 /// The user's own accelerators: of the file named by the flag, or else by the environment.
-pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Failure> {
+pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
     let variable = std::env::var_os("KVSIZE_ACCELERATORS").filter(|path| !path.is_empty()).map(PathBuf::from);
     match flag.map(Path::to_path_buf).or(variable) {
         Some(path) => Ok(source::accelerators(&path)?),
@@ -180,8 +173,8 @@ pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEnt
 }
 
 /// The user's own prices, each of a device by its own name.
-fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<PriceEntry>, Failure> {
-    let in_file = |error: catalogue::OverlayError| Failure::from(error.in_file(&path.display().to_string()));
+fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<PriceEntry>, Error> {
+    let in_file = |error: catalogue::OverlayError| Error::from(error.in_file(&path.display().to_string()));
     let mut prices = source::prices(path)?;
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {
@@ -230,7 +223,7 @@ fn age(name: &str, price: &Price, today: u64) -> Option<String> {
 }
 
 /// The GPUs of `8xh100`, `h100` or `local`.
-fn fleet(text: &str, overlay: &[AcceleratorEntry]) -> Result<Fleet, Failure> {
+fn fleet(text: &str, overlay: &[AcceleratorEntry]) -> Result<Fleet, Error> {
     let (count, name) = counted(text)?;
     if name.eq_ignore_ascii_case("local") {
         return local(text, count, overlay);
@@ -240,10 +233,10 @@ fn fleet(text: &str, overlay: &[AcceleratorEntry]) -> Result<Fleet, Failure> {
 }
 
 /// The number before an `x`, if there is one, and the name. Something like a number that is none is an error, and no name.
-pub(super) fn counted(text: &str) -> Result<(Option<u64>, &str), Failure> {
+pub(super) fn counted(text: &str) -> Result<(Option<u64>, &str), Error> {
     if text.contains(',') {
         let remedy = "give one (`kvsize fit` and `kvsize plan` take a list)";
-        return Err(wrong("several", "--gpu", text, "is a list, and this is of one kind", remedy));
+        return Err(wrong(Code::Several, "--gpu", text, "is a list, and this is of one kind", remedy));
     }
     let like_a_number = |count: &str| count.chars().all(|c| c.is_ascii_digit() || ".+-".contains(c));
     let (count, name) = match text.split_once(['x', 'X']) {
@@ -255,12 +248,12 @@ pub(super) fn counted(text: &str) -> Result<(Option<u64>, &str), Failure> {
         Some(Ok(count)) => Some(count),
         Some(Err(_)) => {
             let problem = "has no usable number of GPUs before its x";
-            return Err(wrong("gpu_count", "--gpu", text, problem, "give 1 or more, as 8xh100"));
+            return Err(wrong(Code::GpuCount, "--gpu", text, problem, "give 1 or more, as 8xh100"));
         }
     };
     match (name.trim(), count) {
-        ("", None) => Err(wrong("unknown_gpu", "--gpu", "an empty name", "names no GPU", EXAMPLE)),
-        ("", Some(_)) => Err(wrong("unknown_gpu", "--gpu", text, "names no GPU", EXAMPLE)),
+        ("", None) => Err(wrong(Code::UnknownGpu, "--gpu", "an empty name", "names no GPU", EXAMPLE)),
+        ("", Some(_)) => Err(wrong(Code::UnknownGpu, "--gpu", text, "names no GPU", EXAMPLE)),
         (name, count) => Ok((count, name)),
     }
 }
@@ -282,9 +275,9 @@ pub(super) fn accelerator(entry: &AcceleratorEntry) -> Accelerator {
 }
 
 /// The GPUs of this machine, which must be of one kind.
-fn local(text: &str, count: Option<u64>, overlay: &[AcceleratorEntry]) -> Result<Fleet, Failure> {
+fn local(text: &str, count: Option<u64>, overlay: &[AcceleratorEntry]) -> Result<Fleet, Error> {
     const ELSE: &str = "name the GPU, as --gpu 8xh100, or its memory with --gpu-memory";
-    let refused = |problem: String| wrong("local_gpu", "--gpu", text, &problem, ELSE);
+    let refused = |problem: String| wrong(Code::LocalGpu, "--gpu", text, &problem, ELSE);
     let cards = nvidia_smi::cards().map_err(refused)?;
     let mut kinds: Vec<(&nvidia_smi::Card, u64)> = Vec::new();
     for card in &cards {
@@ -339,12 +332,12 @@ pub(super) fn engine_device(accelerator: &Accelerator) -> (Device, Option<String
 }
 
 /// The device that an engine's defaults are told for, by one name, and what had to be assumed for it.
-pub(super) fn named_device(name: &str, accelerators: Option<&Path>) -> Result<(Device, Option<String>), Failure> {
+pub(super) fn named_device(name: &str, accelerators: Option<&Path>) -> Result<(Device, Option<String>), Error> {
     let overlay = own_accelerators(accelerators)?;
     if let (Some(_), kind) = counted(name)? {
         let remedy = format!("give {kind}; how many there are is told by --tp, --pp and --dp");
         return Err(wrong(
-            "gpu_count",
+            Code::GpuCount,
             "--gpu",
             name,
             "is a number of GPUs, and defaults depend on the kind alone",

@@ -9,7 +9,6 @@ use clap::{ArgMatches, Args, Command, ValueEnum};
 use super::args::{HubArguments, SpecArguments, WorkloadArguments};
 use super::estimate::{Places, common, drafted, engines, formats, needs_encoder, overlay_for};
 use super::explain::described;
-use super::failure::Failure;
 use super::gpus::{self, Fleet};
 use super::single::one;
 use super::{hub, levers};
@@ -19,7 +18,7 @@ use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, l
 use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
 use crate::model::Model;
 use crate::report::{Fitted, Served};
-use crate::units::{Bytes, Diagnosis, ElementFormat, KvDtype, Tokens, UnitError};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens, UnitError};
 
 /// GPUs of a node, where nobody says.
 pub(super) const PER_NODE: u64 = 8;
@@ -160,7 +159,7 @@ impl Subject {
         workload: &mut WorkloadArguments,
         memory: &MemoryArguments,
         matches: &ArgMatches,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         let typed = arguments.model.as_deref();
         Self::about(workload, memory, matches, typed, |workload| {
             let names = || arguments.model.iter().chain(&workload.draft);
@@ -189,8 +188,8 @@ impl Subject {
         memory: &MemoryArguments,
         matches: &ArgMatches,
         typed: Option<&str>,
-        read: impl FnOnce(&WorkloadArguments) -> Result<Model, Failure>,
-    ) -> Result<Self, Failure> {
+        read: impl FnOnce(&WorkloadArguments) -> Result<Model, Error>,
+    ) -> Result<Self, Error> {
         levers::retrieved(workload);
         let (mut engines, _) = engines(workload, None, matches)?;
         let static_share = share_of_sglang(&mut engines, memory.terms.utilization)?;
@@ -209,7 +208,7 @@ impl Subject {
         {
             let problem = format!("is more than the {longest} tokens of the longest");
             let found = average.0.to_string();
-            return Err(Failure(Diagnosis::new("average", "--avg-seq-len", found, problem, "give at most --seq-len")));
+            return Err(Error::new(Code::Average, "--avg-seq-len", found, problem, "give at most --seq-len"));
         }
         Ok(Self {
             model,
@@ -228,17 +227,11 @@ impl Subject {
 pub(super) const SHARE_OF_SGLANG: &str = "mem-fraction-static";
 
 /// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
-fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Failure> {
+fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Error> {
     let taken = engines.iter_mut().find_map(|engine| engine.settings.take(SHARE_OF_SGLANG));
     let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
     let wrong = |problem: &str, remedy: &str| {
-        Err(Failure(Diagnosis::new(
-            "share",
-            "--mem-fraction-static",
-            share.value().to_string(),
-            problem.into(),
-            remedy,
-        )))
+        Err(Error::new(Code::Share, "--mem-fraction-static", share.value().to_string(), problem, remedy))
     };
     if utilization.is_some() {
         return wrong("is given together with --utilization, which is the same", "leave one of them out");
@@ -265,9 +258,9 @@ const NOT_COUNTED: &[(&str, &str)] = &[
 ];
 
 /// What decides a single estimate and has no meaning where hardware decides.
-fn refuse_what_is_not_counted(workload: &WorkloadArguments, engines: &[Engine]) -> Result<(), Failure> {
+fn refuse_what_is_not_counted(workload: &WorkloadArguments, engines: &[Engine]) -> Result<(), Error> {
     let refused = |field: String, found: String, remedy: &str| {
-        Err(Failure(Diagnosis::new("not_counted", &field, found, "is not counted with hardware".into(), remedy)))
+        Err(Error::new(Code::NotCounted, &field, found, "is not counted with hardware", remedy))
     };
     if let Some(prefix) = workload.shared_prefix {
         return refused("--shared-prefix".into(), prefix.0.to_string(), "leave it out: each request is counted whole");
@@ -282,15 +275,15 @@ fn refuse_what_is_not_counted(workload: &WorkloadArguments, engines: &[Engine]) 
     }
 }
 
-fn wrong_model(found: &str, problem: &str, remedy: &str) -> Failure {
-    Failure(Diagnosis::new("model", "MODEL", found.into(), problem.into(), remedy))
+fn wrong_model(found: &str, problem: &str, remedy: &str) -> Error {
+    Error::new(Code::Model, "MODEL", found, problem, remedy)
 }
 
 /// What the weights would be in another format: every parameter but those of the embeddings, which quantisers leave alone.
-fn in_format(model: &Model, format: ElementFormat) -> Result<Term, Failure> {
+fn in_format(model: &Model, format: ElementFormat) -> Result<Term, Error> {
     let unknown = || {
         let problem = "has a number of parameters that is not known here";
-        Failure(Diagnosis::new("no_weights", "--weights-dtype", model.name.clone(), problem.into(), "give --weights"))
+        Error::new(Code::NoWeights, "--weights-dtype", model.name.clone(), problem, "give --weights")
     };
     let parameters = model.weights.as_ref().and_then(|weights| weights.parameters).ok_or_else(unknown)?;
     let embeddings = model.checkpoint.embedding_parameters.unwrap_or_default().min(parameters);
@@ -333,7 +326,7 @@ pub(super) fn prices(fleets: &[Fleet]) -> impl Iterator<Item = (&str, &Price)> {
 pub(super) struct Rows<T> {
     pub(super) found: Vec<T>,
     pub(super) refused: Vec<String>,
-    first: Option<Failure>,
+    first: Option<Error>,
 }
 
 impl<T> Default for Rows<T> {
@@ -343,7 +336,7 @@ impl<T> Default for Rows<T> {
 }
 
 impl<T> Rows<T> {
-    pub(super) fn add(&mut self, row: Result<T, Failure>, fleet: &Fleet, engine: &Engine) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, row: Result<T, Error>, fleet: &Fleet, engine: &Engine) -> Result<(), Error> {
         match row {
             Ok(row) => self.found.push(row),
             Err(failure) => self.refuse(failure, fleet, engine)?,
@@ -352,8 +345,8 @@ impl<T> Rows<T> {
     }
 
     /// Leaves a row out that an engine refuses; any other error is one of the question.
-    pub(super) fn refuse(&mut self, failure: Failure, fleet: &Fleet, engine: &Engine) -> Result<(), Failure> {
-        if failure.0.code != "refused" {
+    pub(super) fn refuse(&mut self, failure: Error, fleet: &Fleet, engine: &Engine) -> Result<(), Error> {
+        if failure.code != Code::Refused {
             return Err(failure);
         }
         let said = format!("left out: {} with {engine}: {failure}", fleet.accelerator.id);
@@ -365,7 +358,7 @@ impl<T> Rows<T> {
     }
 
     /// The rows, and what is said of refusals, unless there is nothing else.
-    pub(super) fn answered(self) -> Result<(Vec<T>, Vec<String>), Failure> {
+    pub(super) fn answered(self) -> Result<(Vec<T>, Vec<String>), Error> {
         match self.first.filter(|_| self.found.is_empty()) {
             Some(failure) => Err(failure),
             None => Ok((self.found, self.refused)),
@@ -374,14 +367,14 @@ impl<T> Rows<T> {
 }
 
 /// An engine whose rules here are those of CUDA devices is not asked about others that are known.
-pub(super) fn runs_on(engine: &Engine, fleet: &Fleet) -> Result<(), Failure> {
+pub(super) fn runs_on(engine: &Engine, fleet: &Fleet) -> Result<(), Error> {
     let other = fleet.entry.is_some() && fleet.accelerator.compute_capability.is_none();
     if engine.profile.allocation != Allocation::Pool || !other {
         return Ok(());
     }
     let problem = format!("is no CUDA device whose compute capability is known, and {engine} is told for these alone");
     let remedy = "name another GPU or engine, or give its memory as --gpu-memory";
-    Err(Failure(Diagnosis::new("refused", "--gpu", fleet.accelerator.id.clone(), problem, remedy)))
+    Err(Error::new(Code::Refused, "--gpu", fleet.accelerator.id.clone(), problem, remedy))
 }
 
 /// What is said of replicas of a mixture of experts.
@@ -478,10 +471,10 @@ pub(super) fn fitted(
     memory: &Memory,
     given: GivenLayout,
     command: impl FnOnce(Layout, Tokens) -> Option<String>,
-) -> Result<Fitted, Failure> {
+) -> Result<Fitted, Error> {
     let gpus = fleet.count.unwrap_or(1);
     let layouts = layouts_of(question, Sizes { gpus, per_node: PER_NODE }, given)?;
-    let answer = |layout: Layout| -> Result<_, Failure> {
+    let answer = |layout: Layout| -> Result<_, Error> {
         let budgets = memory.budgets(question, layout)?;
         let fit = Server::of(*question, layout, &budgets.stages)?.fit()?;
         Ok((layout, budgets, fit))
@@ -500,13 +493,7 @@ pub(super) fn fitted(
         }
     }
     let Some((layout, Budgets { stages: budgets, calibration, notes }, mut fit)) = usual else {
-        return Err(Failure(Diagnosis::new(
-            "layout",
-            "--gpu",
-            fleet.accelerator.id.clone(),
-            "has no layout".into(),
-            "",
-        )));
+        return Err(Error::new(Code::Layout, "--gpu", fleet.accelerator.id.clone(), "has no layout", ""));
     };
     fit.assumptions.extend(notes);
     let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);

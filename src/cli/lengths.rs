@@ -3,25 +3,24 @@
 use std::borrow::Cow;
 
 use super::args::{TypedTokens, WorkloadArguments};
-use super::failure::Failure;
 use crate::engine::{Engine, OwnLengths};
 use crate::model::Model;
-use crate::units::Diagnosis;
+use crate::units::{Code, Error};
 
 /// The workload with what the settings of an engine fix in place of `--seq-len` and `--batch`.
 pub(super) fn settled<'a>(
     arguments: &'a WorkloadArguments,
     engines: &[Engine],
     model: &Model,
-) -> Result<Cow<'a, WorkloadArguments>, Failure> {
+) -> Result<Cow<'a, WorkloadArguments>, Error> {
     let twice = |field: &str, found: String, setting: &str| {
-        Err(Failure(Diagnosis {
-            code: "told_twice",
+        Err(Error {
+            code: Code::ToldTwice,
             field: field.into(),
-            found,
+            found: Some(found),
             problem: format!("is given together with {setting}, which fixes it"),
             remedy: "leave one of them out".into(),
-        }))
+        })
     };
     let mut settled = Cow::Borrowed(arguments);
     for engine in engines {

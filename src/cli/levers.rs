@@ -1,11 +1,10 @@
 //! The levers of `kvsize strategies` as options of one estimate.
 
 use super::args::{TypedTokens, WorkloadArguments};
-use super::failure::Failure;
 use crate::engine::Engine;
 use crate::model::Model;
 use crate::strategy::Levers;
-use crate::units::{Diagnosis, Tokens};
+use crate::units::{Code, Error, Tokens};
 
 /// Passages in place of a text are the sequence.
 pub(super) fn retrieved(arguments: &mut WorkloadArguments) {
@@ -21,7 +20,7 @@ pub(super) fn applied(
     models: Vec<Model>,
     arguments: &WorkloadArguments,
     engines: &[Engine],
-) -> Result<Vec<Model>, Failure> {
+) -> Result<Vec<Model>, Error> {
     if changes_nothing(&arguments.levers.levers()) {
         return Ok(models);
     }
@@ -29,7 +28,7 @@ pub(super) fn applied(
 }
 
 /// The model with them. What an engine keeps is the engine's own rule: only the ideal takes a lever on it.
-pub(super) fn applied_to(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Result<Model, Failure> {
+pub(super) fn applied_to(model: &Model, arguments: &WorkloadArguments, engines: &[Engine]) -> Result<Model, Error> {
     let levers = arguments.levers.levers();
     if changes_nothing(&levers) {
         return Ok(model.clone());
@@ -39,13 +38,13 @@ pub(super) fn applied_to(model: &Model, arguments: &WorkloadArguments, engines: 
             Some(streaming) => ("--sinks", streaming.sinks.to_string()),
             None => ("--windows", "kept".into()),
         };
-        return Err(Failure(Diagnosis {
-            code: "refused",
+        return Err(Error {
+            code: Code::Refused,
             field: field.into(),
-            found,
+            found: Some(found),
             problem: format!("is of the ideal estimate; {} keeps what its own rules say", engine.profile.name),
             remedy: "use -e ideal, or leave it out".into(),
-        }));
+        });
     }
     let shortest = arguments.seq_len.iter().map(|typed| typed.tokens).min();
     Ok(levers.applied(model, shortest.unwrap_or(Tokens(u64::MAX)))?)

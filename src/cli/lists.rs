@@ -5,12 +5,11 @@ use serde::Serialize;
 
 use super::args::{ListArguments, ModelListArguments};
 use super::estimate::overlay;
-use super::failure::Failure;
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::engine::{Double, PROFILES, Profile, Setting, ValueKind};
 use crate::report::{self, Align, Entry, Format, Grid, Listing};
-use crate::units::{self, FormatEntry, PairEntry, fixed_point};
+use crate::units::{self, Error, FormatEntry, PairEntry, fixed_point};
 
 pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
@@ -53,7 +52,7 @@ pub(super) const ENGINES: Subcommand = Subcommand {
 };
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub(super) struct ModelItem {
     /// Its shortest name.
     name: String,
@@ -73,7 +72,7 @@ pub(super) struct ModelItem {
     date: String,
 }
 
-fn models(arguments: &ModelListArguments) -> Result<Answer, Failure> {
+fn models(arguments: &ModelListArguments) -> Result<Answer, Error> {
     let overlay = overlay(arguments.catalogue.as_deref())?;
     let arguments = &arguments.list;
     let items: Vec<ModelItem> = catalogue::models(&overlay)
@@ -106,7 +105,7 @@ fn publisher(label: &str) -> String {
 const HEAD_DIM: u64 = 128;
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub(super) struct FormatItem {
     /// Its name.
     name: &'static str,
@@ -243,7 +242,7 @@ fn notes(items: &[FormatItem]) -> Vec<String> {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub(super) struct EngineItem {
     /// Its name.
     name: &'static str,
@@ -260,7 +259,7 @@ pub(super) struct EngineItem {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct DefaultItem {
     /// The setting.
     name: &'static str,
@@ -269,7 +268,7 @@ struct DefaultItem {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct SettingItem {
     /// The option.
     name: &'static str,

@@ -43,9 +43,9 @@ use anstyle::{AnsiColor, Style};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use self::args::Arguments;
-use self::failure::Failure;
 use crate::report;
-use crate::units::Diagnosis;
+use crate::units::Code;
+use crate::units::Error;
 
 /// It does not fit.
 const NO: u8 = 1;
@@ -64,7 +64,7 @@ struct Subcommand {
     examples: &'static [(&'static str, &'static str)],
     /// The exit statuses, and what each means.
     statuses: &'static [(u8, &'static str)],
-    run: fn(&mut ArgMatches) -> Result<Answer, Failure>,
+    run: fn(&mut ArgMatches) -> Result<Answer, Error>,
 }
 
 /// The statuses of a command that has no "no" to say.
@@ -121,7 +121,7 @@ fn command(with_settings: bool, with_help: bool) -> clap::Command {
 }
 
 /// The arguments of a command, as typed.
-fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Failure> {
+fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Error> {
     T::from_arg_matches_mut(matches).map_err(|error| usage::failure(&error))
 }
 
@@ -204,15 +204,15 @@ fn line(style: Style, word: &str, text: &str) -> String {
 }
 
 /// Warnings as an error, under `--strict`.
-fn refuse_warnings(strict: bool, warnings: &[String]) -> Result<(), Failure> {
+fn refuse_warnings(strict: bool, warnings: &[String]) -> Result<(), Error> {
     match warnings.first() {
-        Some(warning) if strict => Err(Failure(Diagnosis {
-            code: "strict",
+        Some(warning) if strict => Err(Error {
+            code: Code::Strict,
             field: "--strict".into(),
-            found: warning.clone(),
+            found: Some(warning.clone()),
             problem: String::new(),
             remedy: "drop --strict to see the answer all the same".into(),
-        })),
+        }),
         _ => Ok(()),
     }
 }

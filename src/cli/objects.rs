@@ -9,10 +9,9 @@ use clap::{ArgAction, ArgMatches, Command};
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::failure::Failure;
 use super::settings;
 use crate::engine::{PROFILES, ValueKind};
-use crate::units::Diagnosis;
+use crate::units::{Code, Error};
 
 /// A hash of short texts: a step for each eight bytes, a fifth of what std's costs. It does not withstand keys that are chosen
 /// to collide, which slow their own batch down and nothing else.
@@ -240,8 +239,8 @@ impl<'a> de::Deserialize<'a> for Pairs<'a> {
     }
 }
 
-pub(super) fn wrong(code: &'static str, key: &str, found: String, problem: String, remedy: &str) -> Failure {
-    Failure(Diagnosis { code, field: key.into(), found, problem, remedy: remedy.into() })
+pub(super) fn wrong(code: Code, key: &str, found: String, problem: String, remedy: &str) -> Error {
+    Error { code, field: key.into(), found: Some(found), problem, remedy: remedy.into() }
 }
 
 /// As much of a text as a message shows.
@@ -255,10 +254,10 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 /// The text that a value is.
-pub(super) fn text_of(key: &str, raw: &str) -> Result<String, Failure> {
+pub(super) fn text_of(key: &str, raw: &str) -> Result<String, Error> {
     let not_text = |error: serde_json::Error| {
         let problem = format!("is not a text: {}", said_by(&error));
-        wrong("not_text", key, shortened(raw), problem, "write it in quotes, its escapes whole")
+        wrong(Code::NotText, key, shortened(raw), problem, "write it in quotes, its escapes whole")
     };
     serde_json::from_str(raw).map_err(not_text)
 }
@@ -290,7 +289,7 @@ impl Reader {
     }
 
     /// The keys as the properties of a JSON Schema, each with the help of its option.
-    #[cfg(test)]
+    #[cfg(feature = "cli")]
     pub(super) fn properties(&self) -> serde_json::Map<String, serde_json::Value> {
         use serde_json::{Value, json};
         assert!(self.keys.keys.len() < usize::from(Place::Unknown.bit()), "each key has a bit of its own");
@@ -354,8 +353,8 @@ impl Reader {
         &mut self,
         pairs: &[(String, &RawValue)],
         own: &[&str],
-        unknown: impl Fn(&str, Option<&str>) -> Option<Failure>,
-    ) -> Result<ArgMatches, Failure> {
+        unknown: impl Fn(&str, Option<&str>) -> Option<Error>,
+    ) -> Result<ArgMatches, Error> {
         let mut met: Vec<&str> = Vec::with_capacity(pairs.len());
         let mut options = Vec::with_capacity(pairs.len());
         let mut models = Vec::new();
@@ -388,7 +387,7 @@ impl Reader {
                     ("false", false, None) => {}
                     _ => {
                         let problem = "is neither true nor false".to_owned();
-                        return Err(wrong("invalid_value", name, shortened(raw), problem, "write true or false"));
+                        return Err(wrong(Code::InvalidValue, name, shortened(raw), problem, "write true or false"));
                     }
                 },
                 (kind, _) => options.push(format!("--{}={}", key.option, written(name, kind, raw)?)),
@@ -403,8 +402,8 @@ impl Reader {
 }
 
 /// A key that is there a second time.
-pub(super) fn duplicate(name: &str) -> Failure {
-    wrong("duplicate_key", &shortened(name), "it".into(), "is there twice".into(), "give it once")
+pub(super) fn duplicate(name: &str) -> Error {
+    wrong(Code::DuplicateKey, &shortened(name), "it".into(), "is there twice".into(), "give it once")
 }
 
 /// The name of `known` that is nearest to `name`, if one may be meant.
@@ -417,10 +416,10 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 }
 
 /// A failure of several values, with what they are too many for, and what to do about it.
-pub(super) fn one_only(Failure(diagnosis): Failure, problem: &str, remedy: &str) -> Failure {
+pub(super) fn one_only(diagnosis: Error, problem: &str, remedy: &str) -> Error {
     match diagnosis.code {
-        "several" => Failure(Diagnosis { problem: problem.into(), remedy: remedy.into(), ..diagnosis }),
-        _ => Failure(diagnosis),
+        Code::Several => Error { problem: problem.into(), remedy: remedy.into(), ..diagnosis },
+        _ => diagnosis,
     }
 }
 
@@ -446,16 +445,16 @@ fn twice_within(raw: &str, path: &str, levels: usize) -> Option<String> {
 }
 
 /// A value as an option has it.
-fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Failure> {
+fn written(key: &str, kind: Kind, raw: &str) -> Result<String, Error> {
     let refused =
-        |problem: &str, remedy: &str| Err(wrong("wrong_type", key, shortened(raw), problem.to_owned(), remedy));
+        |problem: &str, remedy: &str| Err(wrong(Code::WrongType, key, shortened(raw), problem.to_owned(), remedy));
     match (kind, raw.bytes().next().unwrap_or_default()) {
         (Kind::Texts, b'[') => match serde_json::from_str::<Vec<String>>(raw) {
             Ok(texts) if !texts.is_empty() => Ok(texts.join(",")),
             _ => refused("is not a list of texts", "write one text or more, each in quotes"),
         },
         // Whose it is says why there can be one only.
-        (_, b'[') => Err(wrong("several", key, "a list".into(), String::new(), "")),
+        (_, b'[') => Err(wrong(Code::Several, key, "a list".into(), String::new(), "")),
         (Kind::Model, b'"' | b'{') | (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => Ok(raw.to_owned()),
         (Kind::Model, _) => refused("is not a model", "write its name, or an object"),
         (Kind::Number, b'"') => refused("is a text, not a number", "write the number without quotes"),

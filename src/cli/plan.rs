@@ -8,7 +8,6 @@ use clap::{ArgMatches, Args};
 use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
 use super::explain::described;
-use super::failure::Failure;
 use super::gpus::{self, GpuArguments};
 use super::hardware::{
     MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of,
@@ -20,7 +19,7 @@ use crate::estimate::{Layout, Workload};
 use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
 use crate::hardware::Calibration;
 use crate::report::{self, Asked, PlanDocument, PlannedOn, TooSmall};
-use crate::units::{Diagnosis, KvFormat, Tokens, parse_count};
+use crate::units::{Code, Error, KvFormat, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
@@ -65,7 +64,7 @@ struct PlanArguments {
     output: OutputArguments,
 }
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let mut arguments: PlanArguments = typed(matches)?;
     let mut subject = Subject::of(&arguments.subject, &mut arguments.workload, &arguments.memory, matches)?;
     let arguments = &arguments;
@@ -155,7 +154,7 @@ fn said_once(
     memory: &Memory,
     assumptions: &mut Vec<String>,
     warnings: &mut Vec<String>,
-) -> Result<(Option<&'static Calibration>, KvFormat), Failure> {
+) -> Result<(Option<&'static Calibration>, KvFormat), Error> {
     let budgets = memory.budgets(question, layout)?;
     let seq_len = question.seq_len.unwrap_or(Tokens(1));
     let spread = if question.engine.profile.spread == Spread::Ranks { layout } else { Layout::default() };
@@ -166,7 +165,7 @@ fn said_once(
     Ok((budgets.calibration, answer.estimate.stored))
 }
 
-fn no_length() -> Failure {
-    let problem = "is not given, and the model has no maximum of its own".into();
-    Failure(Diagnosis::new("no_length", "--seq-len", "it".into(), problem, "give the tokens of a request"))
+fn no_length() -> Error {
+    let problem = "is not given, and the model has no maximum of its own";
+    Error::new(Code::NoLength, "--seq-len", "it", problem, "give the tokens of a request")
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::args::{DeviceArguments, SpecArguments, WorkloadArguments};
 use super::estimate::{drafted, named_or_spec, needs_encoder, past_maximum};
-use super::failure::{self, Failure};
+use super::failure;
 use super::objects::{self, Keys, Pairs, Place, Reader, field_of, said_by, shortened, text_of, wrong};
 use super::shelf::{Cache, Shelf, weight};
 use super::{lengths, levers, refuse_warnings, single, typed};
@@ -22,7 +22,7 @@ use crate::engine::{Engine, OwnLengths, Prepared};
 use crate::estimate::Workload;
 use crate::model::Model;
 use crate::report::BatchFrame;
-use crate::units::{Bytes, Diagnosis, Tokens};
+use crate::units::{Bytes, Code, Error, Tokens};
 
 /// What a line may say beside its model and its `id`.
 #[derive(Debug, Args)]
@@ -257,7 +257,7 @@ impl Clerk {
         let mut id = None;
         match self.answered(number, line, &mut id, out) {
             Ok(()) => Outcome::Answered,
-            Err(Failure(diagnosis)) => {
+            Err(diagnosis) => {
                 refuse(number, id, diagnosis, out);
                 Outcome::Refused
             }
@@ -270,7 +270,7 @@ impl Clerk {
         line: &'a [u8],
         id: &mut Option<&'a RawValue>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         let line = std::str::from_utf8(line).map_err(|error| not_utf8(line, error))?;
         let mut said = Said::default();
         self.rest.clear();
@@ -334,7 +334,7 @@ impl Clerk {
     }
 
     /// The long way: the line as options, and what they ask.
-    fn read(&mut self, line: &str) -> Result<Context, Failure> {
+    fn read(&mut self, line: &str) -> Result<Context, Error> {
         let mut matches = self.options(line)?;
         let mut arguments: LineArguments = typed(&mut matches)?;
         let (engine, assumed) =
@@ -361,12 +361,12 @@ impl Clerk {
         })
     }
 
-    fn model(&self, raw: &str, key: &str) -> Result<Model, Failure> {
+    fn model(&self, raw: &str, key: &str) -> Result<Model, Error> {
         Ok(Model::clone(&*self.shelf.model(raw, key, false)?))
     }
 
     /// The line as options.
-    fn options(&mut self, line: &str) -> Result<ArgMatches, Failure> {
+    fn options(&mut self, line: &str) -> Result<ArgMatches, Error> {
         let Pairs(pairs) = serde_json::from_str(line).map_err(|error| not_json(line, &error))?;
         let lenient = self.manner.lenient;
         let options = self.reader.options(&pairs, &["id"], |name, nearest| (!lenient).then(|| unknown(name, nearest)));
@@ -375,65 +375,71 @@ impl Clerk {
 }
 
 /// A key that is not known, with the nearest that is.
-fn unknown(name: &str, nearest: Option<&str>) -> Failure {
+fn unknown(name: &str, nearest: Option<&str>) -> Error {
     let remedy = match nearest {
         Some(known) => format!("did you mean {known}?"),
         None => "`kvsize schema batch-line` lists the keys; --lenient passes over others".into(),
     };
     let name = shortened(name);
-    wrong("unknown_key", &name, "it".into(), "is not a key of a line".into(), &remedy)
+    wrong(Code::UnknownKey, &name, "it".into(), "is not a key of a line".into(), &remedy)
 }
 
 /// What is said of memory that is given and of which an engine makes nothing.
 const UNUSED_MEMORY: &str = "memory is not used: nothing here tells what would be made of it";
 
 /// Of several values: a line is one estimate.
-fn one_only(failure: Failure) -> Failure {
+fn one_only(failure: Error) -> Error {
     let remedy = "give one value, or use `kvsize sweep` for every combination";
     objects::one_only(failure, "for the one estimate of a line", remedy)
 }
 
-fn missing_model() -> Failure {
-    wrong("model", "model", "missing".into(), String::new(), "name one")
+fn missing_model() -> Error {
+    wrong(Code::Model, "model", "missing".into(), String::new(), "name one")
 }
 
 /// The id, if it is not an object or a list, nor a text that is none.
-fn scalar(raw: &RawValue) -> Result<&RawValue, Failure> {
+fn scalar(raw: &RawValue) -> Result<&RawValue, Error> {
     let text = raw.get();
     match text.bytes().next() {
         Some(b'{' | b'[') => {
             let problem = "is not one value".to_owned();
-            Err(wrong("id", "id", shortened(text), problem, "write a text, a number, true, false or null"))
+            Err(wrong(Code::Id, "id", shortened(text), problem, "write a text, a number, true, false or null"))
         }
         Some(b'"') if text.contains('\\') => text_of("id", text).map(|_| raw),
         _ => Ok(raw),
     }
 }
 
-fn not_utf8(line: &[u8], error: std::str::Utf8Error) -> Failure {
+fn not_utf8(line: &[u8], error: std::str::Utf8Error) -> Error {
     let valid = error.valid_up_to();
     let byte = line.get(valid).copied().unwrap_or_default();
     let problem = format!("at column {} is not UTF-8", valid.saturating_add(1));
-    wrong("not_utf8", "", format!("the byte 0x{byte:02X}"), problem, "write the line in UTF-8")
+    wrong(Code::NotUtf8, "", format!("the byte 0x{byte:02X}"), problem, "write the line in UTF-8")
 }
 
-fn not_json(line: &str, error: &serde_json::Error) -> Failure {
+fn not_json(line: &str, error: &serde_json::Error) -> Error {
     let problem = format!("is not one JSON object: {}", said_by(error));
-    wrong("not_json", "", shortened(line), problem, "write an object in one line, its keys and texts in double quotes")
+    wrong(
+        Code::NotJson,
+        "",
+        shortened(line),
+        problem,
+        "write an object in one line, its keys and texts in double quotes",
+    )
 }
 
 /// A line that is longer than is read.
 pub(super) fn refuse_long(number: u64, limit: usize, out: &mut Vec<u8>) {
     let problem = format!("is longer than {limit} bytes, and was passed over");
-    let Failure(diagnosis) = wrong("too_long", "", "the line".into(), problem, "name the file of a large model");
+    let diagnosis = wrong(Code::TooLong, "", "the line".into(), problem, "name the file of a large model");
     refuse(number, None, diagnosis, out);
 }
 
-fn refuse(number: u64, id: Option<&RawValue>, diagnosis: Diagnosis, out: &mut Vec<u8>) {
+fn refuse(number: u64, id: Option<&RawValue>, diagnosis: Error, out: &mut Vec<u8>) {
     /// Bytes that are shown whole: a name of a megabyte is not.
     const SHOWN: usize = 1_000;
-    let found = if diagnosis.found.len() > SHOWN { shortened(&diagnosis.found) } else { diagnosis.found };
-    let diagnosis = Diagnosis { field: field_of(&diagnosis.field), found, ..diagnosis };
+    let found = diagnosis.found.map(|found| if found.len() > SHOWN { shortened(&found) } else { found });
+    let diagnosis = Error { field: field_of(&diagnosis.field), found, ..diagnosis };
     out.extend_from_slice(failure::of_line(&diagnosis, number, id).as_bytes());
 }
 
@@ -450,7 +456,7 @@ fn together<'a>(own: &'a [String], more: &'a [String]) -> std::borrow::Cow<'a, [
 }
 
 /// The shape of a line, for its schema.
-#[cfg(test)]
+#[cfg(feature = "cli")]
 pub(super) fn shape() -> serde_json::Value {
     let mut properties = Reader::of(LineArguments::augment_args).properties();
     let id = "Yours: a text, a number, true, false or null, which comes back with the answer";

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::failure::Failure;
 use super::usage;
 use crate::engine::{Engine, PROFILES, Setting, SettingError, SettingValue, ValueKind, owners, setting_named};
+use crate::units::Error;
 
 /// Whether the arguments may name an engine, a setting of one, or ask for help: only then are settings defined at all, since
 /// definitions are most of what a start costs.
@@ -52,7 +52,7 @@ pub(super) fn augment(command: Command) -> Command {
 
 /// The engines with the settings that were given: each to those that have it. One that none has is an error that names
 /// whose it is.
-pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<Engine>, Failure> {
+pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<Engine>, Error> {
     let mut engines = engines;
     // One that several engines have is met once for each, which changes nothing.
     for setting in PROFILES.iter().flat_map(|profile| profile.settings) {
@@ -71,7 +71,7 @@ pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<En
 }
 
 /// The value that a setting was given.
-fn given(setting: &'static Setting, matches: &ArgMatches) -> Result<Option<SettingValue>, Failure> {
+fn given(setting: &'static Setting, matches: &ArgMatches) -> Result<Option<SettingValue>, Error> {
     let on = |name: &str| matches.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default();
     if let ValueKind::Switch { off } = setting.kind {
         return Ok(match (on(setting.name), on(off)) {

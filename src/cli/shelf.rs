@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::estimate::Places;
-use super::failure::Failure;
 use super::objects::{ByText, duplicate, text_of, twice, wrong};
 use crate::model::Model;
 use crate::source;
-use crate::units::Diagnosis;
+use crate::units::{Code, Error};
 
 /// A cache that is emptied when it is full: what is asked again is found again.
 pub(super) struct Cache<T> {
@@ -47,7 +46,7 @@ pub(super) struct Shelf {
     places: Places,
     /// What paths are relative to; of the empty path, the working directory.
     directory: PathBuf,
-    pub(super) read: Mutex<Cache<Result<Arc<Model>, Diagnosis>>>,
+    pub(super) read: Mutex<Cache<Result<Arc<Model>, Error>>>,
 }
 
 impl Shelf {
@@ -56,19 +55,19 @@ impl Shelf {
     }
 
     /// The model that a value means: a name, or an object. With its weights if it is to be weighed.
-    pub(super) fn model(&self, raw: &str, key: &str, weigh: bool) -> Result<Arc<Model>, Failure> {
+    pub(super) fn model(&self, raw: &str, key: &str, weigh: bool) -> Result<Arc<Model>, Error> {
         let known_as = [raw.as_bytes(), if weigh { b"+" } else { b"-" }].concat();
         // What is half done here is an entry that is missing, and so read again.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = read.entries.get(&known_as) {
-            return known.clone().map_err(Failure);
+            return known.clone();
         }
-        let model = self.find(raw, key, weigh).map(Arc::new).map_err(|Failure(diagnosis)| diagnosis);
+        let model = self.find(raw, key, weigh).map(Arc::new).map_err(|diagnosis| diagnosis);
         read.keep(&known_as, model.clone(), model.as_ref().map_or(0, |model| weight(model)));
-        model.map_err(Failure)
+        model
     }
 
-    fn find(&self, raw: &str, key: &str, weigh: bool) -> Result<Model, Failure> {
+    fn find(&self, raw: &str, key: &str, weigh: bool) -> Result<Model, Error> {
         if raw.starts_with('{') {
             if let Some(path) = twice(raw, key) {
                 return Err(duplicate(&path));
@@ -78,7 +77,7 @@ impl Shelf {
         let name = text_of(key, raw)?;
         if name == "-" {
             let problem = "would be standard input, which is not read for a model here".into();
-            return Err(wrong("stdin", key, name, problem, "write the object itself as its value"));
+            return Err(wrong(Code::Stdin, key, name, problem, "write the object itself as its value"));
         }
         self.places.beside(&self.directory, &name, weigh)
     }

@@ -4,11 +4,10 @@ use clap::ArgMatches;
 
 use super::args::{DeviceArguments, WorkloadArguments};
 use super::estimate::{common, engines, formats};
-use super::failure::Failure;
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{Bytes, Diagnosis, KvDtype, Tokens};
+use crate::units::{Bytes, Code, Error, KvDtype, Tokens};
 
 /// The length of a model that has no maximum of its own.
 const USUAL_LENGTH: Tokens = Tokens(131_072);
@@ -18,7 +17,7 @@ pub(super) fn engine(
     asked: &WorkloadArguments,
     on: Option<&DeviceArguments>,
     matches: &ArgMatches,
-) -> Result<(Engine, Option<String>), Failure> {
+) -> Result<(Engine, Option<String>), Error> {
     let (engines, assumed) = engines(asked, on, matches)?;
     Ok((one("--engine", engines)?.unwrap_or_else(Engine::ideal), assumed))
 }
@@ -29,7 +28,7 @@ pub(super) fn workload(
     asked: &WorkloadArguments,
     memory: Option<Bytes>,
     engine: &Engine,
-) -> Result<Workload, Failure> {
+) -> Result<Workload, Error> {
     let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
     let seq_len = one("--seq-len", asked.seq_len.iter().map(|typed| typed.tokens).collect())?;
     Ok(Workload {
@@ -42,17 +41,17 @@ pub(super) fn workload(
 }
 
 /// The one value of an option that takes a list elsewhere; none where it was not given.
-pub(super) fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Failure> {
+pub(super) fn one<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Error> {
     let count = values.len();
     let mut values = values.into_iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value),
-        _ => Err(Failure(Diagnosis {
-            code: "several",
+        _ => Err(Error {
+            code: Code::Several,
             field: option.into(),
-            found: format!("{count} values"),
+            found: Some(format!("{count} values")),
             problem: "are more than one estimate takes".into(),
             remedy: "give one".into(),
-        })),
+        }),
     }
 }

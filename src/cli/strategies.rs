@@ -9,7 +9,6 @@ use clap::Args;
 use super::args::{HubArguments, OutputArguments, TypedTokens};
 use super::article::{ARTICLE, REAL};
 use super::estimate::{Places, overlay_for, past_maximum};
-use super::failure::Failure;
 use super::gpus::{Fleet, GpuArguments, OfGpuArguments, ages};
 use super::{ANSWERED, Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
 use crate::catalogue::AcceleratorEntry;
@@ -19,7 +18,7 @@ use crate::model::Model;
 use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
-use crate::units::{Bytes, Diagnosis, Passages, Tokens, parse_count};
+use crate::units::{Bytes, Code, Error, Passages, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
@@ -99,7 +98,7 @@ struct StrategiesArguments {
     output: OutputArguments,
 }
 
-fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
+fn run(arguments: &StrategiesArguments) -> Result<Answer, Error> {
     let fleet = fleet(arguments)?;
     let gpu = gpu(&fleet)?;
     let usual = TypedTokens { tokens: Tokens(10_000_000), text: USUAL_LENGTH.into() };
@@ -135,15 +134,15 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Failure> {
 }
 
 /// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.
-fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> Result<(), Failure> {
+fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> Result<(), Error> {
     let refused = |field: &str, found: String, remedy: &str| {
-        Err(Failure(Diagnosis {
-            code: "too_many_tokens",
+        Err(Error {
+            code: Code::TooManyTokens,
             field: field.into(),
-            found,
+            found: Some(found),
             problem: format!("is more than the {seq_len} tokens of a sequence"),
             remedy: remedy.into(),
-        }))
+        })
     };
     match (arguments.sinks, arguments.retrieve, arguments.shared_prefix) {
         (Some(sinks), ..) if sinks > seq_len.0 => refused("--sinks", sinks.to_string(), "give fewer, 4 as published"),
@@ -171,7 +170,7 @@ fn extra(arguments: &StrategiesArguments) -> Vec<(&'static str, String)> {
 }
 
 /// The GPUs that are asked about.
-fn fleet(arguments: &StrategiesArguments) -> Result<Fleet, Failure> {
+fn fleet(arguments: &StrategiesArguments) -> Result<Fleet, Error> {
     match (&arguments.gpu, arguments.of_gpu.gpu_memory) {
         (None, Some(_)) => {
             let of_gpu = arguments.of_gpu.clone();
@@ -183,18 +182,18 @@ fn fleet(arguments: &StrategiesArguments) -> Result<Fleet, Failure> {
 }
 
 /// Of a memory that was given, that; else what the driver reports, of which nine tenths are counted; else what is known.
-fn gpu(fleet: &Fleet) -> Result<Gpu, Failure> {
+fn gpu(fleet: &Fleet) -> Result<Gpu, Error> {
     let accelerator = &fleet.accelerator;
     let given = accelerator.total().filter(|total| total.known == Known::Given);
     let memory = given.or_else(|| accelerator.driver.clone()).or_else(|| accelerator.total());
     let Some(memory) = memory.or_else(|| accelerator.marketed.clone()) else {
-        return Err(Failure(Diagnosis {
-            code: "gpu_memory",
+        return Err(Error {
+            code: Code::GpuMemory,
             field: "--gpu".into(),
-            found: accelerator.id.clone(),
+            found: Some(accelerator.id.clone()),
             problem: "has a memory that is not known here".into(),
             remedy: "give it with --gpu-memory".into(),
-        }));
+        });
     };
     let price = fleet.price.as_ref();
     Ok(Gpu {
@@ -218,14 +217,14 @@ fn figures(entry: Option<&AcceleratorEntry>) -> SpeedFigures {
 }
 
 /// What the article says, of its own model and of the one it stands for.
-fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStatement>, Failure> {
+fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStatement>, Error> {
     let gigabytes =
         |sold: &Term| sold.bytes.0.checked_div(GIGABYTE).filter(|_| sold.bytes.0.checked_rem(GIGABYTE) == Some(0));
     let Some(marketed_gb) = fleet.accelerator.marketed.as_ref().and_then(gigabytes) else { return Ok(None) };
     let look_up = |name| source::resolve(name, &mut io::empty(), &[]);
     let alike = |known: &Model| known.layer_groups == question.model.layer_groups;
     let its_own = look_up(ARTICLE)?;
-    let bytes = |model: &Model| Ok::<_, Failure>(estimate(model, &question.workload)?.bytes);
+    let bytes = |model: &Model| Ok::<_, Error>(estimate(model, &question.workload)?.bytes);
     let is_its_own = alike(&its_own);
     if !is_its_own && !alike(&look_up(REAL)?) {
         return Ok(None);

@@ -7,13 +7,11 @@ use clap::{ArgAction, ArgMatches, Args, Command};
 
 use super::args::{EstimateArguments, TypedTokens, WorkloadArguments};
 use super::estimate::{Question, engines, models, needs_encoder, past_maximum, unused_memory};
-use super::failure::Failure;
 use super::{ANSWERED, Answer, Subcommand, lengths, levers, refuse_warnings, settings, typed};
 use crate::engine::Engine;
-use crate::estimate::EstimateError;
 use crate::model::Model;
 use crate::report::{AnsweredEstimate, Sweep};
-use crate::units::{Bytes, Diagnose, Diagnosis, Series, Tokens, UnitError, group_thousands, parse_count};
+use crate::units::{Bytes, Code, Error, Series, Tokens, UnitError, group_thousands, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
@@ -101,17 +99,17 @@ impl Axes {
     }
 }
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let axes = Axes::taken(matches);
     let mut arguments: EstimateArguments = typed(matches)?;
     if arguments.sort.is_some() {
-        return Err(Failure(Diagnosis {
-            code: "conflict",
+        return Err(Error {
+            code: Code::Conflict,
             field: "--sort".into(),
-            found: "it".into(),
+            found: Some("it".into()),
             problem: "is not taken by a sweep, whose rows are in the order of its lists".into(),
             remedy: "leave it out".into(),
-        }));
+        });
     }
     let (engines, assumed) = engines(&arguments.workload, Some(&arguments.device), matches)?;
     levers::retrieved(&mut arguments.workload);
@@ -121,13 +119,13 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Failure> {
     let others = others.map(|count| u64::try_from(count).unwrap_or(u64::MAX)).fold(1, u64::saturating_mul);
     let rows = axes.rows(others);
     if rows > MOST_ROWS {
-        return Err(Failure(Diagnosis {
-            code: "too_many",
+        return Err(Error {
+            code: Code::TooMany,
             field: "sweep".into(),
-            found: format!("{} combinations", group_thousands(rows)),
+            found: Some(format!("{} combinations", group_thousands(rows))),
             problem: format!("are more than {}", group_thousands(MOST_ROWS)),
             remedy: "shorten a list, take larger steps, or sweep one part after the other".into(),
-        }));
+        });
     }
     let values = axes.values();
     // What looks at a length before it is one of many looks at the shortest.
@@ -204,7 +202,7 @@ struct Rows<'a> {
     answered: u64,
     /// Whether something told what it makes of memory.
     capacities: bool,
-    first_refusal: Option<EstimateError>,
+    first_refusal: Option<Error>,
     refused: Words,
     assumptions: Words,
     warnings: Words,
@@ -268,7 +266,7 @@ impl<'a> Rows<'a> {
                 words.add(text);
             }
         }
-        let written = self.sweep.add(model, estimate, [&assumptions, &warnings]).map_err(Failure::from)?;
+        let written = self.sweep.add(model, estimate, [&assumptions, &warnings]).map_err(Error::from)?;
         self.answered = self.answered.saturating_add(1);
         if self.strict {
             self.held.extend_from_slice(&written);
@@ -281,7 +279,7 @@ impl<'a> Rows<'a> {
     /// Notes and warnings, after all is written.
     fn end(self) -> anyhow::Result<(Vec<String>, Vec<String>)> {
         if let (0, Some(refusal)) = (self.answered, self.first_refusal) {
-            return Err(Failure(refusal.diagnosis()).into());
+            return Err(refusal.into());
         }
         let mut warnings = self.warnings.told("");
         warnings.extend(self.refused.told("left out: "));

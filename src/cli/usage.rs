@@ -1,17 +1,16 @@
 //! Wrong usage in one line: which flag, what was found, what to do. The parser's own text takes six.
 
-use std::error::Error;
+use std::error::Error as StdError;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum};
 
-use super::failure::Failure;
 use crate::engine::UnknownEngine;
 use crate::hardware::PriceError;
 use crate::report::Format;
-use crate::units::{Diagnose, Diagnosis, UnitError};
+use crate::units::{Code, Diagnose, Error, UnitError};
 
 const HELP: &str = "`kvsize --help` tells how";
 
@@ -58,14 +57,14 @@ pub(super) fn typed_beside(matches: &ArgMatches, but: &[&str]) -> Option<String>
 }
 
 /// Options of the estimate that stand before a command would be lost in silence.
-pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Result<(), Failure> {
+pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Result<(), Error> {
     let Some(found) = typed_beside(matches, &[]) else { return Ok(()) };
     let remedy = "put the command first, and what it takes after it";
-    Err(Failure(Diagnosis::new("conflict", command, found, "stands before it".into(), remedy)))
+    Err(Error::new(Code::Conflict, command, found, "stands before it", remedy))
 }
 
 /// The parser's error in our parts.
-pub(super) fn failure(error: &clap::Error) -> Failure {
+pub(super) fn failure(error: &clap::Error) -> Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
@@ -78,15 +77,15 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
     let found = text(ContextKind::InvalidValue);
     let ours = error.source().and_then(diagnosis);
     if let Some(diagnosis) = ours {
-        return Failure(Diagnosis { field, ..diagnosis });
+        return Error { field, ..diagnosis };
     }
     let suggestion = |kind| Some(text(kind)).filter(|text| !text.is_empty());
     let (code, found, problem, remedy) = match error.kind() {
         ErrorKind::InvalidValue if found.is_empty() => {
-            ("no_value", "nothing".into(), "follows it".into(), "give it a value".into())
+            (Code::NoValue, "nothing".into(), "follows it".into(), "give it a value".into())
         }
         ErrorKind::InvalidValue => (
-            "invalid_value",
+            Code::InvalidValue,
             found,
             "is not one of its values".into(),
             match suggestion(ContextKind::SuggestedValue) {
@@ -97,35 +96,37 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
         ErrorKind::UnknownArgument => {
             let remedy = suggestion(ContextKind::SuggestedArg)
                 .map_or_else(|| HELP.into(), |known| format!("did you mean {known}?"));
-            return Failure(Diagnosis {
-                code: "unknown_argument",
+            return Error {
+                code: Code::UnknownArgument,
                 field: String::new(),
-                found: field,
+                found: Some(field),
                 problem: "is not an option here".into(),
                 remedy,
-            });
+            };
         }
         ErrorKind::ArgumentConflict => {
             let other = flag(&text(ContextKind::PriorArg));
             if other == field {
-                ("conflict", "it".into(), "is given twice".into(), "give it once".into())
+                (Code::Conflict, "it".into(), "is given twice".into(), "give it once".into())
             } else {
                 let other = if other.is_empty() { "another option".into() } else { other };
-                ("conflict", other, "is given as well".into(), "give one of the two".into())
+                (Code::Conflict, other, "is given as well".into(), "give one of the two".into())
             }
         }
-        ErrorKind::MissingRequiredArgument => ("missing", "missing".into(), String::new(), "give it as well".into()),
-        ErrorKind::InvalidUtf8 => ("not_text", "an argument".into(), "is not UTF-8".into(), "give text".into()),
+        ErrorKind::MissingRequiredArgument => {
+            (Code::Missing, "missing".into(), String::new(), "give it as well".into())
+        }
+        ErrorKind::InvalidUtf8 => (Code::NotText, "an argument".into(), "is not UTF-8".into(), "give text".into()),
         _ => {
             let rendered = error.to_string();
             let line = rendered.lines().next().unwrap_or_default();
-            ("usage", line.trim_start_matches("error: ").to_owned(), String::new(), HELP.into())
+            (Code::Usage, line.trim_start_matches("error: ").to_owned(), String::new(), HELP.into())
         }
     };
-    Failure(Diagnosis { code, field, found, problem, remedy })
+    Error { code, field, found: Some(found), problem, remedy }
 }
 
-fn diagnosis(source: &(dyn Error + 'static)) -> Option<Diagnosis> {
+fn diagnosis(source: &(dyn StdError + 'static)) -> Option<Error> {
     source
         .downcast_ref::<UnitError>()
         .map(Diagnose::diagnosis)

@@ -7,13 +7,12 @@ use serde::Serialize;
 
 use super::args::{FormatArguments, HubArguments, unit_choice};
 use super::estimate::{Places, overlay_for};
-use super::failure::Failure;
 use super::lists::columns;
 use super::{ANSWERED, Answer, Subcommand, hub, typed};
 use crate::model::Weights;
 use crate::report::{self, Entry, Format, Grid, Listing, UnitChoice, WeightsDescription};
 use crate::source::Weighed;
-use crate::units::{ByteUnit, Bytes, Diagnosis, group_thousands};
+use crate::units::{ByteUnit, Bytes, Code, Error, group_thousands};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "weights",
@@ -49,12 +48,12 @@ struct WeightsArguments {
 
 /// A row of `kvsize.weights/1`.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub(super) struct WeightsItem {
     /// The model's name.
     name: String,
     /// Where it was read from.
-    #[cfg_attr(test, schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"])))]
     source: &'static str,
     /// Its `model_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,15 +62,15 @@ pub(super) struct WeightsItem {
     weights: WeightsDescription,
 }
 
-fn run(arguments: &WeightsArguments) -> Result<Answer, Failure> {
+fn run(arguments: &WeightsArguments) -> Result<Answer, Error> {
     if arguments.models.is_empty() {
-        return Err(Failure(Diagnosis {
-            code: "model",
+        return Err(Error {
+            code: Code::Model,
             field: "MODEL".into(),
-            found: "missing".into(),
+            found: Some("missing".into()),
             problem: String::new(),
             remedy: "name one (`kvsize models` lists them), or give its files".into(),
-        }));
+        });
     }
     let overlay = overlay_for(&arguments.models, arguments.catalogue.as_deref())?;
     let places = Places { overlay, hub: hub::settings_for(&arguments.models, &arguments.hub) };
@@ -155,12 +154,12 @@ fn entry(name: &str, weights: &Weights, unit: ByteUnit) -> Entry {
 }
 
 /// Nothing is known, which is said and never guessed.
-fn unknown(name: String, reason: &str) -> Failure {
-    Failure(Diagnosis {
-        code: "weights_unknown",
+fn unknown(name: String, reason: &str) -> Error {
+    Error {
+        code: Code::WeightsUnknown,
         field: name,
-        found: "its weights".into(),
+        found: Some("its weights".into()),
         problem: format!("are not known: {reason}"),
         remedy: "give its safetensors or GGUF files, whose headers tell".into(),
-    })
+    }
 }

@@ -39,7 +39,7 @@ impl Answer {
 
 /// An engine's own figures, under its name in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Details {
     /// Of transformers.
@@ -57,7 +57,7 @@ pub enum Details {
 }
 
 /// [`Details`] as keys beside others, of which one is there.
-#[cfg(test)]
+#[cfg(feature = "cli")]
 #[derive(schemars::JsonSchema)]
 #[expect(dead_code, reason = "read by the derive alone")]
 pub(crate) struct DetailsByEngine {
@@ -83,7 +83,7 @@ pub(crate) struct DetailsByEngine {
 
 /// One reason why an engine's bytes are not the ideal ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Gap {
     /// A stable word: `pages`, `page_padding`, `grouping`, `in_flight_reserve`, `state_copies`, `padding`, `preallocation`, …
     pub kind: &'static str,
@@ -103,7 +103,7 @@ impl Gap {
 
 /// What an engine makes of the memory that it may use for the cache on each device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Capacity {
     /// Bytes on each device.
     pub memory: u64,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// A number as Python's `float` holds it.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Double(f64);
 

@@ -5,9 +5,9 @@
 //! there; of V, quantised by token, the newest min(S, R).
 
 use super::{Allocation, Answer, Engine, Gap, Profile, Spread};
-use crate::estimate::{EstimateError, Workload, estimate};
+use crate::estimate::{Workload, estimate};
 use crate::model::{KeyValue, LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ideal",
@@ -23,7 +23,7 @@ pub(super) const PROFILE: Profile = Profile {
     answer,
 };
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let live = estimate(model, workload)?;
     let KvFormat { k, v, .. } = live.stored;
     let window = match (k.full_precision_tokens(), v.full_precision_tokens()) {
@@ -54,8 +54,8 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         let part = Workload { seq_len: Tokens(tokens), kv_dtype: KvDtype::Given(format), ..*workload };
         let part = estimate(model, &part)?;
         let add = |sum: &mut Bytes, bytes: Bytes| {
-            *sum = sum.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
-            Ok::<_, EstimateError>(())
+            *sum = sum.checked_add(bytes).ok_or_else(Error::too_large)?;
+            Ok::<_, Error>(())
         };
         add(&mut answer.estimate.bytes, part.bytes)?;
         add(&mut answer.estimate.bytes_per_gpu, part.bytes_per_gpu)?;
@@ -71,7 +71,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
 }
 
 /// Refuses what KIVI's definition does not cover.
-fn refuse(model: &Model, workload: &Workload, format: ElementFormat, engine: &Engine) -> Result<(), EstimateError> {
+fn refuse(model: &Model, workload: &Workload, format: ElementFormat, engine: &Engine) -> Result<(), Error> {
     let refused = |field, found: String, reason: String, remedy| Err(engine.refusal(field, found, reason, remedy));
     let group = format.elements_per_block();
     for cache in model.layer_groups.iter().map(|group| group.cache) {

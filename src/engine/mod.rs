@@ -18,11 +18,11 @@ pub mod vllm;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{Diagnose, Diagnosis, Tokens, display_diagnosis, group_thousands};
+use crate::units::{Code, Diagnose, Error, Tokens, display_diagnosis, group_thousands};
 
-#[cfg(test)]
+#[cfg(feature = "cli")]
 pub(crate) use answer::DetailsByEngine;
 use answer::longest;
 pub use answer::{Answer, Capacity, Details, Gap};
@@ -66,7 +66,7 @@ pub struct Profile {
     /// How it spreads a model over devices.
     pub spread: Spread,
     /// What a workload on a model takes in it.
-    pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, EstimateError>,
+    pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, Error>,
 }
 
 /// How an engine takes memory for its cache.
@@ -160,8 +160,8 @@ impl Engine {
     /// What `workload` on `model` takes in this engine. What is assumed or warned of names it.
     ///
     /// # Errors
-    /// [`EstimateError`] as [`crate::estimate::estimate`], or what the engine refuses.
-    pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, EstimateError> {
+    /// [`Error`] as [`crate::estimate::estimate`], or what the engine refuses.
+    pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, Error> {
         Ok(self.told((self.profile.answer)(model, workload, self)?, workload))
     }
 
@@ -174,13 +174,8 @@ impl Engine {
     /// The same as [`Engine::answer`], of what was [prepared](Engine::prepare) for this model and such a workload.
     ///
     /// # Errors
-    /// [`EstimateError`] as [`Engine::answer`].
-    pub fn answer_prepared(
-        &self,
-        prepared: &Prepared,
-        model: &Model,
-        workload: &Workload,
-    ) -> Result<Answer, EstimateError> {
+    /// [`Error`] as [`Engine::answer`].
+    pub fn answer_prepared(&self, prepared: &Prepared, model: &Model, workload: &Workload) -> Result<Answer, Error> {
         match &prepared.0 {
             Some(shape) => Ok(self.told(shape.answer(model, workload, self)?, workload)),
             None => self.answer(model, workload),
@@ -212,9 +207,9 @@ impl Engine {
         found: impl fmt::Display,
         reason: impl Into<String>,
         remedy: &'static str,
-    ) -> EstimateError {
+    ) -> Error {
         let (engine, found, reason) = (self.profile.name, found.to_string(), reason.into());
-        EstimateError::Refused { engine, field, found, reason, remedy }
+        Error::new(Code::Refused, field, found, format!("{reason} ({engine})"), remedy)
     }
 }
 
@@ -251,15 +246,15 @@ impl FromStr for Engine {
 }
 
 impl Diagnose for UnknownEngine {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let names = PROFILES.iter().flat_map(|profile| {
             let versioned = profile.versions.iter().map(|version| format!("{}@{version}", profile.name));
             [profile.name.to_owned()].into_iter().filter(|_| profile.versions.is_empty()).chain(versioned)
         });
-        Diagnosis {
-            code: "unknown_engine",
+        Error {
+            code: Code::UnknownEngine,
             field: String::new(),
-            found: self.0.clone(),
+            found: Some(self.0.clone()),
             problem: "is not an engine known here".into(),
             remedy: format!("use one of {}", names.collect::<Vec<_>>().join(", ")),
         }

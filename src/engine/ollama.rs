@@ -10,9 +10,9 @@
 
 use super::llama_cpp::{Flags, Options, answer_with, has};
 use super::{Allocation, Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, Spread, ValueKind};
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::model::{GgufFeature, Model};
-use crate::units::{ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ollama",
@@ -62,14 +62,14 @@ pub(super) fn own_lengths(engine: &Engine) -> OwnLengths {
     }
 }
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let settings = &engine.settings;
     let parallel = settings.count("num-parallel");
     let batch = settings.count("num-batch").unwrap_or(NUM_BATCH);
     let ctx_size = match settings.count("num-ctx") {
         Some(num_ctx) => {
             let all = num_ctx.checked_mul(parallel.unwrap_or(workload.batch));
-            Some(all.ok_or(EstimateError::TooLarge)?)
+            Some(all.ok_or_else(Error::too_large)?)
         }
         None => None,
     };
@@ -105,7 +105,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
 const FORMATS: &[&str] = &["fp16", "q8_0", "q4_0"];
 
 /// One format for K and V, of those that it takes.
-fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, EstimateError> {
+fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, Error> {
     let set = match engine.settings.get("kv-cache-type") {
         Some(SettingValue::Choice(word)) => word.parse::<ElementFormat>().ok(),
         _ => None,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Double, PROFILES};
-use crate::units::{Diagnose, Diagnosis, display_diagnosis, parse_count};
+use crate::units::{Code, Diagnose, Error, display_diagnosis, parse_count};
 
 /// A setting of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +157,7 @@ pub enum SettingError {
 }
 
 impl Diagnose for SettingError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         match self {
             Self::OtherEngine { name, engine, owners } => {
                 let remedy = match (*name, owners.as_slice()) {
@@ -165,18 +165,18 @@ impl Diagnose for SettingError {
                     (_, [owner]) => format!("add --engine {owner}, or leave it out"),
                     _ => format!("name one of these with --engine, or leave it out: {}", owners.join(", ")),
                 };
-                Diagnosis {
-                    code: "other_engine",
+                Error {
+                    code: Code::OtherEngine,
                     field: format!("--{name}"),
-                    found: "it".into(),
+                    found: Some("it".into()),
                     problem: format!("is a setting of {}, not of {engine}", owners.join(" and ")),
                     remedy,
                 }
             }
-            Self::WrongValue { name, found, expected } => Diagnosis {
-                code: "invalid_value",
+            Self::WrongValue { name, found, expected } => Error {
+                code: Code::InvalidValue,
                 field: format!("--{name}"),
-                found: found.clone(),
+                found: Some(found.clone()),
                 problem: "is not a value of this setting".into(),
                 remedy: format!("give {expected}"),
             },

@@ -22,9 +22,9 @@
 use serde::Serialize;
 
 use super::{Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, Spread, ValueKind, longest};
-use crate::estimate::{Estimate, EstimateError, Kept, Layout, State, Workload, estimate, sum};
+use crate::estimate::{Estimate, Kept, Layout, State, Workload, estimate, sum};
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model};
-use crate::units::{Bytes, KvFormat, Tokens};
+use crate::units::{Bytes, Error, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "tensorrt-llm",
@@ -69,7 +69,7 @@ const NOT_REPLAYED: &str =
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The snapshot whose rules these are.
     pub version: &'static str,
@@ -88,7 +88,7 @@ pub struct Facts {
 
 /// Layers that share a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Pool {
     /// Its window; absent where layers keep every token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ pub struct Pool {
 /// The formats whose bytes are known, by our names.
 const FORMATS: &[&str] = &["fp16", "bf16", "fp8", "fp8_e4m3", "int8", "nvfp4"];
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     refuse(model, workload, engine)?;
     let rules = Rules::of(model, engine)?;
     let layout = workload.layout;
@@ -156,7 +156,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
 }
 
 /// What was not read, and what the engine has not.
-fn refuse(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), EstimateError> {
+fn refuse(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
     const ANOTHER: &str = "name another engine";
     let Layout { pp, dcp, .. } = workload.layout;
     if dcp > 1 {
@@ -240,7 +240,7 @@ struct Rules {
 }
 
 impl Rules {
-    fn of(model: &Model, engine: &Engine) -> Result<Self, EstimateError> {
+    fn of(model: &Model, engine: &Engine) -> Result<Self, Error> {
         let settings = &engine.settings;
         let tokens_per_block = settings.count("tokens-per-block").unwrap_or(32);
         if !tokens_per_block.is_power_of_two() {
@@ -302,7 +302,7 @@ impl Rules {
         model: &Model,
         workload: &Workload,
         entries: impl Fn(&LayerCache) -> Tokens,
-    ) -> Result<Estimate, EstimateError> {
+    ) -> Result<Estimate, Error> {
         sum(model, workload, |group| {
             if !group.cache.follows_the_sequence() {
                 return Ok(Kept { entries: Tokens(0), grows_every: None, state: State::None });
@@ -314,7 +314,7 @@ impl Rules {
     }
 
     /// With attention DP: every request whole on one of the ranks, as even as they go.
-    fn by_request(&self, model: &Model, workload: &Workload) -> Result<Estimate, EstimateError> {
+    fn by_request(&self, model: &Model, workload: &Workload) -> Result<Estimate, Error> {
         let whole = Workload { layout: Layout { tp: 1, ..workload.layout }, ..*workload };
         let fullest = Workload { batch: workload.batch.div_ceil(workload.layout.tp.max(1)), ..whole };
         let of = |workload: &Workload| self.sum(model, workload, |cache| self.in_blocks(cache, workload.seq_len));
@@ -322,7 +322,7 @@ impl Rules {
     }
 
     /// The pools, in the order of the layer groups: their blocks are summed as one request of one block.
-    fn pools(&self, model: &Model, workload: &Workload) -> Result<Vec<Pool>, EstimateError> {
+    fn pools(&self, model: &Model, workload: &Workload) -> Result<Vec<Pool>, Error> {
         let layout = Layout { tp: if self.attention_dp { 1 } else { workload.layout.tp }, ..workload.layout };
         let one = Workload { batch: 1, layout, ..*workload };
         let mut pools: Vec<(LayerCache, Vec<LayerGroup>)> = Vec::new();

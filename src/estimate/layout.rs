@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::EstimateError;
+use super::error;
 use crate::model::LayerCache;
+use crate::units::Error;
 
 /// Parallel sizes, each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,20 +29,20 @@ impl Layout {
     /// Devices in all.
     ///
     /// # Errors
-    /// [`EstimateError::TooManyDevices`] past 2⁶⁴ − 1.
-    pub fn gpus(self) -> Result<u64, EstimateError> {
+    /// [`Code::TooLarge`](crate::units::Code::TooLarge) past 2⁶⁴ − 1.
+    pub fn gpus(self) -> Result<u64, Error> {
         let gpus = self.tp.checked_mul(self.pp).and_then(|gpus| gpus.checked_mul(self.dp));
-        gpus.ok_or(EstimateError::TooManyDevices { dp: self.dp })
+        gpus.ok_or_else(|| error::too_many_devices(self.dp))
     }
 
     /// KV heads of one rank: `heads` divided over `tp` ranks, and replicated once there are more ranks than heads.
     ///
     /// # Errors
-    /// [`EstimateError::UnevenTensorParallel`] when neither divides the other.
-    pub fn heads_on_rank(self, heads: u64) -> Result<u64, EstimateError> {
+    /// [`Code::UnevenTensorParallel`](crate::units::Code::UnevenTensorParallel) when neither divides the other.
+    pub fn heads_on_rank(self, heads: u64) -> Result<u64, Error> {
         let tp = self.tp;
         if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
-            return Err(EstimateError::UnevenTensorParallel { num_key_value_heads: heads, tp });
+            return Err(error::uneven_heads(heads, tp));
         }
         Ok(heads.checked_div(tp).unwrap_or_default().max(1))
     }
@@ -50,21 +51,21 @@ impl Layout {
     /// ranks would otherwise hold copies; 1 for windows, states, indexes and encoders' tokens, which every rank keeps whole.
     ///
     /// # Errors
-    /// [`EstimateError::DecodeContext`] when `dcp` does not divide `tp`, or is more than the ranks that hold the same KV
+    /// [`Code::DecodeContext`](crate::units::Code::DecodeContext) when `dcp` does not divide `tp`, or is more than the ranks that hold the same KV
     /// head (vLLM 0.33 `config/parallel.py` and `v1/worker`: tp > KV heads, and dcp ≤ tp / KV heads; any divisor for MLA).
-    pub(super) fn ranks_of_a_sequence(self, cache: &LayerCache) -> Result<u64, EstimateError> {
+    pub(super) fn ranks_of_a_sequence(self, cache: &LayerCache) -> Result<u64, Error> {
         let Self { tp, dcp, .. } = self;
         if dcp <= 1 {
             return Ok(1);
         }
         if !tp.is_multiple_of(dcp) {
-            return Err(EstimateError::DecodeContext { dcp, tp, num_key_value_heads: None });
+            return Err(error::uneven_decode_context(dcp, tp));
         }
         match cache {
             LayerCache::Latent { .. } => Ok(dcp),
             LayerCache::FullAttention { key_value } => match key_value.num_key_value_heads() {
                 Some(heads) if tp.checked_div(heads).is_none_or(|copies| copies < dcp) => {
-                    Err(EstimateError::DecodeContext { dcp, tp, num_key_value_heads: Some(heads) })
+                    Err(error::too_much_decode_context(dcp, tp, heads))
                 }
                 _ => Ok(dcp),
             },
@@ -77,9 +78,9 @@ impl Layout {
     /// (`get_pp_indices` in vLLM 0.33's `distributed/utils.py`; SGLang has the same).
     ///
     /// # Errors
-    /// [`EstimateError::TooManyStages`].
-    pub fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, EstimateError> {
-        let too_many = || EstimateError::TooManyStages { layers, pp: self.pp };
+    /// [`Code::TooManyStages`](crate::units::Code::TooManyStages).
+    pub fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, Error> {
+        let too_many = || error::too_many_stages(layers, self.pp);
         let pp = u32::try_from(self.pp).ok().filter(|&pp| pp >= 1 && pp <= layers).ok_or_else(too_many)?;
         let base = layers.checked_div(pp).ok_or_else(too_many)?;
         let left_over = layers.checked_rem(pp).ok_or_else(too_many)?;
@@ -120,6 +121,6 @@ mod tests {
     #[test]
     fn more_stages_than_layers_is_an_error() {
         let layout = Layout { pp: 49, ..Layout::default() };
-        assert_eq!(layout.stages(48), Err(EstimateError::TooManyStages { layers: 48, pp: 49 }));
+        assert_eq!(layout.stages(48), Err(error::too_many_stages(48, 49)));
     }
 }

@@ -24,14 +24,13 @@ mod state;
 
 use std::borrow::Cow;
 
-pub use error::EstimateError;
 pub use layout::Layout;
 pub use prefix::{Batch, shared};
 pub use state::recurrent_bytes;
 
 use self::state::StateTensor;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
-use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens, least_common_multiple};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens, least_common_multiple};
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,20 +164,20 @@ pub enum State {
 /// ```
 ///
 /// # Errors
-/// [`EstimateError`] when the layout does not divide the model, or a product passes 2⁶⁴ − 1.
-pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, EstimateError> {
+/// [`Error`] when the layout does not divide the model, or a product passes 2⁶⁴ − 1.
+pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, Error> {
     sum_sharing(model, workload, |group| ideal(&group.cache, workload), |group| shared(&group.cache, workload))
 }
 
 /// What the ideal keeps of one sequence in one layer.
 ///
 /// # Errors
-/// [`EstimateError::NoEncoderLength`] when neither the workload nor the model says how long the encoder's output is.
-pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateError> {
+/// [`Code::NoEncoderLength`](crate::units::Code::NoEncoderLength) when neither the workload nor the model says how long the encoder's output is.
+pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, Error> {
     let seq_len = workload.seq_len;
     let entries = match *cache {
         LayerCache::CrossAttention { encoder_tokens, .. } => {
-            workload.encoder_len.or(encoder_tokens).ok_or(EstimateError::NoEncoderLength)?
+            workload.encoder_len.or(encoder_tokens).ok_or_else(error::no_encoder_length)?
         }
         LayerCache::Recurrent(_) | LayerCache::Shared | LayerCache::None => Tokens(0),
         _ => Tokens(cache.bound().map_or(seq_len, |bound| seq_len.min(bound)).0.div_ceil(cache.ratio())),
@@ -197,12 +196,12 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateEr
 /// Sums what `kept` says over layer groups, devices and the batch, whose sequences share nothing.
 ///
 /// # Errors
-/// [`EstimateError`], as [`estimate`], or as `kept`.
+/// [`Error`], as [`estimate`], or as `kept`.
 pub fn sum(
     model: &Model,
     workload: &Workload,
-    kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
-) -> Result<Estimate, EstimateError> {
+    kept: impl Fn(&LayerGroup) -> Result<Kept, Error>,
+) -> Result<Estimate, Error> {
     sum_sharing(model, workload, kept, |_| None)
 }
 
@@ -210,16 +209,16 @@ pub fn sum(
 fn sum_sharing(
     model: &Model,
     workload: &Workload,
-    kept: impl Fn(&LayerGroup) -> Result<Kept, EstimateError>,
+    kept: impl Fn(&LayerGroup) -> Result<Kept, Error>,
     shared: impl Fn(&LayerGroup) -> Option<Batch>,
-) -> Result<Estimate, EstimateError> {
+) -> Result<Estimate, Error> {
     if let Some(prefix) = workload.shared_prefix.filter(|&prefix| prefix > workload.seq_len) {
-        return Err(EstimateError::PrefixTooLong { prefix, seq_len: workload.seq_len });
+        return Err(error::prefix_too_long(prefix, workload.seq_len));
     }
     let layout = workload.layout;
     let format = workload.kv_dtype.or(model.dtype);
     if let Some(packed) = [format.k, format.v].into_iter().find(|format| format.is_packed()) {
-        return Err(EstimateError::PackedFormat(packed));
+        return Err(error::packed_format(packed));
     }
     let stages = match layout.pp {
         1 if model.num_hidden_layers > 0 => Cow::Borrowed(std::slice::from_ref(const { &(0..u32::MAX) })),
@@ -240,34 +239,33 @@ fn sum_sharing(
         let entry = group.cache.key_value().map(|key_value| Entry::of(key_value, layout)).transpose()?;
         let ranks = layout.ranks_of_a_sequence(&group.cache)?;
         let batch = shared(group).unwrap_or(Batch { common: 0, own: kept.entries.0 });
-        let entries = batch.over(ranks).entries(workload.batch).ok_or(EstimateError::TooLarge)?;
+        let entries = batch.over(ranks).entries(workload.batch).ok_or_else(Error::too_large)?;
         let tensors = StateTensor::of(kept.state, layout.tp)?;
         let mut group_bytes = Bytes(0);
         for (stage, total) in stages.iter().zip(&mut stage_bytes) {
             let layers = layers_within(group, stage);
             let of_entries = entry.map_or(Some(0), |entry| entry.bits(layers, entries, format));
-            let bits =
-                tensors.iter().flatten().try_fold(of_entries.ok_or(EstimateError::TooLarge)?, |bits, state| {
-                    bits.checked_add(state.bits(layers, workload.batch)?).ok_or(EstimateError::TooLarge)
-                })?;
-            let bytes = u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| EstimateError::TooLarge)?;
-            *total = total.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
-            group_bytes = group_bytes.checked_add(bytes).ok_or(EstimateError::TooLarge)?;
+            let bits = tensors.iter().flatten().try_fold(of_entries.ok_or_else(Error::too_large)?, |bits, state| {
+                bits.checked_add(state.bits(layers, workload.batch)?).ok_or_else(Error::too_large)
+            })?;
+            let bytes = u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| Error::too_large())?;
+            *total = total.checked_add(bytes).ok_or_else(Error::too_large)?;
+            group_bytes = group_bytes.checked_add(bytes).ok_or_else(Error::too_large)?;
         }
         if let (Some(every), Some(entry)) = (kept.grows_every, entry) {
-            let every = every.checked_mul(ranks).ok_or(EstimateError::TooLarge)?;
+            let every = every.checked_mul(ranks).ok_or_else(Error::too_large)?;
             let slope = entry.slope(group.layers.len(), layout.tp, format, every);
             bytes_per_token =
-                slope.and_then(|slope| bytes_per_token.checked_add(slope)).ok_or(EstimateError::TooLarge)?;
+                slope.and_then(|slope| bytes_per_token.checked_add(slope)).ok_or_else(Error::too_large)?;
         }
-        let bytes = group_bytes.checked_mul(layout.tp).ok_or(EstimateError::TooLarge)?;
+        let bytes = group_bytes.checked_mul(layout.tp).ok_or_else(Error::too_large)?;
         let (kind, layers) = (group.cache.kind(), group.layers.len());
         layer_groups.push(GroupEstimate { kind, layers, entries: kept.entries, bytes });
     }
     let bytes = layer_groups
         .iter()
         .try_fold(Bytes(0), |sum, group| sum.checked_add(group.bytes))
-        .ok_or(EstimateError::TooLarge)?;
+        .ok_or_else(Error::too_large)?;
     let bytes_per_gpu = stage_bytes.into_iter().max().unwrap_or_default();
     Ok(Estimate { bytes, bytes_per_gpu, bytes_per_token, layer_groups, stored: format })
 }
@@ -296,7 +294,7 @@ struct Entry {
 
 impl Entry {
     /// KV heads are divided over ranks ([`Layout::heads_on_rank`]); a vector is replicated.
-    fn of(key_value: KeyValue, layout: Layout) -> Result<Self, EstimateError> {
+    fn of(key_value: KeyValue, layout: Layout) -> Result<Self, Error> {
         let heads = match key_value {
             KeyValue::Vector { elements } => return Ok(Self { k: u128::from(elements), v: 0, vectors: 1 }),
             KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
@@ -307,9 +305,9 @@ impl Entry {
         let (heads, (k, v)) = match (key_value.head_dims(), key_value.shortcut_width()) {
             (Some(dims), _) => (own, dims),
             (None, Some(width)) if tp == 1 => (1, (width, width)),
-            (None, _) => return Err(EstimateError::ShortcutTensorParallel { num_key_value_heads: heads, tp }),
+            (None, _) => return Err(error::undivided_shortcut(heads, tp)),
         };
-        let elements = |dim: u64| u128::from(heads).checked_mul(u128::from(dim)).ok_or(EstimateError::TooLarge);
+        let elements = |dim: u64| u128::from(heads).checked_mul(u128::from(dim)).ok_or_else(Error::too_large);
         Ok(Self { k: elements(k)?, v: elements(v)?, vectors: u128::from(heads) })
     }
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{DraftMethod, LayerCache, Origin};
+use crate::units::{Code, Error};
 
 fn model(layer_groups: Vec<LayerGroup>) -> Model {
     let num_hidden_layers = layer_groups.iter().flat_map(|group| &group.layers).max().map_or(0, |last| last + 1);
@@ -73,10 +74,7 @@ fn the_article_s_shortcut_gives_the_article_s_bytes() {
     assert_eq!(bytes(&shortcut(5120, 8), Layout::default()).unwrap().bytes, Bytes(1_228_800_000_000));
     // 853 elements, as integers divide; not a whole number of heads, so no rank can hold an equal share.
     assert_eq!(bytes(&shortcut(5120, 6), Layout::default()).unwrap().bytes, Bytes(2 * 48 * 10_000_000 * 853 * 2));
-    assert_eq!(
-        bytes(&shortcut(5120, 6), Layout { tp: 2, ..Layout::default() }),
-        Err(EstimateError::ShortcutTensorParallel { num_key_value_heads: 6, tp: 2 })
-    );
+    assert_eq!(bytes(&shortcut(5120, 6), Layout { tp: 2, ..Layout::default() }), Err(error::undivided_shortcut(6, 2)));
 }
 
 #[test]
@@ -94,7 +92,7 @@ fn heads_are_divided_then_replicated() {
     for tp in [3, 6, 12] {
         assert_eq!(
             estimate(&llama_4_scout(), &workload(1, 1, ElementFormat::BF16, Layout { tp, ..Layout::default() })),
-            Err(EstimateError::UnevenTensorParallel { num_key_value_heads: 8, tp })
+            Err(error::uneven_heads(8, tp))
         );
     }
 }
@@ -157,9 +155,9 @@ fn products_past_the_limit_are_errors() {
     let wide = KeyValue::Heads { num_key_value_heads: u64::MAX, head_dim: u64::MAX, v_head_dim: u64::MAX };
     let model_of =
         |key_value| model(vec![LayerGroup { layers: vec![0, 1], cache: LayerCache::FullAttention { key_value } }]);
-    assert_eq!(estimate(&model_of(wide), &bf16(u64::MAX)), Err(EstimateError::TooLarge));
+    assert_eq!(estimate(&model_of(wide), &bf16(u64::MAX)), Err(Error::too_large()));
     let one = KeyValue::Heads { num_key_value_heads: 1, head_dim: 1, v_head_dim: 1 };
-    assert_eq!(estimate(&model_of(one), &bf16(u64::MAX)), Err(EstimateError::TooLarge));
+    assert_eq!(estimate(&model_of(one), &bf16(u64::MAX)), Err(Error::too_large()));
     // 2 layers x 2 elements x 2 bytes x (2^61 - 1) tokens is just below the limit.
     assert_eq!(estimate(&model_of(one), &bf16((1 << 61) - 1)).unwrap().bytes, Bytes(u64::MAX - 7));
 }
@@ -235,7 +233,7 @@ fn a_recurrent_state_does_not_grow_and_is_divided_over_ranks() {
     assert_eq!(at(8, 1).unwrap().bytes, Bytes(4_255_744));
     // Sixteen ranks have a group each, twice as many as there are.
     assert_eq!(at(16, 1).unwrap().bytes_per_gpu, Bytes((512 + 256) * 3 * 2 + 8 * 64 * 128 * 4));
-    assert!(matches!(at(3, 1), Err(EstimateError::UnevenState { size: 8192, tp: 3, .. })));
+    assert_eq!(at(3, 1).unwrap_err().code, Code::UnevenTensorParallel);
 }
 
 #[test]
@@ -245,7 +243,7 @@ fn cross_attention_keeps_the_encoder_s_tokens() {
     let of = |model: &Model, encoder_len| estimate(model, &Workload { encoder_len, ..bf16(7) });
     assert_eq!(of(&cross(Some(Tokens(1500))), None).unwrap().bytes, Bytes(1500 * 4096));
     assert_eq!(of(&cross(Some(Tokens(1500))), Some(Tokens(10))).unwrap().bytes, Bytes(10 * 4096));
-    assert_eq!(of(&cross(None), None), Err(EstimateError::NoEncoderLength));
+    assert_eq!(of(&cross(None), None), Err(error::no_encoder_length()));
 }
 
 fn with_prefix(prefix: u64, seq_len: u64, batch: u64) -> Workload {
@@ -281,10 +279,7 @@ fn a_prefix_in_common_is_kept_once_where_it_is_still_kept() {
     assert_eq!(bytes(&with_prefix(70, 90, 5)).bytes, Bytes((70 + 5 * 20) * 4096));
     assert_eq!(bytes(&with_prefix(70, 90, 5)).bytes_per_token.whole(), Some(4096));
     assert_eq!(bytes(&with_prefix(70, 90, 5)).layer_groups[0].entries, Tokens(90));
-    assert_eq!(
-        estimate(&of_one(full), &with_prefix(91, 90, 5)),
-        Err(EstimateError::PrefixTooLong { prefix: Tokens(91), seq_len: Tokens(90) })
-    );
+    assert_eq!(estimate(&of_one(full), &with_prefix(91, 90, 5)), Err(error::prefix_too_long(Tokens(91), Tokens(90))));
 }
 
 #[test]
@@ -304,9 +299,9 @@ fn ranks_share_the_tokens_of_a_sequence() {
     assert_eq!(at(latent, 8, 8, 163_841).unwrap().bytes_per_gpu, Bytes(20_481 * 1152));
     // Each of 8 heads is held by two of 16 ranks, which share its tokens.
     assert_eq!(at(full, 16, 2, 1001).unwrap().bytes_per_gpu, Bytes(501 * 512));
-    assert_eq!(at(full, 16, 4, 1), Err(EstimateError::DecodeContext { dcp: 4, tp: 16, num_key_value_heads: Some(8) }));
-    assert_eq!(at(full, 8, 2, 1), Err(EstimateError::DecodeContext { dcp: 2, tp: 8, num_key_value_heads: Some(8) }));
-    assert_eq!(at(latent, 8, 3, 1), Err(EstimateError::DecodeContext { dcp: 3, tp: 8, num_key_value_heads: None }));
+    assert_eq!(at(full, 16, 4, 1), Err(error::too_much_decode_context(4, 16, 8)));
+    assert_eq!(at(full, 8, 2, 1), Err(error::too_much_decode_context(2, 8, 8)));
+    assert_eq!(at(latent, 8, 3, 1), Err(error::uneven_decode_context(3, 8)));
     // Every rank keeps a window whole.
     let sliding = sliding_of(KV_8_128, 100);
     assert_eq!(at(sliding, 16, 2, 1001), at(sliding, 16, 1, 1001));

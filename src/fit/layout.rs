@@ -2,9 +2,9 @@
 
 use super::Question;
 use crate::engine::Spread;
-use crate::estimate::{EstimateError, Layout, Workload};
+use crate::estimate::{Layout, Workload};
 use crate::model::{KeyValue, LayerGroup, Model};
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 /// The parallel sizes that were given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,11 +57,11 @@ pub enum LayoutError {
         whole: bool,
     },
     /// The model can't be spread so.
-    Estimate(EstimateError),
+    Estimate(Error),
 }
 
 impl Diagnose for LayoutError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let (code, field, found, problem, remedy) = match self {
             Self::Product { given, gpus } => {
                 let size = |name: &str, size: Option<u64>| size.map(|size| format!("{name} {size}"));
@@ -69,7 +69,7 @@ impl Diagnose for LayoutError {
                 let found = sizes.into_iter().flatten().collect::<Vec<_>>().join(" x ");
                 let problem = format!("does not come to {gpus} GPUs");
                 (
-                    "layout",
+                    Code::Layout,
                     "--tp --pp --dp",
                     found,
                     problem,
@@ -78,19 +78,19 @@ impl Diagnose for LayoutError {
             }
             Self::QueryHeads { num_attention_heads, tp } => {
                 let problem = format!("does not divide the {num_attention_heads} query heads");
-                ("layout", "--tp", tp.to_string(), problem, "give a divisor of them")
+                (Code::Layout, "--tp", tp.to_string(), problem, "give a divisor of them")
             }
             Self::Spread { engine, field, found, whole: true } => {
                 let problem = format!("divides a model that {engine} keeps whole here");
-                ("layout", *field, found.to_string(), problem, "leave it out: each GPU is a replica")
+                (Code::Layout, *field, found.to_string(), problem, "leave it out: each GPU is a replica")
             }
             Self::Spread { engine, field, found, whole: false } => {
                 let problem = format!("is not how {engine} spreads a model");
-                ("layout", *field, found.to_string(), problem, "leave it out: the number of GPUs decides")
+                (Code::Layout, *field, found.to_string(), problem, "leave it out: the number of GPUs decides")
             }
-            Self::Estimate(error) => return error.diagnosis(),
+            Self::Estimate(error) => return error.clone(),
         };
-        Diagnosis::new(code, field, found, problem, remedy)
+        Error::new(code, field, found, problem, remedy)
     }
 }
 

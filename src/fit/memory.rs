@@ -2,13 +2,13 @@
 
 use super::{LayoutError, Question};
 use crate::engine::{Double, Engine, Spread, llama_cpp};
-use crate::estimate::{EstimateError, Layout, Workload};
+use crate::estimate::{Layout, Workload};
 use crate::hardware::{
     Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, overhead, share, usable,
     weights_by_device, weights_by_stage,
 };
 use crate::model::{Model, Weights, WeightsOrigin};
-use crate::units::{Bytes, Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Bytes, Code, Diagnose, Error, display_diagnosis};
 
 /// Which of a device's totals is counted with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,20 +74,20 @@ impl From<LayoutError> for MemoryError {
 }
 
 impl Diagnose for MemoryError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         match self {
-            Self::Total { gpu, total } => Diagnosis::new(
-                "no_total",
+            Self::Total { gpu, total } => Error::new(
+                Code::NoTotal,
                 "--gpu",
                 gpu.clone(),
                 format!("has no total from any source that is {}", total.name()),
                 "give it with --gpu-memory, or another --capacity",
             ),
-            Self::Weights { model } => Diagnosis::new(
-                "no_weights",
+            Self::Weights { model } => Error::new(
+                Code::NoWeights,
                 "MODEL",
                 model.clone(),
-                "has weights that are not known here".into(),
+                "has weights that are not known here",
                 "give their bytes with --weights, or the files that hold them",
             ),
             Self::Layout(error) => error.diagnosis(),
@@ -108,8 +108,8 @@ pub fn weights_of(model: &Model) -> Option<Term> {
     Some(Term { bytes: (*bytes)?, known, source: origin.words().into() })
 }
 
-impl From<EstimateError> for MemoryError {
-    fn from(error: EstimateError) -> Self {
+impl From<Error> for MemoryError {
+    fn from(error: Error) -> Self {
         Self::Layout(LayoutError::Estimate(error))
     }
 }

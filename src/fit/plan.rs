@@ -7,9 +7,9 @@ use std::rc::Rc;
 use super::layout::{check, widest_heads};
 use super::{GivenLayout, LayoutError, Left, Question, Requests, Server};
 use crate::engine::Spread;
-use crate::estimate::{EstimateError, Layout, Workload, estimate};
+use crate::estimate::{Layout, Workload, estimate};
 use crate::hardware::Budget;
-use crate::units::{Bytes, KvDtype};
+use crate::units::{Bytes, Error, KvDtype};
 
 /// A layout that holds the workload.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +219,7 @@ impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'
             }
             let Some(server) = self.server(layout, &budgets) else { continue };
             let Ok(Left::Spare(slack)) = server.left(self.question.usual_len(), batch) else { continue };
-            let failed = |error: EstimateError| E::from(LayoutError::Estimate(error));
+            let failed = |error: Error| E::from(LayoutError::Estimate(error));
             let requests = server.requests(self.question.usual_len()).map_err(failed)?;
             let fewer = requests
                 .at_once()

@@ -1,8 +1,7 @@
 //! Searches for the largest that still holds.
 
-use crate::estimate::EstimateError;
 use crate::model::{LayerCache, Model};
-use crate::units::least_common_multiple;
+use crate::units::{Error, least_common_multiple};
 
 /// The longest that is looked for: what still fits there has no end.
 pub const MOST: u64 = 1 << 40;
@@ -11,11 +10,7 @@ pub const MOST: u64 = 1 << 40;
 ///
 /// # Errors
 /// What `holds` says.
-pub(super) fn largest(
-    most: u64,
-    guess: u64,
-    holds: impl Fn(u64) -> Result<bool, EstimateError>,
-) -> Result<u64, EstimateError> {
+pub(super) fn largest(most: u64, guess: u64, holds: impl Fn(u64) -> Result<bool, Error>) -> Result<u64, Error> {
     let (mut low, mut high) = (0, most);
     let guess = guess.min(most);
     if guess == 0 || holds(guess)? {
@@ -54,11 +49,7 @@ fn period(model: &Model) -> Option<u64> {
 ///
 /// # Errors
 /// What `holds` says.
-pub fn longest_of(
-    model: &Model,
-    most: u64,
-    holds: impl Fn(u64) -> Result<bool, EstimateError>,
-) -> Result<u64, EstimateError> {
+pub fn longest_of(model: &Model, most: u64, holds: impl Fn(u64) -> Result<bool, Error>) -> Result<u64, Error> {
     let Some(period) = period(model) else { return largest(most, most, holds) };
     let whole = most.checked_div(period).unwrap_or_default();
     let whole = largest(whole, whole, |count| if count == 0 { Ok(true) } else { holds(count.saturating_mul(period)) })?;

@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::layout::widest_heads;
 use super::search::{MOST, largest, longest_of};
 use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp, vllm};
-use crate::estimate::{BytesPerToken, EstimateError, Layout, Workload};
+use crate::estimate::{BytesPerToken, Layout, Workload};
 use crate::hardware::Budget;
 use crate::model::Model;
-use crate::units::{Bytes, KvFormat, Tokens};
+use crate::units::{Bytes, Code, Error, KvFormat, Tokens};
 
 /// What is asked of hardware.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +133,7 @@ pub enum Left {
     /// So much is missing.
     Short(Bytes),
     /// The engine refuses so many tokens or sequences.
-    Refused(EstimateError),
+    Refused(Error),
 }
 
 /// What a server holds.
@@ -169,8 +169,8 @@ impl<'a> Server<'a> {
     /// The server of a question over `layout`, of whose stages `budgets` are.
     ///
     /// # Errors
-    /// [`EstimateError`] where the engine has no answer for the layout.
-    pub fn of(question: Question<'a>, layout: Layout, budgets: &[Budget]) -> Result<Self, EstimateError> {
+    /// [`Error`] where the engine has no answer for the layout.
+    pub fn of(question: Question<'a>, layout: Layout, budgets: &[Budget]) -> Result<Self, Error> {
         let mut server = Self { question, layout, parts: Vec::new(), full_first: None, usual: None };
         let Question { model, engine, .. } = question;
         let pool = |budget: &Budget| budget.pool().unwrap_or_default().0;
@@ -202,7 +202,7 @@ impl<'a> Server<'a> {
 
     /// The memory that, were it that of every stage, would hold as much as these pools do. Of `vLLM`, whose stages all have as
     /// many blocks as the one that has fewest, that is exact; of others it is the smallest.
-    fn one_pool(&mut self, pools: &[u64]) -> Result<u64, EstimateError> {
+    fn one_pool(&mut self, pools: &[u64]) -> Result<u64, Error> {
         let least = pools.iter().copied().min().unwrap_or_default();
         if pools.iter().all(|&pool| pool == least) {
             return Ok(least);
@@ -221,7 +221,7 @@ impl<'a> Server<'a> {
         Ok(blocks.iter().copied().max().unwrap_or_default().saturating_mul(fewest))
     }
 
-    fn ask(&self, model: &Model, seq_len: Tokens, batch: u64, memory: Option<u64>) -> Result<Answer, EstimateError> {
+    fn ask(&self, model: &Model, seq_len: Tokens, batch: u64, memory: Option<u64>) -> Result<Answer, Error> {
         let layout = match (self.question.engine.profile.allocation, self.question.engine.profile.spread) {
             (Allocation::Pool, Spread::Ranks) => self.layout,
             // The part has the layers of its stage alone.
@@ -248,7 +248,7 @@ impl<'a> Server<'a> {
     }
 
     /// The one part of an engine that fills its memory with a pool.
-    fn of_pool(&self, seq_len: Tokens) -> Result<(Answer, Option<Capacity>), EstimateError> {
+    fn of_pool(&self, seq_len: Tokens) -> Result<(Answer, Option<Capacity>), Error> {
         let pool = self.parts.first().map(|part| part.pool);
         let mut answer = self.ask(self.question.model, seq_len, 1, pool)?;
         let capacity = answer.capacity.take();
@@ -256,29 +256,29 @@ impl<'a> Server<'a> {
     }
 
     /// Bytes that a device of a part must have for `batch` sequences; within, why the engine refuses so many.
-    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Result<u64, EstimateError>, EstimateError> {
+    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Result<u64, Error>, Error> {
         if let Some(usual) = self.usual
             && (seq_len, batch) == (self.question.usual_len(), self.usual_batch())
         {
             return Ok(Ok(usual));
         }
         match self.ask(&part.model, seq_len, batch, None) {
-            Ok(answer) => Ok(needed_by(&answer).ok_or(EstimateError::TooLarge)),
+            Ok(answer) => Ok(needed_by(&answer).ok_or_else(Error::too_large)),
             Err(error) => self.too_much(error, seq_len, batch).map(Err),
         }
     }
 
     /// An error that comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
-    fn too_much(&self, error: EstimateError, seq_len: Tokens, batch: u64) -> Result<EstimateError, EstimateError> {
+    fn too_much(&self, error: Error, seq_len: Tokens, batch: u64) -> Result<Error, Error> {
         match error {
-            EstimateError::TooLarge => Ok(error),
-            EstimateError::Refused { .. } if seq_len > self.question.usual_len() || batch > 1 => Ok(error),
+            error if error.code == Code::TooLarge => Ok(error),
+            error if error.code == Code::Refused && (seq_len > self.question.usual_len() || batch > 1) => Ok(error),
             error => Err(error),
         }
     }
 
     /// What `batch` sequences need and have on the devices of each part; within, why the engine refuses so many.
-    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, EstimateError>, EstimateError> {
+    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, Error>, Error> {
         let mut balances = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             match self.needed(part, seq_len, batch)? {
@@ -292,8 +292,8 @@ impl<'a> Server<'a> {
     /// What `batch` sequences in one replica leave on the device that is full first, or what they are short of there.
     ///
     /// # Errors
-    /// [`EstimateError`] where the engine has no answer.
-    pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Left, EstimateError> {
+    /// [`Error`] where the engine has no answer.
+    pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Left, Error> {
         let balances = match self.balances(seq_len, batch)? {
             Ok(balances) => balances,
             Err(error) => return Ok(Left::Refused(error)),
@@ -304,7 +304,7 @@ impl<'a> Server<'a> {
     }
 
     /// Whether `batch` sequences fit in one replica.
-    fn holds(&self, seq_len: Tokens, batch: u64) -> Result<bool, EstimateError> {
+    fn holds(&self, seq_len: Tokens, batch: u64) -> Result<bool, Error> {
         if self.short() > 0 {
             return Ok(false);
         }
@@ -318,7 +318,7 @@ impl<'a> Server<'a> {
     }
 
     /// What one replica has room for.
-    fn of_replica(&self, seq_len: Tokens) -> Result<Requests, EstimateError> {
+    fn of_replica(&self, seq_len: Tokens) -> Result<Requests, Error> {
         let of = |room| Requests { seq_len, room: Some(room), max_concurrency: None, at_most: None };
         if self.pooled() {
             let (answer, capacity) = match self.of_pool(seq_len) {
@@ -349,7 +349,7 @@ impl<'a> Server<'a> {
     }
 
     /// The longest request up to `most` of which one replica holds so many as were asked for.
-    fn longest(&self, most: u64) -> Result<u64, EstimateError> {
+    fn longest(&self, most: u64) -> Result<u64, Error> {
         let batch = self.usual_batch();
         let holds = |seq_len| self.holds(Tokens(seq_len), batch);
         if !self.pooled() {
@@ -368,8 +368,8 @@ impl<'a> Server<'a> {
     /// Requests of a length, over all replicas.
     ///
     /// # Errors
-    /// [`EstimateError`] where the engine has no answer.
-    pub fn requests(&self, seq_len: Tokens) -> Result<Requests, EstimateError> {
+    /// [`Error`] where the engine has no answer.
+    pub fn requests(&self, seq_len: Tokens) -> Result<Requests, Error> {
         let one = self.of_replica(seq_len)?;
         let over_replicas = |count: u64| count.saturating_mul(self.layout.dp);
         let at_most = one.at_most.map(|(name, most)| (name, over_replicas(most)));
@@ -377,7 +377,7 @@ impl<'a> Server<'a> {
     }
 
     /// Tokens in the pool of one replica, filled with requests of `seq_len`; without a pool, the longest request of all.
-    fn tokens(&self, seq_len: Tokens, longest: u64, maximum: Option<u64>) -> Result<Option<u64>, EstimateError> {
+    fn tokens(&self, seq_len: Tokens, longest: u64, maximum: Option<u64>) -> Result<Option<u64>, Error> {
         if self.pooled() {
             let tokens = self.of_pool(seq_len)?.1.and_then(|capacity| capacity.tokens).unwrap_or_default();
             return Ok(Some(tokens.saturating_mul(self.groups_with_pools_of_their_own())));
@@ -412,8 +412,8 @@ impl<'a> Server<'a> {
     /// What it holds.
     ///
     /// # Errors
-    /// [`EstimateError`] where the engine has no answer.
-    pub fn fit(&self) -> Result<Fit, EstimateError> {
+    /// [`Error`] where the engine has no answer.
+    pub fn fit(&self) -> Result<Fit, Error> {
         let Question { model, seq_len, batch, average, .. } = self.question;
         let maximum = model.max_position_embeddings.map(|tokens| tokens.0);
         let longest = if self.short() > 0 { 0 } else { self.longest(maximum.unwrap_or(MOST))? };
@@ -451,7 +451,7 @@ impl<'a> Server<'a> {
     }
 
     /// What keeps requests from being longer than the longest.
-    fn binding(&self, maximum: Option<u64>, longest: u64) -> Result<Binding, EstimateError> {
+    fn binding(&self, maximum: Option<u64>, longest: u64) -> Result<Binding, Error> {
         if self.short() > 0 {
             return Ok(Binding::Weights);
         }
@@ -466,10 +466,10 @@ impl<'a> Server<'a> {
     }
 
     /// What is full with requests of `seq_len`, which leave so much.
-    fn full(&self, seq_len: Tokens, left: Left) -> Result<Binding, EstimateError> {
+    fn full(&self, seq_len: Tokens, left: Left) -> Result<Binding, Error> {
         let tp = self.layout.tp;
         Ok(match left {
-            Left::Refused(EstimateError::TooLarge) => Binding::Refused("it passes 2^64 - 1 bytes".into()),
+            Left::Refused(error) if error.code == Code::TooLarge => Binding::Refused("it passes 2^64 - 1 bytes".into()),
             Left::Refused(error) => Binding::Refused(error.to_string()),
             Left::Spare(_) => Binding::Engine,
             Left::Short(_) => match widest_heads(self.question.model).filter(|&heads| tp > heads) {
@@ -485,7 +485,7 @@ impl<'a> Server<'a> {
     }
 
     /// The stage that is full while another is not.
-    fn full_stage(&self, seq_len: Tokens) -> Result<Option<usize>, EstimateError> {
+    fn full_stage(&self, seq_len: Tokens) -> Result<Option<usize>, Error> {
         if self.parts.len() < 2 {
             return Ok(self.full_first);
         }
@@ -496,7 +496,7 @@ impl<'a> Server<'a> {
 }
 
 /// The layers of the devices that are looked at one after the other; none where the engine itself looks at stages.
-fn stages(model: &Model, engine: &Engine, layout: Layout) -> Result<Option<Vec<Range<u32>>>, EstimateError> {
+fn stages(model: &Model, engine: &Engine, layout: Layout) -> Result<Option<Vec<Range<u32>>>, Error> {
     let layers = model.num_hidden_layers;
     Ok(match (engine.profile.allocation, engine.profile.spread) {
         (Allocation::Pool, _) | (_, Spread::Whole) => None,

@@ -29,9 +29,9 @@ use super::reserve::reserve;
 use super::weights::of_rank;
 use super::{Known, Term};
 use crate::engine::{Engine, vllm};
-use crate::estimate::{EstimateError, Layout, Workload};
+use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, Model, Tensors, Widths};
-use crate::units::{ByteUnit, Bytes};
+use crate::units::{ByteUnit, Bytes, Error};
 
 /// What a server's memory holds beside weights and cache, on each device of each pipeline stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +72,8 @@ impl Overhead {
 /// The overhead of `model` in an engine, for requests of the workload's length.
 ///
 /// # Errors
-/// [`EstimateError::TooManyStages`], or [`EstimateError::Refused`] where it is not known and must be given.
-pub fn overhead(model: &Model, workload: &Workload, engine: &Engine) -> Result<Overhead, EstimateError> {
+/// [`Code::TooManyStages`](crate::units::Code::TooManyStages), or [`Code::Refused`](crate::units::Code::Refused) where it is not known and must be given.
+pub fn overhead(model: &Model, workload: &Workload, engine: &Engine) -> Result<Overhead, Error> {
     overhead_by(model, workload, engine, calibration(engine))
 }
 
@@ -86,7 +86,7 @@ pub fn overhead_by(
     workload: &Workload,
     engine: &Engine,
     calibration: Option<&'static Calibration>,
-) -> Result<Overhead, EstimateError> {
+) -> Result<Overhead, Error> {
     const MARGIN: u64 = 1 << 30;
     let stages = workload.layout.stages(model.num_hidden_layers)?;
     match engine.profile.name {
@@ -127,7 +127,7 @@ pub fn overhead_by(
     }
 }
 
-fn unknown(engine: &Engine, reason: &str) -> EstimateError {
+fn unknown(engine: &Engine, reason: &str) -> Error {
     engine.refusal("--overhead", "it", format!("must be given: {reason}"), "give it, as --overhead 8GiB")
 }
 
@@ -137,7 +137,7 @@ fn of_vllm(
     engine: &Engine,
     stages: &[Range<u32>],
     calibration: Option<&'static Calibration>,
-) -> Result<Overhead, EstimateError> {
+) -> Result<Overhead, Error> {
     let widths = &model.checkpoint.widths;
     let missing = |key: &str| unknown(engine, &format!("a step follows from {key}, which is not known of this model"));
     let (Some(calibration), Some(hidden)) = (calibration, widths.hidden_size) else {

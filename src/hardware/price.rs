@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::units::{Diagnose, Diagnosis, UnitError, display_diagnosis, dollars, parse_dollars};
+use crate::units::{Code, Diagnose, Error, UnitError, display_diagnosis, dollars, parse_dollars};
 
 /// A price.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,32 +148,32 @@ impl fmt::Display for Rate {
 }
 
 impl Diagnose for PriceError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let (code, found, problem, remedy) = match self {
             Self::Amount { found, error } => {
-                let Diagnosis { problem, remedy, .. } = error.diagnosis();
-                ("price", found.clone(), problem, format!("{remedy}/gpu-h"))
+                let Error { problem, remedy, .. } = error.diagnosis();
+                (Code::Price, found.clone(), problem, format!("{remedy}/gpu-h"))
             }
             Self::Unit(found) => (
-                "price_unit",
+                Code::PriceUnit,
                 found.clone(),
                 "does not say an hour of what it pays for".into(),
                 "give US dollars a GPU-hour, as 2.49/gpu-h, or an hour of a whole node, as 19.92/node-h".into(),
             ),
             Self::Node(rate) => (
-                "price_node",
+                Code::PriceNode,
                 rate.to_string(),
                 "is of a node of nobody knows how many GPUs".into(),
                 "give their number, as --gpu 8xh100, or a price in /gpu-h".into(),
             ),
             Self::Uneven { rate, gpus } => (
-                "price_node",
+                Code::PriceNode,
                 rate.to_string(),
                 format!("does not divide by {gpus} GPUs to a millionth of a dollar"),
                 "give a price in /gpu-h".into(),
             ),
         };
-        Diagnosis { code, field: "--price".into(), found, problem, remedy }
+        Error { code, field: "--price".into(), found: Some(found), problem, remedy }
     }
 }
 

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use crate::estimate::{EstimateError, Layout};
+use crate::estimate::Layout;
 use crate::model::{Model, Place, TensorGroup, Tensors};
-use crate::units::Bytes;
+use crate::units::{Bytes, Error};
 
 /// Bytes of `weights` on each device of each stage: the ranks of a stage hold the same.
 ///
@@ -18,8 +18,8 @@ use crate::units::Bytes;
 /// evenly by layers and ranks. Without anything repeated, the devices together hold `weights`, each rounded up to a byte.
 ///
 /// # Errors
-/// [`EstimateError::TooManyStages`].
-pub fn weights_by_stage(model: &Model, weights: Bytes, layout: Layout) -> Result<Vec<Bytes>, EstimateError> {
+/// [`Code::TooManyStages`](crate::units::Code::TooManyStages).
+pub fn weights_by_stage(model: &Model, weights: Bytes, layout: Layout) -> Result<Vec<Bytes>, Error> {
     Ok(divided(model, weights, layout.tp, &layout.stages(model.num_hidden_layers)?, true))
 }
 

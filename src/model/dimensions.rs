@@ -1,7 +1,7 @@
 //! From the numbers a source names to the shape of an entry, with the checks that every source needs.
 
 use super::{Assumption, KeyValue};
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 /// More layers than any model has; past it a number is a mistake, and lists of layers would eat memory.
 pub const MAX_LAYERS: u32 = 65_536;
@@ -56,33 +56,33 @@ pub enum ModelError {
 }
 
 impl Diagnose for ModelError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         match self {
-            Self::Missing(field, remedy) => Diagnosis {
-                code: "missing",
+            Self::Missing(field, remedy) => Error {
+                code: Code::Missing,
                 field: field.clone(),
-                found: "missing".into(),
+                found: Some("missing".into()),
                 problem: String::new(),
                 remedy: (*remedy).into(),
             },
-            Self::TooManyLayers(layers) => Diagnosis {
-                code: "too_many_layers",
+            Self::TooManyLayers(layers) => Error {
+                code: Code::TooManyLayers,
                 field: layers.field.clone(),
-                found: layers.value.to_string(),
+                found: Some(layers.value.to_string()),
                 problem: "is more layers than any model has".into(),
                 remedy: format!("give at most {MAX_LAYERS}"),
             },
-            Self::UnevenHeads { key_value, attention } => Diagnosis {
-                code: "uneven_heads",
+            Self::UnevenHeads { key_value, attention } => Error {
+                code: Code::UnevenHeads,
                 field: key_value.field.clone(),
-                found: key_value.value.to_string(),
+                found: Some(key_value.value.to_string()),
                 problem: format!("does not divide {} {}", attention.field, attention.value),
                 remedy: "give KV heads that do; each serves an equal group of query heads".into(),
             },
-            Self::NoWidth { hidden_size, attention, remedy } => Diagnosis {
-                code: "no_width",
+            Self::NoWidth { hidden_size, attention, remedy } => Error {
+                code: Code::NoWidth,
                 field: hidden_size.field.clone(),
-                found: hidden_size.value.to_string(),
+                found: Some(hidden_size.value.to_string()),
                 problem: format!("is less than {} {}", attention.field, attention.value),
                 remedy: (*remedy).into(),
             },

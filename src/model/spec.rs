@@ -9,31 +9,31 @@ use crate::units::{ElementFormat, Tokens};
 
 /// The dimensions of a model, as far as they were given. All layers are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSpec {
     /// The name to print.
     pub name: Option<String>,
     /// Layers.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub layers: Option<u64>,
     /// The model's width.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub hidden_size: Option<u64>,
     /// KV heads.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub kv_heads: Option<u64>,
     /// Query heads.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub heads: Option<u64>,
     /// Elements of K, and of V unless [`ModelSpec::v_head_dim`] says otherwise, in one head.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub head_dim: Option<u64>,
     /// Elements of V in one head.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub v_head_dim: Option<u64>,
     /// The window, if all layers slide.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub sliding_window: Option<u64>,
 }
 

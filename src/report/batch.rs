@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 use super::clean;
 use super::document::BytesPerTokenValue;
 use crate::engine::{Answer, Engine};
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{KvDtype, KvFormat};
+use crate::units::{Error, KvDtype, KvFormat};
 
 /// What is the same in every answer for a model in an engine, in one format and layout.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ impl BatchFrame {
     /// The frame of `model` in `engine` with the format and layout of `workload`.
     ///
     /// # Errors
-    /// [`EstimateError::TooManyDevices`] when the devices can't be counted.
-    pub fn new(model: &Model, engine: &Engine, workload: &Workload) -> Result<Self, EstimateError> {
+    /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
+    pub fn new(model: &Model, engine: &Engine, workload: &Workload) -> Result<Self, Error> {
         let layout = workload.layout;
         let gpus = layout.gpus()?;
         let mut frame = Self { model: Vec::new(), kv_dtype: workload.kv_dtype, format: Vec::new(), place: Vec::new() };

@@ -16,10 +16,10 @@ use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct CheckDocument {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.check/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.check/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -38,7 +38,7 @@ pub struct CheckDocument {
 
 /// What was measured of a workload.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Measured {
     /// Tokens of each sequence.
     pub seq_len: u64,
@@ -115,10 +115,10 @@ impl Measured {
 
 /// A limit of a [`CheckDocument`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct LimitRow {
     /// `bytes`, over all devices of a replica, or `bytes_per_gpu`.
-    #[cfg_attr(test, schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
     pub kind: &'static str,
     /// The budget.
     pub budget: u64,
@@ -192,10 +192,10 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
 
 /// What is asserted of hardware, and what it holds.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct HardwareRow {
     /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
-    #[cfg_attr(test, schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"])))]
     pub kind: &'static str,
     /// The device.
     pub gpu: String,

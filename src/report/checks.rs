@@ -10,19 +10,20 @@ use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
 use crate::check::{Change, Increase, Verdict};
-use crate::units::{ByteUnit, Bytes, Diagnosis, fixed_point};
+use crate::units::Code;
+use crate::units::{ByteUnit, Bytes, Error, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ChecksDocument {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.checks/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.checks/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
     /// The worst of all: `within`, `over` or `unknown`.
-    #[cfg_attr(test, schemars(extend("enum" = ["within", "over", "unknown"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["within", "over", "unknown"])))]
     pub verdict: &'static str,
     /// Budgets that are kept.
     pub within: usize,
@@ -45,12 +46,12 @@ pub struct ChecksDocument {
 
 /// A budget of a [`ChecksDocument`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct CheckRow {
     /// Its name.
     pub name: String,
     /// `within`, `over` or `unknown`.
-    #[cfg_attr(test, schemars(extend("enum" = ["within", "over", "unknown"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["within", "over", "unknown"])))]
     pub verdict: &'static str,
     /// The model's name, unless it could not be told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +75,10 @@ pub struct CheckRow {
 
 /// What became of a budget since the baseline.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ChangeRow {
     /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
-    #[cfg_attr(test, schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"])))]
     pub kind: &'static str,
     /// Bytes over all devices, then.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,10 +92,11 @@ pub struct ChangeRow {
 
 /// Why a budget could not be told of, as the parts of an error.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ErrorRow {
     /// A stable word.
-    pub code: &'static str,
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub code: Code,
     /// The key.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
@@ -106,10 +108,10 @@ pub struct ErrorRow {
     pub message: String,
 }
 
-impl From<&Diagnosis> for ErrorRow {
-    fn from(diagnosis: &Diagnosis) -> Self {
-        let Diagnosis { code, field, found, remedy, .. } = diagnosis.clone();
-        Self { code, field, found, remedy, message: diagnosis.to_string() }
+impl From<&Error> for ErrorRow {
+    fn from(diagnosis: &Error) -> Self {
+        let Error { code, field, found, remedy, .. } = diagnosis.clone();
+        Self { code, field, found: found.unwrap_or_default(), remedy, message: diagnosis.to_string() }
     }
 }
 
@@ -118,7 +120,7 @@ impl CheckRow {
     pub fn new(
         name: String,
         measured: Option<(String, Measured)>,
-        error: Option<&Diagnosis>,
+        error: Option<&Error>,
         change: Option<Change>,
         [assumptions, warnings]: [Vec<String>; 2],
     ) -> Self {

@@ -11,9 +11,9 @@ use serde::{Serialize, Serializer};
 
 use super::WeightsDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
-use crate::estimate::{BytesPerToken, EstimateError, Workload};
+use crate::estimate::{BytesPerToken, Workload};
 use crate::model::{KeyValue, LayerCache, Model, RecurrentState, Warning};
-use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -28,10 +28,10 @@ pub struct AnsweredEstimate {
 
 /// `kvsize.estimate/1`: a model and its estimates. Bytes are integers; what is unknown is absent.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Document {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.estimate/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.estimate/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -47,12 +47,12 @@ pub struct Document {
 
 /// The model of a [`Document`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ModelDescription {
     /// Its name.
     pub name: String,
     /// Where it was read from.
-    #[cfg_attr(test, schemars(extend("enum" = ["flags", "spec", "config", "gguf", "catalogue"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["flags", "spec", "config", "gguf", "catalogue"])))]
     pub source: &'static str,
     /// Its `model_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,10 +69,10 @@ pub struct ModelDescription {
 
 /// A layer group of a [`ModelDescription`]: its kind, and the figures that this kind has.
 #[derive(Debug, Default, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct GroupDescription {
     /// The kind of cache.
-    #[cfg_attr(test, schemars(extend("enum" = LayerCache::KINDS)))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
     pub kind: &'static str,
     /// How many layers.
     pub layers: usize,
@@ -87,7 +87,7 @@ pub struct GroupDescription {
     pub v_dim: Option<u64>,
     /// `article_shortcut` where the article's formula supplied the width.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(extend("const" = "article_shortcut")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "article_shortcut")))]
     pub formula: Option<&'static str>,
     /// Tokens of a sliding window.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +112,7 @@ pub struct GroupDescription {
     pub ratio: Option<u64>,
     /// The recurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(extend("enum" = crate::model::Mechanism::names())))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = crate::model::Mechanism::names())))]
     pub mechanism: Option<&'static str>,
     /// Channels of a recurrence's convolution, without those of its groups.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,7 +185,7 @@ impl GroupDescription {
 
 /// An estimate of a [`Document`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct EstimateRow {
     /// Tokens of each sequence.
     pub seq_len: u64,
@@ -193,23 +193,23 @@ pub struct EstimateRow {
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
     #[serde(serialize_with = "as_text")]
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub kv_dtype: KvDtype,
     /// What is stored, where that is not what was asked for.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub v_dtype: Option<ElementFormat>,
     /// The engine.
     #[serde(serialize_with = "as_text")]
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub engine: Engine,
     /// Tensor parallel ranks.
     pub tp: u64,
@@ -237,7 +237,7 @@ pub struct EstimateRow {
     pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
-    #[cfg_attr(test, schemars(with = "crate::engine::DetailsByEngine"))]
+    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,10 +256,10 @@ impl EstimateRow {
 
 /// The share of a layer group in an [`EstimateRow`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct GroupShare {
     /// The kind of cache.
-    #[cfg_attr(test, schemars(extend("enum" = LayerCache::KINDS)))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
     pub kind: &'static str,
     /// How many layers.
     pub layers: usize,
@@ -271,7 +271,7 @@ pub struct GroupShare {
 
 /// A whole number where it is one, else a decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum BytesPerTokenValue {
     /// A whole number of bytes.
@@ -312,8 +312,8 @@ impl Document {
     /// The document of a model and its estimates. `warnings` are those of the question; the model's come first.
     ///
     /// # Errors
-    /// [`EstimateError::TooLarge`] when the devices can't be counted.
-    pub fn new(model: &Model, answers: Vec<AnsweredEstimate>, warnings: &[Warning]) -> Result<Self, EstimateError> {
+    /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
+    pub fn new(model: &Model, answers: Vec<AnsweredEstimate>, warnings: &[Warning]) -> Result<Self, Error> {
         let mut assumptions: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
         let mut texts: Vec<String> = model.warnings.iter().chain(warnings).map(ToString::to_string).collect();
         for AnsweredEstimate { answer, .. } in &answers {
@@ -428,7 +428,7 @@ pub(super) fn describe(model: &Model) -> ModelDescription {
     }
 }
 
-pub(super) fn row(answered: AnsweredEstimate) -> Result<EstimateRow, EstimateError> {
+pub(super) fn row(answered: AnsweredEstimate) -> Result<EstimateRow, Error> {
     let AnsweredEstimate { workload, engine, answer } = answered;
     let Answer { estimate, details, capacity, gaps, .. } = answer;
     let KvFormat { k, v, .. } = estimate.stored;

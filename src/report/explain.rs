@@ -8,16 +8,16 @@ use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{BytesPerTokenValue, Format, clean, details, gaps, json, markdown, page, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
-use crate::estimate::{Batch, EstimateError, Layout, Workload, estimate, shared};
+use crate::estimate::{Batch, Layout, Workload, estimate, shared};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
-use crate::units::{ByteUnit, ElementFormat, KvDtype, KvFormat, fixed_point, group_thousands};
+use crate::units::{ByteUnit, ElementFormat, Error, KvDtype, KvFormat, fixed_point, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.explain/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.explain/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -40,7 +40,7 @@ pub struct Explanation {
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
     #[serde(serialize_with = "super::document::as_text")]
-    #[cfg_attr(test, schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub engine: Engine,
     /// What the engine takes.
     pub engine_bytes: u64,
@@ -51,7 +51,7 @@ pub struct Explanation {
     pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
-    #[cfg_attr(test, schemars(with = "crate::engine::DetailsByEngine"))]
+    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ pub struct Explanation {
 
 /// The layout of an [`Explanation`].
 #[derive(Debug, Clone, Copy, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ExplainedLayout {
     /// Tensor parallel ranks.
     pub tp: u64,
@@ -80,14 +80,14 @@ pub struct ExplainedLayout {
 
 /// A layer group of an [`Explanation`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ExplainedGroup {
     /// The kind of cache.
-    #[cfg_attr(test, schemars(extend("enum" = LayerCache::KINDS)))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
     pub kind: &'static str,
     /// The recurrence, of a state.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(extend("enum" = crate::model::Mechanism::names())))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = crate::model::Mechanism::names())))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
     pub layers: String,
@@ -107,7 +107,7 @@ pub struct ExplainedGroup {
 
 /// A number of an [`Explanation`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ExplainedFact {
     /// The key.
     pub key: String,
@@ -120,14 +120,14 @@ pub struct ExplainedFact {
 /// The explanation of an engine's answer, which starts from the live bytes in the format that the engine stores.
 ///
 /// # Errors
-/// [`EstimateError`] where there are no live bytes to start from.
+/// [`Error`] where there are no live bytes to start from.
 pub fn explanation(
     model: &Model,
     workload: &Workload,
     engine: &Engine,
     answer: Answer,
     warnings: &[String],
-) -> Result<Explanation, EstimateError> {
+) -> Result<Explanation, Error> {
     let Answer { estimate: of_engine, details, capacity, mut gaps, assumptions, warnings: of_answer } = answer;
     let Layout { tp, pp, dp, dcp } = workload.layout;
     let live = Workload { kv_dtype: KvDtype::Given(unpacked(of_engine.stored)), ..*workload };

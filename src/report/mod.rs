@@ -145,7 +145,7 @@ pub fn clean(text: &str) -> String {
 
 /// A list of things: rows for people, objects for programs.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Listing<T> {
     /// Name and version of the shape.
     pub schema: &'static str,

@@ -13,10 +13,10 @@ use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, fixed_point, group_t
 
 /// `kvsize.strategies/1`: a model, a workload, and what each lever makes of it.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Strategies {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.strategies/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.strategies/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -51,7 +51,7 @@ pub struct Strategies {
 
 /// The GPUs that are asked about.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Gpu {
     /// Their name in the catalogue.
     pub name: String,
@@ -59,7 +59,7 @@ pub struct Gpu {
     pub per_node: u64,
     /// Memory that is counted of each, which the driver reports, in whole MiB.
     #[serde(rename = "memory_mib", serialize_with = "as_mebibytes")]
-    #[cfg_attr(test, schemars(with = "u64"))]
+    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
     pub memory: Bytes,
     /// The price, if one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,8 +73,8 @@ fn as_mebibytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S:
 
 /// Millionths of a dollar, written as cents: a whole number where it is one, else a decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Cents(#[cfg_attr(test, schemars(with = "f64"))] pub u64);
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Cents(#[cfg_attr(feature = "cli", schemars(with = "f64"))] pub u64);
 
 impl Cents {
     const MILLIONTHS: u64 = 10_000;
@@ -96,7 +96,7 @@ impl Serialize for Cents {
 
 /// What an hour was offered for, or is said to cost.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PriceFigures {
     /// US cents of one GPU in one hour.
     pub cents_per_gpu_hour: Cents,
@@ -105,7 +105,7 @@ pub struct PriceFigures {
     pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
     pub kind: Option<String>,
     /// Whose offer it is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +133,7 @@ impl From<&Price> for PriceFigures {
 
 /// What one GPU does at most; what has no source is absent.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct SpeedFigures {
     /// Memory bandwidth, in decimal gigabytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,7 +157,7 @@ impl SpeedFigures {
 
 /// Lower bounds of a row in nanoseconds: no engine is faster. What is not known is absent.
 #[derive(Debug, Default, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FloorTimes {
     /// To read the cache once, for each decoded token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,7 +186,7 @@ pub struct Typed {
 
 /// A lever. One that the model can't use has a reason in place of bytes.
 #[derive(Debug, Default, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct StrategyRow {
     /// A stable word.
     pub kind: &'static str,
@@ -251,11 +251,11 @@ pub struct StrategyRow {
 
 /// What the article says of its own model, or of the real one, beside its own rule.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ArticleStatement {
     /// What the article's formula counts.
     #[serde(serialize_with = "as_number")]
-    #[cfg_attr(test, schemars(with = "u64"))]
+    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
     pub bytes: Bytes,
     /// What a GPU is sold with, in decimal gigabytes.
     pub marketed_gb: u64,
@@ -267,7 +267,7 @@ pub struct ArticleStatement {
     pub named: bool,
     /// Of the real model, cache and GPUs by the article's rule, with all weights: windows honoured, and kept whole.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_numbers")]
-    #[cfg_attr(test, schemars(with = "Vec<Count>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Count>"))]
     pub real: Option<[(Bytes, u64); 2]>,
 }
 
@@ -278,7 +278,7 @@ fn as_number<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok
 
 /// Bytes and GPUs of a count by the article's rule.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 struct Count {
     bytes: u64,
     gpus: u64,

@@ -6,9 +6,8 @@ use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{Format, UnitChoice, csv, markdown, table};
 use crate::engine::Capacity;
-use crate::estimate::EstimateError;
 use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, group_thousands};
+use crate::units::{ByteUnit, Bytes, Error, group_thousands};
 
 /// Turns estimates into rows of a format.
 #[derive(Debug)]
@@ -35,13 +34,8 @@ impl Sweep {
     /// Takes an estimate with what was assumed and warned of. What can be written now.
     ///
     /// # Errors
-    /// [`EstimateError::TooManyDevices`] when the devices can't be counted.
-    pub fn add(
-        &mut self,
-        model: &Model,
-        estimate: AnsweredEstimate,
-        said: [&[String]; 2],
-    ) -> Result<Vec<u8>, EstimateError> {
+    /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
+    pub fn add(&mut self, model: &Model, estimate: AnsweredEstimate, said: [&[String]; 2]) -> Result<Vec<u8>, Error> {
         let begins = !self.begun;
         let mut out = Vec::new();
         match (self.format, self.unit) {

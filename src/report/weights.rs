@@ -6,10 +6,10 @@ use crate::model::Weights;
 
 /// The weights of a model. What is not known is absent.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct WeightsDescription {
     /// How they are known: `headers`, `index`, `catalogue`, or `computed` from the configuration.
-    #[cfg_attr(test, schemars(extend("enum" = ["headers", "index", "catalogue", "computed"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["headers", "index", "catalogue", "computed"])))]
     pub origin: &'static str,
     /// All bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct WeightsDescription {
 
 /// The weights of one element type.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct DtypeDescription {
     /// Its name where the weights are.
     pub dtype: String,

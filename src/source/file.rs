@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
+use crate::units::{Code, Diagnose, Error, display_diagnosis, group_thousands};
 
 /// The largest configuration read. The largest published one seen is 3 MB, mostly a list of quantised modules.
 pub(super) const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -38,12 +38,12 @@ pub enum FileError {
 }
 
 impl Diagnose for FileError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         if let Self::SeveralGguf(path, names) = self {
-            return Diagnosis {
-                code: "several_gguf",
+            return Error {
+                code: Code::SeveralGguf,
                 field: path.display().to_string(),
-                found: format!("{} GGUF files", names.len()),
+                found: Some(format!("{} GGUF files", names.len())),
                 problem: "are there".into(),
                 remedy: format!("name one of them: {}", names.join(", ")),
             };
@@ -51,28 +51,28 @@ impl Diagnose for FileError {
         let (path, code, found, problem, remedy) = match self {
             Self::Missing(path) => (
                 path,
-                "no_such_file",
+                Code::NoSuchFile,
                 "nothing".into(),
                 "is there".into(),
                 "give a config.json, a GGUF file, a directory with one, or a catalogue name",
             ),
             Self::NoConfig(path) => (
                 path,
-                "no_config",
+                Code::NoConfig,
                 "the directory".into(),
                 "has no config.json and no GGUF file".into(),
                 "give the directory of a model, or the file itself",
             ),
             Self::NotRegular(path) => (
                 path,
-                "not_a_file",
+                Code::NotAFile,
                 "it".into(),
                 "is not a regular file".into(),
                 "give a file, or pipe the text in and say -",
             ),
             Self::TooLarge(path, size) => (
                 path,
-                "too_large",
+                Code::TooLarge,
                 size.map_or_else(|| "the text".into(), |size| format!("{} bytes", group_thousands(size))),
                 format!(
                     "is more than a config.json has (at most {} bytes are read)",
@@ -81,33 +81,33 @@ impl Diagnose for FileError {
                 "give the config.json, not the weights",
             ),
             Self::NotText(path) => {
-                (path, "not_text", "the content".into(), "is not UTF-8 text".into(), "give a config.json")
+                (path, Code::NotText, "the content".into(), "is not UTF-8 text".into(), "give a config.json")
             }
             Self::Gguf(path) => (
                 path,
-                "gguf",
+                Code::Gguf,
                 "it".into(),
                 "is a GGUF file, whose header is read from a file only".into(),
                 "give its path",
             ),
             Self::NoConfigBeside(path) => (
                 path,
-                "no_config_beside",
+                Code::NoConfigBeside,
                 "no config.json".into(),
                 "is beside it, and weights alone tell no cache".into(),
                 "put the model's config.json there (`kvsize weights` needs none)",
             ),
             Self::Outside(path, name) => (
                 path,
-                "index_outside",
+                Code::IndexOutside,
                 format!("{name:?}"),
                 "is no file beside the index".into(),
                 "download the index again",
             ),
-            Self::SeveralGguf(path, _) => (path, "several_gguf", String::new(), String::new(), ""),
-            Self::Io(path, error) => (path, "io", error.to_string(), String::new(), "make the file readable"),
+            Self::SeveralGguf(path, _) => (path, Code::SeveralGguf, String::new(), String::new(), ""),
+            Self::Io(path, error) => (path, Code::Io, error.to_string(), String::new(), "make the file readable"),
         };
-        Diagnosis { code, field: path.display().to_string(), found, problem, remedy: remedy.into() }
+        Error { code, field: path.display().to_string(), found: Some(found), problem, remedy: remedy.into() }
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::catalogue::{self, AcceleratorEntry, CatalogueError, ModelEntry, ModelFacts, OverlayError, PriceEntry};
 use crate::model::{Model, ModelError, Origin, Warning};
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 pub use file::FileError;
 pub use gguf::GgufError;
@@ -77,17 +77,17 @@ pub enum SourceError {
 }
 
 impl Diagnose for SourceError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         match self {
             Self::File(error) => error.diagnosis(),
             Self::Config { origin, error } => within(origin, error.diagnosis()),
             Self::Gguf { origin, error } => within(origin, error.diagnosis()),
             Self::Safetensors { origin, error } => within(origin, error.diagnosis()),
             Self::Spec { origin, error } => within(origin, error.diagnosis()),
-            Self::Index { origin, error } => Diagnosis {
-                code: "safetensors_index",
+            Self::Index { origin, error } => Error {
+                code: Code::SafetensorsIndex,
                 field: origin.clone(),
-                found: "the text".into(),
+                found: Some("the text".into()),
                 problem: format!("is no index of safetensors files: {error}"),
                 remedy: "download the index again".into(),
             },
@@ -100,9 +100,9 @@ impl Diagnose for SourceError {
 }
 
 /// A diagnosis of something in `origin`.
-fn within(origin: &str, diagnosis: Diagnosis) -> Diagnosis {
+fn within(origin: &str, diagnosis: Error) -> Error {
     let field = if diagnosis.field.is_empty() { origin.to_owned() } else { format!("{origin}: {}", diagnosis.field) };
-    Diagnosis { field, ..diagnosis }
+    Error { field, ..diagnosis }
 }
 
 display_diagnosis!(SourceError);

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
+use crate::units::{Code, Diagnose, Error, display_diagnosis, group_thousands};
 
 /// The longest header that is read: the limit of the library that writes them (`MAX_HEADER_SIZE` of safetensors 0.7).
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -128,53 +128,53 @@ pub enum SafetensorsError {
 }
 
 impl Diagnose for SafetensorsError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         const AGAIN: &str = "the file is damaged or no safetensors file: download it again";
-        let whole = |code, found: String, problem: String| Diagnosis {
+        let whole = |code, found: String, problem: String| Error {
             code,
             field: String::new(),
-            found,
+            found: Some(found),
             problem,
             remedy: AGAIN.into(),
         };
         match self {
             Self::Short(len) => whole(
-                "safetensors_truncated",
+                Code::SafetensorsTruncated,
                 format!("{len} bytes"),
                 "are too few for the 8 that tell the length of the header".into(),
             ),
             Self::TooLong(header) => whole(
-                "safetensors_header_too_long",
+                Code::SafetensorsHeaderTooLong,
                 format!("a header of {} bytes", group_thousands(*header)),
                 format!("is longer than any is (at most {} are read)", group_thousands(MAX_HEADER_BYTES)),
             ),
             Self::Truncated { header, len } => whole(
-                "safetensors_truncated",
+                Code::SafetensorsTruncated,
                 format!("a header of {} bytes", group_thousands(*header)),
                 format!("is more than the file of {} holds", group_thousands(*len)),
             ),
-            Self::Json(error) => whole("safetensors_json", "the header".into(), format!("is not read: {error}")),
-            Self::Dtype { name, found } => Diagnosis {
-                code: "safetensors_dtype",
+            Self::Json(error) => whole(Code::SafetensorsJson, "the header".into(), format!("is not read: {error}")),
+            Self::Dtype { name, found } => Error {
+                code: Code::SafetensorsDtype,
                 field: name.clone(),
-                found: found.clone(),
+                found: Some(found.clone()),
                 problem: "is not an element type known here".into(),
                 remedy: format!("known are {}", TYPES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
             },
-            Self::Tensor { name, reason } => Diagnosis {
-                code: "safetensors_tensor",
+            Self::Tensor { name, reason } => Error {
+                code: Code::SafetensorsTensor,
                 field: name.clone(),
-                found: "the tensor".into(),
+                found: Some("the tensor".into()),
                 problem: reason.clone(),
                 remedy: AGAIN.into(),
             },
             Self::CutShort { missing } => whole(
-                "safetensors_cut_short",
+                Code::SafetensorsCutShort,
                 "the data".into(),
                 format!("is cut short: {} bytes of its tensors are missing", group_thousands(*missing)),
             ),
             Self::Uncovered { position, len } => whole(
-                "safetensors_uncovered",
+                Code::SafetensorsUncovered,
                 "the data".into(),
                 format!(
                     "is not covered by the tensors one after another (at byte {} of {})",
@@ -182,10 +182,10 @@ impl Diagnose for SafetensorsError {
                     group_thousands(*len)
                 ),
             ),
-            Self::Io(error) => Diagnosis {
-                code: "io",
+            Self::Io(error) => Error {
+                code: Code::Io,
                 field: String::new(),
-                found: error.to_string(),
+                found: Some(error.to_string()),
                 problem: String::new(),
                 remedy: "make the file readable".into(),
             },

@@ -8,18 +8,18 @@ use crate::model::{
     Checkpoint, Convolution, Dimension, Fact, KeyValue, LayerCache, LayerGroup, MAX_LAYERS, Mechanism, Memory, Model,
     ModelError, ModelSpec, Origin, RecurrentState, layer_count,
 };
-use crate::units::{Diagnose, Diagnosis, ElementFormat, Tokens, display_diagnosis};
+use crate::units::{Code, Diagnose, ElementFormat, Error, Tokens, display_diagnosis};
 
 /// The name of the shape.
 pub const SCHEMA: &str = "kvsize.spec/1";
 
 /// Why an object of our own is no model.
 #[derive(Debug)]
-pub struct SpecError(Box<Diagnosis>);
+pub struct SpecError(Box<Error>);
 
 impl Diagnose for SpecError {
-    fn diagnosis(&self) -> Diagnosis {
-        Diagnosis::clone(&self.0)
+    fn diagnosis(&self) -> Error {
+        Error::clone(&self.0)
     }
 }
 
@@ -27,7 +27,7 @@ display_diagnosis!(SpecError);
 
 /// What is at the top of the object, beside the dimensions.
 #[derive(Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(default)]
 struct Top {
     /// A name to print.
@@ -39,10 +39,10 @@ struct Top {
     /// The 16-bit element format of the checkpoint: fp16 where it is not said.
     dtype: Option<String>,
     /// Query heads; with `hidden_size` they give the head dimension.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     heads: Option<u64>,
     /// Width of the model.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     hidden_size: Option<u64>,
 }
 
@@ -52,8 +52,7 @@ const TOP: &[&str] = &["schema", "model_type", "max_seq_len", "dtype", "layer_gr
 
 /// A group of layers.
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(
-    test,
+#[cfg_attr(feature = "cli",
     derive(schemars::JsonSchema),
     schemars(extend("required" = ["kind", "layers"], "allOf" = shape::needs()))
 )]
@@ -61,48 +60,48 @@ const TOP: &[&str] = &["schema", "model_type", "max_seq_len", "dtype", "layer_gr
 #[expect(clippy::struct_field_names, reason = "the names that our output has")]
 struct Group {
     /// What its layers cache.
-    #[cfg_attr(test, schemars(extend("enum" = LayerCache::KINDS)))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
     kind: String,
     /// How many layers, which are the next ones, or a list of them, counted from 0; an indexer and compressed attention stand
     /// beside other layers and are numbered from 0 each by themselves.
-    #[cfg_attr(test, schemars(with = "Layers"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Layers"))]
     layers: Option<Layers>,
     /// KV heads.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     kv_heads: Option<u64>,
     /// Elements of K in one head.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     k_dim: Option<u64>,
     /// Elements of V in one head; as K where it is not said.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     v_dim: Option<u64>,
     /// Elements of the one vector that is K and V; beside `kv_heads` another name for `k_dim`.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     head_dim: Option<u64>,
     /// Tokens of a sliding window, the current one included.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     window: Option<u64>,
     /// Tokens of a chunk.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     chunk: Option<u64>,
     /// Elements of a latent.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     kv_lora_rank: Option<u64>,
     /// Rotary elements beside a latent.
     qk_rope_head_dim: Option<u64>,
     /// Elements of an index key.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     index_head_dim: Option<u64>,
     /// Tokens of a compressed entry, or of an index key.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     ratio: Option<u64>,
     /// The most tokens that an encoder gives.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     encoder_tokens: Option<u64>,
     /// Whether the encoder's input may be absent.
     optional: bool,
     /// The recurrence.
-    #[cfg_attr(test, schemars(extend("enum" = shape::or_null(Mechanism::names()))))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = shape::or_null(Mechanism::names()))))]
     mechanism: Option<String>,
     /// Channels of a recurrence's convolution, without those of its groups.
     conv_channels: Option<u64>,
@@ -111,29 +110,29 @@ struct Group {
     /// Groups of it.
     conv_groups: Option<u64>,
     /// Its width, the current token included: one column less is kept.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     conv_kernel: Option<u64>,
     /// Element format of its columns.
     conv_dtype: Option<String>,
     /// Heads of a recurrent state.
-    #[cfg_attr(test, schemars(range(min = 1)))]
+    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     state_heads: Option<u64>,
     /// Elements of each head's state; of a compressed layer, elements of its compressor's state.
     state_elements: Option<u64>,
     /// Element format of the state.
     state_dtype: Option<String>,
     /// Of an estimate's document: refused, as it gives no head dimension.
-    #[cfg_attr(test, schemars(skip))]
+    #[cfg_attr(feature = "cli", schemars(skip))]
     formula: Option<String>,
 }
 
 /// How many layers, or which.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Layers {
-    Count(#[cfg_attr(test, schemars(range(min = 1)))] u64),
-    List(#[cfg_attr(test, schemars(length(min = 1)))] Vec<u32>),
+    Count(#[cfg_attr(feature = "cli", schemars(range(min = 1)))] u64),
+    List(#[cfg_attr(feature = "cli", schemars(length(min = 1)))] Vec<u32>),
 }
 
 /// Whether an object is ours and no `config.json`: it says so, or names layers as no configuration does.
@@ -413,7 +412,7 @@ fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, S
 
 fn format(field: &str, text: &str) -> Result<ElementFormat, SpecError> {
     text.parse().map_err(|error: crate::units::UnitError| {
-        SpecError(Box::new(Diagnosis { field: field.into(), ..error.diagnosis() }))
+        SpecError(Box::new(Error { field: field.into(), ..error.diagnosis() }))
     })
 }
 
@@ -423,11 +422,11 @@ fn missing(path: &str, key: &str, remedy: &str) -> SpecError {
 
 fn wrong(field: &str, found: String, problem: &str, remedy: &str) -> SpecError {
     let (problem, remedy) = (problem.into(), remedy.into());
-    SpecError(Box::new(Diagnosis { code: "spec", field: field.into(), found, problem, remedy }))
+    SpecError(Box::new(Error { code: Code::Spec, field: field.into(), found: Some(found), problem, remedy }))
 }
 
 /// The shape, for its schema.
-#[cfg(test)]
+#[cfg(feature = "cli")]
 pub(crate) mod shape {
     use schemars::JsonSchema;
     use serde_json::{Map, Value, json};

@@ -1,7 +1,7 @@
 //! Levers on what a model keeps and on what it reads, beside the format and the layout of a workload.
 
 use crate::model::{Assumption, LayerCache, Model};
-use crate::units::{Diagnose, Diagnosis, Passages, Tokens, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, Passages, Tokens, display_diagnosis};
 
 /// `StreamingLLM` (Xiao et al. 2023, arXiv:2309.17453, section 3.2): the first tokens of a sequence, which attention leans
 /// on, and the last ones are kept; what lies between is dropped.
@@ -56,28 +56,28 @@ pub enum LeverError {
 }
 
 impl Diagnose for LeverError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let (code, sinks, problem, remedy) = match self {
             Self::Sinks { sinks, seq_len } => (
-                "sinks",
+                Code::Sinks,
                 sinks,
                 format!("is more than the {seq_len} tokens of a sequence"),
                 "give fewer, 4 as published",
             ),
             Self::StreamingKind { sinks, kind } => (
-                "streaming",
+                Code::Streaming,
                 sinks,
                 format!("is of StreamingLLM, which is published for K and V of heads and not for {kind} layers"),
                 "leave --sinks and --window out",
             ),
             Self::NothingToStream { sinks } => (
-                "streaming",
+                Code::Streaming,
                 sinks,
                 "changes nothing: no layer keeps more than the sinks and the window".into(),
                 "leave --sinks and --window out",
             ),
         };
-        Diagnosis { code, field: "--sinks".into(), found: sinks.to_string(), problem, remedy: remedy.into() }
+        Error { code, field: "--sinks".into(), found: Some(sinks.to_string()), problem, remedy: remedy.into() }
     }
 }
 

@@ -11,9 +11,9 @@ mod levers;
 pub use floors::{Floors, Speed, floors};
 pub use levers::{LeverError, Levers, Streaming};
 
-use crate::estimate::{Estimate, EstimateError, Layout, Workload, estimate};
+use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{LayerCache, Model};
-use crate::units::{Bytes, Diagnose, ElementFormat, KvDtype, Passages, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, Passages, Tokens};
 
 /// GPUs of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +99,8 @@ pub(crate) fn ceiling(a: u64, b: u64) -> u64 {
 /// The rows, the baseline first.
 ///
 /// # Errors
-/// [`EstimateError`] when the baseline has no estimate.
-pub fn strategies(question: &Question) -> Result<Vec<Strategy>, EstimateError> {
+/// [`Error`] when the baseline has no estimate.
+pub fn strategies(question: &Question) -> Result<Vec<Strategy>, Error> {
     let baseline = estimate(question.model, &question.workload)?;
     let layouts = Layouts::of(question, baseline.bytes);
     let mut rows = vec![question.row(
@@ -154,12 +154,12 @@ impl Question<'_> {
     }
 
     fn outcome(&self, workload: &Workload, levers: &Levers) -> Result<Outcome, String> {
-        let model = levers.applied(self.model, workload.seq_len).map_err(|error| reason(&error))?;
-        let Estimate { bytes, bytes_per_gpu, .. } = estimate(&model, workload).map_err(|error| reason(&error))?;
+        let model = levers.applied(self.model, workload.seq_len).map_err(|error| reason(error.into()))?;
+        let Estimate { bytes, bytes_per_gpu, .. } = estimate(&model, workload).map_err(reason)?;
         let weights = self.weights.unwrap_or_default();
         let laid_out = workload.layout != Layout::default();
         let (gpus, fits) = if laid_out {
-            let gpus = workload.layout.gpus().map_err(|error| reason(&error))?;
+            let gpus = workload.layout.gpus().map_err(reason)?;
             let share = bytes_per_gpu.checked_add(Bytes(weights.0.div_ceil(gpus.max(1))));
             (gpus, Some(share.is_some_and(|share| share <= self.hardware.usable)))
         } else {
@@ -291,9 +291,8 @@ impl Question<'_> {
 }
 
 /// An error without its remedy.
-fn reason(error: &impl Diagnose) -> String {
-    let diagnosis = error.diagnosis();
-    format!("{} {} {}", diagnosis.field, diagnosis.found, diagnosis.problem).trim_end().to_owned()
+fn reason(error: Error) -> String {
+    format!("{} {} {}", error.field, error.found.unwrap_or_default(), error.problem).trim_end().to_owned()
 }
 
 /// Whether a layer keeps vectors that all heads read, which no rank can have a part of.

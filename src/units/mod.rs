@@ -3,8 +3,9 @@
 mod bytes;
 mod count;
 mod decimal;
-mod diagnosis;
 mod element_format;
+mod error;
+mod exact;
 mod money;
 mod percentage;
 mod series;
@@ -12,13 +13,14 @@ mod series;
 pub use bytes::{ByteUnit, Bytes};
 pub use count::{Passages, Tokens, least_common_multiple, parse_count};
 pub use decimal::{fixed_point, group_thousands};
-pub use diagnosis::{Diagnose, Diagnosis};
 pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat, PAIRS, PairEntry};
+pub use error::{Code, Diagnose, Error};
+pub use exact::Exact;
 pub use money::{dollars, parse_dollars};
 pub use percentage::parse_percentage;
 pub use series::Series;
 
-pub(crate) use diagnosis::display_diagnosis;
+pub(crate) use error::display_diagnosis;
 
 /// What a text was to be read as; it decides the wording of a [`UnitError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,7 @@ pub enum UnitError {
 }
 
 impl Diagnose for UnitError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let example = |quantity: Quantity| match quantity {
             Quantity::Count => "give a whole number of 1 or more",
             Quantity::Tokens => "give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
@@ -79,71 +81,75 @@ impl Diagnose for UnitError {
             Quantity::Dollars => "number of dollars",
         };
         let (code, found, problem, remedy) = match self {
-            Self::NotANumber(q, found) => ("not_a_number", found, format!("is not a {}", noun(*q)), example(*q).into()),
-            Self::Zero(q, found) => ("zero", found, format!("is not a positive {}", noun(*q)), example(*q).into()),
+            Self::NotANumber(q, found) => {
+                (Code::NotANumber, found, format!("is not a {}", noun(*q)), example(*q).into())
+            }
+            Self::Zero(q, found) => (Code::Zero, found, format!("is not a positive {}", noun(*q)), example(*q).into()),
             Self::NotWhole(Quantity::Dollars, found) => (
-                "too_precise",
+                Code::TooPrecise,
                 found,
                 "is finer than a millionth of a dollar".into(),
                 example(Quantity::Dollars).into(),
             ),
             Self::NotWhole(q, found) => {
-                ("not_whole", found, format!("is not a whole {}", noun(*q)), example(*q).into())
+                (Code::NotWhole, found, format!("is not a whole {}", noun(*q)), example(*q).into())
             }
             Self::BinaryFraction(found) => (
-                "binary_fraction",
+                Code::BinaryFraction,
                 found,
                 "puts a fraction before a power of 1024".into(),
                 "use k, m, g for a fraction, or write the number out".into(),
             ),
-            Self::TooLarge(_, found) => ("too_large", found, "is past 2^64 - 1".into(), "give a smaller number".into()),
+            Self::TooLarge(_, found) => {
+                (Code::TooLarge, found, "is past 2^64 - 1".into(), "give a smaller number".into())
+            }
             Self::UnknownSuffix(q, found) => {
-                ("unknown_suffix", found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
+                (Code::UnknownSuffix, found, format!("is a {} with an unknown suffix", noun(*q)), example(*q).into())
             }
             Self::NotAMargin(found) => (
-                "not_a_margin",
+                Code::NotAMargin,
                 found,
                 "is not a percentage below 100".into(),
                 "give one with at most 4 decimals, as 5% or 2.5%".into(),
             ),
             Self::NotAPercentage(found) => (
-                "not_a_percentage",
+                Code::NotAPercentage,
                 found,
                 "is not a percentage".into(),
                 "give one with at most 4 decimals, as 5% or 2.5%".into(),
             ),
             Self::NotAShare(found) => (
-                "not_a_share",
+                Code::NotAShare,
                 found,
                 "is not a share of the whole".into(),
                 "give a decimal above 0 and of at most 1, as 0.9".into(),
             ),
             Self::NotSeries(problem, found) => (
-                "not_a_range",
+                Code::NotARange,
                 found,
                 (*problem).to_owned(),
                 "write a..b*k to multiply by k, or a..b+k to add it, from a up to b".into(),
             ),
             Self::NotPassages(found) => (
-                "not_passages",
+                Code::NotPassages,
                 found,
                 "does not say how many passages of how many tokens".into(),
                 "give both, as 20x512".into(),
             ),
             Self::UnknownFormat(found) => (
-                "unknown_format",
+                Code::UnknownFormat,
                 found,
                 "is not a known element format".into(),
                 format!("use one of {}, or --bitwidth N", element_format::names()),
             ),
             Self::UnknownUnit(found) => (
-                "unknown_unit",
+                Code::UnknownUnit,
                 found,
                 "is not a unit of bytes".into(),
                 "use one of B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto".into(),
             ),
         };
-        Diagnosis { code, field: String::new(), found: found.clone(), problem, remedy }
+        Error { code, field: String::new(), found: Some(found.clone()), problem, remedy }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::Options;
 use crate::engine::Engine;
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::model::Model;
+use crate::units::Error;
 
 /// Cells come in so many (`GGML_PAD(…, 256)`).
 const PAD: u64 = 256;
@@ -34,12 +35,7 @@ pub(super) struct Context {
 
 impl Context {
     /// The context of a workload, or of the sizes set in its place.
-    pub(super) fn new(
-        options: &Options,
-        workload: &Workload,
-        model: &Model,
-        engine: &Engine,
-    ) -> Result<Self, EstimateError> {
+    pub(super) fn new(options: &Options, workload: &Workload, model: &Model, engine: &Engine) -> Result<Self, Error> {
         let n_seq_max = options.parallel.unwrap_or(workload.batch);
         if n_seq_max > MAX_SEQUENCES {
             let reason = format!("is more sequences than a context may have ({MAX_SEQUENCES})");
@@ -51,13 +47,13 @@ impl Context {
                 engine.refusal(options.flags.context, 0, reason, "give it")
             })?,
             Some(asked) => asked,
-            None => workload.seq_len.0.checked_mul(n_seq_max).ok_or(EstimateError::TooLarge)?,
+            None => workload.seq_len.0.checked_mul(n_seq_max).ok_or_else(Error::too_large)?,
         };
         Self::sized(asked, n_seq_max, options, engine)
     }
 
     /// The context of `asked` tokens for so many sequences.
-    pub(super) fn sized(asked: u64, n_seq_max: u64, options: &Options, engine: &Engine) -> Result<Self, EstimateError> {
+    pub(super) fn sized(asked: u64, n_seq_max: u64, options: &Options, engine: &Engine) -> Result<Self, Error> {
         if asked > MAX_CONTEXT {
             let reason = format!("is past the largest context, {MAX_CONTEXT} tokens over all sequences");
             return Err(engine.refusal(options.flags.context, asked, reason, "ask for fewer tokens or sequences"));

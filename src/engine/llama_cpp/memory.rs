@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::Options;
 use super::context::Context;
 use crate::engine::Engine;
-use crate::estimate::EstimateError;
 use crate::model::{Gguf, GgufFeature, GgufWindow, KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
-use crate::units::{ElementFormat, KvFormat};
+use crate::units::{ElementFormat, Error, KvFormat};
 
 /// Ratios that are cached, and the rows of what their compressors keep (`DSV4_CSA_RATIO`, `DSV4_HCA_RATIO`).
 const OVERLAPPING_RATIO: u64 = 4;
@@ -20,7 +19,7 @@ const STATE_BYTES: u128 = 4;
 
 /// A buffer of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Part {
     /// Cells of each stream; of states their rows.
     pub cells: u64,
@@ -98,7 +97,7 @@ pub(super) struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     /// The layers of a model, with what it has of its own refused where llama.cpp has nothing like it.
-    pub(super) fn new(model: &'a Model, engine: &Engine) -> Result<Self, EstimateError> {
+    pub(super) fn new(model: &'a Model, engine: &Engine) -> Result<Self, Error> {
         let gguf = model.checkpoint.gguf.as_ref();
         let keeps_nextn = gguf.and_then(|gguf| gguf.file.as_ref()).is_some_and(|file| file.keeps_nextn);
         let nextn = model.mtp_groups.iter().filter(|_| keeps_nextn).map(|group| (group, true));
@@ -121,7 +120,7 @@ impl<'a> Layers<'a> {
         })
     }
 
-    fn refuse(model: &Model, gguf: Option<&Gguf>, cache: &LayerCache, engine: &Engine) -> Result<(), EstimateError> {
+    fn refuse(model: &Model, gguf: Option<&Gguf>, cache: &LayerCache, engine: &Engine) -> Result<(), Error> {
         let refusal = |reason: &str| Err(engine.refusal("MODEL", &model.name, reason, "give its GGUF file"));
         match cache {
             LayerCache::Latent { .. } if gguf.is_some_and(|gguf| !gguf.has(GgufFeature::Latent)) => {
@@ -247,7 +246,7 @@ impl<'a> Layers<'a> {
     }
 
     /// What all layers take.
-    pub(super) fn memory(&self, context: &Context, options: &Options) -> Result<Memory, EstimateError> {
+    pub(super) fn memory(&self, context: &Context, options: &Options) -> Result<Memory, Error> {
         let mut memory = Memory { parts: self.parts(context, options.swa_full), ..Memory::default() };
         let rows = Rows { format: options.format, flash_attention: options.flash_attention };
         let first_on_gpu = match options.n_gpu_layers {
@@ -261,13 +260,13 @@ impl<'a> Layers<'a> {
                 let part = memory.parts.entry(tensors.part).or_default();
                 let layers = |count: usize| u128::try_from(count).unwrap_or(u128::MAX);
                 let on_gpu = group.layers.iter().filter(|layer| u64::from(**layer) >= first_on_gpu).count();
-                let bytes = |each: u128, count: usize| -> Result<u64, EstimateError> {
+                let bytes = |each: u128, count: usize| -> Result<u64, Error> {
                     let bytes = each.checked_mul(layers(count)).and_then(|bytes| u64::try_from(bytes).ok());
-                    bytes.ok_or(EstimateError::TooLarge)
+                    bytes.ok_or_else(Error::too_large)
                 };
                 for (piece, each) in &tensors.pieces {
                     let all = bytes(*each, group.layers.len())?;
-                    let add = |sum: u64, more: u64| sum.checked_add(more).ok_or(EstimateError::TooLarge);
+                    let add = |sum: u64, more: u64| sum.checked_add(more).ok_or_else(Error::too_large);
                     part.buffer_bytes = add(part.buffer_bytes, all)?;
                     memory.bytes = add(memory.bytes, all)?;
                     memory.gpu_bytes = add(memory.gpu_bytes, bytes(*each, on_gpu)?)?;
@@ -275,7 +274,7 @@ impl<'a> Layers<'a> {
                 }
                 let slope = tensors.bytes_per_128_tokens.checked_mul(layers(group.layers.len()));
                 let slope = slope.and_then(|slope| memory.bytes_per_128_tokens.checked_add(slope));
-                memory.bytes_per_128_tokens = slope.ok_or(EstimateError::TooLarge)?;
+                memory.bytes_per_128_tokens = slope.ok_or_else(Error::too_large)?;
                 share.cells = share.cells.max(tensors.cells);
             }
             memory.shares.push(share);
@@ -291,7 +290,7 @@ impl<'a> Layers<'a> {
         context: &Context,
         options: &Options,
         rows: &Rows,
-    ) -> Result<Vec<Tensors>, EstimateError> {
+    ) -> Result<Vec<Tensors>, Error> {
         let streams = if self.compressed { context.n_seq_max } else { context.streams() };
         let all_cells = context.n_ctx_seq;
         let entries = |part, piece, key_value: KeyValue, cells: u64, grows: bool| {
@@ -355,8 +354,8 @@ impl<'a> Layers<'a> {
             }
             LayerCache::Recurrent(state) => {
                 let row = state_elements(state).and_then(|elements| elements.checked_mul(STATE_BYTES));
-                let row = row.ok_or(EstimateError::TooLarge)?;
-                let back = row.checked_mul(options.rs_seq.into()).ok_or(EstimateError::TooLarge)?;
+                let row = row.ok_or_else(Error::too_large)?;
+                let back = row.checked_mul(options.rs_seq.into()).ok_or_else(Error::too_large)?;
                 let pieces = [(Piece::State, row), (Piece::Rollback, back)];
                 vec![Tensors { cells: 0, ..Tensors::new("recurrent", context.n_seq_max, 1, &pieces, 0)? }]
             }
@@ -381,11 +380,11 @@ impl Tensors {
         streams: u64,
         rows: &[(Piece, u128)],
         bytes_per_128_tokens: u128,
-    ) -> Result<Self, EstimateError> {
+    ) -> Result<Self, Error> {
         let copies = u128::from(cells).saturating_mul(streams.into());
         let piece = |(piece, row): &(Piece, u128)| Some((*piece, row.checked_mul(copies)?));
         let pieces = rows.iter().filter(|(_, row)| *row > 0).map(piece).collect::<Option<_>>();
-        Ok(Self { part, cells, pieces: pieces.ok_or(EstimateError::TooLarge)?, bytes_per_128_tokens })
+        Ok(Self { part, cells, pieces: pieces.ok_or_else(Error::too_large)?, bytes_per_128_tokens })
     }
 }
 
@@ -397,13 +396,13 @@ struct Rows {
 
 impl Rows {
     /// Bytes of a row of K and a row of V (`ggml_row_size`).
-    fn bytes(&self, k: u64, v: u64) -> Result<u128, EstimateError> {
+    fn bytes(&self, k: u64, v: u64) -> Result<u128, Error> {
         let bytes = |format: ElementFormat, width: u64| {
             let blocks = u128::from(width).div_ceil(format.elements_per_block().into());
             blocks.checked_mul(u128::from(format.bits_per_block())).map(|bits| bits.div_ceil(8))
         };
         let both = bytes(self.format.k, k).zip(bytes(self.format.v, v));
-        both.and_then(|(k, v)| k.checked_add(v)).ok_or(EstimateError::TooLarge)
+        both.and_then(|(k, v)| k.checked_add(v)).ok_or_else(Error::too_large)
     }
 }
 

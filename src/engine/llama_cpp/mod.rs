@@ -48,9 +48,9 @@ use super::{
     Allocation, Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, Spread, ValueKind,
     longest,
 };
-use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
+use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate};
 use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
-use crate::units::{Bytes, ElementFormat, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, KvFormat, Tokens};
 
 pub use self::memory::Part;
 
@@ -104,7 +104,7 @@ const VERSION: &str = "ggml 0.26.0 (llama-cpp-sys-2 0.1.161)";
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The copy whose rules these are.
     pub version: &'static str,
@@ -206,7 +206,7 @@ pub(super) fn answer_with(
     workload: &Workload,
     engine: &Engine,
     options: Options,
-) -> Result<Answer, EstimateError> {
+) -> Result<Answer, Error> {
     let rollback = has(model, GgufFeature::Rollback);
     let options = Options { rs_seq: if rollback { options.rs_seq } else { 0 }, ..options };
     refuse_layout(model, workload, engine)?;
@@ -241,7 +241,7 @@ pub(super) fn answer_with(
     })
 }
 
-fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), EstimateError> {
+fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
         if size > 1 {
@@ -271,7 +271,7 @@ fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<
 /// The formats that `--cache-type-k` and `-v` take (`common/arg.cpp`, `kv_cache_types`).
 const FORMATS: &[&str] = &["fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"];
 
-fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine: &Engine) -> Result<(), EstimateError> {
+fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine: &Engine) -> Result<(), Error> {
     let KvFormat { k, v, .. } = options.format;
     let flags = options.flags;
     if let Some(format) = [k, v].into_iter().find(|format| format.name().is_none_or(|name| !FORMATS.contains(&name))) {

@@ -6,9 +6,9 @@ use super::classes::{
     class_of, has_shape, state_class, window_pool,
 };
 use crate::engine::{Double, Engine};
-use crate::estimate::{EstimateError, Workload};
+use crate::estimate::Workload;
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model, Quantization};
-use crate::units::{ElementFormat, KvDtype, KvFormat};
+use crate::units::{ElementFormat, Error, KvDtype, KvFormat};
 
 /// The formats that `--kv-cache-dtype` takes, by our names; `fp16` where the model is in it, and `fp8` as `fp8_e4m3`.
 pub(super) const FORMATS: &[&str] =
@@ -238,7 +238,7 @@ struct Resolver<'a> {
 }
 
 impl Arguments {
-    pub(super) fn resolve(model: &Model, workload: &Workload, engine: &Engine) -> Result<Self, EstimateError> {
+    pub(super) fn resolve(model: &Model, workload: &Workload, engine: &Engine) -> Result<Self, Error> {
         let class = class_of(model);
         let latent = has(model, |cache| matches!(cache, LayerCache::Latent { .. }));
         let index = has(model, |cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
@@ -276,7 +276,7 @@ impl Resolver<'_> {
         found: impl std::fmt::Display,
         reason: impl Into<String>,
         remedy: &'static str,
-    ) -> EstimateError {
+    ) -> Error {
         self.engine.refusal(field, found, reason, remedy)
     }
 
@@ -293,7 +293,7 @@ impl Resolver<'_> {
     }
 
     /// What these rules do not cover.
-    fn refuse(&self, workload: &Workload) -> Result<(), EstimateError> {
+    fn refuse(&self, workload: &Workload) -> Result<(), Error> {
         if let Some((class, reason)) = NOT_COVERED.iter().find(|(known, _)| *known == self.class) {
             return Err(self.refusal("MODEL", class, *reason, "use --engine ideal"));
         }
@@ -325,7 +325,7 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn recurrence(&mut self) -> Result<(), EstimateError> {
+    fn recurrence(&mut self) -> Result<(), Error> {
         let mechanism = own_groups(self.model).find_map(|(group, _)| match group.cache {
             LayerCache::Recurrent(state) => Some(state.mechanism),
             _ => None,
@@ -348,7 +348,7 @@ impl Resolver<'_> {
         Err(self.refusal("MODEL", class, reason, "use --engine ideal"))
     }
 
-    fn resolve(mut self, workload: &Workload) -> Result<Arguments, EstimateError> {
+    fn resolve(mut self, workload: &Workload) -> Result<Arguments, Error> {
         let (ranks, groups) = self.parallel(workload)?;
         let compressed = self.class == COMPRESSED;
         let algorithm = self.algorithm()?;
@@ -419,7 +419,7 @@ impl Resolver<'_> {
     }
 
     /// The backend, the format and the page, in the order in which SGLang settles them (`arg_groups/pipeline.py`).
-    fn attention(&mut self, asked: Option<Format>, speculative: bool) -> Result<Attention, EstimateError> {
+    fn attention(&mut self, asked: Option<Format>, speculative: bool) -> Result<Attention, Error> {
         let given = asked;
         let asked = self.of_class(given)?;
         if let (None, Some(format)) = (given, asked) {
@@ -437,7 +437,7 @@ impl Resolver<'_> {
     }
 
     /// Window tokens for each full one.
-    fn window_ratio(&self) -> Result<Double, EstimateError> {
+    fn window_ratio(&self) -> Result<Double, Error> {
         let default = if self.class == COMPRESSED { Double::ratio(1, 10) } else { Double::ratio(8, 10) };
         let ratio = self.engine.settings.ratio("swa-full-tokens-ratio").unwrap_or(default);
         if ratio > Double::whole(1) {
@@ -448,7 +448,7 @@ impl Resolver<'_> {
     }
 
     /// Whether fp8 latents are kept without scales (`calculate_mla_kv_cache_dim`).
-    fn raw_latents(&self, format: Format) -> Result<bool, EstimateError> {
+    fn raw_latents(&self, format: Format) -> Result<bool, Error> {
         let backends = self.dsa_backends(format)?;
         Ok(backends.is_some_and(|(prefill, decode)| {
             prefill == "trtllm" || decode == "trtllm" || (prefill == "tilelang" && decode == "tilelang")
@@ -466,7 +466,7 @@ impl Resolver<'_> {
     }
 
     /// Ranks that divide heads, and groups of them that serve requests of their own.
-    fn parallel(&self, workload: &Workload) -> Result<(u64, u64), EstimateError> {
+    fn parallel(&self, workload: &Workload) -> Result<(u64, u64), Error> {
         let tp = workload.layout.tp;
         let groups = self.count("dp-size").unwrap_or(1);
         if !self.on("enable-dp-attention") {
@@ -483,7 +483,7 @@ impl Resolver<'_> {
     }
 
     /// How tokens are drafted, `NEXTN` being another name of EAGLE.
-    fn algorithm(&mut self) -> Result<Option<&'static str>, EstimateError> {
+    fn algorithm(&mut self) -> Result<Option<&'static str>, Error> {
         let given = self.choice("speculative-algorithm").map(|name| if name == "NEXTN" { "EAGLE" } else { name });
         let of_drafter = self.model.drafter.as_ref().map(|drafter| match drafter.method {
             DraftMethod::Mtp => "EAGLE",
@@ -501,7 +501,7 @@ impl Resolver<'_> {
     }
 
     /// The format that was asked for; none is `auto`.
-    fn asked(&mut self, kv_dtype: KvDtype) -> Result<Option<Format>, EstimateError> {
+    fn asked(&mut self, kv_dtype: KvDtype) -> Result<Option<Format>, Error> {
         let KvDtype::Given(format) = kv_dtype else { return Ok(None) };
         let of_model = self.model_format();
         let listed = format.k.name().filter(|name| FORMATS.contains(name));
@@ -547,7 +547,7 @@ impl Resolver<'_> {
 
     /// What a class makes of `auto`, and what it does not take (`arg_groups/overrides.py`, `_dsa_kv_cache_dtype_default`,
     /// `_deepseek_v4_kv_cache_dtype`).
-    fn of_class(&self, asked: Option<Format>) -> Result<Option<Format>, EstimateError> {
+    fn of_class(&self, asked: Option<Format>) -> Result<Option<Format>, Error> {
         let takes = |format: Format| matches!(format, Format::Plain("bfloat16") | Format::Fp8E4m3);
         if self.class == COMPRESSED {
             return match asked {
@@ -598,7 +598,7 @@ impl Resolver<'_> {
     }
 
     /// The slots for snapshots of a request, and whether the strategy is the one without them.
-    fn snapshots(&self, workload: &Workload) -> Result<Option<(u64, bool)>, EstimateError> {
+    fn snapshots(&self, workload: &Workload) -> Result<Option<(u64, bool)>, Error> {
         const FIELD: &str = "--mamba-radix-cache-strategy";
         let given = self.choice("mamba-radix-cache-strategy").filter(|name| *name != "auto");
         let extra_given = given.filter(|name| name.starts_with("extra_buffer"));
@@ -669,7 +669,7 @@ impl Resolver<'_> {
     }
 
     /// The attention backend (`arg_groups/model_overrides/`, `model_override_base.py`, `get_default_attn_backend`).
-    fn backend(&self, asked: Option<Format>, speculative: bool) -> Result<&'static str, EstimateError> {
+    fn backend(&self, asked: Option<Format>, speculative: bool) -> Result<&'static str, Error> {
         if let Some(given) = self.choice("attention-backend") {
             let taken: Option<&[&str]> = match self.class {
                 "Llama4ForConditionalGeneration" | "Llama4ForCausalLM" => Some(&["fa3", "triton", "trtllm_mha"]),
@@ -762,7 +762,7 @@ impl Resolver<'_> {
 
     /// Whether nvfp4 is unpacked to fp8 for prefill (`arg_groups/kv_cache_hook.py`,
     /// `handle_nvfp4_prefill_kv_dequant_dtype`).
-    fn nvfp4(&self, asked: Option<Format>, backend: &'static str) -> Result<bool, EstimateError> {
+    fn nvfp4(&self, asked: Option<Format>, backend: &'static str) -> Result<bool, Error> {
         if asked != Some(Format::Nvfp4) {
             return Ok(false);
         }
@@ -834,7 +834,7 @@ impl Resolver<'_> {
     }
 
     /// What the backend needs (`arg_groups/attention_hook.py`, `overrides.py`).
-    fn backend_takes(&self, backend: &'static str, asked: Option<Format>) -> Result<(), EstimateError> {
+    fn backend_takes(&self, backend: &'static str, asked: Option<Format>) -> Result<(), Error> {
         const FIELD: &str = "--attention-backend";
         let platform = self.platform;
         if backend == "trtllm_mla" {
@@ -867,7 +867,7 @@ impl Resolver<'_> {
     }
 
     /// Which backends read 4 bits (`arg_groups/kv_cache_hook.py`, `handle_kv4_compatibility`).
-    fn four_bits(&self, asked: Option<Format>, backend: &'static str, mixed: bool) -> Result<(), EstimateError> {
+    fn four_bits(&self, asked: Option<Format>, backend: &'static str, mixed: bool) -> Result<(), Error> {
         let Some(format) = asked.filter(|format| format.is_fp4()) else { return Ok(()) };
         if mixed {
             return Ok(());
@@ -891,7 +891,7 @@ impl Resolver<'_> {
 
     /// The backends of sparse attention, for prefill and decode (`arg_groups/overrides.py`,
     /// `_dsa_split_backend_resolution`).
-    fn dsa_backends(&self, format: Format) -> Result<Option<(&'static str, &'static str)>, EstimateError> {
+    fn dsa_backends(&self, format: Format) -> Result<Option<(&'static str, &'static str)>, Error> {
         let given = (self.choice("dsa-prefill-backend"), self.choice("dsa-decode-backend"));
         if !self.indexed {
             return match given
@@ -942,7 +942,7 @@ impl Resolver<'_> {
 
     /// What drafts (`arg_groups/speculative_hook.py`, `_handle_eagle_family`, `_handle_ngram`;
     /// `model_runner_components/spec_aux_hidden_state.py`).
-    fn draft(&mut self, algorithm: Option<&'static str>, window_pool: bool) -> Result<Option<Draft>, EstimateError> {
+    fn draft(&mut self, algorithm: Option<&'static str>, window_pool: bool) -> Result<Option<Draft>, Error> {
         let Some(algorithm) = algorithm else { return Ok(None) };
         let steps = self.count("speculative-num-steps");
         let topk = self.count("speculative-eagle-topk");

@@ -4,8 +4,8 @@
 use super::arguments::{Arguments, Format, own_groups, up_to};
 use super::share::{Part, Share, Sizes};
 use crate::engine::{Double, Engine};
-use crate::estimate::EstimateError;
 use crate::model::{KeyValue, LayerCache, Model};
+use crate::units::Error;
 
 /// Bytes of an entry: 448 elements in fp8 with 8 scales, 64 in bf16.
 const ENTRY: u64 = 584;
@@ -40,7 +40,7 @@ impl Compressed {
         arguments: &Arguments,
         engine: &Engine,
         count: impl Fn(&dyn Fn(&LayerCache) -> bool) -> u64,
-    ) -> Result<Self, EstimateError> {
+    ) -> Result<Self, Error> {
         let refusal = |reason: &str| Err(engine.refusal("MODEL", &model.name, reason, "use --engine ideal"));
         let mut index_dim = 0;
         for (group, _) in own_groups(model) {

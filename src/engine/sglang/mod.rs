@@ -40,9 +40,9 @@ use self::arguments::Arguments;
 use self::pools::{Tokens, full_for, tokens_of, window_share};
 use self::share::{Part, Share, Sizes};
 use super::{Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, Spread, ValueKind};
-use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload, estimate};
+use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate};
 use crate::model::Model;
-use crate::units::{Bytes, group_thousands};
+use crate::units::{Bytes, Error, group_thousands};
 
 const fn count(name: &'static str, about: &'static str) -> Setting {
     Setting::new(name, ValueKind::Count, about)
@@ -150,7 +150,7 @@ const RESERVED: u64 = 10_240 * 1024 * 1024;
 
 /// Its own figures, on one rank.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The version whose rules these are.
     pub version: &'static str,
@@ -190,7 +190,7 @@ pub struct Facts {
 
 /// Slots for states, on one rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Slots {
     /// Slots, without the padding one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,7 +204,7 @@ pub struct Slots {
 
 /// Bytes of a token: a whole number where it is one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct CellSize(pub Double);
 
 impl Serialize for CellSize {
@@ -222,7 +222,7 @@ pub fn chunked_prefill_size(engine: &Engine) -> u64 {
     engine.settings.count("chunked-prefill-size").unwrap_or_else(|| arguments::chunk_of(engine.device.memory_mib))
 }
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let arguments = Arguments::resolve(model, workload, engine)?;
     let layout = workload.layout;
     let stages = layout.stages(model.num_hidden_layers)?;
@@ -277,12 +277,12 @@ struct Counting {
 
 const ALLOCATED: Counting = Counting { pages: true, slots: true, prefix: true };
 
-fn too_large(bytes: u128) -> Result<u64, EstimateError> {
-    u64::try_from(bytes).map_err(|_| EstimateError::TooLarge)
+fn too_large(bytes: u128) -> Result<u64, Error> {
+    u64::try_from(bytes).map_err(|_| Error::too_large())
 }
 
 impl Server<'_> {
-    fn answer(self, engine: &Engine) -> Result<Answer, EstimateError> {
+    fn answer(self, engine: &Engine) -> Result<Answer, Error> {
         let arguments = self.arguments;
         let cell = self.cell();
         let estimate = self.need(cell)?;
@@ -407,7 +407,7 @@ impl Server<'_> {
     }
 
     /// Bytes of the model's own token pools on the costliest rank.
-    fn pool_bytes(&self, built: &Built) -> Result<Option<u64>, EstimateError> {
+    fn pool_bytes(&self, built: &Built) -> Result<Option<u64>, Error> {
         let arguments = self.arguments;
         if arguments.unified || arguments.unpacks || !self.builds() {
             return Ok(None);
@@ -557,7 +557,7 @@ impl Server<'_> {
     }
 
     /// What the workload needs.
-    fn need(&self, cell: Double) -> Result<Estimate, EstimateError> {
+    fn need(&self, cell: Double) -> Result<Estimate, Error> {
         let shares = self.total(ALLOCATED);
         let bytes = sum(&shares, |_| true);
         let most = self.groups().iter().filter(|(groups, _)| *groups > 0).map(|(_, requests)| *requests).max();
@@ -578,13 +578,13 @@ impl Server<'_> {
                 numerator: slope.saturating_mul(u128::from(self.arguments.attention_tp)),
                 denominator: 1_000_000,
             },
-            layer_groups: groups.collect::<Result<_, EstimateError>>()?,
+            layer_groups: groups.collect::<Result<_, Error>>()?,
             stored: self.arguments.format.stored(),
         })
     }
 
     /// The steps from the ideal bytes to these; none where the ideal has no answer.
-    fn gaps(&self, engine: &Engine, bytes: Bytes) -> Result<Vec<Gap>, EstimateError> {
+    fn gaps(&self, engine: &Engine, bytes: Bytes) -> Result<Vec<Gap>, Error> {
         let asked =
             Workload { kv_dtype: crate::units::KvDtype::Given(self.arguments.format.stored()), ..*self.workload };
         let Ok(asked_bytes) = estimate(self.model, &asked).map(|live| i128::from(live.bytes.0)) else {
@@ -598,7 +598,7 @@ impl Server<'_> {
         let of = |counting: Counting, part: Option<Part>| {
             let shares = self.total(counting);
             i128::try_from(sum(&shares, |share| part.is_none_or(|part| share.part == part)))
-                .map_err(|_| EstimateError::TooLarge)
+                .map_err(|_| Error::too_large())
         };
         let exact = Counting { pages: false, slots: false, prefix: false };
         let paged = Counting { pages: true, ..exact };

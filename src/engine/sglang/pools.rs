@@ -7,8 +7,8 @@ use super::arguments::{Arguments, Format, down_to, own_groups, up_to};
 use super::compressed::Compressed;
 use super::share::{Part, Share, Sizes};
 use crate::engine::Double;
-use crate::estimate::EstimateError;
 use crate::model::{KeyValue, LayerCache, Model};
+use crate::units::Error;
 
 /// Layers of one kind in a pool, and what all of them keep of one token.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +78,7 @@ fn heads(
     model: &Model,
     engine: &super::Engine,
     wanted: impl Fn(&LayerCache) -> bool,
-) -> Result<Option<Geometry>, EstimateError> {
+) -> Result<Option<Geometry>, Error> {
     let mut entries =
         own_groups(model).filter(|(group, _)| wanted(&group.cache)).filter_map(|(group, _)| group.cache.key_value());
     let Some(first) = entries.next() else { return Ok(None) };
@@ -107,7 +107,7 @@ impl Tokens {
         arguments: &Arguments,
         engine: &super::Engine,
         stage: &Range<u32>,
-    ) -> Result<Self, EstimateError> {
+    ) -> Result<Self, Error> {
         if arguments.compressed {
             return Compressed::of(model, arguments, engine, |wanted| count(model, stage, wanted))
                 .map(Self::Compressed);
@@ -157,7 +157,7 @@ impl Tokens {
         stage: &Range<u32>,
         full: impl Fn(&LayerCache) -> bool,
         slides: impl Fn(&LayerCache) -> bool,
-    ) -> Result<Self, EstimateError> {
+    ) -> Result<Self, Error> {
         // Layers that share another's cache are given their own; of which kind, the list of kinds says.
         let shared = count(model, stage, |cache| matches!(cache, LayerCache::Shared));
         let shared_sliding = if shared == 0 {

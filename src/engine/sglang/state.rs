@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::arguments::{Arguments, States, own_groups};
 use crate::engine::{Double, Engine};
-use crate::estimate::EstimateError;
 use crate::model::{LayerCache, Mechanism, Model, RecurrentState};
+use crate::units::Error;
 
 /// Bytes of an element of a convolution's inputs, whatever the model's format (`environ.py`, `SGLANG_MAMBA_CONV_DTYPE`).
 const CONVOLUTION: u64 = 2;
@@ -25,7 +25,7 @@ pub(super) fn slot_bytes(
     arguments: &Arguments,
     engine: &Engine,
     stage: &Range<u32>,
-) -> Result<u64, EstimateError> {
+) -> Result<u64, Error> {
     let Some(states) = arguments.states else { return Ok(0) };
     let mut bytes = 0u64;
     for (group, own) in own_groups(model) {
@@ -39,13 +39,7 @@ pub(super) fn slot_bytes(
 }
 
 /// Bytes of a state in one layer on one of `tp` ranks.
-fn layer_bytes(
-    state: RecurrentState,
-    model: &Model,
-    states: States,
-    tp: u64,
-    engine: &Engine,
-) -> Result<u64, EstimateError> {
+fn layer_bytes(state: RecurrentState, model: &Model, states: States, tp: u64, engine: &Engine) -> Result<u64, Error> {
     let divided = |size: u64| {
         let uneven = || {
             engine.refusal(

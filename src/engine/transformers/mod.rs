@@ -21,9 +21,9 @@ use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
 use super::{Allocation, Answer, Details, Engine, Gap, Profile, Setting, Spread, ValueKind};
-use crate::estimate::{Estimate, EstimateError, Kept, State, Workload, ideal, sum};
+use crate::estimate::{Estimate, Kept, State, Workload, ideal, sum};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, Quantization, RecurrentState};
-use crate::units::{ElementFormat, KvDtype, Tokens};
+use crate::units::{ElementFormat, Error, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "transformers",
@@ -79,7 +79,7 @@ const VERSION: &str = "5.23.0";
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The version whose rules these are.
     pub version: &'static str,
@@ -90,7 +90,7 @@ pub struct Facts {
     pub quantized: Option<Quantized>,
 }
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let cache = match engine.settings.choice("cache") {
         Some("static") => Cache::Static,
         _ => Cache::Dynamic,
@@ -136,7 +136,7 @@ impl Cache {
 }
 
 /// What `workload` on `model` takes; what it has no cache for is refused.
-fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<Estimate, EstimateError> {
+fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<Estimate, Error> {
     refuse(model, workload, cache, engine)?;
     let seen = Model {
         layer_groups: model.layer_groups.iter().flat_map(|group| as_seen(model, group, cache)).collect(),
@@ -146,7 +146,7 @@ fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -
 }
 
 /// Refuses what would spread a model or share its cache.
-fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), EstimateError> {
+fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
         if size > 1 {
@@ -161,7 +161,7 @@ fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), EstimateErr
     Ok(())
 }
 
-fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), EstimateError> {
+fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), Error> {
     let format = workload.kv_dtype.or(model.dtype);
     let is_plain = |format: &ElementFormat| format.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
     if let Some(format) = [format.k, format.v].into_iter().find(|format| !is_plain(format)) {
@@ -176,7 +176,7 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
 }
 
 /// The steps from the live bytes, those of all layer groups with one reason in one.
-fn gaps(model: &Model, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, EstimateError> {
+fn gaps(model: &Model, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, Error> {
     let mut gaps: Vec<Gap> = Vec::new();
     for group in &model.layer_groups {
         for gap in group_gaps(model, group, workload, cache)? {
@@ -190,10 +190,10 @@ fn gaps(model: &Model, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, Es
 }
 
 /// The steps of one layer group: each takes up one more rule, the last all of them.
-fn group_gaps(model: &Model, group: &LayerGroup, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, EstimateError> {
-    let bytes = |layer_groups: Vec<LayerGroup>, kept: &dyn Fn(&LayerCache) -> Result<Kept, EstimateError>| {
+fn group_gaps(model: &Model, group: &LayerGroup, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, Error> {
+    let bytes = |layer_groups: Vec<LayerGroup>, kept: &dyn Fn(&LayerCache) -> Result<Kept, Error>| {
         let part = Model { layer_groups, ..model.clone() };
-        Ok::<_, EstimateError>(sum(&part, workload, |group| kept(&group.cache))?.bytes)
+        Ok::<_, Error>(sum(&part, workload, |group| kept(&group.cache))?.bytes)
     };
     let live = |cache: &LayerCache| ideal(cache, workload);
     let alone = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
@@ -303,7 +303,7 @@ fn is_compressed(model: &Model, layer: u32) -> bool {
 }
 
 /// What one layer keeps of one sequence: the ideal, but for states.
-fn kept(model_format: ElementFormat, cache: &LayerCache, workload: &Workload) -> Result<Kept, EstimateError> {
+fn kept(model_format: ElementFormat, cache: &LayerCache, workload: &Workload) -> Result<Kept, Error> {
     let seq_len = workload.seq_len.0;
     let whole_entries = |kept: Kept, ratio: u64, dim: u64, overlap: u64| {
         let rows = seq_len.checked_rem(ratio).unwrap_or_default();
@@ -327,10 +327,10 @@ fn kept(model_format: ElementFormat, cache: &LayerCache, workload: &Workload) ->
             // Two scores and two halves for each row of a window that overlaps: the ideal's state says whether it does.
             let plain = ratio.saturating_mul(head_dim).saturating_mul(2);
             let overlap = if state_elements > plain { 2 } else { 1 };
-            whole_entries(ideal(cache, workload)?, ratio, head_dim, overlap).ok_or(EstimateError::TooLarge)
+            whole_entries(ideal(cache, workload)?, ratio, head_dim, overlap).ok_or_else(Error::too_large)
         }
         LayerCache::Indexer { index_head_dim, ratio } if ratio > 1 => {
-            whole_entries(ideal(cache, workload)?, ratio, index_head_dim, 2).ok_or(EstimateError::TooLarge)
+            whole_entries(ideal(cache, workload)?, ratio, index_head_dim, 2).ok_or_else(Error::too_large)
         }
         _ => ideal(cache, workload),
     }

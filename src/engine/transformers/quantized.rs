@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::{Cache, MODEL_FORMATS, as_seen};
 use crate::engine::{Answer, Engine, Gap};
-use crate::estimate::{Estimate, EstimateError, GroupEstimate, Workload, estimate, ideal, sum};
+use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum};
 use crate::model::{KeyValue, LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, KvDtype, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
 /// The formats of its quantised caches: the backend and bits that each stands for.
 const SCHEMES: &[(&str, &str, u64)] = &[
@@ -39,7 +39,7 @@ const GROUP_WISE: [&str; 5] = ["nbits", "axis-key", "axis-value", "q-group-size"
 
 /// A quantised cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Quantized {
     /// `quanto`, `hqq` or `fp8`.
     pub backend: &'static str,
@@ -56,7 +56,7 @@ pub struct Quantized {
 
 /// How elements are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Groups {
     /// The axis along which K is grouped.
     pub axis_key: &'static str,
@@ -91,7 +91,7 @@ pub(super) fn answer(
     model: &Model,
     workload: &Workload,
     engine: &Engine,
-) -> Result<Option<(Answer, Quantized)>, EstimateError> {
+) -> Result<Option<(Answer, Quantized)>, Error> {
     let Some(scheme) = scheme(model, workload, engine)? else { return Ok(None) };
     let groups = model.layer_groups.iter().flat_map(|group| as_seen(model, group, Cache::Dynamic)).collect();
     let seen = Model { layer_groups: groups, ..model.clone() };
@@ -104,7 +104,7 @@ pub(super) fn answer(
     let quantized_live = live(scheme.shown.quantized_tokens)?.bytes;
     let (mut layer_groups, mut residual) = (Vec::new(), Bytes(0));
     for (group, share) in seen.layer_groups.iter().zip(&whole.layer_groups) {
-        let layers = u64::try_from(group.layers.len()).map_err(|_| EstimateError::TooLarge)?;
+        let layers = u64::try_from(group.layers.len()).map_err(|_| Error::too_large())?;
         let sides = scheme.sides(model, &group.cache, engine)?;
         let mut bytes = 0u64;
         for side in sides.into_iter().flatten() {
@@ -113,12 +113,12 @@ pub(super) fn answer(
             let kept = scheme.residual(side, workload.batch).and_then(|kept| kept.checked_mul(layers));
             let of_layers = quantized.and_then(|quantized| quantized.checked_mul(layers));
             let both = of_layers.zip(kept).and_then(|(quantized, kept)| quantized.checked_add(kept));
-            bytes = both.and_then(|both| bytes.checked_add(both)).ok_or(EstimateError::TooLarge)?;
-            residual = kept.and_then(|kept| residual.checked_add(Bytes(kept))).ok_or(EstimateError::TooLarge)?;
+            bytes = both.and_then(|both| bytes.checked_add(both)).ok_or_else(Error::too_large)?;
+            residual = kept.and_then(|kept| residual.checked_add(Bytes(kept))).ok_or_else(Error::too_large)?;
         }
         layer_groups.push(GroupEstimate { bytes: Bytes(bytes), ..*share });
     }
-    let add = |sum: Bytes, bytes: Bytes| sum.checked_add(bytes).ok_or(EstimateError::TooLarge);
+    let add = |sum: Bytes, bytes: Bytes| sum.checked_add(bytes).ok_or_else(Error::too_large);
     let bytes = layer_groups.iter().try_fold(Bytes(0), |sum, group| add(sum, group.bytes))?;
     let with_residual = add(quantized_live, residual)?;
     let Quantized { backend, groups, residual_tokens, .. } = scheme.shown;
@@ -147,7 +147,7 @@ pub(super) fn answer(
 }
 
 /// What is asked of the quantised cache: by `--cache`, or by one of its formats.
-fn scheme(model: &Model, workload: &Workload, engine: &Engine) -> Result<Option<Scheme>, EstimateError> {
+fn scheme(model: &Model, workload: &Workload, engine: &Engine) -> Result<Option<Scheme>, Error> {
     let settings = &engine.settings;
     let given = match workload.kv_dtype {
         KvDtype::Given(format) if format.k == format.v => format.name(),
@@ -285,7 +285,7 @@ impl Scheme {
     }
 
     /// K and V of a layer; what is no full attention is refused.
-    fn sides(&self, model: &Model, cache: &LayerCache, engine: &Engine) -> Result<[Option<Side>; 2], EstimateError> {
+    fn sides(&self, model: &Model, cache: &LayerCache, engine: &Engine) -> Result<[Option<Side>; 2], Error> {
         let (axis_key, axis_value) =
             self.shown.groups.map_or(("0", "0"), |groups| (groups.axis_key, groups.axis_value));
         let side = |heads: u64, dim: u64, axis| Some(Side { heads, dim, axis });
@@ -310,15 +310,15 @@ impl Scheme {
     }
 
     /// Refuses groups that do not divide what is quantised, first the prompt and then all tokens anew.
-    fn check(&self, workload: &Workload, side: Side, engine: &Engine) -> Result<(), EstimateError> {
+    fn check(&self, workload: &Workload, side: Side, engine: &Engine) -> Result<(), Error> {
         let Some(Groups { q_group_size: of_group, residual_length, .. }) = self.shown.groups else { return Ok(()) };
         let prompt = workload.seq_len.0.saturating_sub(self.decoded);
         // Every later time adds as many tokens as the first.
         let again = prompt.saturating_add(residual_length.max(1));
         let times = if self.shown.quantized_tokens > prompt { vec![prompt, again] } else { vec![prompt] };
         for tokens in times {
-            let of_sequence = product(&[side.heads, side.dim, tokens]).ok_or(EstimateError::TooLarge)?;
-            let elements = of_sequence.checked_mul(workload.batch).ok_or(EstimateError::TooLarge)?;
+            let of_sequence = product(&[side.heads, side.dim, tokens]).ok_or_else(Error::too_large)?;
+            let elements = of_sequence.checked_mul(workload.batch).ok_or_else(Error::too_large)?;
             let grouped = match (self.shown.backend, side.axis) {
                 (QUANTO, "0") => of_sequence,
                 (QUANTO, _) => elements.checked_div(side.dim).unwrap_or_default(),

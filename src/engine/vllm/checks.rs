@@ -1,8 +1,8 @@
 //! What vLLM's start-up says no to before it makes a cache.
 
 use super::reader::{LATENT_TYPES, Reader};
-use crate::estimate::EstimateError;
 use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
+use crate::units::Error;
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
 /// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
@@ -86,7 +86,7 @@ fn line_after(start: &str) -> Option<&'static str> {
 
 impl Reader<'_> {
     /// What start-up refuses of the model and of how it is divided.
-    pub(super) fn check(&self) -> Result<(), EstimateError> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         let listed = self.listed();
         self.check_architecture(listed)?;
         self.check_parallel(listed)
@@ -131,7 +131,7 @@ impl Reader<'_> {
     }
 
     /// What vLLM has no class for.
-    fn check_architecture(&self, listed: Option<(&str, ModelClass)>) -> Result<(), EstimateError> {
+    fn check_architecture(&self, listed: Option<(&str, ModelClass)>) -> Result<(), Error> {
         let refused = |reason: &str| {
             let architectures = &self.model.checkpoint.architectures;
             let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
@@ -166,7 +166,7 @@ impl Reader<'_> {
     }
 
     /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
-    fn check_parallel(&self, listed: Option<(&str, ModelClass)>) -> Result<(), EstimateError> {
+    fn check_parallel(&self, listed: Option<(&str, ModelClass)>) -> Result<(), Error> {
         let layout = self.workload.layout;
         if layout.pp > 1 && self.release.is_newest && listed.is_some_and(|(line, _)| line.ends_with(ONE_STAGE)) {
             let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";

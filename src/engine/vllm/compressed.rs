@@ -6,19 +6,19 @@ use super::dtype::CacheDtype;
 use super::layers::Layers;
 use super::reader::Reader;
 use super::spec::{Kind, Spec};
-use crate::estimate::EstimateError;
 use crate::model::LayerCache;
+use crate::units::Error;
 
 impl Reader<'_> {
     /// DeepSeek-V4's caches (`models/deepseek_v4/attention.py`, `compressor.py`, `mla/sparse_swa.py`): a window in every
     /// layer, compressed entries, index keys, and the compressors' states, which are windows of their own.
-    pub(super) fn compressed(&self, dtype: CacheDtype) -> Result<Layers, EstimateError> {
+    pub(super) fn compressed(&self, dtype: CacheDtype) -> Result<Layers, Error> {
         // 448 elements in fp8, 64 rotary ones in bf16, and 8 bytes of scales; pages are aligned to 576 bytes.
         const ENTRY: u64 = 584;
         const ALIGNMENT: u64 = 576;
         const BLOCK: u64 = 256;
         const WINDOW_BLOCK: u64 = 64;
-        let too_large = || EstimateError::TooLarge;
+        let too_large = Error::too_large;
         let block_size = self.options.block_size.unwrap_or(BLOCK);
         if !block_size.is_multiple_of(BLOCK) {
             let reason = "is not a block size of DeepSeek-V4's kernels";
@@ -26,7 +26,7 @@ impl Reader<'_> {
         }
         let page = |spec: Spec| {
             let page = spec.unpadded_page().and_then(|page| page.checked_next_multiple_of(ALIGNMENT));
-            Ok(Spec { padded: Some(page.ok_or_else(too_large)?), ..spec })
+            Ok::<_, Error>(Spec { padded: Some(page.ok_or_else(too_large)?), ..spec })
         };
         let spec = |kind, block_size, content, tokens_per_entry| Spec {
             kind,
@@ -70,10 +70,10 @@ impl Reader<'_> {
         dim: u64,
         ratio: u64,
         spec: &impl Fn(Kind, u64, u64, u64) -> Spec,
-    ) -> Result<Spec, EstimateError> {
+    ) -> Result<Spec, Error> {
         let (overlap, block_size) = if ratio == 4 { (2, 4) } else { (1, 8) };
         let content = dim.checked_mul(2 * 4).and_then(|content| content.checked_mul(overlap));
         let kind = Kind::SlidingLatent { window: ratio.saturating_mul(overlap), extra: self.extra_tokens() };
-        Ok(spec(kind, block_size, content.ok_or(EstimateError::TooLarge)?, 1))
+        Ok(spec(kind, block_size, content.ok_or_else(Error::too_large)?, 1))
     }
 }

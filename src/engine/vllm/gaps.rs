@@ -3,9 +3,9 @@
 use super::spec::{Kind, Spec};
 use super::{Cache, Pool, Shape};
 use crate::engine::Gap;
-use crate::estimate::{EstimateError, Workload, estimate, ideal};
+use crate::estimate::{Workload, estimate, ideal};
 use crate::model::LayerCache;
-use crate::units::{Bytes, ElementFormat, KvDtype, group_thousands};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, group_thousands};
 
 /// What one request takes of all layers on one rank, as each rule leaves it.
 #[derive(Debug, Default)]
@@ -26,13 +26,13 @@ struct Levels {
 
 impl Pool<'_> {
     /// The steps from the ideal figure to `bytes`.
-    pub(super) fn gaps(&self, bytes: Bytes) -> Result<Vec<Gap>, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    pub(super) fn gaps(&self, bytes: Bytes) -> Result<Vec<Gap>, Error> {
+        let too_large = Error::too_large;
         let Shape { layers, groups, .. } = self.shape;
         let packed = layers.dtype.name().ends_with("_ds_mla");
         let format = if packed { ElementFormat::FP8.into() } else { layers.dtype.format(self.reader.model.dtype) };
         let asked = Workload { kv_dtype: KvDtype::Given(format), ..*self.reader.workload };
-        let ideal_of = |workload: &Workload| Ok(i128::from(estimate(self.reader.model, workload)?.bytes.0));
+        let ideal_of = |workload: &Workload| Ok::<_, Error>(i128::from(estimate(self.reader.model, workload)?.bytes.0));
         let shared = ideal_of(&asked)?;
         let apart = match asked.shared_prefix {
             Some(_) => ideal_of(&Workload { shared_prefix: None, ..asked })?,
@@ -74,7 +74,7 @@ impl Pool<'_> {
         Ok(gaps)
     }
 
-    fn levels(&self) -> Result<Levels, EstimateError> {
+    fn levels(&self) -> Result<Levels, Error> {
         let mut levels = Levels::default();
         for (cache, count) in &self.shape.alike {
             let own = self.levels_of(cache)?;
@@ -91,12 +91,13 @@ impl Pool<'_> {
         Ok(levels)
     }
 
-    fn levels_of(&self, cache: &Cache) -> Result<Levels, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    fn levels_of(&self, cache: &Cache) -> Result<Levels, Error> {
+        let too_large = Error::too_large;
         let Spec { kind, heads, content, tokens_per_entry, .. } = cache.spec;
         let entry = u128::from(heads).saturating_mul(u128::from(content));
         let blocks = u128::from(cache.spec.blocks(&self.request));
-        let in_blocks = |page: Option<u64>| Ok(u128::from(page.ok_or_else(too_large)?).saturating_mul(blocks));
+        let in_blocks =
+            |page: Option<u64>| Ok::<_, Error>(u128::from(page.ok_or_else(too_large)?).saturating_mul(blocks));
         let (blocked, padded) = (in_blocks(cache.spec.unpadded_page())?, in_blocks(cache.spec.page())?);
         if let Kind::State { copies } = kind {
             let held = entry.saturating_mul(u128::from(copies));
@@ -109,7 +110,7 @@ impl Pool<'_> {
     }
 
     /// Tokens of a cache that can still be attended to.
-    fn live_tokens(&self, cache: &Cache) -> Result<u64, EstimateError> {
+    fn live_tokens(&self, cache: &Cache) -> Result<u64, Error> {
         let Some(source) = self.source(cache) else { return Ok(0) };
         Ok(match (cache.spec.kind, source) {
             // A compressor's open rows.

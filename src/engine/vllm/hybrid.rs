@@ -4,9 +4,9 @@ use super::backend::{Backend, Query, lcm};
 use super::dtype::CacheDtype;
 use super::layers::Attention;
 use super::reader::Reader;
-use crate::estimate::{EstimateError, recurrent_bytes};
+use crate::estimate::recurrent_bytes;
 use crate::model::{LayerCache, Mechanism, Memory, RecurrentState};
-use crate::units::ElementFormat;
+use crate::units::{ElementFormat, Error};
 
 impl Reader<'_> {
     /// The block of hybrids, whose page covers a state, and the page that all share (`_align_hybrid_block_size`).
@@ -16,8 +16,8 @@ impl Reader<'_> {
         attention: &[Attention],
         states: &[(u32, usize, u64, bool)],
         sizes: &[(Backend, Query)],
-    ) -> Result<(u64, Option<u64>), EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    ) -> Result<(u64, Option<u64>), Error> {
+        let too_large = Error::too_large;
         let Some(first) = attention.first() else { return Ok((preferred, None)) };
         let (k, _, heads) = first.dims;
         let v = if first.query.latent { 0 } else { k };
@@ -79,7 +79,7 @@ impl Reader<'_> {
     }
 
     /// States: layer, group, bytes on one rank and whether one more is held for checkpoints.
-    pub(super) fn states(&self) -> Result<Vec<(u32, usize, u64, bool)>, EstimateError> {
+    pub(super) fn states(&self) -> Result<Vec<(u32, usize, u64, bool)>, Error> {
         let speculative = self.model.drafter.as_ref().map_or(0, |drafter| drafter.tokens);
         let mut states = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
@@ -99,7 +99,7 @@ impl Reader<'_> {
     }
 
     /// What the layers' classes assert (`mamba_mixer2.py`; `mamba_utils.py`, `kda_state_dtype`).
-    fn check_state(&self, state: &RecurrentState) -> Result<(), EstimateError> {
+    fn check_state(&self, state: &RecurrentState) -> Result<(), Error> {
         let tp = self.workload.layout.tp;
         let groups = state.convolution.map_or(1, |convolution| convolution.groups);
         if state.mechanism == Mechanism::Mamba2 && groups > 1 && !groups.is_multiple_of(tp) {

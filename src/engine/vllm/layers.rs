@@ -7,9 +7,8 @@ use super::backend::{Backend, Query, preferred_block, window_block};
 use super::dtype::{self, CacheDtype};
 use super::reader::Reader;
 use super::spec::{Kind, Spec};
-use crate::estimate::EstimateError;
 use crate::model::{KeyValue, LayerCache};
-use crate::units::KvDtype;
+use crate::units::{Error, KvDtype};
 
 /// Model types whose window counts the tokens before the current one (`models/commandr.py`, `cohere2_moe.py`).
 const WINDOW_AND_ONE: &[&str] = &["cohere2", "cohere2_moe"];
@@ -56,7 +55,7 @@ pub(super) struct Attention {
 
 impl Reader<'_> {
     /// The caches, in the order of the layers.
-    pub(super) fn layers(&self) -> Result<Layers, EstimateError> {
+    pub(super) fn layers(&self) -> Result<Layers, Error> {
         self.check()?;
         let compressed = self.groups().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
         let dtype = self.dtype(compressed)?;
@@ -95,7 +94,7 @@ impl Reader<'_> {
     }
 
     /// The format that `--kv-cache-dtype` comes to before backends have their say.
-    fn dtype(&self, compressed: bool) -> Result<CacheDtype, EstimateError> {
+    fn dtype(&self, compressed: bool) -> Result<CacheDtype, Error> {
         let kv_dtype = self.workload.kv_dtype;
         let refused = |reason: String, remedy| Err(self.engine.refusal("--kv-dtype", kv_dtype, reason, remedy));
         let Some(asked) = CacheDtype::asked(kv_dtype) else {
@@ -134,7 +133,7 @@ impl Reader<'_> {
     }
 
     /// Caches of attention, of indices beside it, and of states.
-    fn attention_and_states(&self, dtype: CacheDtype) -> Result<Layers, EstimateError> {
+    fn attention_and_states(&self, dtype: CacheDtype) -> Result<Layers, Error> {
         let (attention, dtype) = self.attention(dtype)?;
         let indices = self.indices();
         let sizes = Self::backends(&attention, &indices);
@@ -202,7 +201,7 @@ impl Reader<'_> {
     }
 
     /// The layers that attend, each with its backend; and the format as the backends take it.
-    fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), EstimateError> {
+    fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), Error> {
         let mut dtype = asked;
         let sparse_latents = self.groups().any(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }))
             && self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. }));
@@ -290,7 +289,7 @@ impl Reader<'_> {
     }
 
     /// The backend of a layer, or vLLM's refusal.
-    fn backend(&self, query: &Query, dtype: CacheDtype, source: usize) -> Result<Backend, EstimateError> {
+    fn backend(&self, query: &Query, dtype: CacheDtype, source: usize) -> Result<Backend, Error> {
         let indexed = self.model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Indexer { .. }));
         if indexed && !query.latent && self.has_index_beside(source) {
             return Ok(Backend::MiniMaxSparse);
@@ -351,7 +350,7 @@ impl Reader<'_> {
 
     /// The full heads that are cached where a class does not cache the latent: K's width for V, too
     /// (`models/minicpm3.py`).
-    fn unrolled(&self, qk_rope_head_dim: u64) -> Result<(u64, u64, u64), EstimateError> {
+    fn unrolled(&self, qk_rope_head_dim: u64) -> Result<(u64, u64, u64), Error> {
         let missing = || {
             let reason = "is cached by this class as full heads, whose number or width the configuration does not name";
             self.engine.refusal("MODEL", &self.model.name, reason, "name another engine")
@@ -412,12 +411,12 @@ impl Reader<'_> {
         block_size: u64,
         dtype: CacheDtype,
         attention: &[Attention],
-    ) -> Result<(u64, Option<u64>), EstimateError> {
+    ) -> Result<(u64, Option<u64>), Error> {
         let skips = attention.iter().any(|layer| layer.dtype != dtype);
         let Some(first) = attention.first().filter(|_| skips && dtype.is_turboquant()) else {
             return Ok((block_size, None));
         };
-        let too_large = || EstimateError::TooLarge;
+        let too_large = Error::too_large;
         let (k, _, heads) = first.dims;
         // The first layer's backend, which is not TurboQuant's, is asked: K and V at a byte an element.
         let quantised = k.checked_mul(2).and_then(|width| width.checked_mul(heads)).ok_or_else(too_large)?;
@@ -431,12 +430,7 @@ impl Reader<'_> {
     }
 
     /// The cache of a layer that attends.
-    fn attention_cache(
-        &self,
-        layer: &Attention,
-        block_size: u64,
-        skipped_page: Option<u64>,
-    ) -> Result<Cache, EstimateError> {
+    fn attention_cache(&self, layer: &Attention, block_size: u64, skipped_page: Option<u64>) -> Result<Cache, Error> {
         let Attention { layer: index, source, dims: (k, v, heads), dtype, backend, query } = layer;
         let model_cache = self.model.layer_groups.get(*source).map(|group| group.cache);
         let slides = matches!(model_cache, Some(LayerCache::SlidingWindow { .. }));
@@ -447,7 +441,7 @@ impl Reader<'_> {
             ("nvfp4_ds_mla", true) => Some(352),
             _ => dtype.content(*k, v, self.model.dtype),
         };
-        let content = content.ok_or(EstimateError::TooLarge)?;
+        let content = content.ok_or_else(Error::too_large)?;
         let width = dtype.format(self.model.dtype).k.bits_per_block();
         let plain = Spec {
             kind: if query.latent { Kind::Latent } else { Kind::Full },
@@ -469,9 +463,9 @@ impl Reader<'_> {
                 let block_size = if query.latent || !self.release.is_newest {
                     block_size
                 } else {
-                    let per_token = heads.checked_mul(content).ok_or(EstimateError::TooLarge)?;
+                    let per_token = heads.checked_mul(content).ok_or_else(Error::too_large)?;
                     let budget = skipped_page.or_else(|| per_token.checked_mul(block_size));
-                    window_block(*backend, query, per_token, budget.ok_or(EstimateError::TooLarge)?)
+                    window_block(*backend, query, per_token, budget.ok_or_else(Error::too_large)?)
                 };
                 Spec { kind, block_size, padded: skipped_page, ..plain }
             }

@@ -41,9 +41,9 @@ use self::layers::Layers;
 use self::reader::Reader;
 use self::spec::{Kind, Spec};
 use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Setting, Spread, ValueKind, longest};
-use crate::estimate::{BytesPerToken, Estimate, EstimateError, GroupEstimate, Workload};
+use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload};
 use crate::model::{LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "vllm",
@@ -201,7 +201,7 @@ pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> BatchLimits 
 
 /// What its answer adds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Plan {
     /// The version whose sources were read.
     pub version: &'static str,
@@ -230,7 +230,7 @@ pub struct Plan {
 
 /// A pool group of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PoolGroup {
     /// Caches in it; a layer may have several.
     pub layers: usize,
@@ -246,7 +246,7 @@ pub struct PoolGroup {
 
 /// A pipeline stage of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Stage {
     /// Caches on it.
     pub caches: usize,
@@ -254,7 +254,7 @@ pub struct Stage {
     pub bytes_per_block: u64,
 }
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     Shape::of(model, workload, engine)?.answer(model, workload, engine)
 }
 
@@ -272,14 +272,14 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    fn of(model: &Model, workload: &Workload, engine: &Engine) -> Result<Self, EstimateError> {
+    fn of(model: &Model, workload: &Workload, engine: &Engine) -> Result<Self, Error> {
         let release = Release::of(engine.version);
         let reader = Reader { model, workload, engine, options: &Options::of(engine), release };
         let mut layers = reader.layers()?;
         let caches = std::mem::take(&mut layers.caches);
         let groups =
             Groups::of(caches, layers.block_outermost, reader.keeps_windows_whole()).map_err(|error| match error {
-                GroupError::TooLarge => EstimateError::TooLarge,
+                GroupError::TooLarge => Error::too_large(),
                 GroupError::Indivisible => {
                     let reason = "has latents whose page does not divide the largest page and can't be padded";
                     engine.refusal("MODEL", &model.name, reason, "name another format or block size")
@@ -294,7 +294,7 @@ impl Shape {
             last.end = u32::MAX;
         }
         let block = |stage: &std::ops::Range<u32>| {
-            groups.bytes_per_block(|layer| stage.contains(&layer)).ok_or(EstimateError::TooLarge)
+            groups.bytes_per_block(|layer| stage.contains(&layer)).ok_or_else(Error::too_large)
         };
         let bytes_per_block = stages.iter().map(block).collect::<Result<_, _>>()?;
         Ok(Self { layers, alike: groups.alike(), groups, stages, bytes_per_block })
@@ -308,7 +308,7 @@ impl Shape {
         (!shape.groups.caches.iter().any(state)).then_some(shape)
     }
 
-    pub(super) fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, EstimateError> {
+    pub(super) fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
         let options = Options::of(engine);
         let release = Release::of(engine.version);
         let reader = Reader { model, workload, engine, options: &options, release };
@@ -331,8 +331,8 @@ impl Pool<'_> {
 
     /// Blocks of all requests of the batch: a prefix that they share is kept once, in whole blocks, where every token is
     /// kept.
-    fn blocks_of_batch(&self) -> Result<u64, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    fn blocks_of_batch(&self) -> Result<u64, Error> {
+        let too_large = Error::too_large;
         let each = self.shape.groups.blocks_per_request(&self.request);
         let all = each.checked_mul(self.reader.workload.batch).ok_or_else(too_large)?;
         let Some(prefix) = self.reader.workload.shared_prefix else { return Ok(all) };
@@ -354,8 +354,8 @@ impl Pool<'_> {
         Ok(all.saturating_sub(saved))
     }
 
-    fn answer(&self) -> Result<Answer, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    fn answer(&self) -> Result<Answer, Error> {
+        let too_large = Error::too_large;
         let layers = &self.shape.layers;
         let tp = self.reader.workload.layout.tp;
         let blocks = self.blocks_of_batch()?;
@@ -381,7 +381,7 @@ impl Pool<'_> {
         })
     }
 
-    fn plan(&self) -> Result<Plan, EstimateError> {
+    fn plan(&self) -> Result<Plan, Error> {
         let Shape { layers, stages, bytes_per_block, .. } = self.shape;
         let groups = self.shape.groups.groups.iter().map(|group| {
             let first = group.specs.first();
@@ -389,7 +389,7 @@ impl Pool<'_> {
                 layers: group.members.len(),
                 kind: if group.mixed { "UniformTypeKVCacheSpecs" } else { first.map_or("", |spec| spec.kind.name()) },
                 block_size: first.map_or(0, |spec| spec.block_size),
-                page_size: self.shape.groups.page(group).ok_or(EstimateError::TooLarge)?,
+                page_size: self.shape.groups.page(group).ok_or_else(Error::too_large)?,
                 blocks: group.blocks(&self.request),
             })
         });
@@ -407,7 +407,7 @@ impl Pool<'_> {
             in_flight_tokens: self.request.in_flight,
             bytes_per_block: self.widest_block(),
             blocks_per_request: self.shape.groups.blocks_per_request(&self.request),
-            groups: groups.collect::<Result<_, EstimateError>>()?,
+            groups: groups.collect::<Result<_, Error>>()?,
             stages: if several { stages.collect() } else { Vec::new() },
         })
     }
@@ -456,8 +456,8 @@ impl Pool<'_> {
     }
 
     /// One more token of one sequence, over all devices, before blocks.
-    fn bytes_per_token(&self) -> Result<BytesPerToken, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    fn bytes_per_token(&self) -> Result<BytesPerToken, Error> {
+        let too_large = Error::too_large;
         let mut slope = BytesPerToken { numerator: 0, denominator: 1 };
         for (cache, count) in &self.shape.alike {
             let Some(source) = self.source(cache) else { continue };
@@ -486,8 +486,8 @@ impl Pool<'_> {
     }
 
     /// The pages of each of the model's layer groups; what blocks have beyond them is in the gaps.
-    fn layer_groups(&self) -> Result<Vec<GroupEstimate>, EstimateError> {
-        let too_large = || EstimateError::TooLarge;
+    fn layer_groups(&self) -> Result<Vec<GroupEstimate>, Error> {
+        let too_large = Error::too_large;
         let copies = self.reader.workload.batch.checked_mul(self.reader.workload.layout.tp).ok_or_else(too_large)?;
         let of_group = |(index, group): (usize, &crate::model::LayerGroup)| {
             let caches = self.shape.alike.iter().filter(|(cache, _)| cache.source == index);

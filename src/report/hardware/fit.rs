@@ -40,10 +40,10 @@ pub struct Fitted {
 
 /// `kvsize.fit/1`: a model, and what configurations of hardware hold of it.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FitDocument {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.fit/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.fit/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -61,7 +61,7 @@ pub struct FitDocument {
 
 /// A configuration of a [`FitDocument`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FitRow {
     /// The device.
     pub gpu: String,
@@ -84,7 +84,7 @@ pub struct FitRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dcp: Option<u64>,
     /// `given` or `chosen`.
-    #[cfg_attr(test, schemars(extend("enum" = ["given", "chosen"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["given", "chosen"])))]
     pub layout: &'static str,
     /// Whether what was asked for fits.
     pub fits: bool,
@@ -121,11 +121,11 @@ pub struct FitRow {
 
 /// What binds.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct BindingDescription {
     /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences`, `max_seq_len`, `refused`, `engine` or
     /// `nothing`.
-    #[cfg_attr(test, schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"])))]
     pub kind: &'static str,
     /// The same in words.
     pub reason: String,
@@ -133,7 +133,7 @@ pub struct BindingDescription {
 
 /// Requests of a length.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct RequestsRow {
     /// Tokens of each.
     pub seq_len: u64,
@@ -148,13 +148,13 @@ pub struct RequestsRow {
     pub max_concurrency: Option<Double>,
     /// The setting that allows no more, where it binds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(extend("enum" = ["max_num_seqs", "max_running_requests"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["max_num_seqs", "max_running_requests"])))]
     pub bound_by: Option<&'static str>,
 }
 
 /// A term: its bytes on each device, and how they are known.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct TermRow {
     /// Its name.
     pub name: &'static str,
@@ -168,7 +168,7 @@ pub struct TermRow {
 
 /// The memory of each device of a pipeline stage.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct StageRow {
     /// Total, usable, weights, and what the engine needs beside.
     pub terms: Vec<TermRow>,
@@ -179,7 +179,7 @@ pub struct StageRow {
 
 /// How far off pools were that were estimated as this one, each log's model left out of the fit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PoolError {
     /// The engine of the logs, with its version.
     pub engine: String,

@@ -17,7 +17,7 @@ use crate::units::fixed_point;
 
 /// What it costs.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct CostRow {
     /// US dollars for one GPU in one hour.
     pub dollars_per_gpu_hour: Double,
@@ -34,7 +34,7 @@ pub struct CostRow {
     pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
     pub kind: Option<String>,
     /// Whose offer it is.
     #[serde(skip_serializing_if = "Option::is_none")]

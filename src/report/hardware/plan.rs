@@ -39,10 +39,10 @@ pub struct PlannedOn {
 
 /// `kvsize.plan/1`: a model, a workload, and the layouts that hold it.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PlanDocument {
     /// Name and version of this shape.
-    #[cfg_attr(test, schemars(extend("const" = "kvsize.plan/1")))]
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.plan/1")))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -64,7 +64,7 @@ pub struct PlanDocument {
 
 /// A layout of a [`PlanDocument`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct PlanRow {
     /// The device.
     pub gpu: String,
@@ -107,7 +107,7 @@ pub struct PlanRow {
 
 /// Why fewer devices do not hold a workload.
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct SmallerRow {
     /// Devices.
     pub gpus: u64,
@@ -147,7 +147,7 @@ pub struct TooSmall {
 
 /// The same in a [`PlanDocument`].
 #[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct TooSmallRow {
     /// The device.
     pub gpu: String,

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::model::ModelError;
-use crate::units::{Diagnose, Diagnosis, display_diagnosis, group_thousands};
+use crate::units::{Code, Diagnose, Error, display_diagnosis, group_thousands};
 
 /// Why a file is no GGUF of a model with a cache.
 #[derive(Debug)]
@@ -114,99 +114,75 @@ impl From<ModelError> for GgufError {
 }
 
 impl Diagnose for GgufError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         const AGAIN: &str = "the file is damaged: download it again";
         let at = |position: u64, len: u64| format!("at byte {} of {}", group_thousands(position), group_thousands(len));
         match self {
-            Self::Magic => Diagnosis::new(
-                "gguf_magic",
-                "",
-                "the file".into(),
-                "does not begin with GGUF".into(),
-                "give a GGUF file",
-            ),
-            Self::Version(found) => Diagnosis::new(
-                "gguf_version",
+            Self::Magic => Error::new(Code::GgufMagic, "", "the file", "does not begin with GGUF", "give a GGUF file"),
+            Self::Version(found) => Error::new(
+                Code::GgufVersion,
                 "version",
                 found.to_string(),
-                "is not a version of GGUF that is read here".into(),
+                "is not a version of GGUF that is read here",
                 "read are 2 and 3; convert the model again",
             ),
-            Self::BigEndian => Diagnosis::new(
-                "gguf_big_endian",
+            Self::BigEndian => Error::new(
+                Code::GgufBigEndian,
                 "version",
-                "the file".into(),
-                "is big-endian".into(),
+                "the file",
+                "is big-endian",
                 "give a little-endian one, as llama.cpp's converter writes without --bigendian",
             ),
-            Self::Truncated { what, position, len } => Diagnosis::new(
-                "gguf_truncated",
+            Self::Truncated { what, position, len } => Error::new(
+                Code::GgufTruncated,
                 "",
-                "the file".into(),
+                "the file",
                 format!("ends within {what} ({})", at(*position, *len)),
                 AGAIN,
             ),
-            Self::Implausible { what, count, position, len } => Diagnosis::new(
-                "gguf_implausible",
+            Self::Implausible { what, count, position, len } => Error::new(
+                Code::GgufImplausible,
                 "",
                 format!("{} {what}", group_thousands(*count)),
                 format!("is more than the rest of the file holds ({})", at(*position, *len)),
                 AGAIN,
             ),
-            Self::ValueType { key, found } => Diagnosis::new(
-                "gguf_value_type",
-                key,
-                format!("type {found}"),
-                "is not a type of GGUF values".into(),
-                AGAIN,
-            ),
-            Self::Nested { key } => {
-                Diagnosis::new("gguf_nested", key, "a list".into(), "is a list of lists".into(), AGAIN)
+            Self::ValueType { key, found } => {
+                Error::new(Code::GgufValueType, key, format!("type {found}"), "is not a type of GGUF values", AGAIN)
             }
-            Self::Twice { key } => Diagnosis::new("gguf_twice", key, "it".into(), "is there twice".into(), AGAIN),
-            Self::TooMuch => {
-                Diagnosis::new("gguf_too_much", "", "the metadata".into(), "is more than any model has".into(), AGAIN)
+            Self::Nested { key } => Error::new(Code::GgufNested, key, "a list", "is a list of lists", AGAIN),
+            Self::Twice { key } => Error::new(Code::GgufTwice, key, "it", "is there twice", AGAIN),
+            Self::TooMuch => Error::new(Code::GgufTooMuch, "", "the metadata", "is more than any model has", AGAIN),
+            Self::Tensor { name, reason } => Error::new(Code::GgufTensor, name, "the tensor", reason.clone(), AGAIN),
+            Self::Missing { key } => {
+                Error::missing(key, "give the GGUF of a language model, as llama.cpp's converter writes it")
             }
-            Self::Tensor { name, reason } => {
-                Diagnosis::new("gguf_tensor", name, "the tensor".into(), reason.clone(), AGAIN)
+            Self::WrongValue { key, found, expected } => {
+                Error::new(Code::WrongType, key, found.clone(), format!("is not {expected}"), "convert the model again")
             }
-            Self::Missing { key } => Diagnosis::new(
-                "missing",
-                key,
-                "missing".into(),
-                String::new(),
-                "give the GGUF of a language model, as llama.cpp's converter writes it",
-            ),
-            Self::WrongValue { key, found, expected } => Diagnosis::new(
-                "wrong_type",
-                key,
-                found.clone(),
-                format!("is not {expected}"),
-                "convert the model again",
-            ),
-            Self::LaterPart { part, parts } => Diagnosis::new(
-                "gguf_later_part",
+            Self::LaterPart { part, parts } => Error::new(
+                Code::GgufLaterPart,
                 "split.no",
                 format!("part {part} of {parts}"),
-                "has no keys".into(),
+                "has no keys",
                 "give the first part, whose name ends in -00001-of-…",
             ),
-            Self::UnknownArchitecture { architecture, key } => Diagnosis::new(
-                "unknown_architecture",
+            Self::UnknownArchitecture { architecture, key } => Error::new(
+                Code::UnknownArchitecture,
                 "general.architecture",
                 architecture.clone(),
                 format!("is not an architecture known here, and {key} says that it is no plain attention"),
                 "give the config.json of the model it was made from",
             ),
-            Self::NoCache { architecture, reason } => Diagnosis::new(
-                "no_cache",
+            Self::NoCache { architecture, reason } => Error::new(
+                Code::NoCache,
                 "general.architecture",
                 architecture.clone(),
                 format!("has no KV cache: {reason}"),
                 "give the GGUF of a model that generates text",
             ),
             Self::Model(error) => error.diagnosis(),
-            Self::Io(error) => Diagnosis::new("io", "", error.to_string(), String::new(), "make the file readable"),
+            Self::Io(error) => Error::new(Code::Io, "", error.to_string(), String::new(), "make the file readable"),
         }
     }
 }

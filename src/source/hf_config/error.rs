@@ -1,7 +1,7 @@
 //! Why a configuration is not a model.
 
 use crate::model::ModelError;
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 /// Why a text is no configuration of a model with a cache.
 #[derive(Debug)]
@@ -99,88 +99,80 @@ impl From<ModelError> for ConfigError {
 }
 
 impl Diagnose for ConfigError {
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         match self {
-            Self::Syntax(error) => Diagnosis::new(
-                "syntax",
+            Self::Syntax(error) => Error::new(
+                Code::Syntax,
                 "",
-                "the text".into(),
+                "the text",
                 format!("is not JSON: {error}"),
                 "give a config.json as it is published",
             ),
-            Self::NotAnObject(found) => Diagnosis::new(
-                "not_an_object",
-                "",
-                found.clone(),
-                "is not an object of keys".into(),
-                "give a config.json",
-            ),
-            Self::WrongType { field, found, expected } => Diagnosis::new(
-                "wrong_type",
+            Self::NotAnObject(found) => {
+                Error::new(Code::NotAnObject, "", found.clone(), "is not an object of keys", "give a config.json")
+            }
+            Self::WrongType { field, found, expected } => Error::new(
+                Code::WrongType,
                 field,
                 found.clone(),
                 format!("is not {expected}"),
                 &format!("write {expected}"),
             ),
-            Self::NotPositive { field, found } => Diagnosis::new(
-                "not_positive",
-                field,
-                found.clone(),
-                "is not a positive count".into(),
-                "write 1 or more",
-            ),
-            Self::ShortList { field, found, layers } => Diagnosis::new(
-                "short_list",
+            Self::NotPositive { field, found } => {
+                Error::new(Code::NotPositive, field, found.clone(), "is not a positive count", "write 1 or more")
+            }
+            Self::ShortList { field, found, layers } => Error::new(
+                Code::ShortList,
                 field,
                 format!("{found} entries"),
                 format!("do not cover the {layers} layers"),
                 "give one entry a layer",
             ),
-            Self::UnknownLayerType { field, found } => Diagnosis::new(
-                "unknown_layer_type",
+            Self::UnknownLayerType { field, found } => Error::new(
+                Code::UnknownLayerType,
                 field,
                 found.clone(),
-                "is a layer type that is not known here".into(),
+                "is a layer type that is not known here",
                 "known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names",
             ),
-            Self::NoBound { field, found, kind } => Diagnosis::new(
-                "no_window",
+            Self::NoBound { field, found, kind } => Error::new(
+                Code::NoWindow,
                 field,
                 found.clone(),
                 format!("although layers are {kind}"),
                 "give sliding_window, and do not switch it off: without it their cache has no size",
             ),
-            Self::Missing { field } => Diagnosis::new("missing", field, "missing".into(), String::new(), "add it"),
-            Self::TooManyShared { field, found, layers } => Diagnosis::new(
-                "too_many_shared",
+            Self::Missing { field } => Error::missing(field, "add it"),
+            Self::TooManyShared { field, found, layers } => Error::new(
+                Code::TooManyShared,
                 field,
                 found.to_string(),
                 format!("is more than the {layers} layers"),
                 "give fewer",
             ),
-            Self::UnclearLayer { field, layer } => Diagnosis::new(
-                "unclear_layer",
+            Self::UnclearLayer { field, layer } => Error::new(
+                Code::UnclearLayer,
                 field,
                 format!("layer {layer}"),
-                "is in both lists of layers, or in neither".into(),
+                "is in both lists of layers, or in neither",
                 "name each layer, counted from 1, in one of kda_layers and full_attn_layers",
             ),
-            Self::UnknownOverride { field, found } => Diagnosis::new(
-                "unknown_override",
+            Self::UnknownOverride { field, found } => Error::new(
+                Code::UnknownOverride,
                 field,
                 found.clone(),
-                "overrides what is not read layer by layer".into(),
+                "overrides what is not read layer by layer",
                 "read are the heads, the KV heads and the head dimensions of layers that the model has",
             ),
-            Self::NoState => Diagnosis::new(
-                "missing",
+            Self::NoState => Error::new(
+                Code::Missing,
                 "layer_types",
-                "recurrent layers".into(),
-                "are there, but no keys of a mechanism known here tell the size of their state".into(),
+                "recurrent layers",
+                "are there, but no keys of a mechanism known here tell the size of their state",
                 "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 and mLSTM",
             ),
-            Self::NoCache { found, reason } => Diagnosis::new(
-                "no_cache",
+            Self::NoCache { found, reason } => Error::new(
+                Code::NoCache,
                 "model_type",
                 found.clone(),
                 format!("has no KV cache: {reason}"),

@@ -1,7 +1,7 @@
 //! Why the hub gives no model: each reason with its own remedy.
 
 use super::cache::Miss;
-use crate::units::{Diagnose, Diagnosis, display_diagnosis};
+use crate::units::{Code, Diagnose, Error, display_diagnosis};
 
 /// Why the hub gives no model.
 #[derive(Debug)]
@@ -119,49 +119,49 @@ pub enum HubProblem {
 
 impl Diagnose for HubError {
     #[expect(clippy::too_many_lines, reason = "an arm for each problem, and nothing else")]
-    fn diagnosis(&self) -> Diagnosis {
+    fn diagnosis(&self) -> Error {
         let Self { host, .. } = self;
-        let diagnosis = |code, found: String, problem: String, remedy: String| Diagnosis {
+        let diagnosis = |code, found: String, problem: String, remedy: String| Error {
             code,
             field: self.field.clone(),
-            found,
+            found: Some(found),
             problem,
             remedy,
         };
         let again = || "try again, or give a config.json".to_owned();
         match &self.problem {
             HubProblem::Offline { miss, by, nearest } => diagnosis(
-                "offline",
+                Code::Offline,
                 miss.to_string(),
                 format!("and {by} keeps the hub from being asked"),
                 meant(nearest, &format!("leave {by} out, or fetch the model's files into the cache first")),
             ),
             HubProblem::NoClient { miss, nearest } => diagnosis(
-                "no_client",
+                Code::NoClient,
                 miss.to_string(),
                 "and this program was built without the feature hub".into(),
                 meant(nearest, "build it with that feature, or fetch the model's files into the cache"),
             ),
             HubProblem::Endpoint(found) => diagnosis(
-                "hub_endpoint",
+                Code::HubEndpoint,
                 found.clone(),
                 "is no address of a server".into(),
                 "write https://, the host, and no name or password".into(),
             ),
             HubProblem::Token => diagnosis(
-                "hub_token",
+                Code::HubToken,
                 "the token".into(),
                 "has characters that no token has".into(),
                 "set it to the token alone".into(),
             ),
             HubProblem::Missing { token: false, status: status @ (401 | 403), nearest } => diagnosis(
-                "hub_private",
+                Code::HubPrivate,
                 format!("{host} ({status})"),
                 format!("has no such public repository, {NOT_HERE}"),
                 meant(nearest, "check the spelling; if it is private, set HF_TOKEN to a token that may read it"),
             ),
             HubProblem::Missing { token, status, nearest } => diagnosis(
-                "hub_missing",
+                Code::HubMissing,
                 format!("{host} ({status})"),
                 match token {
                     true => format!("has no such repository, or the token may not see it, {NOT_HERE}"),
@@ -170,7 +170,7 @@ impl Diagnose for HubError {
                 meant(nearest, "check the spelling"),
             ),
             HubProblem::Gated { token, status, page } => diagnosis(
-                "hub_gated",
+                Code::HubGated,
                 format!("{host} ({status})"),
                 "gives it only to those who accepted its licence".into(),
                 if *token {
@@ -180,37 +180,37 @@ impl Diagnose for HubError {
                 },
             ),
             HubProblem::TokenRefused { status } => diagnosis(
-                "hub_token",
+                Code::HubToken,
                 format!("{host} ({status})"),
                 "does not know the token".into(),
                 "set HF_TOKEN to a valid one, or leave it out for public models".into(),
             ),
             HubProblem::Forbidden { token, status } => diagnosis(
-                "hub_forbidden",
+                Code::HubForbidden,
                 format!("{host} ({status})"),
                 "does not let it be read".into(),
                 if *token { "use a token that may read it" } else { "set HF_TOKEN to a token that may read it" }.into(),
             ),
             HubProblem::NoRevision { revision } => diagnosis(
-                "hub_revision",
+                Code::HubRevision,
                 revision.clone(),
                 format!("is no revision of it at {host}"),
                 "name a branch, a tag or a whole commit, or leave it out".into(),
             ),
             HubProblem::NoModel => diagnosis(
-                "hub_no_model",
+                Code::HubNoModel,
                 "the repository".into(),
                 format!("has no config.json and no GGUF file at {host}"),
                 "name the repository of a language model".into(),
             ),
             HubProblem::SeveralGguf(names) => diagnosis(
-                "several_gguf",
+                Code::SeveralGguf,
                 format!("{} GGUF files", names.len()),
                 "are there".into(),
                 format!("say which after a colon, {}:FILE: {}", self.field, listed(names)),
             ),
             HubProblem::NoFile { file, files } => diagnosis(
-                "hub_file",
+                Code::HubFile,
                 file.clone(),
                 "is no GGUF file there".into(),
                 match files.as_slice() {
@@ -219,7 +219,7 @@ impl Diagnose for HubError {
                 },
             ),
             HubProblem::RateLimited { retry_after, token } => diagnosis(
-                "hub_rate_limited",
+                Code::HubRateLimited,
                 format!("{host} (429)"),
                 "had too many requests".into(),
                 match retry_after {
@@ -228,53 +228,53 @@ impl Diagnose for HubError {
                 },
             ),
             HubProblem::Server { status, attempts } => diagnosis(
-                "hub_server",
+                Code::HubServer,
                 format!("{host} ({status})"),
                 format!("is broken, asked {attempts} times"),
                 again(),
             ),
             HubProblem::Status(status) => {
-                diagnosis("hub_status", format!("{host} ({status})"), "gives no file".into(), again())
+                diagnosis(Code::HubStatus, format!("{host} ({status})"), "gives no file".into(), again())
             }
             HubProblem::Redirect(reason) => {
-                diagnosis("hub_redirect", host.clone(), format!("redirects {reason}"), "check HF_ENDPOINT".into())
+                diagnosis(Code::HubRedirect, host.clone(), format!("redirects {reason}"), "check HF_ENDPOINT".into())
             }
             HubProblem::Unreachable(reason) => diagnosis(
-                "hub_unreachable",
+                Code::HubUnreachable,
                 host.clone(),
                 format!("can't be reached ({reason})"),
                 "check the network and HF_ENDPOINT, or give a config.json".into(),
             ),
             HubProblem::Certificate(reason) => diagnosis(
-                "hub_certificate",
+                Code::HubCertificate,
                 host.clone(),
                 format!("is not trusted ({reason})"),
                 "behind a proxy with a certificate of its own set SSL_CERT_FILE to a file with that, or give a config.json"
                     .into(),
             ),
             HubProblem::NoCertificates => diagnosis(
-                "hub_certificates",
+                Code::HubCertificates,
                 "the file".into(),
                 "has no certificates".into(),
                 "set SSL_CERT_FILE to a file with some (PEM), or leave it out".into(),
             ),
             HubProblem::TimedOut => diagnosis(
-                "hub_timed_out",
+                Code::HubTimedOut,
                 host.clone(),
                 "does not answer in time".into(),
                 "try again, or set HF_HUB_DOWNLOAD_TIMEOUT to more seconds".into(),
             ),
             HubProblem::Truncated(file) => {
-                diagnosis("hub_truncated", file.clone(), format!("ends too early at {host}"), again())
+                diagnosis(Code::HubTruncated, file.clone(), format!("ends too early at {host}"), again())
             }
             HubProblem::Answer(reason) => diagnosis(
-                "hub_answer",
+                Code::HubAnswer,
                 host.clone(),
                 (*reason).into(),
                 "check HF_ENDPOINT, or give a config.json".into(),
             ),
             HubProblem::TooLarge(file) => {
-                diagnosis("too_large", file.clone(), "is more than any header has".into(), "give another file".into())
+                diagnosis(Code::TooLarge, file.clone(), "is more than any header has".into(), "give another file".into())
             }
         }
     }

@@ -1,0 +1,140 @@
+//! Whole numbers that remember an overflow, so that a formula reads like one.
+
+use std::iter::Sum;
+use std::ops::{Add, Div, Mul, Rem, Sub};
+
+use super::{Bytes, Error, Tokens};
+
+/// A whole number of bytes, blocks or tokens in the middle of a formula. Once an operation overflows, goes below zero or
+/// divides by zero, it stays [overflowed](Exact::is_overflow), and reading it is an error: no wrong number gets out.
+///
+/// ```
+/// use kvsize::units::Exact;
+/// let bytes = (Exact::from(80u64) * 8u64 * 128u64 * 2u64).div_ceil(7u64);
+/// assert_eq!(bytes.get(), Ok(23_406));
+/// assert!((Exact::from(u64::MAX) * u64::MAX * u64::MAX).get().is_err());
+/// assert!((Exact::from(1u64) - 2u64).get().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exact(Option<u128>);
+
+impl Exact {
+    /// 0
+    pub const ZERO: Self = Self(Some(0));
+    /// 1
+    pub const ONE: Self = Self(Some(1));
+
+    /// The quotient, rounded up.
+    #[must_use]
+    pub fn div_ceil(self, divisor: impl Into<Self>) -> Self {
+        self.with(divisor.into(), |a, b| if b == 0 { None } else { Some(a.div_ceil(b)) })
+    }
+
+    /// The smallest multiple of `unit` that is no smaller.
+    #[must_use]
+    pub fn round_up_to(self, unit: impl Into<Self>) -> Self {
+        let unit = unit.into();
+        self.div_ceil(unit) * unit
+    }
+
+    /// The smaller of the two, unless one overflowed.
+    #[must_use]
+    pub fn min(self, other: impl Into<Self>) -> Self {
+        self.with(other.into(), |a, b| Some(a.min(b)))
+    }
+
+    /// The larger of the two, unless one overflowed.
+    #[must_use]
+    pub fn max(self, other: impl Into<Self>) -> Self {
+        self.with(other.into(), |a, b| Some(a.max(b)))
+    }
+
+    /// The difference, or 0 where `other` is larger: for what is left of something.
+    #[must_use]
+    pub fn less(self, other: impl Into<Self>) -> Self {
+        self.with(other.into(), |a, b| Some(a.saturating_sub(b)))
+    }
+
+    /// Whether an operation overflowed.
+    pub fn is_overflow(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The number, if it is below 2⁶⁴.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](super::Code::TooLarge) after an overflow.
+    pub fn get(self) -> Result<u64, Error> {
+        self.wide().and_then(|number| u64::try_from(number).map_err(|_| Error::too_large()))
+    }
+
+    /// The number, if it is below 2¹²⁸.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](super::Code::TooLarge) after an overflow.
+    pub fn wide(self) -> Result<u128, Error> {
+        self.0.ok_or_else(Error::too_large)
+    }
+
+    /// The number as bytes.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](super::Code::TooLarge) after an overflow.
+    pub fn bytes(self) -> Result<Bytes, Error> {
+        self.get().map(Bytes)
+    }
+
+    /// The number as tokens.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](super::Code::TooLarge) after an overflow.
+    pub fn tokens(self) -> Result<Tokens, Error> {
+        self.get().map(Tokens)
+    }
+
+    fn with(self, other: Self, operation: impl Fn(u128, u128) -> Option<u128>) -> Self {
+        Self(self.0.zip(other.0).and_then(|(a, b)| operation(a, b)))
+    }
+}
+
+macro_rules! from_unsigned {
+    ($($number:ty),*) => {$(
+        impl From<$number> for Exact {
+            fn from(number: $number) -> Self {
+                Self(u128::try_from(number).ok())
+            }
+        }
+    )*};
+}
+from_unsigned!(u8, u16, u32, u64, u128, usize);
+
+impl From<Bytes> for Exact {
+    fn from(Bytes(bytes): Bytes) -> Self {
+        bytes.into()
+    }
+}
+
+impl From<Tokens> for Exact {
+    fn from(Tokens(tokens): Tokens) -> Self {
+        tokens.into()
+    }
+}
+
+macro_rules! operator {
+    ($($operator:ident $method:ident $checked:ident),*) => {$(
+        impl<T: Into<Exact>> $operator<T> for Exact {
+            type Output = Self;
+
+            fn $method(self, other: T) -> Self {
+                self.with(other.into(), u128::$checked)
+            }
+        }
+    )*};
+}
+operator!(Add add checked_add, Sub sub checked_sub, Mul mul checked_mul, Div div checked_div, Rem rem checked_rem);
+
+impl<T: Into<Self>> Sum<T> for Exact {
+    fn sum<I: Iterator<Item = T>>(numbers: I) -> Self {
+        numbers.fold(Self::ZERO, |sum, number| sum + number)
+    }
+}
