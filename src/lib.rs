@@ -19,6 +19,7 @@ pub mod hardware;
 pub mod model;
 #[cfg(feature = "cli")]
 pub mod report;
+pub mod request;
 pub mod source;
 pub mod strategy;
 pub mod units;

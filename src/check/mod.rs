@@ -9,42 +9,11 @@ pub use baseline::{Change, Increase, Taken};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 
-use std::str::FromStr;
-
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::fit::{MOST, longest_of};
 use crate::model::Model;
-use crate::units::{Bytes, Code, Error, KvFormat, Tokens, UnitError, parse_percentage};
-
-/// A part that is kept free, in millionths of a whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Margin(pub u32);
-
-impl FromStr for Margin {
-    type Err = UnitError;
-
-    /// `5%` or `2.5%`, below all of it.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        const ALL: u32 = 1_000_000;
-        let margin = parse_percentage(text).filter(|&millionths| millionths < ALL);
-        margin.map(Self).ok_or_else(|| UnitError::NotAMargin(text.to_owned()))
-    }
-}
-
-impl Margin {
-    /// What of a budget may be used: the margin rounded up to a byte.
-    ///
-    /// ```
-    /// use kvsize::check::Margin;
-    /// use kvsize::units::Bytes;
-    /// assert_eq!(Margin(50_000).allowed(Bytes(1_001)), Bytes(950));
-    /// ```
-    pub fn allowed(self, budget: Bytes) -> Bytes {
-        let kept = u128::from(budget.0).saturating_mul(self.0.into()).div_ceil(1_000_000);
-        Bytes(u64::try_from(u128::from(budget.0).saturating_sub(kept)).unwrap_or_default())
-    }
-}
+use crate::units::{Bytes, Code, Error, KvFormat, Margin, Tokens};
 
 /// What is allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -81,7 +81,7 @@ fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, Fi
         let fleet = OfGpuArguments::default().fleet(&format!("{}x{}", row.gpus, row.device))?;
         let memory = fit::Memory {
             accelerator: &fleet.accelerator,
-            total: fit::Total::Marketed,
+            total: crate::request::Total::Marketed,
             utilization: Some(usable),
             weights: Some(&weights),
             overhead: Some(Bytes(0)),

@@ -13,11 +13,10 @@ use std::thread::{self, JoinHandle};
 use clap::Args;
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::args::HubArguments;
-use super::estimate::{Places, overlay};
-use super::request::{Clerk, Manner, Outcome, refuse_long};
-use super::shelf::Shelf;
-use super::{Answer, CANNOT_ANSWER, Subcommand, hub, line, typed};
+use super::args::SourceArguments;
+use super::lines::{LineOptions, LineReader, Outcome, refuse_long};
+use super::sources::{Places, SharedModels};
+use super::{Answer, CANNOT_ANSWER, Subcommand, line, typed};
 use crate::source;
 use crate::units::{Code, Error, group_thousands, parse_count};
 
@@ -54,20 +53,17 @@ struct BatchArguments {
     /// Stop after the first line that gets an error
     #[arg(long)]
     fail_fast: bool,
-    /// Pass over keys that are not known
+    /// Ignore unknown keys
     #[arg(long)]
     lenient: bool,
-    /// Warnings become errors, each its line's
+    /// Turn warnings into errors, line by line
     #[arg(long)]
     strict: bool,
     /// Threads that answer a large input [default: one a core]
     #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
     threads: Option<u64>,
-    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
-    #[arg(long, value_name = "FILE")]
-    catalogue: Option<PathBuf>,
     #[command(flatten)]
-    hub: HubArguments,
+    sources: SourceArguments,
     /// No words on stderr
     #[arg(short, long)]
     quiet: bool,
@@ -89,7 +85,7 @@ const MOST_THREADS: usize = 64;
 const BLOCKS_AHEAD: usize = 2;
 
 fn run(arguments: BatchArguments) -> Result<Answer, Error> {
-    let BatchArguments { file, fail_fast, lenient, strict, threads, catalogue, hub: offline, quiet } = arguments;
+    let BatchArguments { file, fail_fast, lenient, strict, threads, sources, quiet } = arguments;
     let input: Box<dyn Read + Send> = if let Some(path) = file.filter(|path| path.as_os_str() != "-") {
         Box::new(source::open(&path)?)
     } else {
@@ -99,19 +95,18 @@ fn run(arguments: BatchArguments) -> Result<Answer, Error> {
         }
         Box::new(io::stdin())
     };
-    let any_id = ["org/name".to_owned()];
-    let places = Places { overlay: overlay(catalogue.as_deref())?, hub: hub::settings_for(&any_id, &offline) };
+    let places = Places::of_file(PathBuf::new(), sources.catalogue.as_deref(), sources.offline)?;
     let threads = threads.and_then(|threads| usize::try_from(threads).ok());
     let threads = threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let office = Office {
-        manner: Manner { lenient, strict },
-        shelf: Arc::new(Shelf::new(places, PathBuf::new())),
+    let pool = Pool {
+        options: LineOptions { lenient, strict },
+        models: Arc::new(SharedModels::new(places)),
         threads: threads.min(MOST_THREADS),
         fail_fast,
     };
     let stream = move |out: &mut dyn Write| {
         let mut tally = Tally::default();
-        office.answer(Blocks::new(input), out, &mut tally)?;
+        pool.answer(Blocks::new(input), out, &mut tally)?;
         let warnings = match tally.refused {
             0 => Vec::new(),
             refused => {
@@ -250,20 +245,20 @@ struct Answered {
 
 /// Who answers, and how.
 #[derive(Clone)]
-struct Office {
-    manner: Manner,
-    shelf: Arc<Shelf>,
+struct Pool {
+    options: LineOptions,
+    models: Arc<SharedModels>,
     threads: usize,
     fail_fast: bool,
 }
 
-impl Office {
+impl Pool {
     /// Answers all blocks, in order.
     fn answer(self, mut blocks: Blocks, out: &mut dyn Write, tally: &mut Tally) -> anyhow::Result<()> {
-        let mut clerk = self.clerk();
+        let mut reader = self.reader();
         while self.threads == 1 || blocks.read < LARGE_INPUT_BYTES {
             let Some(block) = blocks.next() else { return Ok(()) };
-            if !deliver(clerk.answer(block), out, tally)? {
+            if !deliver(reader.answer(block), out, tally)? {
                 return Ok(());
             }
         }
@@ -278,11 +273,11 @@ impl Office {
         for _ in 0..self.threads {
             let (give, take) = sync_channel(BLOCKS_AHEAD);
             let (give_back, take_back) = sync_channel(BLOCKS_AHEAD);
-            let office = self.clone();
+            let pool = self.clone();
             threads.push(thread::spawn(move || {
-                let mut clerk = office.clerk();
+                let mut reader = pool.reader();
                 for block in take {
-                    if give_back.send(clerk.answer(block)).is_err() {
+                    if give_back.send(reader.answer(block)).is_err() {
                         break;
                     }
                 }
@@ -312,8 +307,9 @@ impl Office {
         Ok(())
     }
 
-    fn clerk(&self) -> BlockClerk {
-        BlockClerk { clerk: Clerk::new(self.manner, Arc::clone(&self.shelf)), fail_fast: self.fail_fast, usual: 0 }
+    fn reader(&self) -> BlockReader {
+        let lines = LineReader::new(self.options, Arc::clone(&self.models));
+        BlockReader { lines, fail_fast: self.fail_fast, usual: 0 }
     }
 }
 
@@ -331,14 +327,14 @@ fn deliver(answered: Answered, out: &mut dyn Write, tally: &mut Tally) -> anyhow
 }
 
 /// Answers blocks, one at a time.
-struct BlockClerk {
-    clerk: Clerk,
+struct BlockReader {
+    lines: LineReader,
     fail_fast: bool,
     /// Bytes of the last answers.
     usual: usize,
 }
 
-impl BlockClerk {
+impl BlockReader {
     fn answer(&mut self, block: Block) -> Answered {
         let mut data = Vec::with_capacity(self.usual);
         let mut tally = Tally::default();
@@ -349,14 +345,14 @@ impl BlockClerk {
                 tally = Tally { lines: 1, refused: 1 };
                 Ok(!self.fail_fast)
             }
-            Lines::Read(lines) => Ok(self.lines(block.first, &lines, &mut data, &mut tally)),
+            Lines::Read(lines) => Ok(self.answer_lines(block.first, &lines, &mut data, &mut tally)),
         };
         self.usual = data.len();
         Answered { data, tally, go_on }
     }
 
     /// Whether the rest is still to be answered.
-    fn lines(&mut self, first: u64, lines: &[u8], data: &mut Vec<u8>, tally: &mut Tally) -> bool {
+    fn answer_lines(&mut self, first: u64, lines: &[u8], data: &mut Vec<u8>, tally: &mut Tally) -> bool {
         let mut rest = match first {
             // The mark that some systems put before a text.
             1 => lines.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(lines),
@@ -366,7 +362,7 @@ impl BlockClerk {
         while !rest.is_empty() {
             let end = memchr(b'\n', rest).unwrap_or(rest.len());
             let (line, after) = rest.split_at(end);
-            let outcome = self.clerk.answer(number, line, data);
+            let outcome = self.lines.answer(number, line, data);
             tally.lines = tally.lines.saturating_add(u64::from(outcome != Outcome::Skipped));
             tally.refused = tally.refused.saturating_add(u64::from(outcome == Outcome::Refused));
             if self.fail_fast && outcome == Outcome::Refused {

@@ -17,11 +17,11 @@ use super::hardware::TermArguments;
 use super::objects::{self, Pairs, Reader, duplicate, field_of, nearest, said_by, shortened, text_of, wrong};
 use super::shelf::Shelf;
 use super::{levers, single, typed};
-use crate::check::{Budget, Demand, Margin, Taken};
+use crate::check::{Budget, Demand, Taken};
 use crate::engine::Engine;
 use crate::model::{Model, ModelSpec};
 use crate::source;
-use crate::units::{Bytes, Code, Error, Tokens, parse_count};
+use crate::units::{Bytes, Code, Error, Margin, Tokens, parse_count};
 
 /// The shape of a file of budgets.
 const SCHEMA: &str = "kvsize.budgets/1";

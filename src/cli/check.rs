@@ -18,10 +18,10 @@ use super::gpus::{OfGpuArguments, positive_bytes};
 use super::hardware::TermArguments;
 use super::shelf::Shelf;
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings, settings, single, typed, usage};
-use crate::check::{Budget, Change, Demand, Increase, Margin, Taken, Verdict};
+use crate::check::{Budget, Change, Demand, Increase, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
 use crate::source;
-use crate::units::{ByteUnit, Bytes, Code, Error};
+use crate::units::{ByteUnit, Bytes, Code, Error, Margin};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",

@@ -4,19 +4,18 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::HubArguments;
 use crate::source::{HubId, HubSettings, Token, Watch};
 
 /// The settings, if one of the models may be on the hub: the environment is not read for the others.
 pub(super) fn settings_for<'a>(
-    models: impl IntoIterator<Item = &'a String>,
-    arguments: &HubArguments,
+    mut models: impl Iterator<Item = &'a str>,
+    offline: bool,
 ) -> Option<HubSettings> {
-    models.into_iter().any(|name| HubId::parse(name).is_some()).then(|| settings(arguments))
+    models.any(|name| HubId::parse(name).is_some()).then(|| settings(offline))
 }
 
 /// The settings that arguments and environment make.
-pub(super) fn settings(arguments: &HubArguments) -> HubSettings {
+pub(super) fn settings(is_offline: bool) -> HubSettings {
     let defaults = HubSettings::default();
     let home = path("HF_HOME").or_else(|| Some(cache_home()?.join("huggingface")));
     let within_home = |name: &str| home.as_ref().map(|home| home.join(name));
@@ -26,7 +25,7 @@ pub(super) fn settings(arguments: &HubArguments) -> HubSettings {
     let seconds = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok()).filter(|&seconds| seconds > 0);
     HubSettings {
         cache: path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| within_home("hub")),
-        offline: if arguments.offline { Some("--offline") } else { offline },
+        offline: if is_offline { Some("--offline") } else { offline },
         endpoint: text("HF_ENDPOINT").unwrap_or(defaults.endpoint),
         token: token.filter(|_| implicit),
         token_file: path("HF_TOKEN_PATH").or_else(|| within_home("token")).filter(|_| implicit),

@@ -1,33 +1,16 @@
 //! What `nvidia-smi` says of the GPUs of this machine.
 
-use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::request::Card;
 
 const PROGRAM: &str = "nvidia-smi";
 const QUESTION: [&str; 2] = ["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"];
 
 /// It answers in a second or so; where a driver hangs it never does.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A card.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Card {
-    /// Its product name.
-    pub(super) name: String,
-    /// Its total memory in MiB, where it has one of its own.
-    pub(super) memory_mib: Option<u64>,
-}
-
-impl fmt::Display for Card {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.memory_mib {
-            Some(mib) => write!(f, "{} ({mib} MiB)", self.name),
-            None => f.write_str(&self.name),
-        }
-    }
-}
 
 /// The cards of this machine, or why they can't be told.
 pub(super) fn cards() -> Result<Vec<Card>, String> {

@@ -2,21 +2,31 @@
 
 use std::io::Write;
 
-use clap::builder::{IntoResettable, ValueParser};
-use clap::{ArgAction, ArgMatches, Args, Command};
+use clap::{ArgMatches, Args};
 
-use super::args::{EstimateArguments, TypedTokens, WorkloadArguments};
-use super::estimate::{Question, engines, models, needs_encoder, past_maximum, unused_memory};
-use super::{ANSWERED, Answer, Subcommand, lengths, levers, refuse_warnings, settings, typed};
+use super::args::OutputArguments;
+use super::estimate::{EstimateOutput, unused_memory};
+use super::options::{Models, Options};
+use super::sources::Places;
+use super::{ANSWERED, Answer, Subcommand, estimate, refuse_warnings, typed};
 use crate::engine::Engine;
 use crate::model::Model;
 use crate::report::{AnsweredEstimate, Sweep};
-use crate::units::{Bytes, Code, Error, Series, Tokens, UnitError, group_thousands, parse_count};
+use crate::request::{Ask, Axes, Place, Weigh, past_maximum};
+use crate::units::{Code, Error, Series, group_thousands};
+
+const OPTIONS: Options = Options {
+    selection: estimate::OPTIONS.selection,
+    models: Models::Several,
+    lists: &["tp", "pp", "dp", "dcp", "memory"],
+    about: &[],
+    brief: &[],
+};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
     about: "Every combination of lists and ranges, a row each",
-    arguments: |command| settings::augment(ranged(EstimateArguments::augment_args(command))),
+    arguments: |command| OPTIONS.augment(EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true))),
     notes: ABOUT_RANGES,
     examples: &[
         (
@@ -44,105 +54,33 @@ are written as the rows are known.";
 /// The most rows of a sweep.
 const MOST_ROWS: u64 = 1_000_000;
 
-/// Reasons for what is left out that are told, and warnings and assumptions.
+/// Reasons for what is left out that are printed, and warnings and assumptions.
 const MOST_WORDS: usize = 12;
 
-/// The options that take ranges.
-const RANGED: [(&str, Reader); 7] = [
-    ("seq_len", |text| Series::parse(text, tokens)),
-    ("batch", |text| Series::parse(text, parse_count)),
-    ("tp", |text| Series::parse(text, parse_count)),
-    ("pp", |text| Series::parse(text, parse_count)),
-    ("dp", |text| Series::parse(text, parse_count)),
-    ("dcp", |text| Series::parse(text, parse_count)),
-    ("memory", |text| Series::parse(text, |text| text.parse().map(|Bytes(bytes)| bytes))),
-];
-
-type Reader = fn(&str) -> Result<Series, UnitError>;
-
-fn tokens(text: &str) -> Result<u64, UnitError> {
-    text.parse().map(|Tokens(tokens)| tokens)
-}
-
-/// The options of an estimate, of which some take lists of ranges.
-fn ranged(command: Command) -> Command {
-    let command = command.mut_arg("sort", |arg| arg.hide(true));
-    RANGED.into_iter().fold(command, |command, (id, read)| {
-        let parser: ValueParser = read.into();
-        command.mut_arg(id, |arg| {
-            arg.value_parser(parser.into_resettable()).value_delimiter(',').action(ArgAction::Append)
-        })
-    })
-}
-
-/// The values of the options that take ranges.
-struct Axes([Vec<Series>; RANGED.len()]);
-
-impl Axes {
-    /// Taken out of the matches, so that what is left is an estimate's own arguments.
-    fn taken(matches: &mut ArgMatches) -> Self {
-        Self(RANGED.map(|(id, _)| matches.remove_many(id).map(Iterator::collect).unwrap_or_default()))
-    }
-
-    /// Rows that they make, each with `others`.
-    fn rows(&self, others: u64) -> u64 {
-        let values = |list: &Vec<Series>| list.iter().map(Series::count).fold(0, u64::saturating_add).max(1);
-        self.0.iter().map(values).fold(others, u64::saturating_mul)
-    }
-
-    /// The values of each, once.
-    fn values(&self) -> [Vec<u64>; RANGED.len()] {
-        self.0.each_ref().map(|list| {
-            let mut seen = std::collections::HashSet::new();
-            list.iter().flat_map(|series| series.values()).filter(|&value| seen.insert(value)).collect()
-        })
-    }
-}
-
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
-    let axes = Axes::taken(matches);
-    let mut arguments: EstimateArguments = typed(matches)?;
-    if arguments.sort.is_some() {
-        return Err(Error {
-            code: Code::Conflict,
-            field: "--sort".into(),
-            found: Some("it".into()),
-            problem: "is not taken by a sweep, whose rows are in the order of its lists".into(),
-            remedy: "leave it out".into(),
-        });
+    let EstimateOutput { output, sort } = typed(matches)?;
+    let ask = OPTIONS.ask(matches)?;
+    if sort.is_some() {
+        let problem = "does not apply to a sweep, whose rows are in the order of its lists";
+        return Err(Error::without_value(Code::Conflict, "--sort", problem, "leave it out"));
     }
-    let (engines, assumed) = engines(&arguments.workload, Some(&arguments.device), matches)?;
-    levers::retrieved(&mut arguments.workload);
-    let workload = &arguments.workload;
-    let formats = workload.kv_dtype.len().max(workload.bitwidth.len()).max(1);
-    let others = [arguments.models.len().max(1), engines.len(), formats].into_iter();
-    let others = others.map(|count| u64::try_from(count).unwrap_or(u64::MAX)).fold(1, u64::saturating_mul);
-    let rows = axes.rows(others);
-    if rows > MOST_ROWS {
-        return Err(Error {
-            code: Code::TooMany,
-            field: "sweep".into(),
-            found: Some(format!("{} combinations", group_thousands(rows))),
-            problem: format!("are more than {}", group_thousands(MOST_ROWS)),
-            remedy: "shorten a list, take larger steps, or sweep one part after the other".into(),
-        });
-    }
-    let values = axes.values();
-    // What looks at a length before it is one of many looks at the shortest.
-    let [lengths, .., memories] = &values;
-    arguments.device.memory = memories.first().copied().map(Bytes);
-    if let Some(&tokens) = lengths.iter().min() {
-        arguments.workload.seq_len = vec![TypedTokens { tokens: Tokens(tokens), text: tokens.to_string() }];
-    }
-    let models = levers::applied(models(&arguments)?, &arguments.workload, &engines)?;
-    needs_encoder(&arguments.workload, &models)?;
-    let quiet = arguments.output.format.quiet;
+    ask.refuse_pairs()?;
+    let places = Places::new(&ask)?;
+    let (engines, assumed) = ask.engines(&places)?;
+    refuse_too_many(&ask, engines.len())?;
+    let models = ask.models(&engines, &places, Weigh::when(output.format.for_programs()))?;
+    let combinations = combinations(&ask);
+    let quiet = output.format.quiet;
+    let ask = ask.into_owned();
     let stream = move |out: &mut dyn Write| {
-        let mut rows = Rows::new(&arguments, out);
+        let mut rows = Rows::new(&output, ask.strict, out);
         for model in &models {
-            sweep(model, &arguments.workload, &engines, &values, &mut rows)?;
+            for place in &combinations {
+                rows.add_all(model, &ask.axes(model, &engines, place)?)?;
+            }
         }
-        let unused = unused_memory(&arguments.device, rows.capacities);
+        let memory = combinations.first().and_then(|place| place.memory);
+        let unused = unused_memory(memory, rows.capacities);
         let (mut notes, warnings) = rows.end()?;
         notes.extend(assumed.into_iter().chain(unused));
         Ok(Answer { quiet, notes, warnings, ..Answer::default() })
@@ -150,46 +88,44 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     Ok(Answer { stream: Some(Box::new(stream)), ..Answer::default() })
 }
 
-/// All rows of a model: layouts and memory first, and within them as an estimate has them.
-fn sweep(
-    model: &Model,
-    workload: &WorkloadArguments,
-    engines: &[Engine],
-    [lengths, batches, places @ ..]: &[Vec<u64>; RANGED.len()],
-    rows: &mut Rows<'_>,
-) -> anyhow::Result<()> {
-    let mut asked = workload.clone();
-    asked.batch = batches.iter().copied().take(2).collect();
-    for [tp, pp, dp, dcp, memory] in combinations(places) {
-        (asked.tp, asked.pp, asked.dp, asked.dcp) = (tp, pp, dp, dcp);
-        let settled = lengths::settled(&asked, engines, model)?;
-        let mut question = Question::new(model, &settled, memory.map(Bytes), engines);
-        if !lengths.is_empty() {
-            question.seq_lens = lengths.iter().copied().map(Tokens).collect();
-        }
-        if !batches.is_empty() {
-            question.batches.clone_from(batches);
-        }
-        rows.add_all(model, &question)?;
+/// Refuses more rows than are written.
+fn refuse_too_many(ask: &Ask, engines: usize) -> Result<(), Error> {
+    let values = |list: &Vec<Series>| list.iter().map(Series::count).fold(0, u64::saturating_add).max(1);
+    let ranged = [&ask.seq_len, &ask.batch, &ask.tp, &ask.pp, &ask.dp, &ask.dcp, &ask.memory];
+    let formats = ask.kv_dtype.len().max(ask.bitwidth.len()).max(1);
+    let others = [ask.models.len().max(1), engines, formats];
+    let others = others.map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+    let rows = ranged.into_iter().map(values).chain(others).fold(1, u64::saturating_mul);
+    if rows <= MOST_ROWS {
+        return Ok(());
     }
-    Ok(())
+    let (found, problem) =
+        (format!("{} combinations", group_thousands(rows)), format!("are more than {}", group_thousands(MOST_ROWS)));
+    let remedy = "shorten a list, take larger steps, or sweep one part after the other";
+    Err(Error::new(Code::TooMany, "sweep", found, problem, remedy))
 }
 
-/// Every combination of a value of each list, the last changing first; none in place of a list that is empty.
-fn combinations<const N: usize>(lists: &[Vec<u64>; N]) -> Vec<[Option<u64>; N]> {
-    let mut combinations = vec![[None; N]];
-    for (index, list) in lists.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
-        let with = |combination: [Option<u64>; N], value| {
-            let mut combination = combination;
-            combination.iter_mut().skip(index).take(1).for_each(|place| *place = Some(value));
-            combination
+/// Every layout and memory, the memory changing first.
+fn combinations(ask: &Ask) -> Vec<Place> {
+    fn with(places: Vec<Place>, list: &[Series], set: fn(&mut Place, u64)) -> Vec<Place> {
+        if list.is_empty() {
+            return places;
+        }
+        let mut seen = std::collections::HashSet::new();
+        let values = list.iter().flat_map(|series| series.values()).filter(|&value| seen.insert(value));
+        let values: Vec<u64> = values.collect();
+        let changed = |place: Place, value: u64| {
+            let mut place = place;
+            set(&mut place, value);
+            place
         };
-        combinations = combinations
-            .into_iter()
-            .flat_map(|combination| list.iter().map(move |&value| with(combination, value)))
-            .collect();
+        places.into_iter().flat_map(|place| values.iter().map(move |&value| changed(place, value))).collect()
     }
-    combinations
+    let places = with(vec![Place::default()], &ask.tp, |place, tp| place.tp = Some(tp));
+    let places = with(places, &ask.pp, |place, pp| place.pp = Some(pp));
+    let places = with(places, &ask.dp, |place, dp| place.dp = Some(dp));
+    let places = with(places, &ask.dcp, |place, dcp| place.dcp = Some(dcp));
+    with(places, &ask.memory, |place, memory| place.memory = Some(memory))
 }
 
 /// Rows on their way out, and the words that go with them.
@@ -209,12 +145,11 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(arguments: &EstimateArguments, out: &'a mut dyn Write) -> Self {
-        let output = &arguments.output;
+    fn new(output: &OutputArguments, strict: bool, out: &'a mut dyn Write) -> Self {
         Self {
             out,
             sweep: Sweep::new(output.format.format(), output.unit()),
-            strict: arguments.strict,
+            strict,
             held: Vec::new(),
             answered: 0,
             capacities: false,
@@ -225,27 +160,19 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn add_all(&mut self, model: &Model, question: &Question) -> anyhow::Result<()> {
+    fn add_all(&mut self, model: &Model, axes: &Axes) -> anyhow::Result<()> {
         let own: [Vec<String>; 2] = [
             model.assumptions.iter().map(ToString::to_string).collect(),
             model.warnings.iter().map(ToString::to_string).collect(),
         ];
-        for &seq_len in &question.seq_lens {
-            for &batch in &question.batches {
-                for (engine, formats) in &question.engines {
-                    for &kv_dtype in formats {
-                        let workload = question.workload(seq_len, batch, kv_dtype);
-                        match engine.answer(model, &workload) {
-                            Ok(answer) => {
-                                let answered = AnsweredEstimate { workload, engine: engine.clone(), answer };
-                                self.add(model, &own, answered)?;
-                            }
-                            Err(refusal) => {
-                                self.refused.add(&refusal.to_string());
-                                self.first_refusal.get_or_insert(refusal);
-                            }
-                        }
-                    }
+        for (engine, workload) in axes.workloads() {
+            match engine.answer(model, &workload) {
+                Ok(answer) => {
+                    self.add(model, &own, AnsweredEstimate { workload, engine: Engine::clone(engine), answer })?;
+                }
+                Err(refusal) => {
+                    self.refused.add(&refusal.to_string());
+                    self.first_refusal.get_or_insert(refusal);
                 }
             }
         }
@@ -281,13 +208,13 @@ impl<'a> Rows<'a> {
         if let (0, Some(refusal)) = (self.answered, self.first_refusal) {
             return Err(refusal.into());
         }
-        let mut warnings = self.warnings.told("");
-        warnings.extend(self.refused.told("left out: "));
+        let mut warnings = self.warnings.lines("");
+        warnings.extend(self.refused.lines("left out: "));
         refuse_warnings(self.strict, &warnings)?;
         self.out.write_all(&self.held)?;
         self.out.write_all(self.sweep.end().as_bytes())?;
         self.out.flush()?;
-        Ok((self.assumptions.told(""), warnings))
+        Ok((self.assumptions.lines(""), warnings))
     }
 }
 
@@ -308,7 +235,7 @@ impl Words {
         }
     }
 
-    fn told(&self, before: &str) -> Vec<String> {
+    fn lines(&self, before: &str) -> Vec<String> {
         let more =
             (self.more > 0).then(|| format!("{before}and the like for {} rows more", group_thousands(self.more)));
         self.texts.iter().map(|text| format!("{before}{text}")).chain(more).collect()

@@ -7,31 +7,8 @@ use crate::hardware::{
     Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, overhead, share, usable,
     weights_by_device, weights_by_stage,
 };
-use crate::model::{Model, Weights, WeightsOrigin};
+use crate::request::Total;
 use crate::units::{Bytes, Code, Diagnose, Error, display_diagnosis};
-
-/// Which of a device's totals is counted with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Total {
-    /// What an engine is told.
-    #[default]
-    Visible,
-    /// What the driver reports.
-    Driver,
-    /// What it is sold with.
-    Marketed,
-}
-
-impl Total {
-    /// The name, as it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Visible => "visible",
-            Self::Driver => "driver",
-            Self::Marketed => "marketed",
-        }
-    }
-}
 
 /// What is known of the memory of a device, and what was given in its place.
 #[derive(Debug, Clone)]
@@ -96,17 +73,6 @@ impl Diagnose for MemoryError {
 }
 
 display_diagnosis!(MemoryError);
-
-/// The weights of a model as a term, as far as they are known.
-pub fn weights_of(model: &Model) -> Option<Term> {
-    let Weights { bytes, origin, .. } = model.weights.as_ref()?;
-    let known = match origin {
-        WeightsOrigin::Headers | WeightsOrigin::Index => Known::Measured,
-        WeightsOrigin::Catalogue => Known::Catalogue,
-        WeightsOrigin::Config => Known::Estimated,
-    };
-    Some(Term { bytes: (*bytes)?, known, source: origin.words().into() })
-}
 
 impl From<Error> for MemoryError {
     fn from(error: Error) -> Self {

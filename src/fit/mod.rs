@@ -10,7 +10,7 @@ mod search;
 mod server;
 
 pub use layout::{GivenLayout, LayoutError, Sizes, layouts_of};
-pub use memory::{Budgets, Memory, MemoryError, Total, weights_of};
+pub use memory::{Budgets, Memory, MemoryError};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use search::{MOST, longest_of};
 pub use server::{Binding, Fit, Left, Question, Requests, Server};

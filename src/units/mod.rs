@@ -17,7 +17,7 @@ pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat,
 pub use error::{Code, Diagnose, Error};
 pub use exact::Exact;
 pub use money::{dollars, parse_dollars};
-pub use percentage::parse_percentage;
+pub use percentage::{Margin, parse_percentage};
 pub use series::Series;
 
 pub(crate) use error::display_diagnosis;

@@ -1,5 +1,9 @@
 //! Parts of a whole in millionths, which are four places of a percent.
 
+use std::str::FromStr;
+
+use super::{Bytes, UnitError};
+
 /// Reads a percentage, `5%` or `2.5%`, as millionths of a whole; none of what is no such text, or is finer than that.
 ///
 /// ```
@@ -15,6 +19,34 @@ pub fn parse_percentage(text: &str) -> Option<u32> {
         return None;
     }
     format!("{whole}{fraction:0<4}").parse().ok()
+}
+
+/// A part that is kept free, in millionths of a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Margin(pub u32);
+
+impl FromStr for Margin {
+    type Err = UnitError;
+
+    /// `5%` or `2.5%`, below all of it.
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        const ALL: u32 = 1_000_000;
+        let margin = parse_percentage(text).filter(|&millionths| millionths < ALL);
+        margin.map(Self).ok_or_else(|| UnitError::NotAMargin(text.to_owned()))
+    }
+}
+
+impl Margin {
+    /// What of a budget may be used: the margin rounded up to a byte.
+    ///
+    /// ```
+    /// use kvsize::units::{Bytes, Margin};
+    /// assert_eq!(Margin(50_000).allowed(Bytes(1_001)), Bytes(950));
+    /// ```
+    pub fn allowed(self, budget: Bytes) -> Bytes {
+        let kept = u128::from(budget.0).saturating_mul(self.0.into()).div_ceil(1_000_000);
+        Bytes(u64::try_from(u128::from(budget.0).saturating_sub(kept)).unwrap_or_default())
+    }
 }
 
 #[cfg(test)]

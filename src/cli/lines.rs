@@ -1,0 +1,235 @@
+//! A line of a batch to its answer.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::failure;
+use super::refuse_warnings;
+use super::sources::{SharedModels, ThreadModels};
+use crate::engine::{Engine, Prepared};
+use crate::estimate::Workload;
+use crate::model::Model;
+use crate::report::BatchFrame;
+use crate::request::{LINE, Object, ObjectReader, Request, field_of, past_maximum, shortened, text_of};
+use crate::units::{Bytes, Code, Error, Tokens};
+
+/// How lines are answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LineOptions {
+    /// Keys that are not known are passed over.
+    pub(super) lenient: bool,
+    /// Warnings are errors.
+    pub(super) strict: bool,
+}
+
+/// What became of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is empty.
+    Skipped,
+    /// It was answered.
+    Answered,
+    /// It got an error.
+    Refused,
+}
+
+/// What requests have in common that differ only in tokens, sequences and memory.
+struct Shape {
+    request: Request,
+    prepared: Prepared,
+    frame: BatchFrame,
+    assumptions: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Shapes that are kept: a batch of many kinds of lines has no use for more.
+const MOST_SHAPES: usize = 32;
+
+/// Answers lines, one at a time.
+pub(super) struct LineReader {
+    options: LineOptions,
+    models: ThreadModels,
+    reader: ObjectReader,
+    /// The last first.
+    shapes: Vec<Shape>,
+}
+
+impl LineReader {
+    pub(super) fn new(options: LineOptions, models: Arc<SharedModels>) -> Self {
+        let reader = ObjectReader::new(LINE.fields(), &["id"]);
+        let reader = if options.lenient { reader.lenient() } else { reader };
+        Self { options, models: ThreadModels::new(models), reader, shapes: Vec::new() }
+    }
+
+    /// Writes the answer to a line, or its error.
+    pub(super) fn answer(&mut self, number: u64, line: &[u8], out: &mut Vec<u8>) -> Outcome {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return Outcome::Skipped;
+        }
+        let mut object = Object::default();
+        let answered = match std::str::from_utf8(line) {
+            Ok(line) => self.answer_text(number, line, &mut object, out),
+            Err(error) => Err(not_utf8(line, error)),
+        };
+        match answered {
+            Ok(()) => Outcome::Answered,
+            Err(error) => {
+                refuse(number, id_of(&object).ok().flatten(), error, out);
+                Outcome::Refused
+            }
+        }
+    }
+
+    fn answer_text<'a>(
+        &mut self,
+        number: u64,
+        line: &'a str,
+        object: &mut Object<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let read = self.reader.read(line, object);
+        let id = id_of(object)?;
+        read?;
+        let request = object.ask.request(&self.models).map_err(one_only)?;
+        let Workload { seq_len, batch, memory, .. } = request.workload;
+        let Shape { request: Request { model, engine, workload, .. }, prepared, frame, assumptions, warnings } =
+            self.shape(request)?;
+        let workload = Workload { seq_len, batch, memory, ..*workload };
+        let answer = engine.answer_prepared(prepared, model, &workload)?;
+        let mut assumptions = together(assumptions, &answer.assumptions);
+        if memory.is_some() && answer.capacity.is_none() {
+            assumptions.to_mut().push("memory has no effect with this engine".to_owned());
+        }
+        let past = past_maximum(model, Some(seq_len)).map(|past| past.to_string());
+        let warnings = match &past {
+            Some(past) => together(&together(warnings, std::slice::from_ref(past)), &answer.warnings).into_owned().into(),
+            None => together(warnings, &answer.warnings),
+        };
+        refuse_warnings(self.options.strict, &warnings)?;
+        frame.write(out, (Some(number), id), &workload, &answer, [&assumptions, &warnings]);
+        Ok(())
+    }
+
+    /// The shape of a request: one that was met before, or its own.
+    fn shape(&mut self, request: Request) -> Result<&Shape, Error> {
+        let known = self.shapes.iter().rposition(|known| is_alike(&known.request, &request));
+        let index = if let Some(index) = known {
+            index
+        } else {
+            let Request { model, engine, workload, assumption, .. } = &request;
+            let shape = Shape {
+                prepared: request.prepare(),
+                frame: BatchFrame::new(model, engine, workload)?,
+                assumptions: model.assumptions.iter().map(ToString::to_string).chain(assumption.clone()).collect(),
+                warnings: model.warnings.iter().map(ToString::to_string).collect(),
+                request,
+            };
+            if self.shapes.len() >= MOST_SHAPES {
+                self.shapes.clear();
+            }
+            self.shapes.push(shape);
+            self.shapes.len().saturating_sub(1)
+        };
+        self.shapes.get(index).ok_or_else(Error::too_large)
+    }
+}
+
+/// Whether two requests differ in tokens, sequences and memory at most.
+fn is_alike(one: &Request, other: &Request) -> bool {
+    let place = |workload: &Workload| Workload { seq_len: Tokens(0), batch: 0, memory: None, ..*workload };
+    Arc::ptr_eq(&one.model, &other.model)
+        && place(&one.workload) == place(&other.workload)
+        && one.workload.memory.is_some() == other.workload.memory.is_some()
+        && is_same_engine(&one.engine, &other.engine)
+        && one.assumption == other.assumption
+}
+
+fn is_same_engine(one: &Engine, other: &Engine) -> bool {
+    one == other && one.device == other.device
+}
+
+/// A line is one estimate.
+fn one_only(error: Error) -> Error {
+    match error.code {
+        Code::Several => Error {
+            problem: "for the one estimate of a line".into(),
+            remedy: "give one value, or use `kvsize sweep` for every combination".into(),
+            ..error
+        },
+        _ => error,
+    }
+}
+
+/// The id, if it is not an object or a list, nor a text that is none.
+fn id_of<'a>(object: &Object<'a>) -> Result<Option<&'a RawValue>, Error> {
+    let Some(raw) = object.own.first().copied().flatten() else { return Ok(None) };
+    let text = raw.get();
+    match text.bytes().next() {
+        Some(b'{' | b'[') => {
+            let remedy = "write a text, a number, true, false or null";
+            Err(Error::new(Code::Id, "id", shortened(text), "is not one value", remedy))
+        }
+        Some(b'"') if text.contains('\\') => text_of("id", text).map(|_| Some(raw)),
+        _ => Ok(Some(raw)),
+    }
+}
+
+fn not_utf8(line: &[u8], error: std::str::Utf8Error) -> Error {
+    let valid = error.valid_up_to();
+    let byte = line.get(valid).copied().unwrap_or_default();
+    let problem = format!("at column {} is not UTF-8", valid.saturating_add(1));
+    Error::new(Code::NotUtf8, "", format!("the byte 0x{byte:02X}"), problem, "write the line in UTF-8")
+}
+
+/// A line that is longer than is read.
+pub(super) fn refuse_long(number: u64, limit: usize, out: &mut Vec<u8>) {
+    let problem = format!("is longer than {limit} bytes, and was passed over");
+    let error = Error::new(Code::TooLong, "", "the line", problem, "name the file of a large model");
+    refuse(number, None, error, out);
+}
+
+fn refuse(number: u64, id: Option<&RawValue>, error: Error, out: &mut Vec<u8>) {
+    /// Bytes that are shown whole: a name of a megabyte is not.
+    const SHOWN: usize = 1_000;
+    let found = error.found.map(|found| if found.len() > SHOWN { shortened(&found) } else { found });
+    let error = Error { field: field_of(&error.field), found, ..error };
+    out.extend_from_slice(failure::of_line(&error, number, id).as_bytes());
+}
+
+/// The texts of both, each once.
+fn together<'a>(own: &'a [String], more: &'a [String]) -> Cow<'a, [String]> {
+    match (own, more) {
+        (own, []) => own.into(),
+        ([], more) => more.into(),
+        _ => {
+            let new = more.iter().filter(|text| !own.contains(text));
+            own.iter().chain(new).cloned().collect::<Vec<_>>().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::sources::Places;
+
+    #[test]
+    fn lines_that_differ_in_numbers_share_a_shape() {
+        let places = Places::of_file(std::path::PathBuf::new(), None, true).unwrap();
+        let mut reader = LineReader::new(LineOptions::default(), Arc::new(SharedModels::new(places)));
+        let mut out = Vec::new();
+        let mut ask = |line: &str| assert_eq!(reader.answer(1, line.as_bytes(), &mut out), Outcome::Answered, "{line}");
+        for seq_len in 1..50 {
+            ask(&format!(r#"{{"model":"llama-3.1-8b","seq_len":{seq_len},"batch":{seq_len}}}"#));
+        }
+        for parallel in 1..5 {
+            ask(&format!(r#"{{"model":"llama-3.1-8b","engine":"llama.cpp","ctx_size":8192,"parallel":{parallel}}}"#));
+        }
+        assert_eq!(reader.shapes.len(), 1 + 4);
+        let number = Bytes(131_072).0.to_string();
+        assert!(String::from_utf8(out).unwrap().lines().next().unwrap().contains(&number));
+    }
+}

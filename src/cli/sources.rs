@@ -1,0 +1,278 @@
+//! Where the command line looks up what is named: files, standard input, the catalogue, the hub, the environment.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{hub, nvidia_smi};
+use crate::catalogue::{AcceleratorEntry, ModelEntry, PriceEntry};
+use crate::model::Model;
+use crate::request::{Ask, ByText, Card, Named, Sources, Weigh, duplicate, twice};
+use crate::source::{self, HubSettings, Weighed};
+use crate::units::{Code, Error};
+
+/// The user's own models, the hub, and what paths are relative to.
+pub(super) struct Places {
+    overlay: Vec<ModelEntry>,
+    hub: Option<HubSettings>,
+    /// The directory of the file that names models; `None` on the command line, where `-` is standard input.
+    directory: Option<PathBuf>,
+}
+
+impl Places {
+    /// The places that a command line names. Files need no catalogue, and are not held up by one that is broken.
+    pub(super) fn new(ask: &Ask) -> Result<Self, Error> {
+        let names = ask.models.iter().chain(&ask.draft).map(Named::text);
+        Self::for_models(names, ask.catalogue.as_deref(), ask.offline)
+    }
+
+    /// The same, for models of these names.
+    pub(super) fn for_models<'n>(
+        names: impl Iterator<Item = &'n str> + Clone,
+        catalogue: Option<&Path>,
+        offline: bool,
+    ) -> Result<Self, Error> {
+        let looks_up = names.clone().any(|name| name != "-" && !Path::new(name).exists());
+        let overlay = if looks_up { overlay(catalogue)? } else { Vec::new() };
+        Ok(Self { overlay, hub: hub::settings_for(names, offline), directory: None })
+    }
+
+    /// The places that a file in `directory` names.
+    pub(super) fn of_file(directory: PathBuf, catalogue: Option<&Path>, offline: bool) -> Result<Self, Error> {
+        let hub = Some(hub::settings(offline));
+        Ok(Self { overlay: overlay(catalogue)?, hub, directory: Some(directory) })
+    }
+
+    /// What the model that an argument means weighs.
+    pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Error> {
+        Ok(source::weigh(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.directory.as_ref().map_or_else(|| path.to_path_buf(), |directory| directory.join(path))
+    }
+}
+
+impl Sources for Places {
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        let (overlay, hub) = (self.overlay.as_slice(), self.hub.as_ref());
+        let model = match (named, &self.directory) {
+            (Named::Object(text), _) => {
+                if let Some(path) = twice(text, key) {
+                    return Err(duplicate(&path));
+                }
+                source::of_json(text.clone().into_owned(), key)?
+            }
+            (Named::Name(name), Some(_)) if name == "-" => {
+                let problem = "would be standard input, which is not read for a model here";
+                return Err(Error::new(Code::Stdin, key, "-", problem, "write the object itself as its value"));
+            }
+            (Named::Name(name), Some(directory)) => {
+                source::resolve_in(directory, name, overlay, hub, weigh == Weigh::Yes)?
+            }
+            (Named::Name(name), None) if weigh == Weigh::Yes => {
+                source::resolve_weighed(name, &mut StandardInput, overlay, hub)?
+            }
+            (Named::Name(name), None) => source::resolve_with(name, &mut StandardInput, overlay, hub)?,
+        };
+        Ok(Arc::new(model))
+    }
+
+    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        own_accelerators(file.map(|file| self.path(file)))
+    }
+
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
+        Ok(source::prices(&self.path(file))?)
+    }
+
+    fn cards(&self) -> Result<Vec<Card>, String> {
+        nvidia_smi::cards()
+    }
+}
+
+/// Standard input, which has no buffer before it is read.
+struct StandardInput;
+
+impl io::Read for StandardInput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        io::stdin().lock().read(buffer)
+    }
+}
+
+/// The user's own models: of the file named by the flag, or else by the environment.
+pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Error> {
+    match flag.map(Path::to_path_buf).or_else(|| variable("KVSIZE_CATALOGUE")) {
+        Some(path) => Ok(source::overlay(&path)?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The user's own accelerators: of the file named by the flag, or else by the environment.
+pub(super) fn own_accelerators(flag: Option<PathBuf>) -> Result<Vec<AcceleratorEntry>, Error> {
+    match flag.or_else(|| variable("KVSIZE_ACCELERATORS")) {
+        Some(path) => Ok(source::accelerators(&path)?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The path in a variable that is set to something.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// A cache that is emptied when it is full: what is asked again is found again.
+pub(super) struct Cache<T> {
+    entries: ByText<String, T>,
+    weight: usize,
+}
+
+/// About the bytes that a cache may hold.
+const CACHE_BYTES: usize = 32 << 20;
+
+impl<T> Cache<T> {
+    pub(super) fn new() -> Self {
+        Self { entries: ByText::default(), weight: 0 }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&T> {
+        self.entries.get(key)
+    }
+
+    /// Keeps a value that takes about `weight` bytes.
+    pub(super) fn keep(&mut self, key: &str, value: T, weight: usize) {
+        /// What an entry takes in addition to its key and its model's layers, roughly.
+        const ENTRY_BYTES: usize = 4 << 10;
+        let weight = weight.saturating_add(key.len()).saturating_add(ENTRY_BYTES);
+        self.weight = self.weight.saturating_add(weight);
+        if self.weight > CACHE_BYTES {
+            self.entries.clear();
+            self.weight = weight;
+        }
+        self.entries.insert(key.to_owned(), value);
+    }
+}
+
+/// What a model takes in memory, roughly: its lists of layers.
+fn weight(model: &Model) -> usize {
+    model.layer_groups.iter().map(|group| group.layers.len()).sum::<usize>().saturating_mul(size_of::<u32>())
+}
+
+/// Models that are asked for again and again, by all threads; each is read once.
+pub(super) struct SharedModels {
+    places: Places,
+    read: Mutex<[Cache<Result<Arc<Model>, Error>>; 2]>,
+}
+
+impl SharedModels {
+    pub(super) fn new(places: Places) -> Self {
+        Self { places, read: Mutex::new([Cache::new(), Cache::new()]) }
+    }
+}
+
+impl Sources for SharedModels {
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        // What is half done here is an entry that is missing, and so read again.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let [light, weighed] = &mut *read;
+        let cache = if weigh == Weigh::Yes { weighed } else { light };
+        if let Some(known) = cache.get(named.text()) {
+            return known.clone();
+        }
+        let model = self.places.model(named, key, weigh);
+        cache.keep(named.text(), model.clone(), model.as_ref().map_or(0, |model| weight(model)));
+        model
+    }
+
+    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        self.places.accelerators(file)
+    }
+
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
+        self.places.prices(file)
+    }
+
+    fn cards(&self) -> Result<Vec<Card>, String> {
+        self.places.cards()
+    }
+}
+
+/// The models of one thread: those it had are found without waiting for other threads.
+pub(super) struct ThreadModels {
+    shared: Arc<SharedModels>,
+    read: RefCell<Cache<Arc<Model>>>,
+    /// Models with what drafts for them and with levers, by all that makes them.
+    derived: RefCell<Cache<Arc<Model>>>,
+}
+
+impl ThreadModels {
+    pub(super) fn new(shared: Arc<SharedModels>) -> Self {
+        Self { shared, read: RefCell::new(Cache::new()), derived: RefCell::new(Cache::new()) }
+    }
+}
+
+impl Sources for ThreadModels {
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        if weigh == Weigh::Yes {
+            return self.shared.model(named, key, weigh);
+        }
+        if let Some(known) = self.read.borrow().get(named.text()) {
+            return Ok(Arc::clone(known));
+        }
+        let model = self.shared.model(named, key, weigh)?;
+        self.read.borrow_mut().keep(named.text(), Arc::clone(&model), weight(&model));
+        Ok(model)
+    }
+
+    fn derived(&self, ask: &Ask, derive: &dyn Fn() -> Result<Model, Error>) -> Result<Arc<Model>, Error> {
+        let Ask { models, dimensions, speculative_method, num_speculative_tokens, draft, seq_len, .. } = ask;
+        let levers = ask.levers();
+        let lengths = levers.streaming.map(|_| seq_len);
+        let made_of = (models, dimensions, speculative_method, num_speculative_tokens, draft, levers, lengths);
+        let key = format!("{made_of:?}");
+        if let Some(known) = self.derived.borrow().get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let model = Arc::new(derive()?);
+        self.derived.borrow_mut().keep(&key, Arc::clone(&model), weight(&model));
+        Ok(model)
+    }
+
+    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        self.shared.accelerators(file)
+    }
+
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
+        self.shared.prices(file)
+    }
+
+    fn cards(&self) -> Result<Vec<Card>, String> {
+        self.shared.cards()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_that_is_full_is_emptied() {
+        let mut cache = Cache::new();
+        for number in 0..100u32 {
+            cache.keep(&number.to_string(), number, CACHE_BYTES / 10);
+            assert!(cache.weight <= CACHE_BYTES && cache.entries.len() <= 10);
+            assert_eq!(cache.get(&number.to_string()), Some(&number));
+        }
+    }
+
+    #[test]
+    fn a_model_is_read_once_and_drafted_once() {
+        let shared = Arc::new(SharedModels::new(Places { overlay: Vec::new(), hub: None, directory: None }));
+        let models = ThreadModels::new(Arc::clone(&shared));
+        let ask = Ask::new("deepseek-v3").set("speculative_method", "mtp").unwrap();
+        let [one, other] = [ask.clone(), ask.set("seq_len", "9").unwrap()].map(|ask| ask.request(&models).unwrap().model);
+        assert!(Arc::ptr_eq(&one, &other));
+        assert_eq!(shared.read.lock().unwrap()[0].entries.len(), 1);
+    }
+}

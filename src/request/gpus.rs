@@ -1,0 +1,313 @@
+//! GPUs as they are named: `8xh100`, `4xl40s`, `local`, a size of memory; and what they cost.
+
+use std::path::Path;
+
+use super::{Ask, Card, Sources};
+use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size};
+use crate::engine::Device;
+use crate::hardware::{Accelerator, Known, Price, Term, day, exact_size};
+use crate::units::{Bytes, Code, Error, parse_count};
+
+/// GPUs of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    /// How many; `None` where no number was given.
+    pub count: Option<u64>,
+    /// Each of them.
+    pub accelerator: Accelerator,
+    /// What the catalogue, or the user's own file, has of it.
+    pub entry: Option<AcceleratorEntry>,
+    /// What one costs, if that is known.
+    pub price: Option<Price>,
+}
+
+const EXAMPLE: &str = "name one, as h100 or 8xh100 (`kvsize gpus` lists them)";
+
+impl Ask<'_> {
+    /// The GPUs that were named, in that order; without a name but with a size of memory, a GPU of that size; else none.
+    ///
+    /// # Errors
+    /// A GPU that is not known, or a size or a price for several kinds.
+    pub fn fleets(&self, sources: &dyn Sources) -> Result<Vec<Fleet>, Error> {
+        let own = sources.accelerators(self.accelerators.as_deref())?;
+        if let ([], Some(memory)) = (self.gpu.as_slice(), self.gpu_memory) {
+            let accelerator = Accelerator::of_size(memory);
+            return self.completed(vec![Fleet { count: None, accelerator, entry: None, price: None }], &own, sources);
+        }
+        self.named_fleets(self.gpu.iter().map(AsRef::as_ref), sources)
+    }
+
+    /// As [`Self::fleets`]; where none is named, every accelerator whose total is known, any number of them.
+    ///
+    /// # Errors
+    /// As [`Self::fleets`].
+    pub fn fleets_or_all(&self, sources: &dyn Sources) -> Result<Vec<Fleet>, Error> {
+        if !self.gpu.is_empty() || self.gpu_memory.is_some() {
+            return self.fleets(sources);
+        }
+        let own = sources.accelerators(self.accelerators.as_deref())?;
+        let all = catalogue::accelerators(&own).map(|entry| Fleet::new(None, entry));
+        self.completed(all.filter(|fleet| fleet.accelerator.total().is_some()).collect(), &own, sources)
+    }
+
+    /// The GPUs of these names, each kind once.
+    ///
+    /// # Errors
+    /// As [`Self::fleets`].
+    pub fn named_fleets<'n>(
+        &self,
+        names: impl Iterator<Item = &'n str>,
+        sources: &dyn Sources,
+    ) -> Result<Vec<Fleet>, Error> {
+        let own = sources.accelerators(self.accelerators.as_deref())?;
+        let mut fleets: Vec<Fleet> = Vec::new();
+        for name in names {
+            let fleet = fleet(name, &own, sources)?;
+            if !fleets.contains(&fleet) {
+                fleets.push(fleet);
+            }
+        }
+        self.completed(fleets, &own, sources)
+    }
+
+    /// The fleets with the memory and the price that were given, or the price that is known.
+    fn completed(
+        &self,
+        fleets: Vec<Fleet>,
+        accelerators: &[AcceleratorEntry],
+        sources: &dyn Sources,
+    ) -> Result<Vec<Fleet>, Error> {
+        let one_kind = |option: &str, found: String, remedy: &str| match fleets.len() {
+            0 | 1 => Ok(()),
+            kinds => {
+                let problem = format!("applies to one GPU type, but --gpu lists {kinds}");
+                Err(Error::new(Code::Conflict, option, found, problem, remedy))
+            }
+        };
+        if let Some(memory) = self.gpu_memory {
+            one_kind("--gpu-memory", exact_size(memory), "name one --gpu")?;
+        }
+        if let Some(rate) = self.price {
+            one_kind("--price", rate.to_string(), "name one --gpu, or give a file of --prices")?;
+        }
+        let own = match &self.prices {
+            Some(file) => own_prices(file, sources.prices(file)?, accelerators)?,
+            None => Vec::new(),
+        };
+        let completed = |fleet: Fleet| {
+            let price = match self.price {
+                Some(rate) => Some(rate.price(fleet.count)?),
+                None => priced(&fleet.accelerator.id, fleet.entry.as_ref(), &own),
+            };
+            let accelerator = match self.gpu_memory {
+                Some(memory) => fleet.accelerator.with_memory(memory),
+                None => fleet.accelerator,
+            };
+            Ok(Fleet { accelerator, price, ..fleet })
+        };
+        fleets.into_iter().map(completed).collect()
+    }
+
+    /// The one GPU that may be named where one is asked about.
+    ///
+    /// # Errors
+    /// More than one.
+    pub fn one_gpu(&self) -> Result<Option<&str>, Error> {
+        match self.gpu.as_slice() {
+            [] => Ok(None),
+            [name] => Ok(Some(name)),
+            names => {
+                let remedy = "give one (`kvsize fit` and `kvsize plan` take a list)";
+                Err(Error::new(
+                    Code::Several,
+                    "--gpu",
+                    names.join(","),
+                    "lists several GPUs, and this takes one",
+                    remedy,
+                ))
+            }
+        }
+    }
+
+    /// The device whose defaults an engine has, and what had to be assumed for it; `None` where none is named.
+    pub(super) fn device(&self, sources: &dyn Sources) -> Result<Option<(Device, Option<String>)>, Error> {
+        let Some(name) = self.one_gpu()? else { return Ok(None) };
+        if let (Some(_), kind) = counted(name)? {
+            let problem = "is a number of GPUs, and defaults depend on the kind alone";
+            let remedy = format!("give {kind}; --tp, --pp and --dp say how many there are");
+            return Err(Error::new(Code::GpuCount, "--gpu", name, problem, remedy));
+        }
+        let own = sources.accelerators(self.accelerators.as_deref())?;
+        Ok(Some(engine_device(&fleet(name, &own, sources)?.accelerator)))
+    }
+}
+
+impl Fleet {
+    fn new(count: Option<u64>, entry: AcceleratorEntry) -> Self {
+        Self { count, accelerator: accelerator(&entry), entry: Some(entry), price: None }
+    }
+}
+
+/// The prices of a file, each of a device by its own name.
+fn own_prices(
+    file: &Path,
+    mut prices: Vec<PriceEntry>,
+    accelerators: &[AcceleratorEntry],
+) -> Result<Vec<PriceEntry>, Error> {
+    let in_file = |error: catalogue::OverlayError| Error::from(error.in_file(&file.display().to_string()));
+    for (index, entry) in prices.iter_mut().enumerate() {
+        if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {
+            return Err(in_file(catalogue::wrong_day(index, as_of)));
+        }
+        match catalogue::accelerator(&entry.device, accelerators) {
+            Ok(known) => known.id().clone_into(&mut entry.device),
+            Err(catalogue::UnknownAccelerator { nearest, .. }) => {
+                let nearest = if nearest.is_empty() { String::new() } else { format!(" ({}?)", nearest.join(", ")) };
+                let problem = format!("is not a device known here{nearest}");
+                return Err(in_file(catalogue::wrong_device(index, &entry.device, &problem)));
+            }
+        }
+    }
+    Ok(prices)
+}
+
+/// The price of a device, if there is one.
+pub fn priced(id: &str, entry: Option<&AcceleratorEntry>, own: &[PriceEntry]) -> Option<Price> {
+    // A chip that is named with the size of its memory may be priced without it.
+    let sized = |name: &str| name.ends_with("gb") && entry.is_some_and(AcceleratorEntry::metal);
+    let chip = id.rsplit_once('-').filter(|(_, size)| sized(size)).map(|(chip, _)| chip);
+    let price = catalogue::price(id, own).or_else(|| catalogue::price(chip?, own))?;
+    Some(Price {
+        micro_dollars_per_gpu_hour: price.usd_per_gpu_hour.millionths,
+        as_of: price.as_of,
+        kind: price.kind.map(|kind| kind.name().to_owned()),
+        provider: price.provider,
+        source: price.source.unwrap_or_else(|| "--prices".into()),
+    })
+}
+
+/// The GPUs of `8xh100`, `h100` or `local`.
+fn fleet(text: &str, own: &[AcceleratorEntry], sources: &dyn Sources) -> Result<Fleet, Error> {
+    let (count, name) = counted(text)?;
+    if name.eq_ignore_ascii_case("local") {
+        return local(text, count, own, sources);
+    }
+    Ok(Fleet::new(count, catalogue::accelerator(name, own)?))
+}
+
+/// The number before an `x`, if there is one, and the name. Something like a number that is none is an error, and no name.
+///
+/// # Errors
+/// A number that is none, or a name that is empty.
+pub fn counted(text: &str) -> Result<(Option<u64>, &str), Error> {
+    let like_a_number = |count: &str| count.chars().all(|c| c.is_ascii_digit() || ".+-".contains(c));
+    let (count, name) = match text.split_once(['x', 'X']) {
+        Some((count, name)) if like_a_number(count.trim()) => (Some(count), name),
+        _ => (None, text),
+    };
+    let count = match count.map(parse_count) {
+        None => None,
+        Some(Ok(count)) => Some(count),
+        Some(Err(_)) => {
+            let problem = "has no usable number of GPUs before its x";
+            return Err(Error::new(Code::GpuCount, "--gpu", text, problem, "give 1 or more, as 8xh100"));
+        }
+    };
+    match (name.trim(), count) {
+        ("", None) => Err(Error::new(Code::UnknownGpu, "--gpu", "an empty name", "names no GPU", EXAMPLE)),
+        ("", Some(_)) => Err(Error::new(Code::UnknownGpu, "--gpu", text, "names no GPU", EXAMPLE)),
+        (name, count) => Ok((count, name)),
+    }
+}
+
+/// What the catalogue has of an accelerator, as the core counts with it.
+pub fn accelerator(entry: &AcceleratorEntry) -> Accelerator {
+    let term = |figure: &Option<Figure<Size>>| {
+        let known = Known::Catalogue;
+        figure.as_ref().map(|figure| Term { bytes: figure.value.bytes, known, source: figure.source.clone() })
+    };
+    Accelerator {
+        id: entry.id().to_owned(),
+        compute_capability: entry.compute_capability.as_ref().map(|figure| figure.value),
+        marketed: term(&entry.marketed),
+        driver: term(&entry.driver),
+        visible: term(&entry.visible),
+        metal: entry.metal(),
+    }
+}
+
+/// The GPUs of this machine, which must be of one kind.
+fn local(text: &str, count: Option<u64>, own: &[AcceleratorEntry], sources: &dyn Sources) -> Result<Fleet, Error> {
+    const ELSE: &str = "name the GPU, as --gpu 8xh100, or its memory with --gpu-memory";
+    let refused = |problem: String| Error::new(Code::LocalGpu, "--gpu", text, problem, ELSE);
+    let cards = sources.cards().map_err(refused)?;
+    let mut kinds: Vec<(&Card, u64)> = Vec::new();
+    for card in &cards {
+        match kinds.iter_mut().find(|(kind, _)| *kind == card) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => kinds.push((card, 1)),
+        }
+    }
+    let &[(card, found)] = kinds.as_slice() else {
+        let kinds = kinds.iter().map(|(card, count)| format!("{count}x {card}")).collect::<Vec<_>>().join(", ");
+        return Err(refused(format!("is not one kind of GPU: nvidia-smi finds {kinds}")));
+    };
+    if count.is_some_and(|count| count > found) {
+        return Err(refused(format!("is more than the {found} that nvidia-smi finds")));
+    }
+    let entry = catalogue::accelerator(&card.name, own).ok();
+    let known = entry
+        .as_ref()
+        .map_or_else(|| Accelerator { id: catalogue::normalised(&card.name), ..Accelerator::default() }, accelerator);
+    let Some(mib) = card.memory_mib else {
+        // A device that shares the machine's memory has no total of its own.
+        if known.total().is_none() {
+            return Err(refused(format!("is {card}, whose memory nvidia-smi does not report")));
+        }
+        return Ok(Fleet { count: count.or(Some(found)), accelerator: known, entry, price: None });
+    };
+    let bytes = Bytes(mib.saturating_mul(1 << 20));
+    // What engines were told on such a card holds for this one only if the drivers agree.
+    let alike = known.driver.as_ref().is_none_or(|driver| driver.bytes == bytes);
+    let driver = Some(Term { bytes, known: Known::Measured, source: "nvidia-smi".into() });
+    let visible = known.visible.clone().filter(|_| alike);
+    let accelerator = Accelerator { driver, visible, ..known };
+    Ok(Fleet { count: count.or(Some(found)), accelerator, entry, price: None })
+}
+
+/// The device on which an engine's defaults depend, and what had to be assumed for it.
+pub(super) fn engine_device(accelerator: &Accelerator) -> (Device, Option<String>) {
+    let Accelerator { id, compute_capability, marketed, driver, .. } = accelerator;
+    let usual = Device::default();
+    let memory = driver.clone().or_else(|| accelerator.total()).or_else(|| marketed.clone());
+    let memory_mib = memory.as_ref().map_or(usual.memory_mib, |memory| memory.bytes.0 >> 20);
+    let assumed = match (compute_capability, &memory) {
+        (Some(_), Some(_)) => None,
+        (None, _) => {
+            let (major, minor) = usual.compute_capability;
+            Some(format!("{id}: its compute capability is not known; engines' defaults are those of {major}.{minor}"))
+        }
+        (Some(_), None) => Some(format!("{id}: its memory is not known; engines' defaults are those of {}", usual.id)),
+    };
+    let compute_capability = compute_capability.unwrap_or(usual.compute_capability);
+    (Device { id: id.clone(), compute_capability, memory_mib }, assumed)
+}
+
+/// A note where the memory for the cache alone is what a card has in all.
+pub fn memory_of_a_card(memory: Bytes) -> Option<String> {
+    let is = |size: &Option<Figure<Size>>| size.as_ref().is_some_and(|size| size.value.bytes == memory);
+    // "80GiB" is typed for a card that is marketed with 80 GB.
+    let loosely = |size: &Option<Figure<Size>>| {
+        let Some(size) = size else { return false };
+        let gigabytes = size.value.bytes.0.checked_div(1_000_000_000).unwrap_or_default();
+        size.value.text.ends_with(" GB") && gigabytes.checked_mul(1 << 30) == Some(memory.0)
+    };
+    let entry = catalogue::accelerators(&[])
+        .find(|entry| is(&entry.marketed) || is(&entry.driver) || is(&entry.visible) || loosely(&entry.marketed))?;
+    Some(format!(
+        "--memory is for the cache alone, and {} is the whole memory of a card ({}): `kvsize fit` takes that as --gpu-memory, or as \
+         --gpu",
+        exact_size(memory),
+        entry.id()
+    ))
+}

@@ -1,0 +1,226 @@
+//! What is asked of hardware: a model and its weights in engines, over GPUs whose memory has terms.
+
+use std::sync::Arc;
+
+use super::gpus::engine_device;
+use super::resolve::{once, one};
+use super::{Ask, Fleet, Place, Sources, Total, Weigh};
+use crate::engine::{Allocation, Double, Engine, SettingValue};
+use crate::estimate::Workload;
+use crate::hardware::{Known, Term};
+use crate::model::{Model, Weights, WeightsOrigin};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens};
+
+/// What is asked of hardware, whichever it is.
+#[derive(Debug, Clone)]
+pub struct HardwareRequest {
+    /// The model, with what drafts for it and with the levers on it.
+    pub model: Arc<Model>,
+    /// The model as it was typed; `None` for one of dimensions.
+    pub typed: Option<String>,
+    /// The engines with the formats that are asked for in each.
+    pub engines: Vec<(Engine, Vec<KvDtype>)>,
+    /// What is alike in every workload; its layout is the one that was given, or 1.
+    pub common: Workload,
+    /// The parallel sizes that were given.
+    pub place: Place,
+    /// Tokens of a request; `None`: the longest that fits.
+    pub seq_len: Option<Tokens>,
+    /// Requests at once, over all replicas; `None`: one.
+    pub batch: Option<u64>,
+    /// Tokens that requests have on average.
+    pub average: Option<Tokens>,
+    /// The weights of one replica, if they are known.
+    pub weights: Option<Term>,
+    /// Whether the weights are asked about in another format than the checkpoint's.
+    pub is_what_if: bool,
+    /// What the engine needs in addition on each device, if that was given.
+    pub overhead: Option<Bytes>,
+    /// The share of a GPU's memory that engines take, if it was given under any name.
+    pub utilization: Option<Double>,
+    /// Which total of a device counts.
+    pub total: Total,
+    /// The most GPUs to plan with.
+    pub max_gpus: Option<u64>,
+}
+
+impl Ask<'_> {
+    /// What is asked of hardware.
+    ///
+    /// # Errors
+    /// As [`Ask::request`], and settings that have no meaning where hardware decides.
+    pub fn hardware(&self, sources: &dyn Sources) -> Result<HardwareRequest, Error> {
+        self.refuse_pairs()?;
+        let engines = self.engines_anywhere()?;
+        let engine = engines.first().cloned().unwrap_or_else(Engine::ideal);
+        let model = match engines.as_slice() {
+            [_] => self.model(&engine, sources, Weigh::when(self.weights.is_none()))?,
+            engines => {
+                let models = self.models(engines, sources, Weigh::when(self.weights.is_none()))?;
+                models.into_iter().next().ok_or_else(|| Error::missing("MODEL", "name one"))?
+            }
+        };
+        self.hardware_of(model, engines)
+    }
+
+    /// The same of a model that is resolved.
+    ///
+    /// # Errors
+    /// As [`Ask::hardware`].
+    pub fn hardware_of(&self, model: Arc<Model>, mut engines: Vec<Engine>) -> Result<HardwareRequest, Error> {
+        let static_share = self.static_share(&mut engines)?;
+        self.refuse_what_hardware_decides(&engines)?;
+        let weights = match (self.weights_dtype, self.weights) {
+            (Some(format), _) => Some(in_format(&model, format)?),
+            (None, Some(bytes)) => Some(Term::given(bytes, "--weights")),
+            (None, None) => weights_of(&model),
+        };
+        let retrieved = self.retrieve.and_then(|passages| passages.tokens());
+        let seq_len = retrieved.or(one("--seq-len", &self.seq_len)?.map(Tokens));
+        if let (Some(average), Some(longest)) =
+            (self.avg_seq_len, seq_len.filter(|&most| self.avg_seq_len > Some(most)))
+        {
+            let problem = format!("is more than the {longest} tokens of the longest");
+            let found = average.0.to_string();
+            return Err(Error::new(Code::Average, "--avg-seq-len", found, problem, "give at most --seq-len"));
+        }
+        let place = self.place()?;
+        let common = self.common(&place);
+        let of_engine = |engine: Engine| {
+            let asked = self.formats(&model, &engine, &common);
+            let usual = || if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
+            let formats = if asked.is_empty() { vec![usual()] } else { asked };
+            (engine, formats)
+        };
+        Ok(HardwareRequest {
+            engines: once(engines.into_iter()).into_iter().map(of_engine).collect(),
+            typed: self.models.first().map(|named| named.text().to_owned()),
+            common,
+            place,
+            seq_len,
+            batch: one("--batch", &self.batch)?,
+            average: self.avg_seq_len,
+            weights,
+            is_what_if: self.weights_dtype.is_some(),
+            overhead: self.overhead,
+            utilization: self.utilization.or(static_share),
+            total: self.capacity.unwrap_or_default(),
+            max_gpus: self.max_gpus,
+            model,
+        })
+    }
+
+    /// The first option that was given and applies to the memory of a GPU alone.
+    pub fn memory_term(&self) -> Option<&'static str> {
+        let all = [
+            (self.weights.is_some(), "--weights"),
+            (self.weights_dtype.is_some(), "--weights-dtype"),
+            (self.overhead.is_some(), "--overhead"),
+            (self.utilization.is_some(), "--utilization"),
+            (self.capacity.is_some(), "--capacity"),
+            (self.gpu_memory.is_some(), "--gpu-memory"),
+        ];
+        all.into_iter().find_map(|(given, option)| given.then_some(option))
+    }
+
+    /// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
+    fn static_share(&self, engines: &mut [Engine]) -> Result<Option<Double>, Error> {
+        let taken = engines.iter_mut().find_map(|engine| engine.settings.take(SHARE_OF_SGLANG));
+        let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
+        let wrong = |problem: &str, remedy: &str| {
+            Err(Error::new(Code::Share, "--mem-fraction-static", share.value().to_string(), problem, remedy))
+        };
+        if self.utilization.is_some() {
+            return wrong("is given together with --utilization, which is the same", "leave one of them out");
+        }
+        if engines.len() > 1 {
+            return wrong(
+                "is a share that only sglang takes by this name",
+                "give --utilization, which is each engine's",
+            );
+        }
+        if share > Double::whole(1) {
+            return wrong("is more than all of the memory", "give a share of at most 1, as 0.88");
+        }
+        Ok(Some(share))
+    }
+
+    /// Refuses what decides a single estimate and has no meaning where hardware decides.
+    fn refuse_what_hardware_decides(&self, engines: &[Engine]) -> Result<(), Error> {
+        let refused = |field: &str, found: String, remedy: &str| {
+            Err(Error::new(Code::NotCounted, field, found, "is not counted with hardware", remedy))
+        };
+        if let Some(prefix) = self.shared_prefix {
+            let remedy = "leave it out: each request is counted whole";
+            return refused("--shared-prefix", prefix.0.to_string(), remedy);
+        }
+        let given = |(name, remedy): &(&'static str, &'static str)| {
+            let value = engines.iter().find_map(|engine| engine.settings.get(name))?;
+            Some((format!("--{name}"), value.to_string(), *remedy))
+        };
+        match NOT_COUNTED.iter().find_map(given) {
+            Some((name, value, remedy)) => refused(&name, value, remedy),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The setting by which `SGLang` is given its share of the memory.
+pub(super) const SHARE_OF_SGLANG: &str = "mem-fraction-static";
+
+/// Settings that fix lengths, sequences or the layers on a GPU: here these are asked for, or follow from the GPUs.
+const NOT_COUNTED: &[(&str, &str)] = &[
+    ("ctx-size", "give --seq-len and --batch instead"),
+    ("parallel", "give --batch instead"),
+    ("num-ctx", "give --seq-len instead"),
+    ("num-parallel", "give --batch instead"),
+    ("context-length", "give --seq-len instead"),
+    ("n-gpu-layers", "leave it out: here all layers are on the GPUs"),
+    ("num-gpu", "leave it out: here all layers are on the GPUs"),
+    ("kv-offload", "leave it out: here the cache is on the GPUs"),
+];
+
+/// The weights of a model as a term, as far as they are known.
+pub fn weights_of(model: &Model) -> Option<Term> {
+    let Weights { bytes, origin, .. } = model.weights.as_ref()?;
+    let known = match origin {
+        WeightsOrigin::Headers | WeightsOrigin::Index => Known::Measured,
+        WeightsOrigin::Catalogue => Known::Catalogue,
+        WeightsOrigin::Config => Known::Estimated,
+    };
+    Some(Term { bytes: (*bytes)?, known, source: origin.words().into() })
+}
+
+/// What the weights would be in another format: every parameter but those of the embeddings, which quantisers leave alone.
+fn in_format(model: &Model, format: ElementFormat) -> Result<Term, Error> {
+    let unknown = || {
+        let problem = "has an unknown number of parameters";
+        Error::new(Code::NoWeights, "--weights-dtype", model.name.clone(), problem, "give --weights")
+    };
+    let parameters = model.weights.as_ref().and_then(|weights| weights.parameters).ok_or_else(unknown)?;
+    let embeddings = model.checkpoint.embedding_parameters.unwrap_or_default().min(parameters);
+    let rest = u128::from(parameters.saturating_sub(embeddings));
+    let bits = format.bits(rest).and_then(|bits| bits.checked_add(model.dtype.bits(embeddings.into())?));
+    let bytes = bits.and_then(|bits| u64::try_from(bits.div_ceil(8)).ok()).ok_or_else(unknown)?;
+    let source =
+        format!("what if: {parameters} parameters in {format}, but {embeddings} of the embedding in {}", model.dtype);
+    Ok(Term { bytes: Bytes(bytes), known: Known::Estimated, source })
+}
+
+impl HardwareRequest {
+    /// An engine with the defaults that it has on the devices of a fleet, and what had to be assumed for them.
+    ///
+    /// # Errors
+    /// [`Code::Refused`]: an engine whose rules here are those of CUDA devices is not asked about others that are known.
+    pub fn on_device(engine: &Engine, fleet: &Fleet) -> Result<(Engine, Option<String>), Error> {
+        let is_pool = engine.profile.allocation == Allocation::Pool;
+        let accelerator = &fleet.accelerator;
+        if is_pool && fleet.entry.is_some() && accelerator.compute_capability.is_none() {
+            let problem = format!("needs to be a CUDA GPU with a known compute capability for {engine}");
+            let remedy = "name another GPU or engine, or give its memory as --gpu-memory";
+            return Err(Error::new(Code::Refused, "--gpu", accelerator.id.clone(), problem, remedy));
+        }
+        let (device, assumed) = engine_device(accelerator);
+        Ok((Engine { device, ..engine.clone() }, assumed.filter(|_| is_pool)))
+    }
+}

@@ -1,0 +1,418 @@
+//! JSON objects whose keys are options and settings: a line of a batch, a budget of a file.
+//!
+//! An object is read once, from its text into an [`Ask`], without a copy where no text has an escape.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::field::{Key, key_of};
+use super::{Ask, Field, Kind};
+use crate::engine::{PROFILES, ValueKind};
+use crate::units::{Code, Error};
+
+/// A hash of short texts: a step for each eight bytes, a fifth of what std's costs. It does not withstand keys that are chosen
+/// to collide, which slow their own batch down and nothing else.
+#[derive(Debug, Default)]
+pub struct ShortHasher(u64);
+
+impl Hasher for ShortHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        /// 2⁶⁴ over the golden ratio, odd.
+        const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            let mixed = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
+            self.0 = mixed ^ (mixed >> 32);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A map by short texts.
+pub type ByText<K, V> = HashMap<K, V, BuildHasherDefault<ShortHasher>>;
+
+/// A key that is known, and its number among the keys.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// An option or a setting.
+    Asked(u8, Key),
+    /// A key that the caller reads itself: the number of it.
+    Own(u8),
+    /// Unknown.
+    Unknown,
+}
+
+/// Reads objects of certain options, and of all settings of engines.
+#[derive(Debug)]
+pub struct ObjectReader {
+    names: ByText<String, Place>,
+    own: &'static [&'static str],
+    /// Whether keys that are not known are passed over.
+    is_lenient: bool,
+}
+
+/// What an object says.
+#[derive(Debug, Default)]
+pub struct Object<'a> {
+    /// The options.
+    pub ask: Ask<'a>,
+    /// The values of the reader's own keys, in their order; `null` is as if it were not there.
+    pub own: Vec<Option<&'a RawValue>>,
+}
+
+impl ObjectReader {
+    /// A reader of `fields` and of the caller's `own` keys.
+    pub fn new(fields: impl Iterator<Item = &'static Field>, own: &'static [&'static str]) -> Self {
+        let mut names = ByText::default();
+        let mut add = |number: usize, aliases: &[&str], key: Key| {
+            let place = Place::Asked(u8::try_from(number).unwrap_or(u8::MAX), key);
+            for name in aliases.iter().filter(|name| !name.is_empty()) {
+                names.entry(key_of(name)).or_insert(place);
+            }
+        };
+        let fields: Vec<&'static Field> = fields.collect();
+        for (number, field) in fields.iter().enumerate() {
+            add(number, &[field.name], Key::Field(field));
+            add(number, field.aliases, Key::Field(field));
+        }
+        for (number, setting) in PROFILES.iter().flat_map(|profile| profile.settings).enumerate() {
+            let number = fields.len().saturating_add(number);
+            // A switch that is named for what it enables is known without that word.
+            let short = setting.name.strip_prefix("enable-").unwrap_or(setting.name);
+            add(number, &[setting.name, setting.alias, short], Key::Setting { setting, inverse: false });
+            if let ValueKind::Switch { off } = setting.kind {
+                add(number, &[off], Key::Setting { setting, inverse: true });
+            }
+        }
+        for (index, name) in own.iter().enumerate() {
+            names.insert((*name).to_owned(), Place::Own(u8::try_from(index).unwrap_or(u8::MAX)));
+        }
+        Self { names, own, is_lenient: false }
+    }
+
+    /// The same reader, which passes over keys that are not known.
+    #[must_use]
+    pub fn lenient(self) -> Self {
+        Self { is_lenient: true, ..self }
+    }
+
+    /// Reads an object. What was read before a mistake stays in `object`.
+    ///
+    /// # Errors
+    /// A syntax error of JSON as [`Code::NotJson`]; else the first key that is wrong.
+    pub fn read<'a>(&self, text: &'a str, object: &mut Object<'a>) -> Result<(), Error> {
+        let mut failure = None;
+        object.own.resize(self.own.len(), None);
+        let seed = Seed { reader: self, object, met: [0; 2], failure: &mut failure };
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let read = seed.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        match (read, failure) {
+            (Err(error), _) => {
+                let problem = format!("is not one JSON object: {}", said_by(&error));
+                let remedy = "write an object in one line, its keys and texts in double quotes";
+                Err(Error::new(Code::NotJson, "", shortened(text.trim()), problem, remedy))
+            }
+            (Ok(()), Some(failure)) => Err(failure),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+
+    fn place(&self, name: &str) -> Place {
+        self.names.get(name).copied().unwrap_or(Place::Unknown)
+    }
+
+    /// The error of a key that is not known, with the nearest that is.
+    fn unknown(&self, name: &str) -> Error {
+        let remedy = match nearest(name, self.names.keys().map(String::as_str)) {
+            Some(known) => format!("did you mean {known}?"),
+            None => "`kvsize schema` lists the keys".into(),
+        };
+        Error::without_value(Code::UnknownKey, shortened(name), "unknown key", remedy)
+    }
+}
+
+/// An object on its way into an [`Object`].
+struct Seed<'s, 'a> {
+    reader: &'s ObjectReader,
+    object: &'s mut Object<'a>,
+    /// The numbers of the keys that were met: of options, and of the caller's own.
+    met: [u128; 2],
+    failure: &'s mut Option<Error>,
+}
+
+impl<'a> DeserializeSeed<'a> for Seed<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Seed<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
+        while let Some(Name { text, place }) = map.next_key_seed(NameSeed(self.reader))? {
+            let raw: &'a RawValue = map.next_value()?;
+            if self.failure.is_none() {
+                *self.failure = self.take(&text, place, raw).err();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Seed<'_, 'a> {
+    fn take(&mut self, name: &str, place: Place, raw: &'a RawValue) -> Result<(), Error> {
+        let (bits, number) = match place {
+            Place::Unknown if self.reader.is_lenient => return Ok(()),
+            Place::Unknown => return Err(self.reader.unknown(name)),
+            Place::Asked(number, _) => (&mut self.met[0], number),
+            Place::Own(number) => (&mut self.met[1], number),
+        };
+        let bit = 1u128.checked_shl(number.into()).unwrap_or_default();
+        if *bits & bit != 0 {
+            return Err(duplicate(name));
+        }
+        *bits |= bit;
+        if raw.get() == "null" && !matches!(place, Place::Own(_)) {
+            return Ok(());
+        }
+        match place {
+            Place::Asked(_, key) => set(&mut self.object.ask, key, name, raw.get()),
+            Place::Own(number) => {
+                let value = self.object.own.get_mut(usize::from(number));
+                value.into_iter().for_each(|value| *value = Some(raw));
+                Ok(())
+            }
+            Place::Unknown => Ok(()),
+        }
+    }
+}
+
+/// A key as it was written; without a copy where it is known.
+struct Name<'a> {
+    text: Cow<'a, str>,
+    place: Place,
+}
+
+/// Reads the name of a key.
+struct NameSeed<'s>(&'s ObjectReader);
+
+impl<'a> DeserializeSeed<'a> for NameSeed<'_> {
+    type Value = Name<'a>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Name<'a>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'a> for NameSeed<'_> {
+    type Value = Name<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, name: &'a str) -> Result<Name<'a>, E> {
+        Ok(Name { text: name.into(), place: self.0.place(name) })
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Name<'a>, E> {
+        Ok(Name { text: name.to_owned().into(), place: self.0.place(name) })
+    }
+}
+
+/// Sets what a key names to a value of JSON.
+fn set<'a>(ask: &mut Ask<'a>, key: Key, name: &str, raw: &'a str) -> Result<(), Error> {
+    let kind = match key {
+        Key::Field(field) => field.kind,
+        Key::Setting { setting, .. } => match setting.kind {
+            ValueKind::Switch { .. } => Kind::Switch,
+            ValueKind::Count | ValueKind::CountOrZero | ValueKind::Ratio => Kind::Number,
+            // Words that are numbers may be written as such.
+            ValueKind::Choice(words) if words.iter().any(|word| word.parse::<i64>().is_ok()) => Kind::Size,
+            ValueKind::Choice(_) => Kind::Text,
+        },
+    };
+    let refused = |problem: &str, remedy: &str| Err(Error::new(Code::WrongType, name, shortened(raw), problem, remedy));
+    let text = match (kind, raw.bytes().next().unwrap_or_default()) {
+        (Kind::Switch, _) => match (raw, key) {
+            ("true", _) | ("false", Key::Setting { .. }) => raw.into(),
+            ("false", Key::Field(_)) => return Ok(()),
+            _ => {
+                let problem = "is neither true nor false";
+                return Err(Error::new(Code::InvalidValue, name, shortened(raw), problem, "write true or false"));
+            }
+        },
+        (Kind::Texts, b'[') => match serde_json::from_str::<Vec<String>>(raw) {
+            Ok(texts) if !texts.is_empty() => {
+                return texts.into_iter().try_for_each(|text| ask.put(key, name, text.into()));
+            }
+            _ => return refused("is not a list of texts", "write one text or more, each in quotes"),
+        },
+        (_, b'[') => return Err(Error::without_value(Code::Several, name, "lists several values", "")),
+        (Kind::Model, b'{') | (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => raw.into(),
+        (Kind::Model | Kind::Text | Kind::Texts | Kind::Size | Kind::Words(_), b'"') => text_of(name, raw)?,
+        (Kind::Model, _) => return refused("is not a model", "write its name, or an object"),
+        (Kind::Number, b'"') => return refused("is a text, not a number", "write the number without quotes"),
+        (Kind::Number, _) => return refused("is not a number", "write a number"),
+        (Kind::Size, _) => {
+            return refused("is not a number", "write a number, or a text such as \"128K\" or \"64GiB\"");
+        }
+        (Kind::Text | Kind::Texts | Kind::Words(_), _) => return refused("is not a text", "write it in quotes"),
+    };
+    ask.put(key, name, text)
+}
+
+/// A key that is there a second time.
+pub fn duplicate(name: &str) -> Error {
+    Error::without_value(Code::DuplicateKey, shortened(name), "is there twice", "give it once")
+}
+
+/// The name of `known` that is nearest to `name`, if one may be meant.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// How alike they are then, of 1.
+    const ALIKE: f64 = 0.8;
+    let alike = known.map(|known| (strsim::jaro_winkler(known, name), known));
+    let nearest = alike.max_by(|(a, known), (b, other)| a.total_cmp(b).then_with(|| other.cmp(known)));
+    nearest.filter(|(likeness, _)| *likeness > ALIKE).map(|(_, known)| known)
+}
+
+/// A field of an error under the name that JSON has for it: `--kv-dtype` is `kv_dtype`.
+pub fn field_of(field: &str) -> String {
+    let word = |word: &str| match word.strip_prefix("--") {
+        Some(option) => key_of(option),
+        None if word == "MODEL" => "model".into(),
+        None => word.to_owned(),
+    };
+    field.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// As much of a text as a message shows.
+pub fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The text that a value of JSON is.
+///
+/// # Errors
+/// [`Code::NotText`].
+pub fn text_of<'a>(key: &str, raw: &'a str) -> Result<Cow<'a, str>, Error> {
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    if let Some(text) = inner.filter(|text| !text.contains('\\')) {
+        return Ok(text.into());
+    }
+    serde_json::from_str::<String>(raw).map(Cow::from).map_err(|error| {
+        let problem = format!("is not a text: {}", said_by(&error));
+        Error::new(Code::NotText, key, shortened(raw), problem, "write it in quotes, its escapes whole")
+    })
+}
+
+/// What the parser says, without the number of the line, which it takes for the first.
+pub(super) fn said_by(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    match error.column() {
+        0 => text.to_owned(),
+        column => format!("{text} at column {column}"),
+    }
+}
+
+/// The path of a key, under `path`, that an object of `raw` has twice: the parser would take the second in silence.
+pub fn twice(raw: &str, path: &str) -> Option<String> {
+    /// Levels that the parser reads; what is deeper it refuses.
+    const DEEPEST: usize = 128;
+    twice_within(raw, path, DEEPEST)
+}
+
+fn twice_within(raw: &str, path: &str, levels: usize) -> Option<String> {
+    let levels = levels.checked_sub(1)?;
+    if let Ok(Pairs(pairs)) = serde_json::from_str(raw) {
+        let mut met = HashSet::with_capacity(pairs.len());
+        return pairs.iter().find_map(|(key, value)| {
+            let path = format!("{path}.{key}");
+            if met.insert(key) { twice_within(value.get(), &path, levels) } else { Some(path) }
+        });
+    }
+    let list: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+    let mut items = list.iter().enumerate();
+    items.find_map(|(index, item)| twice_within(item.get(), &format!("{path}[{index}]"), levels))
+}
+
+/// All keys and values of an object, in its order.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> de::Deserialize<'a> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfPairs;
+        impl<'a> Visitor<'a> for OfPairs {
+            type Value = Pairs<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Pairs<'a>, M::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(OfPairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::FIELDS;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_found_wherever_it_is() {
+        for (raw, path) in [
+            (r#"{"a": 1, "b": {"a": 2}, "c": [{"a": 3}, {"a": 4}]}"#, None),
+            (r#"{"a": 1, "a": 1}"#, Some("m.a")),
+            (r#"{"b": [null, true, 1.5, -1, "x", {"c": {"d": 1, "d": 2}}]}"#, Some("m.b[5].c.d")),
+            (r#"{"a": 1, "\u0061": 2}"#, Some("m.a")),
+            (r#"{"a": 1, "b": [1, {"#, None),
+        ] {
+            assert_eq!(twice(raw, "m").as_deref(), path, "{raw}");
+        }
+    }
+
+    #[test]
+    fn every_option_and_every_setting_is_a_key_with_a_number_of_its_own() {
+        let reader = ObjectReader::new(FIELDS.iter(), &[]);
+        let number = |name: &str| match reader.names.get(&key_of(name)) {
+            Some(Place::Asked(number, _)) => *number,
+            other => panic!("{name}: {other:?}"),
+        };
+        let mut options: Vec<u8> = FIELDS.iter().map(|field| number(field.name)).collect();
+        options.dedup();
+        assert_eq!(options.len(), FIELDS.len());
+        let settings = PROFILES.iter().flat_map(|profile| profile.settings);
+        let last = settings.map(|setting| number(setting.name)).max().unwrap();
+        assert!(last < 128, "each has a bit of its own");
+    }
+}

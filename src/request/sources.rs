@@ -1,0 +1,105 @@
+//! Where what is named is looked up.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Ask, Named};
+use crate::catalogue::{AcceleratorEntry, PriceEntry};
+use crate::model::Model;
+use crate::source;
+use crate::units::Error;
+
+/// What is known of models, accelerators and prices, beside what is embedded.
+pub trait Sources {
+    /// The model of a name or an object.
+    ///
+    /// # Errors
+    /// What is wrong with it; of an object under `key`.
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error>;
+
+    /// The model that `derive` makes of what was said; sources that are asked the same again and again keep it.
+    ///
+    /// # Errors
+    /// What `derive` says.
+    fn derived(&self, _ask: &Ask, derive: &dyn Fn() -> Result<Model, Error>) -> Result<Arc<Model>, Error> {
+        derive().map(Arc::new)
+    }
+
+    /// The user's own accelerators: of a file, or of none.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn accelerators(&self, _file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// The user's own prices.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error>;
+
+    /// The cards of this machine.
+    ///
+    /// # Errors
+    /// Why they cannot be listed.
+    fn cards(&self) -> Result<Vec<Card>, String> {
+        Err("cannot be listed here".into())
+    }
+}
+
+/// Whether a model's weights are asked for, too, for which its files' headers may have to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Weigh {
+    /// With its weights.
+    Yes,
+    /// Its cache alone.
+    No,
+}
+
+impl Weigh {
+    /// With weights where `condition` holds.
+    pub fn when(condition: bool) -> Self {
+        if condition { Self::Yes } else { Self::No }
+    }
+}
+
+/// A card of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// As its driver names it.
+    pub name: String,
+    /// Its memory, where the driver reports it.
+    pub memory_mib: Option<u64>,
+}
+
+impl fmt::Display for Card {
+    /// `NVIDIA L4 (23034 MiB)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.memory_mib.map_or(Ok(()), |mib| write!(f, " ({mib} MiB)"))
+    }
+}
+
+/// The embedded catalogue and local files; no network, no environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalSources;
+
+impl Sources for LocalSources {
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        let model = match named {
+            Named::Object(text) => source::of_json(text.clone().into_owned(), key)?,
+            Named::Name(name) => source::resolve_in(Path::new(""), name, &[], None, weigh == Weigh::Yes)?,
+        };
+        Ok(Arc::new(model))
+    }
+
+    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        file.map_or_else(|| Ok(Vec::new()), |file| source::accelerators(file).map_err(Error::from))
+    }
+
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
+        source::prices(file).map_err(Error::from)
+    }
+}
