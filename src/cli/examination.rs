@@ -6,8 +6,8 @@ use super::args::WorkloadArguments;
 use super::estimate::{needs_encoder, once, past_maximum};
 use super::gpus::Fleet;
 use super::hardware::{
-    MemoryArguments, SEPARATE_REPLICAS, SHARE_OF_SGLANG, Subject, TermArguments, assumed_of, fitted, given_layout,
-    on_device, question, replicas_of_experts, runs_on, usual_formats,
+    MemoryArguments, Subject, TermArguments, assumed_of, fitted, given_layout, on_device, question, runs_on,
+    usual_formats,
 };
 use super::{lengths, levers, single};
 use crate::check::{Budget, Checked, Demand, Held, check};
@@ -58,7 +58,7 @@ pub(super) fn examined(asked: &Asked) -> Result<Examined, Error> {
     };
     if !asked.demands.is_empty() {
         // It says what a pool may take, which hardware is asked about, and changes nothing of what a workload takes.
-        engine.settings.take(SHARE_OF_SGLANG);
+        engine.take_share();
     }
     let typed = asked.workload;
     let model = levers::applied_to(&asked.model, typed, std::slice::from_ref(&engine))?;
@@ -117,9 +117,7 @@ fn hardware(asked: &Asked, workload: &Workload, demand: Demand, fleet: &Fleet) -
     let question = question(&subject, &typed, &memory, &engine, kv_dtype);
     let question = Question { seq_len: Some(seq_len), batch: Some(batch), ..question };
     let found = fitted(&question, fleet, &memory.of(&subject, fleet), given_layout(&typed), |_, _| None)?;
-    if replicas_of_experts(&subject.model, &engine, found.layout) {
-        assumptions.push(SEPARATE_REPLICAS.into());
-    }
+    assumptions.extend(engine.separate_replicas(&subject.model, found.layout).map(Into::into));
     let maximum = subject.model.max_position_embeddings;
     let held = Held::of(demand, maximum, (found.gpu.clone(), found.gpus), found.layout, &found.fit);
     Ok((held, FitDocument::new(&subject.model, &[found], &assumptions, &[])))

@@ -6,8 +6,8 @@ use super::args::{OutputArguments, WorkloadArguments};
 use super::estimate::past_maximum;
 use super::gpus::{self, GpuArguments};
 use super::hardware::{
-    MemoryArguments, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of, fitted,
-    given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
+    MemoryArguments, Rows, Subject, SubjectArguments, asks_of_one_length, assumed_of, fitted, given_layout, on_device,
+    prices, question, runs_on, served, usual_formats,
 };
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::report::{self, FitDocument};
@@ -75,7 +75,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
                 let given = given_layout(&arguments.workload);
                 let row = runs_on(&engine, fleet).and_then(|()| {
                     fitted(&question, fleet, &memory, given, |layout, seq_len| {
-                        report::serve(&served(&subject, &question, layout, seq_len))
+                        served(&subject, &question, layout, seq_len).command()
                     })
                 });
                 rows.add(row, fleet, &engine)?;
@@ -83,9 +83,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         }
     }
     let (found, refused) = rows.answered()?;
-    if found.iter().any(|fitted| replicas_of_experts(&subject.model, &fitted.engine, fitted.layout)) {
-        assumptions.push(SEPARATE_REPLICAS.into());
-    }
+    let separate = found.iter().find_map(|fitted| fitted.engine.separate_replicas(&subject.model, fitted.layout));
+    assumptions.extend(separate.map(Into::into));
     let longest = subject.seq_len;
     let warnings: Vec<String> =
         past_maximum(&subject.model, longest).iter().map(ToString::to_string).chain(refused).collect();

@@ -8,7 +8,8 @@ use super::gpus::{accelerator, own_accelerators, priced};
 use super::lists::{columns, list, matches};
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue::{self, AcceleratorEntry, Figure, Link, Size};
-use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
+use crate::engine::{Known, Term};
+use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
 use crate::report::{Entry, Format, Grid, Listing};
 use crate::units::{Error, dollars, fixed_point};
 

@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::{nvidia_smi, terminal_is_watching};
 use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size, UnknownAccelerator};
-use crate::engine::Device;
-use crate::hardware::{Accelerator, Known, Price, Rate, Term, day};
+use crate::engine::{Device, Known, Term};
+use crate::hardware::{Accelerator, Price, Rate, day};
 use crate::source;
 use crate::units::{Bytes, Code, Error, UnitError, parse_count};
 

@@ -12,12 +12,12 @@ use super::explain::described;
 use super::gpus::{self, Fleet};
 use super::single::one;
 use super::{hub, levers};
-use crate::engine::{Allocation, Double, Engine, SettingValue};
+use crate::engine::{Allocation, Double, Engine, Known, Served, Term};
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, layouts_of, weights_of};
-use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
+use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
 use crate::model::Model;
-use crate::report::{Fitted, Served};
+use crate::report::Fitted;
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens, UnitError};
 
 /// GPUs of a node, where nobody says.
@@ -192,7 +192,7 @@ impl Subject {
     ) -> Result<Self, Error> {
         levers::retrieved(workload);
         let (mut engines, _) = engines(workload, None, matches)?;
-        let static_share = share_of_sglang(&mut engines, memory.terms.utilization)?;
+        let own_share = share_by_setting(&mut engines, memory.terms.utilization)?;
         refuse_what_is_not_counted(workload, &engines)?;
         let model = levers::applied_to(&read(workload)?, workload, &engines)?;
         needs_encoder(workload, std::slice::from_ref(&model))?;
@@ -216,46 +216,34 @@ impl Subject {
             seq_len,
             batch,
             weights,
-            utilization: memory.terms.utilization.or(static_share),
+            utilization: memory.terms.utilization.or(own_share),
             typed: typed.map(ToOwned::to_owned),
             what_if: memory.terms.weights_dtype.is_some(),
         })
     }
 }
 
-/// The setting by which `SGLang` is told its share of the memory.
-pub(super) const SHARE_OF_SGLANG: &str = "mem-fraction-static";
-
-/// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
-fn share_of_sglang(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Error> {
-    let taken = engines.iter_mut().find_map(|engine| engine.settings.take(SHARE_OF_SGLANG));
-    let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
+/// The share of the memory that an engine's own setting gives, which decides no pool.
+fn share_by_setting(engines: &mut [Engine], utilization: Option<Double>) -> Result<Option<Double>, Error> {
+    let several = engines.len() > 1;
+    let taken = engines.iter_mut().find_map(|engine| Some((engine.take_share()?, engine.profile)));
+    let Some((share, profile)) = taken else { return Ok(None) };
     let wrong = |problem: &str, remedy: &str| {
-        Err(Error::new(Code::Share, "--mem-fraction-static", share.value().to_string(), problem, remedy))
+        let field = format!("--{}", profile.share_setting.unwrap_or_default());
+        Err(Error::new(Code::Share, field, share.value().to_string(), problem, remedy))
     };
     if utilization.is_some() {
         return wrong("is given together with --utilization, which is the same", "leave one of them out");
     }
-    if engines.len() > 1 {
-        return wrong("is a share that only sglang takes by this name", "give --utilization, which is each engine's");
+    if several {
+        let problem = format!("is a share that only {} takes by this name", profile.name);
+        return wrong(&problem, "give --utilization, which is each engine's");
     }
     if share > Double::whole(1) {
         return wrong("is more than all of the memory", "give a share of at most 1, as 0.88");
     }
     Ok(Some(share))
 }
-
-/// Settings that fix lengths, sequences or the layers on a GPU: here these are asked for, or follow from the GPUs.
-const NOT_COUNTED: &[(&str, &str)] = &[
-    ("ctx-size", "give --seq-len and --batch in its place"),
-    ("parallel", "give --batch in its place"),
-    ("num-ctx", "give --seq-len in its place"),
-    ("num-parallel", "give --batch in its place"),
-    ("context-length", "give --seq-len in its place"),
-    ("n-gpu-layers", "leave it out: here all layers are on the GPUs"),
-    ("num-gpu", "leave it out: here all layers are on the GPUs"),
-    ("kv-offload", "leave it out: here the cache is on the GPUs"),
-];
 
 /// What decides a single estimate and has no meaning where hardware decides.
 fn refuse_what_is_not_counted(workload: &WorkloadArguments, engines: &[Engine]) -> Result<(), Error> {
@@ -265,14 +253,14 @@ fn refuse_what_is_not_counted(workload: &WorkloadArguments, engines: &[Engine]) 
     if let Some(prefix) = workload.shared_prefix {
         return refused("--shared-prefix".into(), prefix.0.to_string(), "leave it out: each request is counted whole");
     }
-    let given = |(name, remedy): &(&'static str, &'static str)| {
-        let value = engines.iter().find_map(|engine| engine.settings.get(name))?;
-        Some((*name, *remedy, value))
-    };
-    match NOT_COUNTED.iter().find_map(given) {
-        Some((name, remedy, value)) => refused(format!("--{name}"), value.to_string(), remedy),
-        None => Ok(()),
+    for engine in engines {
+        for (name, value) in engine.settings.iter() {
+            if let Some(remedy) = engine.setting(name).and_then(|setting| setting.with_hardware) {
+                return refused(format!("--{name}"), value.to_string(), remedy);
+            }
+        }
     }
+    Ok(())
 }
 
 fn wrong_model(found: &str, problem: &str, remedy: &str) -> Error {
@@ -377,14 +365,6 @@ pub(super) fn runs_on(engine: &Engine, fleet: &Fleet) -> Result<(), Error> {
     Err(Error::new(Code::Refused, "--gpu", fleet.accelerator.id.clone(), problem, remedy))
 }
 
-/// What is said of replicas of a mixture of experts.
-pub(super) const SEPARATE_REPLICAS: &str = "replicas are servers of their own, each with all experts: vLLM's --data-parallel-size would divide experts over them";
-
-/// Whether a layout has replicas of a mixture of experts in vLLM.
-pub(super) fn replicas_of_experts(model: &Model, engine: &Engine, layout: Layout) -> bool {
-    engine.profile.name == "vllm" && layout.dp > 1 && model.checkpoint.widths.experts.is_some()
-}
-
 /// The engine with the defaults that it has on the devices of a fleet.
 pub(super) fn on_device(engine: &Engine, fleet: &Fleet, assumptions: &mut Vec<String>) -> Engine {
     let (device, assumed) = gpus::engine_device(&fleet.accelerator);
@@ -460,7 +440,7 @@ pub(super) fn served<'a>(subject: &'a Subject, question: &Question<'a>, layout: 
         is_told: !subject.what_if
             && model.drafter.is_none()
             && model.max_position_embeddings.is_none_or(|maximum| seq_len <= maximum),
-        replicas_apart: replicas_of_experts(model, engine, layout),
+        replicas_apart: engine.separate_replicas(model, layout).is_some(),
     }
 }
 

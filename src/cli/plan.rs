@@ -10,14 +10,13 @@ use super::estimate::past_maximum;
 use super::explain::described;
 use super::gpus::{self, GpuArguments};
 use super::hardware::{
-    MemoryArguments, PER_NODE, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of,
-    given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
+    MemoryArguments, PER_NODE, Rows, Subject, SubjectArguments, asks_of_one_length, assumed_of, given_layout,
+    on_device, prices, question, runs_on, served, usual_formats,
 };
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
-use crate::engine::Spread;
+use crate::engine::{Calibration, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
-use crate::hardware::Calibration;
 use crate::report::{self, Asked, PlanDocument, PlannedOn, TooSmall};
 use crate::units::{Code, Error, KvFormat, Tokens, parse_count};
 
@@ -115,7 +114,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
                     kv_dtype,
                     stored,
                     calibration,
-                    command: report::serve(&served(&subject, &question, planned.layout, seq_len)),
+                    command: served(&subject, &question, planned.layout, seq_len).command(),
                     planned,
                 }));
             }
@@ -123,9 +122,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     }
     let (found, refused) = if too_small.is_empty() { rows.answered()? } else { (rows.found, rows.refused) };
     warnings.extend(refused);
-    if found.iter().any(|row| replicas_of_experts(&subject.model, &row.engine, row.planned.layout)) {
-        assumptions.push(SEPARATE_REPLICAS.into());
-    }
+    let separate = found.iter().find_map(|row| row.engine.separate_replicas(&subject.model, row.planned.layout));
+    assumptions.extend(separate.map(Into::into));
     warnings.extend(past_maximum(&subject.model, Some(seq_len)).iter().map(ToString::to_string));
     let batch = subject.batch.unwrap_or(1);
     let asked = Asked { seq_len: seq_len.0, batch };

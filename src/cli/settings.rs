@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::usage;
-use crate::engine::{Engine, PROFILES, Setting, SettingError, SettingValue, ValueKind, owners, setting_named};
+use crate::engine::{Engine, PROFILES, Setting, SettingValue, ValueKind, setting_named};
 use crate::units::Error;
 
 /// Whether the arguments may name an engine, a setting of one, or ask for help: only then are settings defined at all, since
@@ -50,8 +50,8 @@ pub(super) fn augment(command: Command) -> Command {
     })
 }
 
-/// The engines with the settings that were given: each to those that have it. One that none has is an error that names
-/// whose it is.
+/// The engines with the settings that were given: each to those that have it. One that none has is an error that names its
+/// engines.
 pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<Engine>, Error> {
     let mut engines = engines;
     // One that several engines have is met once for each, which changes nothing.
@@ -63,8 +63,7 @@ pub(super) fn apply(engines: Vec<Engine>, matches: &ArgMatches) -> Result<Vec<En
             taken = true;
         }
         if !taken {
-            let engine = engines.first().map_or("ideal", |engine| engine.profile.name);
-            return Err(SettingError::OtherEngine { name: setting.name, engine, owners: owners(setting.name) }.into());
+            return Err(setting.of_other_engine(engines.first().unwrap_or(&Engine::ideal())));
         }
     }
     Ok(engines)

@@ -12,8 +12,8 @@ use super::estimate::{Places, overlay_for, past_maximum};
 use super::gpus::{Fleet, GpuArguments, OfGpuArguments, ages};
 use super::{ANSWERED, Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
 use crate::catalogue::AcceleratorEntry;
+use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
-use crate::hardware::{Known, Term};
 use crate::model::Model;
 use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed};
 use crate::source;
@@ -159,7 +159,7 @@ fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> 
 /// `kvsize MODEL`, or `kvsize estimate MODEL` where the model has the name of a command.
 fn estimate_of(model: &str) -> String {
     let command = if COMMANDS.iter().any(|command| command.name == model) { "kvsize estimate" } else { "kvsize" };
-    format!("{command} {}", report::quoted(model))
+    format!("{command} {}", quoted(model))
 }
 
 /// What is said alike in every command.

@@ -1,12 +1,9 @@
 //! The memory of a layout's devices, term by term: what is given, and what is known or estimated for the rest.
 
 use super::{LayoutError, Question};
-use crate::engine::{Double, Engine, Spread, llama_cpp};
+use crate::engine::{Calibration, Double, Engine, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, usable};
 use crate::estimate::{Layout, Workload};
-use crate::hardware::{
-    Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, overhead, share, usable,
-    weights_by_device, weights_by_stage,
-};
+use crate::hardware::{Accelerator, Budget};
 use crate::model::{Model, Weights, WeightsOrigin};
 use crate::units::{Bytes, Code, Diagnose, Error, display_diagnosis};
 
@@ -143,17 +140,12 @@ impl Memory<'_> {
         let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
         let Overhead { stages: overheads, calibration, notes } = match given {
             Some(bytes) => given_overhead(*bytes, layout),
-            None => overhead(question.model, &workload, question.engine)?,
+            None => question.engine.overhead(question.model, &workload)?,
         };
         // SGLang's reserve is what its share leaves, told the other way round.
         let beside = |term: &OverheadTerm| self.utilization.is_none() || term.name != RESERVE;
         let Question { model, engine, .. } = question;
-        let by_stage = if engine.profile.spread == Spread::Layers {
-            let devices = llama_cpp::layers_by_device(model.num_hidden_layers.into(), layout.pp);
-            weights_by_device(model, weights.bytes, &devices)
-        } else {
-            weights_by_stage(model, weights.bytes, layout)?
-        };
+        let by_stage = engine.weights_by_stage(model, weights.bytes, layout)?;
         let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| {
             let mut budget = Budget {
                 total: whole.clone(),
@@ -171,7 +163,7 @@ impl Memory<'_> {
 
     /// The share that an engine takes: the one given, or its own.
     fn share(&self, engine: &Engine) -> Taken {
-        let own = share(engine);
+        let own = engine.share();
         if let Some(fraction) = self.utilization {
             // An engine that takes all has no setting for it; a share that is given is one of the total.
             let rule = if own.rule == Rule::All { Rule::OfTotal } else { own.rule };

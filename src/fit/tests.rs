@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Double, Engine};
+use crate::engine::{Double, Engine, Term};
 use crate::estimate::{Layout, Workload};
-use crate::hardware::{Accelerator, Budget, Term};
+use crate::hardware::{Accelerator, Budget};
 use crate::model::{Model, ModelSpec};
 use crate::units::{Bytes, ElementFormat, Tokens};
 

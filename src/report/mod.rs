@@ -17,7 +17,6 @@ mod markdown;
 mod page;
 mod plain;
 mod schema;
-mod serve;
 mod strategies;
 mod sweep;
 mod table;
@@ -42,10 +41,8 @@ pub use hardware::{
     RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
 };
 pub use schema::{SCHEMAS, Schema, all_schemas};
-pub use serve::{Served, serve};
 pub use strategies::{
-    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
-    strategies,
+    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, strategies,
 };
 pub use sweep::Sweep;
 pub use text::wrapped;

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::{CostRow, add_once};
-use crate::engine::{Double, Engine};
+use crate::engine::{Calibration, Double, Engine, Known, Term};
 use crate::estimate::Layout;
 use crate::fit::{Binding, Fit, Requests};
-use crate::hardware::{Budget, Calibration, Known, Price, Term};
+use crate::hardware::{Budget, Price};
 use crate::model::Model;
 use crate::report::document::{BytesPerTokenValue, ModelDescription, describe};
 use crate::units::{KvDtype, group_thousands};
