@@ -21,11 +21,7 @@ fn config_refused(text: &str, message: &str) {
 
 /// Every engine with its versions, as a message lists them.
 fn engines() -> String {
-    let names = PROFILES.iter().flat_map(|profile| match profile.versions {
-        [] => vec![profile.name.to_owned()],
-        versions => versions.iter().map(|version| format!("{}@{version}", profile.name)).collect(),
-    });
-    names.collect::<Vec<_>>().join(", ")
+    PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Every format, as a message lists them.
@@ -206,7 +202,7 @@ fn a_setting_belongs_to_its_engine() {
         let name = setting.split(' ').next().unwrap().replace("--no-", "--");
         refused(
             &format!("llama-3.1-8b {setting} -e {engine}"),
-            &format!("{name}: it is a setting of {owner}, not of {engine}; {}", of(owner)),
+            &format!("{name}: applies to {owner}, not to {engine}; {}", of(owner)),
         );
     }
     // Each engine of a list takes what is its own.
@@ -239,11 +235,16 @@ fn options_and_their_values_are_known() {
         "llama-3.1-8b -f xml",
         "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
     );
-    refused("llama-3.1-8b -e vlm", &format!("--engine: vlm is not an engine known here; use one of {}", engines()));
+    refused("llama-3.1-8b -e vlm", &format!("--engine: vlm is not a known engine; use one of {}", engines()));
     refused(
         "llama-3.1-8b -e transformers@4",
-        &format!("--engine: transformers@4 is not an engine known here; use one of {}", engines()),
+        "--engine: transformers@4 is not a known version of transformers; use transformers@5.23",
     );
+    refused(
+        "llama-3.1-8b -e vllm@0.34",
+        "--engine: vllm@0.34 is not a known version of vllm; use one of vllm@0.33, vllm@0.19",
+    );
+    refused("llama-3.1-8b -e ollama@1", "--engine: ollama@1 names a version, and ollama has none here; use ollama");
     refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(

@@ -420,7 +420,7 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
         ),
         (
             r#"{"model":"llama-3.1-8b","prefix_caching":true}"#,
-            "enable_prefix_caching: it is a setting of vllm, not of ideal; add --engine vllm, or leave it out",
+            "enable_prefix_caching: applies to vllm, not to ideal; add --engine vllm, or leave it out",
         ),
         (r#"{"model":"llama-3.1-8b","num_speculative_tokens":1}"#, "speculative_method: missing; give it as well"),
         (

@@ -79,7 +79,7 @@ fn one_estimate_is_explained() {
     }
     kvsize("explain llama-3.1-8b --tokens-per-block 64")
         .stderr(
-            "error: --tokens-per-block: it is a setting of tensorrt-llm, not of ideal; add --engine tensorrt-llm, or \
+            "error: --tokens-per-block: applies to tensorrt-llm, not to ideal; add --engine tensorrt-llm, or \
              leave it out\n",
         )
         .status(2);

@@ -464,7 +464,7 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu h100 -e llama.cpp --ctx-size 32768",
-            "--ctx-size: 32768 is not counted with hardware; give --seq-len and --batch in its place",
+            "--ctx-size: 32768 is not counted with hardware; give --seq-len and --batch instead",
         ),
         (
             "llama-3.1-8b --gpu h100 -e llama.cpp --n-gpu-layers 20",
@@ -485,8 +485,8 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu h100 -e tensorrt-llm",
-            "--overhead: it must be given: no public start-up logs say what it holds beside weights and cache \
-             (tensorrt-llm); give it, as --overhead 8GiB",
+            "--overhead: unknown: no public start-up logs say what it holds beside weights and cache (tensorrt-llm); \
+             give it, as --overhead 8GiB",
         ),
         ("--gpu h100", "MODEL: missing; name one (`kvsize models` lists them), or give its dimensions"),
     ] {

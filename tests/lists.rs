@@ -55,7 +55,7 @@ fn engines_take_the_formats_that_are_listed_as_theirs() {
         for (name, format) in formats.chain(PAIRS.iter().map(|pair| (pair.name, pair.format()))) {
             let workload = Workload { kv_dtype: KvDtype::Given(format), ..Workload::of(Tokens(1024), 1) };
             let unknown = models.iter().all(|model| {
-                let said = Engine::of(profile).answer(model, &workload).map_err(|refusal| refusal.to_string());
+                let said = Engine::new(profile).answer(model, &workload).map_err(|refusal| refusal.to_string());
                 let unknown = ["is not a format", "is not one of its formats"];
                 said.is_err_and(|text| unknown.iter().any(|words| text.contains(words)))
             });

@@ -621,7 +621,7 @@ fn the_program_reads_a_file_and_tells_what_is_allocated() {
         .status(2);
     kvsize(&format!("{} -e transformers --batch-size 2", path.display()))
         .stderr(
-            "error: --batch-size: it is a setting of llama.cpp, not of transformers; the number of sequences is --batch; \
+            "error: --batch-size: applies to llama.cpp, not to transformers; the number of sequences is --batch; \
              n_batch needs --engine llama.cpp\n",
         )
         .status(2);

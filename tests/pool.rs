@@ -7,11 +7,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use kvsize::engine::{Double, Engine, SettingValue};
+use kvsize::engine::vllm::{FITTED, FittedMemory, overhead_by};
+use kvsize::engine::{Calibration, Double, Engine, Errors, Overhead, SettingValue, usable, weights_by_stage};
 use kvsize::estimate::{Layout, Workload};
-use kvsize::hardware::{
-    CALIBRATIONS, Calibration, Errors, Overhead, overhead, overhead_by, share, usable, weights_by_stage,
-};
 use kvsize::model::{DraftMethod, Model};
 use kvsize::source::resolve_weighed;
 use kvsize::units::{Bytes, Tokens};
@@ -76,8 +74,8 @@ impl Case {
     }
 
     fn overhead(&self, by: &Fit) -> Overhead {
-        let calibration = Box::leak(Box::new(by.calibration()));
-        overhead_by(&self.model, &self.workload, &self.engine, Some(calibration)).unwrap()
+        let fitted = Box::leak(Box::new(by.fitted()));
+        overhead_by(&self.model, &self.workload, &self.engine, fitted).unwrap()
     }
 
     fn term(&self, by: &Fit, name: &str) -> f64 {
@@ -89,7 +87,7 @@ impl Case {
     /// What the engine takes of the card, by the catalogue's engine-visible total of an H100.
     fn pool(&self, by: &Fit) -> Bytes {
         let fraction = Double::parse(&self.log["gpu_memory_utilization"].to_string()).unwrap();
-        let overhead = self.overhead(by).by_stage()[self.last()];
+        let overhead = total(&self.overhead(by), self.last());
         Bytes(usable(VISIBLE, fraction).0 - self.weights().0 - overhead.0)
     }
 
@@ -113,6 +111,11 @@ impl Case {
     }
 }
 
+/// All terms of a stage.
+fn total(overhead: &Overhead, stage: usize) -> Bytes {
+    Bytes(overhead.stages[stage].iter().map(|term| term.term.bytes.0).sum())
+}
+
 /// 79.19 GiB, rounded down to a byte.
 const VISIBLE: Bytes = Bytes(85_029_615_042);
 
@@ -129,26 +132,26 @@ struct Fit {
 impl Fit {
     /// Those that are published.
     fn published() -> Self {
-        let calibration = &CALIBRATIONS[0];
+        let fitted = &FITTED[0];
         Self {
-            step: calibration.step.0 as f64,
-            hidden_states: calibration.hidden_states_per_mille as f64 / 1000.0,
-            outside: calibration.outside.iter().map(|(ranks, bytes)| (*ranks, bytes.0 as f64)).collect(),
-            outside_of_stages: calibration.outside_of_stages.0 as f64,
-            packed_experts: calibration.packed_experts_per_mille as f64 / 1000.0,
+            step: fitted.step.0 as f64,
+            hidden_states: fitted.hidden_states_per_mille as f64 / 1000.0,
+            outside: fitted.outside.iter().map(|(ranks, bytes)| (*ranks, bytes.0 as f64)).collect(),
+            outside_of_stages: fitted.outside_of_stages.0 as f64,
+            packed_experts: fitted.packed_experts_per_mille as f64 / 1000.0,
         }
     }
 
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of a fit")]
-    fn calibration(&self) -> Calibration {
+    fn fitted(&self) -> FittedMemory {
         let outside: Vec<_> = self.outside.iter().map(|(ranks, bytes)| (*ranks, Bytes(*bytes as u64))).collect();
-        Calibration {
+        FittedMemory {
             step: Bytes(self.step.max(0.0) as u64),
             hidden_states_per_mille: (self.hidden_states * 1000.0).round() as u64,
             outside: Box::leak(outside.into_boxed_slice()),
             outside_of_stages: Bytes(self.outside_of_stages as u64),
             packed_experts_per_mille: (self.packed_experts * 1000.0).round() as u64,
-            ..CALIBRATIONS[0]
+            ..FITTED[0]
         }
     }
 
@@ -278,7 +281,7 @@ fn pools_are_those_that_servers_reported() {
     let (pool_left_out, concurrency_left_out, logs) = summary(&by_model, false);
     let (small_pool_left_out, _, small_pools) = summary(&by_model, true);
     let models: BTreeSet<_> = cases.iter().map(Case::model).collect();
-    let calibration = &CALIBRATIONS[0];
+    let calibration: &Calibration = &FITTED[0].calibration;
     // What is published is what the logs give.
     let counted = [calibration.logs, calibration.models, calibration.small_pools];
     assert_eq!(counted.map(|count| usize::try_from(count).unwrap()), [cases.len(), models.len(), small_pools]);
@@ -330,10 +333,10 @@ fn the_estimate_for_graphs_is_fitted() {
     let off: Vec<f64> = points.iter().map(|(layers, bytes)| (base + slope * layers - bytes).abs()).collect();
     let (mean, most) = (mean(&off).unwrap(), off.iter().copied().fold(0.0, f64::max));
     println!("graphs: {base:.0} + {slope:.0} a layer; off by {mean:.0}, at most {most:.0}");
-    let calibration = &CALIBRATIONS[0];
+    let fitted = &FITTED[0];
     let near = |one: f64, other: Bytes| (one - other.0 as f64).abs() < 0.001 * GIB;
-    assert!(near(base, calibration.graphs.0) && near(60.0 * slope, Bytes(60 * calibration.graphs.1.0)));
-    assert!(near(mean, calibration.graphs_off.0) && near(most, calibration.graphs_off.1));
+    assert!(near(base, fitted.graphs) && near(60.0 * slope, Bytes(60 * fitted.graphs_per_layer.0)));
+    assert!(near(mean, fitted.graphs_mean_error) && near(most, fitted.graphs_max_error));
 }
 
 fn weighed(name: &str) -> Model {
@@ -411,7 +414,7 @@ fn weights_of_another_sum_scale_what_is_in_layers() {
 /// The terms of the stages of a model of 8 Ki tokens, by name.
 fn terms(model: &Model, layout: Layout, engine: &Engine) -> Vec<Vec<(&'static str, u64)>> {
     let workload = Workload { layout, ..Workload::of(Tokens(8192), 1) };
-    let stages = overhead(model, &workload, engine).unwrap().stages;
+    let stages = engine.overhead(model, &workload).unwrap().stages;
     stages.into_iter().map(|terms| terms.iter().map(|term| (term.name, term.term.bytes.0)).collect()).collect()
 }
 
@@ -422,31 +425,31 @@ fn engine(name: &str) -> Engine {
 #[test]
 fn terms_follow_the_settings_the_layout_and_the_version() {
     let llama = weighed(LLAMA);
-    let calibration = &CALIBRATIONS[0];
-    let constant = calibration.step.0;
+    let fitted = &FITTED[0];
+    let constant = fitted.step.0;
     // 1024 requests x 128256 words x (2 + 12) bytes, 132 rows of 4, 8192 hidden states and 2 x 1024; positions of the model.
     let sampler = 1024 * 128_256 * 14 + 132 * 128_256 * 4 + (8192 + 2048) * 4096 * 2;
     let one = terms(&llama, layout(1, 1), &engine("vllm@0.19"));
     let rotary = ("rotary_table", 131_072 * 128 * 2);
-    let outside = calibration.outside[0].1.0;
+    let outside = fitted.outside[0].1.0;
     assert_eq!(one, [vec![("step", sampler + constant), ("outside", outside), rotary]]);
     // Fewer requests: the feed-forward is what counts, and it shrinks with ranks.
     let mut few = engine("vllm@0.19");
     few.settings.set("max-num-seqs", SettingValue::Count(16));
     let states = |per_mille: u64| 8192 * 4096 * 2 * per_mille / 1000;
-    let fed = |ranks: u64| 8192 * 14_336 / ranks * 6 + states(calibration.hidden_states_per_mille) + constant;
+    let fed = |ranks: u64| 8192 * 14_336 / ranks * 6 + states(fitted.hidden_states_per_mille) + constant;
     assert_eq!(terms(&llama, layout(1, 1), &few)[0][0], ("step", fed(1)));
     assert_eq!(terms(&llama, layout(4, 1), &few)[0][0], ("step", fed(4)));
     // Only the last stage samples, and each passes two states of each token on.
     let staged = terms(&llama, layout(1, 2), &engine("vllm@0.19"));
     assert_eq!(staged[0][0], ("step", fed(1) + states(2000)));
     assert_eq!(staged[1][0], ("step", sampler + constant + states(2000)));
-    assert_eq!(staged[0][1], ("outside", calibration.outside_of_stages.0));
+    assert_eq!(staged[0][1], ("outside", fitted.outside_of_stages.0));
     // The newest version takes its graphs out of the pool, of the layers of a stage, and is said not to be calibrated.
-    let (base, each) = calibration.graphs;
+    let (base, each) = (fitted.graphs, fitted.graphs_per_layer);
     let newest = terms(&llama, layout(1, 1), &engine("vllm"));
     assert_eq!(newest[0].last(), Some(&("cuda_graphs", base.0 + 32 * each.0)));
-    let noted = overhead(&llama, &Workload { layout: layout(8, 1), ..Workload::of(Tokens(8192), 1) }, &engine("vllm"));
+    let noted = engine("vllm").overhead(&llama, &Workload { layout: layout(8, 1), ..Workload::of(Tokens(8192), 1) });
     assert_eq!(
         noted.unwrap().notes,
         [
@@ -456,8 +459,8 @@ fn terms_follow_the_settings_the_layout_and_the_version() {
         ]
     );
     let drafted = weighed(LLAMA).drafted(DraftMethod::Eagle, 3, None);
-    let noted = overhead(&drafted, &Workload::of(Tokens(8192), 1), &engine("vllm@0.19")).unwrap().notes;
-    assert_eq!(noted, ["the weights and the step of what drafts are not counted"]);
+    let noted = engine("vllm@0.19").overhead(&drafted, &Workload::of(Tokens(8192), 1)).unwrap().notes;
+    assert_eq!(noted, ["the weights and the step of the drafter are not counted"]);
     // Latents: copies of what leads from them, 27 layers x 16 heads x 256 x 512, and positions in 4 bytes.
     let latent = terms(&weighed(DEEPSEEK), layout(1, 1), &engine("vllm@0.19"));
     assert!(latent[0].contains(&("latent_copies", 27 * 16 * 256 * 512 * 2)), "{latent:?}");
@@ -473,17 +476,17 @@ fn engines_without_logs_have_a_rule_or_are_refused() {
     let reserved = 81_559u64 * (1 << 20) * 17 / 100;
     assert_eq!(terms(&llama, layout(1, 1), &engine("sglang")), [vec![("reserve", reserved)]]);
     let refused = |model: &Model, name: &str| {
-        overhead(model, &Workload::of(Tokens(8192), 1), &engine(name)).unwrap_err().to_string()
+        engine(name).overhead(model, &Workload::of(Tokens(8192), 1)).unwrap_err().to_string()
     };
     assert_eq!(
         refused(&llama, "tensorrt-llm"),
-        "--overhead: it must be given: no public start-up logs say what it holds beside weights and cache \
-         (tensorrt-llm); give it, as --overhead 8GiB"
+        "--overhead: unknown: no public start-up logs say what it holds beside weights and cache (tensorrt-llm); give it, \
+         as --overhead 8GiB"
     );
     let narrow = kvsize::source::resolve("llama-2-7b", &mut r"".as_bytes(), &[]).unwrap();
     let without = Model { checkpoint: kvsize::model::Checkpoint::default(), ..narrow };
-    assert!(refused(&without, "vllm").contains("a step follows from hidden_size, which is not known of this model"));
-    assert_eq!((share(&engine("vllm@0.19")).default, share(&engine("vllm")).default), ("0.9", "0.92"));
+    assert!(refused(&without, "vllm").contains("a step follows from hidden_size, which is unknown for this model"));
+    assert_eq!((engine("vllm@0.19").share().default, engine("vllm").share().default), ("0.9", "0.92"));
     assert_eq!(usable(VISIBLE, Double::parse("0.95").unwrap()).0, (VISIBLE.0 * 95).div_ceil(100));
 }
 
@@ -516,7 +519,7 @@ fn a_server_of_0_17_is_near() {
     let model = resolve_weighed("-", &mut config.as_bytes(), &[], None).unwrap();
     let weights = model.weights.as_ref().unwrap().bytes.unwrap();
     let workload = Workload::of(Tokens(8192), 1);
-    let overhead = overhead(&model, &workload, &engine("vllm@0.19")).unwrap().by_stage()[0];
+    let overhead = total(&engine("vllm@0.19").overhead(&model, &workload).unwrap(), 0);
     let left = Bytes(usable(VISIBLE, Double::parse("0.95").unwrap()).0 - weights.0 - overhead.0);
     // Reported: weights of 27.52 GiB, a step of 2.23 and 0.13 outside, which leave 45.34.
     let error = left.0 as f64 / GIB / 45.34 - 1.0;
@@ -536,7 +539,7 @@ proptest::proptest! {
             engine.settings.set("max-num-batched-tokens", SettingValue::Count(tokens));
             engine.settings.set("max-num-seqs", SettingValue::Count(requests));
             let workload = Workload { layout: layout(1 << tp, 1), ..Workload::of(Tokens(4096), 1) };
-            overhead(&model, &workload, &engine).unwrap().by_stage()[0]
+            total(&engine.overhead(&model, &workload).unwrap(), 0)
         };
         let less = by(tokens, requests);
         proptest::prop_assert!(less <= by(tokens + 1, requests) && less <= by(tokens, requests + 1));

@@ -2,10 +2,12 @@
 //! holds what is asserted of it, and what became of it all since a baseline.
 
 mod baseline;
+mod examine;
 mod hardware;
 mod verdict;
 
 pub use baseline::{Change, Increase, Taken};
+pub use examine::{CheckRequest, Examined};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 

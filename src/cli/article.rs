@@ -1,23 +1,22 @@
 //! `kvsize article`: the numbers of the article that this tool starts from, beside the real ones.
 
 use std::io;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::args::OutputArguments;
-use super::estimate::{ARTICLE_LENGTHS, Question};
-use super::gpus::OfGpuArguments;
-use super::hardware::fitted;
+use super::estimate::document;
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::engine::{Double, Engine};
-use crate::estimate::Workload;
-use crate::fit;
-use crate::hardware::{Term, exact_size};
+use crate::fit::fits;
+use crate::hardware::exact_size;
 use crate::model::Model;
 use crate::report::{self, FitDocument, Format};
+use crate::request::{ARTICLE_LENGTHS, Ask, Axes, LocalSources, Total};
 use crate::source;
 use crate::strategy::article;
-use crate::units::{Bytes, Error, Tokens};
+use crate::units::{Bytes, Error};
 
 /// The article's hypothetical model, and the real one it stands for.
 pub(super) const ARTICLE: &str = "article";
@@ -40,7 +39,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
     let model = |name| source::resolve(name, &mut io::empty(), &[]);
     let article = model(ARTICLE)?;
-    let article_document = Question::article(&article).document(&article)?;
+    let article_document = document(&article, &Axes::article(&article))?;
     let format = arguments.format.format();
     if format == Format::Plain {
         // The script's output and nothing else.
@@ -48,10 +47,10 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
         return Ok(Answer { data, ..Answer::default() });
     }
     let real = model(REAL)?;
-    let question = Question { seq_lens: ARTICLE_LENGTHS.to_vec(), ..Question::article(&real) };
-    let real_document = question.document(&real)?;
+    let axes = Axes { seq_lens: ARTICLE_LENGTHS.to_vec(), ..Axes::article(&real) };
+    let real_document = document(&real, &axes)?;
     let whole = real.keeping_every_token();
-    let whole_document = question.document(&whole)?;
+    let whole_document = document(&whole, &axes)?;
     let hardware = [
         on_hardware(&article, "article", article::WEIGHTS)?,
         on_hardware(&article, "article", article::REAL_WEIGHTS)?,
@@ -66,34 +65,22 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
 /// What the article's hardware holds of a model by the rule of its table: nine tenths of what GPUs are sold with, less
 /// weights; and the command that says the same.
 fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, FitDocument), Error> {
-    let engine = Engine::ideal();
-    let question = fit::Question {
-        model,
-        engine: &engine,
-        workload: Workload { kv_dtype: model.dtype.into(), ..Workload::of(Tokens(1), 1) },
-        seq_len: None,
-        batch: None,
-        average: None,
-    };
-    let weights = Term::given(weights, "--weights");
     let usable = Double::ratio(article::USABLE_THOUSANDTHS, 1000);
-    let row = |row: &article::HardwareRow| {
-        let fleet = OfGpuArguments::default().fleet(&format!("{}x{}", row.gpus, row.device))?;
-        let memory = fit::Memory {
-            accelerator: &fleet.accelerator,
-            total: crate::request::Total::Marketed,
-            utilization: Some(usable),
-            weights: Some(&weights),
-            overhead: Some(Bytes(0)),
-        };
-        fitted(&question, &fleet, &memory, fit::GivenLayout::default(), |_, _| None)
-    };
-    let rows = article::HARDWARE.iter().map(row).collect::<Result<Vec<_>, Error>>()?;
     let gpus = article::HARDWARE.iter().map(|row| format!("{}x{}", row.gpus, row.device)).collect::<Vec<_>>().join(",");
+    let ask = Ask {
+        gpu: gpus.split(',').map(Into::into).collect(),
+        capacity: Some(Total::Marketed),
+        utilization: Some(usable),
+        weights: Some(weights),
+        overhead: Some(Bytes(0)),
+        ..Ask::default()
+    };
+    let request = ask.hardware_of(Arc::new(model.clone()), vec![Engine::ideal()])?;
+    let found = fits(&request, &ask.fleets(&LocalSources)?)?;
     let command = format!(
         "kvsize fit {typed} --gpu {gpus} --capacity marketed --utilization {} --weights {} --overhead 0",
         usable.value(),
-        exact_size(weights.bytes).replace(' ', "")
+        exact_size(weights).replace(' ', "")
     );
-    Ok((command, FitDocument::new(model, &rows, &[], &[])))
+    Ok((command, FitDocument::new(model, &found.rows, &[], &[])))
 }

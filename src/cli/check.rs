@@ -7,28 +7,69 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, ValueEnum, builder::PossibleValue};
+use clap::{ArgMatches, Args, ValueEnum, builder::PossibleValue};
 
-use super::args::{DeviceArguments, HubArguments, SpecArguments, WorkloadArguments, unit_choice};
+use super::args::unit_choice;
 use super::budgets::{self, Entry};
-use super::estimate::{Places, drafted, named_or_spec, overlay, overlay_for};
-use super::examination::{Asked, Examined, examined};
-use super::explain::described;
-use super::gpus::{OfGpuArguments, positive_bytes};
-use super::hardware::TermArguments;
-use super::shelf::Shelf;
-use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings, settings, single, typed, usage};
-use crate::check::{Budget, Change, Demand, Increase, Taken, Verdict};
+use super::options::{Models, Options};
+use super::sources::{Places, SharedModels};
+use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
+use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
+use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh};
 use crate::source;
-use crate::units::{ByteUnit, Bytes, Code, Error, Margin};
+use crate::units::{ByteUnit, Code, Error};
+
+const OPTIONS: Options = Options {
+    selection: Selection {
+        groups: &[
+            Group::Model,
+            Group::Check,
+            Group::Dimensions,
+            Group::Workload,
+            Group::Device,
+            Group::Terms,
+            Group::Gpus,
+            Group::Accelerators,
+            Group::Sources,
+        ],
+        without: &["price", "prices"],
+    },
+    models: Models::Several,
+    lists: &[],
+    about: &[
+        ("seq-len", "Context length in tokens [default: the model's own maximum, or 131,072]"),
+        ("batch", "Concurrent requests; with --gpu over all replicas, as `kvsize fit` counts them [default: 1]"),
+        ("kv-dtype", "KV cache dtype [default: the 16-bit format of the checkpoint, or what the engine takes]"),
+        ("bitwidth", "Plain bits per element, as the article's bitwidth"),
+        ("engine", "Engine to check: ideal (default), vllm, llama.cpp, … (`kvsize engines`)"),
+        (
+            "gpu",
+            "Without a budget: the GPUs that must hold it, as 8xh100 (`kvsize gpus`); with one: the GPU whose engine defaults \
+             apply [default: h100-sxm]",
+        ),
+    ],
+    brief: &[
+        "model",
+        "budget",
+        "budget-per-gpu",
+        "margin",
+        "gpu",
+        "seq-len",
+        "batch",
+        "kv-dtype",
+        "engine",
+        "tp",
+        "pp",
+        "strict",
+    ],
+};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
     about: "Whether a workload stays within a budget: exit status 0 within, 1 over, 2 could not tell",
     arguments: |command| {
-        let command = described(CheckArguments::augment_args(command), ONE_OF_EACH);
-        let command = settings::augment(briefly(command));
+        let command = OPTIONS.augment(CheckOutput::augment_args(FileArguments::augment_args(command)));
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
     notes: "",
@@ -60,92 +101,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 const STATUSES: &[(u8, &str)] =
     &[(0, "within"), (NO, "over"), (CANNOT_ANSWER, "could not tell; of many budgets the worst")];
 
-/// The options of the estimate that take lists, as options that take one value.
-const ONE_OF_EACH: &[(&str, &str)] = &[
-    ("seq_len", "Tokens of each sequence [default: the model's own maximum, or 131,072]"),
-    ("batch", "Sequences; with --gpu over all replicas, as `kvsize fit` counts them [default: 1]"),
-    ("kv_dtype", "Format of cached elements [default: the 16-bit format of the checkpoint, or what the engine takes]"),
-    ("bitwidth", "Plain bits per element, as the article's bitwidth"),
-    ("engine", "Whose allocation is checked: ideal (the live bytes, the default) or an engine (`kvsize engines`)"),
-    (
-        "gpu",
-        "Without a budget: the GPUs that must hold it, as 8xh100 (`kvsize gpus`); with one: the device that the engine's \
-         defaults depend on [default: h100-sxm]",
-    ),
-];
-
-/// What the short help tells of.
-const BRIEF: &[&str] = &[
-    "models",
-    "budget",
-    "budget_per_gpu",
-    "margin",
-    "gpu",
-    "file",
-    "baseline",
-    "max_increase",
-    "init",
-    "seq_len",
-    "batch",
-    "kv_dtype",
-    "engine",
-    "tp",
-    "pp",
-    "strict",
-    "format",
-    "json",
-    "quiet",
-    "unit",
-];
-
-/// The command whose short help is short.
-fn briefly(command: Command) -> Command {
-    command.mut_args(|arg| {
-        let brief = BRIEF.contains(&arg.get_id().as_str());
-        arg.hide_short_help(!brief)
-    })
-}
-
-#[derive(Debug, Args)]
-struct CheckArguments {
-    /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the hub
-    /// (org/name[@revision][:FILE])
-    #[arg(value_name = "MODEL")]
-    models: Vec<String>,
-    /// Bytes that the cache may take over all GPUs of a replica
-    #[arg(long, value_name = "BYTES", value_parser = positive_bytes, allow_hyphen_values = true)]
-    budget: Option<Bytes>,
-    /// Bytes that it may take on any one GPU
-    #[arg(long, value_name = "BYTES", value_parser = positive_bytes, allow_hyphen_values = true)]
-    budget_per_gpu: Option<Bytes>,
-    /// The part of the budget that is kept free [default: 0%]
-    #[arg(long, value_name = "PERCENT", value_parser = Margin::from_str, allow_hyphen_values = true)]
-    margin: Option<Margin>,
-    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
-    #[arg(long, value_name = "FILE")]
-    catalogue: Option<PathBuf>,
-    #[command(flatten)]
-    hub: HubArguments,
-    /// Warnings become errors
-    #[arg(long)]
-    strict: bool,
-    #[command(flatten)]
-    files: FileArguments,
-    #[command(flatten)]
-    spec: SpecArguments,
-    #[command(flatten)]
-    workload: WorkloadArguments,
-    #[command(flatten)]
-    device: DeviceArguments,
-    /// Memory of each GPU that an engine is told of, in place of what is known of --gpu
-    #[arg(long, value_name = "BYTES", value_parser = positive_bytes, allow_hyphen_values = true, help_heading = "Memory")]
-    gpu_memory: Option<Bytes>,
-    #[command(flatten)]
-    terms: TermArguments,
-    #[command(flatten)]
-    output: CheckOutputArguments,
-}
-
 // Many budgets. (A doc comment here would be the help of the command.)
 #[derive(Debug, Args)]
 #[command(next_help_heading = "A file of budgets")]
@@ -166,7 +121,7 @@ struct FileArguments {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-struct CheckOutputArguments {
+struct CheckOutput {
     /// How the answer is written [default: table]
     #[arg(short, long, value_name = "FORMAT", value_enum)]
     format: Option<CheckFormat>,
@@ -181,7 +136,7 @@ struct CheckOutputArguments {
     unit: Option<UnitChoice>,
 }
 
-impl CheckOutputArguments {
+impl CheckOutput {
     fn format(&self) -> CheckFormat {
         if self.json { CheckFormat::As(Format::Json) } else { self.format.unwrap_or(CheckFormat::As(Format::Table)) }
     }
@@ -234,21 +189,20 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     } else if given("file") {
         refuse_beside(matches, "--file", WITH_FILE, "write it into the file, as a key of its budgets")?;
     }
-    let mut arguments: CheckArguments = typed(matches)?;
-    if let Some(path) = &arguments.files.init {
-        return init(path, arguments.output.quiet);
+    let files: FileArguments = typed(matches)?;
+    let output: CheckOutput = typed(matches)?;
+    if let Some(path) = &files.init {
+        return init(path, output.quiet);
     }
-    let answered = if let Some(path) = &arguments.files.file {
-        of_file(&arguments, path)
-    } else {
-        levers::retrieved(&mut arguments.workload);
-        of_one(&arguments, matches)
+    let ask = OPTIONS.ask(matches)?;
+    let answered = match &files.file {
+        Some(path) => of_file(&ask, &files, path, &output),
+        None => of_one(&ask, &output),
     };
-    let format = arguments.output.format();
-    answered.or_else(|diagnosis| {
+    answered.or_else(|error| {
         // Where a CI system reads the answer, it reads there why there is none.
-        let data = report::no_check(&diagnosis.to_string(), format).ok_or(diagnosis)?;
-        Ok(Answer { quiet: arguments.output.quiet, data, status: CANNOT_ANSWER, ..Answer::default() })
+        let data = report::no_check(&error.to_string(), output.format()).ok_or(error)?;
+        Ok(Answer { quiet: output.quiet, data, status: CANNOT_ANSWER, ..Answer::default() })
     })
 }
 
@@ -272,71 +226,55 @@ fn init(path: &Path, quiet: bool) -> Result<Answer, Error> {
 }
 
 /// One workload.
-fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Error> {
-    let CheckArguments { models, budget, budget_per_gpu, margin, spec, workload: asked, device, terms, .. } = arguments;
-    let budget = Budget { bytes: *budget, bytes_per_gpu: *budget_per_gpu, margin: margin.unwrap_or_default() };
-    let limited = budget.is_limited();
-    let fleet = match (&device.gpu, limited) {
-        (Some(gpu), false) => Some(
-            OfGpuArguments {
-                gpu_memory: arguments.gpu_memory,
-                accelerators: device.accelerators.clone(),
-                ..OfGpuArguments::default()
-            }
-            .fleet(gpu)?,
-        ),
-        (None, false) => {
-            let remedy = "give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB, or the GPUs that must \
-                          hold it, as --gpu 8xh100";
-            return Err(Error::without_value(Code::NoBudget, "--budget", "missing", remedy));
-        }
-        (_, true) => None,
-    };
-    let of_hardware = terms.given().or(arguments.gpu_memory.map(|_| "--gpu-memory"));
-    if let Some(option) = of_hardware.filter(|_| limited) {
-        let problem = "is of what GPUs hold, and with a budget they are not asked".to_owned();
-        return Err(Error::new(Code::NotCounted, option, "it", problem, "leave it or the budget out"));
+fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
+    ask.refuse_pairs()?;
+    let is_limited = ask.budget.is_some() || ask.budget_per_gpu.is_some();
+    let places = Places::new(ask)?;
+    let fleet = if is_limited { None } else { Some(fleet(ask, &places)?) };
+    if let Some(option) = ask.memory_term().filter(|_| is_limited) {
+        let problem = "has no effect with --budget";
+        return Err(Error::without_value(Code::NotCounted, option, problem, "drop one of them"));
     }
-    if margin.is_some() && !limited {
-        let problem = "is kept free of a budget, and there is none".to_owned();
+    if ask.margin.is_some() && !is_limited {
         let remedy = "give --budget, or the share of the memory that is taken, as --utilization 0.85";
-        return Err(Error::new(Code::NotCounted, "--margin", "it", problem, remedy));
+        return Err(Error::without_value(
+            Code::NotCounted,
+            "--margin",
+            "applies to a budget, and none is given",
+            remedy,
+        ));
     }
-    let on = Some(device).filter(|_| limited);
-    let (engine, assumed) = single::engine(asked, on, matches)?;
-    let names = || models.iter().chain(&asked.draft);
-    let overlay = overlay_for(names(), arguments.catalogue.as_deref())?;
-    let places = Places { overlay, hub: hub::settings_for(names(), &arguments.hub) };
-    let weigh = !limited && terms.weights.is_none();
-    let found = named_or_spec(models, &spec.spec(), |name| places.model(name, weigh))?;
-    let [model] = <[_; 1]>::try_from(found).map_err(|found| {
-        let (count, problem) = (format!("{} models", found.len()), "are more than a budget is checked for");
-        Error::new(Code::Several, "MODEL", count, problem, "check one after the other")
+    let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
+    let [engine] = <[_; 1]>::try_from(engines).map_err(|engines| {
+        let found = format!("{} values", engines.len());
+        Error::new(Code::Several, "--engine", found, "are more than one estimate takes", "give one")
     })?;
-    let model = drafted(model, asked, |name| places.draft(name))?;
-    let examined = examined(&Asked {
-        model,
-        workload: asked,
-        engine,
-        on: fleet.as_ref(),
-        matches,
-        memory: device.memory,
-        terms,
-        budget,
-        demands: fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect(),
-    })?;
-    let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = examined;
+    let weigh = Weigh::when(!is_limited && ask.weights.is_none());
+    let model = ask.model(&engine, &places, weigh)?;
+    let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
+    let request = CheckRequest::new(ask, model, engine, fleet.as_ref(), demands)?;
+    let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = request.examine()?;
     if let Some(failure) = failure {
         return Err(failure);
     }
     let measured = Measured::new(&model, &workload, &engine, &checked, &held);
     let document = CheckDocument::new(&model, measured, [assumptions, warnings]);
-    refuse_warnings(arguments.strict, &document.warnings)?;
-    let data = report::check(&document, arguments.output.format(), arguments.output.unit());
+    refuse_warnings(ask.strict, &document.warnings)?;
+    let data = report::check(&document, output.format(), output.unit());
     let CheckDocument { within, assumptions, warnings, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = status(Verdict::of(within));
-    Ok(Answer { quiet: arguments.output.quiet, data, notes, warnings, status, ..Answer::default() })
+    Ok(Answer { quiet: output.quiet, data, notes, warnings, status, ..Answer::default() })
+}
+
+/// The GPUs that must hold a workload that has no budget.
+fn fleet(ask: &Ask, sources: &dyn Sources) -> Result<Fleet, Error> {
+    if ask.one_gpu()?.is_some() {
+        return ask.fleets(sources)?.into_iter().next().ok_or_else(|| Error::missing("--gpu", "name the GPUs"));
+    }
+    let remedy = "give the bytes, as --budget 40GB, or those of one GPU, as --budget-per-gpu 10GB, or the GPUs that must hold it, as \
+                  --gpu 8xh100";
+    Err(Error::without_value(Code::NoBudget, "--budget", "missing", remedy))
 }
 
 fn status(verdict: Verdict) -> u8 {
@@ -348,19 +286,16 @@ fn status(verdict: Verdict) -> u8 {
 }
 
 /// The budgets of a file.
-fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
+fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) -> Result<Answer, Error> {
     let budgets = budgets::read(path)?;
-    let before = arguments.files.baseline.as_deref().map(budgets::baseline).transpose()?;
-    let places = Places {
-        overlay: overlay(arguments.catalogue.as_deref().or(budgets.catalogue.as_deref()))?,
-        hub: Some(hub::settings(&arguments.hub)),
-    };
-    let shelf = Shelf::new(places, budgets.directory.clone());
-    let increase = arguments.files.max_increase;
+    let before = files.baseline.as_deref().map(budgets::baseline).transpose()?;
+    let catalogue = ask.catalogue.as_deref().or(budgets.catalogue.as_deref());
+    let models = SharedModels::new(Places::of_file(budgets.directory.clone(), catalogue, ask.offline)?);
+    let increase = files.max_increase;
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
-    let row = |entry: &Entry| match budgets.examined(entry, &shelf) {
-        Err(diagnosis) => CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()]),
+    let row = |entry: &Entry| match entry.examine(&models) {
+        Err(error) => CheckRow::new(entry.name.clone(), None, Some(&error), None, [Vec::new(), Vec::new()]),
         Ok(Examined { model, workload, engine, checked, held, assumptions, mut warnings, failure }) => {
             let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
                 None => Change::New,
@@ -368,18 +303,12 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
                 Some(Some(before)) => Change::of(*before, checked.taken, increase),
             });
             if change == Some(Change::Untold) {
-                warnings.push("the baseline could not tell what it took, nor this by how much it grew".into());
+                warnings.push("the baseline has no figure for it, so its growth is unknown".into());
             }
-            let failure = failure.or_else(|| refuse_warnings(arguments.strict, &warnings).err());
+            let failure = failure.or_else(|| refuse_warnings(ask.strict, &warnings).err());
             let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-            let error = failure.as_ref().map(|diagnosis| diagnosis);
-            CheckRow::new(
-                entry.name.clone(),
-                Some((model.name.clone(), measured)),
-                error,
-                change,
-                [assumptions, warnings],
-            )
+            let measured = Some((model.name.clone(), measured));
+            CheckRow::new(entry.name.clone(), measured, failure.as_ref(), change, [assumptions, warnings])
         }
     };
     let rows: Vec<CheckRow> = budgets.entries.iter().map(row).collect();
@@ -388,10 +317,10 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
         let names = before.iter().map(|(name, _)| name);
         names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
-    let document = ChecksDocument::new(rows, gone, increase, arguments.strict);
-    let data = report::checks(&document, arguments.output.format(), arguments.output.unit());
+    let document = ChecksDocument::new(rows, gone, increase, ask.strict);
+    let data = report::checks(&document, output.format(), output.unit());
     Ok(Answer {
-        quiet: arguments.output.quiet,
+        quiet: output.quiet,
         data,
         notes: document.said(|row| &row.assumptions),
         warnings: document.said(|row| &row.warnings).into_iter().chain(document.gone_warnings()).collect(),

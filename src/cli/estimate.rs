@@ -13,14 +13,7 @@ use crate::units::{Bytes, Code, Error, Series, Tokens};
 
 pub(super) const OPTIONS: Options = Options {
     selection: Selection {
-        groups: &[
-            Group::Model,
-            Group::Dimensions,
-            Group::Workload,
-            Group::Device,
-            Group::Accelerators,
-            Group::Sources,
-        ],
+        groups: &[Group::Model, Group::Dimensions, Group::Workload, Group::Device, Group::Accelerators, Group::Sources],
         without: &[],
     },
     models: Models::Several,

@@ -2,21 +2,18 @@
 
 use clap::{ArgMatches, Args};
 
-use super::args::{OutputArguments, WorkloadArguments};
-use super::estimate::past_maximum;
-use super::gpus::{self, GpuArguments};
-use super::hardware::{
-    MemoryArguments, Rows, SEPARATE_REPLICAS, Subject, SubjectArguments, asks_of_one_length, assumed_of, fitted,
-    given_layout, on_device, prices, question, replicas_of_experts, runs_on, served, usual_formats,
-};
-use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
+use super::args::OutputArguments;
+use super::hardware::{FIT, ages_of_prices};
+use super::sources::Places;
+use super::{Answer, FITS, NO, Subcommand, refuse_warnings, typed};
+use crate::fit::fits;
 use crate::report::{self, FitDocument};
 use crate::units::{Code, Error};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
     about: "What hardware holds: the longest context, requests at once, cost",
-    arguments: |command| settings::augment(asks_of_one_length(FitArguments::augment_args(command))),
+    arguments: |command| FIT.augment(OutputArguments::augment_args(command)),
     notes: "",
     examples: &[
         (
@@ -32,7 +29,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
             "kvsize fit llama-3.1-70b --gpu 4xl40s -e vllm -d fp8 --weights-dtype fp8",
         ),
         (
-            "A card that is not listed, with an overhead of your own",
+            "A card that is not listed, with your own overhead",
             "kvsize fit llama-3.1-8b --gpu-memory 48GiB --overhead 2GB -s 16K",
         ),
     ],
@@ -40,67 +37,23 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     run,
 };
 
-#[derive(Debug, Args)]
-struct FitArguments {
-    #[command(flatten)]
-    subject: SubjectArguments,
-    #[command(flatten)]
-    workload: WorkloadArguments,
-    #[command(flatten)]
-    memory: MemoryArguments,
-    #[command(flatten)]
-    gpus: GpuArguments,
-    #[command(flatten)]
-    output: OutputArguments,
-}
-
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
-    let mut arguments: FitArguments = typed(matches)?;
-    let subject = Subject::of(&arguments.subject, &mut arguments.workload, &arguments.memory, matches)?;
-    let arguments = &arguments;
-    let fleets = arguments.gpus.fleets()?;
+    let output: OutputArguments = typed(matches)?;
+    let ask = FIT.ask(matches)?;
+    let places = Places::new(&ask)?;
+    let request = ask.hardware(&places)?;
+    let fleets = ask.fleets(&places)?;
     if fleets.is_empty() {
         let remedy =
             "name the GPUs, as --gpu 8xh100, or the memory of one, as --gpu-memory 80GiB (`kvsize gpus` lists them)";
         return Err(Error::without_value(Code::NoGpu, "--gpu", "missing", remedy));
     }
-    let mut rows = Rows::default();
-    let mut assumptions = if arguments.memory.counts_what_engines_see() { assumed_of(&fleets) } else { Vec::new() };
-    for fleet in &fleets {
-        for engine in &subject.engines {
-            let engine = on_device(engine, fleet, &mut assumptions);
-            for kv_dtype in usual_formats(&subject.model, &arguments.workload, &engine) {
-                let question = question(&subject, &arguments.workload, &arguments.memory, &engine, kv_dtype);
-                let memory = arguments.memory.of(&subject, fleet);
-                let given = given_layout(&arguments.workload);
-                let row = runs_on(&engine, fleet).and_then(|()| {
-                    fitted(&question, fleet, &memory, given, |layout, seq_len| {
-                        report::serve(&served(&subject, &question, layout, seq_len))
-                    })
-                });
-                rows.add(row, fleet, &engine)?;
-            }
-        }
-    }
-    let (found, refused) = rows.answered()?;
-    if found.iter().any(|fitted| replicas_of_experts(&subject.model, &fitted.engine, fitted.layout)) {
-        assumptions.push(SEPARATE_REPLICAS.into());
-    }
-    let longest = subject.seq_len;
-    let warnings: Vec<String> =
-        past_maximum(&subject.model, longest).iter().map(ToString::to_string).chain(refused).collect();
-    let document = FitDocument::new(&subject.model, &found, &assumptions, &warnings);
-    refuse_warnings(arguments.subject.strict, &document.warnings)?;
-    let data = report::fit(&document, arguments.output.format.format(), arguments.output.unit());
+    let found = fits(&request, &fleets)?;
+    let document = FitDocument::new(&request.model, &found.rows, &found.assumptions, &found.warnings);
+    refuse_warnings(ask.strict, &document.warnings)?;
+    let data = report::fit(&document, output.format.format(), output.unit());
     let FitDocument { assumptions: mut notes, warnings, fits, .. } = document;
-    notes.extend(gpus::ages(prices(&fleets)));
-    let no = !fits;
-    Ok(Answer {
-        quiet: arguments.output.format.quiet,
-        data,
-        notes,
-        warnings,
-        status: if no { NO } else { 0 },
-        ..Answer::default()
-    })
+    notes.extend(ages_of_prices(fleets.iter()));
+    let status = if fits { 0 } else { NO };
+    Ok(Answer { quiet: output.format.quiet, data, notes, warnings, status, ..Answer::default() })
 }

@@ -4,12 +4,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::GpuListArguments;
-use super::gpus::{accelerator, own_accelerators, priced};
 use super::lists::{columns, list, matches};
+use super::sources::own_accelerators;
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue::{self, AcceleratorEntry, Figure, Link, Size};
-use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
+use crate::engine::{Known, Term};
+use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
 use crate::report::{Entry, Format, Grid, Listing};
+use crate::request::{accelerator, priced};
 use crate::units::{Error, dollars, fixed_point};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -259,7 +261,7 @@ fn thousandths(figure: Option<&Figure<u64>>) -> Option<String> {
 }
 
 fn run(arguments: &GpuListArguments) -> Result<Answer, Error> {
-    let overlay = own_accelerators(arguments.accelerators.as_deref())?;
+    let overlay = own_accelerators(arguments.accelerators.clone())?;
     let arguments = &arguments.list;
     // A product name, too, finds its device.
     let usual = catalogue::normalised(arguments.pattern.as_deref().unwrap_or_default());

@@ -1,17 +1,106 @@
-//! What `fit`, `plan` and `check` have alike: their options, and how answers about GPUs are gathered.
+//! What `fit`, `plan` and `check` have alike: their options, and the age of prices.
 
-use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::options::{Models, Options};
 use super::terminal_is_watching;
-use crate::engine::Engine;
-use crate::estimate::{Layout, Workload};
-use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, layouts_of};
-use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
-use crate::model::Model;
-use crate::report::{Fitted, Served};
-use crate::request::{Fleet, Group, HardwareRequest, Selection, Total};
-use crate::units::{Code, Error, KvDtype, Tokens};
+use crate::hardware::Price;
+use crate::request::{Fleet, Group, Selection};
 
-/// GPUs of a node, unless something else is known.
-pub(super) const PER_NODE: u64 = 8;
+/// The options of `fit`.
+pub(super) const FIT: Options = Options {
+    selection: Selection {
+        groups: &[
+            Group::Model,
+            Group::Dimensions,
+            Group::Workload,
+            Group::Device,
+            Group::Terms,
+            Group::Average,
+            Group::Gpus,
+            Group::Accelerators,
+            Group::Sources,
+        ],
+        without: &["memory"],
+    },
+    models: Models::One,
+    lists: &[],
+    about: &[
+        ("seq-len", "Context length of a request [default: the longest that fits]"),
+        ("batch", "Concurrent requests, over all replicas [default: 1]"),
+        ("kv-dtype", "KV cache dtypes, comma-separated [default: the checkpoint's 16 bits, or what the engine takes]"),
+        (
+            "tp",
+            "Tensor-parallel ranks [default: the largest size in a node that divides the heads without replicating KV heads]",
+        ),
+        ("pp", "Pipeline-parallel stages [default: what the ranks leave over]"),
+        ("dp", "Data-parallel replicas, each with its own requests [default: 1, or as many as it takes]"),
+        ("gpu", "GPU types with a count each, comma-separated (`kvsize gpus`); local: the GPUs of this machine"),
+    ],
+    brief: &[],
+};
+
+/// The options of `plan`.
+pub(super) const PLAN: Options = Options {
+    selection: Selection {
+        groups: &[
+            Group::Model,
+            Group::Dimensions,
+            Group::Workload,
+            Group::Device,
+            Group::Terms,
+            Group::Average,
+            Group::Gpus,
+            Group::Plan,
+            Group::Accelerators,
+            Group::Sources,
+        ],
+        without: &["memory"],
+    },
+    about: &[
+        ("seq-len", "Context length of a request [default: the model's own maximum]"),
+        ("batch", "Concurrent requests, over all replicas [default: 1]"),
+        ("kv-dtype", "KV cache dtypes, comma-separated [default: the checkpoint's 16 bits, or what the engine takes]"),
+        ("tp", "Tensor-parallel ranks [default: each size that divides the heads without replicating KV heads]"),
+        ("pp", "Pipeline-parallel stages [default: as many as it takes]"),
+        ("dp", "Data-parallel replicas, each with its own requests [default: as many as it takes]"),
+        ("gpu", "GPU types to plan with, comma-separated, a count being the most (`kvsize gpus`) [default: all]"),
+    ],
+    ..FIT
+};
+
+/// How old the prices of these GPUs are, each once. Only a person who is watching reads it: what is written to files stays
+/// the same every day.
+pub(super) fn ages_of_prices<'a>(fleets: impl Iterator<Item = &'a Fleet>) -> Vec<String> {
+    if !terminal_is_watching() {
+        return Vec::new();
+    }
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default();
+    let mut notes: Vec<String> = Vec::new();
+    for fleet in fleets {
+        let price = fleet.price.as_ref();
+        let note = price.and_then(|price| age(&fleet.accelerator.id, price, seconds.div_euclid(86_400)));
+        notes.extend(note.filter(|note| !notes.contains(note)));
+    }
+    notes
+}
+
+fn age(name: &str, price: &Price, today: u64) -> Option<String> {
+    let days = price.age_in_days(today)?;
+    let unit = if days == 1 { "day" } else { "days" };
+    Some(format!("the price of {name} is {days} {unit} old, as of {}", price.as_of.as_deref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::Rate;
+
+    #[test]
+    fn the_age_of_a_price_is_in_days() {
+        let rate: Rate = "1/gpu-h".parse().unwrap();
+        let price = Price { as_of: Some("2026-08-19".into()), ..rate.price(None).unwrap() };
+        assert_eq!(age("l4", &price, 20_685).as_deref(), Some("the price of l4 is 1 day old, as of 2026-08-19"));
+        assert_eq!(age("l4", &Price { as_of: None, ..price }, 20_685), None);
+    }
+}

@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 
-use super::args::Arguments;
-use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, settings, usage};
+use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, usage};
 use crate::report;
 
 /// The program's own, a tour of the commands.
@@ -49,7 +48,7 @@ pub(super) const STATUSES: &[(u8, &str)] = &[
 const WIDTH: usize = 80;
 
 /// The program with its long help.
-pub(super) fn told(program: Command) -> Command {
+pub(super) fn with_long_help(program: Command) -> Command {
     let widest = ENVIRONMENT.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let indent = widest.saturating_add(4);
     let variables = ENVIRONMENT.iter().map(|(name, text)| {
@@ -99,5 +98,5 @@ fn below(examples: &[(&str, &str)], notes: &str, statuses: &[(u8, &str)]) -> Str
 /// The whole command line with all that is elsewhere defined when it is used.
 pub(super) fn whole() -> Command {
     let commands = COMMANDS.iter().map(|known| defined(Command::new(known.name)));
-    settings::augment(Arguments::command()).subcommands(commands)
+    super::program(super::Settings::Defined).subcommands(commands)
 }

@@ -7,10 +7,7 @@ use std::time::Duration;
 use crate::source::{HubId, HubSettings, Token, Watch};
 
 /// The settings, if one of the models may be on the hub: the environment is not read for the others.
-pub(super) fn settings_for<'a>(
-    mut models: impl Iterator<Item = &'a str>,
-    offline: bool,
-) -> Option<HubSettings> {
+pub(super) fn settings_for<'a>(mut models: impl Iterator<Item = &'a str>, offline: bool) -> Option<HubSettings> {
     models.any(|name| HubId::parse(name).is_some()).then(|| settings(offline))
 }
 

@@ -10,10 +10,9 @@ use super::refuse_warnings;
 use super::sources::{SharedModels, ThreadModels};
 use crate::engine::{Engine, Prepared};
 use crate::estimate::Workload;
-use crate::model::Model;
 use crate::report::BatchFrame;
 use crate::request::{LINE, Object, ObjectReader, Request, field_of, past_maximum, shortened, text_of};
-use crate::units::{Bytes, Code, Error, Tokens};
+use crate::units::{Code, Error, Tokens};
 
 /// How lines are answered.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +46,8 @@ struct Shape {
 /// Shapes that are kept: a batch of many kinds of lines has no use for more.
 const MOST_SHAPES: usize = 32;
 
+const LISTED: &str = "`kvsize schema batch-line` lists the keys; --lenient passes over others";
+
 /// Answers lines, one at a time.
 pub(super) struct LineReader {
     options: LineOptions,
@@ -58,7 +59,7 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn new(options: LineOptions, models: Arc<SharedModels>) -> Self {
-        let reader = ObjectReader::new(LINE.fields(), &["id"]);
+        let reader = ObjectReader::new(LINE, &["id"], LISTED);
         let reader = if options.lenient { reader.lenient() } else { reader };
         Self { options, models: ThreadModels::new(models), reader, shapes: Vec::new() }
     }
@@ -94,6 +95,7 @@ impl LineReader {
         let id = id_of(object)?;
         read?;
         let request = object.ask.request(&self.models).map_err(one_only)?;
+        let strict = self.options.strict;
         let Workload { seq_len, batch, memory, .. } = request.workload;
         let Shape { request: Request { model, engine, workload, .. }, prepared, frame, assumptions, warnings } =
             self.shape(request)?;
@@ -105,10 +107,12 @@ impl LineReader {
         }
         let past = past_maximum(model, Some(seq_len)).map(|past| past.to_string());
         let warnings = match &past {
-            Some(past) => together(&together(warnings, std::slice::from_ref(past)), &answer.warnings).into_owned().into(),
+            Some(past) => {
+                together(&together(warnings, std::slice::from_ref(past)), &answer.warnings).into_owned().into()
+            }
             None => together(warnings, &answer.warnings),
         };
-        refuse_warnings(self.options.strict, &warnings)?;
+        refuse_warnings(strict, &warnings)?;
         frame.write(out, (Some(number), id), &workload, &answer, [&assumptions, &warnings]);
         Ok(())
     }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::args::{ListArguments, ModelListArguments};
-use super::estimate::overlay;
+use super::sources::overlay;
 use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::engine::{Double, PROFILES, Profile, Setting, ValueKind};

@@ -7,29 +7,23 @@ mod budgets;
 mod check;
 mod completions;
 mod estimate;
-mod examination;
 mod explain;
 mod failure;
 mod fit;
 mod gpu_list;
-mod gpus;
 mod hardware;
 mod help;
 mod hub;
-mod lengths;
-mod levers;
+mod lines;
 mod lists;
 mod man;
 mod nvidia_smi;
-mod objects;
+mod options;
 mod plan;
 #[cfg(feature = "hub")]
 mod progress;
-mod request;
 mod schema;
-mod settings;
-mod shelf;
-mod single;
+mod sources;
 mod strategies;
 mod sweep;
 mod usage;
@@ -40,9 +34,8 @@ use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{ArgMatches, Args, FromArgMatches};
 
-use self::args::Arguments;
 use crate::report;
 use crate::units::Code;
 use crate::units::Error;
@@ -110,14 +103,42 @@ struct Answer {
 /// Writes data as it comes.
 type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 
+/// Whether a start needs the long help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Help {
+    Put,
+    LeftOut,
+}
+
+/// Whether a start needs the settings of engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settings {
+    Defined,
+    LeftOut,
+}
+
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
 /// is most of our time.
-fn command(with_settings: bool, with_help: bool) -> clap::Command {
-    let defined = if with_help { help::described } else { help::defined };
+fn command(settings: Settings, help: Help) -> clap::Command {
+    let defined = if help == Help::Put { help::described } else { help::defined };
     let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(defined));
-    let estimate = Arguments::command().subcommands(commands);
-    let estimate = if with_settings { settings::augment(estimate) } else { estimate };
-    if with_help { help::told(estimate) } else { estimate }
+    let program = program(settings).subcommands(commands);
+    if help == Help::Put { help::with_long_help(program) } else { program }
+}
+
+const AFTER_HELP: &str = "More options, and the settings of each engine under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
+
+/// The program without commands: the estimate of a model.
+fn program(settings: Settings) -> clap::Command {
+    let program = clap::Command::new("kvsize")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("How many bytes the KV cache of a language model takes")
+        .max_term_width(98)
+        .override_usage("kvsize [OPTIONS] MODEL...\n       kvsize COMMAND [OPTIONS]")
+        .disable_help_subcommand(true)
+        .after_help(AFTER_HELP);
+    let program = estimate::OPTIONS.options(estimate::EstimateOutput::augment_args(program));
+    if settings == Settings::Defined { options::settings(program) } else { program }
 }
 
 /// The arguments of a command, as typed.
@@ -128,10 +149,10 @@ fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Error> {
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
     // Not dropped: the process ends soon, and taking the definitions apart is a tenth of a query's time.
-    let mut command = ManuallyDrop::new(command(
-        settings::may_be_needed(std::env::args_os()),
-        help::may_be_asked(std::env::args_os()),
-    ));
+    let settings =
+        if options::settings_may_be_needed(std::env::args_os()) { Settings::Defined } else { Settings::LeftOut };
+    let help = if help::may_be_asked(std::env::args_os()) { Help::Put } else { Help::LeftOut };
+    let mut command = ManuallyDrop::new(command(settings, help));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
         Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
@@ -231,7 +252,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     #[test]
     fn the_definitions_hold_together() {
-        super::command(true, true).debug_assert();
+        super::command(super::Settings::Defined, super::Help::Put).debug_assert();
         super::help::whole().debug_assert();
     }
 }

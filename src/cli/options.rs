@@ -34,7 +34,12 @@ pub(super) enum Models {
 impl Options {
     /// The command with an option for each row, and for each setting of an engine.
     pub(super) fn augment(&self, command: Command) -> Command {
-        settings(self.selection.fields().fold(command, |command, field| command.arg(self.arg(field))))
+        settings(self.options(command))
+    }
+
+    /// The command with an option for each row.
+    pub(super) fn options(&self, command: Command) -> Command {
+        self.selection.fields().fold(command, |command, field| command.arg(self.arg(field)))
     }
 
     fn arg(&self, field: &'static Field) -> Arg {

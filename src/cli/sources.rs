@@ -79,6 +79,10 @@ impl Sources for Places {
         Ok(Arc::new(model))
     }
 
+    fn is_path(&self, name: &str) -> bool {
+        self.path(Path::new(name)).exists()
+    }
+
     fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
         own_accelerators(file.map(|file| self.path(file)))
     }
@@ -185,6 +189,10 @@ impl Sources for SharedModels {
         model
     }
 
+    fn is_path(&self, name: &str) -> bool {
+        self.places.is_path(name)
+    }
+
     fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
         self.places.accelerators(file)
     }
@@ -239,6 +247,10 @@ impl Sources for ThreadModels {
         Ok(model)
     }
 
+    fn is_path(&self, name: &str) -> bool {
+        self.shared.is_path(name)
+    }
+
     fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
         self.shared.accelerators(file)
     }
@@ -271,7 +283,8 @@ mod tests {
         let shared = Arc::new(SharedModels::new(Places { overlay: Vec::new(), hub: None, directory: None }));
         let models = ThreadModels::new(Arc::clone(&shared));
         let ask = Ask::new("deepseek-v3").set("speculative_method", "mtp").unwrap();
-        let [one, other] = [ask.clone(), ask.set("seq_len", "9").unwrap()].map(|ask| ask.request(&models).unwrap().model);
+        let [one, other] =
+            [ask.clone(), ask.set("seq_len", "9").unwrap()].map(|ask| ask.request(&models).unwrap().model);
         assert!(Arc::ptr_eq(&one, &other));
         assert_eq!(shared.read.lock().unwrap()[0].entries.len(), 1);
     }

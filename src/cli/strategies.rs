@@ -1,29 +1,91 @@
 //! `kvsize strategies MODEL`: the levers of the article's "making it fit", each with what it takes and how to repeat it.
 
 use std::io;
-use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::Args;
+use clap::{ArgMatches, Args};
 
-use super::args::{HubArguments, OutputArguments, TypedTokens};
+use super::args::OutputArguments;
 use super::article::{ARTICLE, REAL};
-use super::estimate::{Places, overlay_for, past_maximum};
-use super::gpus::{Fleet, GpuArguments, OfGpuArguments, ages};
-use super::{ANSWERED, Answer, COMMANDS, Subcommand, hub, refuse_warnings, typed};
+use super::hardware::ages_of_prices;
+use super::options::{Models, Options};
+use super::sources::Places;
+use super::{ANSWERED, Answer, COMMANDS, Subcommand, refuse_warnings, typed};
 use crate::catalogue::AcceleratorEntry;
+use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
-use crate::hardware::{Known, Term};
 use crate::model::Model;
 use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed};
+use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
-use crate::units::{Bytes, Code, Error, Passages, Tokens, parse_count};
+use crate::units::{Code, Error, Passages, Tokens};
+
+const OPTIONS: Options = Options {
+    selection: Selection {
+        groups: &[
+            Group::Model,
+            Group::Workload,
+            Group::Device,
+            Group::Terms,
+            Group::Gpus,
+            Group::Accelerators,
+            Group::Sources,
+        ],
+        without: &[
+            "kv-dtype",
+            "k-dtype",
+            "v-dtype",
+            "bitwidth",
+            "engine",
+            "windows",
+            "speculative-method",
+            "num-speculative-tokens",
+            "draft",
+            "tp",
+            "pp",
+            "dp",
+            "dcp",
+            "memory",
+            "weights-dtype",
+            "overhead",
+            "utilization",
+            "capacity",
+        ],
+    },
+    models: Models::One,
+    lists: &[],
+    about: &[
+        ("seq-len", "Context length in tokens; k m g are powers of 1000, K M G of 1024 [default: 10m, the article's]"),
+        ("batch", "Concurrent requests [default: 1]"),
+        ("gpu", "GPU type, and how many are in a node [default: 8xh100]"),
+        ("sinks", "Attention sinks: keep the first N tokens [default: 4]"),
+        ("window", "The last tokens to keep with them [default: 4096]"),
+        ("retrieve", "Use N retrieved passages of TOKENS tokens as the context [default: 20x512]"),
+        ("shared-prefix", "Length of a prefix that the batch shares [default: half of the tokens]"),
+    ],
+    brief: &[
+        "model",
+        "seq-len",
+        "batch",
+        "gpu",
+        "weights",
+        "sinks",
+        "window",
+        "retrieve",
+        "shared-prefix",
+        "encoder-len",
+        "gpu-memory",
+        "price",
+        "catalogue",
+        "offline",
+        "strict",
+    ],
+};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
-    arguments: StrategiesArguments::augment_args,
+    arguments: |command| OPTIONS.options(StrategiesOutput::augment_args(command)),
     notes: "",
     examples: &[
         ("Every lever for the article's model and its ten million tokens", "kvsize strategies article"),
@@ -31,7 +93,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         ("With the least time that bandwidth and peak rates leave", "kvsize strategies llama-4-scout -s 1m --floors"),
     ],
     statuses: ANSWERED,
-    run: |matches| run(&typed(matches)?),
+    run,
 };
 
 /// The article counts in these.
@@ -39,102 +101,56 @@ const GIGABYTE: u64 = 1_000_000_000;
 
 /// The article's.
 const USUAL_GPU: &str = "8xh100";
-const USUAL_LENGTH: &str = "10m";
+const USUAL_LENGTH: (Tokens, &str) = (Tokens(10_000_000), "10m");
 
 #[derive(Debug, Args)]
-struct StrategiesArguments {
-    /// A catalogue name, a config.json or GGUF file, a directory with one, - for standard input, or an id on the hub
-    /// (org/name[@revision][:FILE])
-    #[arg(value_name = "MODEL")]
-    model: String,
-    /// Tokens of each sequence; k m g are powers of 1000, K M G of 1024 [default: 10m, the article's]
-    #[arg(
-        short,
-        long,
-        visible_aliases = ["context", "max-model-len"],
-        value_name = "TOKENS",
-        value_parser = TypedTokens::from_str,
-        allow_hyphen_values = true
-    )]
-    seq_len: Option<TypedTokens>,
-    /// Sequences [default: 1]
-    #[arg(short, long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
-    batch: Option<u64>,
-    /// A kind of GPU, and how many are in a node [default: 8xh100]
-    #[arg(long, value_name = "[Nx]GPU", allow_hyphen_values = true, help_heading = "Hardware")]
-    gpu: Option<String>,
-    /// Bytes of the weights [default: what `kvsize weights` says, if it is known]
-    #[arg(long, value_name = "BYTES", value_parser = Bytes::from_str, allow_hyphen_values = true)]
-    weights: Option<Bytes>,
-    /// Attention sinks: the first N tokens stay [default: 4]
-    #[arg(long, value_name = "N", value_parser = parse_count, allow_hyphen_values = true)]
-    sinks: Option<u64>,
-    /// The last tokens that stay with them [default: 4096]
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
-    window: Option<Tokens>,
-    /// Passages that a prompt is given in place of the whole text [default: 20x512]
-    #[arg(long, value_name = "NxTOKENS", value_parser = Passages::from_str, allow_hyphen_values = true)]
-    retrieve: Option<Passages>,
-    /// Tokens at the start that all sequences of a batch share [default: half of them]
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
-    shared_prefix: Option<Tokens>,
-    /// Tokens that an encoder gives to cross-attention [default: the model's own maximum]
-    #[arg(long, value_name = "TOKENS", value_parser = Tokens::from_str, allow_hyphen_values = true)]
-    encoder_len: Option<Tokens>,
+struct StrategiesOutput {
     /// Adds the least time that bandwidth and peak rate leave each row: floors, not predictions
     #[arg(long)]
     floors: bool,
-    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
-    #[arg(long, value_name = "FILE")]
-    catalogue: Option<PathBuf>,
-    #[command(flatten)]
-    hub: HubArguments,
-    /// Warnings become errors
-    #[arg(long)]
-    strict: bool,
-    #[command(flatten)]
-    of_gpu: OfGpuArguments,
     #[command(flatten)]
     output: OutputArguments,
 }
 
-fn run(arguments: &StrategiesArguments) -> Result<Answer, Error> {
-    let fleet = fleet(arguments)?;
+fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
+    let StrategiesOutput { floors, output } = typed(matches)?;
+    let ask = OPTIONS.ask(matches)?;
+    let places = Places::new(&ask)?;
+    let fleet = fleet(&ask, &places)?;
     let gpu = gpu(&fleet)?;
-    let usual = TypedTokens { tokens: Tokens(10_000_000), text: USUAL_LENGTH.into() };
-    let length = arguments.seq_len.as_ref().unwrap_or(&usual);
-    let streaming = Streaming { sinks: arguments.sinks.unwrap_or(4), window: arguments.window.unwrap_or(Tokens(4096)) };
-    let retrieval = arguments.retrieve.unwrap_or(Passages { count: 20, length: Tokens(512) });
-    refuse_what_is_too_long(arguments, length.tokens)?;
-    let names = [&arguments.model];
-    let overlay = overlay_for(names, arguments.catalogue.as_deref())?;
-    let places = Places { overlay, hub: hub::settings_for(names, &arguments.hub) };
-    let model = places.model(&arguments.model, true)?;
+    let seq_len = ask.one_seq_len()?.unwrap_or(USUAL_LENGTH.0);
+    let length = matches.get_one::<String>("seq-len").map_or(USUAL_LENGTH.1, String::as_str);
+    let streaming = Streaming { sinks: ask.sinks.unwrap_or(4), window: ask.window.unwrap_or(Tokens(4096)) };
+    let retrieval = ask.retrieve.unwrap_or(Passages { count: 20, length: Tokens(512) });
+    refuse_what_is_too_long(&ask, seq_len)?;
+    let Some(named) = ask.models.first() else {
+        return Err(Error::without_value(Code::Model, "MODEL", "missing", "name one (`kvsize models` lists them)"));
+    };
+    let model = places.model(named, "model", Weigh::Yes)?;
     let workload = Workload {
         kv_dtype: model.dtype.into(),
-        encoder_len: arguments.encoder_len,
-        ..Workload::of(length.tokens, arguments.batch.unwrap_or(1))
+        encoder_len: ask.encoder_len,
+        ..Workload::of(seq_len, ask.one_batch()?.unwrap_or(1))
     };
-    let weights = arguments.weights.or_else(|| model.weights.as_ref()?.bytes);
+    let weights = ask.weights.or_else(|| model.weights.as_ref()?.bytes);
     let hardware = Hardware::of(gpu.memory, gpu.per_node);
-    let shared_prefix = arguments.shared_prefix;
+    let shared_prefix = ask.shared_prefix;
     let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, hardware, weights };
     let rows = strategies(&question)?;
-    let typed =
-        Typed { estimate: estimate_of(&arguments.model), seq_len: length.text.clone(), extra: extra(arguments) };
+    let typed = Typed { estimate: estimate_of(named.text()), seq_len: length.to_owned(), extra: extra(&ask) };
     let statement = statement(&question, &fleet)?;
-    let warnings: Vec<String> = past_maximum(&model, Some(length.tokens)).iter().map(ToString::to_string).collect();
-    let floors = arguments.floors.then(|| figures(fleet.entry.as_ref()));
+    let warnings = Vec::from_iter(past_maximum(&model, Some(seq_len)).map(|past| past.to_string()));
+    let floors = floors.then(|| figures(fleet.entry.as_ref()));
     let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
-    refuse_warnings(arguments.strict, &document.warnings)?;
-    let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
+    refuse_warnings(ask.strict, &document.warnings)?;
+    let data = report::strategies(&document, output.format.format(), output.unit());
     let (mut notes, warnings) = (document.assumptions, document.warnings);
-    notes.extend(ages(fleet.price.as_ref().map(|price| (fleet.accelerator.id.as_str(), price))));
-    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })
+    notes.extend(ages_of_prices(std::iter::once(&fleet)));
+    Ok(Answer { quiet: output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 
 /// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.
-fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> Result<(), Error> {
+fn refuse_what_is_too_long(ask: &Ask, seq_len: Tokens) -> Result<(), Error> {
     let refused = |field: &str, found: String, remedy: &str| {
         Err(Error {
             code: Code::TooManyTokens,
@@ -144,7 +160,7 @@ fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> 
             remedy: remedy.into(),
         })
     };
-    match (arguments.sinks, arguments.retrieve, arguments.shared_prefix) {
+    match (ask.sinks, ask.retrieve, ask.shared_prefix) {
         (Some(sinks), ..) if sinks > seq_len.0 => refused("--sinks", sinks.to_string(), "give fewer, 4 as published"),
         (_, Some(passages), _) if passages.tokens().is_none_or(|tokens| tokens > seq_len) => {
             refused("--retrieve", passages.to_string(), "give fewer passages, or a longer --seq-len")
@@ -159,26 +175,23 @@ fn refuse_what_is_too_long(arguments: &StrategiesArguments, seq_len: Tokens) -> 
 /// `kvsize MODEL`, or `kvsize estimate MODEL` where the model has the name of a command.
 fn estimate_of(model: &str) -> String {
     let command = if COMMANDS.iter().any(|command| command.name == model) { "kvsize estimate" } else { "kvsize" };
-    format!("{command} {}", report::quoted(model))
+    format!("{command} {}", quoted(model))
 }
 
 /// What is said alike in every command.
-fn extra(arguments: &StrategiesArguments) -> Vec<(&'static str, String)> {
-    let encoder = arguments.encoder_len.map(|tokens| ("--encoder-len", tokens.0.to_string()));
-    let catalogue = arguments.catalogue.as_ref().map(|path| ("--catalogue", path.display().to_string()));
+fn extra(ask: &Ask) -> Vec<(&'static str, String)> {
+    let encoder = ask.encoder_len.map(|tokens| ("--encoder-len", tokens.0.to_string()));
+    let catalogue = ask.catalogue.as_ref().map(|path| ("--catalogue", path.display().to_string()));
     encoder.into_iter().chain(catalogue).collect()
 }
 
 /// The GPUs that are asked about.
-fn fleet(arguments: &StrategiesArguments) -> Result<Fleet, Error> {
-    match (&arguments.gpu, arguments.of_gpu.gpu_memory) {
-        (None, Some(_)) => {
-            let of_gpu = arguments.of_gpu.clone();
-            let mut fleets = GpuArguments { gpu: Vec::new(), of_gpu }.fleets()?.into_iter();
-            fleets.next().map_or_else(|| arguments.of_gpu.fleet(USUAL_GPU), Ok)
-        }
-        (gpu, _) => arguments.of_gpu.fleet(gpu.as_deref().unwrap_or(USUAL_GPU)),
-    }
+fn fleet(ask: &Ask, sources: &dyn Sources) -> Result<Fleet, Error> {
+    let named = match (ask.one_gpu()?, ask.gpu_memory) {
+        (None, None) => ask.named_fleets([USUAL_GPU].into_iter(), sources)?,
+        _ => ask.fleets(sources)?,
+    };
+    named.into_iter().next().ok_or_else(|| Error::missing("--gpu", "name the GPUs, as --gpu 8xh100"))
 }
 
 /// Of a memory that was given, that; else what the driver reports, of which nine tenths are counted; else what is known.

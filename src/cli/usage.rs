@@ -7,7 +7,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum};
 
-use crate::engine::UnknownEngine;
 use crate::hardware::PriceError;
 use crate::report::Format;
 use crate::units::{Code, Diagnose, Error, UnitError};
@@ -51,7 +50,7 @@ pub(super) fn typed_beside(matches: &ArgMatches, but: &[&str]) -> Option<String>
             && !but.contains(&id.as_str())
     };
     Some(match matches.ids().find(typed)?.as_str() {
-        "models" => "a MODEL".into(),
+        "model" => "a MODEL".into(),
         option => format!("--{}", option.replace('_', "-")),
     })
 }
@@ -130,6 +129,6 @@ fn diagnosis(source: &(dyn StdError + 'static)) -> Option<Error> {
     source
         .downcast_ref::<UnitError>()
         .map(Diagnose::diagnosis)
-        .or_else(|| source.downcast_ref::<UnknownEngine>().map(Diagnose::diagnosis))
+        .or_else(|| source.downcast_ref::<Error>().cloned())
         .or_else(|| source.downcast_ref::<PriceError>().map(Diagnose::diagnosis))
 }

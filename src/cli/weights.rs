@@ -1,14 +1,12 @@
 //! `kvsize weights MODEL...`: what models weigh, by element type, and how that is known.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{FormatArguments, HubArguments, unit_choice};
-use super::estimate::{Places, overlay_for};
+use super::args::{FormatArguments, SourceArguments, unit_choice};
 use super::lists::columns;
-use super::{ANSWERED, Answer, Subcommand, hub, typed};
+use super::sources::Places;
+use super::{ANSWERED, Answer, Subcommand, typed};
 use crate::model::Weights;
 use crate::report::{self, Entry, Format, Grid, Listing, UnitChoice, WeightsDescription};
 use crate::source::Weighed;
@@ -35,15 +33,12 @@ struct WeightsArguments {
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
     #[command(flatten)]
-    hub: HubArguments,
-    #[command(flatten)]
     format: FormatArguments,
     /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto [default: GB]
     #[arg(long, value_name = "UNIT", value_parser = unit_choice, help_heading = "Output")]
     unit: Option<UnitChoice>,
-    /// A JSON file of models of your own, which shadow the catalogue's [env: `KVSIZE_CATALOGUE`]
-    #[arg(long, value_name = "FILE")]
-    catalogue: Option<PathBuf>,
+    #[command(flatten)]
+    sources: SourceArguments,
 }
 
 /// A row of `kvsize.weights/1`.
@@ -72,8 +67,9 @@ fn run(arguments: &WeightsArguments) -> Result<Answer, Error> {
             remedy: "name one (`kvsize models` lists them), or give its files".into(),
         });
     }
-    let overlay = overlay_for(&arguments.models, arguments.catalogue.as_deref())?;
-    let places = Places { overlay, hub: hub::settings_for(&arguments.models, &arguments.hub) };
+    let SourceArguments { catalogue, offline } = &arguments.sources;
+    let names = arguments.models.iter().map(String::as_str);
+    let places = Places::for_models(names, catalogue.as_deref(), *offline)?;
     let mut found = Vec::with_capacity(arguments.models.len());
     for name in &arguments.models {
         let Weighed { name, origin, model_type, weights } = places.weigh(name)?;

@@ -1,8 +1,8 @@
-//! What an engine has to say of a workload.
+//! An engine's answer for a workload.
 
 use serde::Serialize;
 
-use super::{Double, llama_cpp, sglang, tensorrt_llm, transformers, vllm};
+use super::{Details, Double};
 use crate::estimate::Estimate;
 use crate::units::Bytes;
 
@@ -35,50 +35,6 @@ impl Answer {
             warnings: Vec::new(),
         }
     }
-}
-
-/// An engine's own figures, under its name in JSON.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Details {
-    /// Of transformers.
-    Transformers(transformers::Facts),
-    /// Of vLLM.
-    Vllm(vllm::Plan),
-    /// Of TensorRT-LLM.
-    TensorrtLlm(tensorrt_llm::Facts),
-    /// Of SGLang.
-    Sglang(sglang::Facts),
-    /// Of llama.cpp.
-    LlamaCpp(llama_cpp::Facts),
-    /// Of Ollama, which runs llama.cpp.
-    Ollama(llama_cpp::Facts),
-}
-
-/// [`Details`] as keys beside others, of which one is there.
-#[cfg(feature = "cli")]
-#[derive(schemars::JsonSchema)]
-#[expect(dead_code, reason = "read by the derive alone")]
-pub(crate) struct DetailsByEngine {
-    /// Figures of transformers.
-    #[schemars(skip_serializing_if = "Option::is_none")]
-    transformers: Option<transformers::Facts>,
-    /// Figures of vLLM.
-    #[schemars(skip_serializing_if = "Option::is_none")]
-    vllm: Option<vllm::Plan>,
-    /// Figures of TensorRT-LLM.
-    #[schemars(skip_serializing_if = "Option::is_none")]
-    tensorrt_llm: Option<tensorrt_llm::Facts>,
-    /// Figures of SGLang.
-    #[schemars(skip_serializing_if = "Option::is_none")]
-    sglang: Option<sglang::Facts>,
-    /// Figures of llama.cpp.
-    #[schemars(skip_serializing_if = "Option::is_none")]
-    llama_cpp: Option<llama_cpp::Facts>,
-    /// Figures of Ollama, which runs llama.cpp.
-    #[schemars(skip_serializing_if = "Option::is_none")]
-    ollama: Option<llama_cpp::Facts>,
 }
 
 /// One reason why an engine's bytes are not the ideal ones.
@@ -121,6 +77,24 @@ pub struct Capacity {
     pub max_concurrency: Option<Double>,
     /// The longest request that fits, no longer than the one asked for.
     pub max_seq_len: u64,
+}
+
+/// The blocks of a pool that all stages have the same number of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    /// Bytes of a block on each pipeline stage.
+    pub bytes_by_stage: Vec<u64>,
+    /// Bytes of the one block that holds nothing, where the engine keeps one.
+    pub null_block_bytes: u64,
+}
+
+/// The most requests at once, and the setting that limits them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimit {
+    /// The setting.
+    pub setting: &'static str,
+    /// Requests.
+    pub most: u64,
 }
 
 /// The longest length up to `most` that `fits`, 0 if not one token does; the shorter, the less it takes.

@@ -4,26 +4,19 @@
 //! the newest S mod R of K are in the model's format, since K is quantised by channel, over groups of tokens, once R of them are
 //! there; of V, quantised by token, the newest min(S, R).
 
-use super::{Allocation, Answer, Engine, Gap, Profile, Spread};
+use super::{Answer, Engine, Gap, Profile};
 use crate::estimate::{Workload, estimate};
 use crate::model::{KeyValue, LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ideal",
-    versions: &[],
     about: "live bytes, no blocks, no padding, no reserve",
     replayed: "equal to transformers' static caches wherever no rule of transformers differs",
-    heading: "",
-    settings: &[],
-    defaults: &[],
-    formats: &[],
-    allocation: Allocation::Workload,
-    spread: Spread::Ranks,
-    answer,
+    ..Profile::DEFAULT
 };
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
+pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let live = estimate(model, workload)?;
     let KvFormat { k, v, .. } = live.stored;
     let window = match (k.full_precision_tokens(), v.full_precision_tokens()) {

@@ -1,52 +1,93 @@
-//! What each engine makes of an estimate: one file an engine, its rules and where they were read in its first lines.
+//! What each engine makes of an estimate: one file or folder an engine, its rules and where they were read in its first lines.
 //!
-//! An engine is a [`Profile`]: its name, its versions, its settings under the names it gives them, and one function. Adding
-//! one means adding a file and a line to [`PROFILES`].
+//! An engine is a [`Profile`]: its name, its versions, its settings under the names it gives them, and its rules as functions.
+//! Adding one means adding its module and a row of [`PROFILES`].
 
 mod answer;
 mod device;
 mod double;
 mod ideal;
 pub mod llama_cpp;
+mod memory;
 mod ollama;
+mod serve;
 mod setting;
 pub mod sglang;
 pub mod tensorrt_llm;
 pub mod transformers;
 pub mod vllm;
+mod weights;
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::estimate::Workload;
-use crate::model::Model;
-use crate::units::{Code, Diagnose, Error, Tokens, display_diagnosis, group_thousands};
+use serde::Serialize;
 
-#[cfg(feature = "cli")]
-pub(crate) use answer::DetailsByEngine;
+use crate::estimate::{Layout, Workload};
+use crate::model::Model;
+use crate::units::{Code, Error, Tokens, group_thousands};
+
 use answer::longest;
-pub use answer::{Answer, Capacity, Details, Gap};
+pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
 pub use device::Device;
 pub use double::Double;
-pub use setting::{Setting, SettingError, SettingValue, Settings, ValueKind, owners, setting_named};
+pub use memory::{Calibration, Errors, Known, Overhead, OverheadTerm, RESERVE, Rule, Share, Term, usable};
+pub use serve::{Served, quoted};
+pub use setting::{Setting, SettingValue, Settings, ValueKind, owners, setting_named};
+pub use weights::weights_by_stage;
 
-/// Every engine, in the order they are listed.
-pub const PROFILES: &[Profile] = &[
-    ideal::PROFILE,
-    vllm::PROFILE,
-    llama_cpp::PROFILE,
-    ollama::PROFILE,
-    sglang::PROFILE,
-    transformers::PROFILE,
-    tensorrt_llm::PROFILE,
-];
+/// The engines: each a module with a `PROFILE`, and the type of the figures that its answers add, if they do.
+macro_rules! engines {
+    ($($module:ident $($(#[$doc:meta])* $variant:ident($figures:ty))?;)*) => {
+        /// Every engine, in the order they are listed.
+        pub const PROFILES: &[Profile] = &[$($module::PROFILE),*];
 
-/// What is known of an engine.
+        /// An engine's own figures, under its name in JSON.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+        #[serde(rename_all = "snake_case")]
+        pub enum Details {
+            $($($(#[$doc])* $variant($figures),)?)*
+        }
+
+        /// [`Details`] as optional keys, of which one is there.
+        #[cfg(feature = "cli")]
+        #[derive(schemars::JsonSchema)]
+        #[expect(dead_code, reason = "read by the derive alone")]
+        pub(crate) struct DetailsByEngine {
+            $($($(#[$doc])* #[schemars(skip_serializing_if = "Option::is_none")] $module: Option<$figures>,)?)*
+        }
+    };
+}
+
+engines! {
+    ideal;
+    vllm
+        /// Figures of vLLM.
+        Vllm(vllm::Plan);
+    llama_cpp
+        /// Figures of llama.cpp.
+        LlamaCpp(llama_cpp::Facts);
+    ollama
+        /// Figures of Ollama, which runs llama.cpp.
+        Ollama(llama_cpp::Facts);
+    sglang
+        /// Figures of SGLang.
+        Sglang(sglang::Facts);
+    transformers
+        /// Figures of transformers.
+        Transformers(transformers::Facts);
+    tensorrt_llm
+        /// Figures of TensorRT-LLM.
+        TensorrtLlm(tensorrt_llm::Facts);
+}
+
+/// What is known of an engine. What is not its own is that of [`Profile::DEFAULT`].
 #[derive(Debug)]
 pub struct Profile {
     /// Its name, as it is typed.
     pub name: &'static str,
-    /// The versions whose rules are known, the default first; empty where there is no such thing as a version.
+    /// The versions whose rules are known, the default first; empty for an engine without versions.
     pub versions: &'static [&'static str],
     /// What its figure is.
     pub about: &'static str,
@@ -56,17 +97,69 @@ pub struct Profile {
     pub heading: &'static str,
     /// Its settings, under its own names.
     pub settings: &'static [Setting],
+    /// The setting for its share of the memory, which decides no pool.
+    pub share_setting: Option<&'static str>,
     /// The defaults in force, as `name value` and where they depend on something.
     pub defaults: &'static [(&'static str, &'static str)],
-    /// The formats of cached K and V that it takes, by the names of [`units`](crate::units::FORMATS); what it refuses by.
-    /// Empty where it takes all but other engines' layouts.
+    /// The formats of cached K and V that it takes, by the names of [`units`](crate::units::FORMATS). Empty where it takes all
+    /// but other engines' layouts.
     pub formats: &'static [&'static str],
     /// How it takes memory.
     pub allocation: Allocation,
     /// How it spreads a model over devices.
     pub spread: Spread,
+    /// The note on replicas of a mixture of experts, where its own option for replicas would divide the experts over them.
+    pub separate_replicas: Option<&'static str>,
     /// What a workload on a model takes in it.
     pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, Error>,
+    /// What can be worked out once for workloads that differ only in tokens, sequences and memory.
+    pub prepare: fn(&Model, &Workload, &Engine) -> Option<Box<dyn AnyLength>>,
+    /// What its settings fix instead of the workload, for that many sequences.
+    pub own_lengths: fn(&Engine, &Model, u64) -> OwnLengths,
+    /// The share of a device's memory that it takes by default.
+    pub share: fn(&Engine) -> Share,
+    /// What its server's memory holds in addition to weights and cache.
+    pub overhead: fn(&Model, &Workload, &Engine) -> Result<Overhead, Error>,
+    /// The blocks of a pool.
+    pub blocks: fn(&Answer) -> Option<Blocks>,
+    /// The most requests of a length that it runs at once, where a setting limits them.
+    pub request_limit: fn(&Answer, &Model, Tokens, &Engine) -> Option<RequestLimit>,
+    /// Groups of ranks in one replica that each have requests and a pool (data parallel attention).
+    pub pools_per_replica: fn(&Engine, Layout) -> u64,
+    /// The command line of a server, if it has one.
+    pub serve: fn(&Served) -> Option<String>,
+}
+
+impl Profile {
+    /// The ideal: no settings, no server, no limits.
+    pub(crate) const DEFAULT: Self = Self {
+        name: "",
+        versions: &[],
+        about: "",
+        replayed: "",
+        heading: "",
+        settings: &[],
+        share_setting: None,
+        defaults: &[],
+        formats: &[],
+        allocation: Allocation::Workload,
+        spread: Spread::Ranks,
+        separate_replicas: None,
+        answer: ideal::answer,
+        prepare: |_, _, _| None,
+        own_lengths: |_, _, _| OwnLengths { sequences: None, seq_len: None },
+        share: |_| Share::IDEAL,
+        overhead: |model, workload, _| Overhead::none(model, workload),
+        blocks: |_| None,
+        request_limit: |_, _, _, _| None,
+        pools_per_replica: |_, _| 1,
+        serve: |_| None,
+    };
+
+    /// Whether the format of this name is one of its own; not every model takes it.
+    pub fn takes(&self, format: &str) -> bool {
+        self.formats.contains(&format)
+    }
 }
 
 /// How an engine takes memory for its cache.
@@ -89,13 +182,6 @@ pub enum Spread {
     Whole,
 }
 
-impl Profile {
-    /// Whether the format of this name is one of its own; not every model takes it.
-    pub fn takes(&self, format: &str) -> bool {
-        self.formats.contains(&format)
-    }
-}
-
 /// An engine at a version, with its settings.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -111,9 +197,18 @@ pub struct Engine {
 
 /// What was worked out for a model in an engine, whatever the tokens, sequences and memory ([`Engine::prepare`]).
 #[derive(Debug)]
-pub struct Prepared(Option<vllm::Shape>);
+pub struct Prepared(Option<Box<dyn AnyLength>>);
 
-/// What an engine's settings fix in place of a workload's own, with the name of the setting.
+/// What an engine works out once for a model, to answer for workloads of any length.
+pub trait AnyLength: fmt::Debug {
+    /// The answer for one of them.
+    ///
+    /// # Errors
+    /// As [`Engine::answer`].
+    fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error>;
+}
+
+/// What an engine's settings fix instead of a workload, with the name of the setting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OwnLengths {
     /// Sequences.
@@ -122,18 +217,14 @@ pub struct OwnLengths {
     pub seq_len: Option<(&'static str, Tokens)>,
 }
 
-/// A name that is no engine here, or a version of one that is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownEngine(pub String);
-
 impl Engine {
     /// The live bytes: no blocks, no padding, no reserve.
     pub fn ideal() -> Self {
-        Self::of(&ideal::PROFILE)
+        Self::new(&ideal::PROFILE)
     }
 
     /// The engine at its default version, with nothing set.
-    pub fn of(profile: &'static Profile) -> Self {
+    pub fn new(profile: &'static Profile) -> Self {
         let version = profile.versions.first().copied().unwrap_or_default();
         Self { profile, version, settings: Settings::default(), device: Device::default() }
     }
@@ -143,13 +234,9 @@ impl Engine {
         self.profile.settings.iter().find(|setting| setting.name == name)
     }
 
-    /// What settings of its own fix in place of the workload's: of `batch` sequences, unless a setting says how many.
+    /// What its settings fix instead of the workload: of `batch` sequences, unless a setting says how many.
     pub fn own_lengths(&self, model: &Model, batch: u64) -> OwnLengths {
-        match self.profile.name {
-            name if name == llama_cpp::PROFILE.name => llama_cpp::own_lengths(self, model, batch),
-            name if name == ollama::PROFILE.name => ollama::own_lengths(self),
-            _ => OwnLengths::default(),
-        }
+        (self.profile.own_lengths)(self, model, batch)
     }
 
     /// Whether its figure is the ideal one.
@@ -157,18 +244,17 @@ impl Engine {
         self.profile.name == ideal::PROFILE.name
     }
 
-    /// What `workload` on `model` takes in this engine. What is assumed or warned of names it.
+    /// What `workload` on `model` takes in this engine. Its assumptions and warnings start with the engine's name.
     ///
     /// # Errors
     /// [`Error`] as [`crate::estimate::estimate`], or what the engine refuses.
     pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, Error> {
-        Ok(self.told((self.profile.answer)(model, workload, self)?, workload))
+        Ok(self.noted((self.profile.answer)(model, workload, self)?, workload))
     }
 
     /// What can be worked out once for many workloads that differ from `workload` only in tokens, sequences and memory.
     pub fn prepare(&self, model: &Model, workload: &Workload) -> Prepared {
-        let is_vllm = self.profile.name == vllm::PROFILE.name;
-        Prepared(is_vllm.then(|| vllm::Shape::of_any_length(model, workload, self)).flatten())
+        Prepared((self.profile.prepare)(model, workload, self))
     }
 
     /// The same as [`Engine::answer`], of what was [prepared](Engine::prepare) for this model and such a workload.
@@ -177,13 +263,39 @@ impl Engine {
     /// [`Error`] as [`Engine::answer`].
     pub fn answer_prepared(&self, prepared: &Prepared, model: &Model, workload: &Workload) -> Result<Answer, Error> {
         match &prepared.0 {
-            Some(shape) => Ok(self.told(shape.answer(model, workload, self)?, workload)),
+            Some(any_length) => Ok(self.noted(any_length.answer(model, workload, self)?, workload)),
             None => self.answer(model, workload),
         }
     }
 
-    /// An answer with what does not fit, and with the engine's name before its words.
-    fn told(&self, mut answer: Answer, workload: &Workload) -> Answer {
+    /// The share of a device's memory that it takes by default.
+    pub fn share(&self) -> Share {
+        (self.profile.share)(self)
+    }
+
+    /// Takes out the setting for its share of the memory, if it was given.
+    pub fn take_share(&mut self) -> Option<Double> {
+        match self.settings.take(self.profile.share_setting?) {
+            Some(SettingValue::Ratio(share)) => Some(share),
+            _ => None,
+        }
+    }
+
+    /// What its server's memory holds in addition to weights and cache of `model`, for requests of the workload's length.
+    ///
+    /// # Errors
+    /// [`Code::TooManyStages`], or [`Code::Refused`] where it is unknown and must be given.
+    pub fn overhead(&self, model: &Model, workload: &Workload) -> Result<Overhead, Error> {
+        (self.profile.overhead)(model, workload, self)
+    }
+
+    /// The note on replicas of a mixture of experts, which are servers of their own.
+    pub fn separate_replicas(&self, model: &Model, layout: Layout) -> Option<&'static str> {
+        self.profile.separate_replicas.filter(|_| layout.dp > 1 && model.checkpoint.widths.experts.is_some())
+    }
+
+    /// An answer with a warning of what does not fit, and with the engine's name before its notes.
+    fn noted(&self, mut answer: Answer, workload: &Workload) -> Answer {
         if let Some(Capacity { memory, max_seq_len, .. }) = answer.capacity
             && max_seq_len < workload.seq_len.0
         {
@@ -211,6 +323,12 @@ impl Engine {
         let (engine, found, reason) = (self.profile.name, found.to_string(), reason.into());
         Error::new(Code::Refused, field, found, format!("{reason} ({engine})"), remedy)
     }
+
+    /// An overhead that is unknown and must be given.
+    fn unknown_overhead(&self, reason: &str) -> Error {
+        let problem = format!("unknown: {reason} ({})", self.profile.name);
+        Error::without_value(Code::Refused, "--overhead", problem, "give it, as --overhead 8GiB")
+    }
 }
 
 impl PartialEq for Engine {
@@ -230,35 +348,31 @@ impl fmt::Display for Engine {
 }
 
 impl FromStr for Engine {
-    type Err = UnknownEngine;
+    type Err = Error;
 
     /// Reads an engine's name, and its version after `@`: `vllm`, `vllm@0.33` or `vllm@0.33.0`.
-    fn from_str(text: &str) -> Result<Self, UnknownEngine> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let (name, wanted) = text.split_once('@').map_or((text, None), |(name, version)| (name, Some(version)));
-        let unknown = || UnknownEngine(text.to_owned());
-        let profile = PROFILES.iter().find(|profile| profile.name == name).ok_or_else(unknown)?;
-        let engine = Self::of(profile);
+        let unknown = |problem: String, known: Vec<String>| {
+            let remedy = format!("use {}{}", if known.len() > 1 { "one of " } else { "" }, known.join(", "));
+            Error::new(Code::UnknownEngine, "", text, problem, remedy)
+        };
+        let Some(profile) = PROFILES.iter().find(|profile| profile.name == name) else {
+            let names = PROFILES.iter().map(|profile| profile.name.to_owned()).collect();
+            return Err(unknown("is not a known engine".into(), names));
+        };
+        let engine = Self::new(profile);
         let Some(wanted) = wanted else { return Ok(engine) };
         let same = |known: &&&str| wanted == **known || wanted.strip_suffix(".0") == Some(**known);
-        let version = profile.versions.iter().find(same).ok_or_else(unknown)?;
-        Ok(Self { version, ..engine })
-    }
-}
-
-impl Diagnose for UnknownEngine {
-    fn diagnosis(&self) -> Error {
-        let names = PROFILES.iter().flat_map(|profile| {
-            let versioned = profile.versions.iter().map(|version| format!("{}@{version}", profile.name));
-            [profile.name.to_owned()].into_iter().filter(|_| profile.versions.is_empty()).chain(versioned)
-        });
-        Error {
-            code: Code::UnknownEngine,
-            field: String::new(),
-            found: Some(self.0.clone()),
-            problem: "is not an engine known here".into(),
-            remedy: format!("use one of {}", names.collect::<Vec<_>>().join(", ")),
+        match profile.versions.iter().find(same) {
+            Some(version) => Ok(Self { version, ..engine }),
+            None if profile.versions.is_empty() => {
+                Err(unknown(format!("names a version, and {name} has none here"), vec![name.into()]))
+            }
+            None => {
+                let versions = profile.versions.iter().map(|version| format!("{name}@{version}")).collect();
+                Err(unknown(format!("is not a known version of {name}"), versions))
+            }
         }
     }
 }
-
-display_diagnosis!(UnknownEngine);

@@ -8,8 +8,8 @@
 //! Without `--num-ctx` the length is `--seq-len`; Ollama itself takes 4,096 tokens, or more on a GPU with more memory
 //! (`docs/context-length.mdx`: 32k from 24 GiB, 256k from 48 GiB).
 
-use super::llama_cpp::{Flags, Options, answer_with, has};
-use super::{Allocation, Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, Spread, ValueKind};
+use super::llama_cpp::{Flags, LEFT_FREE, Options, answer_with, has, margin};
+use super::{Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, Spread, ValueKind};
 use crate::estimate::Workload;
 use crate::model::{GgufFeature, Model};
 use crate::units::{ElementFormat, Error, KvDtype, KvFormat, Tokens};
@@ -21,10 +21,13 @@ pub(super) const PROFILE: Profile = Profile {
     replayed: "not replayed itself: it starts llama.cpp's server with these sizes",
     heading: "Settings of Ollama",
     settings: &[
-        Setting::new("num-ctx", ValueKind::Count, "Tokens of each sequence (num_ctx, OLLAMA_CONTEXT_LENGTH)"),
-        Setting::new("num-parallel", ValueKind::Count, "Sequences (OLLAMA_NUM_PARALLEL)"),
+        Setting::new("num-ctx", ValueKind::Count, "Tokens of each sequence (num_ctx, OLLAMA_CONTEXT_LENGTH)")
+            .not_with_hardware("give --seq-len instead"),
+        Setting::new("num-parallel", ValueKind::Count, "Sequences (OLLAMA_NUM_PARALLEL)")
+            .not_with_hardware("give --batch instead"),
         Setting::new("num-batch", ValueKind::Count, "Tokens of a batch (num_batch)"),
-        Setting::new("num-gpu", ValueKind::CountOrZero, "Layers on the GPU, the output being one (num_gpu)"),
+        Setting::new("num-gpu", ValueKind::CountOrZero, "Layers on the GPU, the output being one (num_gpu)")
+            .not_with_hardware("leave it out: here all layers are on the GPUs"),
         Setting::new(
             "kv-cache-type",
             ValueKind::Choice(&["f16", "q8_0", "q4_0"]),
@@ -45,16 +48,19 @@ pub(super) const PROFILE: Profile = Profile {
         ("flash-attention", "where the device has it"),
     ],
     formats: FORMATS,
-    allocation: Allocation::Workload,
     spread: Spread::Layers,
     answer,
+    own_lengths: |engine, _, _| own_lengths(engine),
+    share: |_| LEFT_FREE,
+    overhead: |model, workload, _| margin(model, workload),
+    ..Profile::DEFAULT
 };
 
 /// Tokens of a batch where nothing else is said.
 const NUM_BATCH: u64 = 512;
 
-/// What `--num-ctx` and `--num-parallel` fix in place of `--seq-len` and `--batch`.
-pub(super) fn own_lengths(engine: &Engine) -> OwnLengths {
+/// What `--num-ctx` and `--num-parallel` fix instead of `--seq-len` and `--batch`.
+fn own_lengths(engine: &Engine) -> OwnLengths {
     let count = |name| engine.settings.count(name);
     OwnLengths {
         sequences: count("num-parallel").map(|count| ("--num-parallel", count)),

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{Double, PROFILES};
-use crate::units::{Code, Diagnose, Error, display_diagnosis, parse_count};
+use super::{Double, Engine, PROFILES};
+use crate::units::{Code, Error, parse_count};
 
 /// A setting of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,18 +16,38 @@ pub struct Setting {
     pub kind: ValueKind,
     /// What it does, in a line.
     pub about: &'static str,
+    /// What to do instead where hardware is asked about, which then decides what this setting fixes.
+    pub with_hardware: Option<&'static str>,
 }
 
 impl Setting {
     /// A setting with one name.
     pub const fn new(name: &'static str, kind: ValueKind, about: &'static str) -> Self {
-        Self { name, alias: "", kind, about }
+        Self { name, alias: "", kind, about, with_hardware: None }
     }
 
     /// The same setting, with another name.
     #[must_use]
     pub const fn or(self, alias: &'static str) -> Self {
         Self { alias, ..self }
+    }
+
+    /// The same setting, refused where hardware is asked about.
+    #[must_use]
+    pub(super) const fn not_with_hardware(self, remedy: &'static str) -> Self {
+        Self { with_hardware: Some(remedy), ..self }
+    }
+
+    /// The error of a setting that `engine` does not have.
+    pub fn of_other_engine(&self, engine: &Engine) -> Error {
+        let owners = owners(self.name);
+        let remedy = match (self.name, owners.as_slice()) {
+            ("batch-size", _) => "the number of sequences is --batch; n_batch needs --engine llama.cpp".into(),
+            (_, [owner]) => format!("add --engine {owner}, or leave it out"),
+            _ => format!("add --engine with one of these, or leave it out: {}", owners.join(", ")),
+        };
+        let problem = format!("applies to {}, not to {}", owners.join(" and "), engine.profile.name);
+        Error::without_value(Code::OtherEngine, format!("--{}", self.name), problem, remedy)
     }
 }
 
@@ -78,7 +98,7 @@ impl fmt::Display for SettingValue {
 pub struct Settings(Vec<(&'static str, SettingValue)>);
 
 impl Settings {
-    /// Sets `name`, in place of what it was set to before.
+    /// Sets `name`, whatever it was set to before.
     pub fn set(&mut self, name: &'static str, value: SettingValue) {
         self.0.retain(|(known, _)| *known != name);
         self.0.push((name, value));
@@ -92,6 +112,7 @@ impl Settings {
 
     /// The value of a setting, if it was given.
     pub fn get(&self, name: &str) -> Option<SettingValue> {
+        debug_assert!(!owners(name).is_empty(), "no engine has a setting {name}");
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
@@ -133,93 +154,45 @@ impl Settings {
     }
 }
 
-/// Why a setting can't be set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SettingError {
-    /// It belongs to other engines.
-    OtherEngine {
-        /// The setting.
-        name: &'static str,
-        /// The engine it was given to.
-        engine: &'static str,
-        /// The engines that have it.
-        owners: Vec<&'static str>,
-    },
-    /// Its value is not one it may have.
-    WrongValue {
-        /// The setting.
-        name: &'static str,
-        /// The value.
-        found: String,
-        /// What it may be.
-        expected: String,
-    },
-}
-
-impl Diagnose for SettingError {
-    fn diagnosis(&self) -> Error {
-        match self {
-            Self::OtherEngine { name, engine, owners } => {
-                let remedy = match (*name, owners.as_slice()) {
-                    ("batch-size", _) => "the number of sequences is --batch; n_batch needs --engine llama.cpp".into(),
-                    (_, [owner]) => format!("add --engine {owner}, or leave it out"),
-                    _ => format!("name one of these with --engine, or leave it out: {}", owners.join(", ")),
-                };
-                Error {
-                    code: Code::OtherEngine,
-                    field: format!("--{name}"),
-                    found: Some("it".into()),
-                    problem: format!("is a setting of {}, not of {engine}", owners.join(" and ")),
-                    remedy,
-                }
-            }
-            Self::WrongValue { name, found, expected } => Error {
-                code: Code::InvalidValue,
-                field: format!("--{name}"),
-                found: Some(found.clone()),
-                problem: "is not a value of this setting".into(),
-                remedy: format!("give {expected}"),
-            },
-        }
-    }
-}
-
-display_diagnosis!(SettingError);
-
 impl Setting {
     /// Reads a value from a text.
     ///
     /// # Errors
-    /// [`SettingError::WrongValue`].
-    pub fn read(&self, text: &str) -> Result<SettingValue, SettingError> {
-        let value = match self.kind {
-            ValueKind::Switch { .. } => match text {
-                "true" => Some(SettingValue::Switch(true)),
-                "false" => Some(SettingValue::Switch(false)),
-                _ => None,
-            },
-            ValueKind::CountOrZero if text == "0" => Some(SettingValue::Count(0)),
-            ValueKind::Count | ValueKind::CountOrZero => parse_count(text).ok().map(SettingValue::Count),
-            ValueKind::Ratio => {
+    /// [`Code::InvalidValue`].
+    pub fn read(&self, text: &str) -> Result<SettingValue, Error> {
+        self.kind.read(text).ok_or_else(|| {
+            let remedy = format!("give {}", self.kind.expected());
+            Error::new(Code::InvalidValue, format!("--{}", self.name), text, "is not a value of this setting", remedy)
+        })
+    }
+}
+
+impl ValueKind {
+    fn read(self, text: &str) -> Option<SettingValue> {
+        match self {
+            Self::Switch { .. } => text.parse().ok().map(SettingValue::Switch),
+            Self::CountOrZero if text == "0" => Some(SettingValue::Count(0)),
+            Self::Count | Self::CountOrZero => parse_count(text).ok().map(SettingValue::Count),
+            Self::Ratio => {
                 let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
                 let ratio = Double::parse(text).filter(|ratio| plain && *ratio > Double::whole(0));
                 ratio.map(SettingValue::Ratio)
             }
-            ValueKind::Choice(words) => {
+            Self::Choice(words) => {
                 words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| SettingValue::Choice(word))
             }
-        };
-        value.ok_or_else(|| SettingError::WrongValue {
-            name: self.name,
-            found: text.into(),
-            expected: match self.kind {
-                ValueKind::Switch { .. } => "true or false".into(),
-                ValueKind::Count => "a whole number of 1 or more".into(),
-                ValueKind::CountOrZero => "a whole number of 0 or more".into(),
-                ValueKind::Ratio => "a decimal number above 0".into(),
-                ValueKind::Choice(words) => format!("one of {}", words.join(", ")),
-            },
-        })
+        }
+    }
+
+    /// The values that it takes, in words.
+    fn expected(self) -> String {
+        match self {
+            Self::Switch { .. } => "true or false".into(),
+            Self::Count => "a whole number of 1 or more".into(),
+            Self::CountOrZero => "a whole number of 0 or more".into(),
+            Self::Ratio => "a decimal number above 0".into(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+        }
     }
 }
 

@@ -21,7 +21,10 @@
 
 use serde::Serialize;
 
-use super::{Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, Spread, ValueKind, longest};
+use super::serve::Options;
+use super::{
+    Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Rule, Setting, Share, ValueKind, longest,
+};
 use crate::estimate::{Estimate, Kept, Layout, State, Workload, estimate, sum};
 use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, Error, KvFormat, Tokens};
@@ -59,9 +62,39 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: FORMATS,
     allocation: Allocation::Pool,
-    spread: Spread::Ranks,
     answer,
+    share: |_| SHARE,
+    overhead: |_, _, engine| {
+        Err(engine.unknown_overhead("no public start-up logs say what it holds beside weights and cache"))
+    },
+    pools_per_replica: |engine, layout| if attention_dp(engine) { layout.tp } else { 1 },
+    serve: |served| served.with(&OPTIONS),
+    ..Profile::DEFAULT
 };
+
+const SHARE: Share = Share {
+    rule: Rule::OfFree,
+    default: "0.9",
+    source: "free_gpu_memory_fraction of TensorRT-LLM, llmapi/llm_args.py, KvCacheConfig",
+};
+
+const OPTIONS: Options = Options {
+    program: "trtllm-serve",
+    tp: "--tp_size",
+    pp: "--pp_size",
+    dp: None,
+    dcp: None,
+    seq_len: "--max_seq_len",
+    utilization: "--kv_cache_free_gpu_memory_fraction",
+    kv_dtype: "--kv_cache_dtype",
+    formats: &[],
+    // They are given in a file.
+    without_option: &["tokens-per-block", "max-attention-window", "sink-token-length", "enable-attention-dp"],
+};
+
+fn attention_dp(engine: &Engine) -> bool {
+    engine.settings.switch("enable-attention-dp").unwrap_or_default()
+}
 
 /// Said with every answer.
 const NOT_REPLAYED: &str =
@@ -261,7 +294,7 @@ impl Rules {
             tokens_per_block,
             window,
             sinks,
-            attention_dp: settings.switch("enable-attention-dp").unwrap_or_default(),
+            attention_dp: attention_dp(engine),
             windows_named: model.facts.iter().any(|fact| fact.key.rsplit('.').next() == Some("layer_types")),
         })
     }

@@ -1,23 +1,11 @@
 //! How a model is spread over a number of devices, where nobody says.
 
 use super::Question;
-use crate::engine::Spread;
+use crate::engine::{Engine, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::model::{KeyValue, LayerGroup, Model};
-use crate::units::{Code, Diagnose, Error, display_diagnosis};
-
-/// The parallel sizes that were given.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct GivenLayout {
-    /// Tensor parallel ranks.
-    pub tp: Option<u64>,
-    /// Pipeline stages.
-    pub pp: Option<u64>,
-    /// Replicas.
-    pub dp: Option<u64>,
-    /// Decode context parallel ranks.
-    pub dcp: Option<u64>,
-}
+use crate::request::Place;
+use crate::units::{Code, Error};
 
 /// Devices, and how many of them are in a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,73 +16,28 @@ pub struct Sizes {
     pub per_node: u64,
 }
 
-/// Why there is no layout.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LayoutError {
-    /// The sizes given do not come to the devices.
-    Product {
-        /// The sizes given.
-        given: GivenLayout,
-        /// Devices in all.
-        gpus: u64,
-    },
-    /// Query heads that ranks do not divide.
-    QueryHeads {
-        /// Query heads.
-        num_attention_heads: u64,
-        /// Ranks.
-        tp: u64,
-    },
-    /// An engine that does not spread a model so.
-    Spread {
-        /// The engine.
-        engine: &'static str,
-        /// The flag.
-        field: &'static str,
-        /// Its value.
-        found: u64,
-        /// Whether it keeps a model whole, and does not divide its layers either.
-        whole: bool,
-    },
-    /// The model can't be spread so.
-    Estimate(Error),
+/// The sizes given do not multiply to the devices.
+fn wrong_product(given: Place, gpus: u64) -> Error {
+    let size = |name: &str, size: Option<u64>| size.map(|size| format!("{name} {size}"));
+    let sizes = [size("tp", given.tp), size("pp", given.pp), size("dp", given.dp)];
+    let found = sizes.into_iter().flatten().collect::<Vec<_>>().join(" x ");
+    let remedy = "give sizes whose product is the number of GPUs, or fewer of them";
+    Error::new(Code::Layout, "--tp --pp --dp", found, format!("is not {gpus} GPUs"), remedy)
 }
 
-impl Diagnose for LayoutError {
-    fn diagnosis(&self) -> Error {
-        let (code, field, found, problem, remedy) = match self {
-            Self::Product { given, gpus } => {
-                let size = |name: &str, size: Option<u64>| size.map(|size| format!("{name} {size}"));
-                let sizes = [size("tp", given.tp), size("pp", given.pp), size("dp", given.dp)];
-                let found = sizes.into_iter().flatten().collect::<Vec<_>>().join(" x ");
-                let problem = format!("does not come to {gpus} GPUs");
-                (
-                    Code::Layout,
-                    "--tp --pp --dp",
-                    found,
-                    problem,
-                    "give sizes whose product is the number of GPUs, or fewer of them",
-                )
-            }
-            Self::QueryHeads { num_attention_heads, tp } => {
-                let problem = format!("does not divide the {num_attention_heads} query heads");
-                (Code::Layout, "--tp", tp.to_string(), problem, "give a divisor of them")
-            }
-            Self::Spread { engine, field, found, whole: true } => {
-                let problem = format!("divides a model that {engine} keeps whole here");
-                (Code::Layout, *field, found.to_string(), problem, "leave it out: each GPU is a replica")
-            }
-            Self::Spread { engine, field, found, whole: false } => {
-                let problem = format!("is not how {engine} spreads a model");
-                (Code::Layout, *field, found.to_string(), problem, "leave it out: the number of GPUs decides")
-            }
-            Self::Estimate(error) => return error.clone(),
-        };
-        Error::new(code, field, found, problem, remedy)
-    }
+/// An engine that does not spread a model by this size.
+fn not_spread_so(engine: &Engine, field: &str, size: u64) -> Error {
+    let name = engine.profile.name;
+    let (problem, remedy) = match engine.profile.spread {
+        Spread::Whole => {
+            (format!("divides a model that {name} keeps whole here"), "leave it out: each GPU is a replica")
+        }
+        Spread::Ranks | Spread::Layers => {
+            (format!("is not how {name} spreads a model"), "leave it out: the number of GPUs decides")
+        }
+    };
+    Error::new(Code::Layout, field, size.to_string(), problem, remedy)
 }
-
-display_diagnosis!(LayoutError);
 
 /// Layouts of the devices, the most usual first: the sizes given, and sensible ones for the rest. Tensor parallel ranks first,
 /// since they share each token's work: as many as a node has, as divide the heads, and as do not keep a KV head twice.
@@ -102,27 +45,22 @@ display_diagnosis!(LayoutError);
 /// follow have fewer ranks, or replicas in place of stages.
 ///
 /// # Errors
-/// [`LayoutError`] where there is none.
-pub fn layouts_of(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Vec<Layout>, LayoutError> {
+/// [`Code::Layout`] where there is none.
+pub fn layouts_of(question: &Question, sizes: Sizes, given: Place) -> Result<Vec<Layout>, Error> {
     let engine = question.engine;
     match engine.profile.spread {
         Spread::Ranks => of_ranks(question, sizes, given),
         spread => {
             for (field, size) in [("--tp", given.tp), ("--pp", given.pp), ("--dcp", given.dcp)] {
                 if let Some(found) = size.filter(|&size| size > 1) {
-                    return Err(LayoutError::Spread {
-                        engine: engine.profile.name,
-                        field,
-                        found,
-                        whole: spread == Spread::Whole,
-                    });
+                    return Err(not_spread_so(engine, field, found));
                 }
             }
-            let product = LayoutError::Product { given, gpus: sizes.gpus };
+            let product = || wrong_product(given, sizes.gpus);
             let dp = given.dp.unwrap_or(if spread == Spread::Whole { sizes.gpus } else { 1 });
-            let pp = sizes.gpus.checked_div(dp).filter(|_| sizes.gpus.is_multiple_of(dp)).ok_or(product.clone())?;
+            let pp = sizes.gpus.checked_div(dp).filter(|_| sizes.gpus.is_multiple_of(dp)).ok_or_else(product)?;
             if spread == Spread::Whole && pp > 1 {
-                return Err(product);
+                return Err(product());
             }
             let layout = |dp: u64| Layout { tp: 1, pp: sizes.gpus.checked_div(dp).unwrap_or(1), dp, dcp: 1 };
             let others =
@@ -138,8 +76,8 @@ fn divisors(number: u64) -> impl Iterator<Item = u64> {
     (1..=number.min(MOST)).filter(move |&divisor| number.is_multiple_of(divisor))
 }
 
-fn of_ranks(question: &Question, sizes: Sizes, given: GivenLayout) -> Result<Vec<Layout>, LayoutError> {
-    let product = || LayoutError::Product { given, gpus: sizes.gpus };
+fn of_ranks(question: &Question, sizes: Sizes, given: Place) -> Result<Vec<Layout>, Error> {
+    let product = || wrong_product(given, sizes.gpus);
     let known = [given.tp, given.pp, given.dp].into_iter().flatten().try_fold(1u64, u64::checked_mul);
     let known = known.filter(|&known| known > 0 && sizes.gpus.is_multiple_of(known)).ok_or_else(product)?;
     let rest = sizes.gpus.checked_div(known).ok_or_else(product)?;
@@ -199,16 +137,17 @@ pub(super) fn widest_heads(model: &Model) -> Option<u64> {
 
 /// Whether the model can be spread so: query heads divide over ranks, KV heads do or are repeated evenly, and the engine has
 /// an answer.
-pub(super) fn check(question: &Question, layout: Layout) -> Result<(), LayoutError> {
+pub(super) fn check(question: &Question, layout: Layout) -> Result<(), Error> {
     let Question { model, engine, workload, .. } = question;
     let tp = layout.tp;
     if let Some(num_attention_heads) = model.checkpoint.num_attention_heads.filter(|heads| !heads.is_multiple_of(tp)) {
-        return Err(LayoutError::QueryHeads { num_attention_heads, tp });
+        let problem = format!("does not divide the {num_attention_heads} query heads");
+        return Err(Error::new(Code::Layout, "--tp", tp.to_string(), problem, "give a divisor of them"));
     }
     if let Some(heads) = widest_heads(model) {
-        layout.heads_on_rank(heads).map_err(LayoutError::Estimate)?;
+        layout.heads_on_rank(heads)?;
     }
     let layout = if engine.profile.spread == Spread::Ranks { Layout { dp: 1, ..layout } } else { Layout::default() };
     let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..*workload };
-    engine.answer(model, &workload).map(|_| ()).map_err(LayoutError::Estimate)
+    engine.answer(model, &workload).map(|_| ())
 }

@@ -1,14 +1,11 @@
 //! The memory of a layout's devices, term by term: what is given, and what is known or estimated for the rest.
 
-use super::{LayoutError, Question};
-use crate::engine::{Double, Engine, Spread, llama_cpp};
+use super::Question;
+use crate::engine::{Calibration, Double, Engine, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, usable};
 use crate::estimate::{Layout, Workload};
-use crate::hardware::{
-    Accelerator, Budget, Calibration, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, overhead, share, usable,
-    weights_by_device, weights_by_stage,
-};
+use crate::hardware::{Accelerator, Budget};
 use crate::request::Total;
-use crate::units::{Bytes, Code, Diagnose, Error, display_diagnosis};
+use crate::units::{Bytes, Code, Error};
 
 /// What is known of the memory of a device, and what was given in its place.
 #[derive(Debug, Clone)]
@@ -23,61 +20,6 @@ pub struct Memory<'a> {
     pub weights: Option<&'a Term>,
     /// What the engine needs beside weights and cache on each device, if that was given.
     pub overhead: Option<Bytes>,
-}
-
-/// Why the memory of a layout's devices is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MemoryError {
-    /// No source has this total of the device.
-    Total {
-        /// The device.
-        gpu: String,
-        /// Which total.
-        total: Total,
-    },
-    /// The weights of the model are not known.
-    Weights {
-        /// The model.
-        model: String,
-    },
-    /// No layout.
-    Layout(LayoutError),
-}
-
-impl From<LayoutError> for MemoryError {
-    fn from(error: LayoutError) -> Self {
-        Self::Layout(error)
-    }
-}
-
-impl Diagnose for MemoryError {
-    fn diagnosis(&self) -> Error {
-        match self {
-            Self::Total { gpu, total } => Error::new(
-                Code::NoTotal,
-                "--gpu",
-                gpu.clone(),
-                format!("has no total from any source that is {}", total.name()),
-                "give it with --gpu-memory, or another --capacity",
-            ),
-            Self::Weights { model } => Error::new(
-                Code::NoWeights,
-                "MODEL",
-                model.clone(),
-                "has weights that are not known here",
-                "give their bytes with --weights, or the files that hold them",
-            ),
-            Self::Layout(error) => error.diagnosis(),
-        }
-    }
-}
-
-display_diagnosis!(MemoryError);
-
-impl From<Error> for MemoryError {
-    fn from(error: Error) -> Self {
-        Self::Layout(LayoutError::Estimate(error))
-    }
 }
 
 /// The memory of a layout's devices.
@@ -95,37 +37,39 @@ impl Memory<'_> {
     /// The memory of each stage's devices.
     ///
     /// # Errors
-    /// [`MemoryError`].
-    pub fn budgets(&self, question: &Question, layout: Layout) -> Result<Budgets, MemoryError> {
+    /// A total or weights that are not known, or an overhead that must be given.
+    pub fn budgets(&self, question: &Question, layout: Layout) -> Result<Budgets, Error> {
         let Self { accelerator, total, overhead: given, .. } = self;
         let whole = match total {
             Total::Visible => accelerator.total(),
             Total::Driver => accelerator.driver.clone(),
             Total::Marketed => accelerator.marketed.clone(),
         };
-        let whole = whole.ok_or_else(|| MemoryError::Total { gpu: accelerator.id.clone(), total: *total })?;
-        let weights = self.weights.ok_or_else(|| MemoryError::Weights { model: question.model.name.clone() })?;
+        let whole = whole.ok_or_else(|| {
+            let problem = format!("has no {} memory size from any source", total.name());
+            let remedy = "give it with --gpu-memory, or another --capacity";
+            Error::new(Code::NoTotal, "--gpu", accelerator.id.clone(), problem, remedy)
+        })?;
+        let weights = self.weights.ok_or_else(|| {
+            let remedy = "give their bytes with --weights, or the files that hold them";
+            Error::new(Code::NoWeights, "MODEL", question.model.name.clone(), "has unknown weights", remedy)
+        })?;
         let share = self.share(question.engine);
         let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
         let Overhead { stages: overheads, calibration, notes } = match given {
             Some(bytes) => given_overhead(*bytes, layout),
-            None => overhead(question.model, &workload, question.engine)?,
+            None => question.engine.overhead(question.model, &workload)?,
         };
-        // SGLang's reserve is what its share leaves, told the other way round.
-        let beside = |term: &OverheadTerm| self.utilization.is_none() || term.name != RESERVE;
+        // A reserve is what an engine's share leaves: with a share that is given it counts no more.
+        let counts = |term: &OverheadTerm| self.utilization.is_none() || term.name != RESERVE;
         let Question { model, engine, .. } = question;
-        let by_stage = if engine.profile.spread == Spread::Layers {
-            let devices = llama_cpp::layers_by_device(model.num_hidden_layers.into(), layout.pp);
-            weights_by_device(model, weights.bytes, &devices)
-        } else {
-            weights_by_stage(model, weights.bytes, layout)?
-        };
+        let by_stage = engine.weights_by_stage(model, weights.bytes, layout)?;
         let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| {
             let mut budget = Budget {
                 total: whole.clone(),
                 usable: share.usable(&whole),
                 weights: Term { bytes, ..weights.clone() },
-                overhead: terms.into_iter().filter(beside).map(|OverheadTerm { name, term }| (name, term)).collect(),
+                overhead: terms.into_iter().filter(counts).map(|OverheadTerm { name, term }| (name, term)).collect(),
             };
             if let (Rule::OfFree, Ok(free)) = (share.rule, budget.pool()) {
                 budget.overhead.push(("left_free", share.left_free(free)));
@@ -136,15 +80,15 @@ impl Memory<'_> {
     }
 
     /// The share that an engine takes: the one given, or its own.
-    fn share(&self, engine: &Engine) -> Taken {
-        let own = share(engine);
+    fn share(&self, engine: &Engine) -> EngineShare {
+        let own = engine.share();
         if let Some(fraction) = self.utilization {
             // An engine that takes all has no setting for it; a share that is given is one of the total.
             let rule = if own.rule == Rule::All { Rule::OfTotal } else { own.rule };
-            return Taken { rule, fraction, known: Known::Given, source: "--utilization".into() };
+            return EngineShare { rule, fraction, known: Known::Given, source: "--utilization".into() };
         }
         let fraction = Double::parse(own.default).unwrap_or(Double::whole(1));
-        Taken { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() }
+        EngineShare { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() }
     }
 }
 
@@ -156,14 +100,14 @@ fn given_overhead(bytes: Bytes, layout: Layout) -> Overhead {
 }
 
 /// The share of a device that an engine takes.
-struct Taken {
+struct EngineShare {
     rule: Rule,
     fraction: Double,
     known: Known,
     source: String,
 }
 
-impl Taken {
+impl EngineShare {
     /// What of `total` weights, overhead and cache may take.
     fn usable(&self, total: &Term) -> Term {
         let (bytes, source) = match self.rule {

@@ -1,16 +1,18 @@
 //! Questions asked of hardware: what fits on it, and the smallest that holds a workload.
 //!
-//! A [`Server`] is a model in an engine over devices whose budgets are known. What it holds is asked of the engine, so that an
-//! answer here and the engine's own for the same memory are the same integers.
+//! [`fits`] and [`plans`] answer a request. A [`Server`] is a model in an engine over devices whose budgets are known. What it
+//! holds is asked of the engine, so that an answer here and the engine's own for the same memory are the same integers.
 
+mod answer;
 mod layout;
 mod memory;
 mod plan;
 mod search;
 mod server;
 
-pub use layout::{GivenLayout, LayoutError, Sizes, layouts_of};
-pub use memory::{Budgets, Memory, MemoryError};
+pub use answer::{Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
+pub use layout::{Sizes, layouts_of};
+pub use memory::{Budgets, Memory};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use search::{MOST, longest_of};
 pub use server::{Binding, Fit, Left, Question, Requests, Server};

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::layout::{check, widest_heads};
-use super::{GivenLayout, LayoutError, Left, Question, Requests, Server};
+use super::{Left, Question, Requests, Server};
 use crate::engine::Spread;
 use crate::estimate::{Layout, Workload, estimate};
 use crate::hardware::Budget;
+use crate::request::Place;
 use crate::units::{Bytes, Error, KvDtype};
 
 /// A layout that holds the workload.
@@ -57,15 +58,15 @@ pub struct Limits {
     /// Devices of a node, which tensor parallel ranks do not leave.
     pub per_node: u64,
     /// The sizes that were given.
-    pub given: GivenLayout,
+    pub given: Place,
 }
 
 /// The sizes of tensor parallel ranks that the model and the engine can take, the widest first; of a size that is given, that
 /// one.
 ///
 /// # Errors
-/// [`LayoutError`] where not even one rank can be, or not as many as were given.
-pub fn ranks(question: &Question, limits: Limits) -> Result<Vec<u64>, LayoutError> {
+/// [`Error`] where not even one rank can be, or not as many as were given.
+pub fn ranks(question: &Question, limits: Limits) -> Result<Vec<u64>, Error> {
     let can = |tp: u64| check(question, Layout { tp, dcp: limits.given.dcp.unwrap_or(1), ..Layout::default() });
     if let Some(tp) = limits.given.tp {
         return can(tp).map(|()| vec![tp]);
@@ -82,13 +83,13 @@ pub fn ranks(question: &Question, limits: Limits) -> Result<Vec<u64>, LayoutErro
 /// memory of a layout's devices. Empty where none does.
 ///
 /// # Errors
-/// What `budgets` says, or [`LayoutError`] where the engine has no answer.
-pub fn plan<E: From<LayoutError>>(
+/// What `budgets` says, or [`Error`] where the engine has no answer.
+pub fn plan(
     question: &Question,
     ranks: &[u64],
     limits: Limits,
-    budgets: impl Fn(Layout) -> Result<Vec<Budget>, E>,
-) -> Result<Vec<Planned>, E> {
+    budgets: impl Fn(Layout) -> Result<Vec<Budget>, Error>,
+) -> Result<Vec<Planned>, Error> {
     let search = Search::of(question, limits, budgets, least_bytes(question));
     // Of one replica, and of several.
     let [mut one, mut several] = [None, None];
@@ -121,12 +122,12 @@ pub fn plan<E: From<LayoutError>>(
 ///
 /// # Errors
 /// As [`plan`].
-pub fn closest<E: From<LayoutError>>(
+pub fn closest(
     question: &Question,
     ranks: &[u64],
     limits: Limits,
-    budgets: impl Fn(Layout) -> Result<Vec<Budget>, E>,
-) -> Result<Option<Smaller>, E> {
+    budgets: impl Fn(Layout) -> Result<Vec<Budget>, Error>,
+) -> Result<Option<Smaller>, Error> {
     let search = Search::of(question, limits, budgets, Bytes(0));
     search.next_smaller(ranks, limits.gpus.saturating_add(1), limits.given.dp.unwrap_or(1))
 }
@@ -161,7 +162,7 @@ struct Search<'a, B> {
     least: Bytes,
 }
 
-impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'a, B> {
+impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
     fn of(question: &'a Question<'a>, limits: Limits, of_layout: B, least: Bytes) -> Self {
         Self { question, limits, of_layout, known: RefCell::default(), least }
     }
@@ -179,7 +180,7 @@ impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'
     }
 
     /// The memory of each stage's devices, which replicas have alike.
-    fn budgets(&self, layout: Layout) -> Result<Rc<Vec<Budget>>, E> {
+    fn budgets(&self, layout: Layout) -> Result<Rc<Vec<Budget>>, Error> {
         let key = (layout.tp, layout.pp);
         if let Some(known) = self.known.borrow().get(&key) {
             return Ok(Rc::clone(known));
@@ -196,7 +197,7 @@ impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'
     }
 
     /// Puts the fewest devices in `best` that hold the workload with such ranks and `dp` replicas, if they are fewer.
-    fn replicas(&self, ranks: &Ranks, dp: u64, best: &mut Option<Planned>) -> Result<(), E> {
+    fn replicas(&self, ranks: &Ranks, dp: u64, best: &mut Option<Planned>) -> Result<(), Error> {
         let tp = ranks.tp;
         let batch = self.wanted().div_ceil(dp);
         // One replica less would have no more to hold.
@@ -219,8 +220,7 @@ impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'
             }
             let Some(server) = self.server(layout, &budgets) else { continue };
             let Ok(Left::Spare(slack)) = server.left(self.question.usual_len(), batch) else { continue };
-            let failed = |error: Error| E::from(LayoutError::Estimate(error));
-            let requests = server.requests(self.question.usual_len()).map_err(failed)?;
+            let requests = server.requests(self.question.usual_len())?;
             let fewer = requests
                 .at_once()
                 .map(|run| run.checked_div(dp).unwrap_or_default().saturating_mul(dp.saturating_sub(1)));
@@ -228,7 +228,7 @@ impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'
             // told as that.
             if requests.run(self.wanted()) && (given || fewer.is_some_and(|fewer| fewer < self.wanted()) || dp == 1) {
                 let at_average = self.question.average.map(|average| server.requests(average));
-                let at_average = at_average.transpose().map_err(failed)?;
+                let at_average = at_average.transpose()?;
                 let smaller = match fewer {
                     Some(requests) if dp > 1 && !given => {
                         Some(Smaller::Requests { dp: dp.saturating_sub(1), requests })
@@ -249,7 +249,7 @@ impl<'a, E: From<LayoutError>, B: Fn(Layout) -> Result<Vec<Budget>, E>> Search<'
 
     /// Of the layouts of `dp` replicas with fewer devices, those with most that the engine can make; of these the one that
     /// comes closest.
-    fn next_smaller(&self, ranks: &[u64], gpus: u64, dp: u64) -> Result<Option<Smaller>, E> {
+    fn next_smaller(&self, ranks: &[u64], gpus: u64, dp: u64) -> Result<Option<Smaller>, Error> {
         let batch = self.wanted().div_ceil(dp);
         for each in (1..gpus.div_ceil(dp)).rev() {
             let divides = ranks.iter().filter(|&&tp| each.is_multiple_of(tp));

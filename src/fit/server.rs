@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::layout::widest_heads;
 use super::search::{MOST, largest, longest_of};
-use crate::engine::{Allocation, Answer, Capacity, Details, Double, Engine, Spread, llama_cpp, vllm};
+use crate::engine::{Allocation, Answer, Capacity, Double, Engine, RequestLimit, Spread, llama_cpp};
 use crate::estimate::{BytesPerToken, Layout, Workload};
 use crate::hardware::Budget;
 use crate::model::Model;
@@ -208,11 +208,9 @@ impl<'a> Server<'a> {
             return Ok(least);
         }
         let answer = self.ask(self.question.model, self.question.usual_len(), self.usual_batch(), None)?;
-        self.usual = needed_by(&answer);
-        let blocks: Vec<u64> = match answer.details {
-            Some(Details::Vllm(stages)) => stages.stages.iter().map(|stage| stage.bytes_per_block).collect(),
-            _ => vec![1; pools.len()],
-        };
+        self.usual = self.needed_by(&answer);
+        let blocks = (self.question.engine.profile.blocks)(&answer);
+        let blocks = blocks.map_or_else(|| vec![1; pools.len()], |blocks| blocks.bytes_by_stage);
         let counts = pools.iter().zip(&blocks).map(|(pool, &block)| pool.checked_div(block).unwrap_or(u64::MAX));
         let counts: Vec<u64> = counts.collect();
         let fewest = counts.iter().copied().min().unwrap_or_default();
@@ -236,6 +234,12 @@ impl<'a> Server<'a> {
     /// Requests of one replica, of those that were asked for.
     fn usual_batch(&self) -> u64 {
         self.question.batch.unwrap_or(1).div_ceil(self.layout.dp.max(1))
+    }
+
+    /// Bytes that a device must have for what was answered.
+    fn needed_by(&self, answer: &Answer) -> Option<u64> {
+        let null_block = (self.question.engine.profile.blocks)(answer).map_or(0, |blocks| blocks.null_block_bytes);
+        answer.estimate.bytes_per_gpu.0.checked_add(null_block)
     }
 
     fn pooled(&self) -> bool {
@@ -263,7 +267,7 @@ impl<'a> Server<'a> {
             return Ok(Ok(usual));
         }
         match self.ask(&part.model, seq_len, batch, None) {
-            Ok(answer) => Ok(needed_by(&answer).ok_or_else(Error::too_large)),
+            Ok(answer) => Ok(self.needed_by(&answer).ok_or_else(Error::too_large)),
             Err(error) => self.too_much(error, seq_len, batch).map(Err),
         }
     }
@@ -325,14 +329,9 @@ impl<'a> Server<'a> {
                 Err(error) => return self.too_much(error, seq_len, 1).map(|_| of(0)),
                 Ok(found) => found,
             };
-            let at_most = match answer.details {
-                Some(Details::Vllm(_)) => {
-                    let limits = vllm::batch_limits(self.question.model, seq_len, self.question.engine);
-                    Some(("max_num_seqs", limits.max_num_seqs))
-                }
-                Some(Details::Sglang(facts)) => facts.max_running_requests.map(|most| ("max_running_requests", most)),
-                _ => None,
-            };
+            let Question { model, engine, .. } = self.question;
+            let limit = (engine.profile.request_limit)(&answer, model, seq_len, engine);
+            let at_most = limit.map(|RequestLimit { setting, most }| (setting, most));
             let room = if self.short() > 0 { 0 } else { sequences(capacity.as_ref(), seq_len) };
             let max_concurrency = capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);
             return Ok(Requests { max_concurrency, at_most, ..of(room) });
@@ -380,7 +379,9 @@ impl<'a> Server<'a> {
     fn tokens(&self, seq_len: Tokens, longest: u64, maximum: Option<u64>) -> Result<Option<u64>, Error> {
         if self.pooled() {
             let tokens = self.of_pool(seq_len)?.1.and_then(|capacity| capacity.tokens).unwrap_or_default();
-            return Ok(Some(tokens.saturating_mul(self.groups_with_pools_of_their_own())));
+            let Question { engine, .. } = self.question;
+            let pools = (engine.profile.pools_per_replica)(engine, self.layout);
+            return Ok(Some(tokens.saturating_mul(pools)));
         }
         if self.usual_batch() == 1 && maximum.is_some_and(|maximum| longest < maximum) {
             return Ok(Some(longest));
@@ -389,18 +390,6 @@ impl<'a> Server<'a> {
         let alone = Self { question: alone, ..self.alike() };
         let most = longest_of(self.question.model, MOST, |seq_len| alone.holds(Tokens(seq_len), 1))?;
         Ok(Some(most).filter(|&most| most < MOST))
-    }
-
-    /// Groups of ranks that each have requests and a pool of their own (data parallel attention), of which an engine tells
-    /// the pool of one.
-    fn groups_with_pools_of_their_own(&self) -> u64 {
-        let settings = &self.question.engine.settings;
-        let on = |name| settings.switch(name) == Some(true);
-        match self.question.engine.profile.name {
-            _ if on("enable-dp-attention") => settings.count("dp-size").unwrap_or(1),
-            _ if on("enable-attention-dp") => self.layout.tp,
-            _ => 1,
-        }
     }
 
     /// The same server, to be asked something else.
@@ -509,13 +498,4 @@ fn stages(model: &Model, engine: &Engine, layout: Layout) -> Result<Option<Vec<R
 fn sequences(capacity: Option<&Capacity>, seq_len: Tokens) -> u64 {
     let one = |capacity: &&Capacity| capacity.fits && capacity.max_seq_len >= seq_len.0;
     capacity.filter(one).and_then(|capacity| capacity.max_concurrency).map_or(0, Double::truncated)
-}
-
-/// Bytes that a device must have for what was answered.
-fn needed_by(answer: &Answer) -> Option<u64> {
-    let null_block = match &answer.details {
-        Some(Details::Vllm(plan)) => plan.null_block_bytes,
-        _ => 0,
-    };
-    answer.estimate.bytes_per_gpu.0.checked_add(null_block)
 }

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Double, Engine};
+use crate::engine::{Double, Engine, Term};
 use crate::estimate::{Layout, Workload};
-use crate::hardware::{Accelerator, Budget, Term};
+use crate::hardware::{Accelerator, Budget};
 use crate::model::{Model, ModelSpec};
 use crate::units::{Bytes, ElementFormat, Tokens};
 
@@ -145,9 +145,9 @@ proptest! {
     ) {
         let model = model(layers, heads, None);
         let question = question(&model, &engine, Some(seq_len), batch);
-        let limits = Limits { gpus: 64, per_node: 8, given: GivenLayout::default() };
+        let limits = Limits { gpus: 64, per_node: 8, given: Place::default() };
         let pools = |layout: Layout| vec![memory; usize::try_from(layout.pp).unwrap()];
-        let of = |layout: Layout| -> Result<_, LayoutError> { Ok(budgets(&pools(layout))) };
+        let of = |layout: Layout| -> Result<_, Error> { Ok(budgets(&pools(layout))) };
         let sizes = ranks(&question, limits).unwrap();
         for planned in plan(&question, &sizes, limits, of).unwrap() {
             let fit = fitted(&question, planned.layout, &pools(planned.layout));

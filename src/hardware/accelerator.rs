@@ -3,7 +3,7 @@
 //! "80 GB" is what an H100 is sold with, 81559 MiB what its driver reports, and 79.19 GiB what CUDA tells a server, which takes
 //! its share of that. Where nobody has printed the last one it is estimated here, and said to be.
 
-use super::{Known, Term};
+use crate::engine::{Known, Term};
 use crate::units::{ByteUnit, Bytes, fixed_point};
 
 /// What the driver reports less what an engine is told: the median of the cards of the catalogue of which both are known

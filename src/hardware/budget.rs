@@ -1,6 +1,6 @@
 //! What a server leaves for the cache on one device: its share of the memory, less weights and all else it keeps there.
 
-use super::Term;
+use crate::engine::Term;
 use crate::units::Bytes;
 
 /// The memory of each device of one pipeline stage, term by term.
@@ -38,7 +38,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hardware::Known;
+    use crate::engine::Known;
 
     #[test]
     fn what_is_missing_is_told_in_place_of_a_pool() {

@@ -17,7 +17,6 @@ mod markdown;
 mod page;
 mod plain;
 mod schema;
-mod serve;
 mod strategies;
 mod sweep;
 mod table;
@@ -38,14 +37,12 @@ pub use document::{
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use hardware::{
-    Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
-    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
+    Asked, BindingDescription, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, RequestsRow, SmallerRow,
+    StageRow, TermRow, TooSmallRow, fit, plan,
 };
 pub use schema::{SCHEMAS, Schema, all_schemas};
-pub use serve::{Served, serve};
 pub use strategies::{
-    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
-    strategies,
+    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, strategies,
 };
 pub use sweep::Sweep;
 pub use text::wrapped;

@@ -6,7 +6,7 @@ use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, hanging, wrapped};
 use super::{Format, UnitChoice, csv, json, markdown, table};
-use crate::engine::Double;
+use crate::engine::{Double, quoted};
 use crate::hardware::{Price, exact_size};
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, article, floors};
 use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, fixed_point, group_thousands};
@@ -426,16 +426,6 @@ fn command(strategy: &Strategy, typed: &Typed) -> String {
         option(name, value);
     }
     words.join(" ")
-}
-
-/// A word of a command, in quotes where a shell would take it apart.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@:+,=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 /// Strategies in `format`; plain is exact bytes and the stable word of each.

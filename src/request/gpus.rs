@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Ask, Card, Sources};
 use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size};
-use crate::engine::Device;
-use crate::hardware::{Accelerator, Known, Price, Term, day, exact_size};
+use crate::engine::{Device, Known, Term};
+use crate::hardware::{Accelerator, Price, day, exact_size};
 use crate::units::{Bytes, Code, Error, parse_count};
 
 /// GPUs of one kind.

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::gpus::engine_device;
-use super::resolve::{once, one};
+use super::resolve::once;
 use super::{Ask, Fleet, Place, Sources, Total, Weigh};
-use crate::engine::{Allocation, Double, Engine, SettingValue};
+use crate::engine::{Allocation, Double, Engine, Known, Term};
 use crate::estimate::Workload;
-use crate::hardware::{Known, Term};
 use crate::model::{Model, Weights, WeightsOrigin};
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens};
 
@@ -20,6 +19,8 @@ pub struct HardwareRequest {
     pub typed: Option<String>,
     /// The engines with the formats that are asked for in each.
     pub engines: Vec<(Engine, Vec<KvDtype>)>,
+    /// Whether that is a file or a directory.
+    pub is_path: bool,
     /// What is alike in every workload; its layout is the one that was given, or 1.
     pub common: Workload,
     /// The parallel sizes that were given.
@@ -60,7 +61,9 @@ impl Ask<'_> {
                 models.into_iter().next().ok_or_else(|| Error::missing("MODEL", "name one"))?
             }
         };
-        self.hardware_of(model, engines)
+        let request = self.hardware_of(model, engines)?;
+        let is_path = request.typed.as_deref().is_some_and(|name| sources.is_path(name));
+        Ok(HardwareRequest { is_path, ..request })
     }
 
     /// The same of a model that is resolved.
@@ -68,7 +71,7 @@ impl Ask<'_> {
     /// # Errors
     /// As [`Ask::hardware`].
     pub fn hardware_of(&self, model: Arc<Model>, mut engines: Vec<Engine>) -> Result<HardwareRequest, Error> {
-        let static_share = self.static_share(&mut engines)?;
+        let own_share = self.own_share(&mut engines)?;
         self.refuse_what_hardware_decides(&engines)?;
         let weights = match (self.weights_dtype, self.weights) {
             (Some(format), _) => Some(in_format(&model, format)?),
@@ -76,7 +79,7 @@ impl Ask<'_> {
             (None, None) => weights_of(&model),
         };
         let retrieved = self.retrieve.and_then(|passages| passages.tokens());
-        let seq_len = retrieved.or(one("--seq-len", &self.seq_len)?.map(Tokens));
+        let seq_len = retrieved.or(self.one_seq_len()?);
         if let (Some(average), Some(longest)) =
             (self.avg_seq_len, seq_len.filter(|&most| self.avg_seq_len > Some(most)))
         {
@@ -95,15 +98,16 @@ impl Ask<'_> {
         Ok(HardwareRequest {
             engines: once(engines.into_iter()).into_iter().map(of_engine).collect(),
             typed: self.models.first().map(|named| named.text().to_owned()),
+            is_path: false,
             common,
             place,
             seq_len,
-            batch: one("--batch", &self.batch)?,
+            batch: self.one_batch()?,
             average: self.avg_seq_len,
             weights,
             is_what_if: self.weights_dtype.is_some(),
             overhead: self.overhead,
-            utilization: self.utilization.or(static_share),
+            utilization: self.utilization.or(own_share),
             total: self.capacity.unwrap_or_default(),
             max_gpus: self.max_gpus,
             model,
@@ -123,21 +127,21 @@ impl Ask<'_> {
         all.into_iter().find_map(|(given, option)| given.then_some(option))
     }
 
-    /// What `--mem-fraction-static` says, which to `SGLang` is its share of the memory: it is no setting of a pool.
-    fn static_share(&self, engines: &mut [Engine]) -> Result<Option<Double>, Error> {
-        let taken = engines.iter_mut().find_map(|engine| engine.settings.take(SHARE_OF_SGLANG));
-        let Some(SettingValue::Ratio(share)) = taken else { return Ok(None) };
+    /// The share of the memory that an engine's own setting gives, which decides no pool.
+    fn own_share(&self, engines: &mut [Engine]) -> Result<Option<Double>, Error> {
+        let is_one = engines.len() == 1;
+        let taken = engines.iter_mut().find_map(|engine| Some((engine.take_share()?, engine.profile)));
+        let Some((share, profile)) = taken else { return Ok(None) };
         let wrong = |problem: &str, remedy: &str| {
-            Err(Error::new(Code::Share, "--mem-fraction-static", share.value().to_string(), problem, remedy))
+            let field = format!("--{}", profile.share_setting.unwrap_or_default());
+            Err(Error::new(Code::Share, field, share.value().to_string(), problem, remedy))
         };
         if self.utilization.is_some() {
             return wrong("is given together with --utilization, which is the same", "leave one of them out");
         }
-        if engines.len() > 1 {
-            return wrong(
-                "is a share that only sglang takes by this name",
-                "give --utilization, which is each engine's",
-            );
+        if !is_one {
+            let problem = format!("is a share that only {} takes by this name", profile.name);
+            return wrong(&problem, "give --utilization, which is each engine's");
         }
         if share > Double::whole(1) {
             return wrong("is more than all of the memory", "give a share of at most 1, as 0.88");
@@ -154,31 +158,16 @@ impl Ask<'_> {
             let remedy = "leave it out: each request is counted whole";
             return refused("--shared-prefix", prefix.0.to_string(), remedy);
         }
-        let given = |(name, remedy): &(&'static str, &'static str)| {
-            let value = engines.iter().find_map(|engine| engine.settings.get(name))?;
-            Some((format!("--{name}"), value.to_string(), *remedy))
-        };
-        match NOT_COUNTED.iter().find_map(given) {
-            Some((name, value, remedy)) => refused(&name, value, remedy),
-            None => Ok(()),
+        for engine in engines {
+            for (name, value) in engine.settings.iter() {
+                if let Some(remedy) = engine.setting(name).and_then(|setting| setting.with_hardware) {
+                    return refused(&format!("--{name}"), value.to_string(), remedy);
+                }
+            }
         }
+        Ok(())
     }
 }
-
-/// The setting by which `SGLang` is given its share of the memory.
-pub(super) const SHARE_OF_SGLANG: &str = "mem-fraction-static";
-
-/// Settings that fix lengths, sequences or the layers on a GPU: here these are asked for, or follow from the GPUs.
-const NOT_COUNTED: &[(&str, &str)] = &[
-    ("ctx-size", "give --seq-len and --batch instead"),
-    ("parallel", "give --batch instead"),
-    ("num-ctx", "give --seq-len instead"),
-    ("num-parallel", "give --batch instead"),
-    ("context-length", "give --seq-len instead"),
-    ("n-gpu-layers", "leave it out: here all layers are on the GPUs"),
-    ("num-gpu", "leave it out: here all layers are on the GPUs"),
-    ("kv-offload", "leave it out: here the cache is on the GPUs"),
-];
 
 /// The weights of a model as a term, as far as they are known.
 pub fn weights_of(model: &Model) -> Option<Term> {
@@ -220,7 +209,13 @@ impl HardwareRequest {
             let remedy = "name another GPU or engine, or give its memory as --gpu-memory";
             return Err(Error::new(Code::Refused, "--gpu", accelerator.id.clone(), problem, remedy));
         }
-        let (device, assumed) = engine_device(accelerator);
-        Ok((Engine { device, ..engine.clone() }, assumed.filter(|_| is_pool)))
+        Ok(Self::with_defaults_of(engine, fleet))
+    }
+
+    /// An engine with the defaults that it has on the devices of a fleet, whether its rules are known there or not.
+    pub fn with_defaults_of(engine: &Engine, fleet: &Fleet) -> (Engine, Option<String>) {
+        let (device, assumed) = engine_device(&fleet.accelerator);
+        let matters = engine.profile.allocation == Allocation::Pool;
+        (Engine { device, ..engine.clone() }, assumed.filter(|_| matters))
     }
 }

@@ -11,7 +11,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::field::{Key, key_of};
-use super::{Ask, Field, Kind};
+use super::{Ask, Field, Kind, Selection};
 use crate::engine::{PROFILES, ValueKind};
 use crate::units::{Code, Error};
 
@@ -56,6 +56,8 @@ enum Place {
 pub struct ObjectReader {
     names: ByText<String, Place>,
     own: &'static [&'static str],
+    /// Where all keys are listed, for the message about one that is not known.
+    listed: &'static str,
     /// Whether keys that are not known are passed over.
     is_lenient: bool,
 }
@@ -70,16 +72,17 @@ pub struct Object<'a> {
 }
 
 impl ObjectReader {
-    /// A reader of `fields` and of the caller's `own` keys.
-    pub fn new(fields: impl Iterator<Item = &'static Field>, own: &'static [&'static str]) -> Self {
-        let mut names = ByText::default();
+    /// A reader of the options of a selection, of all settings of engines and of the caller's `own` keys; `listed` says where
+    /// all of them are listed.
+    pub fn new(selection: Selection, own: &'static [&'static str], listed: &'static str) -> Self {
+        let mut names: ByText<String, Place> = ByText::default();
         let mut add = |number: usize, aliases: &[&str], key: Key| {
             let place = Place::Asked(u8::try_from(number).unwrap_or(u8::MAX), key);
             for name in aliases.iter().filter(|name| !name.is_empty()) {
                 names.entry(key_of(name)).or_insert(place);
             }
         };
-        let fields: Vec<&'static Field> = fields.collect();
+        let fields: Vec<&'static Field> = selection.fields().collect();
         for (number, field) in fields.iter().enumerate() {
             add(number, &[field.name], Key::Field(field));
             add(number, field.aliases, Key::Field(field));
@@ -93,10 +96,16 @@ impl ObjectReader {
                 add(number, &[off], Key::Setting { setting, inverse: true });
             }
         }
-        for (index, name) in own.iter().enumerate() {
-            names.insert((*name).to_owned(), Place::Own(u8::try_from(index).unwrap_or(u8::MAX)));
-        }
-        Self { names, own, is_lenient: false }
+        let mut reader = Self::of_own(own, listed);
+        reader.names.extend(names);
+        reader
+    }
+
+    /// A reader of the caller's own keys alone.
+    pub fn of_own(own: &'static [&'static str], listed: &'static str) -> Self {
+        let place = |index: usize| Place::Own(u8::try_from(index).unwrap_or(u8::MAX));
+        let names = own.iter().enumerate().map(|(index, name)| ((*name).to_owned(), place(index))).collect();
+        Self { names, own, listed, is_lenient: false }
     }
 
     /// The same reader, which passes over keys that are not known.
@@ -118,7 +127,7 @@ impl ObjectReader {
         match (read, failure) {
             (Err(error), _) => {
                 let problem = format!("is not one JSON object: {}", said_by(&error));
-                let remedy = "write an object in one line, its keys and texts in double quotes";
+                let remedy = "write an object, its keys and texts in double quotes";
                 Err(Error::new(Code::NotJson, "", shortened(text.trim()), problem, remedy))
             }
             (Ok(()), Some(failure)) => Err(failure),
@@ -134,7 +143,7 @@ impl ObjectReader {
     fn unknown(&self, name: &str) -> Error {
         let remedy = match nearest(name, self.names.keys().map(String::as_str)) {
             Some(known) => format!("did you mean {known}?"),
-            None => "`kvsize schema` lists the keys".into(),
+            None => self.listed.into(),
         };
         Error::without_value(Code::UnknownKey, shortened(name), "unknown key", remedy)
     }
@@ -386,7 +395,7 @@ impl<'a> de::Deserialize<'a> for Pairs<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::FIELDS;
+    use crate::request::{FIELDS, Group};
 
     #[test]
     fn a_key_that_is_there_twice_is_found_wherever_it_is() {
@@ -403,7 +412,8 @@ mod tests {
 
     #[test]
     fn every_option_and_every_setting_is_a_key_with_a_number_of_its_own() {
-        let reader = ObjectReader::new(FIELDS.iter(), &[]);
+        let all = Selection { groups: Group::ALL, without: &[] };
+        let reader = ObjectReader::new(all, &[], "");
         let number = |name: &str| match reader.names.get(&key_of(name)) {
             Some(Place::Asked(number, _)) => *number,
             other => panic!("{name}: {other:?}"),

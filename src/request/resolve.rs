@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Ask, Named, Sources, Weigh};
-use crate::engine::{Answer, Engine, OwnLengths, Prepared, SettingError, owners};
+use crate::engine::{Answer, Engine, OwnLengths, Prepared};
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Series, Tokens};
@@ -142,7 +142,7 @@ impl Ask<'_> {
     /// # Errors
     /// Several values where one estimate takes one, or values that a setting of the engine fixes.
     pub fn workload(&self, model: &Model, engine: &Engine) -> Result<(Workload, bool), Error> {
-        let (seq_len, batch) = (one("--seq-len", &self.seq_len)?.map(Tokens), one("--batch", &self.batch)?);
+        let (seq_len, batch) = (self.one_seq_len()?, self.one_batch()?);
         let own = self.own_lengths(model, engine)?;
         let place = self.place()?;
         let common = self.common(&place);
@@ -184,6 +184,22 @@ impl Ask<'_> {
         };
         axes.engines = engines.iter().map(of_engine).collect();
         Ok(axes)
+    }
+
+    /// The one length that was given.
+    ///
+    /// # Errors
+    /// Several lengths.
+    pub fn one_seq_len(&self) -> Result<Option<Tokens>, Error> {
+        Ok(one("--seq-len", &self.seq_len)?.map(Tokens))
+    }
+
+    /// The one batch that was given.
+    ///
+    /// # Errors
+    /// Several batches.
+    pub fn one_batch(&self) -> Result<Option<u64>, Error> {
+        one("--batch", &self.batch)
     }
 
     /// The one layout and memory that were given.
@@ -236,10 +252,7 @@ impl Ask<'_> {
         for (setting, value) in &self.settings {
             let mut takers = engines.iter_mut().filter(|engine| engine.setting(setting.name).is_some()).peekable();
             if takers.peek().is_none() {
-                let engine = engines.first().map_or("ideal", |engine| engine.profile.name);
-                return Err(
-                    SettingError::OtherEngine { name: setting.name, engine, owners: owners(setting.name) }.into()
-                );
+                return Err(setting.of_other_engine(engines.first().unwrap_or(&Engine::ideal())));
             }
             takers.for_each(|engine| engine.settings.set(setting.name, *value));
         }

@@ -26,6 +26,9 @@ pub trait Sources {
         derive().map(Arc::new)
     }
 
+    /// Whether a name is that of a file or a directory.
+    fn is_path(&self, name: &str) -> bool;
+
     /// The user's own accelerators: of a file, or of none.
     ///
     /// # Errors
@@ -93,6 +96,10 @@ impl Sources for LocalSources {
             Named::Name(name) => source::resolve_in(Path::new(""), name, &[], None, weigh == Weigh::Yes)?,
         };
         Ok(Arc::new(model))
+    }
+
+    fn is_path(&self, name: &str) -> bool {
+        Path::new(name).exists()
     }
 
     fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {

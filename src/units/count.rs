@@ -16,7 +16,7 @@ use super::{Quantity, UnitError, group_thousands};
 /// assert_eq!("25.6k".parse(), Ok(Tokens(25_600)));
 /// assert_eq!("128K".parse(), Ok(Tokens(131_072)));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tokens(pub u64);
 
 impl fmt::Display for Tokens {

@@ -45,12 +45,12 @@ use serde::Serialize;
 use self::context::Context;
 use self::memory::{Layers, Memory, Piece, Share};
 use super::{
-    Allocation, Answer, Capacity, Details, Double, Engine, Gap, OwnLengths, Profile, Setting, Spread, ValueKind,
-    longest,
+    Answer, Capacity, Details, Double, Engine, Gap, Overhead, OverheadTerm, OwnLengths, Profile, Rule, Served, Setting,
+    Share as MemoryShare, Spread, Term, ValueKind, longest,
 };
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate};
 use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
-use crate::units::{Bytes, ElementFormat, Error, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
 
 pub use self::memory::Part;
 
@@ -65,8 +65,9 @@ pub(super) const PROFILE: Profile = Profile {
             "ctx-size",
             ValueKind::CountOrZero,
             "Tokens of all sequences together; 0: what the model was made for",
-        ),
-        Setting::new("parallel", ValueKind::Count, "Sequences"),
+        )
+        .not_with_hardware("give --seq-len and --batch instead"),
+        Setting::new("parallel", ValueKind::Count, "Sequences").not_with_hardware("give --batch instead"),
         Setting::new("kv-unified", ValueKind::Switch { off: "no-kv-unified" }, "One cache for all sequences"),
         Setting::new("batch-size", ValueKind::Count, "Tokens of a batch (n_batch)"),
         Setting::new("ubatch-size", ValueKind::CountOrZero, "Tokens worked on at once (n_ubatch)"),
@@ -74,12 +75,14 @@ pub(super) const PROFILE: Profile = Profile {
         Setting::new("flash-attn", ValueKind::Choice(&["on", "off", "auto"]), "Flash attention"),
         Setting::new("rs-seq", ValueKind::CountOrZero, "Tokens that a recurrent state can go back (n_rs_seq)"),
         Setting::new("n-gpu-layers", ValueKind::CountOrZero, "Layers on the GPU, the output being one")
-            .or("gpu-layers"),
+            .or("gpu-layers")
+            .not_with_hardware("leave it out: here all layers are on the GPUs"),
         Setting::new(
             "kv-offload",
             ValueKind::Switch { off: "no-kv-offload" },
             "The cache of those layers on the GPU, too [default]; --no-kv-offload keeps it all on the host",
-        ),
+        )
+        .not_with_hardware("leave it out: here the cache is on the GPUs"),
     ],
     defaults: &[
         ("ctx-size", "--seq-len times the sequences"),
@@ -94,10 +97,43 @@ pub(super) const PROFILE: Profile = Profile {
         ("kv-offload", "on"),
     ],
     formats: FORMATS,
-    allocation: Allocation::Workload,
     spread: Spread::Layers,
     answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
+    own_lengths,
+    share: |_| LEFT_FREE,
+    overhead: |model, workload, _| margin(model, workload),
+    serve,
+    ..Profile::DEFAULT
 };
+
+/// It takes what is free but its margin.
+pub(super) const LEFT_FREE: MemoryShare =
+    MemoryShare { rule: Rule::All, default: "1", source: "llama.cpp: what is free but its margin" };
+
+/// The margin of 1 GiB that it leaves free on each device (`common/common.h`, `fit_params_target`).
+pub(super) fn margin(model: &Model, workload: &Workload) -> Result<Overhead, Error> {
+    let term = Term::estimated(Bytes(1 << 30), "what llama.cpp leaves free on each device (--fit-target)");
+    let note = "buffers of a step are taken to be within llama.cpp's margin of 1 GiB a device";
+    Overhead::uniform(model, workload, vec![OverheadTerm { name: "margin", term }], note)
+}
+
+/// `llama-server`, whose context is that of all its slots.
+fn serve(served: &Served) -> Option<String> {
+    let parallel = served.batch.unwrap_or(1).div_ceil(served.layout.dp.max(1));
+    let ctx_size = (Exact::from(served.seq_len) * parallel).get().ok()?;
+    let mut words = vec![format!("llama-server -m {} --ctx-size {ctx_size} --parallel {parallel}", served.file())];
+    if let KvDtype::Given(KvFormat { k, v, .. }) = served.kv_dtype
+        && [k, v] != [ElementFormat::FP16; 2]
+    {
+        let [k, v] = [k, v].map(|format| match format.to_string().as_str() {
+            "fp16" => "f16".to_owned(),
+            "fp32" => "f32".to_owned(),
+            name => name.to_owned(),
+        });
+        words.push(format!("--cache-type-k {k} --cache-type-v {v}"));
+    }
+    served.line(words, &["rs-seq"], served.layout.dp)
+}
 
 /// The copy whose rules these are.
 const VERSION: &str = "ggml 0.26.0 (llama-cpp-sys-2 0.1.161)";
@@ -155,8 +191,8 @@ pub(super) struct Flags {
     pub(super) format: &'static str,
 }
 
-/// What `--ctx-size` and `--parallel` fix in place of `--seq-len` and `--batch`.
-pub(super) fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
+/// What `--ctx-size` and `--parallel` fix instead of `--seq-len` and `--batch`.
+fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
     let parallel = engine.settings.count("parallel");
     let ctx_size = match engine.settings.count("ctx-size") {
         Some(0) => model.max_position_embeddings.map(|tokens| tokens.0),
@@ -372,7 +408,7 @@ fn gaps(
     memory: &Memory,
     options: &Options,
 ) -> Vec<Gap> {
-    let asked = Workload { kv_dtype: crate::units::KvDtype::Given(options.format), ..*workload };
+    let asked = Workload { kv_dtype: KvDtype::Given(options.format), ..*workload };
     let apart = Workload { shared_prefix: None, ..asked };
     let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..apart };
     let steps = [asked, apart, held].map(|workload| estimate(model, &workload));

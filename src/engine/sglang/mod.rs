@@ -31,6 +31,7 @@ mod arguments;
 mod classes;
 mod compressed;
 mod pools;
+mod reserve;
 mod share;
 mod state;
 
@@ -39,7 +40,9 @@ use serde::{Serialize, Serializer};
 use self::arguments::Arguments;
 use self::pools::{Tokens, full_for, tokens_of, window_share};
 use self::share::{Part, Share, Sizes};
-use super::{Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Setting, Spread, ValueKind};
+use super::{
+    Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, RequestLimit, Setting, ValueKind, serve,
+};
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate};
 use crate::model::Model;
 use crate::units::{Bytes, Error, group_thousands};
@@ -92,7 +95,8 @@ pub(super) const PROFILE: Profile = Profile {
     heading: "Settings of SGLang",
     settings: &[
         count("page-size", "Tokens of a page"),
-        count("context-length", "The longest request; the sequence length unless given"),
+        count("context-length", "The longest request; the sequence length unless given")
+            .not_with_hardware("give --seq-len instead"),
         count("max-running-requests", "Requests at once"),
         count("max-total-tokens", "Tokens of the pool at most"),
         count("max-mamba-cache-size", "Slots for states"),
@@ -137,8 +141,36 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: arguments::FORMATS,
     allocation: Allocation::Pool,
-    spread: Spread::Ranks,
+    share_setting: Some("mem-fraction-static"),
     answer,
+    share: |_| reserve::SHARE,
+    overhead: reserve::overhead,
+    request_limit: |answer, _, _, _| match &answer.details {
+        Some(Details::Sglang(facts)) => {
+            Some(RequestLimit { setting: "max_running_requests", most: facts.max_running_requests? })
+        }
+        _ => None,
+    },
+    pools_per_replica: |engine, _| match engine.settings.switch("enable-dp-attention") {
+        Some(true) => engine.settings.count("dp-size").unwrap_or(1),
+        _ => 1,
+    },
+    serve: |served| served.with(&SERVE),
+    ..Profile::DEFAULT
+};
+
+const SERVE: serve::Options = serve::Options {
+    program: "python -m sglang.launch_server --model-path",
+    tp: "--tp-size",
+    pp: "--pp-size",
+    dp: Some("--dp-size"),
+    dcp: None,
+    seq_len: "--context-length",
+    utilization: "--mem-fraction-static",
+    kv_dtype: "--kv-cache-dtype",
+    // It has no plain fp8 (`arg_groups/fields/model.py`).
+    formats: &[("fp8", "fp8_e4m3")],
+    without_option: &[],
 };
 
 /// The version whose rules these are.

@@ -20,7 +20,7 @@ mod quantized;
 use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
-use super::{Allocation, Answer, Details, Engine, Gap, Profile, Setting, Spread, ValueKind};
+use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, ValueKind};
 use crate::estimate::{Estimate, Kept, State, Workload, ideal, sum};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, Quantization, RecurrentState};
 use crate::units::{ElementFormat, Error, KvDtype, Tokens};
@@ -51,9 +51,9 @@ pub(super) const PROFILE: Profile = Profile {
         ("decoded", "0: the whole sequence is a prompt"),
     ],
     formats: FORMATS,
-    allocation: Allocation::Workload,
     spread: Spread::Whole,
     answer,
+    ..Profile::DEFAULT
 };
 
 /// The formats that a model may be loaded in, and its plain caches with it.

@@ -22,6 +22,13 @@ pub(super) struct Release {
     pub(super) is_newest: bool,
     /// Whether hybrids cache prefixes unless told otherwise, and so hold the states of a block's start and end.
     pub(super) hybrids_cache_prefixes: bool,
+    /// The default of `gpu_memory_utilization` (`config/cache.py`).
+    pub(super) gpu_memory_utilization: &'static str,
+    /// Where that was read, for the reader.
+    pub(super) read_in_cache_config: &'static str,
+    /// Whether its estimate for CUDA graphs comes out of the pool (`envs.py`, `VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS`): from
+    /// 0.21 on.
+    pub(super) charges_graphs: bool,
     /// Batched tokens and sequences by memory, largest class first.
     pub(super) classes: &'static [Class],
 }
@@ -58,6 +65,9 @@ static NEWEST: Release = Release {
     exports_states: true,
     is_newest: true,
     hybrids_cache_prefixes: true,
+    gpu_memory_utilization: "0.92",
+    read_in_cache_config: "vllm 0.33.0, config/cache.py",
+    charges_graphs: true,
     classes: &[LARGE, MEDIUM, SMALL],
 };
 
@@ -71,6 +81,9 @@ static OLDER: Release = Release {
     exports_states: false,
     is_newest: false,
     hybrids_cache_prefixes: false,
+    gpu_memory_utilization: "0.9",
+    read_in_cache_config: "vllm 0.19.0, config/cache.py",
+    charges_graphs: false,
     classes: &[MEDIUM, SMALL],
 };
 

@@ -22,6 +22,7 @@
 //! - Requests with one prefix share its whole blocks in groups that keep every token.
 
 mod backend;
+mod calibration;
 mod checks;
 mod compressed;
 mod defaults;
@@ -30,17 +31,23 @@ mod gaps;
 mod groups;
 mod hybrid;
 mod layers;
+mod overhead;
 mod reader;
 mod spec;
 
 use serde::Serialize;
 
+pub use self::calibration::{FITTED, FittedMemory};
 use self::defaults::Release;
 use self::groups::{GroupError, Groups};
 use self::layers::Layers;
+pub use self::overhead::overhead_by;
 use self::reader::Reader;
 use self::spec::{Kind, Spec};
-use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Setting, Spread, ValueKind, longest};
+use super::{
+    Allocation, Answer, AnyLength, Blocks, Capacity, Details, Double, Engine, Profile, RequestLimit, Setting,
+    ValueKind, longest, serve,
+};
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload};
 use crate::model::{LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Error, Tokens};
@@ -96,9 +103,49 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: dtype::NAMES,
     allocation: Allocation::Pool,
-    spread: Spread::Ranks,
+    separate_replicas: Some(
+        "replicas are servers of their own, each with all experts: vLLM's --data-parallel-size would divide experts over them",
+    ),
     answer,
+    prepare: |model, workload, engine| Some(Box::new(Shape::of_any_length(model, workload, engine)?)),
+    share: overhead::share,
+    overhead: overhead::overhead,
+    blocks,
+    request_limit: |_, model, seq_len, engine| {
+        let most = batch_limits(model, seq_len, engine).max_num_seqs;
+        Some(RequestLimit { setting: "max_num_seqs", most })
+    },
+    serve: |served| served.with(&SERVE),
+    ..Profile::DEFAULT
 };
+
+const SERVE: serve::Options = serve::Options {
+    program: "vllm serve",
+    tp: "--tensor-parallel-size",
+    pp: "--pipeline-parallel-size",
+    dp: Some("--data-parallel-size"),
+    dcp: Some("--decode-context-parallel-size"),
+    seq_len: "--max-model-len",
+    utilization: "--gpu-memory-utilization",
+    kv_dtype: "--kv-cache-dtype",
+    formats: &[("bf16", "bfloat16"), ("fp16", "float16")],
+    without_option: &["usage"],
+};
+
+/// The blocks of the pools of all stages.
+fn blocks(answer: &Answer) -> Option<Blocks> {
+    let Some(Details::Vllm(plan)) = &answer.details else { return None };
+    Some(Blocks {
+        bytes_by_stage: plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
+        null_block_bytes: plan.null_block_bytes,
+    })
+}
+
+impl AnyLength for Shape {
+    fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
+        self.answer(model, workload, engine)
+    }
+}
 
 /// A cache of a layer on one rank, and the layer group of the model that it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

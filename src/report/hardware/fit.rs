@@ -3,40 +3,12 @@
 use serde::Serialize;
 
 use super::{CostRow, add_once};
-use crate::engine::{Double, Engine};
-use crate::estimate::Layout;
-use crate::fit::{Binding, Fit, Requests};
-use crate::hardware::{Budget, Calibration, Known, Price, Term};
+use crate::engine::{Calibration, Double, Engine, Known, Term};
+use crate::fit::{Binding, Fit, Fitted, Requests};
+use crate::hardware::Budget;
 use crate::model::Model;
 use crate::report::document::{BytesPerTokenValue, ModelDescription, describe};
 use crate::units::{KvDtype, group_thousands};
-
-/// What a configuration of hardware holds, before it is a document.
-#[derive(Debug)]
-pub struct Fitted {
-    /// The device, by its own name.
-    pub gpu: String,
-    /// How many.
-    pub gpus: u64,
-    /// What an hour of one costs, where that is known.
-    pub price: Option<Price>,
-    /// The engine.
-    pub engine: Engine,
-    /// The format asked for.
-    pub kv_dtype: KvDtype,
-    /// How the model is spread.
-    pub layout: Layout,
-    /// Whether all of the layout was given.
-    pub layout_given: bool,
-    /// The memory of each stage's devices.
-    pub budgets: Vec<Budget>,
-    /// What overheads are calibrated by, where they were estimated.
-    pub calibration: Option<&'static Calibration>,
-    /// What it holds.
-    pub fit: Fit,
-    /// The line that starts such a server.
-    pub command: Option<String>,
-}
 
 /// `kvsize.fit/1`: a model, and what configurations of hardware hold of it.
 #[derive(Debug, Serialize)]

@@ -3,7 +3,7 @@
 use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
 use super::{CostRow, add_once, differ, in_dollars, spread};
 use crate::engine::Double;
-use crate::hardware::Known;
+use crate::engine::Known;
 use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, pairs, wrapped};

@@ -7,9 +7,9 @@ mod plan;
 use serde::Serialize;
 
 pub(super) use self::fit::described;
-pub use self::fit::{BindingDescription, FitDocument, FitRow, Fitted, PoolError, RequestsRow, StageRow, TermRow};
+pub use self::fit::{BindingDescription, FitDocument, FitRow, PoolError, RequestsRow, StageRow, TermRow};
 pub use self::fit_page::fit;
-pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall, TooSmallRow, plan};
+pub use self::plan::{Asked, PlanDocument, PlanRow, SmallerRow, TooSmallRow, plan};
 
 use crate::engine::Double;
 use crate::hardware::Price;

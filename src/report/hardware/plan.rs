@@ -5,37 +5,15 @@ use serde::Serialize;
 use super::fit::{PoolError, RequestsRow, requests as of_length};
 use super::fit_page::{count, requests_in_words};
 use super::{CostRow, add_once, differ, in_dollars, spread};
-use crate::engine::{Double, Engine};
+use crate::engine::Double;
 use crate::estimate::Layout;
-use crate::fit::{Planned, Smaller};
-use crate::hardware::{Calibration, Price};
+use crate::fit::{Planned, PlannedOn, Smaller, TooSmall};
 use crate::model::Model;
 use crate::report::document::{ModelDescription, describe};
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
 use crate::report::{Format, UnitChoice, csv, json, markdown, table};
-use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, group_thousands};
-
-/// A layout on devices of one kind, before it is a document.
-#[derive(Debug)]
-pub struct PlannedOn {
-    /// The device, by its own name.
-    pub gpu: String,
-    /// What an hour of one costs, where that is known.
-    pub price: Option<Price>,
-    /// The engine.
-    pub engine: Engine,
-    /// The format asked for.
-    pub kv_dtype: KvDtype,
-    /// What is stored.
-    pub stored: KvFormat,
-    /// What overheads are calibrated by, where they were estimated.
-    pub calibration: Option<&'static Calibration>,
-    /// The layout.
-    pub planned: Planned,
-    /// The line that starts such a server.
-    pub command: Option<String>,
-}
+use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
 
 /// `kvsize.plan/1`: a model, a workload, and the layouts that hold it.
 #[derive(Debug, Serialize)]
@@ -132,17 +110,6 @@ pub struct Asked {
     pub seq_len: u64,
     /// Requests at once.
     pub batch: u64,
-}
-
-/// Devices of which no number that may be holds the workload.
-#[derive(Debug)]
-pub struct TooSmall {
-    /// The device, by its own name.
-    pub gpu: String,
-    /// Devices at the most.
-    pub max_gpus: u64,
-    /// The layout that comes closest.
-    pub closest: Option<Smaller>,
 }
 
 /// The same in a [`PlanDocument`].

@@ -1,0 +1,143 @@
+//! A workload under a budget: what it takes, and what hardware holds of it.
+
+use std::sync::Arc;
+
+use super::{Budget, Checked, Demand, Held, check};
+use crate::engine::{Engine, Spread};
+use crate::estimate::{Layout, Workload};
+use crate::fit::{Fits, fits};
+use crate::model::Model;
+use crate::request::{Ask, Fleet, HardwareRequest, past_maximum};
+use crate::units::{Error, Tokens};
+
+/// A workload, and what is asserted of it.
+#[derive(Debug)]
+pub struct CheckRequest {
+    /// The model, with what drafts for it.
+    pub model: Arc<Model>,
+    /// The engine, with its settings.
+    pub engine: Engine,
+    /// The workload.
+    pub workload: Workload,
+    /// What it may take.
+    pub budget: Budget,
+    /// What is asserted of GPUs.
+    pub demands: Vec<(Demand, Fleet)>,
+    /// What is asked of them; `None` where nothing is asserted.
+    hardware: Option<Result<HardwareRequest, Error>>,
+    /// What had to be assumed of the device that the engine's defaults depend on.
+    assumption: Option<String>,
+}
+
+/// What a workload takes, and what hardware holds of it.
+#[derive(Debug)]
+pub struct Examined {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The workload, over the layout that was found where none was given.
+    pub workload: Workload,
+    /// The engine.
+    pub engine: Engine,
+    /// What it takes.
+    pub checked: Checked,
+    /// What GPUs hold, a row each.
+    pub held: Vec<Held>,
+    /// What was taken for granted, by the model, the engine and hardware.
+    pub assumptions: Vec<String>,
+    /// What may make it wrong.
+    pub warnings: Vec<String>,
+    /// Why hardware could not be asked.
+    pub failure: Option<Error>,
+}
+
+impl CheckRequest {
+    /// What `ask` asserts of a resolved model; the engine has the defaults of the GPUs `on`, if that is given.
+    ///
+    /// # Errors
+    /// As [`Ask::request`].
+    pub fn new(
+        ask: &Ask,
+        model: Arc<Model>,
+        engine: Engine,
+        on: Option<&Fleet>,
+        demands: Vec<(Demand, Fleet)>,
+    ) -> Result<Self, Error> {
+        let asked = |engine: &Engine| ask.hardware_of(Arc::clone(&model), vec![engine.clone()]);
+        let hardware = (!demands.is_empty()).then(|| asked(&engine));
+        let (mut engine, assumption) = match on {
+            Some(fleet) => HardwareRequest::with_defaults_of(&engine, fleet),
+            None => (engine, None),
+        };
+        if hardware.is_some() {
+            // A share of the memory is of what hardware holds, and changes nothing of what a workload takes.
+            engine.take_share();
+        }
+        let (workload, _) = ask.workload(&model, &engine)?;
+        let budget =
+            Budget { bytes: ask.budget, bytes_per_gpu: ask.budget_per_gpu, margin: ask.margin.unwrap_or_default() };
+        Ok(Self { model, engine, workload, budget, demands, hardware, assumption })
+    }
+
+    /// What the workload takes, and what hardware holds of it.
+    ///
+    /// # Errors
+    /// What the engine refuses of the workload.
+    pub fn examine(self) -> Result<Examined, Error> {
+        let Self { model, engine, mut workload, budget, ref demands, ref hardware, .. } = self;
+        let mut assumptions = Vec::from_iter(self.assumption.clone());
+        let mut warnings = Vec::from_iter(past_maximum(&model, Some(workload.seq_len)).map(|past| past.to_string()));
+        let (mut held, mut failure) = (Vec::new(), None);
+        for (demand, fleet) in demands {
+            let Some(hardware) = hardware else { continue };
+            match hardware.clone().and_then(|request| hold(request, *demand, fleet, &workload)) {
+                Ok((row, fits)) => {
+                    held.push(row);
+                    assumptions.extend(fits.assumptions);
+                    for row in fits.rows {
+                        assumptions.extend(row.fit.assumptions);
+                        warnings.extend(row.fit.warnings);
+                    }
+                }
+                // What one GPU can't be asked about is no reason not to ask about another.
+                Err(error) => _ = failure.get_or_insert(error),
+            }
+        }
+        let mut share = workload;
+        let is_given = hardware
+            .as_ref()
+            .and_then(|request| request.as_ref().ok())
+            .is_some_and(|request| [request.place.tp, request.place.pp, request.place.dp].iter().any(Option::is_some));
+        if let ([held], false) = (held.as_slice(), is_given || budget.is_limited()) {
+            // The bytes are those of the layout that was found, of which a replica has its share.
+            if engine.profile.spread == Spread::Ranks {
+                workload.layout = Layout { dcp: workload.layout.dcp, ..held.layout };
+            }
+            share = Workload { batch: workload.batch.div_ceil(held.layout.dp.max(1)), ..workload };
+        }
+        let checked = check(&model, &share, &engine, &budget)?;
+        let assumptions = each_once(&model.assumptions, &checked.assumptions, assumptions);
+        let warnings = each_once(&model.warnings, &checked.warnings, warnings);
+        Ok(Examined { model, workload, engine, checked, held, assumptions, warnings, failure })
+    }
+}
+
+/// What a fleet holds of a demand, as [`fits`] says.
+fn hold(request: HardwareRequest, demand: Demand, fleet: &Fleet, workload: &Workload) -> Result<(Held, Fits), Error> {
+    let (seq_len, batch) = demand.asks(workload.seq_len, workload.batch);
+    let maximum: Option<Tokens> = request.model.max_position_embeddings;
+    let request = HardwareRequest { seq_len: Some(seq_len), batch: Some(batch), ..request };
+    let found = fits(&request, std::slice::from_ref(fleet))?;
+    let row = found.rows.first().ok_or_else(|| Error::missing("--gpu", "name the GPUs"))?;
+    Ok((Held::of(demand, maximum, (row.gpu.clone(), row.gpus), row.layout, &row.fit), found))
+}
+
+/// What is said of the model, of the engine and of more, each once.
+fn each_once(of_model: &[impl ToString], of_engine: &[String], more: Vec<String>) -> Vec<String> {
+    let mut texts: Vec<String> = Vec::new();
+    for text in of_model.iter().map(ToString::to_string).chain(of_engine.iter().cloned()).chain(more) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts
+}

@@ -1,0 +1,259 @@
+//! What the memory of a vLLM server holds in addition to weights and cache.
+//!
+//! It runs one step of `max_num_batched_tokens` tokens (T) and `max_num_seqs` requests (R) before it sizes its pool, and
+//! takes the most that the step had allocated. Its tensors are counted one by one (0.19.0; 0.33.0 has the same ones):
+//!
+//! - The **sampler** (`v1/worker/gpu_model_runner.py` `_dummy_sampler_run`, `v1/sample/sampler.py`, `ops/topk_topp_*.py`): R × vocabulary
+//!   logits in the model's format and, in 4 bytes each, logits, probabilities and noise; a row for each multiprocessor; T hidden
+//!   states, and R of them twice. Only the last stage samples.
+//! - The **feed-forward**: T × (gate, up and their product), and the product in 8 bits where the weights take that; of MLA
+//!   instead the cached context it expands (`model_executor/layers/attention/mla_attention.py`), whichever is more; and some
+//!   hidden states.
+//!   It and the sampler do not stand at once: the larger counts.
+//! - What **stays**: the workspace of experts (`fused_moe/fused_moe.py` `workspace_shapes`), T × experts a token × (max(width,
+//!   hidden) + max(2 × width, hidden)); what an encoder of images made of T tokens, and their pixels; the hidden states and
+//!   residuals that pipeline stages pass on.
+//!
+//! In addition to the step: the table of rotary positions to the longest position of the *model* (2.5 GiB for Llama 4 Scout), copies of
+//! MLA's up-projections, what `PyTorch`'s allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
+//! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in `calibration`.
+
+use super::calibration::FittedMemory;
+use super::defaults::Release;
+use super::{BatchLimits, batch_limits};
+use crate::engine::weights::{Stage, of_rank, stages};
+use crate::engine::{Engine, Overhead, OverheadTerm, Rule, Share, Term};
+use crate::estimate::{Layout, Workload};
+use crate::model::{DraftMethod, Model, TensorGroup, Tensors, Widths};
+use crate::units::{ByteUnit, Bytes, Error, Exact};
+
+/// The share of the memory that it takes by default.
+pub(super) fn share(engine: &Engine) -> Share {
+    let Release { gpu_memory_utilization: default, read_in_cache_config: source, .. } = Release::of(engine.version);
+    Share { rule: Rule::OfTotal, default, source }
+}
+
+/// The overhead of `model`, for requests of the workload's length.
+pub(super) fn overhead(model: &Model, workload: &Workload, engine: &Engine) -> Result<Overhead, Error> {
+    let fitted = FittedMemory::of_version(engine.version);
+    let fitted = fitted.ok_or_else(|| engine.unknown_overhead("no start-up logs are known"))?;
+    overhead_by(model, workload, engine, fitted)
+}
+
+/// As [`Engine::overhead`], with other constants.
+///
+/// # Errors
+/// [`Code::TooManyStages`](crate::units::Code::TooManyStages), or [`Code::Refused`](crate::units::Code::Refused) where a width of the model is unknown.
+pub fn overhead_by(
+    model: &Model,
+    workload: &Workload,
+    engine: &Engine,
+    fitted: &'static FittedMemory,
+) -> Result<Overhead, Error> {
+    let stages = stages(&workload.layout.stages(model.num_hidden_layers)?, true);
+    let step = Step::new(model, workload, engine, fitted)?;
+    let tensors = model.weights.as_ref().and_then(|weights| weights.tensors.as_ref());
+    let release = Release::of(engine.version);
+    let terms = stages.iter().map(|stage| {
+        let terms = step.terms(stage)?.into_iter();
+        let terms =
+            terms.chain(tensors.map(|tensors| of_tensors(tensors, &step, stage)).transpose()?.unwrap_or_default());
+        let graphs = release.charges_graphs.then(|| step.graphs(stage)).transpose()?;
+        Ok(terms.chain(graphs).filter(|term| term.term.bytes.0 > 0).collect())
+    });
+    Ok(Overhead {
+        stages: terms.collect::<Result<_, Error>>()?,
+        calibration: Some(&fitted.calibration),
+        notes: notes(model, workload.layout, engine, fitted),
+    })
+}
+
+fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) -> Vec<String> {
+    let calibration = &fitted.calibration;
+    let mut notes = Vec::new();
+    if calibration.version != engine.version {
+        notes.push(format!(
+            "calibrated on logs of vllm {}, as there are none of {}: its step has the same tensors",
+            calibration.version, engine.version
+        ));
+    }
+    if Release::of(engine.version).charges_graphs {
+        let [mean, most] = [fitted.graphs_mean_error, fitted.graphs_max_error];
+        let [mean, most] = [mean, most].map(|bytes| bytes.in_unit(ByteUnit::Gibibytes));
+        notes.push(format!("its estimate for CUDA graphs is met to {mean} GiB on average, {most} at most"));
+    }
+    if engine.device.id != calibration.device {
+        notes.push(format!("calibrated on {}, not on {}", calibration.device, engine.device.id));
+    }
+    if layout.tp > calibration.most_ranks {
+        notes.push(format!("no log has more than {} tensor parallel ranks", calibration.most_ranks));
+    }
+    if layout.pp > 1 && layout.tp > 1 {
+        notes.push("no log has tensor parallel ranks and pipeline stages at once".into());
+    }
+    if model.checkpoint.widths.rotary_bytes.is_none() {
+        notes.push("the table of rotary positions is not counted: its size is unknown for this configuration".into());
+    }
+    if model.weights.as_ref().is_none_or(|weights| weights.tensors.is_none()) {
+        notes.push("the tensors of this class are not known one by one: weights are divided evenly".into());
+    }
+    if model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram) {
+        notes.push("the weights and the step of the drafter are not counted".into());
+    }
+    notes
+}
+
+/// One step of the profile run.
+struct Step<'a> {
+    widths: &'a Widths,
+    fitted: &'a FittedMemory,
+    layout: Layout,
+    tokens: u64,
+    requests: u64,
+    seq_len: u64,
+    hidden: u64,
+    vocabulary: u64,
+}
+
+impl<'a> Step<'a> {
+    fn new(model: &'a Model, workload: &Workload, engine: &Engine, fitted: &'a FittedMemory) -> Result<Self, Error> {
+        let widths = &model.checkpoint.widths;
+        let missing =
+            |key: &str| engine.unknown_overhead(&format!("a step follows from {key}, which is unknown for this model"));
+        let hidden = widths.hidden_size.ok_or_else(|| missing("hidden_size"))?;
+        let vocabulary = widths.vocab_size.ok_or_else(|| missing("vocab_size"))?;
+        if widths.intermediate_size.is_none() && widths.experts.is_none() {
+            return Err(missing("intermediate_size"));
+        }
+        let BatchLimits { max_num_batched_tokens: tokens, max_num_seqs, .. } =
+            batch_limits(model, workload.seq_len, engine);
+        let (layout, seq_len) = (workload.layout, workload.seq_len.0);
+        Ok(Self { widths, fitted, layout, tokens, requests: max_num_seqs.min(tokens), seq_len, hidden, vocabulary })
+    }
+
+    /// The terms that follow from the widths of the model.
+    fn terms(&self, stage: &Stage) -> Result<Vec<OverheadTerm>, Error> {
+        let logs = self.logs();
+        let tokens = self.tokens;
+        Ok(vec![
+            term("step", self.peak(stage.last), &format!("a step of {tokens} tokens; {logs}"))?,
+            term("outside", self.outside(), &format!("contexts, libraries, communication; {logs}"))?,
+            term("rotary_table", self.widths.rotary_bytes.unwrap_or_default(), "positions of the model")?,
+            term("latent_copies", self.latent_copies(stage), "k and v of latents, transposed")?,
+        ])
+    }
+
+    /// The engine's own estimate for its CUDA graphs.
+    fn graphs(&self, stage: &Stage) -> Result<OverheadTerm, Error> {
+        let bytes = stage.layers() * self.fitted.graphs_per_layer + self.fitted.graphs;
+        term("cuda_graphs", bytes, &format!("what it expects of them; {}", self.logs()))
+    }
+
+    fn logs(&self) -> String {
+        let calibration = &self.fitted.calibration;
+        format!("{} logs of vllm {}", calibration.logs, calibration.version)
+    }
+
+    fn element(&self) -> u64 {
+        self.widths.element_bytes.max(1)
+    }
+
+    /// Hidden states of all tokens.
+    fn states(&self) -> Exact {
+        Exact::from(self.tokens) * self.hidden * self.element()
+    }
+
+    /// The share of a width that one rank has.
+    fn of_rank(&self, width: u64) -> u64 {
+        width.div_ceil(self.layout.tp.max(1))
+    }
+
+    fn sampler(&self) -> Exact {
+        /// Logits, probabilities and noise in 4 bytes each.
+        const FLOATS: u64 = 12;
+        /// Multiprocessors of an H100; a row of 4-byte logits each.
+        const PROCESSORS: u64 = 132;
+        let element = Exact::from(self.element());
+        let logits = (element + FLOATS) * self.requests * self.vocabulary;
+        let rows = Exact::from(self.requests.min(PROCESSORS)) * self.vocabulary * 4u64;
+        logits + rows + element * 2u64 * self.requests * self.hidden + self.states()
+    }
+
+    fn feed_forward(&self) -> Exact {
+        let width = self.widths.intermediate_size.map_or(0, |width| self.of_rank(width));
+        let each = Exact::from(self.element()) * 3u64 + u64::from(self.widths.quantizes_activations);
+        let dense = each * self.tokens * width;
+        dense.max(self.expanded_context()) + self.states() * self.fitted.hidden_states_per_mille / 1000u64
+    }
+
+    /// K and V of the context that MLA expands at once: eight requests at most and 64 Ki tokens, a block for each request at
+    /// least.
+    fn expanded_context(&self) -> Exact {
+        const BLOCK: u64 = 16;
+        const MOST: u64 = 65_536;
+        let Some(latent) = self.widths.latent else { return Exact::ZERO };
+        let block_each = Exact::from(self.requests) * BLOCK;
+        let tokens = (Exact::from(self.seq_len) * 8u64).max(block_each * 4u64).min(MOST).max(block_each);
+        tokens * self.of_rank(latent.num_attention_heads) * latent.up_head_dim * self.element()
+    }
+
+    fn experts(&self) -> Exact {
+        let Some(experts) = self.widths.experts.filter(|experts| !experts.packed) else { return Exact::ZERO };
+        let width = Exact::from(self.of_rank(experts.intermediate_size));
+        let both = (width * 2u64).max(self.hidden) + width.max(self.hidden);
+        both * self.tokens * experts.per_token * self.element()
+    }
+
+    fn images(&self) -> Exact {
+        let Some(image) = self.widths.image else { return Exact::ZERO };
+        let pixels = Exact::from(self.tokens) * image.patches_per_token * image.patch_elements * self.element();
+        pixels + self.states()
+    }
+
+    /// The most that the step has allocated on a stage.
+    fn peak(&self, last: bool) -> Exact {
+        let sampler = if last { self.sampler() } else { Exact::ZERO };
+        let passed_on = if self.layout.pp > 1 { self.states() * 2u64 } else { Exact::ZERO };
+        sampler.max(self.feed_forward()) + self.experts() + self.images() + passed_on + self.fitted.step
+    }
+
+    fn outside(&self) -> Bytes {
+        self.fitted.outside(self.layout.tp, self.layout.pp)
+    }
+
+    fn latent_copies(&self, stage: &Stage) -> Exact {
+        let Some(latent) = self.widths.latent else { return Exact::ZERO };
+        let heads = self.of_rank(latent.num_attention_heads);
+        stage.layers() * heads * latent.up_head_dim * latent.kv_lora_rank * self.element()
+    }
+}
+
+fn term(name: &'static str, bytes: impl Into<Exact>, source: &str) -> Result<OverheadTerm, Error> {
+    Ok(OverheadTerm { name, term: Term::estimated(bytes.into().bytes()?, source) })
+}
+
+/// The terms that follow from the tensors of the model's class.
+fn of_tensors(tensors: &Tensors, step: &Step<'_>, stage: &Stage) -> Result<Vec<OverheadTerm>, Error> {
+    let tp = step.layout.tp;
+    let sum = |each: &dyn Fn(&TensorGroup) -> Exact| -> Exact {
+        tensors.groups.iter().map(|group| each(group) * stage.tensors(group)).sum()
+    };
+    let packed = sum(&|group| if group.packed { of_rank(group, tp) } else { Exact::ZERO });
+    let more = packed * step.fitted.packed_experts_per_mille / 1000u64;
+    Ok(vec![
+        term("allocator", sum(&|group| rounding(of_rank(group, tp))), "large tensors rounded up to 2 MiB")?,
+        term("kernel_layout", more, "packed experts as their kernels hold them; one log")?,
+    ])
+}
+
+/// What the allocator adds to a tensor: from 10 MiB on it takes memory by 2 MiB, and gives what is left over to others only
+/// if that is more than 1 MiB.
+fn rounding(tensor: Exact) -> Exact {
+    const LARGE: u64 = 10 << 20;
+    const UNIT: u64 = 2 << 20;
+    const SPLIT: u64 = 1 << 20;
+    let left = tensor.round_up_to(UNIT) - tensor;
+    let is_large = tensor.max(LARGE) == tensor;
+    let is_kept = left.min(SPLIT) == left;
+    if is_large && is_kept { left } else { Exact::ZERO }
+}

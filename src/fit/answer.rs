@@ -1,0 +1,386 @@
+//! What hardware holds of a request: each kind of GPU with each engine and format.
+
+use super::{
+    Budgets, Fit, Limits, Memory, Planned, Question, Server, Sizes, Smaller, closest, layouts_of, plan, ranks,
+};
+use crate::engine::{Calibration, Engine, Served, Spread};
+use crate::estimate::{Layout, Workload};
+use crate::hardware::{Budget, DRIVER_LESS_VISIBLE, Price, exact_size};
+use crate::request::{Fleet, HardwareRequest, Total, past_maximum};
+use crate::units::{Code, Error, KvDtype, KvFormat, Tokens};
+
+/// GPUs of a node, unless something else is known.
+pub const PER_NODE: u64 = 8;
+
+/// GPUs to plan with at the most, unless a number is given.
+const MOST_GPUS: u64 = 256;
+
+/// What GPUs of one kind hold in an engine and a format.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The device, by its own name.
+    pub gpu: String,
+    /// How many.
+    pub gpus: u64,
+    /// What an hour of one costs, where that is known.
+    pub price: Option<Price>,
+    /// The engine.
+    pub engine: Engine,
+    /// The format asked for.
+    pub kv_dtype: KvDtype,
+    /// How the model is spread.
+    pub layout: Layout,
+    /// Whether any of the layout was given.
+    pub layout_given: bool,
+    /// The memory of each stage's devices.
+    pub budgets: Vec<Budget>,
+    /// What overheads are calibrated by, where they were estimated.
+    pub calibration: Option<&'static Calibration>,
+    /// What it holds.
+    pub fit: Fit,
+    /// The line that starts such a server.
+    pub command: Option<String>,
+}
+
+/// What GPUs hold, a row each.
+#[derive(Debug, Clone, Default)]
+pub struct Fits {
+    /// The rows.
+    pub rows: Vec<Fitted>,
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong, and the rows that an engine refuses.
+    pub warnings: Vec<String>,
+}
+
+impl Fits {
+    /// Whether all that was asked for fits on each kind.
+    pub fn fits(&self) -> bool {
+        self.rows.iter().all(|row| row.fit.fits)
+    }
+}
+
+/// A layout that holds a workload, on GPUs of one kind.
+#[derive(Debug)]
+pub struct PlannedOn {
+    /// The device, by its own name.
+    pub gpu: String,
+    /// What an hour of one costs, where that is known.
+    pub price: Option<Price>,
+    /// The engine.
+    pub engine: Engine,
+    /// The format asked for.
+    pub kv_dtype: KvDtype,
+    /// What is stored.
+    pub stored: KvFormat,
+    /// What overheads are calibrated by, where they were estimated.
+    pub calibration: Option<&'static Calibration>,
+    /// The layout.
+    pub planned: Planned,
+    /// The line that starts such a server.
+    pub command: Option<String>,
+}
+
+/// GPUs of a kind of which none of the layouts that may be holds the workload.
+#[derive(Debug)]
+pub struct TooSmall {
+    /// The device, by its own name.
+    pub gpu: String,
+    /// The most of them that may be.
+    pub max_gpus: u64,
+    /// The layout that comes closest.
+    pub closest: Option<Smaller>,
+}
+
+/// The smallest layouts of each kind of GPU that hold a workload.
+#[derive(Debug, Default)]
+pub struct Plans {
+    /// Tokens of each request.
+    pub seq_len: Tokens,
+    /// The layouts.
+    pub rows: Vec<PlannedOn>,
+    /// Kinds that do not hold it.
+    pub too_small: Vec<TooSmall>,
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong, and the rows that an engine refuses.
+    pub warnings: Vec<String>,
+}
+
+/// What each kind of GPU holds: the first layout that holds what is asked for, else the most usual one.
+///
+/// ```
+/// use kvsize::fit::fits;
+/// use kvsize::request::{Ask, LocalSources};
+/// let ask = Ask::new("llama-3.1-70b").set("gpu", "8xh100")?.set("engine", "vllm")?.set("seq_len", "32K")?;
+/// let found = fits(&ask.hardware(&LocalSources)?, &ask.fleets(&LocalSources)?)?;
+/// assert!(found.fits() && found.rows[0].fit.requests[0].at_once() > Some(30));
+/// # Ok::<(), kvsize::units::Error>(())
+/// ```
+///
+/// # Errors
+/// What is not known of the memory or the weights, or what the engine refuses where no other row is left.
+pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> {
+    let mut found = Fits { assumptions: assumed_totals(request, fleets), ..Fits::default() };
+    let mut refusals = Refusals::default();
+    for fleet in fleets {
+        for (engine, formats) in &request.engines {
+            for &kv_dtype in formats {
+                match fitted_in(request, fleet, engine, kv_dtype) {
+                    Ok((row, assumed)) => {
+                        add_once(&mut found.assumptions, assumed);
+                        found.rows.push(row);
+                    }
+                    Err(error) => refusals.add(error, fleet, engine)?,
+                }
+            }
+        }
+    }
+    let separate = found.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.layout));
+    found.assumptions.extend(separate.map(Into::into));
+    found.warnings.extend(past_maximum(&request.model, request.seq_len).map(|past| past.to_string()));
+    found.warnings.extend(refusals.words(found.rows.is_empty())?);
+    Ok(found)
+}
+
+/// What one kind of GPU holds in an engine and a format; and what was assumed of the device.
+fn fitted_in(
+    request: &HardwareRequest,
+    fleet: &Fleet,
+    engine: &Engine,
+    kv_dtype: KvDtype,
+) -> Result<(Fitted, Option<String>), Error> {
+    let (engine, assumed) = HardwareRequest::on_device(engine, fleet)?;
+    let question = question(request, &engine, kv_dtype);
+    fitted(request, &question, fleet).map(|row| (row, assumed))
+}
+
+fn question<'a>(request: &'a HardwareRequest, engine: &'a Engine, kv_dtype: KvDtype) -> Question<'a> {
+    Question {
+        model: &request.model,
+        engine,
+        workload: Workload { kv_dtype, ..request.common },
+        seq_len: request.seq_len,
+        batch: request.batch,
+        average: request.average,
+    }
+}
+
+fn memory<'a>(request: &'a HardwareRequest, fleet: &'a Fleet) -> Memory<'a> {
+    Memory {
+        accelerator: &fleet.accelerator,
+        total: request.total,
+        utilization: request.utilization,
+        weights: request.weights.as_ref(),
+        overhead: request.overhead,
+    }
+}
+
+/// What a fleet holds of a question.
+///
+/// # Errors
+/// As [`fits`].
+fn fitted(request: &HardwareRequest, question: &Question, fleet: &Fleet) -> Result<Fitted, Error> {
+    let gpus = fleet.count.unwrap_or(1);
+    let given = request.place;
+    let memory = memory(request, fleet);
+    let answer = |layout: Layout| -> Result<_, Error> {
+        let budgets = memory.budgets(question, layout)?;
+        let fit = Server::of(*question, layout, &budgets.stages)?.fit()?;
+        Ok((layout, budgets, fit))
+    };
+    let mut usual = None;
+    for layout in layouts_of(question, Sizes { gpus, per_node: PER_NODE }, given)? {
+        match (answer(layout), &usual) {
+            (Ok(found), _) if found.2.fits => {
+                usual = Some(found);
+                break;
+            }
+            (Ok(found), None) => usual = Some(found),
+            (Err(error), None) => return Err(error),
+            // Other layouts than the usual one, which do not hold it either or which the engine refuses, are passed over.
+            _ => {}
+        }
+    }
+    let Some((layout, Budgets { stages: budgets, calibration, notes }, mut fit)) = usual else {
+        return Err(Error::new(
+            Code::Layout,
+            "--gpu",
+            fleet.accelerator.id.clone(),
+            "has no layout",
+            "name other GPUs",
+        ));
+    };
+    fit.assumptions.extend(notes);
+    let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);
+    Ok(Fitted {
+        gpu: fleet.accelerator.id.clone(),
+        gpus,
+        price: fleet.price.clone(),
+        engine: question.engine.clone(),
+        kv_dtype: question.workload.kv_dtype,
+        layout,
+        layout_given: [given.tp, given.pp, given.dp].iter().any(Option::is_some),
+        budgets,
+        calibration,
+        command: seq_len.filter(|_| fit.fits).and_then(|seq_len| command(request, question, layout, seq_len)),
+        fit,
+    })
+}
+
+/// The smallest layouts of each kind of GPU that hold the requests that are asked about, each of the model's own maximum where
+/// no length is given.
+///
+/// # Errors
+/// As [`fits`], and a length that is neither given nor known.
+pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error> {
+    let seq_len = request.seq_len.or(request.model.max_position_embeddings).ok_or_else(|| {
+        let problem = "missing, and the model has no maximum of its own";
+        Error::without_value(Code::NoLength, "--seq-len", problem, "give the tokens of a request")
+    })?;
+    let request = &HardwareRequest { seq_len: Some(seq_len), ..request.clone() };
+    let mut plans = Plans { seq_len, assumptions: assumed_totals(request, fleets), ..Plans::default() };
+    let mut refusals = Refusals::default();
+    // Which ranks are possible does not depend on the device, but for its class.
+    let mut possible = Vec::new();
+    for (engine, formats) in &request.engines {
+        for fleet in fleets {
+            for &kv_dtype in formats {
+                let planned = plan_in(request, fleet, (engine, kv_dtype), &mut possible, &mut plans);
+                planned.or_else(|error| refusals.add(error, fleet, engine))?;
+            }
+        }
+    }
+    let is_refused_alone = plans.rows.is_empty() && plans.too_small.is_empty();
+    plans.warnings.extend(refusals.words(is_refused_alone)?);
+    let separate = plans.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.planned.layout));
+    plans.assumptions.extend(separate.map(Into::into));
+    plans.warnings.extend(past_maximum(&request.model, request.seq_len).map(|past| past.to_string()));
+    Ok(plans)
+}
+
+/// Ranks by what decides them: the engine, its device's compute capability, the format.
+type Possible = Vec<((String, (u32, u32), KvDtype), Vec<u64>)>;
+
+fn plan_in(
+    request: &HardwareRequest,
+    fleet: &Fleet,
+    (engine, kv_dtype): (&Engine, KvDtype),
+    possible: &mut Possible,
+    plans: &mut Plans,
+) -> Result<(), Error> {
+    let (engine, assumed) = HardwareRequest::on_device(engine, fleet)?;
+    let question = question(request, &engine, kv_dtype);
+    let gpus = request.max_gpus.or(fleet.count).unwrap_or(MOST_GPUS);
+    let limits = Limits { gpus, per_node: PER_NODE, given: request.place };
+    let memory = memory(request, fleet);
+    let budgets = |layout| Ok(memory.budgets(&question, layout)?.stages);
+    let class = (engine.to_string(), engine.device.compute_capability, kv_dtype);
+    let ranks = match possible.iter().find(|(known, _)| *known == class) {
+        Some((_, ranks)) => ranks.clone(),
+        None => {
+            let found = ranks(&question, limits)?;
+            possible.push((class, found.clone()));
+            found
+        }
+    };
+    let planned = plan(&question, &ranks, limits, budgets)?;
+    add_once(&mut plans.assumptions, assumed);
+    let gpu = fleet.accelerator.id.clone();
+    let Some(first) = planned.first() else {
+        let closest = closest(&question, &ranks, limits, budgets)?;
+        plans.too_small.push(TooSmall { gpu, max_gpus: gpus, closest });
+        return Ok(());
+    };
+    let found = memory.budgets(&question, first.layout)?;
+    let spread = if engine.profile.spread == Spread::Ranks { first.layout } else { Layout::default() };
+    let seq_len = question.seq_len.unwrap_or(Tokens(1));
+    let workload = Workload { seq_len, layout: Layout { dp: 1, ..spread }, ..question.workload };
+    let answer = engine.answer(question.model, &workload)?;
+    plans.assumptions.extend(found.notes.into_iter().chain(answer.assumptions));
+    plans.warnings.extend(answer.warnings);
+    plans.rows.extend(planned.into_iter().map(|planned| PlannedOn {
+        gpu: gpu.clone(),
+        price: fleet.price.clone(),
+        engine: engine.clone(),
+        kv_dtype,
+        stored: answer.estimate.stored,
+        calibration: found.calibration,
+        command: command(request, &question, planned.layout, seq_len),
+        planned,
+    }));
+    Ok(())
+}
+
+/// The line that starts a server of a layout, with requests of up to `seq_len` tokens.
+fn command(request: &HardwareRequest, question: &Question, layout: Layout, seq_len: Tokens) -> Option<String> {
+    let Question { model, engine, workload, batch, .. } = *question;
+    let served = Served {
+        model: request.typed.as_deref(),
+        is_path: request.is_path,
+        name: &model.name,
+        dtype: model.dtype,
+        engine,
+        kv_dtype: workload.kv_dtype,
+        layout,
+        seq_len,
+        batch,
+        utilization: request.utilization,
+        // Weights of another format are another checkpoint, a drafter has options of its own, and past their model's maximum
+        // servers do not start: there is no line for these.
+        is_told: !request.is_what_if
+            && model.drafter.is_none()
+            && model.max_position_embeddings.is_none_or(|maximum| seq_len <= maximum),
+        replicas_apart: engine.separate_replicas(model, layout).is_some(),
+    };
+    served.command()
+}
+
+/// What had to be assumed of the memory of GPUs: of each, or, of many, all in one.
+fn assumed_totals(request: &HardwareRequest, fleets: &[Fleet]) -> Vec<String> {
+    const FEW: usize = 3;
+    if request.total != Total::Visible {
+        return Vec::new();
+    }
+    let each: Vec<String> = fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect();
+    if each.len() <= FEW {
+        return each;
+    }
+    let estimated = fleets.iter().filter(|fleet| fleet.accelerator.assumption().is_some());
+    let names: Vec<&str> = estimated.map(|fleet| fleet.accelerator.id.as_str()).collect();
+    let less = exact_size(DRIVER_LESS_VISIBLE);
+    vec![format!(
+        "usable memory estimated: the driver's figure minus {less}, the median of measured cards, for {}",
+        names.join(", ")
+    )]
+}
+
+fn add_once(texts: &mut Vec<String>, text: Option<String>) {
+    texts.extend(text.filter(|text| !texts.contains(text)));
+}
+
+/// Rows that an engine refuses: they are left out with a warning, but one that is alone is an error.
+#[derive(Default)]
+struct Refusals {
+    words: Vec<String>,
+    first: Option<Error>,
+}
+
+impl Refusals {
+    /// Any other error than a refusal is one of the question.
+    fn add(&mut self, error: Error, fleet: &Fleet, engine: &Engine) -> Result<(), Error> {
+        if error.code != Code::Refused {
+            return Err(error);
+        }
+        add_once(&mut self.words, Some(format!("left out: {} with {engine}: {error}", fleet.accelerator.id)));
+        self.first.get_or_insert(error);
+        Ok(())
+    }
+
+    fn words(self, is_alone: bool) -> Result<Vec<String>, Error> {
+        match self.first.filter(|_| is_alone) {
+            Some(error) => Err(error),
+            None => Ok(self.words),
+        }
+    }
+}
