@@ -220,7 +220,8 @@ pub const FIELDS: &[Field] = &[
             ask.gpu.push(text);
             Ok(())
         },
-    ),
+    )
+    .list(),
     Field::new("weights", Terms, Size, "BYTES", "Weights of one replica [default: as `kvsize weights` says]", |ask, text| {
         put(&mut ask.weights, text.parse())
     }),
