@@ -43,5 +43,6 @@ fn run(arguments: &SchemaArguments) -> Answer {
     Answer { data, ..Answer::default() }
 }
 
+mod inputs;
 #[cfg(test)]
 mod tests;

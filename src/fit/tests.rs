@@ -7,7 +7,8 @@ use crate::engine::{Double, Engine, Term};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Accelerator, Budget};
 use crate::model::{Model, ModelSpec};
-use crate::units::{Bytes, ElementFormat, Tokens};
+use crate::request::{Place, Total};
+use crate::units::{Bytes, Code, ElementFormat, Error, Tokens};
 
 fn model(layers: u64, kv_heads: u64, window: Option<u64>) -> Model {
     let spec = ModelSpec {
@@ -193,5 +194,5 @@ fn a_share_of_the_total_less_weights_is_left() {
         "--gpu: a has no total from any source that is visible; give it with --gpu-memory, or another --capacity"
     );
     let weightless = Memory { weights: None, ..memory };
-    assert!(matches!(weightless.budgets(&question, layout), Err(MemoryError::Weights { .. })));
+    assert_eq!(weightless.budgets(&question, layout).unwrap_err().code, Code::NoWeights);
 }

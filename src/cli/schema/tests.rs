@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::inputs;
 use crate::cli::failure::ErrorDocument;
 use crate::cli::gpu_list::GpuItem;
 use crate::cli::lists::{EngineItem, FormatItem, ModelItem};
 use crate::cli::weights::WeightsItem;
-use crate::cli::{budgets, request};
 use crate::report::{
     self, CheckDocument, ChecksDocument, Document, EstimateRow, Explanation, FitDocument, PlanDocument, SCHEMAS,
     Strategies,
@@ -120,14 +120,14 @@ fn generated(name: &str) -> Value {
             schema["properties"]["id"]["type"] = json!(["string", "number", "boolean", "null"]);
             schema
         }
-        "batch-line" => request::shape(),
+        "batch-line" => inputs::line(),
         "weights" => listed::<WeightsItem>(name, "What models weigh"),
         "strategies" => written::<Strategies>(),
         "fit" => written::<FitDocument>(),
         "plan" => written::<PlanDocument>(),
         "check" => written::<CheckDocument>(),
         "checks" => written::<ChecksDocument>(),
-        "budgets" => budgets::shape(),
+        "budgets" => inputs::budgets(),
         "explain" => written::<Explanation>(),
         "models" => listed::<ModelItem>(name, "The models of the catalogue"),
         "gpus" => listed::<GpuItem>(name, "The accelerators of the catalogue"),
