@@ -12,7 +12,7 @@ use super::{ANSWERED, Answer, Subcommand, estimate, refuse_warnings, typed};
 use crate::engine::Engine;
 use crate::model::Model;
 use crate::report::{AnsweredEstimate, Sweep};
-use crate::request::{Ask, Axes, Place, Weigh, past_maximum};
+use crate::request::{Ask, Axes, Place, Weigh, distinct, past_maximum};
 use crate::units::{Code, Error, Series, group_thousands};
 
 const OPTIONS: Options = Options {
@@ -111,9 +111,7 @@ fn combinations(ask: &Ask) -> Vec<Place> {
         if list.is_empty() {
             return places;
         }
-        let mut seen = std::collections::HashSet::new();
-        let values = list.iter().flat_map(|series| series.values()).filter(|&value| seen.insert(value));
-        let values: Vec<u64> = values.collect();
+        let values: Vec<u64> = distinct(list).collect();
         let changed = |place: Place, value: u64| {
             let mut place = place;
             set(&mut place, value);

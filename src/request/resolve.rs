@@ -1,5 +1,6 @@
 //! What was said, resolved: defaults filled in, contradictions refused, models and devices looked up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Ask, Named, Sources, Weigh};
@@ -166,12 +167,12 @@ impl Ask<'_> {
     pub fn axes(&self, model: &Model, engines: &[Engine], place: &Place) -> Result<Axes, Error> {
         let mut axes = Axes { common: self.common(place), engines: Vec::new(), ..Axes::article(model) };
         if !self.seq_len.is_empty() {
-            axes.seq_lens = once(self.seq_len.iter().flat_map(|series| series.values()).map(Tokens));
+            axes.seq_lens = distinct(&self.seq_len).map(Tokens).collect();
         }
         axes.seq_lens =
             self.retrieve.and_then(|passages| passages.tokens()).map_or(axes.seq_lens, |tokens| vec![tokens]);
         if !self.batch.is_empty() {
-            axes.batches = once(self.batch.iter().flat_map(|series| series.values()));
+            axes.batches = distinct(&self.batch).collect();
         }
         for engine in engines {
             let OwnLengths { sequences, seq_len } = self.own_lengths(model, engine)?;
@@ -477,6 +478,12 @@ pub(super) fn only<T>(option: &str, values: Vec<T>) -> Result<Option<T>, Error> 
 
 fn several(option: &str, count: u64) -> Error {
     Error::new(Code::Several, option, format!("{count} values"), "are more than one estimate takes", "give one")
+}
+
+/// Each value of the ranges once, in the order of its first appearance: there may be a million.
+pub fn distinct(list: &[Series]) -> impl Iterator<Item = u64> {
+    let mut seen = HashSet::new();
+    list.iter().flat_map(|series| series.values()).filter(move |&value| seen.insert(value))
 }
 
 /// Each value once, in the order of its first appearance.
