@@ -24,6 +24,7 @@ fn total(config: &Value) -> Option<u64> {
 #[test]
 fn published_totals_are_met() {
     let text = fs::read_to_string(golden("totals.jsonl")).unwrap();
+    let mut seen = BTreeSet::new();
     for row in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let mut config = match row["file"].as_str() {
             Some(file) => parse(&fs::read_to_string(golden(file)).unwrap()).unwrap(),
@@ -32,10 +33,17 @@ fn published_totals_are_met() {
         if let Some(layers) = row["mtp"]["layers"].as_u64() {
             add_layers(&mut config, layers, &row["mtp"]["append"]);
         }
+        let types = [&config["model_type"], &config["text_config"]["model_type"]];
+        seen.extend(types.into_iter().filter_map(Value::as_str).map(ToOwned::to_owned));
         let more = row["mtp"]["more"].as_u64().unwrap_or_default();
         if !config.is_null() {
             assert_eq!(total(&config).map(|total| total + more), row["parameters"].as_u64(), "{}", row["name"]);
         }
+    }
+    for line in rows::CLASSES.lines().chain(rows::TOWERS.lines()) {
+        let names = serde_json::from_str::<Value>(line).unwrap()["names"].take();
+        let met = names.as_array().unwrap().iter().any(|name| seen.contains(name.as_str().unwrap()));
+        assert!(met, "{names} has no total");
     }
 }
 
