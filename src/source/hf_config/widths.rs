@@ -6,8 +6,10 @@ use super::attention::{HEADS, HIDDEN};
 use crate::catalogue::ModelType;
 use crate::model::{ExpertWidths, Image, LatentWidths, Widths};
 
-/// Spellings of the experts that a token is sent to.
-pub(super) const EXPERTS_PER_TOKEN: &[&str] =
+/// Spellings of the experts of a layer, and of those that a token is sent to.
+pub(in crate::source) const EXPERTS: &[&str] =
+    &["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"];
+pub(in crate::source) const EXPERTS_PER_TOKEN: &[&str] =
     &["num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_k", "top_k_experts"];
 
 /// Larger numbers than any width has would pass 64 bits when they are multiplied.
@@ -61,8 +63,7 @@ impl Reader<'_> {
     }
 
     fn experts(&self) -> Option<ExpertWidths> {
-        self.number(&["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"])
-            .filter(|&all| all > 1)?;
+        self.number(EXPERTS).filter(|&all| all > 1)?;
         let method = self.quantization().and_then(|declared| declared.get("quant_method")?.as_str());
         Some(ExpertWidths {
             per_token: self.number(EXPERTS_PER_TOKEN)?,
@@ -93,7 +94,7 @@ impl Reader<'_> {
             || groups.is_some_and(|groups| groups.values().any(eight))
     }
 
-    /// Read from the image processors and projectors of the same classes as in `towers`; others merge four patches.
+    /// Read from the image processors and projectors of the same classes as in `weights/towers.jsonl`; others merge four patches.
     fn image(&self) -> Option<Image> {
         let vision = self.root.get("vision_config")?.as_object()?;
         let number = |object: &Map<String, Value>, key: &str| {

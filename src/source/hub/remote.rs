@@ -58,7 +58,7 @@ pub(in crate::source) fn model(
 /// The weights that the headers of the repository's safetensors files tell of; of many files the total of their index; without
 /// any, what the configuration comes to.
 fn weights_of(repository: &Repository<'_>, id: &HubId, config: &Value) -> Result<Known, SourceError> {
-    let experts = hf_config::experts(config);
+    let experts = weights::experts(config);
     let mut tensors = Tensors::default();
     if header(repository, id, "model.safetensors", &mut tensors)? {
         return Ok(Ok(weights::of_tensors(&tensors, 1, experts)));

@@ -11,18 +11,19 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::file::{self, FileError};
-use super::safetensors::{self, Tensors};
-use super::{SourceError, gguf, hf_config};
+use super::{computed, experts, mtp_layers};
 use crate::catalogue::{ModelEntry, ModelFacts};
 use crate::model::{DtypeWeights, Experts, Tensors as Shapes, Weights, WeightsOrigin};
+use crate::source::file::{self, FileError};
+use crate::source::safetensors::{self, Tensors};
+use crate::source::{SourceError, gguf};
 use crate::units::{Bytes, group_thousands};
 
 /// What is known of the weights of a model, or the reason why nothing is.
 pub type Known = Result<Weights, String>;
 
 /// The safetensors files of a model, by their index or their names.
-pub(super) struct WeightFiles {
+pub(in crate::source) struct WeightFiles {
     files: Vec<PathBuf>,
     /// What the index states, if there is one.
     total: Option<u64>,
@@ -32,14 +33,14 @@ pub(super) struct WeightFiles {
 const INDEX: &str = ".safetensors.index.json";
 
 /// Whether `path` is, by its name, a safetensors file or the index of several.
-pub(super) fn is_safetensors(path: &Path) -> bool {
+pub(in crate::source) fn is_safetensors(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(".safetensors") || name.ends_with(INDEX)
 }
 
 /// The safetensors files that `path` means: those of the directory, beside the `config.json`, of the index, or the file
 /// itself with the others of its set. None if there are none.
-pub(super) fn files_of(path: &Path) -> Result<Option<WeightFiles>, SourceError> {
+pub(in crate::source) fn files_of(path: &Path) -> Result<Option<WeightFiles>, SourceError> {
     if path.is_dir() {
         let index = path.join("model.safetensors.index.json");
         if index.is_file() {
@@ -108,7 +109,7 @@ fn parts(path: &Path) -> Option<Vec<PathBuf>> {
 
 /// The index of a model in several files.
 #[derive(Deserialize)]
-pub(super) struct Index {
+pub(in crate::source) struct Index {
     #[serde(default)]
     metadata: Option<IndexMetadata>,
     weight_map: FileNames,
@@ -122,12 +123,12 @@ struct IndexMetadata {
 impl Index {
     /// The files, each once.
     #[cfg(feature = "hub")]
-    pub(super) fn names(&self) -> &BTreeSet<String> {
+    pub(in crate::source) fn names(&self) -> &BTreeSet<String> {
         &self.weight_map.0
     }
 
     /// The bytes of all weights; some indices write them with a point.
-    pub(super) fn total(&self) -> Option<u64> {
+    pub(in crate::source) fn total(&self) -> Option<u64> {
         let number = self.metadata.as_ref()?.total_size.as_ref()?.to_string();
         number.strip_suffix(".0").unwrap_or(&number).parse().ok()
     }
@@ -168,7 +169,7 @@ impl<'de> Deserialize<'de> for FileNames {
 }
 
 /// The index that a text is.
-pub(super) fn parse_index(text: &[u8]) -> Result<Index, serde_json::Error> {
+pub(in crate::source) fn parse_index(text: &[u8]) -> Result<Index, serde_json::Error> {
     serde_json::from_slice(text)
 }
 
@@ -191,13 +192,13 @@ fn of_index(path: &Path) -> Result<WeightFiles, SourceError> {
 }
 
 /// Whether a name is of a file beside or below the index that has it.
-pub(super) fn is_inside(name: &str) -> bool {
+pub(in crate::source) fn is_inside(name: &str) -> bool {
     !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 impl WeightFiles {
     /// The weights: of the headers if all files are here, else of the index's total.
-    pub(super) fn weights(&self, experts: Option<Experts>) -> Result<Known, SourceError> {
+    pub(in crate::source) fn weights(&self, experts: Option<Experts>) -> Result<Known, SourceError> {
         let mut tensors = Tensors::default();
         let mut missing = Vec::new();
         for path in &self.files {
@@ -217,7 +218,7 @@ impl WeightFiles {
 }
 
 /// The weights of which only the total of an index is known, with a note that says why.
-pub(super) fn of_total(total: u64, note: String) -> Weights {
+pub(in crate::source) fn of_total(total: u64, note: String) -> Weights {
     Weights {
         by_dtype: Vec::new(),
         bytes: Some(Bytes(total)),
@@ -256,7 +257,7 @@ fn header(path: &Path, tensors: &mut Tensors) -> Result<bool, SourceError> {
 }
 
 /// The weights that the tensors of `files` files come to.
-pub(super) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Experts>) -> Weights {
+pub(in crate::source) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Experts>) -> Weights {
     let parameters = tensors.parameters();
     let mut notes = Vec::new();
     if files > 1 {
@@ -294,7 +295,7 @@ pub(super) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Expert
 }
 
 /// The weights of a GGUF file whose header is `first`, and of the other parts of it if it is split.
-pub(super) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, SourceError> {
+pub(in crate::source) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, SourceError> {
     let mut tensors = first.tensors.clone();
     let files = parts(path).filter(|files| files.len() > 1);
     if let (Some(count), None) = (number(first, "split.count").filter(|&count| count > 1), &files) {
@@ -324,7 +325,7 @@ pub(super) fn of_gguf(first: &gguf::Header, path: &Path) -> Result<Known, Source
 
 /// The weights of a GGUF file of which no other part can be read.
 #[cfg(feature = "hub")]
-pub(super) fn of_one_gguf(header: &gguf::Header) -> Known {
+pub(in crate::source) fn of_one_gguf(header: &gguf::Header) -> Known {
     match number(header, "split.count").filter(|&count| count > 1) {
         Some(count) => Err(format!("it is a part of {count}, and the headers of the others were not asked for")),
         None => Ok(of_headers(header, &header.tensors, header.missing, 1)),
@@ -391,7 +392,7 @@ fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing: u64, files
 }
 
 /// The weights of an entry of the catalogue: its figures, or those that its configuration comes to.
-pub(super) fn of_entry(entry: &ModelEntry) -> Known {
+pub(in crate::source) fn of_entry(entry: &ModelEntry) -> Known {
     if entry.parameters.is_some() || entry.weight_bytes.is_some() {
         return Ok(Weights {
             by_dtype: Vec::new(),
@@ -404,37 +405,38 @@ pub(super) fn of_entry(entry: &ModelEntry) -> Known {
         });
     }
     match &entry.facts {
-        ModelFacts::Config(config) => hf_config::weights(config, false)
-            .map_err(|reason| format!("the catalogue has no figure for it, and {reason}")),
+        ModelFacts::Config(config) => {
+            computed(config, None).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
+        }
         ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
     }
 }
 
 /// Adds the tensors that a configuration implies to weights that were read elsewhere.
-pub(super) fn with_tensors(known: &mut Known, config: &Value) {
+pub(in crate::source) fn with_tensors(known: &mut Known, config: &Value) {
     if let Ok(weights) = known {
-        weights.tensors = hf_config::weights(config, false).ok().and_then(|computed| computed.tensors);
+        weights.tensors = computed(config, None).ok().and_then(|computed| computed.tensors);
     }
 }
 
 /// The tensors that the configuration of an entry implies.
 fn tensors_of_entry(entry: &ModelEntry) -> Option<Shapes> {
     match &entry.facts {
-        ModelFacts::Config(config) => hf_config::weights(config, false).ok()?.tensors,
+        ModelFacts::Config(config) => computed(config, None).ok()?.tensors,
         ModelFacts::Spec(_) => None,
     }
 }
 
 /// Why dimensions of a cache tell no weights.
-pub(super) const OF_THE_CACHE: &str = "the dimensions given are those of its cache";
+pub(in crate::source) const OF_THE_CACHE: &str = "the dimensions given are those of its cache";
 
 /// The weights of a configuration, with the files beside it if it is a file.
-pub(super) fn of_config(config: &Value, path: Option<&Path>) -> Result<Known, SourceError> {
+pub(in crate::source) fn of_config(config: &Value, path: Option<&Path>) -> Result<Known, SourceError> {
     if let Some(path) = path
         && let Some(files) = files_of(path)?
     {
-        let mut known = files.weights(hf_config::experts(config))?;
-        let further = hf_config::further_layers(config);
+        let mut known = files.weights(experts(config))?;
+        let further = mtp_layers(config);
         with_tensors(&mut known, config);
         if let (Ok(weights), Some(layers)) = (&mut known, further)
             && weights.origin == WeightsOrigin::Headers
@@ -445,9 +447,9 @@ pub(super) fn of_config(config: &Value, path: Option<&Path>) -> Result<Known, So
         }
         return Ok(known);
     }
-    let beside = match path {
-        Some(path) => file::read_quantization(path).map_err(SourceError::File)?.is_some(),
-        None => false,
+    let quant_file = match path {
+        Some(path) => file::read_quantization(path).map_err(SourceError::File)?.map(|_| "hf_quant_config.json"),
+        None => None,
     };
-    Ok(hf_config::weights(config, beside))
+    Ok(computed(config, quant_file))
 }
