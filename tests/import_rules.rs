@@ -11,10 +11,12 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
     ("engine", &["units", "model", "estimate"], true),
     ("strategy", &["units", "model", "estimate"], true),
     ("hardware", &["units", "model", "estimate", "engine"], true),
-    ("fit", &["units", "model", "estimate", "engine", "hardware"], true),
-    ("check", &["units", "model", "estimate", "engine", "fit"], true),
     ("catalogue", &["units", "model"], false),
-    ("source", &["units", "model", "catalogue"], false),
+    ("request", &["units", "model", "estimate", "engine", "strategy", "hardware", "catalogue"], false),
+    ("fit", &["units", "model", "estimate", "engine", "hardware", "request"], true),
+    ("check", &["units", "model", "estimate", "engine", "fit", "request"], true),
+    // Sources of what a request names.
+    ("source", &["units", "model", "catalogue", "request"], false),
     ("report", &["units", "model", "estimate", "engine", "strategy", "hardware", "fit", "check"], false),
     (
         "cli",
@@ -25,6 +27,7 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
             "engine",
             "strategy",
             "hardware",
+            "request",
             "fit",
             "check",
             "catalogue",

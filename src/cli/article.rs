@@ -13,8 +13,8 @@ use crate::fit::fits;
 use crate::hardware::exact_size;
 use crate::model::Model;
 use crate::report::{self, FitDocument, Format};
-use crate::request::{ARTICLE_LENGTHS, Ask, Axes, LocalSources, Total};
-use crate::source;
+use crate::request::{ARTICLE_LENGTHS, Ask, Axes, Total};
+use crate::source::{self, LocalSources};
 use crate::strategy::article;
 use crate::units::{Bytes, Error};
 

@@ -125,7 +125,8 @@ fn engine(ask: &Ask) -> Result<Engine, Error> {
     }
     let engines = ask.engines_anywhere()?;
     let [engine] = <[Engine; 1]>::try_from(engines).map_err(|engines| {
-        one_only(Error::new(Code::Several, "engine", format!("{} values", engines.len()), "", ""))
+        let found = format!("{} values", engines.len());
+        one_only(Error::new(Code::Several, "engine", found, "are more than one estimate takes", ""))
     })?;
     Ok(engine)
 }
@@ -272,11 +273,7 @@ fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Error> {
 /// A budget is about one workload.
 fn one_only(error: Error) -> Error {
     match error.code {
-        Code::Several => Error {
-            problem: "for the one workload of a budget".into(),
-            remedy: "give one value, and another budget for another".into(),
-            ..error
-        },
+        Code::Several => Error { remedy: "give one value, and another budget for another".into(), ..error },
         _ => error,
     }
 }

@@ -228,10 +228,10 @@ fn named(command: Command) -> Command {
         })
     };
     let values: [(&[&str], Vec<String>); 4] = [
-        (&["models", "model", "draft"], models().collect()),
+        (&["model", "draft"], models().collect()),
         (&["gpu"], gpus().collect()),
         (&["engine"], engines().collect()),
-        (&["kv_dtype", "k_dtype", "v_dtype", "weights_dtype"], formats().collect()),
+        (&["kv-dtype", "k-dtype", "v-dtype", "weights-dtype"], formats().collect()),
     ];
     values.into_iter().fold(command, |command, (options, values)| {
         options.iter().fold(command, |command, option| {

@@ -91,7 +91,7 @@ impl LineReader {
         object: &mut Object<'a>,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let read = self.reader.read(line, object);
+        let read = self.reader.read(line, object).map_err(one_only);
         let id = id_of(object)?;
         read?;
         let request = object.ask.request(&self.models).map_err(one_only)?;
@@ -158,11 +158,9 @@ fn is_same_engine(one: &Engine, other: &Engine) -> bool {
 /// A line is one estimate.
 fn one_only(error: Error) -> Error {
     match error.code {
-        Code::Several => Error {
-            problem: "for the one estimate of a line".into(),
-            remedy: "give one value, or use `kvsize sweep` for every combination".into(),
-            ..error
-        },
+        Code::Several => {
+            Error { remedy: "give one value, or use `kvsize sweep` for every combination".into(), ..error }
+        }
         _ => error,
     }
 }

@@ -70,6 +70,7 @@ impl Options {
         match field.kind {
             Kind::Words(words) => arg.value_parser(words_parser(words)).hide_possible_values(true),
             Kind::Number | Kind::Size => arg.allow_hyphen_values(true),
+            Kind::Text if field.name == "gpu" => arg.allow_hyphen_values(about.is_some()),
             _ => arg.allow_hyphen_values(["PRICE", "PERCENT", "NxTOKENS"].contains(&field.value_name)),
         }
     }

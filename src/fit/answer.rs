@@ -111,7 +111,8 @@ pub struct Plans {
 ///
 /// ```
 /// use kvsize::fit::fits;
-/// use kvsize::request::{Ask, LocalSources};
+/// use kvsize::request::Ask;
+/// use kvsize::source::LocalSources;
 /// let ask = Ask::new("llama-3.1-70b").set("gpu", "8xh100")?.set("engine", "vllm")?.set("seq_len", "32K")?;
 /// let found = fits(&ask.hardware(&LocalSources)?, &ask.fleets(&LocalSources)?)?;
 /// assert!(found.fits() && found.rows[0].fit.requests[0].at_once() > Some(30));

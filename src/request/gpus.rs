@@ -90,6 +90,9 @@ impl Ask<'_> {
         if let Some(rate) = self.price {
             one_kind("--price", rate.to_string(), "name one --gpu, or give a file of --prices")?;
         }
+        if let (Some(_), Some(_)) = (self.price, &self.prices) {
+            return Err(Error::new(Code::Conflict, "--price", "--prices", "is given as well", "give one of the two"));
+        }
         let own = match &self.prices {
             Some(file) => own_prices(file, sources.prices(file)?, accelerators)?,
             None => Vec::new(),

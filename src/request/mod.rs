@@ -6,7 +6,8 @@
 //! a combination; what must be looked up comes from [`Sources`]. Answers are functions of what is resolved.
 //!
 //! ```
-//! use kvsize::request::{Ask, LocalSources};
+//! use kvsize::request::Ask;
+//! use kvsize::source::LocalSources;
 //! let ask = Ask::new("llama-3.1-8b").set("engine", "vllm")?.set("seq_len", "128K")?.set("tp", "2")?;
 //! let request = ask.request(&LocalSources)?;
 //! assert_eq!(request.answer()?.estimate.bytes_per_gpu.0, 8_606_711_808);
@@ -29,4 +30,4 @@ pub use gpus::{Fleet, accelerator, counted, memory_of_a_card, priced};
 pub use hardware::{HardwareRequest, weights_of};
 pub use object::{ByText, Object, ObjectReader, duplicate, field_of, nearest, shortened, text_of, twice};
 pub use resolve::{ARTICLE_LENGTHS, Axes, Place, Request, distinct, past_maximum};
-pub use sources::{Card, LocalSources, Sources, Weigh};
+pub use sources::{Card, Sources, Weigh};

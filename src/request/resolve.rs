@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Ask, Named, Sources, Weigh};
-use crate::engine::{Answer, Engine, OwnLengths, Prepared};
+use crate::engine::{Answer, Engine, OwnLengths, PROFILES, Prepared, Setting};
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Series, Tokens};
@@ -251,11 +251,17 @@ impl Ask<'_> {
         let mut engines =
             if self.engine.is_empty() { vec![Engine::ideal()] } else { once(self.engine.iter().cloned()) };
         for (setting, value) in &self.settings {
-            let mut takers = engines.iter_mut().filter(|engine| engine.setting(setting.name).is_some()).peekable();
-            if takers.peek().is_none() {
+            let takers = engines.iter_mut().filter(|engine| engine.setting(setting.name).is_some());
+            takers.for_each(|engine| engine.settings.set(setting.name, *value));
+        }
+        let is_taken = |setting: &Setting| engines.iter().any(|engine| engine.setting(setting.name).is_some());
+        if self.settings.iter().any(|(setting, _)| !is_taken(setting)) {
+            // Of several the first in the engines' tables, in whatever order they were given.
+            let given = |setting: &&Setting| self.settings.iter().any(|(given, _)| given.name == setting.name);
+            let mut all = PROFILES.iter().flat_map(|profile| profile.settings);
+            if let Some(setting) = all.find(|setting| given(setting) && !is_taken(setting)) {
                 return Err(setting.of_other_engine(engines.first().unwrap_or(&Engine::ideal())));
             }
-            takers.for_each(|engine| engine.settings.set(setting.name, *value));
         }
         Ok(engines)
     }
@@ -408,11 +414,10 @@ impl Ask<'_> {
         let prefix = self.shared_prefix.map(|_| "--shared-prefix");
         let exclusive = [
             (a_format, formats.or(bits)),
-            (bits, formats),
-            (self.retrieve.map(|_| "--retrieve"), sequences),
+            (formats, bits),
+            (sequences, self.retrieve.map(|_| "--retrieve")),
             (self.sinks.map(|_| "--sinks"), prefix),
             (weights_dtype, self.weights.map(|_| "--weights")),
-            (self.price.map(|_| "--price"), self.prices.as_ref().map(|_| "--prices")),
         ];
         if let Some((one, other)) = exclusive.into_iter().find_map(|(one, other)| one.zip(other)) {
             return Err(Error::new(Code::Conflict, one, other, "is given as well", "give one of the two"));

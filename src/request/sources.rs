@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::{Ask, Named};
 use crate::catalogue::{AcceleratorEntry, PriceEntry};
 use crate::model::Model;
-use crate::source;
 use crate::units::Error;
 
 /// What is known of models, accelerators and prices, beside what is embedded.
@@ -82,31 +81,5 @@ impl fmt::Display for Card {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         self.memory_mib.map_or(Ok(()), |mib| write!(f, " ({mib} MiB)"))
-    }
-}
-
-/// The embedded catalogue and local files; no network, no environment.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LocalSources;
-
-impl Sources for LocalSources {
-    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
-        let model = match named {
-            Named::Object(text) => source::of_json(text.clone().into_owned(), key)?,
-            Named::Name(name) => source::resolve_in(Path::new(""), name, &[], None, weigh == Weigh::Yes)?,
-        };
-        Ok(Arc::new(model))
-    }
-
-    fn is_path(&self, name: &str) -> bool {
-        Path::new(name).exists()
-    }
-
-    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
-        file.map_or_else(|| Ok(Vec::new()), |file| source::accelerators(file).map_err(Error::from))
-    }
-
-    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
-        source::prices(file).map_err(Error::from)
     }
 }

@@ -1,0 +1,35 @@
+//! What is known without a network: the catalogue and local files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::catalogue::{AcceleratorEntry, PriceEntry};
+use crate::model::Model;
+use crate::request::{Named, Sources, Weigh};
+use crate::units::Error;
+
+/// The embedded catalogue and local files; no network, no environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalSources;
+
+impl Sources for LocalSources {
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        let model = match named {
+            Named::Object(text) => super::of_json(text.clone().into_owned(), key)?,
+            Named::Name(name) => super::resolve_in(Path::new(""), name, &[], None, weigh == Weigh::Yes)?,
+        };
+        Ok(Arc::new(model))
+    }
+
+    fn is_path(&self, name: &str) -> bool {
+        Path::new(name).exists()
+    }
+
+    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        file.map_or_else(|| Ok(Vec::new()), |file| super::accelerators(file).map_err(Error::from))
+    }
+
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
+        super::prices(file).map_err(Error::from)
+    }
+}
