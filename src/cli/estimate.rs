@@ -363,7 +363,7 @@ impl Question {
         if let (true, Some(refusal)) = (answers.is_empty(), refusals.first()) {
             return Err(refusal.clone().into());
         }
-        let mut document = Document::new(model, answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?;
+        let mut document = Document::new(model, &answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?;
         for refusal in refusals.iter().map(|refusal| format!("left out: {refusal}")) {
             if !document.warnings.contains(&refusal) {
                 document.warnings.push(refusal);

@@ -2,6 +2,7 @@
 
 use super::document::{Document, EstimateRow};
 use super::grid::{Align, Block, Grid};
+use super::once;
 use super::text::{COLUMNS, wrapped};
 use crate::engine::{Capacity, Engine};
 use crate::units::{ByteUnit, Bytes, KvFormat, group_thousands};
@@ -10,7 +11,7 @@ use crate::units::{ByteUnit, Bytes, KvFormat, group_thousands};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Figure<'a> {
     model: &'a str,
-    row: &'a EstimateRow,
+    row: &'a EstimateRow<'static>,
 }
 
 /// The estimates of some documents; those of several models all at one length, then at the next.
@@ -97,13 +98,7 @@ impl Keys {
 
 /// Each engine once, in the order of its first appearance.
 fn engines<'a>(figures: &[Figure<'a>]) -> Vec<&'a Engine> {
-    let mut engines: Vec<&Engine> = Vec::new();
-    for figure in figures {
-        if !engines.contains(&&figure.row.engine) {
-            engines.push(&figure.row.engine);
-        }
-    }
-    engines
+    once(figures.iter().map(|figure| &*figure.row.engine))
 }
 
 /// A table of figures; where it is wider than a terminal, one for each engine.
@@ -114,7 +109,7 @@ fn fitted(figures: &[Figure<'_>], grid: &dyn Fn(&[Figure<'_>]) -> Grid) -> Vec<B
         return vec![Block::Grid(whole)];
     }
     let of_engine = |engine: &Engine| {
-        let own: Vec<Figure<'_>> = figures.iter().filter(|figure| figure.row.engine == *engine).copied().collect();
+        let own: Vec<Figure<'_>> = figures.iter().filter(|figure| *figure.row.engine == *engine).copied().collect();
         [Block::Text(vec![format!("{engine}:")]), Block::Grid(grid(&own))]
     };
     engines.into_iter().flat_map(of_engine).collect()
@@ -282,7 +277,7 @@ mod tests {
                 answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer });
             }
         }
-        Document::new(&model, answers, &[]).unwrap()
+        Document::new(&model, &answers, &[]).unwrap()
     }
 
     fn grids(document: &Document) -> Vec<Grid> {

@@ -16,7 +16,7 @@ mod json;
 mod markdown;
 mod page;
 mod plain;
-mod schema;
+pub mod schema;
 mod serve;
 mod strategies;
 mod sweep;
@@ -28,20 +28,17 @@ use serde::Serialize;
 
 use crate::units::{ByteUnit, Bytes};
 
-pub use batch::BatchFrame;
+pub use batch::{BatchFrame, BatchRow};
 pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
 pub use ci::{CheckFormat, no_check};
-pub use document::{
-    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
-};
+pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
     RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
 };
-pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use serve::{Served, serve};
 pub use strategies::{
     ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
@@ -136,6 +133,17 @@ fn render(documents: &[Document], page: impl Fn(&[Document]) -> Page, format: Fo
         Format::Jsonl => json::lines(documents),
         Format::Csv => csv::estimates(documents, unit),
     }
+}
+
+/// Each item once, in the order of its first appearance.
+fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept
 }
 
 /// Text from files and arguments, which may hold anything, on one line and without control characters.

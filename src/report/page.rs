@@ -4,7 +4,7 @@ use super::FitDocument;
 use super::document::{BytesPerTokenValue, Document, GroupDescription, ModelDescription};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
-use super::{figures, gaps};
+use super::{figures, gaps, once};
 use crate::engine::Engine;
 use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
@@ -37,14 +37,8 @@ pub(super) fn estimates(documents: &[Document], unit: ByteUnit) -> Page {
 
 /// Whose bytes these are, with which settings, and of which devices: each said once.
 fn basis(documents: &[Document]) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut engines: Vec<&Engine> = Vec::new();
-    for row in documents.iter().flat_map(|document| &document.estimates) {
-        if !engines.contains(&&row.engine) {
-            engines.push(&row.engine);
-            lines.push(whose(&row.engine));
-        }
-    }
+    let engines = once(documents.iter().flat_map(|document| &document.estimates).map(|row| &*row.engine));
+    let mut lines: Vec<String> = engines.into_iter().map(whose).collect();
     let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
     lines.extend(row.map(|row| {
         let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
@@ -70,12 +64,7 @@ fn layers_in_words(model: &ModelDescription) -> String {
         format!("{} {kind}{}{}", group.layers, bound.unwrap_or_default(), ratio.unwrap_or_default())
     });
     let kinds = kinds.collect::<Vec<_>>().join(" + ");
-    let mut entries: Vec<String> = Vec::new();
-    for entry in model.layer_groups.iter().filter_map(entry_in_words) {
-        if !entries.contains(&entry) {
-            entries.push(entry);
-        }
-    }
+    let entries = once(model.layer_groups.iter().filter_map(entry_in_words));
     if entries.is_empty() { format!("{kinds} layers") } else { format!("{kinds} layers, {}", entries.join("; ")) }
 }
 

@@ -22,7 +22,7 @@ pub struct Sweep {
 #[derive(Debug)]
 struct Row {
     model: String,
-    estimate: EstimateRow,
+    estimate: EstimateRow<'static>,
 }
 
 impl Sweep {
@@ -54,9 +54,9 @@ impl Sweep {
                 if begins {
                     out.extend_from_slice(csv::header(unit).as_bytes());
                 }
-                out.extend_from_slice(csv::estimate(&super::clean(&model.name), &row(estimate)?, unit).as_bytes());
+                out.extend_from_slice(csv::estimate(&super::clean(&model.name), &row(&estimate)?, unit).as_bytes());
             }
-            _ => self.kept.push(Row { model: super::clean(&model.name), estimate: row(estimate)? }),
+            _ => self.kept.push(Row { model: super::clean(&model.name), estimate: row(&estimate)? }),
         }
         self.begun = true;
         Ok(out)
