@@ -14,7 +14,7 @@ use crate::estimate::Workload;
 use crate::fit;
 use crate::hardware::{Term, exact_size};
 use crate::model::Model;
-use crate::report::{self, FitDocument, Format};
+use crate::report::{self, Article, Estimates, FitDocument, Format};
 use crate::source;
 use crate::strategy::article;
 use crate::units::{Bytes, Error, Tokens};
@@ -44,7 +44,7 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
     let format = arguments.format.format();
     if format == Format::Plain {
         // The script's output and nothing else.
-        let data = report::estimates(&[article_document], format, arguments.unit());
+        let data = report::render(&Estimates(&[article_document]), format, arguments.unit());
         return Ok(Answer { data, ..Answer::default() });
     }
     let real = model(REAL)?;
@@ -58,8 +58,8 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
         on_hardware(&whole, "llama-4-scout --windows kept", article::REAL_WEIGHTS)?,
         on_hardware(&real, "llama-4-scout", article::REAL_WEIGHTS)?,
     ];
-    let documents = [article_document, real_document];
-    let data = report::article(&documents, &whole_document, &hardware, format, arguments.unit());
+    let article = Article { documents: [article_document, real_document], whole: whole_document, hardware };
+    let data = report::render(&article, format, arguments.unit());
     Ok(Answer { data, ..Answer::default() })
 }
 

@@ -14,7 +14,7 @@ use crate::catalogue::ModelEntry;
 use crate::engine::Engine;
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, ModelSpec, Warning};
-use crate::report::{self, AnsweredEstimate, Document};
+use crate::report::{self, AnsweredEstimate, Document, Estimates};
 use crate::source::{self, HubSettings, Weighed};
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
@@ -79,7 +79,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let rows = || documents.iter().flat_map(|document| &document.estimates);
     notes.extend(unused_memory(&arguments.device, rows().any(|row| row.capacity.is_some())));
     notes.extend(memory_of_a_card(arguments.device.memory));
-    let data = report::estimates(&documents, arguments.output.format.format(), arguments.output.unit());
+    let data = report::render(&Estimates(&documents), arguments.output.format.format(), arguments.output.unit());
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 

@@ -266,7 +266,7 @@ impl<'a> Rows<'a> {
                 words.add(text);
             }
         }
-        let written = self.sweep.add(model, estimate, [&assumptions, &warnings]).map_err(Error::from)?;
+        let written = self.sweep.add(model, &estimate, [&assumptions, &warnings])?;
         self.answered = self.answered.saturating_add(1);
         if self.strict {
             self.held.extend_from_slice(&written);

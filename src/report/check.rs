@@ -7,7 +7,7 @@ use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
 use super::hardware::{BindingDescription, described, spread};
 use super::text::{COLUMNS, wrapped};
-use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
+use super::{CheckFormat, Format, UnitChoice, clean, json, markdown, table};
 use crate::check::{Checked, Demand, Held, Limit, Verdict};
 use crate::engine::Engine;
 use crate::estimate::Workload;
@@ -359,7 +359,7 @@ pub fn check(document: &CheckDocument, format: CheckFormat, unit: UnitChoice) ->
         Format::Markdown => markdown::render(&page(document, unit)),
         Format::Json => json::pretty(document),
         Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
+        Format::Csv => exact(document).csv(),
         Format::Plain => format!("{}\n", document.verdict(unit)),
     }
 }

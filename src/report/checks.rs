@@ -8,7 +8,7 @@ use super::check::{Measured, amount, largest_within};
 use super::ci::{self, Case};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
-use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
+use super::{CheckFormat, Format, UnitChoice, clean, json, markdown, table};
 use crate::check::{Change, Increase, Verdict};
 use crate::units::Code;
 use crate::units::{ByteUnit, Bytes, Error, fixed_point};
@@ -316,7 +316,7 @@ pub fn checks(document: &ChecksDocument, format: CheckFormat, unit: UnitChoice) 
         CheckFormat::As(Format::Markdown) => markdown::render(&page(document, unit, |line| vec![line.to_owned()])),
         CheckFormat::As(Format::Json) => json::pretty(document),
         CheckFormat::As(Format::Jsonl) => json::lines(&document.checks),
-        CheckFormat::As(Format::Csv) => csv::grid(&exact(document, unit)),
+        CheckFormat::As(Format::Csv) => exact(document, unit).csv(),
         CheckFormat::As(Format::Plain) => document.lines(unit).map(|line| format!("{}\n", clean(&line))).collect(),
     }
 }

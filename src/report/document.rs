@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{WeightsDescription, once};
+use super::WeightsDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::{KeyValue, LayerCache, Model, RecurrentState, Warning};
@@ -369,11 +369,6 @@ impl Document {
         let of_engine = || self.estimates.iter().filter(|row| *row.engine == *engine);
         let first = of_engine().next()?;
         of_engine().filter(|row| row.kv_dtype == first.kv_dtype).max_by_key(|row| (row.seq_len, row.batch))
-    }
-
-    /// The formats, in the order of the estimates: the value columns of a table.
-    pub(super) fn formats(&self) -> Vec<KvFormat> {
-        once(self.estimates.iter().map(EstimateRow::stored))
     }
 }
 

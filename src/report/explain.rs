@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::estimates::whose;
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
-use super::{BytesPerTokenValue, Format, clean, details, gaps, json, markdown, page, table};
+use super::{BytesPerTokenValue, Format, clean, details, gaps, json, markdown, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{Batch, Layout, Workload, estimate, shared};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
@@ -247,7 +248,7 @@ fn explained_page(explanation: &Explanation) -> Page {
     blocks.push(Block::Text(wrapped(&format!("total: {sum} = {} B", number(*bytes)), COLUMNS)));
     if !all_live {
         let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
-        let lines = wrapped(&page::whose(engine), COLUMNS).into_iter().chain(steps).collect();
+        let lines = wrapped(&whose(engine), COLUMNS).into_iter().chain(steps).collect();
         blocks.push(Block::Text(lines));
         blocks.extend(details::blocks(&engine.to_string(), &explanation.details));
         blocks.extend(details::blocks("capacity", &explanation.capacity));

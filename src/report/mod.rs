@@ -1,12 +1,16 @@
-//! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
+//! Answers to text. A document gives its rows and columns once, and [`render`] writes it in a format; nothing here writes it
+//! anywhere.
 
+mod article;
 mod batch;
 mod check;
 mod checks;
 mod ci;
+mod column;
 mod csv;
 mod details;
 mod document;
+mod estimates;
 mod explain;
 mod figures;
 mod gaps;
@@ -14,7 +18,6 @@ mod grid;
 mod hardware;
 mod json;
 mod markdown;
-mod page;
 mod plain;
 pub mod schema;
 mod serve;
@@ -28,13 +31,17 @@ use serde::Serialize;
 
 use crate::units::{ByteUnit, Bytes};
 
+pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
 pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
 pub use ci::{CheckFormat, no_check};
+pub use column::{Cell, Column};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
+pub use estimates::Estimates;
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
-pub use grid::{Align, Grid};
+pub use figures::Figure;
+pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
     RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
@@ -48,23 +55,41 @@ pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 
-use self::grid::{Block, Page};
+macro_rules! formats {
+    ($($(#[$about:meta])* $format:ident => $name:literal,)*) => {
+        /// How an answer is written.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Format {
+            $($(#[$about])* $format,)*
+        }
 
-/// How an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+        impl Format {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$format,)*];
+
+            /// The name that is typed.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$format => $name,)*
+                }
+            }
+        }
+    };
+}
+
+formats! {
     /// For people, in a terminal.
-    Table,
-    /// The article's lines.
-    Plain,
+    Table => "table",
+    /// Lines for scripts; of estimates the article's.
+    Plain => "plain",
     /// One JSON document, or an array of them.
-    Json,
+    Json => "json",
     /// One JSON document a line.
-    Jsonl,
+    Jsonl => "jsonl",
     /// A row an estimate, with exact bytes.
-    Csv,
+    Csv => "csv",
     /// A table for an issue or a job summary.
-    Markdown,
+    Markdown => "markdown",
 }
 
 /// The unit bytes are printed in.
@@ -86,52 +111,80 @@ impl UnitChoice {
     }
 }
 
-/// Estimates in `format`.
-pub fn estimates(documents: &[Document], format: Format, unit: UnitChoice) -> String {
-    let unit = unit.resolve(document::largest(documents));
-    render(documents, |documents| page::estimates(documents, unit), format, unit)
+/// Where a page is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// In a terminal.
+    Terminal,
+    /// Where a browser lays out Markdown.
+    Markdown,
 }
 
-/// The article's numbers beside the real ones; `whole` is the real model with every layer keeping every token. `hardware` is
-/// what its hardware holds, each with its command: of the article's model, of it with all the weights, of `whole`, and of the
-/// real model.
-pub fn article(
-    documents: &[Document; 2],
-    whole: &Document,
-    hardware: &[(String, FitDocument); 4],
-    format: Format,
-    unit: UnitChoice,
-) -> String {
-    #[derive(Serialize)]
-    #[serde(untagged)]
-    enum Part<'a> {
-        Estimates(&'a Document),
-        Hardware(&'a FitDocument),
-    }
-    let parts = || -> Vec<Part> {
-        let hardware = hardware.iter().map(|(_, document)| Part::Hardware(document));
-        documents.iter().map(Part::Estimates).chain(hardware).collect()
-    };
-    let unit = unit.resolve(document::largest(documents));
-    let [article, real] = &documents;
-    match format {
-        Format::Json => json::pretty(&parts()),
-        Format::Jsonl => json::lines(&parts()),
-        _ => render(documents, |_| page::article(article, real, whole, hardware, unit), format, unit),
+/// An answer: its rows and their columns, and what people read around them. Serialised it is its JSON document.
+pub trait Report: Serialize {
+    /// A row.
+    type Row<'a>
+    where
+        Self: 'a;
+
+    /// The rows.
+    fn rows(&self) -> Vec<Self::Row<'_>>;
+
+    /// The columns of the rows, in tables and in CSV.
+    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Self::Row<'_>>>;
+
+    /// The largest figure that is printed, to which the unit fits that is called `auto`.
+    fn largest(&self) -> Bytes;
+
+    /// What people read.
+    fn page(&self, unit: ByteUnit, medium: Medium) -> Page;
+
+    /// Lines for scripts.
+    fn plain(&self, unit: ByteUnit) -> Vec<String>;
+
+    /// The document, or each of several, as a line of JSON.
+    fn json_lines(&self) -> String
+    where
+        Self: Sized,
+    {
+        json::lines(std::slice::from_ref(self))
     }
 }
 
-fn render(documents: &[Document], page: impl Fn(&[Document]) -> Page, format: Format, unit: ByteUnit) -> String {
+/// An answer in a format.
+pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String {
+    let unit = unit.resolve(report.largest());
     match format {
-        Format::Table => table::render(&page(documents)),
-        Format::Markdown => markdown::render(&page(documents)),
-        Format::Plain => plain::render(documents, unit),
-        Format::Json => match documents {
-            [document] => json::pretty(document),
-            documents => json::pretty(&documents),
-        },
-        Format::Jsonl => json::lines(documents),
-        Format::Csv => csv::estimates(documents, unit),
+        Format::Table => table::render(&report.page(unit, Medium::Terminal)),
+        Format::Markdown => markdown::render(&report.page(unit, Medium::Markdown)),
+        Format::Plain => plain::render(&report.plain(unit)),
+        Format::Json => json::pretty(report),
+        Format::Jsonl => report.json_lines(),
+        Format::Csv => csv::render(report, unit),
+    }
+}
+
+/// How rows are written that come one after the other.
+#[derive(Debug, Clone, Copy)]
+enum Streamed {
+    /// As an array of JSON.
+    Array,
+    /// As lines of JSON.
+    Lines,
+    /// As records with bytes in this unit, too.
+    Csv(ByteUnit),
+    /// All together, when there are no more.
+    AtTheEnd(Format),
+}
+
+impl Streamed {
+    fn new(format: Format, unit: UnitChoice) -> Self {
+        match (format, unit) {
+            (Format::Json, _) => Self::Array,
+            (Format::Jsonl, _) => Self::Lines,
+            (Format::Csv, UnitChoice::Fixed(unit)) => Self::Csv(unit),
+            (format, _) => Self::AtTheEnd(format),
+        }
     }
 }
 
@@ -210,6 +263,6 @@ pub fn listing<T: Serialize>(listing: &Listing<T>, format: Format) -> String {
         }
         Format::Json => json::pretty(listing),
         Format::Jsonl => json::lines(&listing.items),
-        Format::Csv => csv::grid(&listing.grid),
+        Format::Csv => listing.grid.csv(),
     }
 }

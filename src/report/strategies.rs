@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, hanging, wrapped};
-use super::{Format, UnitChoice, csv, json, markdown, table};
+use super::{Format, UnitChoice, json, markdown, table};
 use crate::engine::Double;
 use crate::hardware::{Price, exact_size};
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, article, floors};
@@ -447,7 +447,7 @@ pub fn strategies(document: &Strategies, format: Format, unit: UnitChoice) -> St
         Format::Markdown => markdown::render(&page(document, unit)),
         Format::Json => json::pretty(document),
         Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
+        Format::Csv => exact(document).csv(),
         Format::Plain => {
             document.strategies.iter().filter_map(|row| Some(format!("{} {}\n", row.bytes?, row.kind))).collect()
         }

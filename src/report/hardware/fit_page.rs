@@ -7,7 +7,7 @@ use crate::hardware::Known;
 use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, pairs, wrapped};
-use crate::report::{Format, UnitChoice, csv, json, markdown, table};
+use crate::report::{Format, UnitChoice, json, markdown, table};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
 /// Fits in `format`; plain is the longest request and the configuration.
@@ -19,7 +19,7 @@ pub fn fit(document: &FitDocument, format: Format, unit: UnitChoice) -> String {
         Format::Markdown => markdown::render(&page(document, unit)),
         Format::Json => json::pretty(document),
         Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
+        Format::Csv => exact(document).csv(),
         Format::Plain => document
             .configurations
             .iter()

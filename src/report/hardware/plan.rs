@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::report::document::{ModelDescription, describe};
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
-use crate::report::{Format, UnitChoice, csv, json, markdown, table};
+use crate::report::{Format, UnitChoice, json, markdown, table};
 use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, group_thousands};
 
 /// A layout on devices of one kind, before it is a document.
@@ -274,7 +274,7 @@ pub fn plan(document: &PlanDocument, format: Format, unit: UnitChoice) -> String
         Format::Markdown => markdown::render(&page(document, unit)),
         Format::Json => json::pretty(document),
         Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
+        Format::Csv => exact(document).csv(),
         Format::Plain => {
             let line = |row: &PlanRow| format!("{} {}\n", row.configuration(), spread(row.tp, row.pp, row.dp));
             document.layouts.iter().map(line).collect()
