@@ -91,7 +91,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         past_maximum(&subject.model, longest).iter().map(ToString::to_string).chain(refused).collect();
     let document = FitDocument::new(&subject.model, &found, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
-    let data = report::fit(&document, arguments.output.format.format(), arguments.output.unit());
+    let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
     let FitDocument { assumptions: mut notes, warnings, fits, .. } = document;
     notes.extend(gpus::ages(prices(&fleets)));
     let no = !fits;

@@ -131,7 +131,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let asked = Asked { seq_len: seq_len.0, batch };
     let document = PlanDocument::new(&subject.model, asked, &found, &too_small, &assumptions, &warnings);
     refuse_warnings(arguments.subject.strict, &document.warnings)?;
-    let data = report::plan(&document, arguments.output.format.format(), arguments.output.unit());
+    let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
     let PlanDocument { assumptions: mut notes, warnings, layouts, .. } = document;
     let used = |name: &str| layouts.iter().any(|row| row.gpu == name);
     notes.extend(gpus::ages(prices(&fleets).filter(|(name, _)| used(name))));

@@ -44,7 +44,7 @@ pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
-    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
+    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow,
 };
 pub use serve::{Served, serve};
 pub use strategies::{

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 pub(super) use self::fit::described;
 pub use self::fit::{BindingDescription, FitDocument, FitRow, Fitted, PoolError, RequestsRow, StageRow, TermRow};
-pub use self::fit_page::fit;
-pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall, TooSmallRow, plan};
+pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall, TooSmallRow};
 
 use crate::engine::Double;
 use crate::hardware::Price;
@@ -81,8 +80,13 @@ fn in_dollars(dollars: Double) -> String {
 }
 
 /// Whether rows differ in something.
-fn differ<T>(rows: &[T], of: impl Fn(&T) -> String) -> bool {
+fn differ<'a, T, U: PartialEq + ?Sized + 'a>(rows: &'a [T], of: impl Fn(&'a T) -> &'a U) -> bool {
     rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)))
+}
+
+/// The name of an engine alone.
+fn without_version(engine: &str) -> String {
+    engine.split('@').next().unwrap_or_default().to_owned()
 }
 
 /// `tp 8, pp 4`

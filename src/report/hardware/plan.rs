@@ -3,17 +3,18 @@
 use serde::Serialize;
 
 use super::fit::{PoolError, RequestsRow, requests as of_length};
-use super::fit_page::{count, requests_in_words};
-use super::{CostRow, add_once, differ, in_dollars, spread};
-use crate::engine::{Double, Engine};
+use super::fit_page::{NO_END, requests_in_words};
+use super::{CostRow, add_once, differ, in_dollars, spread, without_version};
+use crate::engine::Engine;
 use crate::estimate::Layout;
 use crate::fit::{Planned, Smaller};
 use crate::hardware::{Calibration, Price};
 use crate::model::Model;
+use crate::report::column::{Cell, Column, grid};
 use crate::report::document::{ModelDescription, describe};
-use crate::report::grid::{Align, Block, Grid, Page};
+use crate::report::grid::{Block, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
-use crate::report::{Format, UnitChoice, json, markdown, table};
+use crate::report::{Medium, Report};
 use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, group_thousands};
 
 /// A layout on devices of one kind, before it is a document.
@@ -255,6 +256,10 @@ impl PlanRow {
         format!("{}x{}", self.gpus, self.gpu)
     }
 
+    fn spread(&self) -> String {
+        spread(self.tp, self.pp, self.dp)
+    }
+
     fn stored(&self) -> &str {
         self.kv_dtype_resolved.as_deref().unwrap_or(&self.kv_dtype)
     }
@@ -265,74 +270,68 @@ impl PlanRow {
     }
 }
 
-/// A plan in `format`; plain is the configurations.
-pub fn plan(document: &PlanDocument, format: Format, unit: UnitChoice) -> String {
-    let largest = document.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default();
-    let unit = unit.resolve(Bytes(largest));
-    match format {
-        Format::Table => table::render(&page(document, unit)),
-        Format::Markdown => markdown::render(&page(document, unit)),
-        Format::Json => json::pretty(document),
-        Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => exact(document).csv(),
-        Format::Plain => {
-            let line = |row: &PlanRow| format!("{} {}\n", row.configuration(), spread(row.tp, row.pp, row.dp));
-            document.layouts.iter().map(line).collect()
-        }
-    }
-}
+type PlanColumn<'a> = Column<'a, &'a PlanRow>;
 
-/// Every figure, for a spreadsheet.
-fn exact(document: &PlanDocument) -> Grid {
-    let names = [
-        "gpu",
-        "gpus",
-        "engine",
-        "kv_dtype",
-        "tp",
-        "pp",
-        "dp",
-        "smallest",
-        "cheapest",
-        "requests",
-        "avg_seq_len",
-        "avg_requests",
-        "slack_bytes",
-        "smaller_gpus",
-        "smaller_shortfall_bytes",
-        "smaller_requests",
-        "dollars_per_hour",
-        "as_of",
-        "command",
-    ];
-    let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
-    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
-    let rows = document.layouts.iter().map(|row| {
-        let smaller = row.smaller.as_ref();
-        let dollars: Option<Double> = row.cost.as_ref().map(|cost| cost.dollars_per_hour);
+impl Report for PlanDocument {
+    type Row<'a> = &'a PlanRow;
+
+    fn rows(&self) -> Vec<&PlanRow> {
+        self.layouts.iter().collect()
+    }
+
+    fn columns(&self, unit: ByteUnit) -> Vec<PlanColumn<'_>> {
+        let [engines, formats] = [differ(&self.layouts, |row| &row.engine), differ(&self.layouts, PlanRow::stored)];
+        let priced = self.layouts.iter().any(|row| row.cost.is_some());
+        let batch = self.batch;
+        let lack = move |row: &&PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
+        let smaller = |of: fn(&SmallerRow) -> Option<u64>| move |row: &&PlanRow| of(row.smaller.as_ref()?);
+        let dollars =
+            |cost: &CostRow| Cell::Both(in_dollars(cost.dollars_per_hour), cost.dollars_per_hour.value().to_string());
         vec![
-            row.gpu.clone(),
-            row.gpus.to_string(),
-            row.engine.clone(),
-            row.stored().to_owned(),
-            row.tp.to_string(),
-            row.pp.to_string(),
-            row.dp.to_string(),
-            row.smallest.to_string(),
-            row.cheapest.to_string(),
-            number(row.at_once()),
-            number(row.requests.get(1).map(|requests| requests.seq_len)),
-            number(row.requests.get(1).and_then(|requests| requests.at_once)),
-            row.slack_bytes.to_string(),
-            number(smaller.map(|smaller| smaller.gpus)),
-            number(smaller.and_then(|smaller| smaller.shortfall_bytes)),
-            number(smaller.and_then(|smaller| smaller.requests)),
-            dollars.map(|dollars| dollars.value().to_string()).unwrap_or_default(),
-            row.cost.as_ref().and_then(|cost| cost.as_of.clone()).unwrap_or_default(),
-            row.command.clone().unwrap_or_default(),
+            PlanColumn::left("GPUs", |row| row.configuration()),
+            PlanColumn::left("Layout", |row| row.spread()),
+            PlanColumn::csv("gpu", |row| row.gpu.clone()),
+            PlanColumn::csv("gpus", |row| row.gpus),
+            PlanColumn::csv("engine", |row| row.engine.clone()),
+            PlanColumn::left("Engine", |row| without_version(&row.engine)).when(engines),
+            PlanColumn::left("Format", |row| row.stored().to_owned()).when(formats).key("kv_dtype"),
+            PlanColumn::csv("tp", |row| row.tp),
+            PlanColumn::csv("pp", |row| row.pp),
+            PlanColumn::csv("dp", |row| row.dp),
+            PlanColumn::csv("smallest", |row| row.smallest),
+            PlanColumn::csv("cheapest", |row| row.cheapest),
+            PlanColumn::right("Requests", |row| Cell::or(row.at_once(), NO_END))
+                .when(batch > 1)
+                .until(1)
+                .key("requests"),
+            PlanColumn::csv("avg_seq_len", |row| Some(row.requests.get(1)?.seq_len)),
+            PlanColumn::csv("avg_requests", |row| row.requests.get(1)?.at_once),
+            PlanColumn::right(format!("Slack {}", unit.name()), |row| Cell::Bytes(row.slack_bytes)).key("slack_bytes"),
+            PlanColumn::right("Fewer", smaller(|smaller| Some(smaller.gpus))).until(2).key("smaller_gpus"),
+            PlanColumn::right("lack", lack).until(2),
+            PlanColumn::right("Lack", lack).from(2),
+            PlanColumn::csv("smaller_shortfall_bytes", smaller(|smaller| smaller.shortfall_bytes)),
+            PlanColumn::csv("smaller_requests", smaller(|smaller| smaller.requests)),
+            PlanColumn::right("US$/h", move |row| Cell::or(row.cost.as_ref().map(dollars), "-"))
+                .when(priced)
+                .key("dollars_per_hour"),
+            PlanColumn::csv("as_of", |row| row.cost.as_ref()?.as_of.clone()),
+            PlanColumn::csv("command", |row| row.command.clone()),
         ]
-    });
-    Grid { columns, rows: rows.collect() }
+    }
+
+    fn largest(&self) -> Bytes {
+        Bytes(self.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default())
+    }
+
+    fn page(&self, unit: ByteUnit, _: Medium) -> Page {
+        page(self, unit)
+    }
+
+    /// The configurations.
+    fn plain(&self, _: ByteUnit) -> Vec<String> {
+        self.layouts.iter().map(|row| format!("{} {}", row.configuration(), row.spread())).collect()
+    }
 }
 
 /// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
@@ -358,7 +357,7 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     let layouts = &document.layouts;
     let told: Vec<&PlanRow> =
         layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-    let mut blocks = vec![Block::Title(title), Block::Grid(rows(document, unit))];
+    let mut blocks = vec![Block::Title(title), Block::Grid(grid(&document.rows(), &document.columns(unit), unit))];
     blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
     let mut basis: Vec<String> = Vec::new();
     if told.len() < layouts.len() {
@@ -380,43 +379,6 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     }
     blocks.push(Block::Text(basis.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     Page { blocks }
-}
-
-/// A row a layout; what a terminal has no room for has no column.
-fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
-    let shapes = [(document.batch > 1, true), (false, true)];
-    let mut fitting = shapes.into_iter().map(|(requests, fewer)| grid(document, unit, requests, fewer));
-    fitting.find(|grid| grid.width() <= COLUMNS).unwrap_or_else(|| grid(document, unit, false, false))
-}
-
-fn grid(document: &PlanDocument, unit: ByteUnit, requests: bool, fewer: bool) -> Grid {
-    let layouts = &document.layouts;
-    let engines = differ(layouts, |row| row.engine.clone());
-    let formats = differ(layouts, |row| row.stored().to_owned());
-    let priced = layouts.iter().any(|row| row.cost.is_some());
-    let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
-    columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
-    columns.extend(formats.then(|| ("Format".to_owned(), Align::Left)));
-    columns.extend(requests.then(|| ("Requests".to_owned(), Align::Right)));
-    columns.push((format!("Slack {}", unit.name()), Align::Right));
-    columns.extend(fewer.then(|| ("Fewer".to_owned(), Align::Right)));
-    columns.push((if fewer { "lack" } else { "Lack" }.to_owned(), Align::Right));
-    columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
-    let cells = |row: &PlanRow| {
-        let engine = row.engine.split('@').next().unwrap_or_default().to_owned();
-        let mut cells = vec![row.configuration(), spread(row.tp, row.pp, row.dp)];
-        cells.extend(engines.then_some(engine));
-        cells.extend(formats.then(|| row.stored().to_owned()));
-        cells.extend(requests.then(|| count(row.at_once())));
-        cells.push(Bytes(row.slack_bytes).in_unit(unit));
-        let smaller = row.smaller.as_ref();
-        cells.extend(fewer.then(|| smaller.map(|smaller| group_thousands(smaller.gpus)).unwrap_or_default()));
-        cells.push(smaller.map(|smaller| smaller.lack(document.batch, unit)).unwrap_or_default());
-        let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
-        cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
-        cells
-    };
-    Grid { columns, rows: layouts.iter().map(cells).collect() }
 }
 
 impl TooSmallRow {
@@ -458,7 +420,7 @@ fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
     let marks = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| (*mark).to_owned());
     let said: Vec<String> = marks.chain([why]).collect();
-    let mut lines = vec![format!("{} ({}):", row.configuration(), spread(row.tp, row.pp, row.dp))];
+    let mut lines = vec![format!("{} ({}):", row.configuration(), row.spread())];
     lines.extend(hanging("  ", &said.join("; ")));
     lines.extend(row.requests.get(1).into_iter().flat_map(|average| {
         hanging(&format!("  requests of {}: ", group_thousands(average.seq_len)), &requests_in_words(average))
