@@ -332,7 +332,7 @@ fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Er
     let measured = Measured::new(&model, &workload, &engine, &checked, &held);
     let document = CheckDocument::new(&model, measured, [assumptions, warnings]);
     refuse_warnings(arguments.strict, &document.warnings)?;
-    let data = report::check(&document, arguments.output.format(), arguments.output.unit());
+    let data = report::render_check(&document, arguments.output.format(), arguments.output.unit());
     let CheckDocument { within, assumptions, warnings, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = status(Verdict::of(within));
@@ -389,7 +389,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
         names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
     let document = ChecksDocument::new(rows, gone, increase, arguments.strict);
-    let data = report::checks(&document, arguments.output.format(), arguments.output.unit());
+    let data = report::render_check(&document, arguments.output.format(), arguments.output.unit());
     Ok(Answer {
         quiet: arguments.output.quiet,
         data,

@@ -33,9 +33,9 @@ use crate::units::{ByteUnit, Bytes};
 
 pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
-pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
-pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
-pub use ci::{CheckFormat, no_check};
+pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
+pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
+pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
 pub use estimates::Estimates;
