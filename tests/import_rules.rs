@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
     ("check", &["units", "model", "estimate", "engine", "fit"], true),
     ("catalogue", &["units", "model"], false),
     ("source", &["units", "model", "catalogue"], false),
-    ("report", &["units", "model", "estimate", "engine", "strategy", "hardware", "fit", "check"], false),
+    ("report", &["units", "model", "estimate", "engine", "strategy", "hardware", "fit", "check", "catalogue"], false),
     (
         "cli",
         &[

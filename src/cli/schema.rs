@@ -4,12 +4,12 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::failure::ErrorDocument;
-use super::gpu_list::GpuItem;
-use super::lists::{EngineItem, FormatItem, ModelItem};
-use super::weights::WeightsItem;
 use super::{ANSWERED, Answer, Subcommand, budgets, request, typed};
 use crate::report::schema::{Schema, batch_row, listed, one_of, read, written};
-use crate::report::{CheckDocument, ChecksDocument, Document, Explanation, FitDocument, PlanDocument, Strategies};
+use crate::report::{
+    CheckDocument, ChecksDocument, Document, EngineItem, Explanation, FitDocument, FormatItem, GpuItem, ModelItem,
+    PlanDocument, Strategies, WeightsItem,
+};
 use crate::source::spec;
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -34,7 +34,7 @@ macro_rules! schema {
         Schema { name: $name, full: concat!("kvsize.", $name, "/1"), generate: $generate }
     };
     ($name:literal, $item:ty, $about:literal) => {
-        schema!($name, || listed::<$item>(concat!("kvsize.", $name, "/1"), $about))
+        schema!($name, || listed::<$item>($about))
     };
 }
 

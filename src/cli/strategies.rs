@@ -127,7 +127,7 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Error> {
     let floors = arguments.floors.then(|| figures(fleet.entry.as_ref()));
     let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
     refuse_warnings(arguments.strict, &document.warnings)?;
-    let data = report::strategies(&document, arguments.output.format.format(), arguments.output.unit());
+    let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
     let (mut notes, warnings) = (document.assumptions, document.warnings);
     notes.extend(ages(fleet.price.as_ref().map(|price| (fleet.accelerator.id.as_str(), price))));
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })

@@ -102,6 +102,8 @@ fn lengths([article, real]: &[Document; 2], unit: ByteUnit) -> Grid {
     grid(&lengths, &columns, unit)
 }
 
+type Slope<'a> = Column<'a, (&'static str, u64)>;
+
 /// The rule of thumb: the slope of the first format at the longest length.
 fn rule_of_thumb(sides: [(&'static str, &Document); 3], unit: ByteUnit) -> Grid {
     let slope = |(name, document): (&'static str, &Document)| match document.longest()?.bytes_per_token {
@@ -109,7 +111,6 @@ fn rule_of_thumb(sides: [(&'static str, &Document); 3], unit: ByteUnit) -> Grid 
         BytesPerTokenValue::Decimal(_) => None,
     };
     let slopes: Vec<(&'static str, u64)> = sides.into_iter().filter_map(slope).collect();
-    type Slope<'a> = Column<'a, (&'static str, u64)>;
     let columns = [
         Slope::left("Rule of thumb, 16-bit", |(name, _)| *name),
         Slope::right("B/token", |(_, slope)| *slope),

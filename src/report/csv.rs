@@ -21,11 +21,11 @@ pub(super) fn line<R>(columns: &[Column<'_, R>], row: &R) -> String {
     record(columns.map(|column| quote(&column.exact(row))))
 }
 
-pub(super) fn record(cells: impl Iterator<Item = String>) -> String {
+fn record(cells: impl Iterator<Item = String>) -> String {
     cells.collect::<Vec<_>>().join(",") + "\n"
 }
 
-pub(super) fn quote(cell: &str) -> String {
+fn quote(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::estimate::Workload;
     use crate::model::ModelSpec;
-    use crate::report::AnsweredEstimate;
+    use crate::report::{Align, AnsweredEstimate};
     use crate::units::{ElementFormat, Tokens};
 
     /// One length in the versions of one engine, and in the ideal.

@@ -28,14 +28,6 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The same as CSV.
-    pub(super) fn csv(&self) -> String {
-        let record = |cells: Vec<&str>| super::csv::record(cells.into_iter().map(super::csv::quote));
-        let header = record(self.columns.iter().map(|(name, _)| name.as_str()).collect());
-        let rows = self.rows.iter().map(|row| record(row.iter().map(String::as_str).collect()));
-        [header].into_iter().chain(rows).collect()
-    }
-
     /// Characters of its longest line, as a table prints it: a blank on each side of a cell, and one between and around.
     pub(super) fn width(&self) -> usize {
         let widest = |index: usize| {

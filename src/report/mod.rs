@@ -17,6 +17,7 @@ mod gaps;
 mod grid;
 mod hardware;
 mod json;
+mod listing;
 mod markdown;
 mod plain;
 pub mod schema;
@@ -46,10 +47,13 @@ pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
     RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow,
 };
+pub use listing::{
+    DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
+    WeightsItem,
+};
 pub use serve::{Served, serve};
 pub use strategies::{
-    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
-    strategies,
+    ArticleStatement, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
 };
 pub use sweep::Sweep;
 pub use text::wrapped;
@@ -202,67 +206,4 @@ fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
 /// Text from files and arguments, which may hold anything, on one line and without control characters.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A list of things: rows for people, objects for programs.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct Listing<T> {
-    /// Name and version of the shape.
-    pub schema: &'static str,
-    /// The things.
-    pub items: Vec<T>,
-    /// The same as a grid.
-    #[serde(skip)]
-    pub grid: Grid,
-    /// The same as entries, where there is more to say of a thing than a row holds.
-    #[serde(skip)]
-    pub entries: Vec<Entry>,
-    /// What is to be said of the grid as a whole, under it.
-    #[serde(skip)]
-    pub notes: Vec<String>,
-}
-
-/// What there is to say of a thing.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// What is said of each such thing, by name.
-    pub about: Vec<(String, String)>,
-    /// What its properties are called.
-    pub heading: &'static str,
-    /// Its properties, by name.
-    pub properties: Vec<(String, String)>,
-}
-
-impl Entry {
-    fn blocks(&self) -> [Block; 2] {
-        let heading = (!self.properties.is_empty()).then(|| format!("  {}:", self.heading));
-        let lines =
-            text::pairs(2, &self.about).into_iter().chain(heading).chain(text::pairs(4, &self.properties)).collect();
-        [Block::Title(self.name.clone()), Block::Text(lines)]
-    }
-}
-
-/// A listing in `format`; plain is the first column.
-pub fn listing<T: Serialize>(listing: &Listing<T>, format: Format) -> String {
-    let page = || match listing.entries.as_slice() {
-        [] => {
-            let notes = listing.notes.iter().flat_map(|note| wrapped(note, text::COLUMNS));
-            let notes = Some(Block::Text(notes.collect())).filter(|_| !listing.notes.is_empty());
-            Page { blocks: [Block::Grid(listing.grid.clone())].into_iter().chain(notes).collect() }
-        }
-        entries => Page { blocks: entries.iter().flat_map(Entry::blocks).collect() },
-    };
-    match format {
-        Format::Table => table::render(&page()),
-        Format::Markdown => markdown::render(&page()),
-        Format::Plain => {
-            listing.grid.rows.iter().filter_map(|row| row.first()).map(|name| format!("{name}\n")).collect()
-        }
-        Format::Json => json::pretty(listing),
-        Format::Jsonl => json::lines(&listing.items),
-        Format::Csv => listing.grid.csv(),
-    }
 }

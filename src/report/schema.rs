@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{BatchRow, Listing};
+use super::{BatchRow, Item, Listing};
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -84,10 +84,10 @@ pub fn written<T: JsonSchema>() -> Value {
     schema
 }
 
-/// The schema of a [`Listing`] of the shape `full`.
-pub fn listed<T: JsonSchema>(full: &str, about: &str) -> Value {
+/// The schema of a [`Listing`].
+pub fn listed<T: Item + JsonSchema>(about: &str) -> Value {
     let mut schema = written::<Listing<T>>();
-    schema["properties"]["schema"]["const"] = full.into();
+    schema["properties"]["schema"]["const"] = T::SCHEMA.into();
     schema["description"] = about.into();
     schema
 }

@@ -8,7 +8,7 @@ use crate::report::column::{Cell, Column, grid};
 use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, pairs, wrapped};
-use crate::report::{Medium, Report, once};
+use crate::report::{Medium, Report, clean, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
 type FitColumn<'a> = Column<'a, &'a FitRow>;
@@ -72,7 +72,7 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
     // Where each row has its own longest, one of it fits, and that is all.
     let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len)));
     let length = <[_; 1]>::try_from(lengths).ok().and_then(|[length]| length);
-    let requests = |index: usize| move |row: &&FitRow| Some(row.requests.get(index)?.at_once?);
+    let requests = |index: usize| move |row: &&FitRow| row.requests.get(index)?.at_once;
     let seq_len = |index: usize| move |row: &&FitRow| Some(row.requests.get(index)?.seq_len);
     let dollars =
         |row: &CostRow| Cell::Both(in_dollars(row.dollars_per_hour), row.dollars_per_hour.value().to_string());
@@ -122,7 +122,7 @@ fn exact_terms<'a>() -> [FitColumn<'a>; 8] {
         FitColumn::csv("pool_bytes", |row| row.tightest()?.pool_bytes),
         FitColumn::csv("dollars_per_hour", cost(|cost| Some(cost.dollars_per_hour))),
         FitColumn::csv("dollars_per_million_token_hours", cost(|cost| cost.dollars_per_million_token_hours)),
-        FitColumn::csv("as_of", |row| row.cost.as_ref()?.as_of.clone()),
+        FitColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
         FitColumn::csv("command", |row| row.command.clone()),
     ]
 }
@@ -368,7 +368,7 @@ fn basis(rows: &[FitRow]) -> Vec<String> {
         }
     }
     for (gpu, cost) in rows.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut lines, &format!("{gpu}: {}", cost.price));
+        add_once(&mut lines, &format!("{gpu}: {}", clean(&cost.offer.words())));
     }
     lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
 }

@@ -14,7 +14,7 @@ use crate::report::column::{Cell, Column, grid};
 use crate::report::document::{ModelDescription, describe};
 use crate::report::grid::{Block, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
-use crate::report::{Medium, Report};
+use crate::report::{Medium, Report, clean};
 use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, group_thousands};
 
 /// A layout on devices of one kind, before it is a document.
@@ -315,7 +315,7 @@ impl Report for PlanDocument {
             PlanColumn::right("US$/h", move |row| Cell::or(row.cost.as_ref().map(dollars), "-"))
                 .when(priced)
                 .key("dollars_per_hour"),
-            PlanColumn::csv("as_of", |row| row.cost.as_ref()?.as_of.clone()),
+            PlanColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
             PlanColumn::csv("command", |row| row.command.clone()),
         ]
     }
@@ -375,7 +375,7 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
         basis.extend(document.too_small.iter().map(|small| small.words(unit)));
     }
     for (gpu, cost) in told.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut basis, &format!("{gpu}: {}", cost.price));
+        add_once(&mut basis, &format!("{gpu}: {}", clean(&cost.offer.words())));
     }
     blocks.push(Block::Text(basis.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     Page { blocks }
