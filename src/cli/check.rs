@@ -193,16 +193,7 @@ impl CheckOutputArguments {
 
 impl ValueEnum for CheckFormat {
     fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::As(Format::Table),
-            Self::As(Format::Plain),
-            Self::As(Format::Json),
-            Self::As(Format::Jsonl),
-            Self::As(Format::Csv),
-            Self::As(Format::Markdown),
-            Self::Github,
-            Self::Junit,
-        ]
+        Self::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

@@ -8,8 +8,8 @@ use super::args::{DeviceArguments, FormatArguments, HubArguments, WorkloadArgume
 use super::estimate::{Places, drafted, needs_encoder, overlay_for, past_maximum, unused_memory};
 use super::gpus::memory_of_a_card;
 use super::{ANSWERED, Answer, Subcommand, hub, lengths, levers, settings, single, typed};
-use crate::report::{self, Format};
-use crate::units::{Code, Error};
+use crate::report::{self, Format, UnitChoice};
+use crate::units::{ByteUnit, Code, Error};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
@@ -70,7 +70,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         return Err(Error {
             code: Code::Format,
             field: "--format".into(),
-            found: Some(if as_written == Format::Csv { "csv" } else { "plain" }.into()),
+            found: Some(as_written.name().into()),
             problem: "is for rows of estimates".into(),
             remedy: "use table, markdown, json or jsonl".into(),
         });
@@ -88,7 +88,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let warnings: Vec<String> =
         model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
     let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
-    let data = report::explain(&explanation, as_written);
+    let data = report::render(&explanation, as_written, UnitChoice::Fixed(ByteUnit::Bytes));
     let mut notes: Vec<String> = assumed.into_iter().chain(explanation.assumptions).collect();
     notes.extend(unused_memory(device, explanation.capacity.is_some()));
     notes.extend(memory_of_a_card(device.memory));

@@ -40,7 +40,7 @@ pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
 pub use estimates::Estimates;
-pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
+pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explanation};
 pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
@@ -77,6 +77,11 @@ macro_rules! formats {
                     $(Self::$format => $name,)*
                 }
             }
+        }
+
+        impl CheckFormat {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::As(Format::$format),)* Self::Github, Self::Junit];
         }
     };
 }

@@ -7,7 +7,7 @@ use crate::hardware::Known;
 use crate::report::column::{Cell, Column, grid};
 use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Block, Grid, Page};
-use crate::report::text::{COLUMNS, hanging, pairs, wrapped};
+use crate::report::text::{COLUMNS, hanging, pairs, ranges, wrapped};
 use crate::report::{Medium, Report, clean, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
@@ -240,9 +240,8 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         if row.stages.iter().take(index).any(|earlier| alike(earlier, stage)) {
             continue;
         }
-        let same = row.stages.iter().enumerate().filter(|(_, other)| alike(stage, other));
-        let numbers: Vec<usize> = same.map(|(index, _)| index.saturating_add(1)).collect();
-        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", ranges(&numbers)) };
+        let same = (1..).zip(&row.stages).filter(|(_, other)| alike(stage, other)).map(|(number, _)| number);
+        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", ranges(same)) };
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
         for line in &sources(stage) {
             add_once(&mut from, line);
@@ -301,20 +300,6 @@ fn cost_in_words(cost: &CostRow) -> String {
     let each = cost.dollars_per_million_token_hours;
     let each = each.map(|each| format!("; US$ {} to hold a million tokens for an hour", in_dollars(each)));
     format!("US$ {} an hour{}", in_dollars(cost.dollars_per_hour), each.unwrap_or_default())
-}
-
-/// `1-3, 5`
-fn ranges(numbers: &[usize]) -> String {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if last.saturating_add(1) == number => *last = number,
-            _ => ranges.push((number, number)),
-        }
-    }
-    let words =
-        ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
-    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The sum on each device of a stage.
