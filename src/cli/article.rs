@@ -17,7 +17,7 @@ use crate::model::Model;
 use crate::report::{self, Article, Estimates, FitDocument, Format};
 use crate::source;
 use crate::strategy::article;
-use crate::units::{Bytes, Error, Tokens};
+use crate::units::{Bytes, Error, Notes, Tokens};
 
 /// The article's hypothetical model, and the real one it stands for.
 pub(super) const ARTICLE: &str = "article";
@@ -95,5 +95,5 @@ fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, Fi
         usable.value(),
         exact_size(weights.bytes).replace(' ', "")
     );
-    Ok((command, FitDocument::new(model, &rows, &[], &[])))
+    Ok((command, FitDocument::new(model, &rows, &Notes::default())))
 }

@@ -21,7 +21,7 @@ use super::{Answer, CANNOT_ANSWER, NO, Subcommand, hub, levers, refuse_warnings,
 use crate::check::{Budget, Change, Demand, Increase, Margin, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
 use crate::source;
-use crate::units::{ByteUnit, Bytes, Code, Error};
+use crate::units::{ByteUnit, Bytes, Code, Error, Notes};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
@@ -321,10 +321,10 @@ fn of_one(arguments: &CheckArguments, matches: &ArgMatches) -> Result<Answer, Er
         return Err(failure);
     }
     let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-    let document = CheckDocument::new(&model, measured, [assumptions, warnings]);
-    refuse_warnings(arguments.strict, &document.warnings)?;
+    let document = CheckDocument::new(&model, measured, Notes { assumptions, warnings });
+    refuse_warnings(arguments.strict, &document.notes.warnings)?;
     let data = report::render_check(&document, arguments.output.format(), arguments.output.unit());
-    let CheckDocument { within, assumptions, warnings, .. } = document;
+    let CheckDocument { within, notes: Notes { assumptions, warnings }, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = status(Verdict::of(within));
     Ok(Answer { quiet: arguments.output.quiet, data, notes, warnings, status, ..Answer::default() })
@@ -351,7 +351,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
     let row = |entry: &Entry| match budgets.examined(entry, &shelf) {
-        Err(diagnosis) => CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, [Vec::new(), Vec::new()]),
+        Err(diagnosis) => CheckRow::new(entry.name.clone(), None, Some(&diagnosis), None, Notes::default()),
         Ok(Examined { model, workload, engine, checked, held, assumptions, mut warnings, failure }) => {
             let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
                 None => Change::New,
@@ -369,7 +369,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
                 Some((model.name.clone(), measured)),
                 error,
                 change,
-                [assumptions, warnings],
+                Notes { assumptions, warnings },
             )
         }
     };
@@ -384,8 +384,8 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
     Ok(Answer {
         quiet: arguments.output.quiet,
         data,
-        notes: document.said(|row| &row.assumptions),
-        warnings: document.said(|row| &row.warnings).into_iter().chain(document.gone_warnings()).collect(),
+        notes: document.said(|row| &row.notes.assumptions),
+        warnings: document.said(|row| &row.notes.warnings).into_iter().chain(document.gone_warnings()).collect(),
         status: status(document.worst()),
         ..Answer::default()
     })

@@ -66,8 +66,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         documents.iter().flat_map(|document| texts(document).iter().map(|text| of(document, text))).collect()
     };
     let mut notes: Vec<String> = assumed.into_iter().collect();
-    notes.extend(gather(|document| &document.assumptions));
-    let warnings = gather(|document| &document.warnings);
+    notes.extend(gather(|document| &document.notes.assumptions));
+    let warnings = gather(|document| &document.notes.warnings);
     refuse_warnings(arguments.strict, &warnings)?;
     sort(&mut documents, arguments.sort.unwrap_or(SortKey::Bytes));
     if terminal_is_watching() {
@@ -365,9 +365,7 @@ impl Question {
         }
         let mut document = Document::new(model, &answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?;
         for refusal in refusals.iter().map(|refusal| format!("left out: {refusal}")) {
-            if !document.warnings.contains(&refusal) {
-                document.warnings.push(refusal);
-            }
+            document.notes.warn(refusal);
         }
         Ok(document)
     }

@@ -16,7 +16,7 @@ use crate::estimate::{Layout, Workload};
 use crate::fit::Question;
 use crate::model::Model;
 use crate::report::FitDocument;
-use crate::units::{Bytes, Error};
+use crate::units::{Bytes, Error, Notes};
 
 /// A workload, and what is asserted of it.
 pub(super) struct Asked<'a> {
@@ -72,8 +72,8 @@ pub(super) fn examined(asked: &Asked) -> Result<Examined, Error> {
         match hardware(asked, &workload, *demand, fleet) {
             Ok((of_demand, said)) => {
                 held.push(of_demand);
-                assumptions.extend(said.assumptions);
-                warnings.extend(said.warnings);
+                assumptions.extend(said.notes.assumptions);
+                warnings.extend(said.notes.warnings);
             }
             // What one GPU can't be asked about is no reason not to ask about another.
             Err(of_fleet) => _ = failure.get_or_insert(of_fleet),
@@ -122,5 +122,5 @@ fn hardware(asked: &Asked, workload: &Workload, demand: Demand, fleet: &Fleet) -
     }
     let maximum = subject.model.max_position_embeddings;
     let held = Held::of(demand, maximum, (found.gpu.clone(), found.gpus), found.layout, &found.fit);
-    Ok((held, FitDocument::new(&subject.model, &[found], &assumptions, &[])))
+    Ok((held, FitDocument::new(&subject.model, &[found], &Notes { assumptions, warnings: Vec::new() })))
 }

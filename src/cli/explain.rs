@@ -85,12 +85,11 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let settled = lengths::settled(asked, std::slice::from_ref(&engine), &model)?;
     let workload = single::workload(&model, &settled, device.memory, &engine)?;
     let answer = engine.answer(&model, &workload)?;
-    let warnings: Vec<String> =
-        model.warnings.iter().chain(&past_maximum(&model, Some(workload.seq_len))).map(ToString::to_string).collect();
+    let warnings = past_maximum(&model, Some(workload.seq_len));
     let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
     let data = report::render(&explanation, as_written, UnitChoice::Fixed(ByteUnit::Bytes));
-    let mut notes: Vec<String> = assumed.into_iter().chain(explanation.assumptions).collect();
+    let mut notes: Vec<String> = assumed.into_iter().chain(explanation.notes.assumptions).collect();
     notes.extend(unused_memory(device, explanation.capacity.is_some()));
     notes.extend(memory_of_a_card(device.memory));
-    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.warnings, ..Answer::default() })
+    Ok(Answer { quiet: format.quiet, data, notes, warnings: explanation.notes.warnings, ..Answer::default() })
 }

@@ -11,7 +11,7 @@ use super::hardware::{
 };
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, settings, typed};
 use crate::report::{self, FitDocument};
-use crate::units::{Code, Error};
+use crate::units::{Code, Error, Notes};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
@@ -89,10 +89,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let longest = subject.seq_len;
     let warnings: Vec<String> =
         past_maximum(&subject.model, longest).iter().map(ToString::to_string).chain(refused).collect();
-    let document = FitDocument::new(&subject.model, &found, &assumptions, &warnings);
-    refuse_warnings(arguments.subject.strict, &document.warnings)?;
+    let document = FitDocument::new(&subject.model, &found, &Notes { assumptions, warnings });
+    refuse_warnings(arguments.subject.strict, &document.notes.warnings)?;
     let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
-    let FitDocument { assumptions: mut notes, warnings, fits, .. } = document;
+    let FitDocument { notes: Notes { assumptions: mut notes, warnings }, fits, .. } = document;
     notes.extend(gpus::ages(prices(&fleets)));
     let no = !fits;
     Ok(Answer {

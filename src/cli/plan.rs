@@ -19,7 +19,7 @@ use crate::estimate::{Layout, Workload};
 use crate::fit::{Limits, Memory, MemoryError, Question, closest, plan, ranks};
 use crate::hardware::Calibration;
 use crate::report::{self, Asked, PlanDocument, PlannedOn, TooSmall};
-use crate::units::{Code, Error, KvFormat, Tokens, parse_count};
+use crate::units::{Code, Error, KvFormat, Notes, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
@@ -129,10 +129,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     warnings.extend(past_maximum(&subject.model, Some(seq_len)).iter().map(ToString::to_string));
     let batch = subject.batch.unwrap_or(1);
     let asked = Asked { seq_len: seq_len.0, batch };
-    let document = PlanDocument::new(&subject.model, asked, &found, &too_small, &assumptions, &warnings);
-    refuse_warnings(arguments.subject.strict, &document.warnings)?;
+    let document = PlanDocument::new(&subject.model, asked, &found, &too_small, &Notes { assumptions, warnings });
+    refuse_warnings(arguments.subject.strict, &document.notes.warnings)?;
     let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
-    let PlanDocument { assumptions: mut notes, warnings, layouts, .. } = document;
+    let PlanDocument { notes: Notes { assumptions: mut notes, warnings }, layouts, .. } = document;
     let used = |name: &str| layouts.iter().any(|row| row.gpu == name);
     notes.extend(gpus::ages(prices(&fleets).filter(|(name, _)| used(name))));
     let no = layouts.is_empty();

@@ -18,7 +18,7 @@ use crate::model::Model;
 use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
-use crate::units::{Bytes, Code, Error, Passages, Tokens, parse_count};
+use crate::units::{Bytes, Code, Error, Notes, Passages, Tokens, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
@@ -123,12 +123,12 @@ fn run(arguments: &StrategiesArguments) -> Result<Answer, Error> {
     let typed =
         Typed { estimate: estimate_of(&arguments.model), seq_len: length.text.clone(), extra: extra(arguments) };
     let statement = statement(&question, &fleet)?;
-    let warnings: Vec<String> = past_maximum(&model, Some(length.tokens)).iter().map(ToString::to_string).collect();
+    let warnings = past_maximum(&model, Some(length.tokens));
     let floors = arguments.floors.then(|| figures(fleet.entry.as_ref()));
     let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
-    refuse_warnings(arguments.strict, &document.warnings)?;
+    refuse_warnings(arguments.strict, &document.notes.warnings)?;
     let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
-    let (mut notes, warnings) = (document.assumptions, document.warnings);
+    let Notes { assumptions: mut notes, warnings } = document.notes;
     notes.extend(ages(fleet.price.as_ref().map(|price| (fleet.accelerator.id.as_str(), price))));
     Ok(Answer { quiet: arguments.output.format.quiet, data, notes, warnings, ..Answer::default() })
 }

@@ -10,8 +10,8 @@ use super::estimate::{Question, engines, models, needs_encoder, past_maximum, un
 use super::{ANSWERED, Answer, Subcommand, lengths, levers, refuse_warnings, settings, typed};
 use crate::engine::Engine;
 use crate::model::Model;
-use crate::report::{AnsweredEstimate, Sweep};
-use crate::units::{Bytes, Code, Error, Series, Tokens, UnitError, group_thousands, parse_count};
+use crate::report::{self, AnsweredEstimate, Sweep};
+use crate::units::{Bytes, Code, Error, Notes, Series, Tokens, UnitError, group_thousands, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
@@ -226,10 +226,7 @@ impl<'a> Rows<'a> {
     }
 
     fn add_all(&mut self, model: &Model, question: &Question) -> anyhow::Result<()> {
-        let own: [Vec<String>; 2] = [
-            model.assumptions.iter().map(ToString::to_string).collect(),
-            model.warnings.iter().map(ToString::to_string).collect(),
-        ];
+        let own = report::notes_of(model);
         for &seq_len in &question.seq_lens {
             for &batch in &question.batches {
                 for (engine, formats) in &question.engines {
@@ -252,21 +249,21 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn add(&mut self, model: &Model, own: &[Vec<String>; 2], estimate: AnsweredEstimate) -> anyhow::Result<()> {
+    fn add(&mut self, model: &Model, own: &Notes, estimate: AnsweredEstimate) -> anyhow::Result<()> {
         self.capacities |= estimate.answer.capacity.is_some();
         let past = past_maximum(model, Some(estimate.workload.seq_len));
         let past = past.iter().map(ToString::to_string);
-        let mut warnings = own[1].clone();
-        warnings.extend(past.chain(estimate.answer.warnings.iter().cloned()));
-        let mut assumptions = own[0].clone();
-        assumptions.extend(estimate.answer.assumptions.iter().cloned());
-        refuse_warnings(self.strict, &warnings)?;
-        for (words, texts) in [(&mut self.assumptions, &assumptions), (&mut self.warnings, &warnings)] {
+        let mut notes = own.clone();
+        past.for_each(|text| notes.warn(text));
+        notes.add(&estimate.answer.assumptions, &estimate.answer.warnings);
+        refuse_warnings(self.strict, &notes.warnings)?;
+        let Notes { assumptions, warnings } = &notes;
+        for (words, texts) in [(&mut self.assumptions, assumptions), (&mut self.warnings, warnings)] {
             for text in texts {
                 words.add(text);
             }
         }
-        let written = self.sweep.add(model, &estimate, [&assumptions, &warnings])?;
+        let written = self.sweep.add(model, &estimate, &notes)?;
         self.answered = self.answered.saturating_add(1);
         if self.strict {
             self.held.extend_from_slice(&written);

@@ -13,7 +13,7 @@ use crate::check::{Checked, Demand, Held, Limit, Verdict};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
+use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
 #[derive(Debug, Serialize)]
@@ -31,10 +31,9 @@ pub struct CheckDocument {
     /// What was measured of it.
     #[serde(flatten)]
     pub measured: Measured,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// What was measured of a workload.
@@ -306,15 +305,14 @@ impl HardwareRow {
 
 impl CheckDocument {
     /// The document of what was measured of a model.
-    pub fn new(model: &Model, measured: Measured, [assumptions, warnings]: [Vec<String>; 2]) -> Self {
+    pub fn new(model: &Model, measured: Measured, notes: Notes) -> Self {
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
             within: measured.holds(),
             measured,
-            assumptions,
-            warnings,
+            notes,
         }
     }
 
@@ -444,7 +442,7 @@ impl Cases for CheckDocument {
             name: self.model.name.clone(),
             verdict: Verdict::of(self.within),
             message: self.verdict(unit),
-            warnings: self.warnings.clone(),
+            warnings: self.notes.warnings.clone(),
         }]
     }
 }

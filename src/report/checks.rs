@@ -12,7 +12,7 @@ use super::text::{COLUMNS, wrapped};
 use super::{Medium, Report, clean, json};
 use crate::check::{Change, Increase, Verdict};
 use crate::units::Code;
-use crate::units::{ByteUnit, Bytes, Error, fixed_point};
+use crate::units::{ByteUnit, Bytes, Error, Notes, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
 #[derive(Debug, Serialize)]
@@ -66,10 +66,9 @@ pub struct CheckRow {
     /// Why it could not be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorRow>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
     #[serde(skip)]
     worst: Verdict,
 }
@@ -123,7 +122,7 @@ impl CheckRow {
         measured: Option<(String, Measured)>,
         error: Option<&Error>,
         change: Option<Change>,
-        [assumptions, warnings]: [Vec<String>; 2],
+        notes: Notes,
     ) -> Self {
         let (model, measured) = measured.unzip();
         let kept = measured.as_ref().is_some_and(Measured::holds) && !change.is_some_and(Change::is_too_much);
@@ -141,7 +140,7 @@ impl CheckRow {
             }
         });
         let error = error.map(ErrorRow::from);
-        Self { name, verdict: worst.name(), model, measured, change, error, assumptions, warnings, worst }
+        Self { name, verdict: worst.name(), model, measured, change, error, notes, worst }
     }
 
     /// What there is to say of it: what is not kept, or else what is left.
@@ -345,7 +344,7 @@ impl Cases for ChecksDocument {
             name: row.name.clone(),
             verdict: row.worst,
             message: row.message(unit, self.increase),
-            warnings: row.warnings.clone(),
+            warnings: row.notes.warnings.clone(),
         };
         // It is no budget: where that is no error it is one that is kept, with a warning.
         let gone = |name: &String| {

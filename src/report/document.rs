@@ -14,7 +14,7 @@ use super::WeightsDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::{KeyValue, LayerCache, Model, RecurrentState, Warning};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -40,10 +40,9 @@ pub struct Document {
     pub model: ModelDescription,
     /// The estimates, in the order asked for.
     pub estimates: Vec<EstimateRow<'static>>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// The model of a [`Document`].
@@ -343,19 +342,17 @@ impl Document {
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
     pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[Warning]) -> Result<Self, Error> {
-        let mut assumptions: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
-        let mut texts: Vec<String> = model.warnings.iter().chain(warnings).map(ToString::to_string).collect();
+        let mut notes = notes_of(model);
+        warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
         for AnsweredEstimate { answer, .. } in answers {
-            add_once(&mut assumptions, &answer.assumptions);
-            add_once(&mut texts, &answer.warnings);
+            notes.add(&answer.assumptions, &answer.warnings);
         }
         Ok(Self {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
             estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
-            assumptions,
-            warnings: texts,
+            notes,
         })
     }
 
@@ -372,13 +369,12 @@ impl Document {
     }
 }
 
-/// Adds the texts that are not there yet.
-fn add_once(texts: &mut Vec<String>, more: &[String]) {
-    for text in more {
-        if !texts.contains(text) {
-            texts.push(text.clone());
-        }
-    }
+/// What is said of a model.
+pub fn notes_of(model: &Model) -> Notes {
+    let mut notes = Notes::default();
+    model.assumptions.iter().for_each(|assumption| notes.assume(assumption.to_string()));
+    model.warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    notes
 }
 
 pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {

@@ -38,7 +38,9 @@ pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column};
-pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription};
+pub use document::{
+    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription, notes_of,
+};
 pub use estimates::Estimates;
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explanation};
 pub use figures::Figure;

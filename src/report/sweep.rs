@@ -9,7 +9,7 @@ use super::grid::{Block, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{BatchRow, Format, Medium, Report, Streamed, UnitChoice, clean, csv, render};
 use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, Error};
+use crate::units::{ByteUnit, Bytes, Error, Notes};
 
 /// Turns estimates into rows of a format.
 #[derive(Debug)]
@@ -38,12 +38,12 @@ impl Sweep {
     ///
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
-    pub fn add(&mut self, model: &Model, estimate: &AnsweredEstimate, said: [&[String]; 2]) -> Result<Vec<u8>, Error> {
+    pub fn add(&mut self, model: &Model, estimate: &AnsweredEstimate, notes: &Notes) -> Result<Vec<u8>, Error> {
         let begins = !std::mem::replace(&mut self.begun, true);
         let AnsweredEstimate { workload, engine, answer } = estimate;
         let row = EstimateRow::new(workload, engine, answer)?;
         let model = clean(&model.name);
-        let [assumptions, warnings] = said;
+        let Notes { assumptions, warnings } = notes;
         let mut out = Vec::new();
         match self.format {
             Streamed::Array => {

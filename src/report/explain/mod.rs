@@ -8,14 +8,15 @@ use serde::Serialize;
 
 use self::formula::Formula;
 use super::column::{Column, grid};
+use super::document::notes_of;
 use super::estimates::whose;
 use super::grid::{Block, Page};
 use super::text::{COLUMNS, ranges, wrapped};
 use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
-use crate::model::{LayerCache, LayerGroup, Model};
-use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, group_thousands};
+use crate::model::{LayerCache, LayerGroup, Model, Warning};
+use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
 #[derive(Debug, Serialize)]
@@ -63,10 +64,9 @@ pub struct Explanation {
     pub capacity: Option<Capacity>,
     /// The numbers, and where each came from.
     pub facts: Vec<ExplainedFact>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// The layout of an [`Explanation`].
@@ -131,9 +131,12 @@ pub fn explanation(
     workload: &Workload,
     engine: &Engine,
     answer: Answer,
-    warnings: &[String],
+    warnings: &[Warning],
 ) -> Result<Explanation, Error> {
     let Answer { estimate: of_engine, details, capacity, mut gaps, assumptions, warnings: of_answer } = answer;
+    let mut notes = notes_of(model);
+    warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    notes.add(&assumptions, &of_answer);
     let Layout { tp, pp, dp, dcp } = workload.layout;
     let live = Workload { kv_dtype: KvDtype::Given(unpacked(of_engine.stored)), ..*workload };
     let ideal = estimate(model, &live)?;
@@ -172,8 +175,7 @@ pub fn explanation(
             .iter()
             .map(|fact| ExplainedFact { key: clean(&fact.key), value: clean(&fact.value), from: clean(&fact.from) })
             .collect(),
-        assumptions: model.assumptions.iter().map(ToString::to_string).chain(assumptions).collect(),
-        warnings: warnings.iter().cloned().chain(of_answer).collect(),
+        notes,
     })
 }
 

@@ -11,11 +11,11 @@ use crate::fit::{Planned, Smaller};
 use crate::hardware::{Calibration, Price};
 use crate::model::Model;
 use crate::report::column::{Cell, Column, grid};
-use crate::report::document::{ModelDescription, describe};
+use crate::report::document::{ModelDescription, describe, notes_of};
 use crate::report::grid::{Block, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
 use crate::report::{Medium, Report, clean};
-use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, group_thousands};
+use crate::units::{ByteUnit, Bytes, KvDtype, KvFormat, Notes, group_thousands};
 
 /// A layout on devices of one kind, before it is a document.
 #[derive(Debug)]
@@ -57,10 +57,9 @@ pub struct PlanDocument {
     pub layouts: Vec<PlanRow>,
     /// The devices of which no number that may be holds it.
     pub too_small: Vec<TooSmallRow>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// A layout of a [`PlanDocument`].
@@ -160,14 +159,13 @@ pub struct TooSmallRow {
 }
 
 impl PlanDocument {
-    /// The document of the layouts that were found.
+    /// The document of the layouts that were found; `of_question` is said of the question.
     pub fn new(
         model: &Model,
         asked: Asked,
         planned: &[PlannedOn],
         too_small: &[TooSmall],
-        assumptions: &[String],
-        warnings: &[String],
+        of_question: &Notes,
     ) -> Self {
         let mut rows: Vec<PlanRow> = planned.iter().map(row).collect();
         let fewest = rows.iter().map(|row| row.gpus).min();
@@ -178,14 +176,8 @@ impl PlanDocument {
         }
         // A price that is not known is no reason to be first.
         rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.gpus, row.dp));
-        let mut said: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
-        let mut warned: Vec<String> = model.warnings.iter().map(ToString::to_string).collect();
-        for text in assumptions {
-            add_once(&mut said, text);
-        }
-        for text in warnings {
-            add_once(&mut warned, text);
-        }
+        let mut notes = notes_of(model);
+        notes.add(&of_question.assumptions, &of_question.warnings);
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
@@ -201,8 +193,7 @@ impl PlanDocument {
                     closest: small.closest.map(|closest| smaller_row(closest, 1, 1)),
                 })
                 .collect(),
-            assumptions: said,
-            warnings: warned,
+            notes,
         }
     }
 }

@@ -6,11 +6,12 @@ mod page;
 use serde::Serialize;
 
 pub use self::command::{Typed, quoted};
-use super::document::{ModelDescription, describe};
+use super::document::{ModelDescription, describe, notes_of};
 use crate::engine::Double;
 use crate::hardware::{Price, exact_size};
+use crate::model::Warning;
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, floors};
-use crate::units::{Bytes, fixed_point, group_thousands};
+use crate::units::{Bytes, Notes, fixed_point, group_thousands};
 
 /// `kvsize.strategies/1`: a model, a workload, and what each lever makes of it.
 #[derive(Debug, Serialize)]
@@ -44,10 +45,9 @@ pub struct Strategies {
     /// What the article says, where this is its model or the one it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub article: Option<ArticleStatement>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// The GPUs that are asked about.
@@ -250,7 +250,7 @@ impl Strategies {
         gpu: Gpu,
         figures: Option<SpeedFigures>,
         article: Option<ArticleStatement>,
-        warnings: &[String],
+        warnings: &[Warning],
     ) -> Self {
         let model = question.model;
         let baseline = rows.first().and_then(|row| row.outcome.as_ref().ok()).map(|outcome| outcome.bytes);
@@ -263,11 +263,10 @@ impl Strategies {
              or dcp takes the GPUs of its layout, if each can hold its share",
             gpu.name
         );
-        let mut assumptions: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
+        let mut notes = notes_of(model);
+        warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
         if question.weights.is_none() {
-            assumptions.push(
-                "the weights are not known, and GPUs are counted for the cache alone; --weights adds them".into(),
-            );
+            notes.assume("the weights are not known, and GPUs are counted for the cache alone; --weights adds them");
         }
         Self {
             schema: "kvsize.strategies/1",
@@ -288,8 +287,7 @@ impl Strategies {
             floors: figures,
             gpu,
             article,
-            assumptions,
-            warnings: model.warnings.iter().map(ToString::to_string).chain(warnings.iter().cloned()).collect(),
+            notes,
         }
     }
 }
