@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
     ("check", &["units", "model", "estimate", "engine", "fit", "request"], true),
     // Sources of what a request names.
     ("source", &["units", "model", "catalogue", "request"], false),
-    ("report", &["units", "model", "estimate", "engine", "strategy", "hardware", "fit", "check"], false),
+    ("report", &["units", "model", "estimate", "engine", "strategy", "hardware", "fit", "check", "catalogue"], false),
     (
         "cli",
         &[

@@ -8,7 +8,7 @@ use crate::estimate::{Layout, Workload};
 use crate::fit::{Fits, fits};
 use crate::model::Model;
 use crate::request::{Ask, Fleet, HardwareRequest, past_maximum};
-use crate::units::{Error, Tokens};
+use crate::units::{Error, Notes, Tokens};
 
 /// A workload, and what is asserted of it.
 #[derive(Debug)]
@@ -42,10 +42,8 @@ pub struct Examined {
     pub checked: Checked,
     /// What GPUs hold, a row each.
     pub held: Vec<Held>,
-    /// What was taken for granted, by the model, the engine and hardware.
-    pub assumptions: Vec<String>,
-    /// What may make it wrong.
-    pub warnings: Vec<String>,
+    /// What was taken for granted, and what may make it wrong, by the model, the engine and hardware.
+    pub notes: Notes,
     /// Why hardware could not be asked.
     pub failure: Option<Error>,
 }
@@ -84,18 +82,18 @@ impl CheckRequest {
     /// What the engine refuses of the workload.
     pub fn examine(self) -> Result<Examined, Error> {
         let Self { model, engine, mut workload, budget, ref demands, ref hardware, .. } = self;
-        let mut assumptions = Vec::from_iter(self.assumption.clone());
-        let mut warnings = Vec::from_iter(past_maximum(&model, Some(workload.seq_len)).map(|past| past.to_string()));
+        let mut of_hardware = Notes::default();
+        self.assumption.iter().for_each(|text| of_hardware.assume(text.as_str()));
+        past_maximum(&model, Some(workload.seq_len)).iter().for_each(|past| of_hardware.warn(past.to_string()));
         let (mut held, mut failure) = (Vec::new(), None);
         for (demand, fleet) in demands {
             let Some(hardware) = hardware else { continue };
             match hardware.clone().and_then(|request| hold(request, *demand, fleet, &workload)) {
                 Ok((row, fits)) => {
                     held.push(row);
-                    assumptions.extend(fits.assumptions);
+                    of_hardware.add(&fits.notes.assumptions, &[]);
                     for row in fits.rows {
-                        assumptions.extend(row.fit.assumptions);
-                        warnings.extend(row.fit.warnings);
+                        of_hardware.add(&row.fit.assumptions, &row.fit.warnings);
                     }
                 }
                 // What one GPU can't be asked about is no reason not to ask about another.
@@ -115,9 +113,12 @@ impl CheckRequest {
             share = Workload { batch: workload.batch.div_ceil(held.layout.dp.max(1)), ..workload };
         }
         let checked = check(&model, &share, &engine, &budget)?;
-        let assumptions = each_once(&model.assumptions, &checked.assumptions, assumptions);
-        let warnings = each_once(&model.warnings, &checked.warnings, warnings);
-        Ok(Examined { model, workload, engine, checked, held, assumptions, warnings, failure })
+        let mut notes = Notes::default();
+        model.assumptions.iter().for_each(|text| notes.assume(text.to_string()));
+        model.warnings.iter().for_each(|text| notes.warn(text.to_string()));
+        notes.add(&checked.assumptions, &checked.warnings);
+        notes.add(&of_hardware.assumptions, &of_hardware.warnings);
+        Ok(Examined { model, workload, engine, checked, held, notes, failure })
     }
 }
 
@@ -129,15 +130,4 @@ fn hold(request: HardwareRequest, demand: Demand, fleet: &Fleet, workload: &Work
     let found = fits(&request, std::slice::from_ref(fleet))?;
     let row = found.rows.first().ok_or_else(|| Error::missing("--gpu", "name the GPUs"))?;
     Ok((Held::of(demand, maximum, (row.gpu.clone(), row.gpus), row.layout, &row.fit), found))
-}
-
-/// What is said of the model, of the engine and of more, each once.
-fn each_once(of_model: &[impl ToString], of_engine: &[String], more: Vec<String>) -> Vec<String> {
-    let mut texts: Vec<String> = Vec::new();
-    for text in of_model.iter().map(ToString::to_string).chain(of_engine.iter().cloned()).chain(more) {
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-    texts
 }

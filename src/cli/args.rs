@@ -10,18 +10,11 @@ use crate::units::{ByteUnit, UnitError};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Table, Self::Plain, Self::Json, Self::Jsonl, Self::Csv, Self::Markdown]
+        Self::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Table => "table",
-            Self::Plain => "plain",
-            Self::Json => "json",
-            Self::Jsonl => "jsonl",
-            Self::Csv => "csv",
-            Self::Markdown => "markdown",
-        }))
+        Some(PossibleValue::new(self.name()))
     }
 }
 

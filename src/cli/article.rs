@@ -12,11 +12,11 @@ use crate::engine::{Double, Engine};
 use crate::fit::fits;
 use crate::hardware::exact_size;
 use crate::model::Model;
-use crate::report::{self, FitDocument, Format};
+use crate::report::{self, Article, Estimates, FitDocument, Format};
 use crate::request::{ARTICLE_LENGTHS, Ask, Axes, Total};
 use crate::source::{self, LocalSources};
 use crate::strategy::article;
-use crate::units::{Bytes, Error};
+use crate::units::{Bytes, Error, Notes};
 
 /// The article's hypothetical model, and the real one it stands for.
 pub(super) const ARTICLE: &str = "article";
@@ -43,7 +43,7 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
     let format = arguments.format.format();
     if format == Format::Plain {
         // The script's output and nothing else.
-        let data = report::estimates(&[article_document], format, arguments.unit());
+        let data = report::render(&Estimates(&[article_document]), format, arguments.unit());
         return Ok(Answer { data, ..Answer::default() });
     }
     let real = model(REAL)?;
@@ -57,8 +57,8 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
         on_hardware(&whole, "llama-4-scout --windows kept", article::REAL_WEIGHTS)?,
         on_hardware(&real, "llama-4-scout", article::REAL_WEIGHTS)?,
     ];
-    let documents = [article_document, real_document];
-    let data = report::article(&documents, &whole_document, &hardware, format, arguments.unit());
+    let article = Article { documents: [article_document, real_document], whole: whole_document, hardware };
+    let data = report::render(&article, format, arguments.unit());
     Ok(Answer { data, ..Answer::default() })
 }
 
@@ -82,5 +82,5 @@ fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, Fi
         usable.value(),
         exact_size(weights).replace(' ', "")
     );
-    Ok((command, FitDocument::new(model, &found.rows, &[], &[])))
+    Ok((command, FitDocument::new(model, &found.rows, &Notes::default())))
 }

@@ -18,7 +18,7 @@ use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verd
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh};
 use crate::source;
-use crate::units::{ByteUnit, Code, Error};
+use crate::units::{ByteUnit, Code, Error, Notes};
 
 const OPTIONS: Options = Options {
     selection: Selection {
@@ -148,16 +148,7 @@ impl CheckOutput {
 
 impl ValueEnum for CheckFormat {
     fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::As(Format::Table),
-            Self::As(Format::Plain),
-            Self::As(Format::Json),
-            Self::As(Format::Jsonl),
-            Self::As(Format::Csv),
-            Self::As(Format::Markdown),
-            Self::Github,
-            Self::Junit,
-        ]
+        Self::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -253,15 +244,15 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     let model = ask.model(&engine, &places, weigh)?;
     let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let request = CheckRequest::new(ask, model, engine, fleet.as_ref(), demands)?;
-    let Examined { model, workload, engine, checked, held, assumptions, warnings, failure } = request.examine()?;
+    let Examined { model, workload, engine, checked, held, notes, failure } = request.examine()?;
     if let Some(failure) = failure {
         return Err(failure);
     }
     let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-    let document = CheckDocument::new(&model, measured, [assumptions, warnings]);
-    refuse_warnings(ask.strict, &document.warnings)?;
-    let data = report::check(&document, output.format(), output.unit());
-    let CheckDocument { within, assumptions, warnings, .. } = document;
+    let document = CheckDocument::new(&model, measured, notes);
+    refuse_warnings(ask.strict, &document.notes.warnings)?;
+    let data = report::render_check(&document, output.format(), output.unit());
+    let CheckDocument { within, notes: Notes { assumptions, warnings }, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = status(Verdict::of(within));
     Ok(Answer { quiet: output.quiet, data, notes, warnings, status, ..Answer::default() })
@@ -295,20 +286,20 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
     let row = |entry: &Entry| match entry.examine(&models) {
-        Err(error) => CheckRow::new(entry.name.clone(), None, Some(&error), None, [Vec::new(), Vec::new()]),
-        Ok(Examined { model, workload, engine, checked, held, assumptions, mut warnings, failure }) => {
+        Err(error) => CheckRow::new(entry.name.clone(), None, Some(&error), None, Notes::default()),
+        Ok(Examined { model, workload, engine, checked, held, mut notes, failure }) => {
             let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
                 None => Change::New,
                 Some(None) => Change::Untold,
                 Some(Some(before)) => Change::of(*before, checked.taken, increase),
             });
             if change == Some(Change::Untold) {
-                warnings.push("the baseline has no figure for it, so its growth is unknown".into());
+                notes.warn("the baseline has no figure for it, so its growth is unknown");
             }
-            let failure = failure.or_else(|| refuse_warnings(ask.strict, &warnings).err());
+            let failure = failure.or_else(|| refuse_warnings(ask.strict, &notes.warnings).err());
             let measured = Measured::new(&model, &workload, &engine, &checked, &held);
             let measured = Some((model.name.clone(), measured));
-            CheckRow::new(entry.name.clone(), measured, failure.as_ref(), change, [assumptions, warnings])
+            CheckRow::new(entry.name.clone(), measured, failure.as_ref(), change, notes)
         }
     };
     let rows: Vec<CheckRow> = budgets.entries.iter().map(row).collect();
@@ -318,12 +309,12 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
         names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
     let document = ChecksDocument::new(rows, gone, increase, ask.strict);
-    let data = report::checks(&document, output.format(), output.unit());
+    let data = report::render_check(&document, output.format(), output.unit());
     Ok(Answer {
         quiet: output.quiet,
         data,
-        notes: document.said(|row| &row.assumptions),
-        warnings: document.said(|row| &row.warnings).into_iter().chain(document.gone_warnings()).collect(),
+        notes: document.said(|row| &row.notes.assumptions),
+        warnings: document.said(|row| &row.notes.warnings).into_iter().chain(document.gone_warnings()).collect(),
         status: status(document.worst()),
         ..Answer::default()
     })

@@ -7,7 +7,7 @@ use super::options::{Models, Options};
 use super::sources::Places;
 use super::{ANSWERED, Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
 use crate::model::Model;
-use crate::report::{self, AnsweredEstimate, Document};
+use crate::report::{self, AnsweredEstimate, Document, Estimates};
 use crate::request::{Ask, Axes, Group, Selection, Weigh, memory_of_a_card, past_maximum};
 use crate::units::{Bytes, Code, Error, Series, Tokens};
 
@@ -69,8 +69,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     for model in &models {
         let answered = ask.axes(model, &engines, &place).and_then(|axes| document(model, &axes));
         let document = answered.map_err(|error| Error { field: named(model, error.field.clone()), ..error })?;
-        notes.extend(document.assumptions.iter().map(|text| named(model, text.clone())));
-        warnings.extend(document.warnings.iter().map(|text| named(model, text.clone())));
+        notes.extend(document.notes.assumptions.iter().map(|text| named(model, text.clone())));
+        warnings.extend(document.notes.warnings.iter().map(|text| named(model, text.clone())));
         documents.push(document);
     }
     refuse_warnings(ask.strict, &warnings)?;
@@ -81,7 +81,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let rows = || documents.iter().flat_map(|document| &document.estimates);
     notes.extend(unused_memory(place.memory, rows().any(|row| row.capacity.is_some())));
     notes.extend(place.memory.and_then(|memory| memory_of_a_card(Bytes(memory))));
-    let data = report::estimates(&documents, output.format.format(), output.unit());
+    let data = report::render(&Estimates(&documents), output.format.format(), output.unit());
     Ok(Answer { quiet: output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 
@@ -142,11 +142,9 @@ pub(super) fn document(model: &Model, axes: &Axes) -> Result<Document, Error> {
         return Err(refusal.clone());
     }
     let past = Vec::from_iter(past_maximum(model, axes.seq_lens.iter().max().copied()));
-    let mut document = Document::new(model, answers, &past)?;
-    for refusal in refusals.iter().map(|refusal| format!("left out: {refusal}")) {
-        if !document.warnings.contains(&refusal) {
-            document.warnings.push(refusal);
-        }
+    let mut document = Document::new(model, &answers, &past)?;
+    for refusal in &refusals {
+        document.notes.warn(format!("left out: {refusal}"));
     }
     Ok(document)
 }

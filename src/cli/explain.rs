@@ -7,9 +7,9 @@ use super::estimate::unused_memory;
 use super::options::{Models, Options};
 use super::sources::Places;
 use super::{ANSWERED, Answer, Subcommand, typed};
-use crate::report::{self, Format};
+use crate::report::{self, Format, UnitChoice};
 use crate::request::{Group, Request, Selection, memory_of_a_card, past_maximum};
-use crate::units::{Code, Error};
+use crate::units::{ByteUnit, Code, Error};
 
 const OPTIONS: Options = Options {
     selection: Selection {
@@ -47,19 +47,17 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let output: FormatArguments = typed(matches)?;
     let format = output.format();
     if matches!(format, Format::Csv | Format::Plain) {
-        let found = if format == Format::Csv { "csv" } else { "plain" };
         let remedy = "use table, markdown, json or jsonl";
-        return Err(Error::new(Code::Format, "--format", found, "is for rows of estimates", remedy));
+        return Err(Error::new(Code::Format, "--format", format.name(), "is for rows of estimates", remedy));
     }
     let ask = OPTIONS.ask(matches)?;
     let Request { model, engine, workload, assumption, .. } = ask.request(&Places::new(&ask)?)?;
     let answer = engine.answer(&model, &workload)?;
-    let past = past_maximum(&model, Some(workload.seq_len));
-    let warnings: Vec<String> = model.warnings.iter().chain(&past).map(ToString::to_string).collect();
-    let explanation = report::explanation(&model, &workload, &engine, answer, &warnings)?;
-    let data = report::explain(&explanation, format);
-    let mut notes: Vec<String> = assumption.into_iter().chain(explanation.assumptions).collect();
+    let past = Vec::from_iter(past_maximum(&model, Some(workload.seq_len)));
+    let explanation = report::explanation(&model, &workload, &engine, answer, &past)?;
+    let data = report::render(&explanation, format, UnitChoice::Fixed(ByteUnit::Bytes));
+    let mut notes: Vec<String> = assumption.into_iter().chain(explanation.notes.assumptions).collect();
     notes.extend(unused_memory(workload.memory.map(|memory| memory.0), explanation.capacity.is_some()));
     notes.extend(workload.memory.and_then(memory_of_a_card));
-    Ok(Answer { quiet: output.quiet, data, notes, warnings: explanation.warnings, ..Answer::default() })
+    Ok(Answer { quiet: output.quiet, data, notes, warnings: explanation.notes.warnings, ..Answer::default() })
 }

@@ -8,7 +8,7 @@ use super::sources::Places;
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, typed};
 use crate::fit::fits;
 use crate::report::{self, FitDocument};
-use crate::units::{Code, Error};
+use crate::units::{Code, Error, Notes};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
@@ -49,10 +49,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         return Err(Error::without_value(Code::NoGpu, "--gpu", "missing", remedy));
     }
     let found = fits(&request, &fleets)?;
-    let document = FitDocument::new(&request.model, &found.rows, &found.assumptions, &found.warnings);
-    refuse_warnings(ask.strict, &document.warnings)?;
-    let data = report::fit(&document, output.format.format(), output.unit());
-    let FitDocument { assumptions: mut notes, warnings, fits, .. } = document;
+    let document = FitDocument::new(&request.model, &found.rows, &found.notes);
+    refuse_warnings(ask.strict, &document.notes.warnings)?;
+    let data = report::render(&document, output.format.format(), output.unit());
+    let FitDocument { notes: Notes { assumptions: mut notes, warnings }, fits, .. } = document;
     notes.extend(ages_of_prices(fleets.iter()));
     let status = if fits { 0 } else { NO };
     Ok(Answer { quiet: output.format.quiet, data, notes, warnings, status, ..Answer::default() })

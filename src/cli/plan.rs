@@ -8,7 +8,7 @@ use super::sources::Places;
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, typed};
 use crate::fit::plans;
 use crate::report::{self, Asked, PlanDocument};
-use crate::units::Error;
+use crate::units::{Error, Notes};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
@@ -38,11 +38,10 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let fleets = ask.fleets_or_all(&places)?;
     let found = plans(&request, &fleets)?;
     let asked = Asked { seq_len: found.seq_len.0, batch: request.batch.unwrap_or(1) };
-    let document =
-        PlanDocument::new(&request.model, asked, &found.rows, &found.too_small, &found.assumptions, &found.warnings);
-    refuse_warnings(ask.strict, &document.warnings)?;
-    let data = report::plan(&document, output.format.format(), output.unit());
-    let PlanDocument { assumptions: mut notes, warnings, layouts, .. } = document;
+    let document = PlanDocument::new(&request.model, asked, &found.rows, &found.too_small, &found.notes);
+    refuse_warnings(ask.strict, &document.notes.warnings)?;
+    let data = report::render(&document, output.format.format(), output.unit());
+    let PlanDocument { notes: Notes { assumptions: mut notes, warnings }, layouts, .. } = document;
     notes.extend(ages_of_prices(
         fleets.iter().filter(|fleet| layouts.iter().any(|row| row.gpu == fleet.accelerator.id)),
     ));

@@ -1,10 +1,18 @@
 //! `kvsize schema [NAME]`: the shape of our JSON.
 
+mod inputs;
+
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
+use super::failure::ErrorDocument;
 use super::{ANSWERED, Answer, Subcommand, typed};
-use crate::report::{SCHEMAS, all_schemas};
+use crate::report::schema::{Schema, batch_row, listed, one_of, read, written};
+use crate::report::{
+    CheckDocument, ChecksDocument, Document, EngineItem, Explanation, FitDocument, FormatItem, GpuItem, ModelItem,
+    PlanDocument, Strategies, WeightsItem,
+};
+use crate::source::spec;
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
@@ -23,6 +31,36 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     run: |matches| Ok(run(&typed(matches)?)),
 };
 
+macro_rules! schema {
+    ($name:literal, $generate:expr) => {
+        Schema { name: $name, full: concat!("kvsize.", $name, "/1"), generate: $generate }
+    };
+    ($name:literal, $item:ty, $about:literal) => {
+        schema!($name, || listed::<$item>($about))
+    };
+}
+
+/// All shapes; a test validates what is written against them.
+const SCHEMAS: &[Schema] = &[
+    schema!("spec", read::<spec::shape::Object>),
+    schema!("estimate", written::<Document>),
+    schema!("batch", batch_row),
+    schema!("batch-line", inputs::line),
+    schema!("weights", WeightsItem, "What models weigh"),
+    schema!("strategies", written::<Strategies>),
+    schema!("fit", written::<FitDocument>),
+    schema!("plan", written::<PlanDocument>),
+    schema!("check", written::<CheckDocument>),
+    schema!("checks", written::<ChecksDocument>),
+    schema!("budgets", inputs::budgets),
+    schema!("explain", written::<Explanation>),
+    schema!("models", ModelItem, "The models of the catalogue"),
+    schema!("gpus", GpuItem, "The accelerators of the catalogue"),
+    schema!("formats", FormatItem, "The element formats"),
+    schema!("engines", EngineItem, "The engines"),
+    schema!("error", written::<ErrorDocument>),
+];
+
 #[derive(Debug, Args)]
 struct SchemaArguments {
     /// The shape, as kvsize.estimate/1 or without its version; all in one without it
@@ -39,10 +77,6 @@ fn run(arguments: &SchemaArguments) -> Answer {
         .name
         .as_deref()
         .and_then(|name| SCHEMAS.iter().find(|known| [known.name, known.full].contains(&name)));
-    let data = known.map_or_else(all_schemas, |known| known.text.to_owned());
+    let data = known.map_or_else(|| one_of(SCHEMAS), Schema::text);
     Answer { data, ..Answer::default() }
 }
-
-mod inputs;
-#[cfg(test)]
-mod tests;

@@ -18,7 +18,7 @@ use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
-use crate::units::{Code, Error, Passages, Tokens};
+use crate::units::{Code, Error, Notes, Passages, Tokens};
 
 const OPTIONS: Options = Options {
     selection: Selection {
@@ -139,12 +139,12 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let rows = strategies(&question)?;
     let typed = Typed { estimate: estimate_of(named.text()), seq_len: length.to_owned(), extra: extra(&ask) };
     let statement = statement(&question, &fleet)?;
-    let warnings = Vec::from_iter(past_maximum(&model, Some(seq_len)).map(|past| past.to_string()));
+    let warnings = Vec::from_iter(past_maximum(&model, Some(seq_len)));
     let floors = floors.then(|| figures(fleet.entry.as_ref()));
     let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
-    refuse_warnings(ask.strict, &document.warnings)?;
-    let data = report::strategies(&document, output.format.format(), output.unit());
-    let (mut notes, warnings) = (document.assumptions, document.warnings);
+    refuse_warnings(ask.strict, &document.notes.warnings)?;
+    let data = report::render(&document, output.format.format(), output.unit());
+    let Notes { assumptions: mut notes, warnings } = document.notes;
     notes.extend(ages_of_prices(std::iter::once(&fleet)));
     Ok(Answer { quiet: output.format.quiet, data, notes, warnings, ..Answer::default() })
 }

@@ -11,9 +11,9 @@ use super::sources::Places;
 use super::{ANSWERED, Answer, Subcommand, estimate, refuse_warnings, typed};
 use crate::engine::Engine;
 use crate::model::Model;
-use crate::report::{AnsweredEstimate, Sweep};
+use crate::report::{self, AnsweredEstimate, Sweep};
 use crate::request::{Ask, Axes, Place, Weigh, distinct, past_maximum};
-use crate::units::{Code, Error, Series, group_thousands};
+use crate::units::{Code, Error, Notes, Series, group_thousands};
 
 const OPTIONS: Options = Options {
     selection: estimate::OPTIONS.selection,
@@ -159,14 +159,12 @@ impl<'a> Rows<'a> {
     }
 
     fn add_all(&mut self, model: &Model, axes: &Axes) -> anyhow::Result<()> {
-        let own: [Vec<String>; 2] = [
-            model.assumptions.iter().map(ToString::to_string).collect(),
-            model.warnings.iter().map(ToString::to_string).collect(),
-        ];
+        let own = report::notes_of(model);
         for (engine, workload) in axes.workloads() {
             match engine.answer(model, &workload) {
                 Ok(answer) => {
-                    self.add(model, &own, AnsweredEstimate { workload, engine: Engine::clone(engine), answer })?;
+                    let engine = Engine::clone(engine);
+                    self.add(model, &own, &AnsweredEstimate { workload, engine, answer })?;
                 }
                 Err(refusal) => {
                     self.refused.add(&refusal.to_string());
@@ -177,21 +175,17 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn add(&mut self, model: &Model, own: &[Vec<String>; 2], estimate: AnsweredEstimate) -> anyhow::Result<()> {
+    fn add(&mut self, model: &Model, own: &Notes, estimate: &AnsweredEstimate) -> anyhow::Result<()> {
         self.capacities |= estimate.answer.capacity.is_some();
-        let past = past_maximum(model, Some(estimate.workload.seq_len));
-        let past = past.iter().map(ToString::to_string);
-        let mut warnings = own[1].clone();
-        warnings.extend(past.chain(estimate.answer.warnings.iter().cloned()));
-        let mut assumptions = own[0].clone();
-        assumptions.extend(estimate.answer.assumptions.iter().cloned());
-        refuse_warnings(self.strict, &warnings)?;
-        for (words, texts) in [(&mut self.assumptions, &assumptions), (&mut self.warnings, &warnings)] {
-            for text in texts {
-                words.add(text);
-            }
+        let mut notes = own.clone();
+        if let Some(past) = past_maximum(model, Some(estimate.workload.seq_len)) {
+            notes.warn(past.to_string());
         }
-        let written = self.sweep.add(model, estimate, [&assumptions, &warnings]).map_err(Error::from)?;
+        notes.add(&estimate.answer.assumptions, &estimate.answer.warnings);
+        refuse_warnings(self.strict, &notes.warnings)?;
+        notes.assumptions.iter().for_each(|text| self.assumptions.add(text));
+        notes.warnings.iter().for_each(|text| self.warnings.add(text));
+        let written = self.sweep.add(model, estimate, &notes)?;
         self.answered = self.answered.saturating_add(1);
         if self.strict {
             self.held.extend_from_slice(&written);

@@ -35,13 +35,14 @@ impl Known {
 }
 
 /// Bytes on one device, and how they are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Term {
-    /// The bytes.
+    /// In bytes.
     pub bytes: Bytes,
-    /// How they are known.
+    /// How it is known.
     pub known: Known,
-    /// Where from, in a few words.
+    /// Where it was read, or how it is estimated.
     pub source: String,
 }
 

@@ -24,6 +24,8 @@ mod state;
 
 use std::borrow::Cow;
 
+use serde::Serialize;
+
 pub use layout::Layout;
 pub use prefix::{Batch, shared};
 pub use state::recurrent_bytes;
@@ -86,16 +88,18 @@ pub struct Estimate {
     pub stored: KvFormat,
 }
 
-/// The share of one layer group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The share of one layer group in an [`Estimate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct GroupEstimate {
     /// The kind of cache.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
     pub kind: &'static str,
     /// How many layers.
     pub layers: usize,
-    /// Entries each layer keeps of one sequence.
+    /// Entries each keeps of one sequence.
     pub entries: Tokens,
-    /// Over all devices of one replica, for the whole batch.
+    /// Bytes over all devices of one replica, for the whole batch.
     pub bytes: Bytes,
 }
 

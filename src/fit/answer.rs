@@ -7,7 +7,7 @@ use crate::engine::{Calibration, Engine, Served, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Budget, DRIVER_LESS_VISIBLE, Price, exact_size};
 use crate::request::{Fleet, HardwareRequest, Total, past_maximum};
-use crate::units::{Code, Error, KvDtype, KvFormat, Tokens};
+use crate::units::{Code, Error, KvDtype, KvFormat, Notes, Tokens};
 
 /// GPUs of a node, unless something else is known.
 pub const PER_NODE: u64 = 8;
@@ -47,10 +47,8 @@ pub struct Fitted {
 pub struct Fits {
     /// The rows.
     pub rows: Vec<Fitted>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong, and the rows that an engine refuses.
-    pub warnings: Vec<String>,
+    /// What was taken for granted, and what may make the answer wrong: of rows that an engine refuses, that they are left out.
+    pub notes: Notes,
 }
 
 impl Fits {
@@ -101,10 +99,8 @@ pub struct Plans {
     pub rows: Vec<PlannedOn>,
     /// Kinds that do not hold it.
     pub too_small: Vec<TooSmall>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong, and the rows that an engine refuses.
-    pub warnings: Vec<String>,
+    /// What was taken for granted, and what may make the answer wrong: of rows that an engine refuses, that they are left out.
+    pub notes: Notes,
 }
 
 /// What each kind of GPU holds: the first layout that holds what is asked for, else the most usual one.
@@ -122,14 +118,14 @@ pub struct Plans {
 /// # Errors
 /// What is not known of the memory or the weights, or what the engine refuses where no other row is left.
 pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> {
-    let mut found = Fits { assumptions: assumed_totals(request, fleets), ..Fits::default() };
+    let mut found = Fits { rows: Vec::new(), notes: assumed_totals(request, fleets) };
     let mut refusals = Refusals::default();
     for fleet in fleets {
         for (engine, formats) in &request.engines {
             for &kv_dtype in formats {
                 match fitted_in(request, fleet, engine, kv_dtype) {
                     Ok((row, assumed)) => {
-                        add_once(&mut found.assumptions, assumed);
+                        assumed.into_iter().for_each(|text| found.notes.assume(text));
                         found.rows.push(row);
                     }
                     Err(error) => refusals.add(error, fleet, engine)?,
@@ -138,9 +134,9 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
         }
     }
     let separate = found.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.layout));
-    found.assumptions.extend(separate.map(Into::into));
-    found.warnings.extend(past_maximum(&request.model, request.seq_len).map(|past| past.to_string()));
-    found.warnings.extend(refusals.words(found.rows.is_empty())?);
+    separate.into_iter().for_each(|text| found.notes.assume(text));
+    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| found.notes.warn(past.to_string()));
+    refusals.words(found.rows.is_empty())?.into_iter().for_each(|text| found.notes.warn(text));
     Ok(found)
 }
 
@@ -240,7 +236,7 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
         Error::without_value(Code::NoLength, "--seq-len", problem, "give the tokens of a request")
     })?;
     let request = &HardwareRequest { seq_len: Some(seq_len), ..request.clone() };
-    let mut plans = Plans { seq_len, assumptions: assumed_totals(request, fleets), ..Plans::default() };
+    let mut plans = Plans { seq_len, notes: assumed_totals(request, fleets), ..Plans::default() };
     let mut refusals = Refusals::default();
     // Which ranks are possible does not depend on the device, but for its class.
     let mut possible = Vec::new();
@@ -253,10 +249,10 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
         }
     }
     let is_refused_alone = plans.rows.is_empty() && plans.too_small.is_empty();
-    plans.warnings.extend(refusals.words(is_refused_alone)?);
+    refusals.words(is_refused_alone)?.into_iter().for_each(|text| plans.notes.warn(text));
     let separate = plans.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.planned.layout));
-    plans.assumptions.extend(separate.map(Into::into));
-    plans.warnings.extend(past_maximum(&request.model, request.seq_len).map(|past| past.to_string()));
+    separate.into_iter().for_each(|text| plans.notes.assume(text));
+    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| plans.notes.warn(past.to_string()));
     Ok(plans)
 }
 
@@ -286,7 +282,7 @@ fn plan_in(
         }
     };
     let planned = plan(&question, &ranks, limits, budgets)?;
-    add_once(&mut plans.assumptions, assumed);
+    assumed.into_iter().for_each(|text| plans.notes.assume(text));
     let gpu = fleet.accelerator.id.clone();
     let Some(first) = planned.first() else {
         let closest = closest(&question, &ranks, limits, budgets)?;
@@ -298,8 +294,8 @@ fn plan_in(
     let seq_len = question.seq_len.unwrap_or(Tokens(1));
     let workload = Workload { seq_len, layout: Layout { dp: 1, ..spread }, ..question.workload };
     let answer = engine.answer(question.model, &workload)?;
-    plans.assumptions.extend(found.notes.into_iter().chain(answer.assumptions));
-    plans.warnings.extend(answer.warnings);
+    plans.notes.add(&found.notes, &[]);
+    plans.notes.add(&answer.assumptions, &answer.warnings);
     plans.rows.extend(planned.into_iter().map(|planned| PlannedOn {
         gpu: gpu.clone(),
         price: fleet.price.clone(),
@@ -338,26 +334,23 @@ fn command(request: &HardwareRequest, question: &Question, layout: Layout, seq_l
 }
 
 /// What had to be assumed of the memory of GPUs: of each, or, of many, all in one.
-fn assumed_totals(request: &HardwareRequest, fleets: &[Fleet]) -> Vec<String> {
+fn assumed_totals(request: &HardwareRequest, fleets: &[Fleet]) -> Notes {
     const FEW: usize = 3;
     if request.total != Total::Visible {
-        return Vec::new();
+        return Notes::default();
     }
     let each: Vec<String> = fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect();
     if each.len() <= FEW {
-        return each;
+        return Notes { assumptions: each, warnings: Vec::new() };
     }
     let estimated = fleets.iter().filter(|fleet| fleet.accelerator.assumption().is_some());
     let names: Vec<&str> = estimated.map(|fleet| fleet.accelerator.id.as_str()).collect();
     let less = exact_size(DRIVER_LESS_VISIBLE);
-    vec![format!(
+    let text = format!(
         "usable memory estimated: the driver's figure minus {less}, the median of measured cards, for {}",
         names.join(", ")
-    )]
-}
-
-fn add_once(texts: &mut Vec<String>, text: Option<String>) {
-    texts.extend(text.filter(|text| !texts.contains(text)));
+    );
+    Notes { assumptions: vec![text], warnings: Vec::new() }
 }
 
 /// Rows that an engine refuses: they are left out with a warning, but one that is alone is an error.
@@ -373,7 +366,7 @@ impl Refusals {
         if error.code != Code::Refused {
             return Err(error);
         }
-        add_once(&mut self.words, Some(format!("left out: {} with {engine}: {error}", fleet.accelerator.id)));
+        self.words.push(format!("left out: {} with {engine}: {error}", fleet.accelerator.id));
         self.first.get_or_insert(error);
         Ok(())
     }

@@ -3,18 +3,26 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use crate::units::{Code, Diagnose, Error, UnitError, display_diagnosis, dollars, parse_dollars};
 
-/// A price.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A price. In JSON it is the offer alone: documents have the amount in units of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Price {
     /// Millionths of a US dollar for one GPU in one hour.
+    #[serde(skip)]
     pub micro_dollars_per_gpu_hour: u64,
-    /// The day of the data; none for one that was given.
+    /// The day of the price; absent of one that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
-    /// `on demand`, `spot` or `reserved`, where that is known.
+    /// `on demand`, `spot` or `reserved`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
     pub kind: Option<String>,
     /// Whose offer it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// Where it was read.
     pub source: String,

@@ -12,11 +12,51 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::clean;
-use super::document::BytesPerTokenValue;
+use super::document::{BytesPerTokenValue, EstimateRow};
 use crate::engine::{Answer, Engine};
 use crate::estimate::Workload;
 use crate::model::Model;
 use crate::units::{Error, KvDtype, KvFormat};
+
+/// `kvsize.batch/1`: an estimate as one object, a row of `kvsize.estimate/1` with its model. A line of a batch that is not
+/// answered gets a `kvsize.error/1`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct BatchRow<'a> {
+    /// Name and version of this shape.
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.batch/1")))]
+    pub schema: &'static str,
+    /// The line that asked; absent in a sweep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The id that came with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a RawValue>,
+    /// The model's name.
+    pub model: &'a str,
+    /// The estimate.
+    #[serde(flatten)]
+    pub row: EstimateRow<'a>,
+    /// What was taken for granted, where there is something.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub assumptions: &'a [String],
+    /// What may make the answer wrong, where there is something.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub warnings: &'a [String],
+}
+
+impl<'a> BatchRow<'a> {
+    /// The row of an estimate of `model`, whose name is [clean]; without a line, an id, assumptions and warnings.
+    pub fn new(model: &'a str, row: EstimateRow<'a>) -> Self {
+        Self { schema: "kvsize.batch/1", line: None, id: None, model, row, assumptions: &[], warnings: &[] }
+    }
+
+    /// Writes the row as a line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        put(out, "", self);
+        out.push(b'\n');
+    }
+}
 
 /// What is the same in every answer for a model in an engine, in one format and layout.
 #[derive(Debug, Clone)]
@@ -127,4 +167,44 @@ impl BatchFrame {
 fn put(out: &mut Vec<u8>, key: &str, value: &(impl Serialize + ?Sized)) {
     out.extend_from_slice(key.as_bytes());
     let _ = serde_json::to_writer(out, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::Layout;
+    use crate::model::ModelSpec;
+    use crate::units::{Bytes, ElementFormat, Tokens};
+
+    #[test]
+    fn a_row_is_written_as_the_frame_writes_it() {
+        let spec = ModelSpec {
+            name: Some("a \"name\"".into()),
+            layers: Some(4),
+            kv_heads: Some(4),
+            head_dim: Some(64),
+            ..ModelSpec::default()
+        };
+        let model = spec.model().unwrap();
+        let id: Box<RawValue> = serde_json::from_str("1.50").unwrap();
+        let texts = ["one".to_owned(), "two".to_owned()];
+        for engine in ["ideal", "vllm", "llama.cpp", "sglang", "transformers", "tensorrt-llm"] {
+            for format in [KvDtype::Auto, ElementFormat::FP8.into()] {
+                let layout = Layout { tp: 2, dp: 2, ..Layout::default() };
+                let memory = Some(Bytes(1 << 30)).filter(|_| engine != "ideal");
+                let workload = Workload { kv_dtype: format, layout, memory, ..Workload::of(Tokens(1000), 3) };
+                let engine: Engine = engine.parse().unwrap();
+                let Ok(answer) = engine.answer(&model, &workload) else { continue };
+                for (line, id, assumptions) in [(None, None, &texts[..0]), (Some(7), Some(&*id), &texts[..])] {
+                    let (mut expected, mut out) = (Vec::new(), Vec::new());
+                    let frame = BatchFrame::new(&model, &engine, &workload).unwrap();
+                    frame.write(&mut expected, (line, id), &workload, &answer, [assumptions, &answer.warnings]);
+                    let row = EstimateRow::new(&workload, &engine, &answer).unwrap();
+                    let row = BatchRow { line, id, assumptions, ..BatchRow::new(&model.name, row) };
+                    BatchRow { warnings: &answer.warnings, ..row }.write(&mut out);
+                    assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(expected).unwrap());
+                }
+            }
+        }
+    }
 }

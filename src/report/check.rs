@@ -2,17 +2,18 @@
 
 use serde::Serialize;
 
-use super::ci::{self, Case};
+use super::ci::{Case, Cases};
+use super::column::{Cell, Column, grid};
 use super::document::{ModelDescription, describe};
-use super::grid::{Align, Block, Grid, Page};
+use super::grid::{Block, Page};
 use super::hardware::{BindingDescription, described, spread};
 use super::text::{COLUMNS, wrapped};
-use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
+use super::{Medium, Report, clean};
 use crate::check::{Checked, Demand, Held, Limit, Verdict};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
+use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
 #[derive(Debug, Serialize)]
@@ -30,10 +31,9 @@ pub struct CheckDocument {
     /// What was measured of it.
     #[serde(flatten)]
     pub measured: Measured,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// What was measured of a workload.
@@ -146,6 +146,13 @@ impl LimitRow {
 
     fn of_what(&self) -> &'static str {
         if self.kind == "bytes" { "in all" } else { "on each GPU" }
+    }
+
+    /// What is left, or with a sign what is too much; exact where the unit would show nothing.
+    fn signed(&self, unit: ByteUnit) -> String {
+        let bytes = self.over.or(self.left).unwrap_or_default();
+        let text = if is_lost(bytes, unit) { amount(bytes, unit) } else { Bytes(bytes).in_unit(unit) };
+        format!("{}{text}", if self.over.is_some() { "-" } else { "" })
     }
 
     /// `over by 2.416 GB in all`
@@ -298,15 +305,14 @@ impl HardwareRow {
 
 impl CheckDocument {
     /// The document of what was measured of a model.
-    pub fn new(model: &Model, measured: Measured, [assumptions, warnings]: [Vec<String>; 2]) -> Self {
+    pub fn new(model: &Model, measured: Measured, notes: Notes) -> Self {
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
             within: measured.holds(),
             measured,
-            assumptions,
-            warnings,
+            notes,
         }
     }
 
@@ -339,98 +345,104 @@ impl CheckDocument {
     }
 }
 
-/// A check in `format`; plain is the verdict.
-pub fn check(document: &CheckDocument, format: CheckFormat, unit: UnitChoice) -> String {
-    let largest = document.measured.limits.iter().map(|limit| limit.budget.max(limit.taken)).max();
-    let unit = unit.resolve(Bytes(largest.unwrap_or(document.measured.bytes)));
-    let case = || Case {
-        name: document.model.name.clone(),
-        verdict: Verdict::of(document.within),
-        message: document.verdict(unit),
-        warnings: document.warnings.clone(),
-    };
-    let format = match format {
-        CheckFormat::Github => return ci::github(&[case()]),
-        CheckFormat::Junit => return ci::junit(&[case()]),
-        CheckFormat::As(format) => format,
-    };
-    match format {
-        Format::Table => table::render(&page(document, unit)),
-        Format::Markdown => markdown::render(&page(document, unit)),
-        Format::Json => json::pretty(document),
-        Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
-        Format::Plain => format!("{}\n", document.verdict(unit)),
+/// What is asserted: a limit, or of hardware.
+#[derive(Debug, Clone, Copy)]
+pub enum Asserted<'a> {
+    /// A budget.
+    Limit(&'a LimitRow),
+    /// That hardware holds something.
+    Hardware(&'a HardwareRow),
+}
+
+impl<'a> Asserted<'a> {
+    fn limit(self) -> Option<&'a LimitRow> {
+        match self {
+            Self::Limit(limit) => Some(limit),
+            Self::Hardware(_) => None,
+        }
     }
 }
 
-fn page(document: &CheckDocument, unit: ByteUnit) -> Page {
-    let amount = |bytes: u64| Bytes(bytes).in_unit(unit);
-    let right = |name: String| (name, Align::Right);
-    let columns = vec![
-        (unit.name().to_owned(), Align::Left),
-        right("budget".into()),
-        right("less margin".into()),
-        right("taken".into()),
-        right("left".into()),
-    ];
-    // A margin is not printed as none where there is one.
-    let cell = |bytes: u64| if is_lost(bytes, unit) { self::amount(bytes, unit) } else { amount(bytes) };
-    let row = |limit: &LimitRow| {
-        let left = match (limit.left, limit.over) {
-            (_, Some(over)) => format!("-{}", cell(over)),
-            (left, None) => cell(left.unwrap_or_default()),
-        };
-        vec![limit.of_what().to_owned(), amount(limit.budget), amount(limit.allowed), amount(limit.taken), left]
-    };
-    let of = format!(
-        "{}, {} tokens x {} in {}: {}",
-        document.model.name,
-        group_thousands(document.measured.seq_len),
-        group_thousands(document.measured.batch),
-        document.measured.kv_dtype_resolved.as_deref().unwrap_or(&document.measured.kv_dtype),
-        document.measured.engine
-    );
-    let grid = Block::Grid(Grid { columns, rows: document.measured.limits.iter().map(row).collect() });
-    let [margin, longest] = document.halves(unit).map(|half| clean(&half));
-    let line = format!("{margin} {longest}");
-    // A terminal would break it in the middle of a number.
-    let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
-    let grid = (!document.measured.limits.is_empty()).then_some(grid);
-    Page { blocks: [verdict].into_iter().chain(grid).chain([Block::Text(wrapped(&of, COLUMNS))]).collect() }
+type AssertedColumn<'a> = Column<'a, Asserted<'a>>;
+
+/// A column of a figure of a limit, which hardware, being in no budget's bytes, has not.
+fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&LimitRow) -> Cell + 'a) -> AssertedColumn<'a> {
+    AssertedColumn::right(heading, move |row| row.limit().map(&figure))
 }
 
-/// Every figure, for a spreadsheet.
-fn exact(document: &CheckDocument) -> Grid {
-    let names = ["limit", "budget", "allowed", "taken", "left", "over", "within", "max_seq_len"];
-    let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
-    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
-    let row = |limit: &LimitRow| {
+impl Report for CheckDocument {
+    type Row<'a> = Asserted<'a>;
+
+    fn rows(&self) -> Vec<Asserted<'_>> {
+        let Measured { limits, hardware, .. } = &self.measured;
+        limits.iter().map(Asserted::Limit).chain(hardware.iter().map(Asserted::Hardware)).collect()
+    }
+
+    fn columns(&self, unit: ByteUnit) -> Vec<AssertedColumn<'_>> {
+        let left = move |limit: &LimitRow| {
+            let exact = limit.left.map(|left| left.to_string()).unwrap_or_default();
+            Cell::Both(limit.signed(unit), exact)
+        };
         vec![
-            limit.kind.to_owned(),
-            limit.budget.to_string(),
-            limit.allowed.to_string(),
-            limit.taken.to_string(),
-            number(limit.left),
-            number(limit.over),
-            document.within.to_string(),
-            number(document.measured.max_seq_len),
+            AssertedColumn::left(unit.name(), |row| row.limit().map(LimitRow::of_what)),
+            AssertedColumn::csv("limit", |row| match row {
+                Asserted::Limit(limit) => limit.kind.to_owned(),
+                Asserted::Hardware(row) => format!("{} {}", row.kind, row.configuration()),
+            }),
+            of_limit("budget", |limit| Cell::Bytes(limit.budget)).key("budget"),
+            of_limit("less margin", |limit| Cell::Bytes(limit.allowed)).key("allowed"),
+            AssertedColumn::right("taken", |row| {
+                Cell::Bytes(row.limit().map_or(self.measured.bytes, |limit| limit.taken))
+            })
+            .key("taken"),
+            of_limit("left", left).key("left"),
+            AssertedColumn::csv("over", |row| match row {
+                Asserted::Limit(limit) => limit.over,
+                Asserted::Hardware(row) => row.shortfall_bytes,
+            }),
+            AssertedColumn::csv("within", |row| match row {
+                Asserted::Limit(_) => self.within,
+                Asserted::Hardware(row) => row.holds,
+            }),
+            AssertedColumn::csv("max_seq_len", |row| match row {
+                Asserted::Limit(_) => self.measured.max_seq_len,
+                Asserted::Hardware(row) => row.max_seq_len,
+            }),
         ]
-    };
-    // What hardware holds is in no budget's bytes: the columns are those that it has.
-    let on_hardware = |row: &HardwareRow| {
-        let left_out = String::new;
-        vec![
-            format!("{} {}", row.kind, row.configuration()),
-            left_out(),
-            left_out(),
-            document.measured.bytes.to_string(),
-            left_out(),
-            number(row.shortfall_bytes),
-            row.holds.to_string(),
-            number(row.max_seq_len),
-        ]
-    };
-    let rows = document.measured.limits.iter().map(row).chain(document.measured.hardware.iter().map(on_hardware));
-    Grid { columns, rows: rows.collect() }
+    }
+
+    fn largest(&self) -> Bytes {
+        let largest = self.measured.limits.iter().map(|limit| limit.budget.max(limit.taken)).max();
+        Bytes(largest.unwrap_or(self.measured.bytes))
+    }
+
+    fn page(&self, unit: ByteUnit, _: Medium) -> Page {
+        let Measured { seq_len, batch, engine, limits, .. } = &self.measured;
+        let format = self.measured.kv_dtype_resolved.as_deref().unwrap_or(&self.measured.kv_dtype);
+        let (seq_len, batch) = (group_thousands(*seq_len), group_thousands(*batch));
+        let of = format!("{}, {seq_len} tokens x {batch} in {format}: {engine}", self.model.name);
+        let limits: Vec<Asserted<'_>> = limits.iter().map(Asserted::Limit).collect();
+        let grid = (!limits.is_empty()).then(|| Block::Grid(grid(&limits, &self.columns(unit), unit)));
+        let [margin, longest] = self.halves(unit).map(|half| clean(&half));
+        let line = format!("{margin} {longest}");
+        // A terminal would break it in the middle of a number.
+        let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
+        Page { blocks: [verdict].into_iter().chain(grid).chain([Block::Text(wrapped(&of, COLUMNS))]).collect() }
+    }
+
+    /// The verdict.
+    fn plain(&self, unit: ByteUnit) -> Vec<String> {
+        vec![self.verdict(unit)]
+    }
+}
+
+impl Cases for CheckDocument {
+    fn cases(&self, unit: ByteUnit) -> Vec<Case> {
+        vec![Case {
+            name: self.model.name.clone(),
+            verdict: Verdict::of(self.within),
+            message: self.verdict(unit),
+            warnings: self.notes.warnings.clone(),
+        }]
+    }
 }

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::check::{Measured, amount, largest_within};
-use super::ci::{self, Case};
-use super::grid::{Align, Block, Grid, Page};
+use super::ci::{Case, Cases};
+use super::column::{Cell, Column, grid};
+use super::grid::{Block, Page};
 use super::text::{COLUMNS, wrapped};
-use super::{CheckFormat, Format, UnitChoice, clean, csv, json, markdown, table};
+use super::{Medium, Report, clean, json};
 use crate::check::{Change, Increase, Verdict};
 use crate::units::Code;
-use crate::units::{ByteUnit, Bytes, Error, fixed_point};
+use crate::units::{ByteUnit, Bytes, Error, Notes, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
 #[derive(Debug, Serialize)]
@@ -65,10 +66,9 @@ pub struct CheckRow {
     /// Why it could not be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorRow>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
     #[serde(skip)]
     worst: Verdict,
 }
@@ -122,7 +122,7 @@ impl CheckRow {
         measured: Option<(String, Measured)>,
         error: Option<&Error>,
         change: Option<Change>,
-        [assumptions, warnings]: [Vec<String>; 2],
+        notes: Notes,
     ) -> Self {
         let (model, measured) = measured.unzip();
         let kept = measured.as_ref().is_some_and(Measured::holds) && !change.is_some_and(Change::is_too_much);
@@ -140,7 +140,7 @@ impl CheckRow {
             }
         });
         let error = error.map(ErrorRow::from);
-        Self { name, verdict: worst.name(), model, measured, change, error, assumptions, warnings, worst }
+        Self { name, verdict: worst.name(), model, measured, change, error, notes, worst }
     }
 
     /// What there is to say of it: what is not kept, or else what is left.
@@ -280,95 +280,81 @@ impl ChecksDocument {
 /// What is said of a budget that is gone.
 const GONE: &str = "it is in the baseline, and no more in the file";
 
-/// Budgets in `format`; plain is a line a budget.
-pub fn checks(document: &ChecksDocument, format: CheckFormat, unit: UnitChoice) -> String {
-    let bytes = document.checks.iter().filter_map(|row| row.measured.as_ref()).flat_map(|measured| {
-        let limits = measured.limits.iter().map(|limit| limit.budget);
-        limits.chain([measured.bytes])
-    });
-    let unit = unit.resolve(Bytes(bytes.max().unwrap_or_default()));
-    let cases = || -> Vec<Case> {
-        let case = |row: &CheckRow| Case {
-            name: row.name.clone(),
-            verdict: row.worst,
-            message: row.message(unit, document.increase),
-            warnings: row.warnings.clone(),
-        };
-        // It is no budget: where that is no error it is one that is kept, with a warning.
-        let gone = |name: &String| {
-            if document.strict {
-                Case { name: name.clone(), verdict: Verdict::Unknown, message: GONE.into(), warnings: Vec::new() }
-            } else {
-                Case {
-                    name: name.clone(),
-                    verdict: Verdict::Within,
-                    message: String::new(),
-                    warnings: vec![GONE.into()],
-                }
+impl Report for ChecksDocument {
+    type Row<'a> = &'a CheckRow;
+
+    fn rows(&self) -> Vec<&CheckRow> {
+        self.checks.iter().collect()
+    }
+
+    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, &CheckRow>> {
+        type CheckColumn<'a> = Column<'a, &'a CheckRow>;
+        let bytes = |of: fn(&Measured) -> u64| {
+            move |row: &&CheckRow| {
+                row.measured.as_ref().map_or(Cell::Missing("-"), |measured| Cell::Bytes(of(measured)))
             }
         };
-        document.checks.iter().map(case).chain(document.gone.iter().flatten().map(gone)).collect()
-    };
-    match format {
-        CheckFormat::Github => ci::github(&cases()),
-        CheckFormat::Junit => ci::junit(&cases()),
-        CheckFormat::As(Format::Table) => table::render(&page(document, unit, |line| wrapped(line, COLUMNS))),
-        CheckFormat::As(Format::Markdown) => markdown::render(&page(document, unit, |line| vec![line.to_owned()])),
-        CheckFormat::As(Format::Json) => json::pretty(document),
-        CheckFormat::As(Format::Jsonl) => json::lines(&document.checks),
-        CheckFormat::As(Format::Csv) => csv::grid(&exact(document, unit)),
-        CheckFormat::As(Format::Plain) => document.lines(unit).map(|line| format!("{}\n", clean(&line))).collect(),
+        vec![
+            CheckColumn::left("Budget", |row| row.name.clone()).key("name"),
+            CheckColumn::left("Verdict", |row| row.verdict).key("verdict"),
+            CheckColumn::csv("model", |row| row.model.clone()),
+            CheckColumn::csv("engine", |row| Some(row.measured.as_ref()?.engine.clone())),
+            CheckColumn::csv("seq_len", |row| Some(row.measured.as_ref()?.seq_len)),
+            CheckColumn::csv("batch", |row| Some(row.measured.as_ref()?.batch)),
+            CheckColumn::right(unit.name(), bytes(|measured| measured.bytes)).key("bytes"),
+            CheckColumn::right(format!("{} on a GPU", unit.name()), bytes(|measured| measured.bytes_per_gpu))
+                .key("bytes_per_gpu"),
+            CheckColumn::right("Since the baseline", move |row| row.changed(unit)).when(self.gone.is_some()),
+            CheckColumn::csv("bytes_before", |row| row.change.as_ref()?.bytes_before),
+            CheckColumn::csv("message", move |row| row.message(unit, self.increase)),
+        ]
+    }
+
+    fn largest(&self) -> Bytes {
+        let measured = self.checks.iter().filter_map(|row| row.measured.as_ref());
+        let bytes =
+            measured.flat_map(|measured| measured.limits.iter().map(|limit| limit.budget).chain([measured.bytes]));
+        Bytes(bytes.max().unwrap_or_default())
+    }
+
+    fn page(&self, unit: ByteUnit, medium: Medium) -> Page {
+        let gone = self.gone.iter().flatten().map(|name| format!("gone: {name}: {GONE}"));
+        let fold = |line: String| match medium {
+            Medium::Terminal => wrapped(&clean(&line), COLUMNS),
+            Medium::Markdown => vec![clean(&line)],
+        };
+        let lines = self.lines(unit).chain(gone).flat_map(fold).collect();
+        let grid = grid(&self.rows(), &self.columns(unit), unit);
+        Page { blocks: vec![Block::Text(vec![self.verdict()]), Block::Grid(grid), Block::Text(lines)] }
+    }
+
+    /// A line a budget.
+    fn plain(&self, unit: ByteUnit) -> Vec<String> {
+        self.lines(unit).map(|line| clean(&line)).collect()
+    }
+
+    fn json_lines(&self) -> String {
+        json::lines(&self.checks)
     }
 }
 
-fn page(document: &ChecksDocument, unit: ByteUnit, fold: impl Fn(&str) -> Vec<String>) -> Page {
-    let compared = document.gone.is_some();
-    let mut columns = vec![
-        ("Budget".to_owned(), Align::Left),
-        ("Verdict".into(), Align::Left),
-        (unit.name().into(), Align::Right),
-        (format!("{} on a GPU", unit.name()), Align::Right),
-    ];
-    columns.extend(compared.then(|| ("Since the baseline".to_owned(), Align::Right)));
-    let row = |row: &CheckRow| {
-        let figure = |of: fn(&Measured) -> u64| {
-            row.measured.as_ref().map_or_else(|| "-".into(), |measured| Bytes(of(measured)).in_unit(unit))
+impl Cases for ChecksDocument {
+    fn cases(&self, unit: ByteUnit) -> Vec<Case> {
+        let case = |row: &CheckRow| Case {
+            name: row.name.clone(),
+            verdict: row.worst,
+            message: row.message(unit, self.increase),
+            warnings: row.notes.warnings.clone(),
         };
-        let mut cells = vec![
-            row.name.clone(),
-            row.verdict.to_owned(),
-            figure(|measured| measured.bytes),
-            figure(|measured| measured.bytes_per_gpu),
-        ];
-        cells.extend(compared.then(|| row.changed(unit)));
-        cells
-    };
-    let grid = Grid { columns, rows: document.checks.iter().map(row).collect() };
-    let gone = document.gone.iter().flatten().map(|name| format!("gone: {name}: {GONE}"));
-    let lines = document.lines(unit).chain(gone).flat_map(|line| fold(&clean(&line))).collect();
-    Page { blocks: vec![Block::Text(vec![document.verdict()]), Block::Grid(grid), Block::Text(lines)] }
-}
-
-/// Every figure, for a spreadsheet.
-fn exact(document: &ChecksDocument, unit: ByteUnit) -> Grid {
-    let names =
-        ["name", "verdict", "model", "engine", "seq_len", "batch", "bytes", "bytes_per_gpu", "bytes_before", "message"];
-    let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
-    let row = |row: &CheckRow| {
-        let text = |of: &dyn Fn(&Measured) -> String| row.measured.as_ref().map(of).unwrap_or_default();
-        let before = row.change.as_ref().and_then(|change| change.bytes_before);
-        vec![
-            row.name.clone(),
-            row.verdict.to_owned(),
-            row.model.clone().unwrap_or_default(),
-            text(&|measured| measured.engine.clone()),
-            text(&|measured| measured.seq_len.to_string()),
-            text(&|measured| measured.batch.to_string()),
-            text(&|measured| measured.bytes.to_string()),
-            text(&|measured| measured.bytes_per_gpu.to_string()),
-            before.map(|bytes| bytes.to_string()).unwrap_or_default(),
-            row.message(unit, document.increase),
-        ]
-    };
-    Grid { columns, rows: document.checks.iter().map(row).collect() }
+        // It is no budget: where that is no error it is one that is kept, with a warning.
+        let gone = |name: &String| {
+            let (name, gone) = (name.clone(), GONE.to_owned());
+            if self.strict {
+                Case { name, verdict: Verdict::Unknown, message: gone, warnings: Vec::new() }
+            } else {
+                Case { name, verdict: Verdict::Within, message: String::new(), warnings: vec![gone] }
+            }
+        };
+        self.checks.iter().map(case).chain(self.gone.iter().flatten().map(gone)).collect()
+    }
 }

@@ -1,7 +1,8 @@
 //! What CI systems show by themselves: GitHub's annotations, and the XML of `JUnit`.
 
-use super::{Format, clean};
+use super::{Format, Report, UnitChoice, clean, render};
 use crate::check::Verdict;
+use crate::units::ByteUnit;
 
 /// How a check is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,32 +15,48 @@ pub enum CheckFormat {
     Junit,
 }
 
+/// A report on budgets.
+pub trait Cases: Report {
+    /// Each of them.
+    fn cases(&self, unit: ByteUnit) -> Vec<Case>;
+}
+
+/// A report on budgets in a format.
+pub fn render_check(report: &impl Cases, format: CheckFormat, unit: UnitChoice) -> String {
+    let cases = || report.cases(unit.resolve(report.largest()));
+    match format {
+        CheckFormat::As(format) => render(report, format, unit),
+        CheckFormat::Github => github(&cases()),
+        CheckFormat::Junit => junit(&cases()),
+    }
+}
+
 /// That nothing could be told, and why, in a format that CI systems read; none in another.
 pub fn no_check(why: &str, format: CheckFormat) -> Option<String> {
-    let render = match format {
-        CheckFormat::Github => github,
-        CheckFormat::Junit => junit,
-        CheckFormat::As(_) => return None,
-    };
-    let name = "kvsize check".into();
-    Some(render(&[Case { name, verdict: Verdict::Unknown, message: why.into(), warnings: Vec::new() }]))
+    let case =
+        Case { name: "kvsize check".into(), verdict: Verdict::Unknown, message: why.into(), warnings: Vec::new() };
+    match format {
+        CheckFormat::As(_) => None,
+        CheckFormat::Github => Some(github(&[case])),
+        CheckFormat::Junit => Some(junit(&[case])),
+    }
 }
 
 /// A budget as CI systems have it: a test that passes, fails or has an error.
 #[derive(Debug)]
-pub(super) struct Case {
+pub struct Case {
     /// Its name.
-    pub(super) name: String,
+    pub name: String,
     /// How it ends.
-    pub(super) verdict: Verdict,
+    pub verdict: Verdict,
     /// What there is to say of it, if anything.
-    pub(super) message: String,
+    pub message: String,
     /// What may make that wrong.
-    pub(super) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// An annotation a budget, and one a warning. Commands and what they escape: GitHub's `actions/toolkit`, `command.ts`.
-pub(super) fn github(cases: &[Case]) -> String {
+fn github(cases: &[Case]) -> String {
     // The ends of lines that a command would escape, too, are none after this.
     let data = |text: &str| clean(text).replace('%', "%25");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
@@ -54,7 +71,7 @@ pub(super) fn github(cases: &[Case]) -> String {
 }
 
 /// A test a budget: over is a failure, and what could not be told an error. No times: the same input gives the same bytes.
-pub(super) fn junit(cases: &[Case]) -> String {
+fn junit(cases: &[Case]) -> String {
     let count = |verdict: Verdict| cases.iter().filter(|case| case.verdict == verdict).count();
     let counts = format!(
         "name=\"kvsize check\" tests=\"{}\" failures=\"{}\" errors=\"{}\"",

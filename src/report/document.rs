@@ -5,15 +5,16 @@
     reason = "floats only for printing: every one is computed from exact integers kept beside it"
 )]
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
 use super::WeightsDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
-use crate::estimate::{BytesPerToken, Workload};
+use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::{KeyValue, LayerCache, Model, RecurrentState, Warning};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -38,11 +39,10 @@ pub struct Document {
     /// The model.
     pub model: ModelDescription,
     /// The estimates, in the order asked for.
-    pub estimates: Vec<EstimateRow>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    pub estimates: Vec<EstimateRow<'static>>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// The model of a [`Document`].
@@ -186,7 +186,7 @@ impl GroupDescription {
 /// An estimate of a [`Document`].
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct EstimateRow {
+pub struct EstimateRow<'a> {
     /// Tokens of each sequence.
     pub seq_len: u64,
     /// Sequences.
@@ -210,7 +210,7 @@ pub struct EstimateRow {
     /// The engine.
     #[serde(serialize_with = "as_text")]
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
-    pub engine: Engine,
+    pub engine: Cow<'a, Engine>,
     /// Tensor parallel ranks.
     pub tp: u64,
     /// Pipeline stages.
@@ -231,20 +231,63 @@ pub struct EstimateRow {
     /// One more token of one sequence at this length.
     pub bytes_per_token: BytesPerTokenValue,
     /// The same bytes by layer group.
-    pub layer_groups: Vec<GroupShare>,
+    pub layer_groups: Cow<'a, [GroupEstimate]>,
     /// The steps from the ideal figure to this one, of an engine that allocates more or less.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gaps: Vec<Gap>,
+    #[serde(skip_serializing_if = "<[Gap]>::is_empty")]
+    pub gaps: Cow<'a, [Gap]>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
     #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
-    pub details: Option<Details>,
+    pub details: Option<Cow<'a, Details>>,
     /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
 }
 
-impl EstimateRow {
+impl<'a> EstimateRow<'a> {
+    /// The row of an engine's answer to `workload`.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
+    pub fn new(workload: &Workload, engine: &'a Engine, answer: &'a Answer) -> Result<Self, Error> {
+        let Answer { estimate, details, capacity, gaps, .. } = answer;
+        let Workload { seq_len, batch, kv_dtype, layout, .. } = *workload;
+        let KvFormat { k, v, .. } = estimate.stored;
+        Ok(Self {
+            seq_len: seq_len.0,
+            batch,
+            kv_dtype,
+            kv_dtype_resolved: (kv_dtype != KvDtype::Given(estimate.stored)).then_some(estimate.stored),
+            k_dtype: (k != v).then_some(k),
+            v_dtype: (k != v).then_some(v),
+            engine: Cow::Borrowed(engine),
+            tp: layout.tp,
+            pp: layout.pp,
+            dp: layout.dp,
+            dcp: (layout.dcp > 1).then_some(layout.dcp),
+            gpus: layout.gpus()?,
+            bytes: estimate.bytes.0,
+            bytes_per_gpu: estimate.bytes_per_gpu.0,
+            gb: estimate.bytes.0 as f64 / 1e9,
+            bytes_per_token: estimate.bytes_per_token.into(),
+            layer_groups: Cow::Borrowed(&estimate.layer_groups),
+            gaps: Cow::Borrowed(gaps),
+            details: details.as_ref().map(Cow::Borrowed),
+            capacity: capacity.clone(),
+        })
+    }
+
+    /// The same without what it borrows.
+    pub fn into_owned(self) -> EstimateRow<'static> {
+        EstimateRow {
+            engine: Cow::Owned(self.engine.into_owned()),
+            layer_groups: Cow::Owned(self.layer_groups.into_owned()),
+            gaps: Cow::Owned(self.gaps.into_owned()),
+            details: self.details.map(|details| Cow::Owned(details.into_owned())),
+            ..self
+        }
+    }
+
     /// The format stored.
     pub(super) fn stored(&self) -> KvFormat {
         match (self.kv_dtype_resolved, self.kv_dtype) {
@@ -252,21 +295,6 @@ impl EstimateRow {
             (None, KvDtype::Auto) => ElementFormat::BF16.into(),
         }
     }
-}
-
-/// The share of a layer group in an [`EstimateRow`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct GroupShare {
-    /// The kind of cache.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
-    pub kind: &'static str,
-    /// How many layers.
-    pub layers: usize,
-    /// Entries each keeps of one sequence.
-    pub entries: u64,
-    /// Bytes over all devices of one replica, for the whole batch.
-    pub bytes: u64,
 }
 
 /// A whole number where it is one, else a decimal.
@@ -313,54 +341,40 @@ impl Document {
     ///
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
-    pub fn new(model: &Model, answers: Vec<AnsweredEstimate>, warnings: &[Warning]) -> Result<Self, Error> {
-        let mut assumptions: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
-        let mut texts: Vec<String> = model.warnings.iter().chain(warnings).map(ToString::to_string).collect();
-        for AnsweredEstimate { answer, .. } in &answers {
-            add_once(&mut assumptions, &answer.assumptions);
-            add_once(&mut texts, &answer.warnings);
+    pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[Warning]) -> Result<Self, Error> {
+        let mut notes = notes_of(model);
+        warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+        for AnsweredEstimate { answer, .. } in answers {
+            notes.add(&answer.assumptions, &answer.warnings);
         }
         Ok(Self {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: describe(model),
-            estimates: answers.into_iter().map(row).collect::<Result<_, _>>()?,
-            assumptions,
-            warnings: texts,
+            estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
+            notes,
         })
     }
 
     /// The estimate of the first engine and format at the longest length.
-    pub fn longest(&self) -> Option<&EstimateRow> {
+    pub fn longest(&self) -> Option<&EstimateRow<'static>> {
         self.longest_of(&self.estimates.first()?.engine)
     }
 
     /// The estimate of an engine's first format at the longest length.
-    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow> {
-        let of_engine = || self.estimates.iter().filter(|row| row.engine == *engine);
+    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow<'static>> {
+        let of_engine = || self.estimates.iter().filter(|row| *row.engine == *engine);
         let first = of_engine().next()?;
         of_engine().filter(|row| row.kv_dtype == first.kv_dtype).max_by_key(|row| (row.seq_len, row.batch))
     }
-
-    /// The formats, in the order of the estimates: the value columns of a table.
-    pub(super) fn formats(&self) -> Vec<KvFormat> {
-        let mut formats = Vec::new();
-        for row in &self.estimates {
-            if !formats.contains(&row.stored()) {
-                formats.push(row.stored());
-            }
-        }
-        formats
-    }
 }
 
-/// Adds the texts that are not there yet.
-fn add_once(texts: &mut Vec<String>, more: &[String]) {
-    for text in more {
-        if !texts.contains(text) {
-            texts.push(text.clone());
-        }
-    }
+/// What is said of a model.
+pub fn notes_of(model: &Model) -> Notes {
+    let mut notes = Notes::default();
+    model.assumptions.iter().for_each(|assumption| notes.assume(assumption.to_string()));
+    model.warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    notes
 }
 
 pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
@@ -428,36 +442,6 @@ pub(super) fn describe(model: &Model) -> ModelDescription {
     }
 }
 
-pub(super) fn row(answered: AnsweredEstimate) -> Result<EstimateRow, Error> {
-    let AnsweredEstimate { workload, engine, answer } = answered;
-    let Answer { estimate, details, capacity, gaps, .. } = answer;
-    let KvFormat { k, v, .. } = estimate.stored;
-    let layer_groups = estimate.layer_groups.iter().map(|share| GroupShare {
-        kind: share.kind,
-        layers: share.layers,
-        entries: share.entries.0,
-        bytes: share.bytes.0,
-    });
-    Ok(EstimateRow {
-        seq_len: workload.seq_len.0,
-        batch: workload.batch,
-        kv_dtype: workload.kv_dtype,
-        kv_dtype_resolved: Some(estimate.stored).filter(|&stored| workload.kv_dtype != KvDtype::Given(stored)),
-        k_dtype: (k != v).then_some(k),
-        v_dtype: (k != v).then_some(v),
-        engine,
-        tp: workload.layout.tp,
-        pp: workload.layout.pp,
-        dp: workload.layout.dp,
-        dcp: Some(workload.layout.dcp).filter(|&dcp| dcp > 1),
-        gpus: workload.layout.gpus()?,
-        bytes: estimate.bytes.0,
-        bytes_per_gpu: estimate.bytes_per_gpu.0,
-        gb: estimate.bytes.0 as f64 / 1e9,
-        bytes_per_token: estimate.bytes_per_token.into(),
-        layer_groups: layer_groups.collect(),
-        gaps,
-        details,
-        capacity,
-    })
+pub(super) fn row(answered: &AnsweredEstimate) -> Result<EstimateRow<'static>, Error> {
+    Ok(EstimateRow::new(&answered.workload, &answered.engine, &answered.answer)?.into_owned())
 }

@@ -1,37 +1,121 @@
 //! The tables of estimates: bytes first, and what an engine makes of the memory given.
 
+use super::column::{Cell, Column, grid};
 use super::document::{Document, EstimateRow};
-use super::grid::{Align, Block, Grid};
+use super::grid::{Block, Grid};
+use super::once;
 use super::text::{COLUMNS, wrapped};
 use crate::engine::{Capacity, Engine};
-use crate::units::{ByteUnit, Bytes, KvFormat, group_thousands};
+use crate::units::{ByteUnit, Bytes};
 
 /// An estimate and the model it is of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Figure<'a> {
-    model: &'a str,
-    row: &'a EstimateRow,
+pub struct Figure<'a> {
+    pub(super) model: &'a str,
+    pub(super) row: &'a EstimateRow<'a>,
 }
 
-/// The estimates of some documents; those of several models all at one length, then at the next.
-pub(super) fn figures(documents: &[Document]) -> Vec<Figure<'_>> {
+impl Figure<'_> {
+    fn capacity<T>(&self, of: impl FnOnce(&Capacity) -> T) -> Option<T> {
+        self.row.capacity.as_ref().map(of)
+    }
+}
+
+/// The estimates of some documents, in their order.
+pub(super) fn given(documents: &[Document]) -> Vec<Figure<'_>> {
     let mut figures = Vec::new();
     for document in documents {
-        let model = document.model.name.as_str();
-        figures.extend(document.estimates.iter().map(|row| Figure { model, row }));
+        figures.extend(document.estimates.iter().map(|row| Figure { model: &document.model.name, row }));
     }
+    figures
+}
+
+/// The same; those of several models all at one length, then at the next.
+pub(super) fn figures(documents: &[Document]) -> Vec<Figure<'_>> {
+    let mut figures = given(documents);
     if documents.len() > 1 {
         figures.sort_by_key(|figure| (figure.row.seq_len, figure.row.batch));
     }
     figures
 }
 
-/// What tells figures apart, and so has a column.
-#[derive(Debug, Clone, Copy)]
-struct Keys {
-    batch: bool,
-    model: bool,
-    engine: Engines,
+type FigureColumn<'a> = Column<'a, Figure<'a>>;
+
+/// Every column of an estimate: a row an estimate in CSV, and, of a sweep, in tables.
+pub(super) fn columns<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<FigureColumn<'a>> {
+    let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
+    vec![
+        FigureColumn::left("Model", |figure| figure.model).if_differs().key("model"),
+        tokens().key("seq_len"),
+        batch().if_differs().key("batch"),
+        FigureColumn::csv("kv_dtype", |figure| figure.row.kv_dtype.to_string()),
+        FigureColumn::csv("k_dtype", |figure| figure.row.stored().k.to_string()),
+        FigureColumn::csv("v_dtype", |figure| figure.row.stored().v.to_string()),
+        FigureColumn::left("Engine", |figure| figure.row.engine.to_string()).if_differs().key("engine"),
+        format().if_differs(),
+        FigureColumn::right("TP", |figure| figure.row.tp).if_differs().key("tp"),
+        FigureColumn::right("PP", |figure| figure.row.pp).if_differs().key("pp"),
+        FigureColumn::right("DP", |figure| figure.row.dp).if_differs().key("dp"),
+        FigureColumn::right("DCP", |figure| figure.row.dcp.unwrap_or(1)).if_differs().key("dcp"),
+        FigureColumn::csv("gpus", |figure| figure.row.gpus),
+        bytes_column(unit).key("bytes"),
+        per_gpu(figures, unit).key("bytes_per_gpu"),
+        FigureColumn::csv("bytes_per_token", |figure| figure.row.bytes_per_token.to_string()),
+        FigureColumn::right(format!("Memory {}", unit.name()), |figure| {
+            Cell::bytes(figure.capacity(|capacity| capacity.memory))
+        })
+        .if_differs()
+        .key("memory"),
+        FigureColumn::left("Fits", |figure| figure.capacity(|capacity| capacity.fits)).when(capable).key("fits"),
+        FigureColumn::csv("holds_batch", |figure| figure.capacity(|capacity| capacity.holds_batch).flatten()),
+        FigureColumn::csv("blocks", |figure| figure.capacity(|capacity| capacity.blocks).flatten()),
+        pool_tokens().when(capable).key("pool_tokens"),
+        requests().when(capable).key("max_concurrency"),
+        longest().when(capable).key("max_seq_len"),
+        FigureColumn::csv(unit.name(), move |figure| match unit {
+            ByteUnit::Bytes => figure.row.bytes.to_string(),
+            unit => Bytes(figure.row.bytes).in_unit(unit),
+        }),
+    ]
+}
+
+fn tokens<'a>() -> FigureColumn<'a> {
+    FigureColumn::right("Tokens", |figure| figure.row.seq_len)
+}
+
+fn batch<'a>() -> FigureColumn<'a> {
+    FigureColumn::right("Batch", |figure| figure.row.batch)
+}
+
+fn format<'a>() -> FigureColumn<'a> {
+    FigureColumn::left("Format", |figure| figure.row.stored().to_string())
+}
+
+fn bytes_column<'a>(unit: ByteUnit) -> FigureColumn<'a> {
+    FigureColumn::right(unit.name(), |figure| Cell::Bytes(figure.row.bytes))
+}
+
+/// Where a device holds less than all.
+fn per_gpu<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> FigureColumn<'a> {
+    let bytes = |figure: &Figure<'_>| Cell::Bytes(figure.row.bytes_per_gpu);
+    FigureColumn::right(format!("{}/GPU", unit.name()), bytes).when(is_spread(figures))
+}
+
+fn pool_tokens<'a>() -> FigureColumn<'a> {
+    FigureColumn::right("Pool tokens", |figure| figure.capacity(|capacity| capacity.tokens).flatten())
+}
+
+fn requests<'a>() -> FigureColumn<'a> {
+    FigureColumn::right("Requests", |figure| figure.capacity(|capacity| capacity.max_concurrency).flatten())
+}
+
+fn longest<'a>() -> FigureColumn<'a> {
+    FigureColumn::right("Longest", |figure| figure.capacity(|capacity| capacity.max_seq_len))
+}
+
+/// Whether a device holds less than all.
+fn is_spread(figures: &[Figure<'_>]) -> bool {
+    figures.iter().any(|figure| figure.row.bytes_per_gpu != figure.row.bytes)
 }
 
 /// How engines are named in a column.
@@ -45,65 +129,46 @@ enum Engines {
     ByVersion,
 }
 
-impl Keys {
+impl Engines {
     fn of(figures: &[Figure<'_>]) -> Self {
         let engines = engines(figures);
-        let differ = |same: fn(&Engine, &Engine) -> bool| {
-            engines.iter().any(|one| engines.iter().any(|other| !same(one, other)))
-        };
-        let versions =
-            |one: &Engine, other: &Engine| one.profile.name != other.profile.name || one.version == other.version;
-        let first = figures.first();
-        Self {
-            batch: figures.iter().any(|figure| figure.row.batch != 1),
-            model: figures.iter().any(|figure| first.is_some_and(|first| first.model != figure.model)),
-            engine: match (differ(|one, other| one == other), differ(versions)) {
-                (_, true) => Engines::ByVersion,
-                (true, false) => Engines::ByName,
-                (false, false) => Engines::One,
-            },
+        let names = once(engines.iter().map(|engine| engine.profile.name));
+        let versions = once(engines.iter().map(|engine| (engine.profile.name, engine.version)));
+        match engines.len() {
+            0 | 1 => Self::One,
+            _ if versions.len() > names.len() => Self::ByVersion,
+            _ => Self::ByName,
         }
     }
+}
 
-    fn columns(self) -> Vec<(String, Align)> {
-        [
-            (true, "Tokens", Align::Right),
-            (self.batch, "Batch", Align::Right),
-            (self.model, "Model", Align::Left),
-            (self.engine != Engines::One, "Engine", Align::Left),
-        ]
-        .into_iter()
-        .filter(|(shown, ..)| *shown)
-        .map(|(_, name, align)| (name.to_owned(), align))
-        .collect()
-    }
+/// Whether figures are of several models.
+fn several_models(figures: &[Figure<'_>]) -> bool {
+    figures.iter().any(|figure| figures.first().is_some_and(|first| first.model != figure.model))
+}
 
-    fn cells(self, Figure { model, row }: Figure<'_>) -> Vec<String> {
-        let engine = match self.engine {
-            Engines::ByVersion => row.engine.to_string(),
-            Engines::One | Engines::ByName => row.engine.profile.name.to_owned(),
-        };
-        [
-            (true, group_thousands(row.seq_len)),
-            (self.batch, group_thousands(row.batch)),
-            (self.model, model.to_owned()),
-            (self.engine != Engines::One, engine),
-        ]
-        .into_iter()
-        .filter_map(|(shown, cell)| shown.then_some(cell))
-        .collect()
-    }
+/// What tells figures apart.
+fn keys<'a>(figures: &[Figure<'_>]) -> Vec<FigureColumn<'a>> {
+    let batch = batch().when(figures.iter().any(|figure| figure.row.batch != 1));
+    [tokens(), batch].into_iter().chain(names(figures)).collect()
+}
+
+/// The models and engines, where there are several.
+fn names<'a>(figures: &[Figure<'_>]) -> [FigureColumn<'a>; 2] {
+    let engines = Engines::of(figures);
+    let engine = move |figure: &Figure<'_>| match engines {
+        Engines::ByVersion => figure.row.engine.to_string(),
+        Engines::One | Engines::ByName => figure.row.engine.profile.name.to_owned(),
+    };
+    [
+        FigureColumn::left("Model", |figure| figure.model).when(several_models(figures)),
+        FigureColumn::left("Engine", engine).when(engines != Engines::One),
+    ]
 }
 
 /// Each engine once, in the order of its first appearance.
 fn engines<'a>(figures: &[Figure<'a>]) -> Vec<&'a Engine> {
-    let mut engines: Vec<&Engine> = Vec::new();
-    for figure in figures {
-        if !engines.contains(&&figure.row.engine) {
-            engines.push(&figure.row.engine);
-        }
-    }
-    engines
+    once(figures.iter().map(|figure| &*figure.row.engine))
 }
 
 /// A table of figures; where it is wider than a terminal, one for each engine.
@@ -114,7 +179,7 @@ fn fitted(figures: &[Figure<'_>], grid: &dyn Fn(&[Figure<'_>]) -> Grid) -> Vec<B
         return vec![Block::Grid(whole)];
     }
     let of_engine = |engine: &Engine| {
-        let own: Vec<Figure<'_>> = figures.iter().filter(|figure| figure.row.engine == *engine).copied().collect();
+        let own: Vec<Figure<'_>> = figures.iter().filter(|figure| *figure.row.engine == *engine).copied().collect();
         [Block::Text(vec![format!("{engine}:")]), Block::Grid(grid(&own))]
     };
     engines.into_iter().flat_map(of_engine).collect()
@@ -131,131 +196,74 @@ pub(super) fn bytes(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
     }
 }
 
-/// Whether a device holds less than all.
-fn is_spread(figures: &[Figure<'_>]) -> bool {
-    figures.iter().any(|figure| figure.row.bytes_per_gpu != figure.row.bytes)
-}
-
 /// A row for each length, batch and engine, a column a format: empty where the engine does not store it.
-fn wide(figures: &[Figure<'_>], unit: ByteUnit) -> Grid {
-    let (keys, spread) = (Keys::of(figures), is_spread(figures));
-    let mut formats: Vec<KvFormat> = Vec::new();
-    for figure in figures {
-        if !formats.contains(&figure.row.stored()) {
-            formats.push(figure.row.stored());
-        }
+fn wide<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
+    let key = |figure: &Figure<'a>| (figure.row.seq_len, figure.row.batch, &*figure.row.engine);
+    let formats = once(figures.iter().map(|figure| figure.row.stored()));
+    let spread = is_spread(figures);
+    let mut columns = keys(figures);
+    for name in formats {
+        let find = move |figure: &Figure<'a>, bytes: fn(&EstimateRow<'_>) -> u64| {
+            let alike = |other: &&Figure<'a>| key(other) == key(figure) && other.row.stored() == name;
+            Cell::bytes(figures.iter().find(alike).map(|found| bytes(found.row)))
+        };
+        columns.extend([
+            Column::<Figure<'a>>::right(format!("{name} {}", unit.name()), move |figure| find(figure, |row| row.bytes)),
+            Column::right(format!("{name} {}/GPU", unit.name()), move |figure| find(figure, |row| row.bytes_per_gpu))
+                .when(spread),
+        ]);
     }
-    let mut grid = Grid { columns: keys.columns(), rows: Vec::new() };
-    for name in &formats {
-        grid.columns.push((format!("{name} {}", unit.name()), Align::Right));
-        if spread {
-            grid.columns.push((format!("{name} {}/GPU", unit.name()), Align::Right));
-        }
-    }
-    let alike = |one: &EstimateRow, other: &EstimateRow| {
-        (one.seq_len, one.batch, &one.engine) == (other.seq_len, other.batch, &other.engine)
-    };
-    let mut seen: Vec<&EstimateRow> = Vec::new();
-    for &figure in figures {
-        if seen.iter().any(|row| alike(row, figure.row)) {
-            continue;
-        }
-        seen.push(figure.row);
-        let mut cells = keys.cells(figure);
-        for format in &formats {
-            let found = figures.iter().find(|other| alike(other.row, figure.row) && other.row.stored() == *format);
-            let amount = |bytes: fn(&EstimateRow) -> u64| {
-                found.map(|found| Bytes(bytes(found.row)).in_unit(unit)).unwrap_or_default()
-            };
-            cells.push(amount(|row| row.bytes));
-            if spread {
-                cells.push(amount(|row| row.bytes_per_gpu));
-            }
-        }
-        grid.rows.push(cells);
-    }
-    grid
+    let keys = once(figures.iter().map(key));
+    let first = |wanted| figures.iter().find(|figure| key(figure) == wanted).copied();
+    let rows: Vec<Figure<'a>> = keys.into_iter().filter_map(first).collect();
+    grid(&rows, &columns, unit)
 }
 
 /// A row an estimate.
 pub(super) fn long(figures: &[Figure<'_>], unit: ByteUnit) -> Grid {
-    let (keys, spread) = (Keys::of(figures), is_spread(figures));
-    let mut columns = keys.columns();
-    columns.push(("Format".into(), Align::Left));
-    columns.push((unit.name().into(), Align::Right));
-    if spread {
-        columns.push((format!("{}/GPU", unit.name()), Align::Right));
-    }
-    let row = |&figure: &Figure<'_>| {
-        let mut cells = keys.cells(figure);
-        cells.push(figure.row.stored().to_string());
-        cells.push(Bytes(figure.row.bytes).in_unit(unit));
-        if spread {
-            cells.push(Bytes(figure.row.bytes_per_gpu).in_unit(unit));
-        }
-        cells
-    };
-    Grid { columns, rows: figures.iter().map(row).collect() }
+    let mut columns = keys(figures);
+    columns.extend([format(), bytes_column(unit), per_gpu(figures, unit)]);
+    grid(figures, &columns, unit)
 }
 
 /// What the engines make of the memory given, under a line that says how much it is.
 pub(super) fn capacities(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
     let capable: Vec<Figure<'_>> = figures.iter().filter(|figure| figure.row.capacity.is_some()).copied().collect();
-    let Some(memory) = capable.iter().find_map(|figure| Some(figure.row.capacity.as_ref()?.memory)) else {
+    let Some(memory) = capable.iter().find_map(|figure| figure.capacity(|capacity| capacity.memory)) else {
         return Vec::new();
     };
     // What the rows of this table have no column for, since it is the same in all of them, is said above it.
-    let (all, shown) = (Keys::of(figures), Keys::of(&capable));
     let same = capable.first().map_or_else(String::new, |first| {
-        let engine = (all.engine != Engines::One && shown.engine == Engines::One).then(|| first.row.engine.to_string());
-        let model = (all.model && !shown.model).then(|| first.model.to_owned());
-        engine.into_iter().chain(model).map(|name| format!(", {name}")).collect()
+        let engine = Engines::of(figures) != Engines::One && Engines::of(&capable) == Engines::One;
+        let model = several_models(figures) && !several_models(&capable);
+        let engine = engine.then(|| first.row.engine.to_string());
+        engine.into_iter().chain(model.then(|| first.model.to_owned())).map(|name| format!(", {name}")).collect()
     });
     let of = format!("In {} {} on each GPU{same}:", Bytes(memory).in_unit(unit), unit.name());
-    [Block::Text(wrapped(&of, COLUMNS))].into_iter().chain(fitted(&capable, &capacity)).collect()
+    [Block::Text(wrapped(&of, COLUMNS))]
+        .into_iter()
+        .chain(fitted(&capable, &|capable| capacity(capable, unit)))
+        .collect()
 }
 
-fn capacity(figures: &[Figure<'_>]) -> Grid {
-    let keys = Keys::of(figures);
-    let rows = |keys: Keys| -> Vec<Vec<String>> {
-        let mut rows = Vec::new();
-        for &figure in figures {
-            let Some(capacity) = &figure.row.capacity else { continue };
-            let row = [keys.cells(figure), capacity_cells(figure.row, capacity)].concat();
-            if !rows.contains(&row) {
-                rows.push(row);
-            }
-        }
-        rows
+fn capacity<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
+    let fits = |figure: &Figure<'a>| {
+        figure.capacity(|capacity| capacity.holds_batch.unwrap_or(capacity.max_seq_len >= figure.row.seq_len))
+    };
+    let distinct = |mut columns: Vec<FigureColumn<'a>>| {
+        columns.push(format());
+        columns.push(FigureColumn::left("Fits", fits));
+        columns.push(pool_tokens());
+        columns.push(requests());
+        columns.push(longest());
+        let grid = grid(figures, &columns, unit);
+        Grid { rows: once(grid.rows), ..grid }
     };
     // It is one request that fits or not: batches have a column only where an engine answers them differently.
-    let (once, each) = (Keys { batch: false, ..keys }, keys);
-    let batches: std::collections::BTreeSet<u64> = figures.iter().map(|figure| figure.row.batch).collect();
-    let alike = rows(once).len().saturating_mul(batches.len()) == rows(each).len();
-    let keys = if alike { once } else { each };
-    let mut columns = keys.columns();
-    columns.extend(
-        [
-            ("Format", Align::Left),
-            ("Fits", Align::Left),
-            ("Pool tokens", Align::Right),
-            ("Requests", Align::Right),
-            ("Longest", Align::Right),
-        ]
-        .map(|(name, align)| (name.to_owned(), align)),
-    );
-    Grid { columns, rows: rows(keys) }
-}
-
-fn capacity_cells(row: &EstimateRow, capacity: &Capacity) -> Vec<String> {
-    let Capacity { holds_batch, tokens, max_concurrency, max_seq_len, .. } = capacity;
-    vec![
-        row.stored().to_string(),
-        if holds_batch.unwrap_or(*max_seq_len >= row.seq_len) { "yes" } else { "no" }.into(),
-        tokens.map(group_thousands).unwrap_or_default(),
-        max_concurrency.map(|requests| format!("{:.2}", requests.value())).unwrap_or_default(),
-        group_thousands(*max_seq_len),
-    ]
+    let each = distinct(keys(figures));
+    let alike = distinct([tokens()].into_iter().chain(names(figures)).collect());
+    let batches = once(figures.iter().map(|figure| figure.row.batch)).len();
+    if alike.rows.len().saturating_mul(batches) == each.rows.len() { alike } else { each }
 }
 
 #[cfg(test)]
@@ -263,7 +271,7 @@ mod tests {
     use super::*;
     use crate::estimate::Workload;
     use crate::model::ModelSpec;
-    use crate::report::AnsweredEstimate;
+    use crate::report::{Align, AnsweredEstimate};
     use crate::units::{ElementFormat, Tokens};
 
     /// One length in the versions of one engine, and in the ideal.
@@ -282,7 +290,7 @@ mod tests {
                 answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer });
             }
         }
-        Document::new(&model, answers, &[]).unwrap()
+        Document::new(&model, &answers, &[]).unwrap()
     }
 
     fn grids(document: &Document) -> Vec<Grid> {

@@ -1,18 +1,14 @@
 //! Why an engine's bytes are not the live ones: the steps between the two, a line each.
 
 use super::document::{Document, EstimateRow};
+use super::once;
 use super::text::hanging;
-use crate::engine::{Engine, Gap};
+use crate::engine::Gap;
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
 /// For each engine that has any, the steps of its first format at the longest length.
 pub(super) fn of(document: &Document, unit: ByteUnit) -> Vec<Vec<String>> {
-    let mut engines: Vec<&Engine> = Vec::new();
-    for row in &document.estimates {
-        if !engines.contains(&&row.engine) {
-            engines.push(&row.engine);
-        }
-    }
+    let engines = once(document.estimates.iter().map(|row| &*row.engine));
     let rows = engines.into_iter().filter_map(|engine| document.longest_of(engine));
     rows.filter(|row| !row.gaps.is_empty()).map(|row| of_row(row, unit)).collect()
 }

@@ -1,22 +1,26 @@
-//! Estimates to text: one exporter a format. Each returns text; nothing here writes it anywhere.
+//! Answers to text. A document gives its rows and columns once, and [`render`] writes it in a format; nothing here writes it
+//! anywhere.
 
+mod article;
 mod batch;
 mod check;
 mod checks;
 mod ci;
+mod column;
 mod csv;
 mod details;
 mod document;
+mod estimates;
 mod explain;
 mod figures;
 mod gaps;
 mod grid;
 mod hardware;
 mod json;
+mod listing;
 mod markdown;
-mod page;
 mod plain;
-mod schema;
+pub mod schema;
 mod strategies;
 mod sweep;
 mod table;
@@ -27,44 +31,72 @@ use serde::Serialize;
 
 use crate::units::{ByteUnit, Bytes};
 
-pub use batch::BatchFrame;
-pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
-pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
-pub use ci::{CheckFormat, no_check};
+pub use article::Article;
+pub use batch::{BatchFrame, BatchRow};
+pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
+pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
+pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
+pub use column::{Cell, Column};
 pub use document::{
-    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
+    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription, notes_of,
 };
-pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
-pub use grid::{Align, Grid};
+pub use estimates::Estimates;
+pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explanation};
+pub use figures::Figure;
+pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, RequestsRow, SmallerRow,
-    StageRow, TermRow, TooSmallRow, fit, plan,
+    StageRow, TermRow, TooSmallRow,
 };
-pub use schema::{SCHEMAS, Schema, all_schemas};
-pub use strategies::{
-    ArticleStatement, Cents, FloorTimes, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, strategies,
+pub use listing::{
+    DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
+    WeightsItem,
 };
+pub use strategies::{ArticleStatement, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed};
 pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 
-use self::grid::{Block, Page};
+macro_rules! formats {
+    ($($(#[$about:meta])* $format:ident => $name:literal,)*) => {
+        /// How an answer is written.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Format {
+            $($(#[$about])* $format,)*
+        }
 
-/// How an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+        impl Format {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$format,)*];
+
+            /// The name that is typed.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$format => $name,)*
+                }
+            }
+        }
+
+        impl CheckFormat {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::As(Format::$format),)* Self::Github, Self::Junit];
+        }
+    };
+}
+
+formats! {
     /// For people, in a terminal.
-    Table,
-    /// The article's lines.
-    Plain,
+    Table => "table",
+    /// Lines for scripts; of estimates the article's.
+    Plain => "plain",
     /// One JSON document, or an array of them.
-    Json,
+    Json => "json",
     /// One JSON document a line.
-    Jsonl,
+    Jsonl => "jsonl",
     /// A row an estimate, with exact bytes.
-    Csv,
+    Csv => "csv",
     /// A table for an issue or a job summary.
-    Markdown,
+    Markdown => "markdown",
 }
 
 /// The unit bytes are printed in.
@@ -86,119 +118,95 @@ impl UnitChoice {
     }
 }
 
-/// Estimates in `format`.
-pub fn estimates(documents: &[Document], format: Format, unit: UnitChoice) -> String {
-    let unit = unit.resolve(document::largest(documents));
-    render(documents, |documents| page::estimates(documents, unit), format, unit)
+/// Where a page is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// In a terminal.
+    Terminal,
+    /// Where a browser lays out Markdown.
+    Markdown,
 }
 
-/// The article's numbers beside the real ones; `whole` is the real model with every layer keeping every token. `hardware` is
-/// what its hardware holds, each with its command: of the article's model, of it with all the weights, of `whole`, and of the
-/// real model.
-pub fn article(
-    documents: &[Document; 2],
-    whole: &Document,
-    hardware: &[(String, FitDocument); 4],
-    format: Format,
-    unit: UnitChoice,
-) -> String {
-    #[derive(Serialize)]
-    #[serde(untagged)]
-    enum Part<'a> {
-        Estimates(&'a Document),
-        Hardware(&'a FitDocument),
-    }
-    let parts = || -> Vec<Part> {
-        let hardware = hardware.iter().map(|(_, document)| Part::Hardware(document));
-        documents.iter().map(Part::Estimates).chain(hardware).collect()
-    };
-    let unit = unit.resolve(document::largest(documents));
-    let [article, real] = &documents;
-    match format {
-        Format::Json => json::pretty(&parts()),
-        Format::Jsonl => json::lines(&parts()),
-        _ => render(documents, |_| page::article(article, real, whole, hardware, unit), format, unit),
+/// An answer: its rows and their columns, and what people read around them. Serialised it is its JSON document.
+pub trait Report: Serialize {
+    /// A row.
+    type Row<'a>
+    where
+        Self: 'a;
+
+    /// The rows.
+    fn rows(&self) -> Vec<Self::Row<'_>>;
+
+    /// The columns of the rows, in tables and in CSV.
+    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Self::Row<'_>>>;
+
+    /// The largest figure that is printed, to which the unit fits that is called `auto`.
+    fn largest(&self) -> Bytes;
+
+    /// What people read.
+    fn page(&self, unit: ByteUnit, medium: Medium) -> Page;
+
+    /// Lines for scripts.
+    fn plain(&self, unit: ByteUnit) -> Vec<String>;
+
+    /// The document, or each of several, as a line of JSON.
+    fn json_lines(&self) -> String
+    where
+        Self: Sized,
+    {
+        json::lines(std::slice::from_ref(self))
     }
 }
 
-fn render(documents: &[Document], page: impl Fn(&[Document]) -> Page, format: Format, unit: ByteUnit) -> String {
+/// An answer in a format.
+pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String {
+    let unit = unit.resolve(report.largest());
     match format {
-        Format::Table => table::render(&page(documents)),
-        Format::Markdown => markdown::render(&page(documents)),
-        Format::Plain => plain::render(documents, unit),
-        Format::Json => match documents {
-            [document] => json::pretty(document),
-            documents => json::pretty(&documents),
-        },
-        Format::Jsonl => json::lines(documents),
-        Format::Csv => csv::estimates(documents, unit),
+        Format::Table => table::render(&report.page(unit, Medium::Terminal)),
+        Format::Markdown => markdown::render(&report.page(unit, Medium::Markdown)),
+        Format::Plain => plain::render(&report.plain(unit)),
+        Format::Json => json::pretty(report),
+        Format::Jsonl => report.json_lines(),
+        Format::Csv => csv::render(report, unit),
     }
+}
+
+/// How rows are written that come one after the other.
+#[derive(Debug, Clone, Copy)]
+enum Streamed {
+    /// As an array of JSON.
+    Array,
+    /// As lines of JSON.
+    Lines,
+    /// As records with bytes in this unit, too.
+    Csv(ByteUnit),
+    /// All together, when there are no more.
+    AtTheEnd(Format),
+}
+
+impl Streamed {
+    fn new(format: Format, unit: UnitChoice) -> Self {
+        match (format, unit) {
+            (Format::Json, _) => Self::Array,
+            (Format::Jsonl, _) => Self::Lines,
+            (Format::Csv, UnitChoice::Fixed(unit)) => Self::Csv(unit),
+            (format, _) => Self::AtTheEnd(format),
+        }
+    }
+}
+
+/// Each item once, in the order of its first appearance.
+fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept
 }
 
 /// Text from files and arguments, which may hold anything, on one line and without control characters.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A list of things: rows for people, objects for programs.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct Listing<T> {
-    /// Name and version of the shape.
-    pub schema: &'static str,
-    /// The things.
-    pub items: Vec<T>,
-    /// The same as a grid.
-    #[serde(skip)]
-    pub grid: Grid,
-    /// The same as entries, where there is more to say of a thing than a row holds.
-    #[serde(skip)]
-    pub entries: Vec<Entry>,
-    /// What is to be said of the grid as a whole, under it.
-    #[serde(skip)]
-    pub notes: Vec<String>,
-}
-
-/// What there is to say of a thing.
-#[derive(Debug)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// What is said of each such thing, by name.
-    pub about: Vec<(String, String)>,
-    /// What its properties are called.
-    pub heading: &'static str,
-    /// Its properties, by name.
-    pub properties: Vec<(String, String)>,
-}
-
-impl Entry {
-    fn blocks(&self) -> [Block; 2] {
-        let heading = (!self.properties.is_empty()).then(|| format!("  {}:", self.heading));
-        let lines =
-            text::pairs(2, &self.about).into_iter().chain(heading).chain(text::pairs(4, &self.properties)).collect();
-        [Block::Title(self.name.clone()), Block::Text(lines)]
-    }
-}
-
-/// A listing in `format`; plain is the first column.
-pub fn listing<T: Serialize>(listing: &Listing<T>, format: Format) -> String {
-    let page = || match listing.entries.as_slice() {
-        [] => {
-            let notes = listing.notes.iter().flat_map(|note| wrapped(note, text::COLUMNS));
-            let notes = Some(Block::Text(notes.collect())).filter(|_| !listing.notes.is_empty());
-            Page { blocks: [Block::Grid(listing.grid.clone())].into_iter().chain(notes).collect() }
-        }
-        entries => Page { blocks: entries.iter().flat_map(Entry::blocks).collect() },
-    };
-    match format {
-        Format::Table => table::render(&page()),
-        Format::Markdown => markdown::render(&page()),
-        Format::Plain => {
-            listing.grid.rows.iter().filter_map(|row| row.first()).map(|name| format!("{name}\n")).collect()
-        }
-        Format::Json => json::pretty(listing),
-        Format::Jsonl => json::lines(&listing.items),
-        Format::Csv => csv::grid(&listing.grid),
-    }
 }

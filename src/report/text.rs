@@ -38,3 +38,29 @@ pub(super) fn pairs(indent: usize, pairs: &[(String, String)]) -> Vec<String> {
     let line = |(name, value): &(String, String)| hanging(&format!("{:indent$}{name:widest$}   ", ""), value);
     pairs.iter().flat_map(line).collect()
 }
+
+/// `0-2, 4, 6-8`
+pub(super) fn ranges(numbers: impl IntoIterator<Item = u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if last.saturating_add(1) == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let text = |(first, last): &(u32, u32)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_numbers_are_ranges() {
+        assert_eq!(ranges([0, 1, 2, 4, 6, 7]), "0-2, 4, 6-7");
+        assert_eq!(ranges([]), "");
+    }
+}

@@ -12,6 +12,8 @@
 //!
 //! A part whose inputs are not known is absent.
 
+use serde::Serialize;
+
 use super::{Question, Strategy};
 use crate::estimate::Workload;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, WeightsOrigin};
@@ -25,16 +27,21 @@ pub struct Speed {
     pub operations: Option<u64>,
 }
 
-/// Lower bounds of one row, in nanoseconds, rounded down.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Lower bounds of a row in nanoseconds, rounded down: no engine is faster. What is not known is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Floors {
-    /// To read the cache once.
+    /// To read the cache once, for each decoded token.
+    #[serde(rename = "cache_read_ns", skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<u64>,
-    /// To read the weights once.
+    /// To read the weights that a token passes through once.
+    #[serde(rename = "weights_read_ns", skip_serializing_if = "Option::is_none")]
     pub weights_read: Option<u64>,
-    /// The linear part of the prefill of all sequences.
+    /// The linear part of the prefill.
+    #[serde(rename = "prefill_linear_ns", skip_serializing_if = "Option::is_none")]
     pub prefill_linear: Option<u64>,
-    /// Its attention.
+    /// The attention of the prefill.
+    #[serde(rename = "prefill_attention_ns", skip_serializing_if = "Option::is_none")]
     pub prefill_attention: Option<u64>,
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::decimal::{Decimal, Product, fixed_point};
 use super::{Quantity, UnitError, group_thousands};
 
@@ -16,7 +18,8 @@ use super::{Quantity, UnitError, group_thousands};
 /// assert_eq!("80GB".parse(), Ok(Bytes(80_000_000_000)));
 /// assert_eq!("1.5TiB".parse(), Ok(Bytes(1_649_267_441_664)));
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Bytes(pub u64);
 
 impl Bytes {

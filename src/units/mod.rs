@@ -7,6 +7,7 @@ mod element_format;
 mod error;
 mod exact;
 mod money;
+mod notes;
 mod percentage;
 mod series;
 
@@ -17,6 +18,7 @@ pub use element_format::{ElementFormat, FORMATS, FormatEntry, KvDtype, KvFormat,
 pub use error::{Code, Diagnose, Error};
 pub use exact::Exact;
 pub use money::{dollars, parse_dollars};
+pub use notes::Notes;
 pub use percentage::{Margin, parse_percentage};
 pub use series::Series;
 

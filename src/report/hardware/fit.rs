@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::{CostRow, add_once};
+use super::CostRow;
 use crate::engine::{Calibration, Double, Engine, Known, Term};
-use crate::fit::{Binding, Fit, Fitted, Requests};
+use crate::fit::{Binding, Fitted, Requests};
 use crate::hardware::Budget;
 use crate::model::Model;
-use crate::report::document::{BytesPerTokenValue, ModelDescription, describe};
-use crate::units::{KvDtype, group_thousands};
+use crate::report::document::{BytesPerTokenValue, ModelDescription, describe, notes_of};
+use crate::units::{KvDtype, Notes, group_thousands};
 
 /// `kvsize.fit/1`: a model, and what configurations of hardware hold of it.
 #[derive(Debug, Serialize)]
@@ -25,10 +25,9 @@ pub struct FitDocument {
     pub fits: bool,
     /// A row a configuration, engine and format.
     pub configurations: Vec<FitRow>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// A configuration of a [`FitDocument`].
@@ -208,16 +207,12 @@ impl PoolError {
 }
 
 impl FitDocument {
-    /// The document of what was asked of a model; `warnings` are those of the question.
-    pub fn new(model: &Model, fitted: &[Fitted], assumptions: &[String], warnings: &[String]) -> Self {
-        let mut said: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
-        let mut warned: Vec<String> = model.warnings.iter().map(ToString::to_string).collect();
-        let of_rows = |texts: fn(&Fit) -> &Vec<String>| fitted.iter().flat_map(move |fitted| texts(&fitted.fit));
-        for text in assumptions.iter().chain(of_rows(|fit| &fit.assumptions)) {
-            add_once(&mut said, text);
-        }
-        for text in warnings.iter().chain(of_rows(|fit| &fit.warnings)) {
-            add_once(&mut warned, text);
+    /// The document of what was asked of a model; `of_question` is said of the question.
+    pub fn new(model: &Model, fitted: &[Fitted], of_question: &Notes) -> Self {
+        let mut notes = notes_of(model);
+        notes.add(&of_question.assumptions, &of_question.warnings);
+        for Fitted { fit, .. } in fitted {
+            notes.add(&fit.assumptions, &fit.warnings);
         }
         Self {
             schema: "kvsize.fit/1",
@@ -225,8 +220,7 @@ impl FitDocument {
             model: describe(model),
             fits: fitted.iter().all(|fitted| fitted.fit.fits),
             configurations: fitted.iter().map(row).collect(),
-            assumptions: said,
-            warnings: warned,
+            notes,
         }
     }
 }

@@ -1,30 +1,43 @@
 //! What fits on hardware, for people: the answer first, then the terms it rests on.
 
 use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
-use super::{CostRow, add_once, differ, in_dollars, spread};
-use crate::engine::Double;
-use crate::engine::Known;
+use super::{CostRow, add_once, differ, in_dollars, spread, without_version};
+use crate::engine::{Double, Known};
+use crate::report::column::{Cell, Column, grid};
 use crate::report::document::BytesPerTokenValue;
-use crate::report::grid::{Align, Block, Grid, Page};
-use crate::report::text::{COLUMNS, hanging, pairs, wrapped};
-use crate::report::{Format, UnitChoice, csv, json, markdown, table};
+use crate::report::grid::{Block, Grid, Page};
+use crate::report::text::{COLUMNS, hanging, pairs, ranges, wrapped};
+use crate::report::{Medium, Report, clean, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
-/// Fits in `format`; plain is the longest request and the configuration.
-pub fn fit(document: &FitDocument, format: Format, unit: UnitChoice) -> String {
-    let largest = document.configurations.iter().flat_map(|row| &row.stages).flat_map(|stage| &stage.terms);
-    let unit = unit.resolve(Bytes(largest.map(|term| term.bytes).max().unwrap_or_default()));
-    match format {
-        Format::Table => table::render(&page(document, unit)),
-        Format::Markdown => markdown::render(&page(document, unit)),
-        Format::Json => json::pretty(document),
-        Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
-        Format::Plain => document
-            .configurations
-            .iter()
-            .map(|row| format!("{} {} {}\n", number(row.max_seq_len), row.configuration(), row.stored()))
-            .collect(),
+type FitColumn<'a> = Column<'a, &'a FitRow>;
+
+impl Report for FitDocument {
+    type Row<'a> = &'a FitRow;
+
+    fn rows(&self) -> Vec<&FitRow> {
+        self.configurations.iter().collect()
+    }
+
+    fn columns(&self, _: ByteUnit) -> Vec<FitColumn<'_>> {
+        let (in_tables, of_hardware) = (columns(&self.configurations), exact_terms());
+        in_tables.into_iter().chain(of_hardware).collect()
+    }
+
+    fn largest(&self) -> Bytes {
+        let terms = self.configurations.iter().flat_map(|row| &row.stages).flat_map(|stage| &stage.terms);
+        Bytes(terms.map(|term| term.bytes).max().unwrap_or_default())
+    }
+
+    fn page(&self, unit: ByteUnit, _: Medium) -> Page {
+        page(self, unit)
+    }
+
+    /// The longest request and the configuration.
+    fn plain(&self, _: ByteUnit) -> Vec<String> {
+        let longest = |row: &FitRow| row.max_seq_len.map(|longest| longest.to_string()).unwrap_or_default();
+        let line = |row: &FitRow| format!("{} {} {}", longest(row), row.configuration(), row.stored());
+        self.configurations.iter().map(line).collect()
     }
 }
 
@@ -51,76 +64,70 @@ impl FitRow {
     }
 }
 
-/// Every figure, for a spreadsheet.
-fn exact(document: &FitDocument) -> Grid {
-    let names = [
-        "gpu",
-        "gpus",
-        "engine",
-        "kv_dtype",
-        "tp",
-        "pp",
-        "dp",
-        "fits",
-        "shortfall_bytes",
-        "binding",
-        "max_seq_len",
-        "tokens",
-        "seq_len",
-        "requests",
-        "avg_seq_len",
-        "avg_requests",
-        "bytes_per_token",
-        "usable_bytes",
-        "weights_bytes",
-        "overhead_bytes",
-        "pool_bytes",
-        "dollars_per_hour",
-        "dollars_per_million_token_hours",
-        "as_of",
-        "command",
-    ];
-    let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
-    let rows = document.configurations.iter().map(|row| {
-        let stage = row.tightest();
-        let term = |wanted: &dyn Fn(&str) -> bool| {
-            let terms = stage.into_iter().flat_map(|stage| &stage.terms).filter(|term| wanted(term.name));
-            terms.fold(0u64, |sum, term| sum.saturating_add(term.bytes)).to_string()
-        };
-        let cost = |of: fn(&CostRow) -> Option<Double>| {
-            row.cost.as_ref().and_then(of).map(|dollars| dollars.value().to_string()).unwrap_or_default()
-        };
-        let (first, average) = (row.requests.first(), row.requests.get(1));
-        vec![
-            row.gpu.clone(),
-            row.gpus.to_string(),
-            row.engine.clone(),
-            row.stored().to_owned(),
-            row.tp.to_string(),
-            row.pp.to_string(),
-            row.dp.to_string(),
-            row.fits.to_string(),
-            number(row.shortfall_bytes),
-            row.binding.kind.to_owned(),
-            number(row.max_seq_len),
-            number(row.tokens),
-            number(first.map(|requests| requests.seq_len)),
-            number(first.and_then(|requests| requests.at_once)),
-            number(average.map(|requests| requests.seq_len)),
-            number(average.and_then(|requests| requests.at_once)),
-            row.bytes_per_token.to_string(),
-            term(&|name| name == "usable"),
-            term(&|name| name == "weights"),
-            term(&is_overhead),
-            number(stage.and_then(|stage| stage.pool_bytes)),
-            cost(|cost| Some(cost.dollars_per_hour)),
-            cost(|cost| cost.dollars_per_million_token_hours),
-            row.cost.as_ref().and_then(|cost| cost.as_of.clone()).unwrap_or_default(),
-            row.command.clone().unwrap_or_default(),
-        ]
-    });
-    Grid { columns, rows: rows.collect() }
+/// What a configuration is and holds. What is the same in all rows has no column in a table.
+fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
+    let [engines, formats] = [differ(rows, |row| &row.engine), differ(rows, FitRow::stored)];
+    let priced = rows.iter().any(|row| row.cost.is_some());
+    // Where each row has its own longest, one of it fits, and that is all.
+    let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len)));
+    let length = <[_; 1]>::try_from(lengths).ok().and_then(|[length]| length);
+    let requests = |index: usize| move |row: &&FitRow| row.requests.get(index)?.at_once;
+    let seq_len = |index: usize| move |row: &&FitRow| Some(row.requests.get(index)?.seq_len);
+    let dollars =
+        |row: &CostRow| Cell::Both(in_dollars(row.dollars_per_hour), row.dollars_per_hour.value().to_string());
+    vec![
+        FitColumn::left("GPUs", |row| row.configuration()),
+        FitColumn::left("Layout", |row| row.spread()),
+        FitColumn::csv("gpu", |row| row.gpu.clone()),
+        FitColumn::csv("gpus", |row| row.gpus),
+        FitColumn::left("Engine", |row| row.engine.clone()).when(engines).until(2).key("engine"),
+        FitColumn::left("Engine", |row| without_version(&row.engine)).when(engines).from(2),
+        FitColumn::left("Format", |row| row.stored().to_owned()).when(formats).until(3).key("kv_dtype"),
+        FitColumn::csv("tp", |row| row.tp),
+        FitColumn::csv("pp", |row| row.pp),
+        FitColumn::csv("dp", |row| row.dp),
+        FitColumn::left("Fits", |row| row.fits).key("fits"),
+        FitColumn::csv("shortfall_bytes", |row| row.shortfall_bytes),
+        FitColumn::csv("binding", |row| row.binding.kind),
+        FitColumn::right("Longest", |row| Cell::or(row.max_seq_len, NO_END)).key("max_seq_len"),
+        FitColumn::right(format!("At {}", group_thousands(length.unwrap_or_default())), move |row| {
+            Cell::or(requests(0)(row), NO_END)
+        })
+        .when(length.is_some()),
+        FitColumn::right("Pool tokens", |row| Cell::or(row.tokens, NO_END)).until(1).key("tokens"),
+        FitColumn::csv("seq_len", seq_len(0)),
+        FitColumn::csv("requests", requests(0)),
+        FitColumn::csv("avg_seq_len", seq_len(1)),
+        FitColumn::csv("avg_requests", requests(1)),
+        FitColumn::csv("bytes_per_token", |row| row.bytes_per_token.to_string()),
+        FitColumn::right("US$/h", move |row| Cell::or(row.cost.as_ref().map(dollars), "-")).when(priced),
+    ]
 }
+
+/// The terms that it rests on.
+fn exact_terms<'a>() -> [FitColumn<'a>; 8] {
+    let term = |is: fn(&str) -> bool| {
+        move |row: &&FitRow| {
+            let terms = row.tightest().into_iter().flat_map(|stage| &stage.terms).filter(|term| is(term.name));
+            terms.fold(0u64, |sum, term| sum.saturating_add(term.bytes))
+        }
+    };
+    let cost =
+        |of: fn(&CostRow) -> Option<Double>| move |row: &&FitRow| Some(of(row.cost.as_ref()?)?.value().to_string());
+    [
+        FitColumn::csv("usable_bytes", term(|name| name == "usable")),
+        FitColumn::csv("weights_bytes", term(|name| name == "weights")),
+        FitColumn::csv("overhead_bytes", term(is_overhead)),
+        FitColumn::csv("pool_bytes", |row| row.tightest()?.pool_bytes),
+        FitColumn::csv("dollars_per_hour", cost(|cost| Some(cost.dollars_per_hour))),
+        FitColumn::csv("dollars_per_million_token_hours", cost(|cost| cost.dollars_per_million_token_hours)),
+        FitColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
+        FitColumn::csv("command", |row| row.command.clone()),
+    ]
+}
+
+/// Of a count: there is none that would be too many.
+pub(super) const NO_END: &str = "no end";
 
 fn page(document: &FitDocument, unit: ByteUnit) -> Page {
     let rows = &document.configurations;
@@ -129,7 +136,7 @@ fn page(document: &FitDocument, unit: ByteUnit) -> Page {
         [row] => blocks.extend(alone(row, unit)),
         rows => {
             blocks.extend(by_format(rows));
-            blocks.push(Block::Grid(summary(rows)));
+            blocks.push(Block::Grid(grid(&document.rows(), &columns(rows), unit)));
             blocks.push(Block::Grid(terms_of_all(rows, unit)));
             blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
         }
@@ -140,79 +147,25 @@ fn page(document: &FitDocument, unit: ByteUnit) -> Page {
 
 /// The longest request of each format on each configuration, where there are several of both.
 fn by_format(rows: &[FitRow]) -> Option<Block> {
-    let once = |of: &dyn Fn(&FitRow) -> String| {
-        let mut kept: Vec<String> = Vec::new();
-        for value in rows.iter().map(of) {
-            add_once(&mut kept, &value);
-        }
-        kept
-    };
-    let formats = once(&|row| row.stored().to_owned());
-    let configurations = once(&FitRow::configuration);
-    let engines = once(&|row| row.engine.clone());
+    let formats = once(rows.iter().map(FitRow::stored));
+    let configurations = once(rows.iter().map(FitRow::configuration));
+    let engines = once(rows.iter().map(|row| &row.engine));
     if formats.len() < 2 || configurations.len() < 2 || engines.len() > 1 {
         return None;
     }
-    let first = [("Longest request, tokens".to_owned(), Align::Left)];
-    let columns = first.into_iter().chain(formats.iter().map(|format| (format.clone(), Align::Right))).collect();
-    let cells = |configuration: &String| {
-        let of = |format: &String| {
+    let mut columns = vec![Column::left("Longest request, tokens", |configuration: &String| configuration.clone())];
+    columns.extend(formats.into_iter().map(|format| {
+        Column::right(format, move |configuration: &String| {
             let found = rows.iter().find(|row| row.configuration() == *configuration && row.stored() == format);
-            found.map(FitRow::longest).unwrap_or_default()
-        };
-        [configuration.clone()].into_iter().chain(formats.iter().map(of)).collect()
-    };
-    Some(Block::Grid(Grid { columns, rows: configurations.iter().map(cells).collect() }))
-}
-
-/// A row a configuration; what is the same in all rows, or too wide, has no column.
-fn summary(rows: &[FitRow]) -> Grid {
-    let [engines, formats] = [differ(rows, |row| row.engine.clone()), differ(rows, |row| row.stored().to_owned())];
-    let priced = rows.iter().any(|row| row.cost.is_some());
-    let lengths = differ(rows, |row| format!("{:?}", row.requests.first().map(|requests| requests.seq_len)));
-    let asked = rows.first().and_then(|row| row.requests.first()).filter(|_| !lengths);
-    // Where each row has its own longest, one of it fits, and that is all.
-    let requests = asked.map(|asked| format!("At {}", group_thousands(asked.seq_len)));
-    let grid = |tokens: bool, versions: bool, format: bool| {
-        let engine = |row: &FitRow| {
-            let whole = &row.engine;
-            if versions { whole.clone() } else { whole.split('@').next().unwrap_or_default().to_owned() }
-        };
-        let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
-        columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
-        columns.extend((formats && format).then(|| ("Format".to_owned(), Align::Left)));
-        columns.extend([("Fits".to_owned(), Align::Left), ("Longest".to_owned(), Align::Right)]);
-        columns.extend(requests.clone().map(|requests| (requests, Align::Right)));
-        columns.extend(tokens.then(|| ("Pool tokens".to_owned(), Align::Right)));
-        columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
-        let cells = |row: &FitRow| {
-            let mut cells = vec![row.configuration(), row.spread()];
-            cells.extend(engines.then(|| engine(row)));
-            cells.extend((formats && format).then(|| row.stored().to_owned()));
-            cells.extend([if row.fits { "yes" } else { "no" }.to_owned(), row.longest()]);
-            let first = row.requests.first().filter(|_| requests.is_some());
-            cells.extend(first.map(|requests| count(requests.at_once)));
-            cells.extend(tokens.then(|| count(row.tokens)));
-            let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
-            cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
-            cells
-        };
-        Grid { columns, rows: rows.iter().map(cells).collect() }
-    };
-    // What a terminal has no room for is said under the rows.
-    let shapes = [(true, true, true), (false, true, true), (false, false, true)];
-    let mut fitting = shapes.into_iter().map(|(tokens, versions, format)| grid(tokens, versions, format));
-    fitting.find(|grid| grid.width() <= COLUMNS).unwrap_or_else(|| grid(false, false, false))
+            found.map(FitRow::longest)
+        })
+    }));
+    Some(Block::Grid(grid(&configurations, &columns, ByteUnit::Bytes)))
 }
 
 /// A count that may have no end.
 pub(super) fn count(count: Option<u64>) -> String {
-    count.map_or_else(|| "no end".into(), group_thousands)
-}
-
-/// A figure that may be absent.
-fn number(value: Option<u64>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
+    count.map_or_else(|| NO_END.into(), group_thousands)
 }
 
 /// How a term is known, in one letter.
@@ -227,29 +180,32 @@ fn letter(known: Known) -> char {
 
 /// The terms of each configuration's tightest stage, overhead in one, each with how it is known.
 fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
-    let right = |name: &str| (name.to_owned(), Align::Right);
-    let mut columns = vec![(format!("{} on each GPU", unit.name()), Align::Left)];
-    columns.extend(["total", "usable", "weights", "overhead", "pool"].map(right));
-    let mut lines: Vec<Vec<String>> = Vec::new();
-    for row in rows {
-        let Some(stage) = row.tightest() else { continue };
-        let cell = |bytes: u64, known: Known| format!("{} {}", Bytes(bytes).in_unit(unit), letter(known));
-        let of = |name: &str| {
+    type TermColumn<'a> = Column<'a, (&'a FitRow, &'a StageRow)>;
+    let cell = move |bytes: u64, known: Known| format!("{} {}", Bytes(bytes).in_unit(unit), letter(known));
+    let term = |name: &'static str| {
+        TermColumn::right(name, move |(_, stage)| {
             let term = stage.terms.iter().find(|term| term.name == name);
-            term.map(|term| cell(term.bytes, term.known)).unwrap_or_default()
-        };
-        let beside: Vec<&TermRow> = stage.terms.iter().filter(|term| is_overhead(term.name)).collect();
+            term.map(|term| cell(term.bytes, term.known))
+        })
+    };
+    let overhead = move |(_, stage): &(&FitRow, &StageRow)| {
+        let terms: Vec<&TermRow> = stage.terms.iter().filter(|term| is_overhead(term.name)).collect();
         // A sum is no better known than what is known least.
-        let known = beside.iter().map(|term| term.known).max_by_key(|&known| known == Known::Estimated);
-        let bytes = beside.iter().fold(0u64, |sum, term| sum.saturating_add(term.bytes));
-        let overhead = known.map_or_else(|| "-".into(), |known| cell(bytes, known));
-        let pool = stage.pool_bytes.map_or_else(|| "none".into(), |pool| Bytes(pool).in_unit(unit));
-        let line = vec![row.configuration(), of("total"), of("usable"), of("weights"), overhead, pool];
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    Grid { columns, rows: lines }
+        let known = terms.iter().map(|term| term.known).max_by_key(|&known| known == Known::Estimated);
+        let bytes = terms.iter().fold(0u64, |sum, term| sum.saturating_add(term.bytes));
+        Cell::or(known.map(|known| cell(bytes, known)), "-")
+    };
+    let columns = [
+        TermColumn::left(format!("{} on each GPU", unit.name()), |(row, _)| row.configuration()),
+        term("total"),
+        term("usable"),
+        term("weights"),
+        TermColumn::right("overhead", overhead),
+        TermColumn::right("pool", |(_, stage)| stage.pool_bytes.map_or(Cell::Missing("none"), Cell::Bytes)),
+    ];
+    let stages: Vec<_> = rows.iter().filter_map(|row| Some((row, row.tightest()?))).collect();
+    let grid = grid(&stages, &columns, unit);
+    Grid { rows: once(grid.rows), ..grid }
 }
 
 /// Whether a term is what the engine needs beside weights and cache.
@@ -283,9 +239,8 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         if row.stages.iter().take(index).any(|earlier| alike(earlier, stage)) {
             continue;
         }
-        let same = row.stages.iter().enumerate().filter(|(_, other)| alike(stage, other));
-        let numbers: Vec<usize> = same.map(|(index, _)| index.saturating_add(1)).collect();
-        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", ranges(&numbers)) };
+        let same = (1..).zip(&row.stages).filter(|(_, other)| alike(stage, other)).map(|(number, _)| number);
+        let of_stage = if all_alike { String::new() } else { format!(" of stage {}", ranges(same)) };
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
         for line in &sources(stage) {
             add_once(&mut from, line);
@@ -346,49 +301,21 @@ fn cost_in_words(cost: &CostRow) -> String {
     format!("US$ {} an hour{}", in_dollars(cost.dollars_per_hour), each.unwrap_or_default())
 }
 
-/// `1-3, 5`
-fn ranges(numbers: &[usize]) -> String {
-    let mut ranges: Vec<(usize, usize)> = Vec::new();
-    for &number in numbers {
-        match ranges.last_mut() {
-            Some((_, last)) if last.saturating_add(1) == number => *last = number,
-            _ => ranges.push((number, number)),
-        }
-    }
-    let words =
-        ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
-    words.collect::<Vec<_>>().join(", ")
-}
-
 /// The sum on each device of a stage.
 fn terms(stage: &StageRow, of_stage: &str, unit: ByteUnit) -> Grid {
-    let columns = vec![
-        (format!("On each GPU{of_stage}"), Align::Left),
-        (unit.name().to_owned(), Align::Right),
-        ("Bytes".to_owned(), Align::Right),
-        ("Known".to_owned(), Align::Left),
-    ];
+    type Line<'a> = (String, Option<u64>, &'a str);
     let sign = |name| if matches!(name, "total" | "usable") { "" } else { "- " };
-    let mut rows: Vec<Vec<String>> = stage
-        .terms
-        .iter()
-        .map(|term| {
-            vec![
-                format!("{}{}", sign(term.name), term.name),
-                Bytes(term.bytes).in_unit(unit),
-                group_thousands(term.bytes),
-                term.known.name().to_owned(),
-            ]
-        })
-        .collect();
-    let pool = stage.pool_bytes;
-    rows.push(vec![
-        "= pool".to_owned(),
-        pool.map_or_else(|| "none".into(), |pool| Bytes(pool).in_unit(unit)),
-        pool.map_or_else(|| "-".into(), group_thousands),
-        if stage.terms.iter().any(|term| term.known == Known::Estimated) { "estimated" } else { "" }.to_owned(),
-    ]);
-    Grid { columns, rows }
+    let line = |term: &TermRow| (format!("{}{}", sign(term.name), term.name), Some(term.bytes), term.known.name());
+    let estimated = stage.terms.iter().any(|term| term.known == Known::Estimated);
+    let pool = ("= pool".to_owned(), stage.pool_bytes, if estimated { "estimated" } else { "" });
+    let lines: Vec<Line<'_>> = stage.terms.iter().map(line).chain([pool]).collect();
+    let columns = [
+        Column::left(format!("On each GPU{of_stage}"), |(name, ..): &Line<'_>| name.clone()),
+        Column::right(unit.name(), |(_, bytes, _): &Line<'_>| bytes.map_or(Cell::Missing("none"), Cell::Bytes)),
+        Column::right("Bytes", |(_, bytes, _): &Line<'_>| Cell::or(*bytes, "-")),
+        Column::left("Known", |(.., known): &Line<'_>| *known),
+    ];
+    grid(&lines, &columns, unit)
 }
 
 /// Where each term is from.
@@ -425,7 +352,7 @@ fn basis(rows: &[FitRow]) -> Vec<String> {
         }
     }
     for (gpu, cost) in rows.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut lines, &format!("{gpu}: {}", cost.price));
+        add_once(&mut lines, &format!("{gpu}: {}", clean(&cost.offer.words())));
     }
     lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
 }

@@ -8,8 +8,7 @@ use serde::Serialize;
 
 pub(super) use self::fit::described;
 pub use self::fit::{BindingDescription, FitDocument, FitRow, PoolError, RequestsRow, StageRow, TermRow};
-pub use self::fit_page::fit;
-pub use self::plan::{Asked, PlanDocument, PlanRow, SmallerRow, TooSmallRow, plan};
+pub use self::plan::{Asked, PlanDocument, PlanRow, SmallerRow, TooSmallRow};
 
 use crate::engine::Double;
 use crate::hardware::Price;
@@ -26,21 +25,9 @@ pub struct CostRow {
     /// For each million tokens that the pool can hold; absent where it holds none, or has no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dollars_per_million_token_hours: Option<Double>,
-    /// What is said of the price.
-    #[serde(skip)]
-    price: String,
-    /// The day of the price; absent of one that was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub as_of: Option<String>,
-    /// `on demand`, `spot` or `reserved`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
-    pub kind: Option<String>,
-    /// Whose offer it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provider: Option<String>,
-    /// Where it was read.
-    pub source: String,
+    /// The offer.
+    #[serde(flatten)]
+    pub offer: Price,
 }
 
 /// Millionths in a dollar.
@@ -56,11 +43,7 @@ impl CostRow {
             dollars_per_hour: Double::ratio(all, MICRO),
             // Millionths of a dollar for all tokens, over millions of tokens: the millions cancel.
             dollars_per_million_token_hours: tokens.map(|tokens| Double::ratio(all, tokens)),
-            price: price.words(),
-            as_of: price.as_of.clone(),
-            kind: price.kind.clone(),
-            provider: price.provider.clone(),
-            source: price.source.clone(),
+            offer: price.clone(),
         })
     }
 }
@@ -81,8 +64,13 @@ fn in_dollars(dollars: Double) -> String {
 }
 
 /// Whether rows differ in something.
-fn differ<T>(rows: &[T], of: impl Fn(&T) -> String) -> bool {
+fn differ<'a, T, U: PartialEq + ?Sized + 'a>(rows: &'a [T], of: impl Fn(&'a T) -> &'a U) -> bool {
     rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)))
+}
+
+/// The name of an engine alone.
+fn without_version(engine: &str) -> String {
+    engine.split('@').next().unwrap_or_default().to_owned()
 }
 
 /// `tp 8, pp 4`

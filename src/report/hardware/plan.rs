@@ -3,17 +3,17 @@
 use serde::Serialize;
 
 use super::fit::{PoolError, RequestsRow, requests as of_length};
-use super::fit_page::{count, requests_in_words};
-use super::{CostRow, add_once, differ, in_dollars, spread};
-use crate::engine::Double;
+use super::fit_page::{NO_END, requests_in_words};
+use super::{CostRow, add_once, differ, in_dollars, spread, without_version};
 use crate::estimate::Layout;
 use crate::fit::{Planned, PlannedOn, Smaller, TooSmall};
 use crate::model::Model;
-use crate::report::document::{ModelDescription, describe};
-use crate::report::grid::{Align, Block, Grid, Page};
+use crate::report::column::{Cell, Column, grid};
+use crate::report::document::{ModelDescription, describe, notes_of};
+use crate::report::grid::{Block, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
-use crate::report::{Format, UnitChoice, csv, json, markdown, table};
-use crate::units::{ByteUnit, Bytes, KvDtype, group_thousands};
+use crate::report::{Medium, Report, clean};
+use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.plan/1`: a model, a workload, and the layouts that hold it.
 #[derive(Debug, Serialize)]
@@ -34,10 +34,9 @@ pub struct PlanDocument {
     pub layouts: Vec<PlanRow>,
     /// The devices of which no number that may be holds it.
     pub too_small: Vec<TooSmallRow>,
-    /// What was taken for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
 }
 
 /// A layout of a [`PlanDocument`].
@@ -126,14 +125,13 @@ pub struct TooSmallRow {
 }
 
 impl PlanDocument {
-    /// The document of the layouts that were found.
+    /// The document of the layouts that were found; `of_question` is said of the question.
     pub fn new(
         model: &Model,
         asked: Asked,
         planned: &[PlannedOn],
         too_small: &[TooSmall],
-        assumptions: &[String],
-        warnings: &[String],
+        of_question: &Notes,
     ) -> Self {
         let mut rows: Vec<PlanRow> = planned.iter().map(row).collect();
         let fewest = rows.iter().map(|row| row.gpus).min();
@@ -144,14 +142,8 @@ impl PlanDocument {
         }
         // A price that is not known is no reason to be first.
         rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.gpus, row.dp));
-        let mut said: Vec<String> = model.assumptions.iter().map(ToString::to_string).collect();
-        let mut warned: Vec<String> = model.warnings.iter().map(ToString::to_string).collect();
-        for text in assumptions {
-            add_once(&mut said, text);
-        }
-        for text in warnings {
-            add_once(&mut warned, text);
-        }
+        let mut notes = notes_of(model);
+        notes.add(&of_question.assumptions, &of_question.warnings);
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
@@ -167,8 +159,7 @@ impl PlanDocument {
                     closest: small.closest.map(|closest| smaller_row(closest, 1, 1)),
                 })
                 .collect(),
-            assumptions: said,
-            warnings: warned,
+            notes,
         }
     }
 }
@@ -222,6 +213,10 @@ impl PlanRow {
         format!("{}x{}", self.gpus, self.gpu)
     }
 
+    fn spread(&self) -> String {
+        spread(self.tp, self.pp, self.dp)
+    }
+
     fn stored(&self) -> &str {
         self.kv_dtype_resolved.as_deref().unwrap_or(&self.kv_dtype)
     }
@@ -232,74 +227,68 @@ impl PlanRow {
     }
 }
 
-/// A plan in `format`; plain is the configurations.
-pub fn plan(document: &PlanDocument, format: Format, unit: UnitChoice) -> String {
-    let largest = document.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default();
-    let unit = unit.resolve(Bytes(largest));
-    match format {
-        Format::Table => table::render(&page(document, unit)),
-        Format::Markdown => markdown::render(&page(document, unit)),
-        Format::Json => json::pretty(document),
-        Format::Jsonl => json::lines(std::slice::from_ref(document)),
-        Format::Csv => csv::grid(&exact(document)),
-        Format::Plain => {
-            let line = |row: &PlanRow| format!("{} {}\n", row.configuration(), spread(row.tp, row.pp, row.dp));
-            document.layouts.iter().map(line).collect()
-        }
-    }
-}
+type PlanColumn<'a> = Column<'a, &'a PlanRow>;
 
-/// Every figure, for a spreadsheet.
-fn exact(document: &PlanDocument) -> Grid {
-    let names = [
-        "gpu",
-        "gpus",
-        "engine",
-        "kv_dtype",
-        "tp",
-        "pp",
-        "dp",
-        "smallest",
-        "cheapest",
-        "requests",
-        "avg_seq_len",
-        "avg_requests",
-        "slack_bytes",
-        "smaller_gpus",
-        "smaller_shortfall_bytes",
-        "smaller_requests",
-        "dollars_per_hour",
-        "as_of",
-        "command",
-    ];
-    let columns = names.iter().map(|name| ((*name).to_owned(), Align::Left)).collect();
-    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
-    let rows = document.layouts.iter().map(|row| {
-        let smaller = row.smaller.as_ref();
-        let dollars: Option<Double> = row.cost.as_ref().map(|cost| cost.dollars_per_hour);
+impl Report for PlanDocument {
+    type Row<'a> = &'a PlanRow;
+
+    fn rows(&self) -> Vec<&PlanRow> {
+        self.layouts.iter().collect()
+    }
+
+    fn columns(&self, unit: ByteUnit) -> Vec<PlanColumn<'_>> {
+        let [engines, formats] = [differ(&self.layouts, |row| &row.engine), differ(&self.layouts, PlanRow::stored)];
+        let priced = self.layouts.iter().any(|row| row.cost.is_some());
+        let batch = self.batch;
+        let lack = move |row: &&PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
+        let smaller = |of: fn(&SmallerRow) -> Option<u64>| move |row: &&PlanRow| of(row.smaller.as_ref()?);
+        let dollars =
+            |cost: &CostRow| Cell::Both(in_dollars(cost.dollars_per_hour), cost.dollars_per_hour.value().to_string());
         vec![
-            row.gpu.clone(),
-            row.gpus.to_string(),
-            row.engine.clone(),
-            row.stored().to_owned(),
-            row.tp.to_string(),
-            row.pp.to_string(),
-            row.dp.to_string(),
-            row.smallest.to_string(),
-            row.cheapest.to_string(),
-            number(row.at_once()),
-            number(row.requests.get(1).map(|requests| requests.seq_len)),
-            number(row.requests.get(1).and_then(|requests| requests.at_once)),
-            row.slack_bytes.to_string(),
-            number(smaller.map(|smaller| smaller.gpus)),
-            number(smaller.and_then(|smaller| smaller.shortfall_bytes)),
-            number(smaller.and_then(|smaller| smaller.requests)),
-            dollars.map(|dollars| dollars.value().to_string()).unwrap_or_default(),
-            row.cost.as_ref().and_then(|cost| cost.as_of.clone()).unwrap_or_default(),
-            row.command.clone().unwrap_or_default(),
+            PlanColumn::left("GPUs", |row| row.configuration()),
+            PlanColumn::left("Layout", |row| row.spread()),
+            PlanColumn::csv("gpu", |row| row.gpu.clone()),
+            PlanColumn::csv("gpus", |row| row.gpus),
+            PlanColumn::csv("engine", |row| row.engine.clone()),
+            PlanColumn::left("Engine", |row| without_version(&row.engine)).when(engines),
+            PlanColumn::left("Format", |row| row.stored().to_owned()).when(formats).key("kv_dtype"),
+            PlanColumn::csv("tp", |row| row.tp),
+            PlanColumn::csv("pp", |row| row.pp),
+            PlanColumn::csv("dp", |row| row.dp),
+            PlanColumn::csv("smallest", |row| row.smallest),
+            PlanColumn::csv("cheapest", |row| row.cheapest),
+            PlanColumn::right("Requests", |row| Cell::or(row.at_once(), NO_END))
+                .when(batch > 1)
+                .until(1)
+                .key("requests"),
+            PlanColumn::csv("avg_seq_len", |row| Some(row.requests.get(1)?.seq_len)),
+            PlanColumn::csv("avg_requests", |row| row.requests.get(1)?.at_once),
+            PlanColumn::right(format!("Slack {}", unit.name()), |row| Cell::Bytes(row.slack_bytes)).key("slack_bytes"),
+            PlanColumn::right("Fewer", smaller(|smaller| Some(smaller.gpus))).until(2).key("smaller_gpus"),
+            PlanColumn::right("lack", lack).until(2),
+            PlanColumn::right("Lack", lack).from(2),
+            PlanColumn::csv("smaller_shortfall_bytes", smaller(|smaller| smaller.shortfall_bytes)),
+            PlanColumn::csv("smaller_requests", smaller(|smaller| smaller.requests)),
+            PlanColumn::right("US$/h", move |row| Cell::or(row.cost.as_ref().map(dollars), "-"))
+                .when(priced)
+                .key("dollars_per_hour"),
+            PlanColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
+            PlanColumn::csv("command", |row| row.command.clone()),
         ]
-    });
-    Grid { columns, rows: rows.collect() }
+    }
+
+    fn largest(&self) -> Bytes {
+        Bytes(self.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default())
+    }
+
+    fn page(&self, unit: ByteUnit, _: Medium) -> Page {
+        page(self, unit)
+    }
+
+    /// The configurations.
+    fn plain(&self, _: ByteUnit) -> Vec<String> {
+        self.layouts.iter().map(|row| format!("{} {}", row.configuration(), row.spread())).collect()
+    }
 }
 
 /// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
@@ -325,7 +314,7 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     let layouts = &document.layouts;
     let told: Vec<&PlanRow> =
         layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-    let mut blocks = vec![Block::Title(title), Block::Grid(rows(document, unit))];
+    let mut blocks = vec![Block::Title(title), Block::Grid(grid(&document.rows(), &document.columns(unit), unit))];
     blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
     let mut basis: Vec<String> = Vec::new();
     if told.len() < layouts.len() {
@@ -343,47 +332,10 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
         basis.extend(document.too_small.iter().map(|small| small.words(unit)));
     }
     for (gpu, cost) in told.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut basis, &format!("{gpu}: {}", cost.price));
+        add_once(&mut basis, &format!("{gpu}: {}", clean(&cost.offer.words())));
     }
     blocks.push(Block::Text(basis.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     Page { blocks }
-}
-
-/// A row a layout; what a terminal has no room for has no column.
-fn rows(document: &PlanDocument, unit: ByteUnit) -> Grid {
-    let shapes = [(document.batch > 1, true), (false, true)];
-    let mut fitting = shapes.into_iter().map(|(requests, fewer)| grid(document, unit, requests, fewer));
-    fitting.find(|grid| grid.width() <= COLUMNS).unwrap_or_else(|| grid(document, unit, false, false))
-}
-
-fn grid(document: &PlanDocument, unit: ByteUnit, requests: bool, fewer: bool) -> Grid {
-    let layouts = &document.layouts;
-    let engines = differ(layouts, |row| row.engine.clone());
-    let formats = differ(layouts, |row| row.stored().to_owned());
-    let priced = layouts.iter().any(|row| row.cost.is_some());
-    let mut columns = vec![("GPUs".to_owned(), Align::Left), ("Layout".to_owned(), Align::Left)];
-    columns.extend(engines.then(|| ("Engine".to_owned(), Align::Left)));
-    columns.extend(formats.then(|| ("Format".to_owned(), Align::Left)));
-    columns.extend(requests.then(|| ("Requests".to_owned(), Align::Right)));
-    columns.push((format!("Slack {}", unit.name()), Align::Right));
-    columns.extend(fewer.then(|| ("Fewer".to_owned(), Align::Right)));
-    columns.push((if fewer { "lack" } else { "Lack" }.to_owned(), Align::Right));
-    columns.extend(priced.then(|| ("US$/h".to_owned(), Align::Right)));
-    let cells = |row: &PlanRow| {
-        let engine = row.engine.split('@').next().unwrap_or_default().to_owned();
-        let mut cells = vec![row.configuration(), spread(row.tp, row.pp, row.dp)];
-        cells.extend(engines.then_some(engine));
-        cells.extend(formats.then(|| row.stored().to_owned()));
-        cells.extend(requests.then(|| count(row.at_once())));
-        cells.push(Bytes(row.slack_bytes).in_unit(unit));
-        let smaller = row.smaller.as_ref();
-        cells.extend(fewer.then(|| smaller.map(|smaller| group_thousands(smaller.gpus)).unwrap_or_default()));
-        cells.push(smaller.map(|smaller| smaller.lack(document.batch, unit)).unwrap_or_default());
-        let cost = |cost: &CostRow| in_dollars(cost.dollars_per_hour);
-        cells.extend(priced.then(|| row.cost.as_ref().map_or_else(|| "-".into(), cost)));
-        cells
-    };
-    Grid { columns, rows: layouts.iter().map(cells).collect() }
 }
 
 impl TooSmallRow {
@@ -425,7 +377,7 @@ fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
     let marks = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| (*mark).to_owned());
     let said: Vec<String> = marks.chain([why]).collect();
-    let mut lines = vec![format!("{} ({}):", row.configuration(), spread(row.tp, row.pp, row.dp))];
+    let mut lines = vec![format!("{} ({}):", row.configuration(), row.spread())];
     lines.extend(hanging("  ", &said.join("; ")));
     lines.extend(row.requests.get(1).into_iter().flat_map(|average| {
         hanging(&format!("  requests of {}: ", group_thousands(average.seq_len)), &requests_in_words(average))

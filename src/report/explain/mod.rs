@@ -1,0 +1,330 @@
+//! Where every byte comes from: each layer group, its formula with the symbols and with the numbers, and the keys behind them.
+
+mod formula;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use self::formula::Formula;
+use super::column::{Column, grid};
+use super::document::notes_of;
+use super::estimates::whose;
+use super::grid::{Block, Page};
+use super::text::{COLUMNS, ranges, wrapped};
+use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
+use crate::engine::{Answer, Capacity, Details, Engine, Gap};
+use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
+use crate::model::{LayerCache, LayerGroup, Model, Warning};
+use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
+
+/// `kvsize.explain/1`: where the bytes of an estimate come from.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Explanation {
+    /// Name and version of this shape.
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.explain/1")))]
+    pub schema: &'static str,
+    /// Version of kvsize.
+    pub kvsize: &'static str,
+    /// The model's name.
+    pub model: String,
+    /// Tokens of each sequence.
+    pub seq_len: u64,
+    /// Sequences.
+    pub batch: u64,
+    /// The format of cached elements.
+    pub kv_dtype: String,
+    /// Tensor parallel ranks, pipeline stages, replicas, and ranks that share the tokens of a sequence.
+    #[serde(flatten)]
+    pub layout: ExplainedLayout,
+    /// The live bytes, over all devices of one replica: the sum of the groups'.
+    pub bytes: u64,
+    /// One more token of one sequence.
+    pub bytes_per_token: BytesPerTokenValue,
+    /// The layer groups.
+    pub layer_groups: Vec<ExplainedGroup>,
+    /// The engine.
+    #[serde(serialize_with = "super::document::as_text")]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub engine: Engine,
+    /// What the engine takes.
+    pub engine_bytes: u64,
+    /// The most of it that any one device holds.
+    pub engine_bytes_per_gpu: u64,
+    /// The steps from the live bytes to the engine's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// The engine's own figures, under its name.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
+    pub details: Option<Details>,
+    /// What the engine makes of the memory given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+    /// The numbers, and where each came from.
+    pub facts: Vec<ExplainedFact>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
+}
+
+/// The layout of an [`Explanation`].
+#[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct ExplainedLayout {
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Ranks that each keep a part of a sequence's tokens.
+    pub dcp: u64,
+}
+
+/// A layer group of an [`Explanation`].
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct ExplainedGroup {
+    /// The kind of cache.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
+    pub kind: &'static str,
+    /// The recurrence, of a state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = crate::model::Mechanism::names())))]
+    pub mechanism: Option<&'static str>,
+    /// The layers, as ranges.
+    pub layers: String,
+    /// How many.
+    pub layer_count: usize,
+    /// Entries each keeps of one sequence.
+    pub entries: u64,
+    /// The formula, in symbols.
+    pub formula: String,
+    /// The formula, with the numbers put in.
+    pub numbers: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Bytes of them that do not grow with the sequence.
+    pub fixed_bytes: u64,
+}
+
+/// A number of an [`Explanation`].
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct ExplainedFact {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Where it came from.
+    pub from: String,
+}
+
+/// The explanation of an engine's answer, which starts from the live bytes in the format that the engine stores.
+///
+/// # Errors
+/// [`Error`] where there are no live bytes to start from.
+pub fn explanation(
+    model: &Model,
+    workload: &Workload,
+    engine: &Engine,
+    answer: Answer,
+    warnings: &[Warning],
+) -> Result<Explanation, Error> {
+    let Answer { estimate: of_engine, details, capacity, mut gaps, assumptions, warnings: of_answer } = answer;
+    let mut notes = notes_of(model);
+    warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    notes.add(&assumptions, &of_answer);
+    let Layout { tp, pp, dp, dcp } = workload.layout;
+    let live = Workload { kv_dtype: KvDtype::Given(unpacked(of_engine.stored)), ..*workload };
+    let ideal = estimate(model, &live)?;
+    let on_one = estimate(model, &Workload { layout: Layout::default(), ..live })?;
+    if of_engine.stored != ideal.stored {
+        // How an engine packs a latent is a step of its own, unless it is among the engine's steps.
+        let led_to = gaps.iter().fold(i128::from(ideal.bytes.0), |sum, gap| sum.saturating_add(gap.bytes));
+        let left = i128::from(of_engine.bytes.0).saturating_sub(led_to);
+        let reason = format!("{} has a layout of its own", of_engine.stored);
+        gaps.extend(Some(Gap { kind: "packed_format", bytes: left, reason }).filter(|gap| gap.bytes != 0));
+    }
+    let shares = ideal.layer_groups.iter().zip(&on_one.layer_groups);
+    let groups = model.layer_groups.iter().zip(shares).map(|(group, (share, on_one))| {
+        let formula = Formula::of(&group.cache, &live, ideal.stored);
+        explained_group(group, share, formula.over_ranks(share.layers, on_one.bytes.0, share.bytes.0), &live)
+    });
+    Ok(Explanation {
+        schema: "kvsize.explain/1",
+        kvsize: env!("CARGO_PKG_VERSION"),
+        model: clean(&model.name),
+        seq_len: workload.seq_len.0,
+        batch: workload.batch,
+        kv_dtype: of_engine.stored.to_string(),
+        layout: ExplainedLayout { tp, pp, dp, dcp },
+        bytes: ideal.bytes.0,
+        bytes_per_token: ideal.bytes_per_token.into(),
+        layer_groups: groups.collect(),
+        engine: engine.clone(),
+        engine_bytes: of_engine.bytes.0,
+        engine_bytes_per_gpu: of_engine.bytes_per_gpu.0,
+        gaps,
+        details,
+        capacity,
+        facts: model
+            .facts
+            .iter()
+            .map(|fact| ExplainedFact { key: clean(&fact.key), value: clean(&fact.value), from: clean(&fact.from) })
+            .collect(),
+        notes,
+    })
+}
+
+fn explained_group(group: &LayerGroup, share: &GroupEstimate, formula: Formula, live: &Workload) -> ExplainedGroup {
+    let state = match group.cache {
+        LayerCache::Compressed { state_elements, .. } => state_elements.saturating_mul(4),
+        _ => 0,
+    };
+    let states = [count(group), live.batch, live.layout.tp].into_iter().fold(state, u64::saturating_mul);
+    ExplainedGroup {
+        kind: share.kind,
+        mechanism: match group.cache {
+            LayerCache::Recurrent(state) => Some(state.mechanism.name()),
+            _ => None,
+        },
+        layers: ranges(group.layers.iter().copied()),
+        layer_count: share.layers,
+        entries: share.entries.0,
+        formula: formula.symbols,
+        numbers: formula.numbers,
+        bytes: share.bytes.0,
+        fixed_bytes: if group.cache.follows_the_sequence() { states } else { share.bytes.0 },
+    }
+}
+
+/// The format, or the plain width of one that only an engine's own rules can count.
+fn unpacked(format: KvFormat) -> KvFormat {
+    let plain = |format: ElementFormat| match format.is_packed() {
+        true if format.bits_per_block() == 8 => ElementFormat::FP8,
+        true => ElementFormat::bitwidth(format.bits_per_block()),
+        false => format,
+    };
+    if format.k.is_packed() || format.v.is_packed() { KvFormat::new(plain(format.k), plain(format.v)) } else { format }
+}
+
+type FactColumn<'a> = Column<'a, &'a ExplainedFact>;
+
+impl Report for Explanation {
+    type Row<'a> = &'a ExplainedFact;
+
+    /// The numbers behind it.
+    fn rows(&self) -> Vec<&ExplainedFact> {
+        self.facts.iter().collect()
+    }
+
+    fn columns(&self, _: ByteUnit) -> Vec<FactColumn<'_>> {
+        vec![
+            FactColumn::left("Key", |fact| fact.key.clone()).key("key"),
+            FactColumn::right("Value", |fact| fact.value.clone()).key("value"),
+            FactColumn::left("From", |fact| fact.from.clone()).until(1).key("from"),
+        ]
+    }
+
+    fn largest(&self) -> Bytes {
+        Bytes(self.engine_bytes)
+    }
+
+    fn page(&self, _: ByteUnit, _: Medium) -> Page {
+        page(self)
+    }
+
+    /// The page: what is explained is no row.
+    fn plain(&self, _: ByteUnit) -> Vec<String> {
+        table::render(&page(self)).lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+fn page(explanation: &Explanation) -> Page {
+    let Explanation { model, seq_len, batch, kv_dtype, bytes, bytes_per_token, engine, engine_bytes, .. } = explanation;
+    let number = |number: u64| group_thousands(number);
+    let sequences = if *batch == 1 { "sequence" } else { "sequences" };
+    let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
+    let all_live = engine.is_ideal() && explanation.gaps.is_empty();
+    let mut answer = if all_live {
+        vec![format!("{} B: {asked}", number(*bytes))]
+    } else {
+        vec![
+            format!("{} B in {engine}: {asked}", number(*engine_bytes)),
+            format!("{} B live (ideal): what the layers below keep", number(*bytes)),
+        ]
+    };
+    let per_gpu = explanation.engine_bytes_per_gpu;
+    if per_gpu != *engine_bytes {
+        answer.push(format!("{} B at most on one of {}", number(per_gpu), explanation.layout));
+    }
+    answer.push(format!("{} B for one more token", slope(*bytes_per_token)));
+    let answer = answer.iter().flat_map(|line| wrapped(line, COLUMNS)).collect();
+    let mut blocks = vec![Block::Title(model.clone()), Block::Text(answer)];
+    for group in &explanation.layer_groups {
+        let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
+        let mut lines = vec![format!("{}{mechanism}: {} B", group.kind, number(group.bytes))];
+        lines.extend(wrapped(&format!("  layers {} ({})", group.layers, group.layer_count), COLUMNS));
+        lines.extend(wrapped(&format!("  = {}", group.formula), COLUMNS));
+        lines.extend(wrapped(&format!("  = {}", group.numbers), COLUMNS));
+        if group.fixed_bytes > 0 {
+            lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
+        }
+        blocks.push(Block::Text(lines));
+    }
+    let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
+    blocks.push(Block::Text(wrapped(&format!("total: {sum} = {} B", number(*bytes)), COLUMNS)));
+    if !all_live {
+        let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
+        let lines = wrapped(&whose(engine), COLUMNS).into_iter().chain(steps).collect();
+        blocks.push(Block::Text(lines));
+        blocks.extend(details::blocks(&engine.to_string(), &explanation.details));
+        blocks.extend(details::blocks("capacity", &explanation.capacity));
+    }
+    blocks.extend(fact_tables(explanation));
+    Page { blocks }
+}
+
+/// The numbers in one table; where that is too wide, one for each place they came from.
+fn fact_tables(explanation: &Explanation) -> Vec<Block> {
+    let mut columns = explanation.columns(ByteUnit::Bytes);
+    let whole = grid(&explanation.rows(), &columns, ByteUnit::Bytes);
+    if explanation.facts.is_empty() {
+        return Vec::new();
+    }
+    if whole.columns.len() == columns.len() {
+        return vec![Block::Grid(whole)];
+    }
+    // Each table has the place above it.
+    columns.truncate(whole.columns.len());
+    let mut places: Vec<&str> = explanation.facts.iter().map(|fact| fact.from.as_str()).collect();
+    places.sort_unstable();
+    places.dedup();
+    let of_place = |place: &str| {
+        let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).collect();
+        [Block::Text(wrapped(&format!("{place}:"), COLUMNS)), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
+    };
+    places.into_iter().flat_map(of_place).collect()
+}
+
+impl fmt::Display for ExplainedLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tp, pp, dp, dcp } = self;
+        let dcp = if *dcp > 1 { format!(" (dcp {dcp})") } else { String::new() };
+        write!(f, "tp {tp}{dcp} x pp {pp} x dp {dp}")
+    }
+}
+
+fn slope(value: BytesPerTokenValue) -> String {
+    match value {
+        BytesPerTokenValue::Whole(whole) => group_thousands(whole),
+        decimal @ BytesPerTokenValue::Decimal(_) => decimal.to_string(),
+    }
+}
+
+fn count(group: &LayerGroup) -> u64 {
+    u64::try_from(group.layers.len()).unwrap_or(u64::MAX)
+}

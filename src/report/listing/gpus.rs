@@ -1,0 +1,352 @@
+//! The accelerators, each figure with where it was read.
+
+use serde::Serialize;
+
+use super::{Entry, Item};
+use crate::catalogue::{AcceleratorEntry, Figure, Link, Size};
+use crate::engine::{Known, Term};
+use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
+use crate::report::{Cell, Column, Medium};
+use crate::units::{ByteUnit, dollars, fixed_point};
+
+/// An accelerator of a [`Listing`](super::Listing): a row of `kvsize.gpus/1`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct GpuItem {
+    /// Its name.
+    name: String,
+    /// Other names of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<String>,
+    /// Who makes it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    vendor: String,
+    /// `data-centre`, `workstation`, `consumer` or `unified memory`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    class: String,
+    /// CUDA's compute capability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute_capability: Option<Figure<String>>,
+    /// What it is sold with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    marketed: Option<SizeItem>,
+    /// What its driver reports as total.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<SizeItem>,
+    /// The total that an engine was seen to be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visible: Option<SizeItem>,
+    /// What an engine is taken to be told: read, or estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_total: Option<Term>,
+    /// Memory bandwidth, in 10⁶ bytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bandwidth_mb_s: Option<Figure<u64>>,
+    /// Peak dense rate in bf16, in 10⁹ operations a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bf16_gflops: Option<Figure<u64>>,
+    /// Peak dense rate in fp8, in 10⁹ operations a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fp8_gflops: Option<Figure<u64>>,
+    /// The way to its neighbours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<Link>,
+    /// What it was offered for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    price: Option<PriceItem>,
+    /// What error correction takes of its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ecc: Option<String>,
+    /// What else is to be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    #[serde(skip)]
+    metal: bool,
+}
+
+/// A size, as it was written and in bytes.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct SizeItem {
+    /// As it was written.
+    value: String,
+    /// In bytes.
+    bytes: u64,
+    /// Where it was read.
+    source: String,
+}
+
+impl From<Figure<Size>> for SizeItem {
+    fn from(Figure { value, source }: Figure<Size>) -> Self {
+        Self { value: value.text, bytes: value.bytes.0, source }
+    }
+}
+
+/// A price of a [`GpuItem`].
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", schemars(transform = with_any_kind))]
+pub struct PriceItem {
+    /// US dollars of one GPU in one hour.
+    usd_per_gpu_hour: String,
+    /// The offer.
+    #[serde(flatten)]
+    offer: Price,
+}
+
+/// A user's own accelerators may have offers of other kinds.
+fn with_any_kind(schema: &mut schemars::Schema) {
+    if let Some(kind) = schema.pointer_mut("/properties/kind").and_then(serde_json::Value::as_object_mut) {
+        kind.remove("enum");
+    }
+}
+
+impl From<Price> for PriceItem {
+    fn from(offer: Price) -> Self {
+        Self { usd_per_gpu_hour: dollars(offer.micro_dollars_per_gpu_hour), offer }
+    }
+}
+
+/// What the GPU gets of Apple's unified memory.
+const METAL: &str = "2/3 of up to 36 GiB, 3/4 of more: the default, iogpu.wired_limit_mb raises it";
+
+type GpuColumn<'a> = Column<'a, &'a GpuItem>;
+
+impl GpuItem {
+    /// The row of an entry; `engine_total` is what engines see of its memory.
+    pub fn new(entry: AcceleratorEntry, engine_total: Option<Term>, price: Option<Price>) -> Self {
+        let metal = entry.metal();
+        let capability =
+            |Figure { value: (major, minor), source }| Figure { value: format!("{major}.{minor}"), source };
+        let mut names = entry.names.into_iter();
+        Self {
+            name: names.next().unwrap_or_default(),
+            aliases: names.collect(),
+            vendor: entry.vendor,
+            class: entry.class,
+            compute_capability: entry.compute_capability.map(capability),
+            marketed: entry.marketed.map(Into::into),
+            driver: entry.driver.map(Into::into),
+            visible: entry.visible.map(Into::into),
+            engine_total,
+            bandwidth_mb_s: entry.bandwidth_mb_s,
+            bf16_gflops: entry.bf16_gflops,
+            fp8_gflops: entry.fp8_gflops,
+            link: entry.link,
+            price: price.map(Into::into),
+            ecc: entry.ecc,
+            note: entry.note,
+            metal,
+        }
+    }
+
+    /// What there is to say of it, each with where it was read.
+    fn facts(&self) -> Vec<Fact<'_>> {
+        let size =
+            |size: &Option<SizeItem>| size.as_ref().map_or_else(|| "not known".into(), |size| size.value.clone());
+        let sold = match &self.marketed {
+            None if self.metal => {
+                format!("several sizes: name it, as {}-64gb, or give --gpu-memory 64GiB", self.name)
+            }
+            marketed => size(marketed),
+        };
+        let driver = if self.metal { String::new() } else { size(&self.driver) };
+        let unknown = if self.metal { METAL } else { "not known: give --gpu-memory" };
+        let total = self.engine_total.as_ref();
+        let total_text = total.map(|total| format!("{} GiB, {}", gibibytes(total), total.known.name()));
+        let (link, price) = (self.link.as_ref(), self.price.as_ref());
+        let capability = self.compute_capability.as_ref();
+        vec![
+            Fact::new("vendor", self.vendor.clone()),
+            Fact::new("class", self.class.clone()),
+            Fact::new("also", self.aliases.join(", ")),
+            Fact::read("compute capability", capability.map(|figure| (figure.value.clone(), &figure.source))),
+            Fact { source: self.marketed.as_ref().map(|size| &size.source), ..Fact::new("sold with", sold) },
+            Fact { source: self.driver.as_ref().map(|size| &size.source), ..Fact::new("driver reports", driver) },
+            Fact {
+                source: total.map(|total| &total.source),
+                ..Fact::new("engines see", total_text.unwrap_or_else(|| unknown.into()))
+            },
+            Fact::rate("bandwidth", self.bandwidth_mb_s.as_ref(), "GB/s"),
+            Fact::rate("bf16", self.bf16_gflops.as_ref(), "TFLOP/s, dense"),
+            Fact::rate("fp8", self.fp8_gflops.as_ref(), "TFLOP/s, dense"),
+            Fact::read(
+                "link",
+                link.map(|link| {
+                    (format!("{}, {} GB/s one way", link.kind, thousandths(link.mb_s_one_way)), &link.source)
+                }),
+            ),
+            Fact::read("price", price.map(|price| (price.words(), &price.offer.source))),
+            Fact::new("ECC", self.ecc.clone().unwrap_or_default()),
+            Fact::new("note", self.note.clone().unwrap_or_default()),
+        ]
+    }
+}
+
+impl PriceItem {
+    fn words(&self) -> String {
+        let said = [&self.offer.provider, &self.offer.kind];
+        let said = said.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let as_of = self.offer.as_of.as_ref().map(|as_of| format!(", as of {as_of}")).unwrap_or_default();
+        format!("US$ {} per GPU-hour, {said}{as_of}", self.usd_per_gpu_hour)
+    }
+}
+
+/// What is said of an accelerator; what is empty is not.
+struct Fact<'a> {
+    name: &'static str,
+    text: String,
+    source: Option<&'a String>,
+}
+
+impl<'a> Fact<'a> {
+    fn new(name: &'static str, text: String) -> Self {
+        Self { name, text, source: None }
+    }
+
+    fn read(name: &'static str, read: Option<(String, &'a String)>) -> Self {
+        let (text, source) = read.unzip();
+        Self { name, text: text.unwrap_or_default(), source }
+    }
+
+    fn rate(name: &'static str, figure: Option<&'a Figure<u64>>, unit: &str) -> Self {
+        Self::read(name, figure.map(|figure| (format!("{} {unit}", thousandths(figure.value)), &figure.source)))
+    }
+}
+
+/// `3350`, `153.6`: a figure in thousandths of what is printed, with no more decimals than it has.
+fn thousandths(thousandths: u64) -> String {
+    let text = fixed_point(thousandths.into(), 1_000, 3);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn gibibytes(total: &Term) -> String {
+    fixed_point(total.bytes.0.into(), 1 << 30, 2)
+}
+
+/// A figure and where it was read, the one for people in other words.
+fn figure<'a, T>(
+    [key, source_key]: [&'static str; 2],
+    heading: &'static str,
+    of: fn(&GpuItem) -> Option<&T>,
+    cell: fn(&T) -> Cell,
+    source: fn(&T) -> &String,
+) -> [GpuColumn<'a>; 2]
+where
+    T: 'a,
+{
+    let shown = move |item: &&GpuItem| Cell::or(of(item).map(cell), "-");
+    let column =
+        if heading.is_empty() { GpuColumn::csv(key, shown) } else { GpuColumn::right(heading, shown).key(key) };
+    [column, GpuColumn::csv(source_key, move |item| of(item).map(|figure| source(figure).clone()))]
+}
+
+fn rate(figure: &Figure<u64>) -> Cell {
+    Cell::Both(thousandths(figure.value), figure.value.to_string())
+}
+
+impl Item for GpuItem {
+    const SCHEMA: &'static str = "kvsize.gpus/1";
+
+    fn columns<'a>(_: Medium) -> Vec<GpuColumn<'a>> {
+        let price = |of: fn(&PriceItem) -> Option<&String>| move |item: &&Self| of(item.price.as_ref()?).cloned();
+        let engine = |total: &Term| {
+            let about = if total.known == Known::Estimated { "~" } else { "" };
+            Cell::Both(format!("{about}{}", gibibytes(total)), total.bytes.0.to_string())
+        };
+        let capability = |item: &&Self| Some(item.compute_capability.as_ref()?.value.clone());
+        let mut columns = vec![
+            GpuColumn::left("GPU", |item| item.name.clone()).key("name"),
+            GpuColumn::csv("vendor", |item| item.vendor.clone()),
+            GpuColumn::csv("class", |item| item.class.clone()),
+            GpuColumn::csv("compute_capability", capability),
+        ];
+        columns.extend(figure(
+            ["marketed_bytes", "marketed_source"],
+            "Sold",
+            |item| item.marketed.as_ref(),
+            |size| Cell::Both(size.value.clone(), size.bytes.to_string()),
+            |size| &size.source,
+        ));
+        columns.extend(figure(
+            ["driver_bytes", "driver_source"],
+            "Driver MiB",
+            |item| item.driver.as_ref(),
+            |size| Cell::Both((size.bytes >> 20).to_string(), size.bytes.to_string()),
+            |size| &size.source,
+        ));
+        let [engine_bytes, engine_source] = figure(
+            ["engine_bytes", "engine_source"],
+            "Engine GiB",
+            |item| item.engine_total.as_ref(),
+            engine,
+            |total| &total.source,
+        );
+        let known = GpuColumn::csv("engine_known", |item| Some(item.engine_total.as_ref()?.known.name()));
+        columns.extend([engine_bytes, known, engine_source]);
+        let keys = ["bandwidth_mb_s", "bandwidth_source"];
+        columns.extend(figure(keys, "GB/s", |item| item.bandwidth_mb_s.as_ref(), rate, |figure| &figure.source));
+        let keys = ["bf16_gflops", "bf16_source"];
+        columns.extend(figure(keys, "TFLOP/s", |item| item.bf16_gflops.as_ref(), rate, |figure| &figure.source));
+        let keys = ["fp8_gflops", "fp8_source"];
+        columns.extend(figure(keys, "", |item| item.fp8_gflops.as_ref(), rate, |figure| &figure.source));
+        columns.extend([
+            GpuColumn::csv("link", |item| Some(item.link.as_ref()?.kind.clone())),
+            GpuColumn::csv("link_mb_s_one_way", |item| Some(item.link.as_ref()?.mb_s_one_way)),
+            GpuColumn::csv("link_source", |item| Some(item.link.as_ref()?.source.clone())),
+            GpuColumn::csv("usd_per_gpu_hour", price(|price| Some(&price.usd_per_gpu_hour))),
+            GpuColumn::csv("price_as_of", price(|price| price.offer.as_of.as_ref())),
+            GpuColumn::csv("price_kind", price(|price| price.offer.kind.as_ref())),
+            GpuColumn::csv("price_provider", price(|price| price.offer.provider.as_ref())),
+            GpuColumn::csv("price_source", price(|price| Some(&price.offer.source))),
+            GpuColumn::csv("ecc", |item| item.ecc.clone()),
+            GpuColumn::csv("note", |item| item.note.clone()),
+        ]);
+        columns
+    }
+
+    fn plain(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Every figure of one with where it was read.
+    fn entries(items: &[Self], _: ByteUnit) -> Vec<Entry> {
+        let [item] = items else { return Vec::new() };
+        let facts = item.facts();
+        let sources: Vec<_> =
+            facts.iter().filter_map(|fact| Some((fact.name.to_owned(), fact.source?.clone()))).collect();
+        vec![Entry::new(&item.name, facts.into_iter().map(|fact| (fact.name, fact.text)), "sources", sources)]
+    }
+
+    /// What the columns mean, and what is not as sure as the rest.
+    fn notes(items: &[Self], _: Medium) -> Vec<String> {
+        if items.is_empty() {
+            return Vec::new();
+        }
+        let mut notes = vec![
+            "Sold: the size it is sold with. Driver: what its driver reports. Engine: what a server is told, of which it takes a share. \
+             GB/s: memory bandwidth. TFLOP/s: peak in bf16, dense. -: no source. The sources: `kvsize gpus NAME`."
+                .to_owned(),
+        ];
+        let estimated = |item: &Self| item.engine_total.as_ref().is_some_and(|total| total.known == Known::Estimated);
+        if items.iter().any(|item| estimated(item) && !item.metal) {
+            let less = exact_size(DRIVER_LESS_VISIBLE);
+            notes.push(format!(
+                "~: estimated, the driver's figure less {less}, the median of the cards of which both are known."
+            ));
+        }
+        let is_unverified = |size: &SizeItem| size.source.starts_with("unverified");
+        let unverified = items.iter().filter(|item| item.driver.as_ref().is_some_and(is_unverified));
+        let unverified: Vec<&str> = unverified.map(|item| item.name.as_str()).collect();
+        if !unverified.is_empty() {
+            notes.push(format!("The driver's figure is not confirmed by a source: {}.", unverified.join(", ")));
+        }
+        if items.iter().any(|item| item.metal) {
+            notes.push(format!(
+                "Apple's chips are sold with several sizes: name it, as apple-m3-max-64gb, or give --gpu-memory 64GiB. Engines see \
+                 {METAL}."
+            ));
+        }
+        notes
+    }
+}

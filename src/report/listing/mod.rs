@@ -1,0 +1,139 @@
+//! What is known by name: rows for people, objects for programs.
+
+mod engines;
+mod formats;
+mod gpus;
+mod models;
+mod weights;
+
+use serde::Serialize;
+
+pub use self::engines::{DefaultItem, EngineItem, SettingItem};
+pub use self::formats::FormatItem;
+pub use self::gpus::{GpuItem, PriceItem, SizeItem};
+pub use self::models::ModelItem;
+pub use self::weights::WeightsItem;
+use super::column::{Column, grid};
+use super::grid::{Block, Page};
+use super::text::{COLUMNS, pairs, wrapped};
+use super::{Medium, Report, json};
+use crate::units::{ByteUnit, Bytes};
+
+/// Things of a kind.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Listing<T> {
+    /// Name and version of the shape.
+    pub schema: &'static str,
+    /// The things.
+    pub items: Vec<T>,
+}
+
+/// A thing that is listed.
+pub trait Item: Serialize + Sized {
+    /// Name and version of the shape of a list of them.
+    const SCHEMA: &'static str;
+
+    /// The columns of a list.
+    fn columns<'a>(medium: Medium) -> Vec<Column<'a, &'a Self>>
+    where
+        Self: 'a;
+
+    /// The line of a script.
+    fn plain(&self) -> String;
+
+    /// What people read in place of a table, where there is more to say of a thing than a row holds.
+    fn entries(_: &[Self], _: ByteUnit) -> Vec<Entry> {
+        Vec::new()
+    }
+
+    /// What is to be said of a table as a whole, under it.
+    fn notes(_: &[Self], _: Medium) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The largest figure that is printed in a unit.
+    fn largest(_: &[Self]) -> Bytes {
+        Bytes(0)
+    }
+}
+
+impl<T: Item> Listing<T> {
+    /// The list of `items`.
+    pub fn new(items: Vec<T>) -> Self {
+        Self { schema: T::SCHEMA, items }
+    }
+}
+
+impl<T: Item> Report for Listing<T> {
+    type Row<'a>
+        = &'a T
+    where
+        T: 'a;
+
+    fn rows(&self) -> Vec<&T> {
+        self.items.iter().collect()
+    }
+
+    fn columns(&self, _: ByteUnit) -> Vec<Column<'_, &T>> {
+        T::columns(Medium::Markdown)
+    }
+
+    fn largest(&self) -> Bytes {
+        T::largest(&self.items)
+    }
+
+    fn page(&self, unit: ByteUnit, medium: Medium) -> Page {
+        let entries = T::entries(&self.items, unit);
+        if !entries.is_empty() {
+            return Page { blocks: entries.into_iter().flat_map(Entry::blocks).collect() };
+        }
+        let notes: Vec<_> = T::notes(&self.items, medium).iter().flat_map(|note| wrapped(note, COLUMNS)).collect();
+        let notes = (!notes.is_empty()).then_some(Block::Text(notes));
+        let table = Block::Grid(grid(&self.rows(), &T::columns(medium), unit));
+        Page { blocks: [table].into_iter().chain(notes).collect() }
+    }
+
+    fn plain(&self, _: ByteUnit) -> Vec<String> {
+        self.items.iter().map(T::plain).collect()
+    }
+
+    fn json_lines(&self) -> String {
+        json::lines(&self.items)
+    }
+}
+
+/// What there is to say of a thing.
+#[derive(Debug)]
+pub struct Entry {
+    name: String,
+    /// What is said of each such thing, by name.
+    about: Vec<(String, String)>,
+    /// What its properties are called.
+    heading: &'static str,
+    properties: Vec<(String, String)>,
+}
+
+impl Entry {
+    /// What is empty is left out.
+    fn new(
+        name: &str,
+        about: impl IntoIterator<Item = (&'static str, String)>,
+        heading: &'static str,
+        properties: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let about = about.into_iter().filter(|(_, text)| !text.is_empty());
+        Self {
+            name: name.to_owned(),
+            about: about.map(|(name, text)| (name.to_owned(), text)).collect(),
+            heading,
+            properties: properties.into_iter().collect(),
+        }
+    }
+
+    fn blocks(self) -> [Block; 2] {
+        let heading = (!self.properties.is_empty()).then(|| format!("  {}:", self.heading));
+        let lines = pairs(2, &self.about).into_iter().chain(heading).chain(pairs(4, &self.properties)).collect();
+        [Block::Title(self.name), Block::Text(lines)]
+    }
+}

@@ -1,0 +1,55 @@
+//! The models of the catalogue.
+
+use serde::Serialize;
+
+use super::Item;
+use crate::catalogue::ModelEntry;
+use crate::report::{Column, Medium};
+
+/// A model of a [`Listing`](super::Listing): a row of `kvsize.models/1`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct ModelItem {
+    /// Its shortest name.
+    name: String,
+    /// Where it is published.
+    label: String,
+    /// Other names of it.
+    aliases: Vec<String>,
+    /// All parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<u64>,
+    /// Bytes of its weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_bytes: Option<u64>,
+    /// Where its configuration was read.
+    source: String,
+    /// When.
+    date: String,
+}
+
+impl From<ModelEntry> for ModelItem {
+    fn from(entry: ModelEntry) -> Self {
+        let ModelEntry { names, label, parameters, weight_bytes, source, date, .. } = entry;
+        let mut names = names.into_iter();
+        let name = names.next().unwrap_or_default();
+        Self { name, label, aliases: names.collect(), parameters, weight_bytes, source, date }
+    }
+}
+
+impl Item for ModelItem {
+    const SCHEMA: &'static str = "kvsize.models/1";
+
+    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
+        // The part of a hub id before its slash.
+        let publisher = |item: &&Self| item.label.split_once('/').map(|(publisher, _)| publisher.to_owned());
+        vec![
+            Column::left("Name", |item: &&Self| item.name.clone()).key("Name"),
+            Column::left("Publisher", publisher).key("Publisher"),
+        ]
+    }
+
+    fn plain(&self) -> String {
+        self.name.clone()
+    }
+}

@@ -1,0 +1,92 @@
+//! What models weigh.
+
+use serde::Serialize;
+
+use super::{Entry, Item};
+use crate::model::{Origin, Weights};
+use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
+use crate::units::{ByteUnit, Bytes, group_thousands};
+
+/// A row of `kvsize.weights/1`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct WeightsItem {
+    /// The model's name.
+    pub name: String,
+    /// Where it was read from.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"])))]
+    source: &'static str,
+    /// Its `model_type`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_type: Option<String>,
+    /// Its weights.
+    #[serde(flatten)]
+    pub weights: WeightsDescription,
+    /// How they are known, in words.
+    #[serde(skip)]
+    from: &'static str,
+}
+
+impl WeightsItem {
+    /// The row of the weights of a model that was read from `origin`.
+    pub fn new(name: &str, origin: Origin, model_type: Option<&str>, weights: &Weights) -> Self {
+        Self {
+            name: clean(name),
+            source: origin.name(),
+            model_type: model_type.map(clean),
+            weights: weights.into(),
+            from: weights.origin.words(),
+        }
+    }
+}
+
+impl Item for WeightsItem {
+    const SCHEMA: &'static str = "kvsize.weights/1";
+
+    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
+        let exact = |count: Option<u64>| count.map(|count| Cell::Text(count.to_string()));
+        vec![
+            Column::left("Model", |item: &&Self| item.name.clone()).key("Model"),
+            Column::right("Bytes", move |item: &&Self| exact(item.weights.bytes)).key("Bytes"),
+            Column::right("Parameters", move |item: &&Self| exact(item.weights.parameters)).key("Parameters"),
+            Column::right("Active", move |item: &&Self| exact(item.weights.active_parameters)).key("Active"),
+            Column::left("Origin", |item: &&Self| item.weights.origin).key("Origin"),
+        ]
+    }
+
+    /// The bytes, then the name.
+    fn plain(&self) -> String {
+        let bytes = self.weights.bytes.map_or_else(|| "unknown".into(), |bytes| bytes.to_string());
+        format!("{bytes} {}", self.name)
+    }
+
+    fn entries(items: &[Self], unit: ByteUnit) -> Vec<Entry> {
+        items.iter().map(|item| item.entry(unit)).collect()
+    }
+
+    fn largest(items: &[Self]) -> Bytes {
+        Bytes(items.iter().filter_map(|item| item.weights.bytes).max().unwrap_or_default())
+    }
+}
+
+impl WeightsItem {
+    fn entry(&self, unit: ByteUnit) -> Entry {
+        let WeightsDescription { bytes, parameters, active_parameters, by_dtype, notes, .. } = &self.weights;
+        let amount =
+            |bytes: u64| format!("{} {} ({} bytes)", Bytes(bytes).in_unit(unit), unit.name(), group_thousands(bytes));
+        let mut about = vec![
+            ("weights", bytes.map_or_else(|| "not known".into(), amount)),
+            ("parameters", parameters.map_or_else(|| "not known".into(), group_thousands)),
+        ];
+        about.extend(active_parameters.map(|active| ("active", group_thousands(active))));
+        about.push(("from", self.from.into()));
+        about.extend(notes.iter().map(|note| ("note", note.clone())));
+        let properties = by_dtype.iter().map(|share| {
+            let tensors = share.tensors.map(|tensors| format!("{} tensors, ", group_thousands(tensors)));
+            let elements = group_thousands(share.parameters);
+            let size = share.bytes.map_or_else(|| "bytes not known".into(), amount);
+            (share.dtype.clone(), format!("{}{elements} elements, {size}", tensors.unwrap_or_default()))
+        });
+        Entry::new(&self.name, about, "by element type", properties)
+    }
+}

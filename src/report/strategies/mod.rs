@@ -1,0 +1,329 @@
+//! The levers to make it fit: a row each, and under the rows what each costs and the command that repeats it.
+
+mod command;
+mod page;
+
+use serde::Serialize;
+
+pub use self::command::Typed;
+use super::document::{ModelDescription, describe, notes_of};
+use crate::engine::Double;
+use crate::hardware::{Price, exact_size};
+use crate::model::Warning;
+use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, floors};
+use crate::units::{Bytes, Notes, fixed_point, group_thousands};
+
+/// `kvsize.strategies/1`: a model, a workload, and what each lever makes of it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Strategies {
+    /// Name and version of this shape.
+    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.strategies/1")))]
+    pub schema: &'static str,
+    /// Version of kvsize.
+    pub kvsize: &'static str,
+    /// The model.
+    pub model: ModelDescription,
+    /// Tokens of each sequence.
+    pub seq_len: u64,
+    /// Sequences.
+    pub batch: u64,
+    /// The GPUs.
+    pub gpu: Gpu,
+    /// Bytes of each GPU that weights and cache may take.
+    pub usable_bytes_per_gpu: u64,
+    /// How GPUs are counted, in words.
+    pub rule: String,
+    /// What the weights take, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights_bytes: Option<u64>,
+    /// The rows, the baseline first.
+    pub strategies: Vec<StrategyRow>,
+    /// The hardware's figures that floors rest on, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floors: Option<SpeedFigures>,
+    /// What the article says, where this is its model or the one it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub article: Option<ArticleStatement>,
+    /// What there is to say of it.
+    #[serde(flatten)]
+    pub notes: Notes,
+}
+
+/// The GPUs that are asked about.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Gpu {
+    /// Their name in the catalogue.
+    pub name: String,
+    /// How many are in a node.
+    pub per_node: u64,
+    /// Memory that is counted of each, which the driver reports, in whole MiB.
+    #[serde(rename = "memory_mib", serialize_with = "as_mebibytes")]
+    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
+    pub memory: Bytes,
+    /// The price, if one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceFigures>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn as_mebibytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(bytes.0 >> 20)
+}
+
+/// Millionths of a dollar, written as cents: a whole number where it is one, else a decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Cents(#[cfg_attr(feature = "cli", schemars(with = "f64"))] pub u64);
+
+impl Cents {
+    const MILLIONTHS: u64 = 10_000;
+
+    fn text(self) -> String {
+        let text = fixed_point(u128::from(self.0), u128::from(Self::MILLIONTHS), 4);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
+impl Serialize for Cents {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.checked_rem(Self::MILLIONTHS) {
+            Some(0) => serializer.serialize_u64(self.0.div_euclid(Self::MILLIONTHS)),
+            _ => Double::ratio(self.0, Self::MILLIONTHS).serialize(serializer),
+        }
+    }
+}
+
+/// What an hour was offered for, or is said to cost.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct PriceFigures {
+    /// US cents of one GPU in one hour.
+    pub cents_per_gpu_hour: Cents,
+    /// The offer.
+    #[serde(flatten)]
+    pub offer: Price,
+}
+
+impl From<&Price> for PriceFigures {
+    fn from(price: &Price) -> Self {
+        Self { cents_per_gpu_hour: Cents(price.micro_dollars_per_gpu_hour), offer: price.clone() }
+    }
+}
+
+/// What one GPU does at most; what has no source is absent.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct SpeedFigures {
+    /// Memory bandwidth, in decimal gigabytes a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_gb_s: Option<u64>,
+    /// Where it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_source: Option<String>,
+    /// Peak dense rate in bf16, in 10⁹ operations a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bf16_gflops: Option<u64>,
+    /// Where it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bf16_source: Option<String>,
+}
+
+impl SpeedFigures {
+    fn speed(&self) -> Speed {
+        Speed { bandwidth: self.bandwidth_gb_s, operations: self.bf16_gflops }
+    }
+}
+
+/// A lever. One that the model can't use has a reason in place of bytes.
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct StrategyRow {
+    /// A stable word.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Whether this model can use it.
+    pub usable: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Tokens of each sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq_len: Option<u64>,
+    /// The format that is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_dtype: Option<String>,
+    /// Tensor parallel ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tp: Option<u64>,
+    /// Pipeline stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pp: Option<u64>,
+    /// Ranks that each keep a part of a sequence's tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dcp: Option<u64>,
+    /// The cache, over all GPUs or wherever it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// The most that one GPU holds, as laid out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_gpu: Option<u64>,
+    /// Bytes less than the baseline; negative for more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_bytes: Option<i128>,
+    /// GPUs it takes: of a layout all of its GPUs, else the fewest by memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u64>,
+    /// Nodes that these GPUs fill or begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u64>,
+    /// Of a layout: whether each GPU can hold its share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fits: Option<bool>,
+    /// Bytes that each decoded token moves from the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_moved_per_token: Option<u64>,
+    /// US cents of an hour of these GPUs, if there is a price and they suffice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cents_per_hour: Option<Cents>,
+    /// The least time it takes, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floors: Option<Floors>,
+    /// What it costs in quality or time.
+    pub cost: &'static str,
+    /// What there is to say of the layout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The command whose estimate has the same bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// What the article says of its own model, or of the real one, beside its own rule.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct ArticleStatement {
+    /// What the article's formula counts.
+    #[serde(serialize_with = "as_number")]
+    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
+    pub bytes: Bytes,
+    /// What a GPU is sold with, in decimal gigabytes.
+    pub marketed_gb: u64,
+    /// The GPUs that its table's own rule asks for.
+    pub gpus: u64,
+    /// GPUs of a node.
+    pub per_node: u64,
+    /// Whether the article names a cluster for just this: 10,000,000 tokens on H100.
+    pub named: bool,
+    /// Of the real model, cache and GPUs by the article's rule, with all weights: windows honoured, and kept whole.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_numbers")]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Count>"))]
+    pub real: Option<[(Bytes, u64); 2]>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn as_number<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(bytes.0)
+}
+
+/// Bytes and GPUs of a count by the article's rule.
+#[derive(Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+struct Count {
+    bytes: u64,
+    gpus: u64,
+}
+
+#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn as_numbers<S: serde::Serializer>(real: &Option<[(Bytes, u64); 2]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(real.iter().flatten().map(|&(Bytes(bytes), gpus)| Count { bytes, gpus }))
+}
+
+impl Strategies {
+    /// The document of `rows`; `warnings` are those of the question, the model's come first.
+    pub fn new(
+        question: &Question,
+        rows: &[Strategy],
+        typed: &Typed,
+        gpu: Gpu,
+        figures: Option<SpeedFigures>,
+        article: Option<ArticleStatement>,
+        warnings: &[Warning],
+    ) -> Self {
+        let model = question.model;
+        let baseline = rows.first().and_then(|row| row.outcome.as_ref().ok()).map(|outcome| outcome.bytes);
+        let mebibytes = gpu.memory.0.checked_rem(1 << 20) == Some(0);
+        let memory =
+            if mebibytes { format!("{} MiB", group_thousands(gpu.memory.0 >> 20)) } else { exact_size(gpu.memory) };
+        let counted = if question.weights.is_some() { "(cache + weights)" } else { "cache" };
+        let rule = format!(
+            "GPUs: {counted} / (0.9 x {memory} of {}), rounded up, as if bytes could be divided anyhow; a row with tp, pp \
+             or dcp takes the GPUs of its layout, if each can hold its share",
+            gpu.name
+        );
+        let mut notes = notes_of(model);
+        warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+        if question.weights.is_none() {
+            notes.assume("the weights are not known, and GPUs are counted for the cache alone; --weights adds them");
+        }
+        Self {
+            schema: "kvsize.strategies/1",
+            kvsize: env!("CARGO_PKG_VERSION"),
+            model: describe(model),
+            seq_len: question.workload.seq_len.0,
+            batch: question.workload.batch,
+            usable_bytes_per_gpu: question.hardware.usable.0,
+            rule,
+            weights_bytes: question.weights.map(|weights| weights.0),
+            strategies: rows
+                .iter()
+                .map(|strategy| StrategyRow {
+                    floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures.speed())),
+                    ..row(strategy, baseline, typed, &gpu)
+                })
+                .collect(),
+            floors: figures,
+            gpu,
+            article,
+            notes,
+        }
+    }
+}
+
+fn row(strategy: &Strategy, baseline: Option<Bytes>, typed: &Typed, gpu: &Gpu) -> StrategyRow {
+    let Strategy { kind, name, cost, outcome, workload, .. } = strategy;
+    let shared = StrategyRow { kind, name: super::clean(name), cost, ..StrategyRow::default() };
+    let Outcome { bytes, bytes_per_gpu, gpus, fits, moved, note } = match outcome {
+        Ok(outcome) => outcome.clone(),
+        Err(reason) => return StrategyRow { reason: Some(super::clean(reason)), ..shared },
+    };
+    let saved = baseline.and_then(|baseline| i128::from(baseline.0).checked_sub(i128::from(bytes.0)));
+    let suffices = fits != Some(false);
+    let cents = gpu
+        .price
+        .as_ref()
+        .filter(|_| suffices)
+        .and_then(|price| price.cents_per_gpu_hour.0.checked_mul(gpus))
+        .map(Cents);
+    StrategyRow {
+        usable: true,
+        seq_len: Some(workload.seq_len.0),
+        kv_dtype: Some(workload.kv_dtype.to_string()),
+        tp: Some(workload.layout.tp),
+        pp: Some(workload.layout.pp),
+        dcp: Some(workload.layout.dcp).filter(|&dcp| dcp > 1),
+        bytes: Some(bytes.0),
+        bytes_per_gpu: (fits.is_some() || moved.is_some()).then_some(bytes_per_gpu.0),
+        saved_bytes: saved,
+        gpus: Some(gpus),
+        nodes: Some(gpus.div_ceil(gpu.per_node.max(1))),
+        fits,
+        bytes_moved_per_token: moved.map(|moved| moved.0),
+        cents_per_hour: cents,
+        note,
+        command: Some(command::command(strategy, typed)),
+        ..shared
+    }
+}

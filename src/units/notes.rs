@@ -1,0 +1,37 @@
+//! What there is to say of an answer.
+
+use serde::Serialize;
+
+/// What is said of an answer, each text once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Notes {
+    /// What was taken for granted.
+    pub assumptions: Vec<String>,
+    /// What may make the answer wrong.
+    pub warnings: Vec<String>,
+}
+
+impl Notes {
+    /// Adds what was taken for granted, unless it is there.
+    pub fn assume(&mut self, text: impl Into<String>) {
+        add_once(&mut self.assumptions, text.into());
+    }
+
+    /// Adds what may make the answer wrong, unless it is there.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        add_once(&mut self.warnings, text.into());
+    }
+
+    /// Adds what is not there yet.
+    pub fn add(&mut self, assumptions: &[String], warnings: &[String]) {
+        assumptions.iter().for_each(|text| self.assume(text));
+        warnings.iter().for_each(|text| self.warn(text));
+    }
+}
+
+fn add_once(texts: &mut Vec<String>, text: String) {
+    if !texts.contains(&text) {
+        texts.push(text);
+    }
+}
