@@ -136,7 +136,7 @@ impl Memory<'_> {
         };
         let whole = whole.ok_or_else(|| MemoryError::Total { gpu: accelerator.id.clone(), total: *total })?;
         let weights = self.weights.ok_or_else(|| MemoryError::Weights { model: question.model.name.clone() })?;
-        let share = self.share(question.engine);
+        let share = self.share(question.engine)?;
         let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
         let Overhead { stages: overheads, calibration, notes } = match given {
             Some(bytes) => given_overhead(*bytes, layout),
@@ -162,15 +162,15 @@ impl Memory<'_> {
     }
 
     /// The share that an engine takes: the one given, or its own.
-    fn share(&self, engine: &Engine) -> Taken {
-        let own = engine.share();
+    fn share(&self, engine: &Engine) -> Result<Taken, Error> {
+        let own = engine.share()?;
         if let Some(fraction) = self.utilization {
             // An engine that takes all has no setting for it; a share that is given is one of the total.
             let rule = if own.rule == Rule::All { Rule::OfTotal } else { own.rule };
-            return Taken { rule, fraction, known: Known::Given, source: "--utilization".into() };
+            return Ok(Taken { rule, fraction, known: Known::Given, source: "--utilization".into() });
         }
         let fraction = Double::parse(own.default).unwrap_or(Double::whole(1));
-        Taken { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() }
+        Ok(Taken { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() })
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) const PROFILE: Profile = Profile {
     spread: Spread::Layers,
     answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
     own_lengths,
-    share: |_| LEFT_FREE,
+    share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
     serve,
     ..Profile::DEFAULT

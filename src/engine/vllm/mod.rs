@@ -113,7 +113,7 @@ pub(super) const PROFILE: Profile = Profile {
     blocks,
     request_limit: |_, model, seq_len, engine| {
         let most = batch_limits(model, seq_len, engine).max_num_seqs;
-        Some(RequestLimit { setting: "max_num_seqs", most })
+        Ok(Some(RequestLimit { setting: "max_num_seqs", most }))
     },
     serve: |served| served.with(&SERVE),
     ..Profile::DEFAULT
