@@ -123,7 +123,7 @@ pub struct Profile {
     /// The blocks of a pool.
     pub blocks: fn(&Answer) -> Option<Blocks>,
     /// The most requests of a length that it runs at once, where a setting limits them.
-    pub request_limit: fn(&Answer, &Model, Tokens, &Engine) -> Result<Option<RequestLimit>, Error>,
+    pub request_limit: LimitOf,
     /// Groups of ranks in one replica that each have requests and a pool (data parallel attention).
     pub pools_per_replica: fn(&Engine, Layout) -> u64,
     /// The command line of a server, if it has one.
@@ -161,6 +161,9 @@ impl Profile {
         self.formats.contains(&format)
     }
 }
+
+/// The limit of requests of a length, of an answer for them.
+pub type LimitOf = fn(&Answer, &Model, Tokens, &Engine) -> Result<Option<RequestLimit>, Error>;
 
 /// How an engine takes memory for its cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -158,7 +158,7 @@ pub enum State {
         /// Its convolution and its memory.
         state: RecurrentState,
         /// Columns that the convolution keeps.
-        columns: u64,
+        columns: Exact,
     },
     /// Whole on every rank.
     Replicated {
@@ -220,8 +220,8 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error>
 }
 
 /// Columns that a convolution must keep: all but the current token's, in every known mechanism.
-fn columns(state: RecurrentState) -> u64 {
-    let kernel = state.convolution.map_or(0, |convolution| convolution.kernel);
+fn columns(state: RecurrentState) -> Exact {
+    let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
     match state.mechanism {
         Mechanism::Mamba1
         | Mechanism::Mamba2
@@ -232,7 +232,7 @@ fn columns(state: RecurrentState) -> u64 {
         | Mechanism::RgLru
         | Mechanism::Rwkv
         | Mechanism::Cca
-        | Mechanism::Mlstm => kernel.checked_sub(1).unwrap_or_default(),
+        | Mechanism::Mlstm => kernel.less(1u64),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::units::{ElementFormat, Error, Exact};
 /// # Errors
 /// [`Error`] when heads or channels do not divide over the ranks.
 pub fn recurrent_bytes(state: RecurrentState, columns: u64, tp: u64) -> Result<u64, Error> {
-    let tensors = StateTensor::of(State::Recurrent { state, columns }, tp)?;
+    let tensors = StateTensor::of(State::Recurrent { state, columns: columns.into() }, tp)?;
     tensors.into_iter().flatten().map(|tensor| tensor.bits(Exact::ONE).div_ceil(8u64)).sum::<Exact>().get()
 }
 
@@ -32,7 +32,7 @@ impl StateTensor {
 
     /// Channels and heads are divided over the ranks. Groups are, too, while they divide; past that each rank has one of
     /// its own (vLLM 0.33 `model_executor/layers/mamba/mamba_utils.py`, `MambaStateShapeCalculator`).
-    fn recurrent(state: RecurrentState, columns: u64, tp: u64) -> Result<[Option<Self>; 2], Error> {
+    fn recurrent(state: RecurrentState, columns: Exact, tp: u64) -> Result<[Option<Self>; 2], Error> {
         let divided = |size: u64| match size.checked_div(tp) {
             Some(each) if size.is_multiple_of(tp) => Ok(Exact::from(each)),
             _ => Err(error::uneven_state(state.mechanism.name(), size, tp)),

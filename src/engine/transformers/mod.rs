@@ -141,7 +141,7 @@ fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
         if size > 1 {
-            let reason = "divides a model, and transformers keeps it whole here";
+            let reason = "divides a model that transformers keeps whole here";
             return Err(engine.refusal(field, size, reason, "leave it out, or name another engine"));
         }
     }
@@ -180,14 +180,9 @@ struct Rules<'a> {
 impl Rules<'_> {
     /// The steps from the live bytes, those of all layer groups with one reason in one.
     fn gaps(&self) -> Result<Vec<Gap>, Error> {
-        let mut gaps: Vec<Gap> = Vec::new();
+        let mut gaps = Vec::new();
         for group in &self.model.layer_groups {
-            for gap in self.steps(group)?.into_iter().flatten() {
-                match gaps.iter_mut().find(|known| (known.kind, &known.reason) == (gap.kind, &gap.reason)) {
-                    Some(known) => known.bytes = known.bytes.checked_add(gap.bytes).ok_or_else(Error::too_large)?,
-                    None => gaps.push(gap),
-                }
-            }
+            self.steps(group)?.into_iter().flatten().try_for_each(|gap| gap.join(&mut gaps))?;
         }
         Ok(gaps)
     }
@@ -269,7 +264,7 @@ impl Rules<'_> {
     /// The group as transformers caches it.
     fn as_seen(&self, group: &LayerGroup) -> Vec<LayerGroup> {
         let bound = |bound: Tokens| match self.cache {
-            Cache::Dynamic => Tokens(bound.0.checked_sub(1).unwrap_or_default()),
+            Cache::Dynamic => bound.0.checked_sub(1).map_or(Tokens(0), Tokens),
             Cache::Static => bound,
         };
         let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
@@ -349,7 +344,7 @@ impl Rules<'_> {
     }
 
     /// A state in the formats it is stored in.
-    fn with_state(&self, state: RecurrentState, columns: u64) -> Retained {
+    fn with_state(&self, state: RecurrentState, columns: Exact) -> Retained {
         let format = match state.mechanism {
             Mechanism::Lightning | Mechanism::Mlstm | Mechanism::Cca => self.model.dtype,
             Mechanism::Mamba1
@@ -376,8 +371,8 @@ fn vectors_twice(
     let once = KeyValue::Vector { elements };
     let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
     let compresses = |layer: &&u32| is_compressed(model, |group| group.layers.binary_search(layer).is_ok());
-    let (compressed, plain) = group.layers.iter().partition::<Vec<u32>, _>(compresses);
-    [(compressed, once), (plain, twice)]
+    let (single, double) = group.layers.iter().partition::<Vec<u32>, _>(compresses);
+    [(single, once), (double, twice)]
         .into_iter()
         .filter(|(layers, _)| !layers.is_empty())
         .map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) })
@@ -390,10 +385,10 @@ fn is_compressed(model: &Model, of: impl Fn(&LayerGroup) -> bool) -> bool {
 }
 
 /// Columns that a convolution keeps.
-fn columns(state: RecurrentState) -> u64 {
-    let kernel = state.convolution.map_or(0, |convolution| convolution.kernel);
+fn columns(state: RecurrentState) -> Exact {
+    let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
     match state.mechanism {
-        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca => kernel.checked_sub(1).unwrap_or_default(),
+        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca => kernel.less(1u64),
         Mechanism::Mamba1
         | Mechanism::Mamba2
         | Mechanism::GatedDeltaNet

@@ -108,7 +108,7 @@ pub(super) const PROFILE: Profile = Profile {
     ),
     answer,
     prepare: |model, workload, engine| Some(Box::new(Shape::of_any_length(model, workload, engine)?)),
-    share: overhead::share,
+    share: |engine| Ok(overhead::share(engine)),
     overhead: overhead::overhead,
     blocks,
     request_limit: |_, model, seq_len, engine| {

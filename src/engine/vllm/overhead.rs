@@ -28,9 +28,9 @@ use crate::model::{DraftMethod, Model, TensorGroup, Tensors, Widths};
 use crate::units::{ByteUnit, Bytes, Error, Exact};
 
 /// The share of the memory that it takes by default.
-pub(super) fn share(engine: &Engine) -> Result<Share, Error> {
+pub(super) fn share(engine: &Engine) -> Share {
     let Release { gpu_memory_utilization: default, read_in_cache_config: source, .. } = Release::of(engine.version);
-    Ok(Share { rule: Rule::OfTotal, default, source })
+    Share { rule: Rule::OfTotal, default, source }
 }
 
 /// The overhead of `model`, for requests of the workload's length.
