@@ -439,7 +439,7 @@ mod tests {
             ),
             (
                 "--gpu-memory 80GiB --price 9/node-h",
-                "--price: 9.00/node-h is of a node of nobody knows how many GPUs; give \
+                "--price: 9.00/node-h is of a node of an unknown number of GPUs; give \
               their number, as --gpu 8xh100, or a price in /gpu-h",
             ),
         ] {

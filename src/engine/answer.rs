@@ -66,6 +66,27 @@ impl Gap {
     }
 }
 
+/// The steps from one figure through others.
+pub(super) struct Steps {
+    at: Bytes,
+    gaps: Vec<Gap>,
+}
+
+impl Steps {
+    pub(super) fn from(bytes: Bytes) -> Self {
+        Self { at: bytes, gaps: Vec::new() }
+    }
+
+    pub(super) fn to(mut self, kind: &'static str, bytes: Bytes, reason: impl Into<String>) -> Self {
+        self.gaps.extend(Gap::step(kind, self.at, bytes, reason.into()));
+        Self { at: bytes, ..self }
+    }
+
+    pub(super) fn gaps(self) -> Vec<Gap> {
+        self.gaps
+    }
+}
+
 /// What an engine makes of the memory that it may use for the cache on each device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]

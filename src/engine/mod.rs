@@ -27,8 +27,8 @@ use crate::estimate::{Layout, Workload};
 use crate::model::Model;
 use crate::units::{Code, Error, Tokens, group_thousands};
 
-use answer::longest;
 pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
+use answer::{Steps, longest};
 pub use device::Device;
 pub use double::Double;
 pub use memory::{Calibration, Errors, Known, Overhead, OverheadTerm, RESERVE, Rule, Share, Term, usable};

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::serve::Options;
 use super::{
-    Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Rule, Setting, Share, ValueKind, longest,
+    Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Setting, Share, Steps, ValueKind, longest,
 };
 use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
@@ -150,11 +150,11 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
 
     let ideal = estimate(model, workload)?;
     let kept = rules.sum(model, groups, workload, |window| rules.kept(window, workload.seq_len))?;
-    let gaps = [
-        Gap::step("windows", ideal.bytes, kept.bytes, rules.why_kept()),
-        Gap::step("pages", kept.bytes, blocks.bytes, rules.why_blocks()),
-        Gap::step("attention_dp", blocks.bytes, total.bytes, "a request is whole on one rank, and on no other".into()),
-    ];
+    let gaps = Steps::from(ideal.bytes)
+        .to("windows", kept.bytes, rules.why_kept())
+        .to("pages", blocks.bytes, rules.why_blocks())
+        .to("attention_dp", total.bytes, "a request is whole on one rank, and on no other")
+        .gaps();
     let pools = rules.pools(model, workload)?;
     let mut warnings = Vec::new();
     let capacity = match (workload.memory, pools.as_slice()) {
@@ -184,7 +184,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     Ok(Answer {
         details: Some(Details::TensorrtLlm(facts)),
         capacity,
-        gaps: gaps.into_iter().flatten().collect(),
+        gaps,
         assumptions: [NOT_REPLAYED.to_owned()].into_iter().chain(rules.assumptions(model)).collect(),
         warnings,
         ..Answer::of(total)
@@ -309,20 +309,8 @@ impl Rules {
 
     /// The window of a layer's pool; `None` where it keeps every token.
     fn window_of(&self, cache: &LayerCache) -> Option<u64> {
-        match *cache {
-            _ if self.window.is_some() => self.window,
-            LayerCache::SlidingWindow { window, .. } if self.windows_named => Some(window.0),
-            LayerCache::FullAttention { .. }
-            | LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None => None,
-        }
+        let own = if let LayerCache::SlidingWindow { window, .. } = *cache { Some(window.0) } else { None };
+        self.window.or(own.filter(|_| self.windows_named))
     }
 
     /// Tokens that a layer keeps of one sequence at most, sinks included.

@@ -113,34 +113,22 @@ impl<'a> Layers<'a> {
 
     fn refuse(&self, cache: &LayerCache, engine: &Engine) -> Result<(), Error> {
         let refusal = |reason: &str| Err(engine.refusal("MODEL", &self.model.name, reason, "give its GGUF file"));
-        match cache {
-            LayerCache::Latent { .. } if self.gguf.is_some() && !self.is(GgufFeature::Latent) => {
-                refusal("is kept as full heads, whose sizes are not in what was read")
+        if matches!(cache, LayerCache::Latent { .. }) && self.gguf.is_some() && !self.is(GgufFeature::Latent) {
+            return refusal("is kept as full heads, whose sizes are not in what was read");
+        }
+        let LayerCache::Recurrent(state) = cache else { return Ok(()) };
+        match state.mechanism {
+            Mechanism::RgLru | Mechanism::Cca | Mechanism::Mlstm => {
+                refusal("has recurrent layers of a kind that llama.cpp does not run")
             }
-            LayerCache::Recurrent(state) => match state.mechanism {
-                Mechanism::RgLru | Mechanism::Cca | Mechanism::Mlstm => {
-                    refusal("has recurrent layers of a kind that llama.cpp does not run")
-                }
-                Mechanism::Rwkv if self.gguf.is_none() => {
-                    refusal("is of a version of RWKV that llama.cpp does not run")
-                }
-                Mechanism::Mamba1
-                | Mechanism::Mamba2
-                | Mechanism::GatedDeltaNet
-                | Mechanism::Kda
-                | Mechanism::Lightning
-                | Mechanism::ShortConvolution
-                | Mechanism::Rwkv => Ok(()),
-            },
-            LayerCache::FullAttention { .. }
-            | LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None => Ok(()),
+            Mechanism::Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
+            Mechanism::Mamba1
+            | Mechanism::Mamba2
+            | Mechanism::GatedDeltaNet
+            | Mechanism::Kda
+            | Mechanism::Lightning
+            | Mechanism::ShortConvolution
+            | Mechanism::Rwkv => Ok(()),
         }
     }
 
@@ -191,18 +179,11 @@ impl<'a> Layers<'a> {
             LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => {
                 Some((kv_lora_rank.checked_add(qk_rope_head_dim)?, kv_lora_rank))
             }
-            LayerCache::FullAttention { key_value }
-            | LayerCache::SlidingWindow { key_value, .. }
-            | LayerCache::ChunkedLocal { key_value, .. } => match key_value {
+            LayerCache::Indexer { .. } | LayerCache::Compressed { .. } | LayerCache::CrossAttention { .. } => None,
+            cache => match cache.key_value()? {
                 KeyValue::Vector { elements } => Some((elements, elements)),
                 heads => heads.head_dims(),
             },
-            LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None => None,
         };
         self.groups.iter().filter_map(dims).collect()
     }

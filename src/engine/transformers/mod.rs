@@ -20,7 +20,7 @@ mod quantized;
 use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
-use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, ValueKind};
+use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, Steps, ValueKind};
 use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Memory, Model, Quantization, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Tokens};
@@ -182,75 +182,59 @@ impl Rules<'_> {
     fn gaps(&self) -> Result<Vec<Gap>, Error> {
         let mut gaps = Vec::new();
         for group in &self.model.layer_groups {
-            self.steps(group)?.into_iter().flatten().try_for_each(|gap| gap.join(&mut gaps))?;
+            self.steps(group)?.gaps().into_iter().try_for_each(|gap| gap.join(&mut gaps))?;
         }
         Ok(gaps)
     }
 
     /// The steps of one layer group: each takes up one more rule, the last all of them.
-    fn steps(&self, group: &LayerGroup) -> Result<Vec<Option<Gap>>, Error> {
-        let live = self.bytes(std::slice::from_ref(group), &|cache| ideal(cache, self.workload))?;
+    fn steps(&self, group: &LayerGroup) -> Result<Steps, Error> {
+        let live = |cache: &LayerCache| ideal(cache, self.workload);
+        let alone = |cache| [LayerGroup { layers: group.layers.clone(), cache }];
+        let steps = Steps::from(self.bytes(&alone(group.cache), &live)?);
         let all_rules = self.bytes(&self.as_seen(group), &|cache| self.retained(cache))?;
-        let one = |kind, reason: &str| vec![Gap::step(kind, live, all_rules, reason.into())];
         Ok(match group.cache {
             LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
-                return self.steps_of_window(group, key_value, window, [live, all_rules]);
+                let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
+                let as_read = self.bytes(&alone(sliding), &live)?;
+                let whole = self.bytes(&Self { cache: Cache::Static, ..*self }.as_seen(group), &live)?;
+                let twice = "layers without compression keep their one vector as K and as V";
+                steps
+                    .to("window", as_read, "its configuration class reads another window")
+                    .to("vector_twice", whole, twice)
+                    .to("entries_dropped", all_rules, DROPPED)
             }
             LayerCache::SlidingWindow { transformers_window: None, .. } => {
-                one("windows", "its class knows no window: every token is kept")
+                steps.to("windows", all_rules, "its class knows no window: every token is kept")
             }
-            LayerCache::ChunkedLocal { .. } => one("entries_dropped", DROPPED),
-            LayerCache::Recurrent(state) => return self.steps_of_state(group, state, [live, all_rules]),
-            LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => one(
+            LayerCache::ChunkedLocal { .. } => steps.to("entries_dropped", all_rules, DROPPED),
+            LayerCache::Recurrent(state) => {
+                let (_, format) = self.stored(state);
+                let in_its_format = |_: &LayerCache| {
+                    Ok(of_state(
+                        state,
+                        Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel)).less(1u64),
+                        format,
+                    ))
+                };
+                let stored = self.bytes(&alone(group.cache), &in_its_format)?;
+                steps
+                    .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")
+                    .to("convolution", all_rules, "convolutions keep all columns of their kernel, not one less")
+            }
+            LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => steps.to(
                 "compressor_state",
+                all_rules,
                 "only whole entries, and of a compressor the tokens that none covers, in the model's format",
             ),
-            LayerCache::CrossAttention { .. } => one("no_encoder_input", "without an image there is nothing to keep"),
-            LayerCache::FullAttention { .. } => {
-                one("repeated_heads", "KV heads are repeated for the query heads that share them")
+            LayerCache::CrossAttention { .. } => {
+                steps.to("no_encoder_input", all_rules, "without an image there is nothing to keep")
             }
-            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => Vec::new(),
+            LayerCache::FullAttention { .. } => {
+                steps.to("repeated_heads", all_rules, "KV heads are repeated for the query heads that share them")
+            }
+            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => steps,
         })
-    }
-
-    fn steps_of_window(
-        &self,
-        group: &LayerGroup,
-        key_value: KeyValue,
-        window: Tokens,
-        [live, all_rules]: [Bytes; 2],
-    ) -> Result<Vec<Option<Gap>>, Error> {
-        let ideal = |cache: &LayerCache| ideal(cache, self.workload);
-        let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
-        let as_read = self.bytes(&[LayerGroup { layers: group.layers.clone(), cache: sliding }], &ideal)?;
-        let whole = self.bytes(&Self { cache: Cache::Static, ..*self }.as_seen(group), &ideal)?;
-        let twice = "layers without compression keep their one vector as K and as V";
-        Ok(vec![
-            Gap::step("window", live, as_read, "its configuration class reads another window".into()),
-            Gap::step("vector_twice", as_read, whole, twice.into()),
-            Gap::step("entries_dropped", whole, all_rules, DROPPED.into()),
-        ])
-    }
-
-    fn steps_of_state(
-        &self,
-        group: &LayerGroup,
-        state: RecurrentState,
-        [live, all_rules]: [Bytes; 2],
-    ) -> Result<Vec<Option<Gap>>, Error> {
-        let stored = self.bytes(std::slice::from_ref(group), &|cache| {
-            let retained = ideal(cache, self.workload)?;
-            Ok(match retained.state {
-                State::Recurrent { columns, .. } => self.with_state(state, columns),
-                State::None | State::Replicated { .. } => retained,
-            })
-        })?;
-        let formats = "states are in fp32 or the model's format, whatever the file names";
-        let columns = "convolutions keep all columns of their kernel, not one less";
-        Ok(vec![
-            Gap::step("state_format", live, stored, formats.into()),
-            Gap::step("convolution", stored, all_rules, columns.into()),
-        ])
     }
 
     fn bytes(
@@ -293,14 +277,7 @@ impl Rules<'_> {
             LayerCache::ChunkedLocal { key_value, chunk } => {
                 with(LayerCache::ChunkedLocal { key_value, chunk: bound(chunk) })
             }
-            cache @ (LayerCache::FullAttention { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None) => with(cache),
+            cache => with(cache),
         }
     }
 
@@ -310,7 +287,10 @@ impl Rules<'_> {
             LayerCache::CrossAttention { optional: true, .. } if self.workload.encoder_len.is_none() => {
                 Ok(Retained::NOTHING)
             }
-            LayerCache::Recurrent(state) => Ok(self.with_state(state, columns(state))),
+            LayerCache::Recurrent(state) => {
+                let (columns, format) = self.stored(state);
+                Ok(of_state(state, columns, format))
+            }
             LayerCache::Compressed { head_dim, ratio, state_elements } => {
                 // Two scores and two halves for each row of a window that overlaps: the ideal's state says whether it does.
                 let plain = (Exact::from(ratio) * head_dim * 2u64).wide()?;
@@ -343,22 +323,26 @@ impl Rules<'_> {
         })
     }
 
-    /// A state in the formats it is stored in.
-    fn with_state(&self, state: RecurrentState, columns: Exact) -> Retained {
-        let format = match state.mechanism {
-            Mechanism::Lightning | Mechanism::Mlstm | Mechanism::Cca => self.model.dtype,
+    /// The columns that a convolution keeps, and the format of the memory.
+    fn stored(&self, state: RecurrentState) -> (Exact, ElementFormat) {
+        let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
+        match state.mechanism {
+            Mechanism::RgLru | Mechanism::Rwkv => (kernel.less(1u64), ElementFormat::FP32),
+            Mechanism::Cca => (kernel.less(1u64), self.model.dtype),
+            Mechanism::Lightning | Mechanism::Mlstm => (kernel, self.model.dtype),
             Mechanism::Mamba1
             | Mechanism::Mamba2
             | Mechanism::GatedDeltaNet
             | Mechanism::Kda
-            | Mechanism::ShortConvolution
-            | Mechanism::RgLru
-            | Mechanism::Rwkv => ElementFormat::FP32,
-        };
-        let memory = state.memory.map(|memory| Memory { format, ..memory });
-        let state = State::Recurrent { state: RecurrentState { memory, ..state }, columns };
-        Retained { state, ..Retained::NOTHING }
+            | Mechanism::ShortConvolution => (kernel, ElementFormat::FP32),
+        }
     }
+}
+
+fn of_state(state: RecurrentState, columns: Exact, format: ElementFormat) -> Retained {
+    let memory = state.memory.map(|memory| Memory { format, ..memory });
+    let state = State::Recurrent { state: RecurrentState { memory, ..state }, columns };
+    Retained { state, ..Retained::NOTHING }
 }
 
 /// The layers of a group that also compress, which keep one vector, and those that do not, which keep it as K and as V.
@@ -382,19 +366,4 @@ fn vectors_twice(
 /// Whether a group of these has compressed entries.
 fn is_compressed(model: &Model, of: impl Fn(&LayerGroup) -> bool) -> bool {
     model.layer_groups.iter().any(|group| of(group) && matches!(group.cache, LayerCache::Compressed { .. }))
-}
-
-/// Columns that a convolution keeps.
-fn columns(state: RecurrentState) -> Exact {
-    let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
-    match state.mechanism {
-        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca => kernel.less(1u64),
-        Mechanism::Mamba1
-        | Mechanism::Mamba2
-        | Mechanism::GatedDeltaNet
-        | Mechanism::Kda
-        | Mechanism::Lightning
-        | Mechanism::ShortConvolution
-        | Mechanism::Mlstm => kernel,
-    }
 }

@@ -13,7 +13,7 @@
 use serde::Serialize;
 
 use super::{Cache, MODEL_FORMATS, Rules};
-use crate::engine::{Answer, Engine, Gap, SettingValue};
+use crate::engine::{Answer, Engine, Gap, SettingValue, Steps};
 use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
@@ -299,12 +299,11 @@ impl Scheme {
             _ => ("packing", "each tensor is packed by itself, into whole rows"),
         };
         let heads = "KV heads are repeated for the query heads that share them";
-        let steps = [
-            Gap::step("repeated_heads", live, repeated, heads.into()),
-            Gap::step("residual", repeated, with_residual, window),
-            Gap::step(kind, with_residual, all, packing.into()),
-        ];
-        steps.into_iter().flatten().collect()
+        Steps::from(live)
+            .to("repeated_heads", repeated, heads)
+            .to("residual", with_residual, window)
+            .to(kind, all, packing)
+            .gaps()
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.
