@@ -183,7 +183,7 @@ fn a_prefix_in_common_is_a_part_of_the_sequence() {
     }
     refused(
         "llama-3.1-8b -s 8k --shared-prefix 1k -e transformers",
-        "--shared-prefix: 1000 is shared by no two rows of a batch, each of which has entries of its own \
+        "--shared-prefix: 1000 is not shared: each row of a batch has its own entries \
          (transformers); leave it out, or name another engine",
     );
 }

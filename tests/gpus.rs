@@ -189,7 +189,7 @@ fn prices_are_given_with_a_unit() {
     }
     refused(
         "strategies article --gpu h100 --price 10/node-h",
-        "--price: 10.00/node-h is of a node of nobody knows how many GPUs; give their number, as --gpu 8xh100, or a price in \
+        "--price: 10.00/node-h is of a node of an unknown number of GPUs; give their number, as --gpu 8xh100, or a price in \
          /gpu-h",
     );
     refused(

@@ -486,7 +486,10 @@ fn engines_without_logs_have_a_rule_or_are_refused() {
     let narrow = kvsize::source::resolve("llama-2-7b", &mut r"".as_bytes(), &[]).unwrap();
     let without = Model { checkpoint: kvsize::model::Checkpoint::default(), ..narrow };
     assert!(refused(&without, "vllm").contains("a step follows from hidden_size, which is unknown for this model"));
-    assert_eq!((engine("vllm@0.19").share().default, engine("vllm").share().default), ("0.9", "0.92"));
+    assert_eq!(
+        (engine("vllm@0.19").share().unwrap().default, engine("vllm").share().unwrap().default),
+        ("0.9", "0.92")
+    );
     assert_eq!(usable(VISIBLE, Double::parse("0.95").unwrap()).0, (VISIBLE.0 * 95).div_ceil(100));
 }
 

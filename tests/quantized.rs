@@ -312,7 +312,7 @@ fn kivi_is_as_defined() {
         ),
         (
             "--layers 1 --kv-heads 8 --head-dim 128 --k-dtype kivi_int4 --v-dtype fp16",
-            "--kv-dtype: kivi_int4/fp16 is one of KIVI's with another beside it, and KIVI is one scheme for K and V (ideal); \
+            "--kv-dtype: kivi_int4/fp16 combines a format of KIVI with another, and KIVI is one scheme for K and V (ideal); \
              use it for both",
         ),
         (

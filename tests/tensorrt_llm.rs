@@ -128,7 +128,7 @@ fn what_was_not_read_is_refused() {
         ),
         (
             "llama-3.1-8b --sink-token-length 4",
-            "--sink-token-length: 4 keeps tokens beside a window that is not given (tensorrt-llm); add \
+            "--sink-token-length: 4 keeps tokens in addition to a window that is not given (tensorrt-llm); add \
              --max-attention-window",
         ),
     ] {

@@ -7,7 +7,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum};
 
-use crate::hardware::PriceError;
 use crate::report::Format;
 use crate::units::{Code, Diagnose, Error, UnitError};
 
@@ -126,9 +125,5 @@ pub(super) fn failure(error: &clap::Error) -> Error {
 }
 
 fn diagnosis(source: &(dyn StdError + 'static)) -> Option<Error> {
-    source
-        .downcast_ref::<UnitError>()
-        .map(Diagnose::diagnosis)
-        .or_else(|| source.downcast_ref::<Error>().cloned())
-        .or_else(|| source.downcast_ref::<PriceError>().map(Diagnose::diagnosis))
+    source.downcast_ref::<UnitError>().map(Diagnose::diagnosis).or_else(|| source.downcast_ref::<Error>().cloned())
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Details, Double};
 use crate::estimate::Estimate;
-use crate::units::Bytes;
+use crate::units::{Bytes, Error};
 
 /// What a workload takes in an engine, and why it is not the ideal figure.
 #[derive(Debug, Clone)]
@@ -50,10 +50,40 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// The step from one figure to the next; none where they are the same.
+    /// The step from one figure to the next; `None` where they are the same.
     pub fn step(kind: &'static str, from: Bytes, to: Bytes, reason: String) -> Option<Self> {
         let bytes = i128::from(to.0).checked_sub(i128::from(from.0)).filter(|&bytes| bytes != 0)?;
         Some(Self { kind, bytes, reason })
+    }
+
+    /// Adds it to the one of the same kind and reason, if there is one.
+    pub(super) fn join(self, gaps: &mut Vec<Self>) -> Result<(), Error> {
+        match gaps.iter_mut().find(|known| (known.kind, &known.reason) == (self.kind, &self.reason)) {
+            Some(known) => known.bytes = known.bytes.checked_add(self.bytes).ok_or_else(Error::too_large)?,
+            None => gaps.push(self),
+        }
+        Ok(())
+    }
+}
+
+/// The steps from one figure through others.
+pub(super) struct Steps {
+    at: Bytes,
+    gaps: Vec<Gap>,
+}
+
+impl Steps {
+    pub(super) fn from(bytes: Bytes) -> Self {
+        Self { at: bytes, gaps: Vec::new() }
+    }
+
+    pub(super) fn to(mut self, kind: &'static str, bytes: Bytes, reason: impl Into<String>) -> Self {
+        self.gaps.extend(Gap::step(kind, self.at, bytes, reason.into()));
+        Self { at: bytes, ..self }
+    }
+
+    pub(super) fn gaps(self) -> Vec<Gap> {
+        self.gaps
     }
 }
 

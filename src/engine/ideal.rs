@@ -5,9 +5,9 @@
 //! there; of V, quantised by token, the newest min(S, R).
 
 use super::{Answer, Engine, Gap, Profile};
-use crate::estimate::{Workload, estimate};
+use crate::estimate::{Estimate, Workload, estimate};
 use crate::model::{KeyValue, LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ideal",
@@ -23,42 +23,35 @@ pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Res
         (None, None) => return Ok(Answer::of(live)),
         (Some(window), Some(_)) if k == v => window,
         _ => {
-            let reason = "is one of KIVI's with another beside it, and KIVI is one scheme for K and V";
+            let reason = "combines a format of KIVI with another, and KIVI is one scheme for K and V";
             return Err(engine.refusal("--kv-dtype", live.stored, reason, "use it for both"));
         }
     };
     refuse(model, workload, k, engine)?;
-    let seq_len = workload.seq_len.0;
-    let of_k = seq_len.checked_rem(window).unwrap_or_default();
-    let of_v = seq_len.min(window);
+    let seq_len = Exact::from(workload.seq_len);
+    let (of_k, of_v) = (seq_len % window, seq_len.min(window));
     let (nothing, plain) = (ElementFormat::bitwidth(0), model.dtype);
-    let mut answer = Answer::of(live);
-    answer.estimate.bytes = Bytes(0);
-    answer.estimate.bytes_per_gpu = Bytes(0);
-    for group in &mut answer.estimate.layer_groups {
-        group.bytes = Bytes(0);
-    }
-    for (format, tokens) in [
-        (KvFormat::new(k, nothing), seq_len.saturating_sub(of_k)),
-        (KvFormat::new(nothing, v), seq_len.saturating_sub(of_v)),
+    let part = |(format, tokens): (KvFormat, Exact)| {
+        estimate(model, &Workload { seq_len: tokens.tokens()?, kv_dtype: KvDtype::Given(format), ..*workload })
+    };
+    let parts = [
+        (KvFormat::new(k, nothing), seq_len - of_k),
+        (KvFormat::new(nothing, v), seq_len - of_v),
         (KvFormat::new(plain, nothing), of_k),
         (KvFormat::new(nothing, plain), of_v),
-    ] {
-        let part = Workload { seq_len: Tokens(tokens), kv_dtype: KvDtype::Given(format), ..*workload };
-        let part = estimate(model, &part)?;
-        let add = |sum: &mut Bytes, bytes: Bytes| {
-            *sum = sum.checked_add(bytes).ok_or_else(Error::too_large)?;
-            Ok::<_, Error>(())
-        };
-        add(&mut answer.estimate.bytes, part.bytes)?;
-        add(&mut answer.estimate.bytes_per_gpu, part.bytes_per_gpu)?;
-        for (group, share) in answer.estimate.layer_groups.iter_mut().zip(part.layer_groups) {
-            add(&mut group.bytes, share.bytes)?;
-        }
+    ];
+    let parts = parts.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    let sum = |bytes: &dyn Fn(&Estimate) -> Bytes| parts.iter().map(bytes).sum::<Exact>().bytes();
+    let mut answer = Answer::of(live);
+    let live_bytes = answer.estimate.bytes;
+    answer.estimate.bytes = sum(&|part| part.bytes)?;
+    answer.estimate.bytes_per_gpu = sum(&|part| part.bytes_per_gpu)?;
+    for (index, group) in answer.estimate.layer_groups.iter_mut().enumerate() {
+        group.bytes = sum(&|part| part.layer_groups.get(index).map_or(Bytes(0), |group| group.bytes))?;
     }
+    let (of_k, of_v) = (of_k.get()?, of_v.get()?);
     let reason = format!("the newest {of_k} tokens of K and {of_v} of V are in {plain}");
-    answer.gaps =
-        Gap::step("residual", estimate(model, workload)?.bytes, answer.estimate.bytes, reason).into_iter().collect();
+    answer.gaps = Gap::step("residual", live_bytes, answer.estimate.bytes, reason).into_iter().collect();
     answer.assumptions.push(format!("{k} is by KIVI's definition (arXiv:2402.02750), and was not replayed"));
     Ok(answer)
 }

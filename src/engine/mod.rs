@@ -27,8 +27,8 @@ use crate::estimate::{Layout, Workload};
 use crate::model::Model;
 use crate::units::{Code, Error, Tokens, group_thousands};
 
-use answer::longest;
 pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
+use answer::{Steps, longest};
 pub use device::Device;
 pub use double::Double;
 pub use memory::{Calibration, Errors, Known, Overhead, OverheadTerm, RESERVE, Rule, Share, Term, usable};
@@ -117,13 +117,13 @@ pub struct Profile {
     /// What its settings fix instead of the workload, for that many sequences.
     pub own_lengths: fn(&Engine, &Model, u64) -> OwnLengths,
     /// The share of a device's memory that it takes by default.
-    pub share: fn(&Engine) -> Share,
+    pub share: fn(&Engine) -> Result<Share, Error>,
     /// What its server's memory holds in addition to weights and cache.
     pub overhead: fn(&Model, &Workload, &Engine) -> Result<Overhead, Error>,
     /// The blocks of a pool.
     pub blocks: fn(&Answer) -> Option<Blocks>,
     /// The most requests of a length that it runs at once, where a setting limits them.
-    pub request_limit: fn(&Answer, &Model, Tokens, &Engine) -> Option<RequestLimit>,
+    pub request_limit: LimitOf,
     /// Groups of ranks in one replica that each have requests and a pool (data parallel attention).
     pub pools_per_replica: fn(&Engine, Layout) -> u64,
     /// The command line of a server, if it has one.
@@ -148,10 +148,10 @@ impl Profile {
         answer: ideal::answer,
         prepare: |_, _, _| None,
         own_lengths: |_, _, _| OwnLengths { sequences: None, seq_len: None },
-        share: |_| Share::IDEAL,
+        share: |_| Ok(Share::IDEAL),
         overhead: |model, workload, _| Overhead::none(model, workload),
         blocks: |_| None,
-        request_limit: |_, _, _, _| None,
+        request_limit: |_, _, _, _| Ok(None),
         pools_per_replica: |_, _| 1,
         serve: |_| None,
     };
@@ -161,6 +161,9 @@ impl Profile {
         self.formats.contains(&format)
     }
 }
+
+/// The limit of requests of a length, of an answer for them.
+pub type LimitOf = fn(&Answer, &Model, Tokens, &Engine) -> Result<Option<RequestLimit>, Error>;
 
 /// How an engine takes memory for its cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +272,10 @@ impl Engine {
     }
 
     /// The share of a device's memory that it takes by default.
-    pub fn share(&self) -> Share {
+    ///
+    /// # Errors
+    /// [`Code::UnknownEngine`] for a version without known rules.
+    pub fn share(&self) -> Result<Share, Error> {
         (self.profile.share)(self)
     }
 
@@ -315,7 +321,7 @@ impl Engine {
     /// What the engine says no to, with its reason.
     pub(crate) fn refusal(
         &self,
-        field: &'static str,
+        field: impl Into<String>,
         found: impl fmt::Display,
         reason: impl Into<String>,
         remedy: &'static str,

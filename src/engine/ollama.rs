@@ -51,7 +51,7 @@ pub(super) const PROFILE: Profile = Profile {
     spread: Spread::Layers,
     answer,
     own_lengths: |engine, _, _| own_lengths(engine),
-    share: |_| LEFT_FREE,
+    share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
     ..Profile::DEFAULT
 };

@@ -23,11 +23,11 @@ use serde::Serialize;
 
 use super::serve::Options;
 use super::{
-    Allocation, Answer, Capacity, Details, Double, Engine, Gap, Profile, Rule, Setting, Share, ValueKind, longest,
+    Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Setting, Share, Steps, ValueKind, longest,
 };
-use crate::estimate::{Estimate, Kept, Layout, State, Workload, estimate, sum};
-use crate::model::{DraftMethod, KeyValue, LayerCache, LayerGroup, Model};
-use crate::units::{Bytes, Error, KvFormat, Tokens};
+use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
+use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
+use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "tensorrt-llm",
@@ -63,7 +63,7 @@ pub(super) const PROFILE: Profile = Profile {
     formats: FORMATS,
     allocation: Allocation::Pool,
     answer,
-    share: |_| SHARE,
+    share: |_| Ok(SHARE),
     overhead: |_, _, engine| {
         Err(engine.unknown_overhead("no public start-up logs say what it holds beside weights and cache"))
     },
@@ -138,25 +138,28 @@ pub struct Pool {
 const FORMATS: &[&str] = &["fp16", "bf16", "fp8", "fp8_e4m3", "int8", "nvfp4"];
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
-    refuse(model, workload, engine)?;
-    let rules = Rules::of(model, engine)?;
+    refuse_layout(model, workload, engine)?;
+    refuse_formats(model, workload, engine)?;
+    refuse_layers(model, engine)?;
+    let rules = Rules::new(model, engine)?;
     let layout = workload.layout;
-    let blocks = rules.sum(model, workload, |cache| rules.in_blocks(cache, workload.seq_len))?;
+    let groups = &model.layer_groups;
+    let blocks = rules.sum(model, groups, workload, |window| rules.in_blocks(window, workload.seq_len))?;
     let attention_dp = rules.attention_dp && layout.tp > 1;
     let total = if attention_dp { rules.by_request(model, workload)? } else { blocks.clone() };
 
     let ideal = estimate(model, workload)?;
-    let kept = rules.sum(model, workload, |cache| rules.kept(cache, workload.seq_len))?;
-    let gaps = [
-        Gap::step("windows", ideal.bytes, kept.bytes, rules.why_kept()),
-        Gap::step("pages", kept.bytes, blocks.bytes, rules.why_blocks()),
-        Gap::step("attention_dp", blocks.bytes, total.bytes, "a request is whole on one rank, and on no other".into()),
-    ];
+    let kept = rules.sum(model, groups, workload, |window| rules.kept(window, workload.seq_len))?;
+    let gaps = Steps::from(ideal.bytes)
+        .to("windows", kept.bytes, rules.why_kept())
+        .to("pages", blocks.bytes, rules.why_blocks())
+        .to("attention_dp", total.bytes, "a request is whole on one rank, and on no other")
+        .gaps();
     let pools = rules.pools(model, workload)?;
     let mut warnings = Vec::new();
     let capacity = match (workload.memory, pools.as_slice()) {
         (None, _) => None,
-        (Some(memory), [pool]) => Some(rules.capacity(memory, pool, workload)),
+        (Some(memory), [pool]) => Some(rules.capacity(memory, pool, workload)?),
         (Some(_), pools) => {
             let count = pools.len();
             warnings.push(format!("no capacity: how the memory is divided over {count} window pools was not read"));
@@ -181,32 +184,27 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     Ok(Answer {
         details: Some(Details::TensorrtLlm(facts)),
         capacity,
-        gaps: gaps.into_iter().flatten().collect(),
+        gaps,
         assumptions: [NOT_REPLAYED.to_owned()].into_iter().chain(rules.assumptions(model)).collect(),
         warnings,
         ..Answer::of(total)
     })
 }
 
-/// What was not read, and what the engine has not.
-fn refuse(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
-    const ANOTHER: &str = "name another engine";
+/// Ways to spread and to speed up a model whose rules were not read.
+fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let Layout { pp, dcp, .. } = workload.layout;
+    let layers = model.num_hidden_layers;
     if dcp > 1 {
         return Err(engine.refusal("--dcp", dcp, "is a split of tokens whose rule was not read", "leave it out"));
     }
-    if pp > 1 && !u64::from(model.num_hidden_layers).is_multiple_of(pp) {
-        let reason =
-            format!("does not divide the {} layers, and how it splits them was not read", model.num_hidden_layers);
+    if pp > 1 && !u64::from(layers).is_multiple_of(pp) {
+        let reason = format!("does not divide the {layers} layers, and how it splits them was not read");
         return Err(engine.refusal("--pp", pp, reason, "use one that divides them"));
     }
     if let Some(prefix) = workload.shared_prefix {
-        return Err(engine.refusal(
-            "--shared-prefix",
-            prefix.0,
-            "is a sharing of blocks whose rule was not read",
-            "leave it out",
-        ));
+        let reason = "is a sharing of blocks whose rule was not read";
+        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out"));
     }
     if let Some(drafter) = &model.drafter {
         let found = match drafter.method {
@@ -218,40 +216,54 @@ fn refuse(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Err
         let reason = "has a cache manager of its own whose rules were not read";
         return Err(engine.refusal("--speculative-method", found, reason, "leave it out, or name another engine"));
     }
-    let stored = workload.kv_dtype.or(model.dtype);
-    let declared = model
+    Ok(())
+}
+
+/// Formats that it does not take, and the checkpoint's own scheme, whose rule was not read.
+fn refuse_formats(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
+    let declares = model
         .checkpoint
         .quantization
         .as_ref()
         .is_some_and(|declared| declared.kv_cache_scheme.is_some() || declared.kv_cache_quant_algo.is_some());
-    if declared && workload.kv_dtype == crate::units::KvDtype::Auto {
+    if declares && workload.kv_dtype == KvDtype::Auto {
         let reason = "on a checkpoint with a KV scheme of its own is a choice whose rule was not read";
         return Err(engine.refusal("--kv-dtype", "auto", reason, "name the format: fp8, nvfp4 or bf16"));
     }
-    let is_known =
-        |format: KvFormat| format.k == format.v && format.k.name().is_some_and(|name| FORMATS.contains(&name));
-    if !is_known(stored) {
+    let stored = workload.kv_dtype.or(model.dtype);
+    if stored.k != stored.v || stored.k.name().is_none_or(|name| !FORMATS.contains(&name)) {
         let reason = "is not a format of its cache";
         return Err(engine.refusal("--kv-dtype", stored, reason, "use bf16, fp16, fp8, int8 or nvfp4"));
     }
-    let unread = model.layer_groups.iter().find_map(|group| match group.cache {
-        LayerCache::Recurrent(_) => Some("has recurrent states, whose pool's rules were not read"),
-        LayerCache::Indexer { .. } => Some("has index keys, whose layout was not read"),
-        LayerCache::Compressed { .. } => Some("has compressed entries, whose layout was not read"),
-        LayerCache::CrossAttention { .. } => Some("has cross-attention, whose share of the pool was not read"),
-        LayerCache::Shared => Some("has layers without a cache of their own, whose rule was not read"),
-        _ => None,
-    });
-    if let Some(reason) = unread {
-        return Err(engine.refusal("MODEL", &model.name, reason, ANOTHER));
+    Ok(())
+}
+
+/// Layers whose rules were not read.
+fn refuse_layers(model: &Model, engine: &Engine) -> Result<(), Error> {
+    let refusal = |reason: &str| Err(engine.refusal("MODEL", &model.name, reason, "name another engine"));
+    for group in &model.layer_groups {
+        match group.cache {
+            LayerCache::FullAttention { .. }
+            | LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Latent { .. }
+            | LayerCache::None => {}
+            LayerCache::Recurrent(_) => return refusal("has recurrent states, whose pool's rules were not read"),
+            LayerCache::Indexer { .. } => return refusal("has index keys, whose layout was not read"),
+            LayerCache::Compressed { .. } => return refusal("has compressed entries, whose layout was not read"),
+            LayerCache::CrossAttention { .. } => {
+                return refusal("has cross-attention, whose share of the pool was not read");
+            }
+            LayerCache::Shared => return refusal("has layers without a cache of their own, whose rule was not read"),
+        }
     }
     let dims = model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.head_dims());
-    let dims: Vec<(u64, u64)> = dims.collect();
-    let uneven = dims.iter().any(|(k, v)| k != v) || dims.windows(2).any(|pair| matches!(pair, [a, b] if a != b));
-    if uneven {
-        let reason =
-            "has head dimensions that differ, between K and V or between layers; the rules that were read have one";
-        return Err(engine.refusal("MODEL", &model.name, reason, ANOTHER));
+    let mut dims = dims.flat_map(|(k, v)| [k, v]);
+    let first = dims.next();
+    if dims.any(|dim| Some(dim) != first) {
+        return refusal(
+            "has head dimensions that differ, between K and V or between layers; the rules that were read have one",
+        );
     }
     Ok(())
 }
@@ -273,21 +285,17 @@ struct Rules {
 }
 
 impl Rules {
-    fn of(model: &Model, engine: &Engine) -> Result<Self, Error> {
+    fn new(model: &Model, engine: &Engine) -> Result<Self, Error> {
         let settings = &engine.settings;
         let tokens_per_block = settings.count("tokens-per-block").unwrap_or(32);
         if !tokens_per_block.is_power_of_two() {
-            return Err(engine.refusal(
-                "--tokens-per-block",
-                tokens_per_block,
-                "is not a power of two",
-                "use 16, 32, 64 or 128",
-            ));
+            let reason = "is not a power of two";
+            return Err(engine.refusal("--tokens-per-block", tokens_per_block, reason, "use 16, 32, 64 or 128"));
         }
         let window = settings.count("max-attention-window");
         let sinks = settings.count("sink-token-length").unwrap_or_default();
         if sinks > 0 && window.is_none() {
-            let reason = "keeps tokens beside a window that is not given";
+            let reason = "keeps tokens in addition to a window that is not given";
             return Err(engine.refusal("--sink-token-length", sinks, reason, "add --max-attention-window"));
         }
         Ok(Self {
@@ -299,50 +307,53 @@ impl Rules {
         })
     }
 
-    /// The window of a layer's pool; none where it keeps every token.
+    /// The window of a layer's pool; `None` where it keeps every token.
     fn window_of(&self, cache: &LayerCache) -> Option<u64> {
-        match *cache {
-            _ if self.window.is_some() => self.window,
-            LayerCache::SlidingWindow { window, .. } if self.windows_named => Some(window.0),
-            _ => None,
-        }
+        let own = if let LayerCache::SlidingWindow { window, .. } = *cache { Some(window.0) } else { None };
+        self.window.or(own.filter(|_| self.windows_named))
+    }
+
+    /// Tokens that a layer keeps of one sequence at most, sinks included.
+    fn bound(&self, window: Option<u64>) -> Option<Exact> {
+        window.map(|window| Exact::from(window) + self.sinks)
     }
 
     /// Tokens that a layer keeps of one sequence.
-    fn kept(&self, cache: &LayerCache, seq_len: Tokens) -> Tokens {
-        let bound = self.window_of(cache).map(|window| window.saturating_add(self.sinks));
-        Tokens(bound.map_or(seq_len.0, |bound| bound.min(seq_len.0)))
+    fn kept(&self, window: Option<u64>, seq_len: Tokens) -> Exact {
+        self.bound(window).map_or(seq_len.into(), |bound| bound.min(seq_len))
     }
 
-    /// Blocks of one request in the pool of a layer: the sinks fill theirs with a bubble, once there are tokens past them.
-    fn blocks(&self, cache: &LayerCache, seq_len: Tokens) -> u64 {
-        let past_full_blocks = self.sinks.checked_rem(self.tokens_per_block).unwrap_or_default();
-        let bubble = match past_full_blocks {
-            0 => 0,
-            _ if seq_len.0 <= self.sinks => 0,
-            filled => self.tokens_per_block.saturating_sub(filled),
-        };
-        self.kept(cache, seq_len).0.saturating_add(bubble).div_ceil(self.tokens_per_block)
+    /// Blocks of one request in the pool of a window: the sinks fill theirs with a bubble, once there are tokens past them.
+    fn blocks(&self, window: Option<u64>, seq_len: Tokens) -> Exact {
+        let in_last_block = Exact::from(self.sinks) % self.tokens_per_block;
+        let has_bubble = in_last_block != Exact::ZERO && seq_len.0 > self.sinks;
+        let bubble = if has_bubble { Exact::from(self.tokens_per_block) - in_last_block } else { Exact::ZERO };
+        (self.kept(window, seq_len) + bubble).div_ceil(self.tokens_per_block)
     }
 
-    fn in_blocks(&self, cache: &LayerCache, seq_len: Tokens) -> Tokens {
-        Tokens(self.blocks(cache, seq_len).saturating_mul(self.tokens_per_block))
+    /// Tokens of those blocks.
+    fn in_blocks(&self, window: Option<u64>, seq_len: Tokens) -> Exact {
+        self.blocks(window, seq_len) * self.tokens_per_block
     }
 
-    /// The bytes of what `entries` says that each layer keeps of one sequence.
+    /// The bytes of the `entries` that each layer keeps of one sequence in the pool of its window.
     fn sum(
         &self,
         model: &Model,
+        groups: &[LayerGroup],
         workload: &Workload,
-        entries: impl Fn(&LayerCache) -> Tokens,
+        entries: impl Fn(Option<u64>) -> Exact,
     ) -> Result<Estimate, Error> {
-        sum(model, workload, |group| {
+        sum_groups(model, groups, workload, |group| {
             if !group.cache.follows_the_sequence() {
-                return Ok(Kept { entries: Tokens(0), grows_every: None, state: State::None });
+                return Ok(Retained::NOTHING);
             }
-            let bound = self.window_of(&group.cache).map(|window| window.saturating_add(self.sinks));
-            let grows = bound.is_none_or(|bound| workload.seq_len.0 < bound);
-            Ok(Kept { entries: entries(&group.cache), grows_every: grows.then_some(1), state: State::None })
+            let window = self.window_of(&group.cache);
+            let grows = match self.bound(window) {
+                Some(bound) => u128::from(workload.seq_len.0) < bound.wide()?,
+                None => true,
+            };
+            Ok(Retained { entries: entries(window).tokens()?, grows_every: grows.then_some(1), ..Retained::NOTHING })
         })
     }
 
@@ -350,7 +361,9 @@ impl Rules {
     fn by_request(&self, model: &Model, workload: &Workload) -> Result<Estimate, Error> {
         let whole = Workload { layout: Layout { tp: 1, ..workload.layout }, ..*workload };
         let fullest = Workload { batch: workload.batch.div_ceil(workload.layout.tp.max(1)), ..whole };
-        let of = |workload: &Workload| self.sum(model, workload, |cache| self.in_blocks(cache, workload.seq_len));
+        let of = |workload: &Workload| {
+            self.sum(model, &model.layer_groups, workload, |window| self.in_blocks(window, workload.seq_len))
+        };
         Ok(Estimate { bytes_per_gpu: of(&fullest)?.bytes_per_gpu, ..of(&whole)? })
     }
 
@@ -358,21 +371,20 @@ impl Rules {
     fn pools(&self, model: &Model, workload: &Workload) -> Result<Vec<Pool>, Error> {
         let layout = Layout { tp: if self.attention_dp { 1 } else { workload.layout.tp }, ..workload.layout };
         let one = Workload { batch: 1, layout, ..*workload };
-        let mut pools: Vec<(LayerCache, Vec<LayerGroup>)> = Vec::new();
+        let mut pools: Vec<(Option<u64>, Vec<LayerGroup>)> = Vec::new();
         for group in model.layer_groups.iter().filter(|group| group.cache.follows_the_sequence()) {
-            match pools.iter_mut().find(|(cache, _)| self.window_of(cache) == self.window_of(&group.cache)) {
+            let window = self.window_of(&group.cache);
+            match pools.iter_mut().find(|(known, _)| *known == window) {
                 Some((_, groups)) => groups.push(group.clone()),
-                None => pools.push((group.cache, vec![group.clone()])),
+                None => pools.push((window, vec![group.clone()])),
             }
         }
-        let pool = |(cache, layer_groups): (LayerCache, Vec<LayerGroup>)| {
-            let layers = layer_groups.iter().map(|group| group.layers.len()).sum();
-            let of_pool = Model { layer_groups, ..model.clone() };
-            let block = self.sum(&of_pool, &one, |_| Tokens(self.tokens_per_block))?;
+        let pool = |(window, groups): (Option<u64>, Vec<LayerGroup>)| {
+            let block = self.sum(model, &groups, &one, |_| self.tokens_per_block.into())?;
             Ok(Pool {
-                window: self.window_of(&cache),
-                layers,
-                blocks_per_request: self.blocks(&cache, workload.seq_len),
+                window,
+                layers: groups.iter().map(|group| group.layers.len()).sum(),
+                blocks_per_request: self.blocks(window, workload.seq_len).get()?,
                 bytes_per_block: block.bytes_per_gpu.0,
             })
         };
@@ -380,38 +392,31 @@ impl Rules {
     }
 
     /// What `memory` bytes on each device make: the rank with the largest blocks has the fewest.
-    fn capacity(&self, memory: Bytes, pool: &Pool, workload: &Workload) -> Capacity {
+    fn capacity(&self, memory: Bytes, pool: &Pool, workload: &Workload) -> Result<Capacity, Error> {
         // ⌊⌊memory / token⌋ / tokens_per_block⌋ = ⌊memory / block⌋
         let blocks = memory.0.checked_div(pool.bytes_per_block).unwrap_or_default();
-        let cache = |window: Option<u64>| {
-            let key_value = KeyValue::Vector { elements: 1 };
-            match window {
-                Some(window) => {
-                    LayerCache::SlidingWindow { key_value, window: Tokens(window), transformers_window: None }
-                }
-                None => LayerCache::FullAttention { key_value },
-            }
-        };
-        let cache = cache(pool.window);
-        let max_seq_len = longest(workload.seq_len.0, |seq_len| self.blocks(&cache, Tokens(seq_len)) <= blocks);
+        let holds = |seq_len| self.blocks(pool.window, Tokens(seq_len)).get().is_ok_and(|needed| needed <= blocks);
+        let max_seq_len = longest(workload.seq_len.0, holds);
         let fits = max_seq_len == workload.seq_len.0;
         let ranks = if self.attention_dp { workload.layout.tp } else { 1 };
-        let requests = blocks.checked_div(pool.blocks_per_request).unwrap_or_default().saturating_mul(ranks);
-        Capacity {
+        let of_rank = blocks.checked_div(pool.blocks_per_request).unwrap_or_default();
+        let requests = (Exact::from(of_rank) * ranks).get()?;
+        let tokens = (Exact::from(blocks) * self.tokens_per_block).get()?;
+        Ok(Capacity {
             memory: memory.0,
             fits,
             holds_batch: workload.of_several(fits && requests >= workload.batch),
             blocks: Some(blocks),
-            tokens: fits.then(|| blocks.saturating_mul(self.tokens_per_block)),
+            tokens: fits.then_some(tokens),
             max_concurrency: fits.then(|| Double::whole(requests)),
             max_seq_len,
-        }
+        })
     }
 
     fn why_kept(&self) -> String {
         match (self.window, self.sinks) {
-            (Some(window), 0) => format!("max_attention_window {window} in place of the model's own windows"),
-            (Some(window), sinks) => format!("max_attention_window {window} beside {sinks} sinks, in every layer"),
+            (Some(window), 0) => format!("max_attention_window {window} instead of the model's own windows"),
+            (Some(window), sinks) => format!("max_attention_window {window} and {sinks} sinks, in every layer"),
             (None, _) => "every token is kept: no layer_types name the windows".into(),
         }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::error;
 use crate::model::LayerCache;
-use crate::units::Error;
+use crate::units::{Error, Exact};
 
 /// Parallel sizes, each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,7 @@ impl Layout {
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) past 2⁶⁴ − 1.
     pub fn gpus(self) -> Result<u64, Error> {
-        let gpus = self.tp.checked_mul(self.pp).and_then(|gpus| gpus.checked_mul(self.dp));
-        gpus.ok_or_else(|| error::too_many_devices(self.dp))
+        (Exact::from(self.tp) * self.pp * self.dp).get().map_err(|_| error::too_many_devices(self.dp))
     }
 
     /// KV heads of one rank: `heads` divided over `tp` ranks, and replicated once there are more ranks than heads.
@@ -69,7 +68,14 @@ impl Layout {
                 }
                 _ => Ok(dcp),
             },
-            _ => Ok(1),
+            LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Indexer { .. }
+            | LayerCache::Compressed { .. }
+            | LayerCache::Recurrent(_)
+            | LayerCache::CrossAttention { .. }
+            | LayerCache::Shared
+            | LayerCache::None => Ok(1),
         }
     }
 

@@ -17,12 +17,14 @@
 //!
 //! An engine's figure is below the ideal only where its own rule drops an entry: [`crate::engine`] names each such rule.
 
+mod entry;
 mod error;
 mod layout;
 mod prefix;
 mod state;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -30,9 +32,10 @@ pub use layout::Layout;
 pub use prefix::{Batch, shared};
 pub use state::recurrent_bytes;
 
+use self::entry::Entry;
 use self::state::StateTensor;
-use crate::model::{KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens, least_common_multiple};
+use crate::model::{LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Workload {
         }
     }
 
-    /// `answer` where there are several sequences, none for one.
+    /// `answer` for a batch of several sequences, `None` for one.
     pub(crate) fn of_several(&self, answer: bool) -> Option<bool> {
         (self.batch > 1).then_some(answer)
     }
@@ -121,38 +124,53 @@ impl BytesPerToken {
         u64::try_from(self.numerator.checked_div(self.denominator)?).ok()
     }
 
-    /// The sum of two fractions, over the least common multiple of their denominators; none past 2¹²⁸ − 1.
+    /// The sum of two fractions, over the least common multiple of their denominators; `None` past 2¹²⁸ − 1.
     pub fn checked_add(self, other: Self) -> Option<Self> {
-        if self.denominator == other.denominator {
-            let numerator = self.numerator.checked_add(other.numerator)?;
-            return Some(Self { numerator, denominator: self.denominator });
-        }
-        let denominator = least_common_multiple(self.denominator, other.denominator)?;
-        let widened = |of: Self| of.numerator.checked_mul(denominator.checked_div(of.denominator)?);
-        Some(Self { numerator: widened(self)?.checked_add(widened(other)?)?, denominator })
+        let denominator = if self.denominator == other.denominator {
+            self.denominator
+        } else {
+            least_common_multiple(self.denominator, other.denominator)?
+        };
+        let widened = |of: Self| Exact::from(denominator) / of.denominator * of.numerator;
+        Some(Self { numerator: (widened(self) + widened(other)).wide().ok()?, denominator })
     }
 }
 
 /// What a layer keeps of one sequence under some engine's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct Retained {
     /// Entries.
     pub entries: Tokens,
-    /// Tokens for which one entry more is added at this length; none where it has stopped growing.
+    /// Tokens for which one entry more is added at this length; `None` where it has stopped growing.
     pub grows_every: Option<u64>,
-    /// State beside the entries.
+    /// State in addition to the entries.
     pub state: State,
 }
 
-/// State beside the entries, of fixed size.
+impl Retained {
+    /// Nothing.
+    pub const NOTHING: Self = Self { entries: Tokens(0), grows_every: None, state: State::None };
+}
+
+/// State in addition to the entries, of fixed size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// None.
     None,
-    /// Of a recurrent layer; the columns that its convolution keeps.
-    Recurrent(RecurrentState, u64),
-    /// So many elements, whole on every rank.
-    Replicated(u64, ElementFormat),
+    /// Of a recurrent layer.
+    Recurrent {
+        /// Its convolution and its memory.
+        state: RecurrentState,
+        /// Columns that the convolution keeps.
+        columns: Exact,
+    },
+    /// Whole on every rank.
+    Replicated {
+        /// Elements.
+        elements: u64,
+        /// Their format.
+        format: ElementFormat,
+    },
 }
 
 /// The ideal estimate of `workload` on `model`.
@@ -170,112 +188,145 @@ pub enum State {
 /// # Errors
 /// [`Error`] when the layout does not divide the model, or a product passes 2⁶⁴ − 1.
 pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, Error> {
-    sum_sharing(model, workload, |group| ideal(&group.cache, workload), |group| shared(&group.cache, workload))
+    let retained = |group: &LayerGroup| ideal(&group.cache, workload);
+    sum_sharing(model, &model.layer_groups, workload, retained, |group| shared(&group.cache, workload))
 }
 
 /// What the ideal keeps of one sequence in one layer.
 ///
 /// # Errors
-/// [`Code::NoEncoderLength`](crate::units::Code::NoEncoderLength) when neither the workload nor the model says how long the encoder's output is.
-pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Kept, Error> {
+/// [`Code::Missing`](crate::units::Code::Missing) when neither the workload nor the model says how long the encoder's output is.
+pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error> {
     let seq_len = workload.seq_len;
-    let entries = match *cache {
+    let every = |ratio: u64| Retained {
+        entries: Tokens(seq_len.0.div_ceil(ratio.max(1))),
+        grows_every: Some(ratio.max(1)),
+        ..Retained::NOTHING
+    };
+    Ok(match *cache {
+        LayerCache::FullAttention { .. } | LayerCache::Latent { .. } => every(1),
+        LayerCache::SlidingWindow { window: bound, .. } | LayerCache::ChunkedLocal { chunk: bound, .. } => {
+            Retained { entries: seq_len.min(bound), grows_every: (seq_len < bound).then_some(1), ..Retained::NOTHING }
+        }
+        LayerCache::Indexer { ratio, .. } => every(ratio),
+        LayerCache::Compressed { ratio, state_elements: elements, .. } => {
+            Retained { state: State::Replicated { elements, format: ElementFormat::FP32 }, ..every(ratio) }
+        }
         LayerCache::CrossAttention { encoder_tokens, .. } => {
-            workload.encoder_len.or(encoder_tokens).ok_or_else(error::no_encoder_length)?
+            let entries = workload.encoder_len.or(encoder_tokens).ok_or_else(error::no_encoder_length)?;
+            Retained { entries, ..Retained::NOTHING }
         }
-        LayerCache::Recurrent(_) | LayerCache::Shared | LayerCache::None => Tokens(0),
-        _ => Tokens(cache.bound().map_or(seq_len, |bound| seq_len.min(bound)).0.div_ceil(cache.ratio())),
-    };
-    let grows = cache.follows_the_sequence() && cache.bound().is_none_or(|bound| seq_len < bound);
-    let state = match *cache {
         LayerCache::Recurrent(state) => {
-            State::Recurrent(state, state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1)))
+            Retained { state: State::Recurrent { state, columns: columns(state) }, ..Retained::NOTHING }
         }
-        LayerCache::Compressed { state_elements, .. } => State::Replicated(state_elements, ElementFormat::FP32),
-        _ => State::None,
-    };
-    Ok(Kept { entries, grows_every: grows.then(|| cache.ratio()), state })
+        LayerCache::Shared | LayerCache::None => Retained::NOTHING,
+    })
 }
 
-/// Sums what `kept` says over layer groups, devices and the batch, whose sequences share nothing.
+/// Columns that a convolution must keep: all but the current token's, in every known mechanism.
+fn columns(state: RecurrentState) -> Exact {
+    let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
+    match state.mechanism {
+        Mechanism::Mamba1
+        | Mechanism::Mamba2
+        | Mechanism::GatedDeltaNet
+        | Mechanism::Kda
+        | Mechanism::Lightning
+        | Mechanism::ShortConvolution
+        | Mechanism::RgLru
+        | Mechanism::Rwkv
+        | Mechanism::Cca
+        | Mechanism::Mlstm => kernel.less(1u64),
+    }
+}
+
+/// Sums what is retained in `groups`, which are those of `model` as an engine has them, over devices and a batch whose
+/// sequences share nothing.
 ///
 /// # Errors
-/// [`Error`], as [`estimate`], or as `kept`.
-pub fn sum(
+/// [`Error`], as [`estimate`], or as `retained`.
+pub fn sum_groups(
     model: &Model,
+    groups: &[LayerGroup],
     workload: &Workload,
-    kept: impl Fn(&LayerGroup) -> Result<Kept, Error>,
+    retained: impl Fn(&LayerGroup) -> Result<Retained, Error>,
 ) -> Result<Estimate, Error> {
-    sum_sharing(model, workload, kept, |_| None)
+    sum_sharing(model, groups, workload, retained, |_| None)
 }
 
 /// The same, where a layer may keep some entries once for the whole batch.
 fn sum_sharing(
     model: &Model,
+    groups: &[LayerGroup],
     workload: &Workload,
-    kept: impl Fn(&LayerGroup) -> Result<Kept, Error>,
+    retained: impl Fn(&LayerGroup) -> Result<Retained, Error>,
     shared: impl Fn(&LayerGroup) -> Option<Batch>,
 ) -> Result<Estimate, Error> {
+    let stored = stored(model, workload)?;
+    let layout = workload.layout;
+    let stages = stages(model, layout)?;
+    let mut by_stage = vec![Exact::ZERO; stages.len()];
+    let mut layer_groups = Vec::with_capacity(groups.len());
+    let mut bytes_per_token = BytesPerToken { numerator: 0, denominator: 8 };
+    for group in groups {
+        let retained = retained(group)?;
+        let entry = group.cache.key_value().map(|key_value| Entry::new(key_value, layout, stored)).transpose()?;
+        let ranks = layout.ranks_of_a_sequence(&group.cache)?;
+        let batch = shared(group).unwrap_or(Batch { common: 0, own: retained.entries.0 });
+        let entries = batch.on_rank(ranks, workload.batch);
+        let tensors = StateTensor::of(retained.state, layout.tp)?;
+        let mut on_rank = Exact::ZERO;
+        for (stage, total) in stages.iter().zip(&mut by_stage) {
+            let layers = Exact::from(layers_within(group, stage));
+            let of_entries = entry.map_or(Exact::ZERO, |entry| entry.bits(entries * layers));
+            let of_states = tensors.iter().flatten().map(|tensor| tensor.bits(layers * workload.batch)).sum::<Exact>();
+            let bytes = (of_entries + of_states).div_ceil(8u64);
+            *total = *total + bytes;
+            on_rank = on_rank + bytes;
+        }
+        if let (Some(every), Some(entry)) = (retained.grows_every, entry) {
+            let layers_and_ranks = Exact::from(group.layers.len()) * layout.tp;
+            let of_group = entry.bytes_per_token(layers_and_ranks, ranks, every)?;
+            bytes_per_token = bytes_per_token.checked_add(of_group).ok_or_else(Error::too_large)?;
+        }
+        let (kind, layers, bytes) = (group.cache.kind(), group.layers.len(), (on_rank * layout.tp).bytes()?);
+        layer_groups.push(GroupEstimate { kind, layers, entries: retained.entries, bytes });
+    }
+    Ok(Estimate {
+        bytes: layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?,
+        bytes_per_gpu: by_stage.into_iter().fold(Exact::ZERO, Exact::max).bytes()?,
+        bytes_per_token,
+        layer_groups,
+        stored,
+    })
+}
+
+/// The format that is stored, in which the sum of entries can be told without an engine.
+fn stored(model: &Model, workload: &Workload) -> Result<KvFormat, Error> {
     if let Some(prefix) = workload.shared_prefix.filter(|&prefix| prefix > workload.seq_len) {
         return Err(error::prefix_too_long(prefix, workload.seq_len));
     }
-    let layout = workload.layout;
-    let format = workload.kv_dtype.or(model.dtype);
-    if let Some(packed) = [format.k, format.v].into_iter().find(|format| format.is_packed()) {
-        return Err(error::packed_format(packed));
+    let stored = workload.kv_dtype.or(model.dtype);
+    match [stored.k, stored.v].into_iter().find(|format| format.is_packed()) {
+        Some(packed) => Err(error::packed_format(packed)),
+        None => Ok(stored),
     }
-    let stages = match layout.pp {
-        1 if model.num_hidden_layers > 0 => Cow::Borrowed(std::slice::from_ref(const { &(0..u32::MAX) })),
-        _ => {
-            let mut stages = layout.stages(model.num_hidden_layers)?;
-            // Layers of a drafter are numbered on from the model's, and sit on the last stage.
-            if let Some(last) = stages.last_mut() {
-                last.end = u32::MAX;
-            }
-            Cow::Owned(stages)
-        }
-    };
-    let mut stage_bytes = vec![Bytes(0); stages.len()];
-    let mut layer_groups = Vec::with_capacity(model.layer_groups.len());
-    let mut bytes_per_token = BytesPerToken { numerator: 0, denominator: 8 };
-    for group in &model.layer_groups {
-        let kept = kept(group)?;
-        let entry = group.cache.key_value().map(|key_value| Entry::of(key_value, layout)).transpose()?;
-        let ranks = layout.ranks_of_a_sequence(&group.cache)?;
-        let batch = shared(group).unwrap_or(Batch { common: 0, own: kept.entries.0 });
-        let entries = batch.over(ranks).entries(workload.batch).ok_or_else(Error::too_large)?;
-        let tensors = StateTensor::of(kept.state, layout.tp)?;
-        let mut group_bytes = Bytes(0);
-        for (stage, total) in stages.iter().zip(&mut stage_bytes) {
-            let layers = layers_within(group, stage);
-            let of_entries = entry.map_or(Some(0), |entry| entry.bits(layers, entries, format));
-            let bits = tensors.iter().flatten().try_fold(of_entries.ok_or_else(Error::too_large)?, |bits, state| {
-                bits.checked_add(state.bits(layers, workload.batch)?).ok_or_else(Error::too_large)
-            })?;
-            let bytes = u64::try_from(bits.div_ceil(8)).map(Bytes).map_err(|_| Error::too_large())?;
-            *total = total.checked_add(bytes).ok_or_else(Error::too_large)?;
-            group_bytes = group_bytes.checked_add(bytes).ok_or_else(Error::too_large)?;
-        }
-        if let (Some(every), Some(entry)) = (kept.grows_every, entry) {
-            let every = every.checked_mul(ranks).ok_or_else(Error::too_large)?;
-            let slope = entry.slope(group.layers.len(), layout.tp, format, every);
-            bytes_per_token =
-                slope.and_then(|slope| bytes_per_token.checked_add(slope)).ok_or_else(Error::too_large)?;
-        }
-        let bytes = group_bytes.checked_mul(layout.tp).ok_or_else(Error::too_large)?;
-        let (kind, layers) = (group.cache.kind(), group.layers.len());
-        layer_groups.push(GroupEstimate { kind, layers, entries: kept.entries, bytes });
+}
+
+/// The layers of each pipeline stage. Those of a drafter are numbered on from the model's, and sit on the last.
+fn stages(model: &Model, layout: Layout) -> Result<Cow<'static, [Range<u32>]>, Error> {
+    if layout.pp == 1 && model.num_hidden_layers > 0 {
+        return Ok(Cow::Borrowed(std::slice::from_ref(const { &(0..u32::MAX) })));
     }
-    let bytes = layer_groups
-        .iter()
-        .try_fold(Bytes(0), |sum, group| sum.checked_add(group.bytes))
-        .ok_or_else(Error::too_large)?;
-    let bytes_per_gpu = stage_bytes.into_iter().max().unwrap_or_default();
-    Ok(Estimate { bytes, bytes_per_gpu, bytes_per_token, layer_groups, stored: format })
+    let mut stages = layout.stages(model.num_hidden_layers)?;
+    if let Some(last) = stages.last_mut() {
+        last.end = u32::MAX;
+    }
+    Ok(Cow::Owned(stages))
 }
 
 /// Layers of `group` that a pipeline stage holds.
-fn layers_within(group: &LayerGroup, stage: &std::ops::Range<u32>) -> usize {
+fn layers_within(group: &LayerGroup, stage: &Range<u32>) -> usize {
     if let (Some(first), Some(last)) = (group.layers.first(), group.layers.last())
         && stage.contains(first)
         && stage.contains(last)
@@ -285,65 +336,6 @@ fn layers_within(group: &LayerGroup, stage: &std::ops::Range<u32>) -> usize {
     let first = group.layers.partition_point(|&layer| layer < stage.start);
     let end = group.layers.partition_point(|&layer| layer < stage.end);
     end.saturating_sub(first)
-}
-
-/// The elements of K and of V that one rank keeps of one token in one layer.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    k: u128,
-    v: u128,
-    /// Vectors that K is made of, and V: its heads.
-    vectors: u128,
-}
-
-impl Entry {
-    /// KV heads are divided over ranks ([`Layout::heads_on_rank`]); a vector is replicated.
-    fn of(key_value: KeyValue, layout: Layout) -> Result<Self, Error> {
-        let heads = match key_value {
-            KeyValue::Vector { elements } => return Ok(Self { k: u128::from(elements), v: 0, vectors: 1 }),
-            KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
-                num_key_value_heads
-            }
-        };
-        let (own, tp) = (layout.heads_on_rank(heads)?, layout.tp);
-        let (heads, (k, v)) = match (key_value.head_dims(), key_value.shortcut_width()) {
-            (Some(dims), _) => (own, dims),
-            (None, Some(width)) if tp == 1 => (1, (width, width)),
-            (None, _) => return Err(error::undivided_shortcut(heads, tp)),
-        };
-        let elements = |dim: u64| u128::from(heads).checked_mul(u128::from(dim)).ok_or_else(Error::too_large);
-        Ok(Self { k: elements(k)?, v: elements(v)?, vectors: u128::from(heads) })
-    }
-
-    /// Bits of `entries` entries in each of `layers` layers.
-    fn bits(self, layers: usize, entries: u128, format: KvFormat) -> Option<u128> {
-        let copies = entries.checked_mul(u128::try_from(layers).ok()?)?;
-        let vectors = copies.checked_mul(self.vectors)?;
-        let bits = |format: ElementFormat, elements: u128| {
-            let vectors = if elements == 0 { 0 } else { vectors };
-            format.bits_of_vectors(vectors, copies.checked_mul(elements)?)
-        };
-        bits(format.k, self.k)?.checked_add(bits(format.v, self.v)?)
-    }
-
-    /// Bytes of one entry in each of `layers` layers on all of `tp` ranks, for every `every` tokens:
-    /// `layers · tp · (k · k_bits / k_block + v · v_bits / v_block + vectors · their bits) / (8 · every)`
-    fn slope(self, layers: usize, tp: u64, format: KvFormat, every: u64) -> Option<BytesPerToken> {
-        let KvFormat { k, v, .. } = format;
-        let (k_block, v_block) = (u128::from(k.elements_per_block()), u128::from(v.elements_per_block()));
-        let bits = |elements: u128, format: ElementFormat, block: u128, other_block: u128| {
-            let vectors = if elements == 0 { 0 } else { self.vectors };
-            let of_vectors = vectors.checked_mul(u128::from(format.bits_per_vector()))?.checked_mul(block)?;
-            let of_blocks = elements.checked_mul(u128::from(format.bits_per_block()))?;
-            of_blocks.checked_add(of_vectors)?.checked_mul(other_block)
-        };
-        let numerator = bits(self.k, k, k_block, v_block)?
-            .checked_add(bits(self.v, v, v_block, k_block)?)?
-            .checked_mul(u128::try_from(layers).ok()?)?
-            .checked_mul(u128::from(tp))?;
-        let denominator = k_block.checked_mul(v_block)?.checked_mul(8)?.checked_mul(u128::from(every.max(1)))?;
-        Some(BytesPerToken { numerator, denominator })
-    }
 }
 
 #[cfg(test)]

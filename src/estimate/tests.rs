@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{DraftMethod, LayerCache, Origin};
+use crate::model::{DraftMethod, KeyValue, LayerCache, Origin};
 use crate::units::{Code, Error};
 
 fn model(layer_groups: Vec<LayerGroup>) -> Model {

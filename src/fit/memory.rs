@@ -54,7 +54,7 @@ impl Memory<'_> {
             let remedy = "give their bytes with --weights, or the files that hold them";
             Error::new(Code::NoWeights, "MODEL", question.model.name.clone(), "has unknown weights", remedy)
         })?;
-        let share = self.share(question.engine);
+        let share = self.share(question.engine)?;
         let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
         let Overhead { stages: overheads, calibration, notes } = match given {
             Some(bytes) => given_overhead(*bytes, layout),
@@ -80,15 +80,15 @@ impl Memory<'_> {
     }
 
     /// The share that an engine takes: the one given, or its own.
-    fn share(&self, engine: &Engine) -> EngineShare {
-        let own = engine.share();
+    fn share(&self, engine: &Engine) -> Result<EngineShare, Error> {
+        let own = engine.share()?;
         if let Some(fraction) = self.utilization {
             // An engine that takes all has no setting for it; a share that is given is one of the total.
             let rule = if own.rule == Rule::All { Rule::OfTotal } else { own.rule };
-            return EngineShare { rule, fraction, known: Known::Given, source: "--utilization".into() };
+            return Ok(EngineShare { rule, fraction, known: Known::Given, source: "--utilization".into() });
         }
         let fraction = Double::parse(own.default).unwrap_or(Double::whole(1));
-        EngineShare { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() }
+        Ok(EngineShare { rule: own.rule, fraction, known: Known::Catalogue, source: own.source.into() })
     }
 }
 

@@ -330,7 +330,7 @@ impl<'a> Server<'a> {
                 Ok(found) => found,
             };
             let Question { model, engine, .. } = self.question;
-            let limit = (engine.profile.request_limit)(&answer, model, seq_len, engine);
+            let limit = (engine.profile.request_limit)(&answer, model, seq_len, engine)?;
             let at_most = limit.map(|RequestLimit { setting, most }| (setting, most));
             let room = if self.short() > 0 { 0 } else { sequences(capacity.as_ref(), seq_len) };
             let max_concurrency = capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);

@@ -4,7 +4,7 @@
 //! its share of that. Where nobody has printed the last one it is estimated here, and said to be.
 
 use crate::engine::{Known, Term};
-use crate::units::{ByteUnit, Bytes, fixed_point};
+use crate::units::{ByteUnit, Bytes, Exact, fixed_point};
 
 /// What the driver reports less what an engine is told: the median of the cards of the catalogue of which both are known
 /// (236 to 949 MiB), in whole MiB; a test computes it from the data.
@@ -45,7 +45,7 @@ impl Accelerator {
             return Some(visible.clone());
         }
         if self.metal {
-            return Some(metal_part(self.marketed.as_ref()?));
+            return metal_part(self.marketed.as_ref()?);
         }
         let driver = self.driver.as_ref()?;
         let bytes = Bytes(driver.bytes.0.checked_sub(DRIVER_LESS_VISIBLE.0)?);
@@ -80,17 +80,16 @@ impl Accelerator {
 }
 
 /// What Metal lets the GPU have of a machine's memory unless it is told otherwise.
-fn metal_part(memory: &Term) -> Term {
-    let (numerator, denominator) = if memory.bytes <= TWO_THIRDS_UP_TO { (2, 3) } else { (3, 4) };
-    let part = u128::from(memory.bytes.0).saturating_mul(numerator).div_euclid(denominator);
-    Term {
-        bytes: Bytes(u64::try_from(part).unwrap_or(u64::MAX)),
+fn metal_part(memory: &Term) -> Option<Term> {
+    let (numerator, denominator) = if memory.bytes <= TWO_THIRDS_UP_TO { (2u64, 3u64) } else { (3, 4) };
+    Some(Term {
+        bytes: (Exact::from(memory.bytes) * numerator / denominator).bytes().ok()?,
         known: Known::Estimated,
         source: format!(
             "{numerator}/{denominator} of {} of unified memory: the default, can be raised (iogpu.wired_limit_mb)",
             exact_size(memory.bytes)
         ),
-    }
+    })
 }
 
 /// Bytes in the largest unit in which they are whole, so that nothing is rounded: `81559 MiB`, `80 GB`.

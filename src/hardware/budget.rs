@@ -1,37 +1,31 @@
-//! What a server leaves for the cache on one device: its share of the memory, less weights and all else it keeps there.
+//! What a server leaves for the cache on one device: its share of the memory, less weights and overhead.
 
 use crate::engine::Term;
-use crate::units::Bytes;
+use crate::units::{Bytes, Exact};
 
 /// The memory of each device of one pipeline stage, term by term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// The total that is counted with.
+    /// The total of the device.
     pub total: Term,
-    /// What of it the engine takes.
+    /// The part of it that the engine takes.
     pub usable: Term,
     /// Weights.
     pub weights: Term,
-    /// What the engine needs beside weights and cache, by name.
+    /// What the engine needs in addition to weights and cache, by name.
     pub overhead: Vec<(&'static str, Term)>,
 }
 
 impl Budget {
-    /// All that the engine needs beside weights and cache.
-    pub fn beside(&self) -> Bytes {
-        Bytes(self.overhead.iter().map(|(_, term)| term.bytes.0).fold(0, u64::saturating_add))
-    }
-
     /// What is left for the cache.
     ///
     /// # Errors
     /// The bytes that are missing before there is any.
     pub fn pool(&self) -> Result<Bytes, Bytes> {
-        let taken = self.weights.bytes.0.saturating_add(self.beside().0);
-        match self.usable.bytes.0.checked_sub(taken) {
-            Some(left) => Ok(Bytes(left)),
-            None => Err(Bytes(taken.saturating_sub(self.usable.bytes.0))),
-        }
+        let usable = Exact::from(self.usable.bytes);
+        let overhead = self.overhead.iter().map(|(_, term)| term.bytes).sum::<Exact>();
+        let taken = overhead + self.weights.bytes;
+        (usable - taken).bytes().map_err(|_| (taken - usable).bytes().unwrap_or(Bytes(u64::MAX)))
     }
 }
 

@@ -9,4 +9,4 @@ mod price;
 
 pub use accelerator::{Accelerator, DRIVER_LESS_VISIBLE, exact_size};
 pub use budget::Budget;
-pub use price::{Price, PriceError, Rate, day};
+pub use price::{Price, Rate, day};

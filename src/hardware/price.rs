@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::units::{Code, Diagnose, Error, UnitError, display_diagnosis, dollars, parse_dollars};
+use crate::units::{Code, Error, dollars, parse_dollars};
 
 /// A price. In JSON it is the offer alone: documents have the amount in units of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,42 +87,27 @@ enum Per {
     Node,
 }
 
-/// Why a text is no price, or no price of these GPUs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PriceError {
-    /// Not dollars.
-    Amount {
-        /// What was typed.
-        found: String,
-        /// Why.
-        error: UnitError,
-    },
-    /// It does not say what an hour of.
-    Unit(String),
-    /// A node of nobody knows how many GPUs.
-    Node(Rate),
-    /// A node's price that no number of millionths for each GPU comes to.
-    Uneven {
-        /// The price.
-        rate: Rate,
-        /// GPUs of the node.
-        gpus: u64,
-    },
-}
+const FIELD: &str = "--price";
 
 impl FromStr for Rate {
-    type Err = PriceError;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, PriceError> {
-        let unit = || PriceError::Unit(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let unit = || {
+            let problem = "does not say an hour of what it pays for";
+            let remedy = "give US dollars a GPU-hour, as 2.49/gpu-h, or an hour of a whole node, as 19.92/node-h";
+            Error::new(Code::PriceUnit, FIELD, text, problem, remedy)
+        };
         let (amount, per) = text.split_once('/').ok_or_else(unit)?;
         let per = match per.to_ascii_lowercase().as_str() {
             "gpu-h" | "gpu-hour" => Per::Gpu,
             "node-h" | "node-hour" => Per::Node,
             _ => return Err(unit()),
         };
-        let micro_dollars = parse_dollars(amount.strip_prefix('$').unwrap_or(amount))
-            .map_err(|error| PriceError::Amount { found: text.to_owned(), error })?;
+        let micro_dollars = parse_dollars(amount.strip_prefix('$').unwrap_or(amount)).map_err(|error| {
+            let Error { problem, remedy, .. } = Error::from(error);
+            Error::new(Code::Price, FIELD, text, problem, format!("{remedy}/gpu-h"))
+        })?;
         Ok(Self { micro_dollars, per })
     }
 }
@@ -131,15 +116,20 @@ impl Rate {
     /// The price of one GPU of a node that has so many.
     ///
     /// # Errors
-    /// [`PriceError`] where that is not known, or does not come out even.
-    pub fn price(self, gpus: Option<u64>) -> Result<Price, PriceError> {
+    /// [`Code::PriceNode`] where that is unknown, or is no whole number of millionths.
+    pub fn price(self, gpus: Option<u64>) -> Result<Price, Error> {
+        let refused = |problem: String, remedy| Error::new(Code::PriceNode, FIELD, self.to_string(), problem, remedy);
         let micro_dollars_per_gpu_hour = match (self.per, gpus) {
             (Per::Gpu, _) => self.micro_dollars,
-            (Per::Node, None) => return Err(PriceError::Node(self)),
-            (Per::Node, Some(gpus)) if self.micro_dollars.checked_rem(gpus) == Some(0) => {
-                self.micro_dollars.checked_div(gpus).unwrap_or_default()
+            (Per::Node, None) => {
+                let problem = "is of a node of an unknown number of GPUs";
+                return Err(refused(problem.into(), "give their number, as --gpu 8xh100, or a price in /gpu-h"));
             }
-            (Per::Node, Some(gpus)) => return Err(PriceError::Uneven { rate: self, gpus }),
+            (Per::Node, Some(gpus)) => {
+                let each = self.micro_dollars.checked_div(gpus).filter(|_| self.micro_dollars.is_multiple_of(gpus));
+                let problem = || format!("does not divide by {gpus} GPUs to a millionth of a dollar");
+                each.ok_or_else(|| refused(problem(), "give a price in /gpu-h"))?
+            }
         };
         Ok(Price { micro_dollars_per_gpu_hour, as_of: None, kind: None, provider: None, source: "--price".into() })
     }
@@ -154,38 +144,6 @@ impl fmt::Display for Rate {
         write!(f, "{}/{per}", dollars(self.micro_dollars))
     }
 }
-
-impl Diagnose for PriceError {
-    fn diagnosis(&self) -> Error {
-        let (code, found, problem, remedy) = match self {
-            Self::Amount { found, error } => {
-                let Error { problem, remedy, .. } = error.diagnosis();
-                (Code::Price, found.clone(), problem, format!("{remedy}/gpu-h"))
-            }
-            Self::Unit(found) => (
-                Code::PriceUnit,
-                found.clone(),
-                "does not say an hour of what it pays for".into(),
-                "give US dollars a GPU-hour, as 2.49/gpu-h, or an hour of a whole node, as 19.92/node-h".into(),
-            ),
-            Self::Node(rate) => (
-                Code::PriceNode,
-                rate.to_string(),
-                "is of a node of nobody knows how many GPUs".into(),
-                "give their number, as --gpu 8xh100, or a price in /gpu-h".into(),
-            ),
-            Self::Uneven { rate, gpus } => (
-                Code::PriceNode,
-                rate.to_string(),
-                format!("does not divide by {gpus} GPUs to a millionth of a dollar"),
-                "give a price in /gpu-h".into(),
-            ),
-        };
-        Error { code, field: "--price".into(), found: Some(found), problem, remedy }
-    }
-}
-
-display_diagnosis!(PriceError);
 
 #[cfg(test)]
 mod tests {
@@ -206,7 +164,7 @@ mod tests {
             (
                 "19.92/node-h",
                 None,
-                "--price: 19.92/node-h is of a node of nobody knows how many GPUs; give their number, as --gpu 8xh100, or a \
+                "--price: 19.92/node-h is of a node of an unknown number of GPUs; give their number, as --gpu 8xh100, or a \
                  price in /gpu-h",
             ),
             (

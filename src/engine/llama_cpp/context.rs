@@ -5,9 +5,9 @@ use super::Options;
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::Error;
+use crate::units::{Error, Exact};
 
-/// Cells come in so many (`GGML_PAD(…, 256)`).
+/// Cell counts are padded to a multiple of this (`GGML_PAD(…, 256)`).
 const PAD: u64 = 256;
 /// `LLAMA_MAX_SEQ` in `src/llama-cparams.h`.
 const MAX_SEQUENCES: u64 = 256;
@@ -34,7 +34,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The context of a workload, or of the sizes set in its place.
+    /// The context of a workload, or of the sizes set instead.
     pub(super) fn new(options: &Options, workload: &Workload, model: &Model, engine: &Engine) -> Result<Self, Error> {
         let n_seq_max = options.parallel.unwrap_or(workload.batch);
         if n_seq_max > MAX_SEQUENCES {
@@ -43,28 +43,28 @@ impl Context {
         }
         let asked = match options.ctx_size {
             Some(0) => model.max_position_embeddings.map(|tokens| tokens.0).ok_or_else(|| {
-                let reason = "is the length the model was made for, which is not known";
+                let reason = "is the length the model was made for, which is unknown";
                 engine.refusal(options.flags.context, 0, reason, "give it")
             })?,
             Some(asked) => asked,
-            None => workload.seq_len.0.checked_mul(n_seq_max).ok_or_else(Error::too_large)?,
+            None => (Exact::from(workload.seq_len) * n_seq_max).get()?,
         };
         Self::sized(asked, n_seq_max, options, engine)
     }
 
-    /// The context of `asked` tokens for so many sequences.
+    /// The context of `asked` tokens for `n_seq_max` sequences.
     pub(super) fn sized(asked: u64, n_seq_max: u64, options: &Options, engine: &Engine) -> Result<Self, Error> {
         if asked > MAX_CONTEXT {
             let reason = format!("is past the largest context, {MAX_CONTEXT} tokens over all sequences");
             return Err(engine.refusal(options.flags.context, asked, reason, "ask for fewer tokens or sequences"));
         }
         // The log says that it rounds down; it rounds up.
-        let padded = pad(asked);
+        let padded = pad(asked.into()).get()?;
         let n_batch = options.batch_size.min(asked);
         let n_ubatch = n_batch.min(if options.ubatch_size == 0 { options.batch_size } else { options.ubatch_size });
         let unified = options.kv_unified;
-        let n_ctx_seq = if unified { padded } else { pad(padded.checked_div(n_seq_max).unwrap_or_default()) };
-        let n_ctx = if unified { padded } else { n_ctx_seq.saturating_mul(n_seq_max) };
+        let n_ctx_seq = if unified { padded } else { pad(Exact::from(padded) / n_seq_max.max(1)).get()? };
+        let n_ctx = if unified { padded } else { (Exact::from(n_ctx_seq) * n_seq_max).get()? };
         Ok(Self { asked, n_ctx, n_ctx_seq, n_seq_max, unified, n_batch, n_ubatch })
     }
 
@@ -78,19 +78,18 @@ impl Context {
         self.asked.div_ceil(self.n_seq_max.max(1))
     }
 
-    /// Cells of a window (`src/llama-kv-cache-iswa.cpp`), `unified` or not.
-    pub(super) fn window_cells(&self, window: u64, unified: bool) -> u64 {
-        let sequences = if unified { self.n_seq_max } else { 1 };
-        pad(window.saturating_mul(sequences).saturating_add(self.n_ubatch).min(self.n_ctx_seq))
+    /// Cells of a window that `sequences` share (`src/llama-kv-cache-iswa.cpp`).
+    pub(super) fn window_cells(&self, window: u64, sequences: u64) -> Result<u64, Error> {
+        pad((Exact::from(window) * sequences + self.n_ubatch).min(self.n_ctx_seq)).get()
     }
 
     /// Cells of compressed entries (`src/llama-kv-cache-dsv4.cpp`).
-    pub(super) fn compressed_cells(&self, ratio: u64) -> u64 {
-        pad(self.n_ctx_seq.div_ceil(ratio.max(1)).max(1))
+    pub(super) fn compressed_cells(&self, ratio: u64) -> Result<u64, Error> {
+        pad(Exact::from(self.n_ctx_seq.div_ceil(ratio.max(1)).max(1))).get()
     }
 }
 
 /// Up to the next multiple of [`PAD`].
-fn pad(cells: u64) -> u64 {
-    cells.div_ceil(PAD).saturating_mul(PAD)
+fn pad(cells: Exact) -> Exact {
+    cells.round_up_to(PAD)
 }

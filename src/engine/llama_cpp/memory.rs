@@ -8,14 +8,17 @@ use serde::Serialize;
 use super::Options;
 use super::context::Context;
 use crate::engine::Engine;
-use crate::model::{Gguf, GgufFeature, GgufWindow, KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
-use crate::units::{ElementFormat, Error, KvFormat};
+use crate::model::{
+    Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState,
+};
+use crate::units::{ElementFormat, Error, Exact, KvFormat};
 
 /// Ratios that are cached, and the rows of what their compressors keep (`DSV4_CSA_RATIO`, `DSV4_HCA_RATIO`).
 const OVERLAPPING_RATIO: u64 = 4;
+const OVERLAPPING_ROWS: u64 = 2 * OVERLAPPING_RATIO;
 const PLAIN_RATIO: u64 = 128;
 /// States are always in single precision.
-const STATE_BYTES: u128 = 4;
+const STATE_BYTES: u64 = 4;
 
 /// A buffer of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -46,23 +49,23 @@ pub(super) enum Piece {
     WidestValue,
     /// V of an index, or further keys of one.
     IndexExtra,
-    /// Layers that predict further tokens.
-    Nextn,
+    /// MTP layers.
+    Mtp,
 }
 
 /// What the layers of a group take.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Share {
+pub(super) struct GroupMemory {
     /// Cells that each of them has for one sequence.
     pub(super) cells: u64,
     /// The bytes, by reason.
-    pub(super) pieces: Vec<(Piece, u64)>,
+    pieces: Vec<(Piece, u64)>,
 }
 
-impl Share {
-    /// All of them.
-    pub(super) fn bytes(&self) -> u64 {
-        self.pieces.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+impl GroupMemory {
+    /// The bytes that are there for these reasons.
+    pub(super) fn bytes(&self, of: impl Fn(Piece) -> bool) -> Exact {
+        self.pieces.iter().filter(|(piece, _)| of(*piece)).map(|(_, bytes)| *bytes).sum()
     }
 }
 
@@ -71,8 +74,8 @@ impl Share {
 pub(super) struct Memory {
     /// By part.
     pub(super) parts: BTreeMap<&'static str, Part>,
-    /// By layer group, those of layers that predict further tokens at the end.
-    pub(super) shares: Vec<Share>,
+    /// By layer group, in the order of [`Layers::groups`].
+    pub(super) groups: Vec<GroupMemory>,
     /// All of it.
     pub(super) bytes: u64,
     /// On the GPU.
@@ -81,77 +84,100 @@ pub(super) struct Memory {
     pub(super) bytes_per_128_tokens: u128,
 }
 
+/// A layer group that is cached.
+pub(super) struct CachedGroup<'a> {
+    pub(super) group: &'a LayerGroup,
+    /// Whether it is of MTP layers.
+    pub(super) mtp: bool,
+}
+
 /// A model as llama.cpp takes it.
-#[allow(clippy::struct_excessive_bools, reason = "each kind of layer calls for parts of its own")]
 pub(super) struct Layers<'a> {
     model: &'a Model,
     gguf: Option<&'a Gguf>,
-    /// The groups that are cached, and whether they predict further tokens.
-    pub(super) groups: Vec<(&'a LayerGroup, bool)>,
-    compressed: bool,
-    indexed: bool,
-    slides: bool,
-    attends: bool,
-    recurs: bool,
+    /// The groups that are cached, those of MTP layers at the end.
+    pub(super) groups: Vec<CachedGroup<'a>>,
 }
 
 impl<'a> Layers<'a> {
-    /// The layers of a model, with what it has of its own refused where llama.cpp has nothing like it.
+    /// The layers of a model. What llama.cpp has nothing like is refused.
     pub(super) fn new(model: &'a Model, engine: &Engine) -> Result<Self, Error> {
         let gguf = model.checkpoint.gguf.as_ref();
-        let keeps_nextn = gguf.and_then(|gguf| gguf.file.as_ref()).is_some_and(|file| file.keeps_nextn);
-        let nextn = model.mtp_groups.iter().filter(|_| keeps_nextn).map(|group| (group, true));
-        let groups: Vec<(&LayerGroup, bool)> =
-            model.layer_groups.iter().map(|group| (group, false)).chain(nextn).collect();
-        for (group, _) in &groups {
-            Self::refuse(model, gguf, &group.cache, engine)?;
-        }
-        let any = |wanted: &dyn Fn(&LayerCache) -> bool| groups.iter().any(|(group, _)| wanted(&group.cache));
-        let kept = gguf.is_none_or(|gguf| gguf.window != GgufWindow::Unknown);
-        Ok(Self {
-            compressed: any(&|cache| matches!(cache, LayerCache::Compressed { .. })),
-            indexed: any(&|cache| matches!(cache, LayerCache::Indexer { .. })),
-            slides: kept && any(&|cache| cache.bound().is_some()),
-            attends: any(&LayerCache::follows_the_sequence),
-            recurs: any(&|cache| matches!(cache, LayerCache::Recurrent(_))),
-            model,
-            gguf,
-            groups,
-        })
+        let mtp_is_cached = gguf.and_then(|gguf| gguf.file.as_ref()).is_some_and(|file| file.keeps_nextn);
+        let own = model.layer_groups.iter().map(|group| CachedGroup { group, mtp: false });
+        let mtp = model.mtp_groups.iter().filter(|_| mtp_is_cached).map(|group| CachedGroup { group, mtp: true });
+        let layers = Self { model, gguf, groups: own.chain(mtp).collect() };
+        layers.groups.iter().try_for_each(|cached| layers.refuse(&cached.group.cache, engine))?;
+        Ok(layers)
     }
 
-    fn refuse(model: &Model, gguf: Option<&Gguf>, cache: &LayerCache, engine: &Engine) -> Result<(), Error> {
-        let refusal = |reason: &str| Err(engine.refusal("MODEL", &model.name, reason, "give its GGUF file"));
-        match cache {
-            LayerCache::Latent { .. } if gguf.is_some_and(|gguf| !gguf.has(GgufFeature::Latent)) => {
-                refusal("is kept as full heads, whose sizes are not in what was read")
-            }
-            LayerCache::Recurrent(state) => match state.mechanism {
-                Mechanism::RgLru | Mechanism::Cca | Mechanism::Mlstm => {
-                    refusal("has recurrent layers of a kind that llama.cpp does not run")
-                }
-                Mechanism::Rwkv if gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
-                _ => Ok(()),
-            },
-            _ => Ok(()),
+    fn refuse(&self, cache: &LayerCache, engine: &Engine) -> Result<(), Error> {
+        let refusal = |reason: &str| Err(engine.refusal("MODEL", &self.model.name, reason, "give its GGUF file"));
+        if matches!(cache, LayerCache::Latent { .. }) && self.gguf.is_some() && !self.is(GgufFeature::Latent) {
+            return refusal("is kept as full heads, whose sizes are not in what was read");
         }
+        let LayerCache::Recurrent(state) = cache else { return Ok(()) };
+        match state.mechanism {
+            Mechanism::RgLru | Mechanism::Cca | Mechanism::Mlstm => {
+                refusal("has recurrent layers of a kind that llama.cpp does not run")
+            }
+            Mechanism::Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
+            Mechanism::Mamba1
+            | Mechanism::Mamba2
+            | Mechanism::GatedDeltaNet
+            | Mechanism::Kda
+            | Mechanism::Lightning
+            | Mechanism::ShortConvolution
+            | Mechanism::Rwkv => Ok(()),
+        }
+    }
+
+    fn is(&self, feature: GgufFeature) -> bool {
+        self.gguf.is_some_and(|gguf| gguf.has(feature))
+    }
+
+    fn file(&self) -> Option<&GgufFile> {
+        self.gguf?.file.as_ref()
+    }
+
+    fn has(&self, wanted: impl Fn(&LayerCache) -> bool) -> bool {
+        self.groups.iter().any(|cached| wanted(&cached.group.cache))
+    }
+
+    fn compresses(&self) -> bool {
+        self.has(|cache| matches!(cache, LayerCache::Compressed { .. }))
+    }
+
+    fn has_index(&self) -> bool {
+        self.has(|cache| matches!(cache, LayerCache::Indexer { .. }))
+    }
+
+    fn has_states(&self) -> bool {
+        self.has(|cache| matches!(cache, LayerCache::Recurrent(_)))
+    }
+
+    /// Whether windows have a cache of their own.
+    fn slides(&self) -> bool {
+        let knows_windows = self.gguf.is_none_or(|gguf| gguf.window != GgufWindow::Unknown);
+        knows_windows && self.has(|cache| cache.bound().is_some())
     }
 
     /// Whether K and V must be in one format, V being a part of K.
     pub(super) fn one_vector(&self) -> bool {
-        let vector = |cache: &LayerCache| matches!(cache.key_value(), Some(KeyValue::Vector { .. }));
-        let entries = |cache: &LayerCache| !matches!(cache, LayerCache::Indexer { .. });
-        self.groups.iter().any(|(group, _)| entries(&group.cache) && vector(&group.cache))
+        self.has(|cache| {
+            let is_index = matches!(cache, LayerCache::Indexer { .. });
+            !is_index && matches!(cache.key_value(), Some(KeyValue::Vector { .. }))
+        })
     }
 
     /// The sizes of K and of V in a head, which quantised formats must divide.
     pub(super) fn head_dims(&self) -> Vec<(u64, u64)> {
-        if let Some(file) = self.gguf.and_then(|gguf| gguf.file.as_ref()) {
+        if let Some(file) = self.file() {
             return file.head_dims.clone();
         }
-        let dims = |(group, _): &(&LayerGroup, bool)| match group.cache {
+        let dims = |cached: &CachedGroup| match cached.group.cache {
             LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => {
-                Some((kv_lora_rank.saturating_add(qk_rope_head_dim), kv_lora_rank))
+                Some((kv_lora_rank.checked_add(qk_rope_head_dim)?, kv_lora_rank))
             }
             LayerCache::Indexer { .. } | LayerCache::Compressed { .. } | LayerCache::CrossAttention { .. } => None,
             cache => match cache.key_value()? {
@@ -164,27 +190,26 @@ impl<'a> Layers<'a> {
 
     /// Layers that llama.cpp counts when it puts them on a GPU.
     fn block_count(&self) -> u64 {
-        let file = self.gguf.and_then(|gguf| gguf.file.as_ref());
-        file.map_or(self.model.num_hidden_layers, |file| file.block_count).into()
+        self.file().map_or(self.model.num_hidden_layers, |file| file.block_count).into()
     }
 
     /// The widest V of all layers.
-    fn widest_value(&self) -> u64 {
-        let widths = self.groups.iter().filter_map(|(group, _)| Some(widths(group.cache.key_value()?).1));
-        let read = self.gguf.and_then(|gguf| gguf.file.as_ref()).map(|file| file.widest_value);
-        widths.chain(read).max().unwrap_or_default()
+    fn widest_value(&self) -> Exact {
+        let read = self.file().map_or(0, |file| file.widest_value);
+        let values = self.groups.iter().filter_map(|cached| Some(Widths::new(cached.group.cache.key_value()?).v));
+        values.fold(read.into(), Exact::max)
     }
 
     /// V of a head of the layers that keep every token: what an index has, too, where it has V.
     fn value_dim(&self) -> u64 {
-        let dims = self.groups.iter().find_map(|(group, _)| match group.cache {
+        let dims = self.groups.iter().find_map(|cached| match cached.group.cache {
             LayerCache::FullAttention { key_value } => key_value.head_dims(),
             _ => None,
         });
         dims.map_or(0, |(_, v)| v)
     }
 
-    /// The window of a layer that slides; none where it keeps every token after all.
+    /// The window of a layer that slides; `None` where it keeps every token after all.
     fn window(&self, own: u64) -> Option<u64> {
         match self.gguf.map(|gguf| gguf.window) {
             Some(GgufWindow::Unknown) => None,
@@ -194,245 +219,264 @@ impl<'a> Layers<'a> {
     }
 
     /// The parts, as far as the kinds of layers call for them, empty.
-    fn parts(&self, context: &Context, swa_full: bool) -> BTreeMap<&'static str, Part> {
+    fn parts(&self, context: &Context, swa_full: bool) -> Result<BTreeMap<&'static str, Part>, Error> {
         let of = |cells, streams| Part { cells, streams, buffer_bytes: 0 };
-        let streams = if self.compressed { context.n_seq_max } else { context.streams() };
+        let streams = self.streams(context);
         let full = of(context.n_ctx_seq, streams);
-        let window = self.groups.iter().find_map(|(group, _)| group.cache.bound());
+        let window = self.groups.iter().find_map(|cached| cached.group.cache.bound());
         let window = window.and_then(|bound| self.window(bound.0)).unwrap_or_default();
-        let sliding = of(self.sliding_cells(context, window, swa_full), streams);
-        let mut parts = BTreeMap::new();
-        if self.compressed {
-            let overlapping = of(context.compressed_cells(OVERLAPPING_RATIO), streams);
-            let rows = OVERLAPPING_RATIO.saturating_mul(2);
-            parts.insert("kv.raw.full", full);
-            parts.insert("kv.raw.swa", sliding);
-            parts.insert("kv.csa", overlapping);
-            parts.insert("kv.hca", of(context.compressed_cells(PLAIN_RATIO), streams));
-            parts.insert("kv.indexer", overlapping);
-            parts.insert("state.csa", of(rows, streams));
-            parts.insert("state.hca", of(PLAIN_RATIO, streams));
-            parts.insert("state.indexer", of(rows, streams));
-            return parts;
+        let sliding = of(self.sliding_cells(context, window, swa_full)?, streams);
+        if self.compresses() {
+            let overlapping = of(context.compressed_cells(OVERLAPPING_RATIO)?, streams);
+            return Ok(BTreeMap::from([
+                ("kv.raw.full", full),
+                ("kv.raw.swa", sliding),
+                ("kv.csa", overlapping),
+                ("kv.hca", of(context.compressed_cells(PLAIN_RATIO)?, streams)),
+                ("kv.indexer", overlapping),
+                ("state.csa", of(OVERLAPPING_ROWS, streams)),
+                ("state.hca", of(PLAIN_RATIO, streams)),
+                ("state.indexer", of(OVERLAPPING_ROWS, streams)),
+            ]));
         }
-        if self.attends {
-            parts.insert(self.entries_part(), full);
-        }
-        if self.slides {
-            parts.insert("kv.swa", sliding);
-        }
-        if self.indexed {
-            parts.insert("kv.indexer", full);
-        }
-        if self.recurs {
-            parts.insert("recurrent", of(context.n_seq_max, 1));
-        }
-        parts
+        let parts = [
+            (self.has(LayerCache::follows_the_sequence), self.entries_part(), full),
+            (self.slides(), "kv.swa", sliding),
+            (self.has_index(), "kv.indexer", full),
+            (self.has_states(), "recurrent", of(context.n_seq_max, 1)),
+        ];
+        Ok(parts.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, name, part)| (name, part)).collect())
     }
 
     /// The part of the layers that keep every token.
     fn entries_part(&self) -> &'static str {
-        let values = self.gguf.is_some_and(|gguf| gguf.has(GgufFeature::IndexValues));
-        match (self.indexed, self.recurs, self.slides) {
-            (true, false, _) if values => "kv.base",
-            (true, false, _) => "kv.mla",
-            (_, _, true) => "kv.full",
-            _ => "kv",
+        match (self.has_index() && !self.has_states(), self.slides()) {
+            (true, _) if self.is(GgufFeature::IndexValues) => "kv.base",
+            (true, _) => "kv.mla",
+            (false, true) => "kv.full",
+            (false, false) => "kv",
         }
     }
 
-    fn sliding_cells(&self, context: &Context, window: u64, swa_full: bool) -> u64 {
-        if swa_full { context.n_ctx_seq } else { context.window_cells(window, context.unified && !self.compressed) }
+    fn streams(&self, context: &Context) -> u64 {
+        if self.compresses() { context.n_seq_max } else { context.streams() }
+    }
+
+    fn sliding_cells(&self, context: &Context, window: u64, swa_full: bool) -> Result<u64, Error> {
+        if swa_full {
+            return Ok(context.n_ctx_seq);
+        }
+        let is_shared = context.unified && !self.compresses();
+        context.window_cells(window, if is_shared { context.n_seq_max } else { 1 })
     }
 
     /// What all layers take.
     pub(super) fn memory(&self, context: &Context, options: &Options) -> Result<Memory, Error> {
-        let mut memory = Memory { parts: self.parts(context, options.swa_full), ..Memory::default() };
-        let rows = Rows { format: options.format, flash_attention: options.flash_attention };
+        let mut memory = Memory { parts: self.parts(context, options.swa_full)?, ..Memory::default() };
+        let rules = Rules { layers: self, context, options };
+        // The output counts as one layer more.
         let first_on_gpu = match options.n_gpu_layers {
             _ if !options.kv_offload => u64::MAX,
             None => 0,
             Some(count) => self.block_count().saturating_add(1).saturating_sub(count),
         };
-        for (group, nextn) in &self.groups {
-            let mut share = Share::default();
-            for tensors in self.tensors(&group.cache, *nextn, context, options, &rows)? {
+        let (mut all, mut on_gpu, mut slope) = (Exact::ZERO, Exact::ZERO, Exact::ZERO);
+        for cached in &self.groups {
+            let mut of_group = GroupMemory::default();
+            let layers = &cached.group.layers;
+            let layers_on_gpu = layers.iter().filter(|layer| u64::from(**layer) >= first_on_gpu).count();
+            for tensors in rules.tensors(cached)? {
                 let part = memory.parts.entry(tensors.part).or_default();
-                let layers = |count: usize| u128::try_from(count).unwrap_or(u128::MAX);
-                let on_gpu = group.layers.iter().filter(|layer| u64::from(**layer) >= first_on_gpu).count();
-                let bytes = |each: u128, count: usize| -> Result<u64, Error> {
-                    let bytes = each.checked_mul(layers(count)).and_then(|bytes| u64::try_from(bytes).ok());
-                    bytes.ok_or_else(Error::too_large)
-                };
-                for (piece, each) in &tensors.pieces {
-                    let all = bytes(*each, group.layers.len())?;
-                    let add = |sum: u64, more: u64| sum.checked_add(more).ok_or_else(Error::too_large);
-                    part.buffer_bytes = add(part.buffer_bytes, all)?;
-                    memory.bytes = add(memory.bytes, all)?;
-                    memory.gpu_bytes = add(memory.gpu_bytes, bytes(*each, on_gpu)?)?;
-                    share.pieces.push((if *nextn { Piece::Nextn } else { *piece }, all));
+                for (piece, each) in tensors.pieces {
+                    let bytes = each * layers.len();
+                    part.buffer_bytes = (bytes + part.buffer_bytes).get()?;
+                    all = all + bytes;
+                    on_gpu = on_gpu + each * layers_on_gpu;
+                    of_group.pieces.push((if cached.mtp { Piece::Mtp } else { piece }, bytes.get()?));
                 }
-                let slope = tensors.bytes_per_128_tokens.checked_mul(layers(group.layers.len()));
-                let slope = slope.and_then(|slope| memory.bytes_per_128_tokens.checked_add(slope));
-                memory.bytes_per_128_tokens = slope.ok_or_else(Error::too_large)?;
-                share.cells = share.cells.max(tensors.cells);
+                slope = slope + tensors.bytes_per_128_tokens * layers.len();
+                of_group.cells = of_group.cells.max(tensors.cells);
             }
-            memory.shares.push(share);
+            memory.groups.push(of_group);
         }
+        (memory.bytes, memory.gpu_bytes) = (all.get()?, on_gpu.get()?);
+        memory.bytes_per_128_tokens = slope.wide()?;
         Ok(memory)
-    }
-
-    /// The tensors of one layer.
-    fn tensors(
-        &self,
-        cache: &LayerCache,
-        nextn: bool,
-        context: &Context,
-        options: &Options,
-        rows: &Rows,
-    ) -> Result<Vec<Tensors>, Error> {
-        let streams = if self.compressed { context.n_seq_max } else { context.streams() };
-        let all_cells = context.n_ctx_seq;
-        let entries = |part, piece, key_value: KeyValue, cells: u64, grows: bool| {
-            let (k, v) = widths(key_value);
-            let kept = if rows.flash_attention || v == 0 { v } else { self.widest_value() };
-            let own = rows.bytes(k, v)?;
-            let extra = rows.bytes(k, kept)?.saturating_sub(own);
-            let slope = if grows { own.saturating_add(extra).saturating_mul(128) } else { 0 };
-            Tensors::new(part, cells, streams, &[(piece, own), (Piece::WidestValue, extra)], slope)
-        };
-        Ok(match *cache {
-            LayerCache::FullAttention { key_value } => {
-                vec![entries(self.entries_part(), Piece::Entries, key_value, all_cells, true)?]
-            }
-            LayerCache::Latent { .. } => {
-                let vector = cache.key_value().unwrap_or(KeyValue::Vector { elements: 0 });
-                vec![entries(self.entries_part(), Piece::Entries, vector, all_cells, true)?]
-            }
-            LayerCache::SlidingWindow { key_value, window: bound, .. }
-            | LayerCache::ChunkedLocal { key_value, chunk: bound } => match self.window(bound.0) {
-                Some(window) => {
-                    let cells = self.sliding_cells(context, window, options.swa_full);
-                    let part = if self.compressed { "kv.raw.swa" } else { "kv.swa" };
-                    vec![entries(part, Piece::Window, key_value, cells, cells == all_cells)?]
-                }
-                None => vec![entries(self.entries_part(), Piece::NoWindow, key_value, all_cells, true)?],
-            },
-            LayerCache::Indexer { index_head_dim, ratio: 1 } => {
-                let gguf = self.gguf;
-                let values = gguf.is_some_and(|gguf| gguf.has(GgufFeature::IndexValues));
-                let slots = gguf.map_or(1, |gguf| gguf.index_slots);
-                let own = rows.bytes(index_head_dim, 0)?;
-                let value = if values { self.value_dim() } else { 0 };
-                let extra = rows.bytes(index_head_dim.saturating_mul(slots), value)?.saturating_sub(own);
-                let slope = own.saturating_add(extra).saturating_mul(128);
-                let pieces = [(Piece::Entries, own), (Piece::IndexExtra, extra)];
-                vec![Tensors::new("kv.indexer", all_cells, streams, &pieces, slope)?]
-            }
-            LayerCache::Indexer { index_head_dim: dim, ratio }
-            | LayerCache::Compressed { head_dim: dim, ratio, .. } => {
-                let (entries, state, rows_kept, width) = match (cache, ratio) {
-                    (LayerCache::Indexer { .. }, OVERLAPPING_RATIO) => {
-                        ("kv.indexer", "state.indexer", 8, dim.saturating_mul(2))
-                    }
-                    (_, OVERLAPPING_RATIO) => ("kv.csa", "state.csa", 8, dim.saturating_mul(2)),
-                    (LayerCache::Compressed { .. }, PLAIN_RATIO) => ("kv.hca", "state.hca", PLAIN_RATIO, dim),
-                    _ => return Ok(Vec::new()),
-                };
-                let row = rows.bytes(dim, 0)?;
-                let slope = row.saturating_mul(128).checked_div(ratio.into()).unwrap_or_default();
-                let cells = context.compressed_cells(ratio);
-                let kept = Tensors::new(entries, cells, streams, &[(Piece::Entries, row)], slope)?;
-                if nextn {
-                    return Ok(vec![kept]);
-                }
-                // What is compressed, and a score for it.
-                let row = u128::from(width).saturating_mul(STATE_BYTES).saturating_mul(2);
-                let back = row.saturating_mul(u128::from(options.rs_seq));
-                let pieces = [(Piece::Entries, row), (Piece::Rollback, back)];
-                vec![kept, Tensors { cells: 0, ..Tensors::new(state, rows_kept, streams, &pieces, 0)? }]
-            }
-            LayerCache::Recurrent(state) => {
-                let row = state_elements(state).and_then(|elements| elements.checked_mul(STATE_BYTES));
-                let row = row.ok_or_else(Error::too_large)?;
-                let back = row.checked_mul(options.rs_seq.into()).ok_or_else(Error::too_large)?;
-                let pieces = [(Piece::State, row), (Piece::Rollback, back)];
-                vec![Tensors { cells: 0, ..Tensors::new("recurrent", context.n_seq_max, 1, &pieces, 0)? }]
-            }
-            LayerCache::CrossAttention { .. } | LayerCache::Shared | LayerCache::None => Vec::new(),
-        })
     }
 }
 
 /// Tensors of one layer in one part.
 struct Tensors {
     part: &'static str,
+    /// Cells for one sequence; of states none.
     cells: u64,
-    pieces: Vec<(Piece, u128)>,
-    bytes_per_128_tokens: u128,
+    pieces: Vec<(Piece, Exact)>,
+    bytes_per_128_tokens: Exact,
 }
 
 impl Tensors {
-    /// `rows` of each piece, for every cell of every stream.
-    fn new(
-        part: &'static str,
-        cells: u64,
-        streams: u64,
-        rows: &[(Piece, u128)],
-        bytes_per_128_tokens: u128,
-    ) -> Result<Self, Error> {
-        let copies = u128::from(cells).saturating_mul(streams.into());
-        let piece = |(piece, row): &(Piece, u128)| Some((*piece, row.checked_mul(copies)?));
-        let pieces = rows.iter().filter(|(_, row)| *row > 0).map(piece).collect::<Option<_>>();
-        Ok(Self { part, cells, pieces: pieces.ok_or_else(Error::too_large)?, bytes_per_128_tokens })
+    /// `rows` of each piece, for every one of `copies` cells.
+    fn new(part: &'static str, copies: Exact, rows: &[(Piece, Exact)]) -> Self {
+        let pieces = rows.iter().filter(|(_, row)| *row != Exact::ZERO).map(|(piece, row)| (*piece, *row * copies));
+        Self { part, cells: 0, pieces: pieces.collect(), bytes_per_128_tokens: Exact::ZERO }
     }
 }
 
-/// How rows of K and V are stored.
-struct Rows {
-    format: KvFormat,
-    flash_attention: bool,
+/// What decides the tensors of a layer.
+struct Rules<'a> {
+    layers: &'a Layers<'a>,
+    context: &'a Context,
+    options: &'a Options,
 }
 
-impl Rows {
+impl Rules<'_> {
+    /// The tensors of one layer.
+    fn tensors(&self, cached: &CachedGroup) -> Result<Vec<Tensors>, Error> {
+        let all_cells = self.context.n_ctx_seq;
+        let full = |piece, key_value| vec![self.entries(self.layers.entries_part(), piece, key_value, all_cells)];
+        let cache = cached.group.cache;
+        Ok(match cache {
+            LayerCache::FullAttention { key_value } => full(Piece::Entries, key_value),
+            LayerCache::Latent { .. } => {
+                cache.key_value().map(|vector| full(Piece::Entries, vector)).unwrap_or_default()
+            }
+            LayerCache::SlidingWindow { key_value, window: bound, .. }
+            | LayerCache::ChunkedLocal { key_value, chunk: bound } => match self.layers.window(bound.0) {
+                Some(window) => {
+                    let cells = self.layers.sliding_cells(self.context, window, self.options.swa_full)?;
+                    let part = if self.layers.compresses() { "kv.raw.swa" } else { "kv.swa" };
+                    vec![self.entries(part, Piece::Window, key_value, cells)]
+                }
+                None => full(Piece::NoWindow, key_value),
+            },
+            LayerCache::Indexer { index_head_dim, ratio: 1 } => vec![self.index(index_head_dim)],
+            LayerCache::Indexer { index_head_dim, ratio: OVERLAPPING_RATIO } => {
+                self.compressed(INDEX, index_head_dim, cached.mtp)?
+            }
+            LayerCache::Compressed { head_dim, ratio: OVERLAPPING_RATIO, .. } => {
+                self.compressed(OVERLAPPING, head_dim, cached.mtp)?
+            }
+            LayerCache::Compressed { head_dim, ratio: PLAIN_RATIO, .. } => {
+                self.compressed(PLAIN, head_dim, cached.mtp)?
+            }
+            LayerCache::Recurrent(state) => {
+                let row = state_elements(state) * STATE_BYTES;
+                vec![self.states("recurrent", self.context.n_seq_max.into(), Piece::State, row)]
+            }
+            // Other ratios are not cached.
+            LayerCache::Indexer { .. }
+            | LayerCache::Compressed { .. }
+            | LayerCache::CrossAttention { .. }
+            | LayerCache::Shared
+            | LayerCache::None => Vec::new(),
+        })
+    }
+
+    fn entries(&self, part: &'static str, piece: Piece, key_value: KeyValue, cells: u64) -> Tensors {
+        let Widths { k, v } = Widths::new(key_value);
+        let padded_v = if self.options.flash_attention || v == Exact::ZERO { v } else { self.layers.widest_value() };
+        let (own, padded) = (self.row(k, v), self.row(k, padded_v));
+        let pieces = [(piece, own), (Piece::WidestValue, padded.less(own))];
+        let grows = cells == self.context.n_ctx_seq;
+        let bytes_per_128_tokens = if grows { padded * 128u64 } else { Exact::ZERO };
+        Tensors { cells, bytes_per_128_tokens, ..Tensors::new(part, self.copies(cells), &pieces) }
+    }
+
+    /// An index of every token.
+    fn index(&self, dim: u64) -> Tensors {
+        let slots = self.layers.gguf.map_or(1, |gguf| gguf.index_slots);
+        let value = if self.layers.is(GgufFeature::IndexValues) { self.layers.value_dim() } else { 0 };
+        let own = self.row(dim.into(), Exact::ZERO);
+        let extra = self.row(Exact::from(dim) * slots, value.into()).less(own);
+        let (cells, pieces) = (self.context.n_ctx_seq, [(Piece::Entries, own), (Piece::IndexExtra, extra)]);
+        let bytes_per_128_tokens = (own + extra) * 128u64;
+        Tensors { cells, bytes_per_128_tokens, ..Tensors::new("kv.indexer", self.copies(cells), &pieces) }
+    }
+
+    /// Compressed entries, and what their compressor keeps: its input, and a score for it. MTP layers keep only entries.
+    fn compressed(&self, parts: CompressedParts, dim: u64, mtp: bool) -> Result<Vec<Tensors>, Error> {
+        let cells = self.context.compressed_cells(parts.ratio)?;
+        let row = self.row(dim.into(), Exact::ZERO);
+        let entries = Tensors::new(parts.entries, self.copies(cells), &[(Piece::Entries, row)]);
+        let entries = Tensors { cells, bytes_per_128_tokens: row * 128u64 / parts.ratio, ..entries };
+        if mtp {
+            return Ok(vec![entries]);
+        }
+        let row = Exact::from(dim) * parts.vectors * 2u64 * STATE_BYTES;
+        Ok(vec![entries, self.states(parts.state, self.copies(parts.rows), Piece::Entries, row)])
+    }
+
+    /// Rows of a state, and those that are kept to go back to.
+    fn states(&self, part: &'static str, copies: Exact, piece: Piece, row: Exact) -> Tensors {
+        Tensors::new(part, copies, &[(piece, row), (Piece::Rollback, row * self.options.rs_seq)])
+    }
+
+    /// Cells of all streams.
+    fn copies(&self, cells: u64) -> Exact {
+        Exact::from(cells) * self.layers.streams(self.context)
+    }
+
     /// Bytes of a row of K and a row of V (`ggml_row_size`).
-    fn bytes(&self, k: u64, v: u64) -> Result<u128, Error> {
-        let bytes = |format: ElementFormat, width: u64| {
-            let blocks = u128::from(width).div_ceil(format.elements_per_block().into());
-            blocks.checked_mul(u128::from(format.bits_per_block())).map(|bits| bits.div_ceil(8))
+    fn row(&self, k: Exact, v: Exact) -> Exact {
+        let bytes = |format: ElementFormat, width: Exact| {
+            (width.div_ceil(format.elements_per_block()) * format.bits_per_block()).div_ceil(8u64)
         };
-        let both = bytes(self.format.k, k).zip(bytes(self.format.v, v));
-        both.and_then(|(k, v)| k.checked_add(v)).ok_or_else(Error::too_large)
+        let KvFormat { k: k_format, v: v_format, .. } = self.options.format;
+        bytes(k_format, k) + bytes(v_format, v)
     }
 }
+
+/// The parts of compressed entries of one ratio.
+#[derive(Clone, Copy)]
+struct CompressedParts {
+    entries: &'static str,
+    state: &'static str,
+    ratio: u64,
+    /// Rows of the compressor's state.
+    rows: u64,
+    /// Entries that overlap in a row of it.
+    vectors: u64,
+}
+
+const OVERLAPPING: CompressedParts = CompressedParts {
+    entries: "kv.csa",
+    state: "state.csa",
+    ratio: OVERLAPPING_RATIO,
+    rows: OVERLAPPING_ROWS,
+    vectors: 2,
+};
+const INDEX: CompressedParts = CompressedParts { entries: "kv.indexer", state: "state.indexer", ..OVERLAPPING };
+const PLAIN: CompressedParts =
+    CompressedParts { entries: "kv.hca", state: "state.hca", ratio: PLAIN_RATIO, rows: PLAIN_RATIO, vectors: 1 };
 
 /// The elements of K and of V in one row; a vector has no V.
-fn widths(key_value: KeyValue) -> (u64, u64) {
-    match key_value {
-        KeyValue::Heads { num_key_value_heads: heads, head_dim, v_head_dim } => {
-            (heads.saturating_mul(head_dim), heads.saturating_mul(v_head_dim))
-        }
-        KeyValue::Vector { elements } => (elements, 0),
-        KeyValue::ArticleShortcut { .. } => {
-            let width = key_value.shortcut_width().unwrap_or_default();
-            (width, width)
-        }
+struct Widths {
+    k: Exact,
+    v: Exact,
+}
+
+impl Widths {
+    fn new(key_value: KeyValue) -> Self {
+        let (copies, k, v) = match key_value {
+            KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } => {
+                (num_key_value_heads, head_dim, v_head_dim)
+            }
+            KeyValue::Vector { elements } => (1, elements, 0),
+            KeyValue::ArticleShortcut { .. } => {
+                let width = key_value.shortcut_width().unwrap_or_default();
+                (1, width, width)
+            }
+        };
+        Self { k: Exact::from(copies) * k, v: Exact::from(copies) * v }
     }
 }
 
 /// The columns of the convolution, without the current one, and the memory (`llama_hparams::n_embd_r` and `n_embd_s`).
-fn state_elements(state: RecurrentState) -> Option<u128> {
-    let columns = match state.convolution {
-        Some(convolution) => {
-            let grouped = u128::from(convolution.groups).checked_mul(convolution.channels_per_group.into())?;
-            let channels = grouped.checked_add(convolution.channels.into())?;
-            channels.checked_mul(convolution.kernel.saturating_sub(1).into())?
-        }
-        None => 0,
-    };
-    let memory = match state.memory {
-        Some(memory) => u128::from(memory.heads).checked_mul(memory.elements_per_head.into())?,
-        None => 0,
-    };
-    columns.checked_add(memory)
+fn state_elements(state: RecurrentState) -> Exact {
+    let columns = state.convolution.map_or(Exact::ZERO, |convolution| {
+        let channels = Exact::from(convolution.groups) * convolution.channels_per_group + convolution.channels;
+        channels * Exact::from(convolution.kernel).less(1u64)
+    });
+    let memory = state.memory.map_or(Exact::ZERO, |memory| Exact::from(memory.heads) * memory.elements_per_head);
+    columns + memory
 }

@@ -17,13 +17,13 @@
 //!   when unified: then each has the whole context (`src/llama-kv-cache-dsv4.cpp`).
 //! - **Recurrent states** are in single precision, one row a sequence, and `1 + n_rs_seq` rows where the architecture can go
 //!   back (`src/llama-memory-recurrent.cpp`, `llm_arch_supports_rs_rollback`).
-//! - **Layers that predict further tokens** and layers that read another's cache have none; nor has cross-attention.
+//! - **MTP layers** and layers that read another's cache have none; nor has cross-attention.
 //! - **Without flash attention** V is stored transposed: if its width differs between layers, all get the widest, and a
 //!   quantised V is refused (`llama_init_from_model`). `auto` allocates as `on` does, and is `on` for a quantised V.
 //! - A quantised format must divide the size of a head; without flash attention the program stops at K when it does not
 //!   (`llama_kv_cache::get_k`). With MLA, and with DeepSeek-V4, K and V must be in one format.
 //! - **Layers on the GPU** are the last `n_gpu_layers − 1` ones, since the output counts as one (`load_tensors` in
-//!   `src/llama-model.cpp`); with `--no-kv-offload` the whole cache stays on the host. Layers that predict further tokens
+//!   `src/llama-model.cpp`); with `--no-kv-offload` the whole cache stays on the host. MTP layers
 //!   are counted only where a file has them.
 //!
 //! Defaults are the command-line tools' (`common/common.h`): `--swa-full` off, which the library has on; 2,048 and 512 tokens a
@@ -37,19 +37,20 @@
 mod context;
 mod memory;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Serialize;
 
 use self::context::Context;
-use self::memory::{Layers, Memory, Piece, Share};
+use self::memory::{CachedGroup, GroupMemory, Layers, Memory, Piece};
 use super::{
     Answer, Capacity, Details, Double, Engine, Gap, Overhead, OverheadTerm, OwnLengths, Profile, Rule, Served, Setting,
-    Share as MemoryShare, Spread, Term, ValueKind, longest,
+    Share, Spread, Term, ValueKind, longest,
 };
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate};
-use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, LayerGroup, Model};
+use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
 
 pub use self::memory::Part;
@@ -100,15 +101,15 @@ pub(super) const PROFILE: Profile = Profile {
     spread: Spread::Layers,
     answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
     own_lengths,
-    share: |_| LEFT_FREE,
+    share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
     serve,
     ..Profile::DEFAULT
 };
 
 /// It takes what is free but its margin.
-pub(super) const LEFT_FREE: MemoryShare =
-    MemoryShare { rule: Rule::All, default: "1", source: "llama.cpp: what is free but its margin" };
+pub(super) const LEFT_FREE: Share =
+    Share { rule: Rule::All, default: "1", source: "llama.cpp: what is free but its margin" };
 
 /// The margin of 1 GiB that it leaves free on each device (`common/common.h`, `fit_params_target`).
 pub(super) fn margin(model: &Model, workload: &Workload) -> Result<Overhead, Error> {
@@ -264,13 +265,13 @@ pub(super) fn answer_with(
         n_ubatch: context.n_ubatch,
         parts: memory.parts.clone(),
         gpu_bytes: memory.gpu_bytes,
-        host_bytes: memory.bytes.saturating_sub(memory.gpu_bytes),
+        host_bytes: (Exact::from(memory.bytes) - memory.gpu_bytes).get()?,
     };
     let (assumptions, warnings) = words(model, engine, &options);
     Ok(Answer {
         capacity: workload.memory.map(|bytes| capacity(bytes.0, &layers, &context, &memory, &options, engine)),
-        gaps: gaps(model, workload, &layers, &context, &memory, &options),
-        estimate: whole(&layers, &memory, &options),
+        gaps: gaps(model, workload, &layers, &context, &memory, &options)?,
+        estimate: whole(&layers, &memory, &options)?,
         details: Some(Details::LlamaCpp(facts)),
         assumptions,
         warnings,
@@ -344,29 +345,30 @@ fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine:
 /// The layers that each of `devices` equal devices has, the output counted as one more (`load_tensors` in
 /// `llama-model.cpp`: by whole layers, in proportion to free memory).
 pub fn layers_by_device(layers: u64, devices: u64) -> Vec<Range<u32>> {
-    let units = layers.saturating_add(1);
     let first = |device: u64| {
-        let start = device.saturating_mul(units).div_ceil(devices.max(1)).min(layers);
-        u32::try_from(start).unwrap_or(u32::MAX)
+        let start = ((Exact::from(layers) + 1u64) * device).div_ceil(devices.max(1)).min(layers);
+        start.get().ok().and_then(|start| u32::try_from(start).ok()).unwrap_or(u32::MAX)
     };
     (0..devices).map(|device| first(device)..first(device.saturating_add(1))).collect()
 }
 
 /// The estimate, group by group.
-fn whole(layers: &Layers<'_>, memory: &Memory, options: &Options) -> Estimate {
-    let share = |((group, _), share): (&(&LayerGroup, bool), &Share)| GroupEstimate {
-        kind: group.cache.kind(),
-        layers: group.layers.len(),
-        entries: Tokens(share.cells),
-        bytes: Bytes(share.bytes()),
+fn whole(layers: &Layers<'_>, memory: &Memory, options: &Options) -> Result<Estimate, Error> {
+    let group = |(cached, memory): (&CachedGroup, &GroupMemory)| {
+        Ok(GroupEstimate {
+            kind: cached.group.cache.kind(),
+            layers: cached.group.layers.len(),
+            entries: Tokens(memory.cells),
+            bytes: memory.bytes(|_| true).bytes()?,
+        })
     };
-    Estimate {
+    Ok(Estimate {
         bytes: Bytes(memory.bytes),
         bytes_per_gpu: Bytes(memory.gpu_bytes),
         bytes_per_token: BytesPerToken { numerator: memory.bytes_per_128_tokens, denominator: 128 },
-        layer_groups: layers.groups.iter().zip(&memory.shares).map(share).collect(),
+        layer_groups: layers.groups.iter().zip(&memory.groups).map(group).collect::<Result<_, Error>>()?,
         stored: options.format,
-    }
+    })
 }
 
 /// All is allocated before the first token: it fits if it is no more than the memory. The longest that fits is looked for
@@ -380,14 +382,14 @@ fn capacity(
     engine: &Engine,
 ) -> Capacity {
     let fits = memory.gpu_bytes <= bytes;
-    let fits_with = |seq_len: u64| {
-        let asked = seq_len.saturating_mul(context.n_seq_max).min(context.asked);
-        let sized = Context::sized(asked, context.n_seq_max, options, engine);
-        let memory = sized.and_then(|context| layers.memory(&context, options));
-        memory.is_ok_and(|memory| memory.gpu_bytes <= bytes)
+    let holds = |seq_len: u64| -> Result<bool, Error> {
+        let asked = (Exact::from(seq_len) * context.n_seq_max).min(context.asked).get()?;
+        let sized = Context::sized(asked, context.n_seq_max, options, engine)?;
+        Ok(layers.memory(&sized, options)?.gpu_bytes <= bytes)
     };
     let asked = context.seq_len();
-    let max_seq_len = if fits { asked } else { longest(asked.saturating_sub(1), fits_with) };
+    let max_seq_len =
+        if fits { asked } else { longest(asked, |seq_len| seq_len < asked && holds(seq_len) == Ok(true)) };
     Capacity {
         memory: bytes,
         fits,
@@ -407,77 +409,88 @@ fn gaps(
     context: &Context,
     memory: &Memory,
     options: &Options,
-) -> Vec<Gap> {
+) -> Result<Vec<Gap>, Error> {
     let asked = Workload { kv_dtype: KvDtype::Given(options.format), ..*workload };
     let apart = Workload { shared_prefix: None, ..asked };
     let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..apart };
     let steps = [asked, apart, held].map(|workload| estimate(model, &workload));
-    let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Vec::new() };
-    let mut gaps = Gaps(Vec::new());
-    let difference = |more: u64, less: u64| i128::from(more).saturating_sub(i128::from(less));
+    let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Ok(Vec::new()) };
+    let mut gaps = Vec::new();
+    let mut step = |kind, from, to, reason: &str| match Gap::step(kind, from, to, reason.into()) {
+        Some(gap) => gap.join(&mut gaps),
+        None => Ok(()),
+    };
     let reason = "cells are set aside for every sequence, whatever they have in common";
-    gaps.add("shared_prefix", difference(ideal_apart.bytes.0, ideal.bytes.0), || reason.into());
-    let reason = "the context is not --seq-len times --batch";
-    gaps.add("context", difference(ideal_held.bytes.0, ideal_apart.bytes.0), || reason.into());
-    for (((group, nextn), share), index) in layers.groups.iter().zip(&memory.shares).zip(0usize..) {
-        let live = if *nextn { 0 } else { ideal_held.layer_groups.get(index).map_or(0, |group| group.bytes.0) };
-        let base = |piece: &Piece| matches!(piece, Piece::Entries | Piece::Window | Piece::NoWindow | Piece::State);
-        let sum = |of: &dyn Fn(&Piece) -> bool| {
-            let bytes = share.pieces.iter().filter(|(piece, _)| of(piece)).map(|(_, bytes)| *bytes);
-            bytes.fold(0u64, u64::saturating_add)
-        };
-        let more = difference(sum(&base), live);
-        match group.cache {
-            _ if *nextn => {}
-            LayerCache::CrossAttention { .. } => {
-                gaps.add("no_cross_cache", more, || "what an encoder gives is not cached".into());
-            }
-            LayerCache::Recurrent(_) => {
-                gaps.add("f32_states", more, || "states are in single precision".into());
-            }
-            _ if sum(&|piece| *piece == Piece::NoWindow) > 0 => {
-                gaps.add("no_window", more, || "this architecture knows no window there: every token is kept".into());
-            }
-            _ if sum(&|piece| *piece == Piece::Window) > 0 && options.swa_full => {
-                gaps.add("swa_full", more, || "windows are as long as the context".into());
-            }
-            _ if sum(&|piece| *piece == Piece::Window) > 0 => gaps.add("window_batch", more, || {
-                let sequences = if context.unified { " of all sequences" } else { "" };
-                format!("a batch of {} tokens beside the window{sequences}, padded to 256 cells", context.n_ubatch)
-            }),
-            _ if context.unified && context.n_seq_max > 1 && memory.parts.contains_key("kv.csa") => {
-                gaps.add("streams", more, || "each sequence has a cache of the whole context".into());
-            }
-            _ => gaps.add("padding", more, || "cells are padded to 256".into()),
+    step("shared_prefix", ideal.bytes, ideal_apart.bytes, reason)?;
+    step("context", ideal_apart.bytes, ideal_held.bytes, "the context is not --seq-len times --batch")?;
+    for (index, (cached, of_group)) in layers.groups.iter().zip(&memory.groups).enumerate() {
+        if !cached.mtp {
+            let live = ideal_held.layer_groups.get(index).map_or(Bytes(0), |group| group.bytes);
+            let base = of_group.bytes(is_base).bytes()?;
+            let (kind, reason) = rule(&cached.group.cache, of_group, context, memory, options);
+            step(kind, live, base, &reason)?;
         }
         for (piece, kind, reason) in EXTRAS {
-            let bytes = sum(&|own| own == piece);
-            gaps.add(kind, i128::from(bytes), || (*reason).into());
+            step(kind, Bytes(0), of_group.bytes(|own| own == *piece).bytes()?, reason)?;
         }
     }
-    gaps.0
+    Ok(gaps)
 }
 
-/// What is there beside entries and states.
+/// Whether a piece is of entries or states, and not in addition to them.
+fn is_base(piece: Piece) -> bool {
+    match piece {
+        Piece::Entries | Piece::Window | Piece::NoWindow | Piece::State => true,
+        Piece::Rollback | Piece::WidestValue | Piece::IndexExtra | Piece::Mtp => false,
+    }
+}
+
+/// The rule by which the entries or states of a group are not the live ones: its stable word, and the reason.
+fn rule(
+    cache: &LayerCache,
+    of_group: &GroupMemory,
+    context: &Context,
+    memory: &Memory,
+    options: &Options,
+) -> (&'static str, Cow<'static, str>) {
+    let has = |wanted: Piece| of_group.bytes(|piece| piece == wanted) != Exact::ZERO;
+    match cache {
+        LayerCache::CrossAttention { .. } => ("no_cross_cache", "what an encoder gives is not cached".into()),
+        LayerCache::Recurrent(_) => ("f32_states", "states are in single precision".into()),
+        LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } if has(Piece::NoWindow) => {
+            ("no_window", "this architecture knows no window there: every token is kept".into())
+        }
+        LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } if options.swa_full => {
+            ("swa_full", "windows are as long as the context".into())
+        }
+        LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => {
+            let sequences = if context.unified { " of all sequences" } else { "" };
+            let n_ubatch = context.n_ubatch;
+            let reason = format!("a batch of {n_ubatch} tokens beside the window{sequences}, padded to 256 cells");
+            ("window_batch", reason.into())
+        }
+        LayerCache::FullAttention { .. }
+        | LayerCache::Latent { .. }
+        | LayerCache::Indexer { .. }
+        | LayerCache::Compressed { .. }
+        | LayerCache::Shared
+        | LayerCache::None => {
+            if context.unified && context.n_seq_max > 1 && memory.parts.contains_key("kv.csa") {
+                ("streams", "each sequence has a cache of the whole context".into())
+            } else {
+                ("padding", "cells are padded to 256".into())
+            }
+        }
+    }
+}
+
+/// What is there in addition to entries and states.
 const EXTRAS: &[(Piece, &str, &str)] = &[
     (Piece::WidestValue, "widest_value", "without flash attention V is as wide in every layer as in the widest"),
     (Piece::IndexExtra, "index_extra", "an index keeps more than its keys"),
     (Piece::Rollback, "rollback", "states are kept to go back to"),
-    (Piece::Nextn, "nextn_layers", "the layers that predict further tokens have a cache, too"),
+    (Piece::Mtp, "nextn_layers", "MTP layers have a cache, too"),
 ];
-
-/// Gaps, each kind once.
-struct Gaps(Vec<Gap>);
-
-impl Gaps {
-    fn add(&mut self, kind: &'static str, bytes: i128, reason: impl FnOnce() -> String) {
-        if let Some(gap) = self.0.iter_mut().find(|gap| gap.kind == kind) {
-            gap.bytes = gap.bytes.saturating_add(bytes);
-        } else if bytes != 0 {
-            self.0.push(Gap { kind, bytes, reason: reason() });
-        }
-    }
-}
 
 /// What was taken for granted, and what may make it wrong.
 fn words(model: &Model, engine: &Engine, options: &Options) -> (Vec<String>, Vec<String>) {

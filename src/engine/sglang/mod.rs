@@ -143,13 +143,13 @@ pub(super) const PROFILE: Profile = Profile {
     allocation: Allocation::Pool,
     share_setting: Some("mem-fraction-static"),
     answer,
-    share: |_| reserve::SHARE,
+    share: |_| Ok(reserve::SHARE),
     overhead: reserve::overhead,
     request_limit: |answer, _, _, _| match &answer.details {
         Some(Details::Sglang(facts)) => {
-            Some(RequestLimit { setting: "max_running_requests", most: facts.max_running_requests? })
+            Ok(facts.max_running_requests.map(|most| RequestLimit { setting: "max_running_requests", most }))
         }
-        _ => None,
+        _ => Ok(None),
     },
     pools_per_replica: |engine, _| match engine.settings.switch("enable-dp-attention") {
         Some(true) => engine.settings.count("dp-size").unwrap_or(1),

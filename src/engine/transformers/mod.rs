@@ -20,10 +20,10 @@ mod quantized;
 use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
-use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, ValueKind};
-use crate::estimate::{Estimate, Kept, State, Workload, ideal, sum};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model, Quantization, RecurrentState};
-use crate::units::{ElementFormat, Error, KvDtype, Tokens};
+use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, Steps, ValueKind};
+use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Memory, Model, Quantization, RecurrentState};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "transformers",
@@ -91,35 +91,36 @@ pub struct Facts {
 }
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
-    let cache = match engine.settings.choice("cache") {
-        Some("static") => Cache::Static,
-        _ => Cache::Dynamic,
-    };
     refuse_layout(workload, engine)?;
     if let Some((answer, quantized)) = quantized::answer(model, workload, engine)? {
         let facts = Facts { version: VERSION, cache: "quantized", quantized: Some(quantized) };
         return Ok(Answer { details: Some(Details::Transformers(facts)), ..answer });
     }
-    let facts = Facts { version: VERSION, cache: cache.name(), quantized: None };
+    let cache = match engine.settings.choice("cache") {
+        Some("static") => Cache::Static,
+        _ => Cache::Dynamic,
+    };
+    refuse(model, workload, cache, engine)?;
+    let rules = Rules { model, workload, cache };
+    let groups: Vec<LayerGroup> = model.layer_groups.iter().flat_map(|group| rules.as_seen(group)).collect();
+    let estimate = sum_groups(model, &groups, workload, |group| rules.retained(&group.cache))?;
     let declared = model.checkpoint.quantization.as_ref().and_then(Quantization::declared_kv);
     let assumptions = declared.filter(|_| workload.kv_dtype == KvDtype::Auto).map(|declared| {
         format!("auto is {}: transformers does not read the {declared} of this checkpoint", model.dtype)
     });
-    let estimate = estimate(model, workload, cache, engine)?;
-    let gaps = gaps(model, workload, cache)?;
+    let facts = Facts { version: VERSION, cache: cache.name(), quantized: None };
     Ok(Answer {
         details: Some(Details::Transformers(facts)),
-        gaps,
+        gaps: rules.gaps()?,
         assumptions: assumptions.into_iter().collect(),
         ..Answer::of(estimate)
     })
 }
 
 /// Which of its caches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cache {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cache {
     /// Grows with the sequence.
-    #[default]
     Dynamic,
     /// Allocated at once for the whole sequence.
     Static,
@@ -127,22 +128,12 @@ pub enum Cache {
 
 impl Cache {
     /// The name in output.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Dynamic => "dynamic",
             Self::Static => "static",
         }
     }
-}
-
-/// What `workload` on `model` takes; what it has no cache for is refused.
-fn estimate(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<Estimate, Error> {
-    refuse(model, workload, cache, engine)?;
-    let seen = Model {
-        layer_groups: model.layer_groups.iter().flat_map(|group| as_seen(model, group, cache)).collect(),
-        ..model.clone()
-    };
-    sum(&seen, workload, |group| kept(model.dtype, &group.cache, workload))
 }
 
 /// Refuses what would spread a model or share its cache.
@@ -155,7 +146,7 @@ fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
         }
     }
     if let Some(prefix) = workload.shared_prefix {
-        let reason = "is shared by no two rows of a batch, each of which has entries of its own";
+        let reason = "is not shared: each row of a batch has its own entries";
         return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
     }
     Ok(())
@@ -175,182 +166,204 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
     Ok(())
 }
 
-/// The steps from the live bytes, those of all layer groups with one reason in one.
-fn gaps(model: &Model, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, Error> {
-    let mut gaps: Vec<Gap> = Vec::new();
-    for group in &model.layer_groups {
-        for gap in group_gaps(model, group, workload, cache)? {
-            match gaps.iter_mut().find(|known| (known.kind, &known.reason) == (gap.kind, &gap.reason)) {
-                Some(known) => known.bytes = known.bytes.saturating_add(gap.bytes),
-                None => gaps.push(gap),
-            }
-        }
-    }
-    Ok(gaps)
-}
-
-/// The steps of one layer group: each takes up one more rule, the last all of them.
-fn group_gaps(model: &Model, group: &LayerGroup, workload: &Workload, cache: Cache) -> Result<Vec<Gap>, Error> {
-    let bytes = |layer_groups: Vec<LayerGroup>, kept: &dyn Fn(&LayerCache) -> Result<Kept, Error>| {
-        let part = Model { layer_groups, ..model.clone() };
-        Ok::<_, Error>(sum(&part, workload, |group| kept(&group.cache))?.bytes)
-    };
-    let live = |cache: &LayerCache| ideal(cache, workload);
-    let alone = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
-    let all_rules = bytes(as_seen(model, group, cache), &|cache| kept(model.dtype, cache, workload))?;
-    let ideal_bytes = bytes(vec![group.clone()], &live)?;
-    let step = |kind, from, to, reason: &str| Gap::step(kind, from, to, reason.into());
-    let steps = match group.cache {
-        LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
-            let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
-            let as_read = bytes(alone(sliding), &live)?;
-            let whole = bytes(as_seen(model, group, Cache::Static), &live)?;
-            vec![
-                step("window", ideal_bytes, as_read, "its configuration class reads another window"),
-                step("vector_twice", as_read, whole, "layers without compression keep their one vector as K and as V"),
-                step("entries_dropped", whole, all_rules, DROPPED),
-            ]
-        }
-        LayerCache::ChunkedLocal { .. } => vec![step("entries_dropped", ideal_bytes, all_rules, DROPPED)],
-        LayerCache::SlidingWindow { .. } => {
-            vec![step("windows", ideal_bytes, all_rules, "its class knows no window: every token is kept")]
-        }
-        LayerCache::Recurrent(state) => {
-            let in_its_format = |cache: &LayerCache| {
-                let kept = ideal(cache, workload)?;
-                let State::Recurrent(_, columns) = kept.state else { return Ok(kept) };
-                Ok(Kept { state: State::Recurrent(as_stored(state, model.dtype), columns), ..kept })
-            };
-            let stored = bytes(vec![group.clone()], &in_its_format)?;
-            vec![
-                step(
-                    "state_format",
-                    ideal_bytes,
-                    stored,
-                    "states are in fp32 or the model's format, whatever the file names",
-                ),
-                step("convolution", stored, all_rules, "convolutions keep all columns of their kernel, not one less"),
-            ]
-        }
-        LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => vec![step(
-            "compressor_state",
-            ideal_bytes,
-            all_rules,
-            "only whole entries, and of a compressor the tokens that none covers, in the model's format",
-        )],
-        LayerCache::CrossAttention { .. } => {
-            vec![step("no_encoder_input", ideal_bytes, all_rules, "without an image there is nothing to keep")]
-        }
-        LayerCache::FullAttention { .. } => vec![step(
-            "repeated_heads",
-            ideal_bytes,
-            all_rules,
-            "KV heads are repeated for the query heads that share them",
-        )],
-        LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => Vec::new(),
-    };
-    Ok(steps.into_iter().flatten().collect())
-}
-
 /// Why a full window or chunk of the dynamic cache is below the ideal.
 const DROPPED: &str = "one entry less of a full window or chunk: the next token brings its own";
 
-/// The group as transformers caches it.
-fn as_seen(model: &Model, group: &LayerGroup, cache: Cache) -> Vec<LayerGroup> {
-    let bound = |bound: Tokens| match cache {
-        Cache::Dynamic => Tokens(bound.0.saturating_sub(1)),
-        Cache::Static => bound,
-    };
-    let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
-    match group.cache {
-        LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
-            let num_key_value_heads = model.transformers_heads.unwrap_or(num_key_value_heads);
-            with(LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } })
+/// The rules of one of its plain caches, for a workload on a model.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    model: &'a Model,
+    workload: &'a Workload,
+    cache: Cache,
+}
+
+impl Rules<'_> {
+    /// The steps from the live bytes, those of all layer groups with one reason in one.
+    fn gaps(&self) -> Result<Vec<Gap>, Error> {
+        let mut gaps = Vec::new();
+        for group in &self.model.layer_groups {
+            self.steps(group)?.gaps().into_iter().try_for_each(|gap| gap.join(&mut gaps))?;
         }
-        LayerCache::SlidingWindow { key_value, transformers_window: None, .. } => {
-            with(LayerCache::FullAttention { key_value })
-        }
-        LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
-            let sliding = |key_value| LayerCache::SlidingWindow {
-                key_value,
-                window: bound(window),
-                transformers_window: Some(window),
-            };
-            let compresses =
-                model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
-            let KeyValue::Vector { elements } = key_value else { return with(sliding(key_value)) };
-            if !compresses {
-                return with(sliding(key_value));
+        Ok(gaps)
+    }
+
+    /// The steps of one layer group: each takes up one more rule, the last all of them.
+    fn steps(&self, group: &LayerGroup) -> Result<Steps, Error> {
+        let live = |cache: &LayerCache| ideal(cache, self.workload);
+        let alone = |cache| [LayerGroup { layers: group.layers.clone(), cache }];
+        let steps = Steps::from(self.bytes(&alone(group.cache), &live)?);
+        let all_rules = self.bytes(&self.as_seen(group), &|cache| self.retained(cache))?;
+        Ok(match group.cache {
+            LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
+                let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
+                let as_read = self.bytes(&alone(sliding), &live)?;
+                let whole = self.bytes(&Self { cache: Cache::Static, ..*self }.as_seen(group), &live)?;
+                let twice = "layers without compression keep their one vector as K and as V";
+                steps
+                    .to("window", as_read, "its configuration class reads another window")
+                    .to("vector_twice", whole, twice)
+                    .to("entries_dropped", all_rules, DROPPED)
             }
-            let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
-            let (once, plain) = group.layers.iter().partition::<Vec<u32>, _>(|layer| is_compressed(model, **layer));
-            [(once, key_value), (plain, twice)]
-                .into_iter()
-                .filter(|(layers, _)| !layers.is_empty())
-                .map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) })
-                .collect()
-        }
-        LayerCache::ChunkedLocal { key_value, chunk } => {
-            with(LayerCache::ChunkedLocal { key_value, chunk: bound(chunk) })
-        }
-        other => with(other),
+            LayerCache::SlidingWindow { transformers_window: None, .. } => {
+                steps.to("windows", all_rules, "its class knows no window: every token is kept")
+            }
+            LayerCache::ChunkedLocal { .. } => steps.to("entries_dropped", all_rules, DROPPED),
+            LayerCache::Recurrent(state) => {
+                let (_, format) = self.stored(state);
+                let in_its_format = |_: &LayerCache| {
+                    Ok(of_state(
+                        state,
+                        Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel)).less(1u64),
+                        format,
+                    ))
+                };
+                let stored = self.bytes(&alone(group.cache), &in_its_format)?;
+                steps
+                    .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")
+                    .to("convolution", all_rules, "convolutions keep all columns of their kernel, not one less")
+            }
+            LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => steps.to(
+                "compressor_state",
+                all_rules,
+                "only whole entries, and of a compressor the tokens that none covers, in the model's format",
+            ),
+            LayerCache::CrossAttention { .. } => {
+                steps.to("no_encoder_input", all_rules, "without an image there is nothing to keep")
+            }
+            LayerCache::FullAttention { .. } => {
+                steps.to("repeated_heads", all_rules, "KV heads are repeated for the query heads that share them")
+            }
+            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => steps,
+        })
     }
-}
 
-fn is_compressed(model: &Model, layer: u32) -> bool {
-    let of_layer = |group: &&LayerGroup| group.layers.binary_search(&layer).is_ok();
-    model.layer_groups.iter().filter(of_layer).any(|group| matches!(group.cache, LayerCache::Compressed { .. }))
-}
+    fn bytes(
+        &self,
+        groups: &[LayerGroup],
+        retained: &dyn Fn(&LayerCache) -> Result<Retained, Error>,
+    ) -> Result<Bytes, Error> {
+        Ok(sum_groups(self.model, groups, self.workload, |group| retained(&group.cache))?.bytes)
+    }
 
-/// What one layer keeps of one sequence: the ideal, but for states.
-fn kept(model_format: ElementFormat, cache: &LayerCache, workload: &Workload) -> Result<Kept, Error> {
-    let seq_len = workload.seq_len.0;
-    let whole_entries = |kept: Kept, ratio: u64, dim: u64, overlap: u64| {
-        let rows = seq_len.checked_rem(ratio).unwrap_or_default();
-        let open = rows.checked_mul(dim)?.checked_mul(overlap)?;
+    /// The group as transformers caches it.
+    fn as_seen(&self, group: &LayerGroup) -> Vec<LayerGroup> {
+        let bound = |bound: Tokens| match self.cache {
+            Cache::Dynamic => bound.0.checked_sub(1).map_or(Tokens(0), Tokens),
+            Cache::Static => bound,
+        };
+        let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
+        match group.cache {
+            LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
+                let num_key_value_heads = self.model.transformers_heads.unwrap_or(num_key_value_heads);
+                let key_value = KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim };
+                with(LayerCache::FullAttention { key_value })
+            }
+            LayerCache::SlidingWindow { key_value, transformers_window: None, .. } => {
+                with(LayerCache::FullAttention { key_value })
+            }
+            LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
+                let sliding = |key_value| LayerCache::SlidingWindow {
+                    key_value,
+                    window: bound(window),
+                    transformers_window: Some(window),
+                };
+                match key_value {
+                    KeyValue::Vector { elements } if is_compressed(self.model, |_| true) => {
+                        vectors_twice(self.model, group, elements, sliding)
+                    }
+                    _ => with(sliding(key_value)),
+                }
+            }
+            LayerCache::ChunkedLocal { key_value, chunk } => {
+                with(LayerCache::ChunkedLocal { key_value, chunk: bound(chunk) })
+            }
+            cache => with(cache),
+        }
+    }
+
+    /// What one layer keeps of one sequence: the ideal, but for states.
+    fn retained(&self, cache: &LayerCache) -> Result<Retained, Error> {
+        match *cache {
+            LayerCache::CrossAttention { optional: true, .. } if self.workload.encoder_len.is_none() => {
+                Ok(Retained::NOTHING)
+            }
+            LayerCache::Recurrent(state) => {
+                let (columns, format) = self.stored(state);
+                Ok(of_state(state, columns, format))
+            }
+            LayerCache::Compressed { head_dim, ratio, state_elements } => {
+                // Two scores and two halves for each row of a window that overlaps: the ideal's state says whether it does.
+                let plain = (Exact::from(ratio) * head_dim * 2u64).wide()?;
+                let overlap = if u128::from(state_elements) > plain { 2 } else { 1 };
+                self.whole_entries(ratio, head_dim, overlap)
+            }
+            LayerCache::Indexer { index_head_dim, ratio } if ratio > 1 => self.whole_entries(ratio, index_head_dim, 2),
+            LayerCache::FullAttention { .. }
+            | LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Latent { .. }
+            | LayerCache::Indexer { .. }
+            | LayerCache::CrossAttention { .. }
+            | LayerCache::Shared
+            | LayerCache::None => ideal(cache, self.workload),
+        }
+    }
+
+    /// The entries that cover `ratio` tokens, and the rows of tokens that none covers yet, each with a score.
+    fn whole_entries(&self, ratio: u64, dim: u64, overlap: u64) -> Result<Retained, Error> {
+        let (seq_len, ratio_or_one) = (Exact::from(self.workload.seq_len), ratio.max(1));
+        let open = seq_len % ratio_or_one * dim * overlap;
         // The half of the last window that the next one overlaps.
-        let overlapped = if overlap > 1 && seq_len >= ratio { ratio.checked_mul(dim)? } else { 0 };
-        // Each row has a score.
-        let elements = open.checked_add(overlapped)?.checked_mul(2)?;
-        let entries = Tokens(seq_len.checked_div(ratio).unwrap_or_default());
-        Some(Kept { entries, state: State::Replicated(elements, model_format), ..kept })
-    };
-    match *cache {
-        LayerCache::CrossAttention { optional: true, .. } if workload.encoder_len.is_none() => {
-            Ok(Kept { entries: Tokens(0), grows_every: None, state: State::None })
+        let overlapped = if overlap > 1 && self.workload.seq_len.0 >= ratio { ratio } else { 0 };
+        let elements = ((open + Exact::from(overlapped) * dim) * 2u64).get()?;
+        Ok(Retained {
+            entries: (seq_len / ratio_or_one).tokens()?,
+            grows_every: Some(ratio_or_one),
+            state: State::Replicated { elements, format: self.model.dtype },
+        })
+    }
+
+    /// The columns that a convolution keeps, and the format of the memory.
+    fn stored(&self, state: RecurrentState) -> (Exact, ElementFormat) {
+        let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
+        match state.mechanism {
+            Mechanism::RgLru | Mechanism::Rwkv => (kernel.less(1u64), ElementFormat::FP32),
+            Mechanism::Cca => (kernel.less(1u64), self.model.dtype),
+            Mechanism::Lightning | Mechanism::Mlstm => (kernel, self.model.dtype),
+            Mechanism::Mamba1
+            | Mechanism::Mamba2
+            | Mechanism::GatedDeltaNet
+            | Mechanism::Kda
+            | Mechanism::ShortConvolution => (kernel, ElementFormat::FP32),
         }
-        LayerCache::Recurrent(state) => {
-            let kept = ideal(cache, workload)?;
-            Ok(Kept { state: State::Recurrent(as_stored(state, model_format), columns(state)), ..kept })
-        }
-        LayerCache::Compressed { head_dim, ratio, state_elements } => {
-            // Two scores and two halves for each row of a window that overlaps: the ideal's state says whether it does.
-            let plain = ratio.saturating_mul(head_dim).saturating_mul(2);
-            let overlap = if state_elements > plain { 2 } else { 1 };
-            whole_entries(ideal(cache, workload)?, ratio, head_dim, overlap).ok_or_else(Error::too_large)
-        }
-        LayerCache::Indexer { index_head_dim, ratio } if ratio > 1 => {
-            whole_entries(ideal(cache, workload)?, ratio, index_head_dim, 2).ok_or_else(Error::too_large)
-        }
-        _ => ideal(cache, workload),
     }
 }
 
-/// Columns that a convolution keeps.
-fn columns(state: RecurrentState) -> u64 {
-    let kernel = state.convolution.map_or(0, |convolution| convolution.kernel);
-    match state.mechanism {
-        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca => kernel.saturating_sub(1),
-        _ => kernel,
-    }
+fn of_state(state: RecurrentState, columns: Exact, format: ElementFormat) -> Retained {
+    let memory = state.memory.map(|memory| Memory { format, ..memory });
+    let state = State::Recurrent { state: RecurrentState { memory, ..state }, columns };
+    Retained { state, ..Retained::NOTHING }
 }
 
-/// The state in the formats it is stored in.
-fn as_stored(state: RecurrentState, model_format: ElementFormat) -> RecurrentState {
-    let format = match state.mechanism {
-        Mechanism::Lightning | Mechanism::Mlstm | Mechanism::Cca => model_format,
-        _ => ElementFormat::FP32,
-    };
-    let memory = state.memory.map(|memory| crate::model::Memory { format, ..memory });
-    RecurrentState { memory, ..state }
+/// The layers of a group that also compress, which keep one vector, and those that do not, which keep it as K and as V.
+fn vectors_twice(
+    model: &Model,
+    group: &LayerGroup,
+    elements: u64,
+    sliding: impl Fn(KeyValue) -> LayerCache,
+) -> Vec<LayerGroup> {
+    let once = KeyValue::Vector { elements };
+    let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
+    let compresses = |layer: &&u32| is_compressed(model, |group| group.layers.binary_search(layer).is_ok());
+    let (single, double) = group.layers.iter().partition::<Vec<u32>, _>(compresses);
+    [(single, once), (double, twice)]
+        .into_iter()
+        .filter(|(layers, _)| !layers.is_empty())
+        .map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) })
+        .collect()
+}
+
+/// Whether a group of these has compressed entries.
+fn is_compressed(model: &Model, of: impl Fn(&LayerGroup) -> bool) -> bool {
+    model.layer_groups.iter().any(|group| of(group) && matches!(group.cache, LayerCache::Compressed { .. }))
 }

@@ -12,22 +12,29 @@
 
 use serde::Serialize;
 
-use super::{Cache, MODEL_FORMATS, as_seen};
-use crate::engine::{Answer, Engine, Gap};
-use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum};
-use crate::model::{KeyValue, LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Tokens};
+use super::{Cache, MODEL_FORMATS, Rules};
+use crate::engine::{Answer, Engine, Gap, SettingValue, Steps};
+use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
-/// The formats of its quantised caches: the backend and bits that each stands for.
-const SCHEMES: &[(&str, &str, u64)] = &[
-    ("fp8_e4m3", FP8, 8),
-    ("quanto_int4", QUANTO, 4),
-    ("quanto_int2", QUANTO, 2),
-    ("hqq_int8", HQQ, 8),
-    ("hqq_int4", HQQ, 4),
-    ("hqq_int3", HQQ, 3),
-    ("hqq_int2", HQQ, 2),
-    ("hqq_int1", HQQ, 1),
+/// A format of its quantised caches.
+#[derive(Debug, PartialEq, Eq)]
+struct Format {
+    name: &'static str,
+    backend: &'static str,
+    nbits: u64,
+}
+
+const FORMATS: &[Format] = &[
+    Format { name: "fp8_e4m3", backend: FP8, nbits: 8 },
+    Format { name: "quanto_int4", backend: QUANTO, nbits: 4 },
+    Format { name: "quanto_int2", backend: QUANTO, nbits: 2 },
+    Format { name: "hqq_int8", backend: HQQ, nbits: 8 },
+    Format { name: "hqq_int4", backend: HQQ, nbits: 4 },
+    Format { name: "hqq_int3", backend: HQQ, nbits: 3 },
+    Format { name: "hqq_int2", backend: HQQ, nbits: 2 },
+    Format { name: "hqq_int1", backend: HQQ, nbits: 1 },
 ];
 
 const QUANTO: &str = "quanto";
@@ -36,6 +43,10 @@ const FP8: &str = "fp8";
 
 /// What configures groups, which FP8 has none of.
 const GROUP_WISE: [&str; 5] = ["nbits", "axis-key", "axis-value", "q-group-size", "residual-length"];
+
+/// The settings of quantised caches.
+const SETTINGS: [&str; 7] =
+    ["cache-backend", "nbits", "axis-key", "axis-value", "q-group-size", "residual-length", "decoded"];
 
 /// A quantised cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,8 +83,9 @@ pub struct Groups {
 struct Scheme {
     shown: Quantized,
     name: &'static str,
-    /// Tokens that were decoded after the prompt.
-    decoded: u64,
+    /// Tokens of the prompt, which is quantised first.
+    prompt: u64,
+    batch: u64,
     /// The format of the model, of scales and of what is not quantised.
     model_format: ElementFormat,
 }
@@ -92,183 +104,206 @@ pub(super) fn answer(
     workload: &Workload,
     engine: &Engine,
 ) -> Result<Option<(Answer, Quantized)>, Error> {
-    let Some(scheme) = scheme(model, workload, engine)? else { return Ok(None) };
-    let groups = model.layer_groups.iter().flat_map(|group| as_seen(model, group, Cache::Dynamic)).collect();
-    let seen = Model { layer_groups: groups, ..model.clone() };
-    let stored = Workload { kv_dtype: KvDtype::Given(scheme.stored()), ..*workload };
-    let live = |tokens: u64| {
-        let workload = Workload { seq_len: Tokens(tokens), ..stored };
-        sum(&seen, &workload, |group| ideal(&group.cache, &workload))
+    let given = match workload.kv_dtype {
+        KvDtype::Given(format) if format.k == format.v => format.k.name(),
+        _ => None,
     };
-    let whole = live(workload.seq_len.0)?;
-    let quantized_live = live(scheme.shown.quantized_tokens)?.bytes;
-    let (mut layer_groups, mut residual) = (Vec::new(), Bytes(0));
-    for (group, share) in seen.layer_groups.iter().zip(&whole.layer_groups) {
-        let layers = u64::try_from(group.layers.len()).map_err(|_| Error::too_large())?;
-        let sides = scheme.sides(model, &group.cache, engine)?;
-        let mut bytes = 0u64;
-        for side in sides.into_iter().flatten() {
-            scheme.check(workload, side, engine)?;
-            let quantized = scheme.quantized(side, workload.batch);
-            let kept = scheme.residual(side, workload.batch).and_then(|kept| kept.checked_mul(layers));
-            let of_layers = quantized.and_then(|quantized| quantized.checked_mul(layers));
-            let both = of_layers.zip(kept).and_then(|(quantized, kept)| quantized.checked_add(kept));
-            bytes = both.and_then(|both| bytes.checked_add(both)).ok_or_else(Error::too_large)?;
-            residual = kept.and_then(|kept| residual.checked_add(Bytes(kept))).ok_or_else(Error::too_large)?;
-        }
-        layer_groups.push(GroupEstimate { bytes: Bytes(bytes), ..*share });
+    let given = FORMATS.iter().find(|format| Some(format.name) == given);
+    if !is_asked_for(engine, given)? {
+        return Ok(None);
     }
-    let add = |sum: Bytes, bytes: Bytes| sum.checked_add(bytes).ok_or_else(Error::too_large);
-    let bytes = layer_groups.iter().try_fold(Bytes(0), |sum, group| add(sum, group.bytes))?;
-    let with_residual = add(quantized_live, residual)?;
-    let Quantized { backend, groups, residual_tokens, .. } = scheme.shown;
-    let window = groups.map_or_else(String::new, |Groups { residual_length, .. }| {
-        let format = scheme.model_format;
-        format!("{residual_tokens} decoded tokens are in {format} until there are {residual_length} to quantise")
-    });
-    let (kind, packing) = match backend {
-        FP8 => ("scales", "an fp32 scale for K and one for V of each layer"),
-        _ => ("packing", "each tensor is packed by itself, into whole rows"),
+    let scheme = Scheme::new(model, workload, engine, given)?;
+    let rules = Rules { model, workload, cache: Cache::Dynamic };
+    let groups: Vec<LayerGroup> = model.layer_groups.iter().flat_map(|group| rules.as_seen(group)).collect();
+    let stored = Workload { kv_dtype: KvDtype::Given(scheme.stored()?), ..*workload };
+    let live = |tokens: Exact| {
+        let workload = Workload { seq_len: tokens.tokens()?, ..stored };
+        sum_groups(model, &groups, &workload, |group| ideal(&group.cache, &workload))
     };
-    let heads = "KV heads are repeated for the query heads that share them";
-    let steps = [
-        Gap::step("repeated_heads", estimate(model, &stored)?.bytes, whole.bytes, heads.into()),
-        Gap::step("residual", whole.bytes, with_residual, window),
-        Gap::step(kind, with_residual, bytes, packing.into()),
-    ];
-    let mut answer = Answer {
-        gaps: steps.into_iter().flatten().collect(),
+    let whole = live(workload.seq_len.into())?;
+    let quantized_live = live(scheme.shown.quantized_tokens.into())?.bytes;
+    let mut residual = Exact::ZERO;
+    let mut layer_groups = Vec::new();
+    for (group, share) in groups.iter().zip(&whole.layer_groups) {
+        let mut of_layer = Exact::ZERO;
+        for side in scheme.sides(model, &group.cache, engine)? {
+            scheme.check(side, engine)?;
+            let unquantized = scheme.residual(side);
+            of_layer = of_layer + scheme.quantized(side) + unquantized;
+            residual = residual + unquantized * group.layers.len();
+        }
+        layer_groups.push(GroupEstimate { bytes: (of_layer * group.layers.len()).bytes()?, ..*share });
+    }
+    let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
+    let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
+    let answer = Answer {
+        gaps: scheme.gaps(levels),
+        assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
-    if let Some(groups) = groups {
-        scheme.say(engine, groups, &mut answer);
-    }
     Ok(Some((answer, scheme.shown)))
 }
 
-/// What is asked of the quantised cache: by `--cache`, or by one of its formats.
-fn scheme(model: &Model, workload: &Workload, engine: &Engine) -> Result<Option<Scheme>, Error> {
-    let settings = &engine.settings;
-    let given = match workload.kv_dtype {
-        KvDtype::Given(format) if format.k == format.v => format.name(),
-        _ => None,
-    };
-    let by_format = SCHEMES.iter().find(|(name, ..)| Some(*name) == given);
-    match (settings.choice("cache"), by_format) {
-        (Some("quantized"), _) | (None, Some(_)) => {}
-        (Some(cache), Some((name, ..))) => {
+/// Whether the quantised cache is asked for, by `--cache` or by one of its formats.
+fn is_asked_for(engine: &Engine, given: Option<&Format>) -> Result<bool, Error> {
+    match (engine.settings.choice("cache"), given) {
+        (Some("quantized"), _) | (None, Some(_)) => Ok(true),
+        (Some(cache), Some(format)) => {
             let reason = format!("is a format of its quantized cache, not of the {cache} one");
-            return Err(engine.refusal("--kv-dtype", name, reason, "leave --cache out, or use --cache quantized"));
+            Err(engine.refusal("--kv-dtype", format.name, reason, "leave --cache out, or use --cache quantized"))
         }
-        _ => {
-            for (flag, name) in FLAGS {
-                if let Some(value) = settings.get(name) {
-                    let reason = "is an argument of its quantized cache";
-                    return Err(engine.refusal(flag, value, reason, "add --cache quantized, or leave it out"));
-                }
+        (_, None) => match first_given(engine, &SETTINGS) {
+            Some((flag, value)) => {
+                let reason = "is an argument of its quantized cache";
+                Err(engine.refusal(flag, value, reason, "add --cache quantized, or leave it out"))
             }
-            return Ok(None);
-        }
+            None => Ok(false),
+        },
     }
-    let backend = settings.choice("cache-backend");
-    let nbits = settings.count("nbits");
-    if let Some((name, of_format, bits)) = by_format {
+}
+
+/// The first of these settings that was given, with its value.
+fn first_given(engine: &Engine, names: &[&str]) -> Option<(String, SettingValue)> {
+    names.iter().find_map(|name| Some((format!("--{name}"), engine.settings.get(name)?)))
+}
+
+/// The format, by its name or by backend and bits.
+fn format(engine: &Engine, given: Option<&'static Format>) -> Result<&'static Format, Error> {
+    let (backend, nbits) = (engine.settings.choice("cache-backend"), engine.settings.count("nbits"));
+    if let Some(format) = given {
         let remedy = "leave one of them out";
-        if let Some(backend) = backend.filter(|backend| backend != of_format) {
-            return Err(engine.refusal("--cache-backend", backend, format!("does not make {name}"), remedy));
+        if let Some(backend) = backend.filter(|backend| *backend != format.backend) {
+            return Err(engine.refusal("--cache-backend", backend, format!("does not make {}", format.name), remedy));
         }
-        if let Some(nbits) = nbits.filter(|nbits| nbits != bits) {
-            return Err(engine.refusal("--nbits", nbits, format!("is not the bits of {name}"), remedy));
+        if let Some(nbits) = nbits.filter(|nbits| *nbits != format.nbits) {
+            return Err(engine.refusal("--nbits", nbits, format!("is not the bits of {}", format.name), remedy));
         }
     }
-    let backend = backend.or(by_format.map(|(_, backend, _)| *backend)).unwrap_or(QUANTO);
-    let unsupported = GROUP_WISE.iter().filter(|_| backend == FP8).find_map(|name| Some((name, settings.get(name)?)));
-    if let Some((name, value)) = unsupported {
-        let flag = FLAGS.iter().find(|(_, known)| known == name).map_or("--cache-backend", |(flag, _)| flag);
+    let backend = backend.or(given.map(|format| format.backend)).unwrap_or(QUANTO);
+    if backend == FP8
+        && let Some((flag, value)) = first_given(engine, &GROUP_WISE)
+    {
         let reason = "is not supported by the fp8 backend, which quantizes per tensor";
         return Err(engine.refusal(flag, value, reason, "leave it out, or use --cache-backend quanto or hqq"));
     }
-    let nbits = nbits.or(by_format.map(|(.., bits)| *bits)).unwrap_or(if backend == FP8 { 8 } else { 4 });
-    let Some((name, ..)) = SCHEMES.iter().find(|(_, of, bits)| (*of, *bits) == (backend, nbits)) else {
+    let nbits = nbits.or(given.map(|format| format.nbits)).unwrap_or(if backend == FP8 { 8 } else { 4 });
+    FORMATS.iter().find(|format| (format.backend, format.nbits) == (backend, nbits)).ok_or_else(|| {
         let (reason, remedy) = match backend {
             HQQ => ("is not a width of the hqq backend", "use 1, 2, 3, 4 or 8"),
             _ => ("is not a width of the quanto backend", "use 2 or 4, or --cache-backend hqq"),
         };
-        return Err(engine.refusal("--nbits", nbits, reason, remedy));
-    };
-    let axis = |name: &str, flag: &'static str| {
-        let axis = settings.choice(name).unwrap_or("0");
-        let (other, remedy) = if backend == HQQ { ("-1", "use 0 or 1") } else { ("1", "use 0 or -1") };
-        let reason = format!("is not an axis of the {backend} backend");
-        if axis == other { Err(engine.refusal(flag, axis, reason, remedy)) } else { Ok(axis) }
-    };
-    let groups = Groups {
-        axis_key: axis("axis-key", "--axis-key")?,
-        axis_value: axis("axis-value", "--axis-value")?,
-        q_group_size: settings.count("q-group-size").unwrap_or(64),
-        residual_length: settings.count("residual-length").unwrap_or(128),
-    };
-    let seq_len = workload.seq_len.0;
-    if let Some(length) = settings.count("residual-length").filter(|&length| length > seq_len) {
-        let reason = format!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
-        return Err(engine.refusal("--residual-length", length, reason, "give at most --seq-len, or leave it out"));
+        engine.refusal("--nbits", nbits, reason, remedy)
+    })
+}
+
+impl Groups {
+    fn new(backend: &str, seq_len: u64, engine: &Engine) -> Result<Self, Error> {
+        let axis = |name: &'static str| {
+            let axis = engine.settings.choice(name).unwrap_or("0");
+            let (other, remedy) = if backend == HQQ { ("-1", "use 0 or 1") } else { ("1", "use 0 or -1") };
+            let reason = format!("is not an axis of the {backend} backend");
+            if axis == other { Err(engine.refusal(format!("--{name}"), axis, reason, remedy)) } else { Ok(axis) }
+        };
+        let (axis_key, axis_value) = (axis("axis-key")?, axis("axis-value")?);
+        let residual_length = engine.settings.count("residual-length");
+        if let Some(length) = residual_length.filter(|&length| length > seq_len) {
+            let reason = format!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
+            return Err(engine.refusal("--residual-length", length, reason, "give at most --seq-len, or leave it out"));
+        }
+        Ok(Self {
+            axis_key,
+            axis_value,
+            q_group_size: engine.settings.count("q-group-size").unwrap_or(64),
+            residual_length: residual_length.unwrap_or(128),
+        })
     }
-    let decoded = settings.count("decoded").unwrap_or(0);
-    if decoded >= seq_len {
+}
+
+/// The tokens before those that are decoded.
+fn prompt(seq_len: u64, format: &Format, groups: Groups, engine: &Engine) -> Result<u64, Error> {
+    let decoded = engine.settings.count("decoded").unwrap_or_default();
+    let Some(prompt) = seq_len.checked_sub(decoded).filter(|&prompt| prompt > 0) else {
         let reason = format!("leaves no prompt of {seq_len} tokens");
         return Err(engine.refusal("--decoded", decoded, reason, "give fewer than the sequence has"));
-    }
-    if decoded > 0 && (backend, nbits) == (HQQ, 3) && [groups.axis_key, groups.axis_value].contains(&"1") {
+    };
+    let is_unreadable = (format.backend, format.nbits) == (HQQ, 3);
+    if decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1") {
         let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
         return Err(engine.refusal("--decoded", decoded, reason, "use axis 0, or leave it out"));
     }
-    let groups = Some(groups).filter(|_| backend != FP8);
-    // Of a residual of none or one each token is quantised as it comes.
-    let residual_tokens = groups.map_or(0, |groups| decoded.checked_rem(groups.residual_length).unwrap_or(0));
-    let model_format = match workload.kv_dtype {
-        KvDtype::Given(format) if by_format.is_none() => {
-            let known = format.k == format.v && given.is_some_and(|name| MODEL_FORMATS.contains(&name));
-            if !known {
-                let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
-                let reason = "is not a format of the model under its quantized cache";
-                return Err(engine.refusal("--kv-dtype", format, reason, remedy));
-            }
-            format.k
-        }
-        _ => model.dtype,
-    };
-    let quantized_tokens = seq_len.saturating_sub(residual_tokens);
-    let shown = Quantized { backend, nbits, groups, quantized_tokens, residual_tokens };
-    Ok(Some(Scheme { shown, name, decoded, model_format }))
+    Ok(prompt)
 }
 
-/// The settings of quantised caches, with their flags.
-const FLAGS: [(&str, &str); 7] = [
-    ("--cache-backend", "cache-backend"),
-    ("--nbits", "nbits"),
-    ("--axis-key", "axis-key"),
-    ("--axis-value", "axis-value"),
-    ("--q-group-size", "q-group-size"),
-    ("--residual-length", "residual-length"),
-    ("--decoded", "decoded"),
-];
+/// The format of the model: its own, or the one given where that is no format of a quantised cache.
+fn model_format(
+    model: &Model,
+    workload: &Workload,
+    engine: &Engine,
+    given: Option<&Format>,
+) -> Result<ElementFormat, Error> {
+    match workload.kv_dtype {
+        KvDtype::Given(format) if given.is_none() => {
+            let is_known = format.k == format.v && format.k.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
+            let reason = "is not a format of the model under its quantized cache";
+            let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
+            if is_known { Ok(format.k) } else { Err(engine.refusal("--kv-dtype", format, reason, remedy)) }
+        }
+        KvDtype::Given(_) | KvDtype::Auto => Ok(model.dtype),
+    }
+}
 
 impl Scheme {
+    fn new(model: &Model, workload: &Workload, engine: &Engine, given: Option<&'static Format>) -> Result<Self, Error> {
+        let format = format(engine, given)?;
+        let Format { name, backend, nbits } = *format;
+        let seq_len = workload.seq_len.0;
+        let groups = Groups::new(backend, seq_len, engine)?;
+        let prompt = prompt(seq_len, format, groups, engine)?;
+        let model_format = model_format(model, workload, engine, given)?;
+        let groups = Some(groups).filter(|_| backend != FP8);
+        // Of a residual of none or one each token is quantised as it comes.
+        let residual = groups.map_or(0, |groups| groups.residual_length).max(1);
+        let residual_tokens = (Exact::from(seq_len) - prompt) % residual;
+        let quantized_tokens = (Exact::from(seq_len) - residual_tokens).get()?;
+        let residual_tokens = residual_tokens.get()?;
+        let shown = Quantized { backend, nbits, groups, quantized_tokens, residual_tokens };
+        Ok(Self { shown, name, prompt, batch: workload.batch, model_format })
+    }
+
     /// The format, scales and zeros included, as its axes pack it.
-    fn stored(&self) -> KvFormat {
+    fn stored(&self) -> Result<KvFormat, Error> {
         let Some(Groups { axis_key, axis_value, q_group_size: of_group, .. }) = self.shown.groups else {
-            return self.name.parse().unwrap_or_else(|_| ElementFormat::FP8.into());
+            return Ok(self.name.parse().unwrap_or_else(|_| ElementFormat::FP8.into()));
         };
-        let scales = self.model_format.bits_per_block().saturating_mul(2);
+        let scales = Exact::from(self.model_format.bits_per_block()) * 2u64;
         let of_axis = |axis: &str| {
             let (rows, word) = self.packing();
             // Rows are packed within a group, or across as many groups as fill a word.
             let (groups, words) = if self.packs_across(axis) { (rows, of_group) } else { (1, of_group.div_ceil(rows)) };
-            let payload = words.saturating_mul(word).saturating_mul(8);
-            let bits = payload.saturating_add(scales.saturating_mul(groups));
-            ElementFormat::blocks(self.name, bits, of_group.saturating_mul(groups))
+            let bits = Exact::from(words) * word * 8u64 + scales * groups;
+            let elements = Exact::from(of_group) * groups;
+            Ok::<_, Error>(ElementFormat::blocks(self.name, bits.get()?, elements.get()?))
         };
-        KvFormat::new(of_axis(axis_key), of_axis(axis_value))
+        Ok(KvFormat::new(of_axis(axis_key)?, of_axis(axis_value)?))
+    }
+
+    /// The steps between the bytes of the ideal, of repeated heads, of the residual and of all rules.
+    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Vec<Gap> {
+        let Quantized { backend, groups, residual_tokens, .. } = self.shown;
+        let window = groups.map_or_else(String::new, |Groups { residual_length, .. }| {
+            let format = self.model_format;
+            format!("{residual_tokens} decoded tokens are in {format} until there are {residual_length} to quantise")
+        });
+        let (kind, packing) = match backend {
+            FP8 => ("scales", "an fp32 scale for K and one for V of each layer"),
+            _ => ("packing", "each tensor is packed by itself, into whole rows"),
+        };
+        let heads = "KV heads are repeated for the query heads that share them";
+        Steps::from(live)
+            .to("repeated_heads", repeated, heads)
+            .to("residual", with_residual, window)
+            .to(kind, all, packing)
+            .gaps()
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.
@@ -284,12 +319,11 @@ impl Scheme {
         (self.shown.backend == QUANTO) == (axis == "0")
     }
 
-    /// K and V of a layer; what is no full attention is refused.
-    fn sides(&self, model: &Model, cache: &LayerCache, engine: &Engine) -> Result<[Option<Side>; 2], Error> {
+    /// K and V of a layer; what is not full attention is refused.
+    fn sides(&self, model: &Model, cache: &LayerCache, engine: &Engine) -> Result<[Side; 2], Error> {
         let (axis_key, axis_value) =
             self.shown.groups.map_or(("0", "0"), |groups| (groups.axis_key, groups.axis_value));
-        let side = |heads: u64, dim: u64, axis| Some(Side { heads, dim, axis });
-        let both = |heads, k, v| Ok([side(heads, k, axis_key), side(heads, v, axis_value)]);
+        let both = |heads, k, v| Ok([Side { heads, dim: k, axis: axis_key }, Side { heads, dim: v, axis: axis_value }]);
         let encodes = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::CrossAttention { .. }));
         match *cache {
             _ if encodes => {}
@@ -310,80 +344,84 @@ impl Scheme {
     }
 
     /// Refuses groups that do not divide what is quantised, first the prompt and then all tokens anew.
-    fn check(&self, workload: &Workload, side: Side, engine: &Engine) -> Result<(), Error> {
-        let Some(Groups { q_group_size: of_group, residual_length, .. }) = self.shown.groups else { return Ok(()) };
-        let prompt = workload.seq_len.0.saturating_sub(self.decoded);
-        // Every later time adds as many tokens as the first.
-        let again = prompt.saturating_add(residual_length.max(1));
-        let times = if self.shown.quantized_tokens > prompt { vec![prompt, again] } else { vec![prompt] };
-        for tokens in times {
-            let of_sequence = product(&[side.heads, side.dim, tokens]).ok_or_else(Error::too_large)?;
-            let elements = of_sequence.checked_mul(workload.batch).ok_or_else(Error::too_large)?;
-            let grouped = match (self.shown.backend, side.axis) {
-                (QUANTO, "0") => of_sequence,
-                (QUANTO, _) => elements.checked_div(side.dim).unwrap_or_default(),
-                _ => elements,
-            };
-            if !grouped.is_multiple_of(of_group) {
-                let reason = format!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
-                return Err(engine.refusal("--q-group-size", of_group, reason, "use a group size that does"));
-            }
-            if grouped == of_group && (self.shown.backend, side.axis) == (QUANTO, "0") && workload.batch == 1 {
-                let reason = "makes one group of all, for which quanto keeps other scales";
-                return Err(engine.refusal("--q-group-size", of_group, reason, "use a smaller one"));
-            }
-            let rows = if self.packs_across(side.axis) {
-                elements.checked_div(of_group).unwrap_or_default()
-            } else {
-                of_group
-            };
-            let (rows_in_one, word) = self.packing();
-            if self.shown.backend == HQQ && word == 1 && !rows.is_multiple_of(rows_in_one) {
-                let reason = format!("makes {rows} rows at {tokens} tokens, and hqq packs {rows_in_one} into one");
-                return Err(engine.refusal(
-                    "--q-group-size",
-                    of_group,
-                    reason,
-                    "use a group size that makes a multiple",
-                ));
-            }
+    fn check(&self, side: Side, engine: &Engine) -> Result<(), Error> {
+        let Some(groups) = self.shown.groups else { return Ok(()) };
+        self.check_at(self.prompt.into(), side, groups, engine)?;
+        if self.shown.quantized_tokens > self.prompt {
+            // Every later time adds as many tokens as the first.
+            let again = Exact::from(self.prompt) + groups.residual_length.max(1);
+            self.check_at(again, side, groups, engine)?;
         }
         Ok(())
     }
 
-    /// Bytes of what is quantised of one layer.
-    fn quantized(&self, side: Side, batch: u64) -> Option<u64> {
-        let elements = product(&[batch, side.heads, side.dim, self.shown.quantized_tokens])?;
-        let Some(Groups { q_group_size: of_group, .. }) = self.shown.groups else { return elements.checked_add(4) };
-        let groups = elements.checked_div(of_group)?;
+    fn check_at(&self, tokens: Exact, side: Side, groups: Groups, engine: &Engine) -> Result<(), Error> {
+        let of_group = groups.q_group_size;
+        let refused = |reason: String, remedy| Err(engine.refusal("--q-group-size", of_group, reason, remedy));
+        let of_sequence = tokens * side.heads * side.dim;
+        let elements = of_sequence * self.batch;
+        let by_sequence = (self.shown.backend, side.axis) == (QUANTO, "0");
+        let grouped = match self.shown.backend {
+            QUANTO if by_sequence => of_sequence,
+            QUANTO => elements / side.dim.max(1),
+            _ => elements,
+        };
+        let (tokens, grouped) = (tokens.get()?, grouped.get()?);
+        if !grouped.is_multiple_of(of_group) {
+            let reason = format!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
+            return refused(reason, "use a group size that does");
+        }
+        if grouped == of_group && by_sequence && self.batch == 1 {
+            let reason = "makes one group of all, for which quanto keeps other scales";
+            return refused(reason.into(), "use a smaller one");
+        }
         let (rows_in_one, word) = self.packing();
-        let (rows, columns) = if self.packs_across(side.axis) { (groups, of_group) } else { (of_group, groups) };
-        let payload = product(&[rows.div_ceil(rows_in_one), columns, word])?;
-        payload.checked_add(product(&[groups, 2, self.model_bytes()])?)
+        let rows = if self.packs_across(side.axis) { (elements / of_group).get()? } else { of_group };
+        if self.shown.backend == HQQ && word == 1 && !rows.is_multiple_of(rows_in_one) {
+            let reason = format!("makes {rows} rows at {tokens} tokens, and hqq packs {rows_in_one} into one");
+            return refused(reason, "use a group size that makes a multiple");
+        }
+        Ok(())
     }
 
-    /// Bytes of what is not quantised of one layer.
-    fn residual(&self, side: Side, batch: u64) -> Option<u64> {
-        product(&[batch, side.heads, side.dim, self.shown.residual_tokens, self.model_bytes()])
+    /// Elements of that many tokens in one layer.
+    fn elements(&self, side: Side, tokens: u64) -> Exact {
+        Exact::from(self.batch) * side.heads * side.dim * tokens
+    }
+
+    /// Bytes of what is quantised in one layer.
+    fn quantized(&self, side: Side) -> Exact {
+        let elements = self.elements(side, self.shown.quantized_tokens);
+        let Some(Groups { q_group_size: of_group, .. }) = self.shown.groups else { return elements + 4u64 };
+        let groups = elements / of_group;
+        let (rows_in_one, word) = self.packing();
+        let packed = if self.packs_across(side.axis) {
+            groups.div_ceil(rows_in_one) * of_group
+        } else {
+            groups * of_group.div_ceil(rows_in_one)
+        };
+        packed * word + groups * 2u64 * self.model_bytes()
+    }
+
+    /// Bytes of what is not quantised in one layer.
+    fn residual(&self, side: Side) -> Exact {
+        self.elements(side, self.shown.residual_tokens) * self.model_bytes()
     }
 
     fn model_bytes(&self) -> u64 {
         self.model_format.bits_per_block().div_ceil(8)
     }
 
-    /// What is taken for granted, and what is odd.
-    fn say(&self, engine: &Engine, groups: Groups, answer: &mut Answer) {
-        let (length, format) = (groups.residual_length, self.model_format);
-        if engine.settings.count("decoded").is_none() && length > 1 {
-            let most = length.saturating_sub(1);
-            let text = format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)");
-            answer.assumptions.push(text);
-        }
+    /// What is assumed of decoded tokens, where nothing is said of them.
+    fn assumption(&self, engine: &Engine) -> Option<String> {
+        let most = self.shown.groups?.residual_length.checked_sub(1).filter(|&most| most > 0)?;
+        let format = self.model_format;
+        engine
+            .settings
+            .count("decoded")
+            .is_none()
+            .then(|| format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)"))
     }
-}
-
-fn product(factors: &[u64]) -> Option<u64> {
-    factors.iter().try_fold(1u64, |product, &factor| product.checked_mul(factor))
 }
 
 #[cfg(test)]
@@ -392,11 +430,11 @@ mod tests {
 
     #[test]
     fn every_scheme_is_a_format_of_its_own_bits_at_the_default_group() {
-        for &(name, backend, nbits) in SCHEMES.iter().filter(|(_, backend, _)| *backend != FP8) {
+        for &Format { name, backend, nbits } in FORMATS.iter().filter(|format| format.backend != FP8) {
             let groups = Groups { axis_key: "0", axis_value: "0", q_group_size: 64, residual_length: 128 };
             let shown = Quantized { backend, nbits, groups: Some(groups), quantized_tokens: 1, residual_tokens: 0 };
-            let scheme = Scheme { shown, name, decoded: 0, model_format: ElementFormat::BF16 };
-            let (stored, listed) = (scheme.stored(), name.parse::<ElementFormat>().unwrap());
+            let scheme = Scheme { shown, name, prompt: 1, batch: 1, model_format: ElementFormat::BF16 };
+            let (stored, listed) = (scheme.stored().unwrap(), name.parse::<ElementFormat>().unwrap());
             let ratio = |format: ElementFormat, other: ElementFormat| {
                 u128::from(format.bits_per_block()) * u128::from(other.elements_per_block())
             };

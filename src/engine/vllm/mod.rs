@@ -108,12 +108,12 @@ pub(super) const PROFILE: Profile = Profile {
     ),
     answer,
     prepare: |model, workload, engine| Some(Box::new(Shape::of_any_length(model, workload, engine)?)),
-    share: overhead::share,
+    share: |engine| Ok(overhead::share(engine)),
     overhead: overhead::overhead,
     blocks,
     request_limit: |_, model, seq_len, engine| {
         let most = batch_limits(model, seq_len, engine).max_num_seqs;
-        Some(RequestLimit { setting: "max_num_seqs", most })
+        Ok(Some(RequestLimit { setting: "max_num_seqs", most }))
     },
     serve: |served| served.with(&SERVE),
     ..Profile::DEFAULT

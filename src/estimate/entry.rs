@@ -1,0 +1,81 @@
+//! One entry: K and V of one token in one layer, as one rank holds them.
+
+use super::{BytesPerToken, Layout, error};
+use crate::model::KeyValue;
+use crate::units::{ElementFormat, Error, Exact, KvFormat};
+
+/// An entry on one rank.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    k: Side,
+    v: Side,
+}
+
+/// K or V of an entry: vectors of so many elements in all.
+#[derive(Debug, Clone, Copy)]
+struct Side {
+    vectors: u64,
+    elements: Exact,
+    format: ElementFormat,
+}
+
+impl Entry {
+    /// KV heads are divided over ranks ([`Layout::heads_on_rank`]); a vector is replicated, and has no V.
+    pub(super) fn new(key_value: KeyValue, layout: Layout, stored: KvFormat) -> Result<Self, Error> {
+        let side = |vectors: u64, dim: u64, format| Side { vectors, elements: Exact::from(vectors) * dim, format };
+        let both = |heads, k, v| Self { k: side(heads, k, stored.k), v: side(heads, v, stored.v) };
+        let (heads, tp) = match key_value {
+            KeyValue::Vector { elements } => {
+                return Ok(Self { k: side(1, elements, stored.k), v: side(0, 0, stored.v) });
+            }
+            KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
+                (num_key_value_heads, layout.tp)
+            }
+        };
+        let on_rank = layout.heads_on_rank(heads)?;
+        match (key_value.head_dims(), key_value.shortcut_width()) {
+            (Some((k, v)), _) => Ok(both(on_rank, k, v)),
+            (None, Some(width)) if tp == 1 => Ok(both(1, width, width)),
+            (None, _) => Err(error::undivided_shortcut(heads, tp)),
+        }
+    }
+
+    /// Bits of that many entries.
+    pub(super) fn bits(self, entries: Exact) -> Exact {
+        self.k.bits(entries) + self.v.bits(entries)
+    }
+
+    /// Bytes of one entry in all layers of all ranks, for every `every` tokens of each rank that the tokens are divided over:
+    /// `layers · tp · (k bits / k block + v bits / v block) / (8 · every · ranks)`
+    pub(super) fn bytes_per_token(
+        self,
+        layers_and_ranks: Exact,
+        ranks: u64,
+        every: u64,
+    ) -> Result<BytesPerToken, Error> {
+        let (k_block, v_block) = (self.k.format.elements_per_block(), self.v.format.elements_per_block());
+        let bits = self.k.bits_times_block() * v_block + self.v.bits_times_block() * k_block;
+        Ok(BytesPerToken {
+            numerator: (bits * layers_and_ranks).wide()?,
+            denominator: (Exact::from(k_block) * v_block * 8u64 * every * ranks).wide()?,
+        })
+    }
+}
+
+impl Side {
+    fn bits(self, entries: Exact) -> Exact {
+        let blocks = (entries * self.elements).div_ceil(self.format.elements_per_block());
+        blocks * self.format.bits_per_block() + entries * self.vectors() * self.format.bits_per_vector()
+    }
+
+    /// Bits of one entry, times the elements of a block, which need not divide it.
+    fn bits_times_block(self) -> Exact {
+        let of_vectors = Exact::from(self.vectors()) * self.format.bits_per_vector();
+        self.elements * self.format.bits_per_block() + of_vectors * self.format.elements_per_block()
+    }
+
+    /// Vectors without elements are not stored.
+    fn vectors(self) -> u64 {
+        if self.elements == Exact::ZERO { 0 } else { self.vectors }
+    }
+}
