@@ -327,7 +327,7 @@ impl<'a> Server<'a> {
             };
             let at_most = match answer.details {
                 Some(Details::Vllm(_)) => {
-                    let limits = vllm::batch_limits(self.question.model, seq_len, self.question.engine);
+                    let limits = vllm::batch_limits(self.question.model, seq_len, self.question.engine)?;
                     Some(("max_num_seqs", limits.max_num_seqs))
                 }
                 Some(Details::Sglang(facts)) => facts.max_running_requests.map(|most| ("max_running_requests", most)),

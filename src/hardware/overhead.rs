@@ -147,7 +147,7 @@ fn of_vllm(
     if widths.intermediate_size.is_none() && widths.experts.is_none() {
         return Err(missing("intermediate_size"));
     }
-    let limits = vllm::batch_limits(model, workload.seq_len, engine);
+    let limits = vllm::batch_limits(model, workload.seq_len, engine)?;
     let tokens = limits.max_num_batched_tokens;
     let step = Step {
         widths,

@@ -1,7 +1,8 @@
 //! Which attention backend vLLM takes on a CUDA device, and the block sizes that its kernels have (`platforms/cuda.py`,
-//! `v1/attention/backends/`). What is installed is taken to be all that a release image has:
+//! `v1/attention/backends/`): a backend is a row of `backends`, what depends on several answers at once is code here. What is installed is taken to be all that a release image has:
 //! `FlashAttention` 2 to 4, `FlashInfer`, `FlashMLA`; not `tokenspeed_mla`.
 
+use super::backends::{BACKENDS, Capability, FLASHINFER_GROUPED, Feature, Row};
 use super::dtype::CacheDtype;
 use crate::units::least_common_multiple;
 
@@ -19,7 +20,7 @@ pub(super) enum BlockSize {
 
 impl BlockSize {
     /// The smallest.
-    pub(super) fn base(self) -> u64 {
+    fn base(self) -> u64 {
         match self {
             Self::Exactly(size) | Self::MultipleOf(size) => size,
         }
@@ -47,12 +48,21 @@ pub(super) enum Backend {
     FlashInferMlaSparse,
     FlashInferMlaSparse90,
     FlashInferMlaSparse120,
-    /// `DEEPSEEK_V32_INDEXER`
+    /// Of the index keys of DeepSeek-V3.2.
     Indexer,
     /// MiniMax-M3's sparse attention and its index.
     MiniMaxSparse,
     /// All caches of DeepSeek-V4.
     DeepSeekV4,
+}
+
+/// What a cache holds of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Heads,
+    Latent,
+    /// A latent that an index picks.
+    SparseLatent,
 }
 
 /// What a layer asks of a backend.
@@ -64,9 +74,8 @@ pub(super) struct Query {
     /// The largest head size of the model.
     pub(super) largest_head_size: u64,
     pub(super) dtype: CacheDtype,
-    pub(super) capability: (u32, u32),
-    pub(super) latent: bool,
-    pub(super) sparse: bool,
+    pub(super) capability: Capability,
+    pub(super) entry: Entry,
     pub(super) sinks: bool,
     /// Images are read in both directions.
     pub(super) image_prefix: bool,
@@ -84,6 +93,15 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// The same asked of the model as a whole, whose head size is its largest: block sizes are.
+    fn of_model(&self) -> Self {
+        Self { head_size: self.largest_head_size.max(self.head_size), ..*self }
+    }
+
+    pub(super) fn is_latent(&self) -> bool {
+        self.entry != Entry::Heads
+    }
+
     fn major(&self) -> u32 {
         self.capability.0
     }
@@ -105,196 +123,89 @@ impl Query {
 }
 
 impl Backend {
+    fn row(self) -> &'static Row {
+        &BACKENDS[self as usize]
+    }
+
+    /// vLLM's name.
+    pub(super) fn name(self) -> &'static str {
+        self.row().name
+    }
+
     /// The backends in the order that vLLM tries them.
     fn priorities(query: &Query) -> Vec<Self> {
-        if query.wants_flash_attention_4 && !query.has_flash_attention_4() {
-            return vec![Self::Triton];
-        }
-        if query.latent {
-            return match query.major() {
-                10 => {
-                    let sparse: &[Self] = if query.dtype.is_quantized() {
-                        &[Self::FlashInferMlaSparse, Self::FlashMlaSparse]
-                    } else if query.heads <= 16 {
-                        &[Self::FlashAttentionMlaSparse4, Self::FlashInferMlaSparse, Self::FlashMlaSparse]
-                    } else {
-                        &[Self::FlashMlaSparse, Self::FlashInferMlaSparse]
-                    };
-                    let dense = [
-                        Self::FlashInferMla,
-                        Self::CutlassMla,
-                        Self::FlashAttentionMla,
-                        Self::FlashMla,
-                        Self::TritonMla,
-                    ];
-                    dense.iter().chain(sparse).copied().collect()
-                }
-                12 => vec![Self::TritonMla, Self::FlashInferMlaSparse120],
-                _ => {
-                    let dense = [Self::FlashAttentionMla, Self::FlashMla, Self::FlashInferMla, Self::TritonMla];
-                    let sparse = [Self::FlashAttentionMlaSparse, Self::FlashMlaSparse];
-                    let mut all: Vec<Self> = dense.to_vec();
-                    if query.head_size == 512 {
-                        all.push(Self::FlashInferMlaSparse90);
-                        all.extend(sparse);
-                    } else {
-                        all.extend(sparse);
-                        all.push(Self::FlashInferMlaSparse90);
-                    }
-                    all
-                }
-            };
-        }
-        let rest = [Self::Triton, Self::FlexAttention, Self::TurboQuant];
-        let first: &[Self] = match (query.major(), query.image_prefix) {
-            (10, true) => &[Self::TritonFlashInfer, Self::FlashInfer, Self::FlashAttention],
-            (10, false) => &[Self::FlashInfer, Self::FlashAttention],
-            (9, true) => &[Self::TritonFlashAttention, Self::FlashAttention, Self::FlashInfer],
-            _ => &[Self::FlashAttention, Self::FlashInfer],
+        use Backend as B;
+        let sm100_sparse: &[Self] = match (query.dtype.is_quantized(), query.heads) {
+            (true, _) => &[B::FlashInferMlaSparse, B::FlashMlaSparse],
+            (false, ..=16) => &[B::FlashAttentionMlaSparse4, B::FlashInferMlaSparse, B::FlashMlaSparse],
+            (false, _) => &[B::FlashMlaSparse, B::FlashInferMlaSparse],
         };
-        first.iter().chain(&rest).copied().collect()
+        let (first, rest): (&[Self], &[Self]) = match (query.entry, query.major()) {
+            _ if query.wants_flash_attention_4 && !query.has_flash_attention_4() => (&[B::Triton], &[]),
+            (Entry::Heads, major) => (
+                match (major, query.image_prefix) {
+                    (10, true) => &[B::TritonFlashInfer, B::FlashInfer, B::FlashAttention],
+                    (10, false) => &[B::FlashInfer, B::FlashAttention],
+                    (9, true) => &[B::TritonFlashAttention, B::FlashAttention, B::FlashInfer],
+                    _ => &[B::FlashAttention, B::FlashInfer],
+                },
+                &[B::Triton, B::FlexAttention, B::TurboQuant],
+            ),
+            (_, 10) => {
+                (&[B::FlashInferMla, B::CutlassMla, B::FlashAttentionMla, B::FlashMla, B::TritonMla], sm100_sparse)
+            }
+            (_, 12) => (&[B::TritonMla], &[B::FlashInferMlaSparse120]),
+            _ => (
+                &[B::FlashAttentionMla, B::FlashMla, B::FlashInferMla, B::TritonMla],
+                match query.head_size {
+                    512 => &[B::FlashInferMlaSparse90, B::FlashAttentionMlaSparse, B::FlashMlaSparse],
+                    _ => &[B::FlashAttentionMlaSparse, B::FlashMlaSparse, B::FlashInferMlaSparse90],
+                },
+            ),
+        };
+        [first, rest].concat()
     }
 
     /// The backend of a layer, or why none serves it.
     pub(super) fn select(query: &Query) -> Result<Self, String> {
         let candidates = Self::priorities(query);
-        let serves = |backend: &Self| backend.refuses(query).is_none();
-        if let Some(found) = candidates.iter().find(|backend| serves(backend)) {
+        if let Some(found) = candidates.iter().find(|backend| backend.refuses(query).is_none()) {
             return Ok(*found);
         }
-        let reasons = candidates.iter().filter(|backend| backend.is_sparse() == query.sparse);
-        let reasons: Vec<String> =
-            reasons.filter_map(|backend| Some(format!("{}: {}", backend.name(), backend.refuses(query)?))).collect();
-        Err(reasons.join("; "))
-    }
-
-    /// vLLM's name.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::FlashAttention => "FLASH_ATTN",
-            Self::FlashInfer => "FLASHINFER",
-            Self::Triton => "TRITON_ATTN",
-            Self::TritonFlashAttention => "TRITON_FLASH_ATTN",
-            Self::TritonFlashInfer => "TRITON_FLASHINFER",
-            Self::FlexAttention => "FLEX_ATTENTION",
-            Self::TurboQuant => "TURBOQUANT",
-            Self::FlashAttentionMla => "FLASH_ATTN_MLA",
-            Self::FlashMla => "FLASHMLA",
-            Self::FlashInferMla => "FLASHINFER_MLA",
-            Self::CutlassMla => "CUTLASS_MLA",
-            Self::TritonMla => "TRITON_MLA",
-            Self::FlashAttentionMlaSparse => "FLASH_ATTN_MLA_SPARSE",
-            Self::FlashAttentionMlaSparse4 => "FLASH_ATTN_MLA_SPARSE_FA4",
-            Self::FlashMlaSparse => "FLASHMLA_SPARSE",
-            Self::FlashInferMlaSparse => "FLASHINFER_MLA_SPARSE",
-            Self::FlashInferMlaSparse90 => "FLASHINFER_MLA_SPARSE_SM90",
-            Self::FlashInferMlaSparse120 => "FLASHINFER_MLA_SPARSE_SM120",
-            Self::Indexer => "DEEPSEEK_V32_INDEXER",
-            Self::MiniMaxSparse => "MINIMAX_M3_SPARSE",
-            Self::DeepSeekV4 => "DEEPSEEK_V4",
-        }
-    }
-
-    /// Whether it is for sparse attention.
-    fn is_sparse(self) -> bool {
-        matches!(
-            self,
-            Self::FlashAttentionMlaSparse
-                | Self::FlashAttentionMlaSparse4
-                | Self::FlashMlaSparse
-                | Self::FlashInferMlaSparse
-                | Self::FlashInferMlaSparse90
-                | Self::FlashInferMlaSparse120
-        )
-    }
-
-    /// The formats of cached elements it takes.
-    fn takes(self, dtype: CacheDtype) -> bool {
-        let name = dtype.name();
-        let plain = matches!(name, "auto" | "fp16" | "bf16");
-        let e4m3 = matches!(name, "fp8" | "fp8_e4m3");
-        match self {
-            Self::FlashAttention
-            | Self::FlashMla
-            | Self::FlashInferMla
-            | Self::CutlassMla
-            | Self::TritonMla
-            | Self::FlashInferMlaSparse => plain || e4m3,
-            Self::FlashInfer => plain || dtype.is_fp8() || name == "nvfp4" || name == "nvfp4_4over6",
-            Self::Triton => plain || dtype.is_fp8() || name.ends_with("_per_token_head"),
-            Self::TritonFlashAttention => Self::Triton.takes(dtype) && Self::FlashAttention.takes(dtype),
-            Self::TritonFlashInfer => Self::Triton.takes(dtype) && Self::FlashInfer.takes(dtype),
-            Self::FlexAttention | Self::FlashAttentionMla | Self::FlashAttentionMlaSparse => plain,
-            Self::FlashAttentionMlaSparse4 => matches!(name, "auto" | "bf16"),
-            Self::TurboQuant => dtype.is_turboquant(),
-            Self::FlashMlaSparse => matches!(name, "auto" | "bf16" | "fp8" | "fp8_ds_mla" | "nvfp4_ds_mla"),
-            Self::FlashInferMlaSparse90 => matches!(name, "auto" | "bf16") || e4m3,
-            Self::FlashInferMlaSparse120 => name == "auto" || e4m3 || name == "fp8_ds_mla",
-            Self::Indexer | Self::MiniMaxSparse | Self::DeepSeekV4 => true,
-        }
+        let sparse = |entry| entry == Entry::SparseLatent;
+        let reasons = candidates.iter().filter(|backend| sparse(backend.row().entry) == sparse(query.entry));
+        let reasons = reasons.filter_map(|backend| Some(format!("{}: {}", backend.name(), backend.refuses(query)?)));
+        Err(reasons.collect::<Vec<_>>().join("; "))
     }
 
     /// Why it does not serve a layer, in vLLM's words for it; none where it does.
     fn refuses(self, query: &Query) -> Option<&'static str> {
-        let capability = query.capability;
+        let Row { entry, formats, head_sizes, capabilities, features, .. } = self.row();
         let no = |serves: bool, reason: &'static str| (!serves).then_some(reason);
-        let head_sizes: &[u64] = match self {
-            Self::FlashInfer => &[64, 128, 256, 512],
-            Self::TritonFlashAttention | Self::TritonFlashInfer => &[256, 512],
-            Self::FlashAttentionMla | Self::FlashMla | Self::FlashInferMla | Self::CutlassMla => &[320, 512, 576],
-            Self::FlashMlaSparse
-            | Self::FlashInferMlaSparse
-            | Self::FlashInferMlaSparse90
-            | Self::FlashInferMlaSparse120 => &[512, 576],
-            Self::FlashAttentionMlaSparse4 => &[576],
-            _ => &[],
-        };
-        let runs = match self {
-            Self::FlashAttention => capability >= (8, 0),
-            Self::FlashInfer => ((8, 0)..=(12, 1)).contains(&capability),
-            Self::TritonFlashAttention
-            | Self::FlashAttentionMla
-            | Self::FlashMla
-            | Self::FlashAttentionMlaSparse
-            | Self::FlashInferMlaSparse90 => query.major() == 9,
-            Self::TritonFlashInfer
-            | Self::FlashInferMla
-            | Self::CutlassMla
-            | Self::FlashInferMlaSparse
-            | Self::FlashAttentionMlaSparse4 => query.major() == 10,
-            Self::FlashMlaSparse => matches!(query.major(), 9 | 10),
-            Self::FlashInferMlaSparse120 => query.major() == 12,
-            _ => true,
-        };
-        let prefix = match self {
-            Self::FlashAttention => query.has_flash_attention_4() && query.flash_attention_version() == 4,
-            Self::Triton | Self::TritonFlashAttention | Self::TritonFlashInfer | Self::FlexAttention => true,
-            _ => false,
-        };
-        let sinks = match self {
-            Self::FlashAttention => matches!(query.major(), 9..=11),
-            Self::FlashInfer => matches!(query.major(), 9 | 10 | 12),
-            Self::Triton => true,
-            _ => false,
-        };
+        let serves = |asked: bool, feature| !asked || features.contains(&feature);
+        let latent = query.is_latent();
+        let sparse = |entry| entry == Entry::SparseLatent;
         no(head_sizes.is_empty() || head_sizes.contains(&query.head_size), "head_size not supported")
             .or(no(self.takes_head(query), "head_size not supported"))
-            .or(no(self.takes(query.dtype), "kv_cache_dtype not supported"))
+            .or(no(formats.contains(&query.dtype), "kv_cache_dtype not supported"))
             .or(no(query.block_size.is_none_or(|size| self.takes_block(size, query)), "block_size not supported"))
-            .or(no(!query.image_prefix || prefix, "partial multimodal token full attention not supported"))
             .or(no(
-                query.latent == self.is_latent(),
-                if query.latent { "MLA not supported" } else { "non-MLA not supported" },
+                serves(query.image_prefix, Feature::ImagePrefix) || self.reads_images_by_flash_attention_4(query),
+                "partial multimodal token full attention not supported",
             ))
-            .or(no(!query.sinks || sinks, "attention sinks not supported"))
             .or(no(
-                query.sparse == self.is_sparse(),
-                if query.sparse { "sparse not supported" } else { "non-sparse not supported" },
+                latent == (*entry != Entry::Heads),
+                if latent { "MLA not supported" } else { "non-MLA not supported" },
             ))
-            .or(no(runs, "compute capability not supported"))
-            .or(no(!query.cross || matches!(self, Self::FlashAttention | Self::Triton), "attention type not supported"))
-            .or(no(!query.slides || self != Self::TurboQuant, "sliding window not supported"))
-            .or(no(!query.dcp || self.takes_dcp(), "DCP not supported"))
+            .or(no(!query.sinks || self.takes_sinks(query), "attention sinks not supported"))
+            .or(no(
+                sparse(query.entry) == sparse(*entry),
+                if sparse(query.entry) { "sparse not supported" } else { "non-sparse not supported" },
+            ))
+            .or(no(capabilities.contains(&query.capability), "compute capability not supported"))
+            .or(no(serves(query.cross, Feature::CrossAttention), "attention type not supported"))
+            .or(no(serves(query.slides, Feature::SlidingWindow), "sliding window not supported"))
+            .or(no(serves(query.dcp, Feature::Dcp), "DCP not supported"))
             .or(self.combination(query))
     }
 
@@ -305,37 +216,26 @@ impl Backend {
                 query.head_size.is_multiple_of(8)
                     && (query.head_size <= 256 || (query.has_flash_attention_4() && query.head_size <= 512))
             }
-            Self::Triton | Self::TritonFlashAttention | Self::TritonFlashInfer => query.head_size >= 32,
+            Self::Triton => query.head_size >= 32,
             _ => true,
         }
     }
 
-    /// Whether it is for latents.
-    fn is_latent(self) -> bool {
-        self.is_sparse()
-            || matches!(
-                self,
-                Self::FlashAttentionMla | Self::FlashMla | Self::FlashInferMla | Self::CutlassMla | Self::TritonMla
-            )
+    fn takes_sinks(self, query: &Query) -> bool {
+        match self {
+            Self::FlashAttention => matches!(query.major(), 9..=11),
+            Self::FlashInfer => matches!(query.major(), 9 | 10 | 12),
+            other => other == Self::Triton,
+        }
     }
 
-    fn takes_dcp(self) -> bool {
-        !matches!(
-            self,
-            Self::Triton
-                | Self::TritonFlashAttention
-                | Self::TritonFlashInfer
-                | Self::FlexAttention
-                | Self::TurboQuant
-                | Self::FlashAttentionMlaSparse
-                | Self::FlashInferMlaSparse90
-                | Self::FlashInferMlaSparse120
-        )
+    fn reads_images_by_flash_attention_4(self, query: &Query) -> bool {
+        self == Self::FlashAttention && query.has_flash_attention_4() && query.flash_attention_version() == 4
     }
 
     /// What can't be had together.
     fn combination(self, query: &Query) -> Option<&'static str> {
-        let fp4 = matches!(query.dtype.name(), "nvfp4" | "nvfp4_4over6");
+        let fp4 = matches!(query.dtype, CacheDtype::Nvfp4 | CacheDtype::Nvfp4FourOverSix);
         match self {
             Self::FlashAttention | Self::TritonFlashAttention if query.dtype.is_quantized() => {
                 let version = query.flash_attention_version();
@@ -350,8 +250,8 @@ impl Backend {
                 (self == Self::FlashAttention && query.image_prefix && query.major() == 9)
                     .then_some("SM90 FP8 KV with mm_prefix requires Triton")
             }
-            Self::FlashInfer | Self::TritonFlashInfer if fp4 => match query.major() {
-                8 | 9 | 12 if query.dtype.name() == "nvfp4_4over6" => Some("kv_cache_dtype not supported"),
+            Self::FlashInfer if fp4 => match query.major() {
+                8 | 9 | 12 if query.dtype == CacheDtype::Nvfp4FourOverSix => Some("kv_cache_dtype not supported"),
                 12 if query.head_size == 64 => Some("fa2 prefill misreads an NVFP4 KV cache at head_size 64"),
                 12 if query.sinks => Some("the sink prefill wrapper cannot read an NVFP4 KV cache"),
                 10 | 12 => None,
@@ -367,7 +267,7 @@ impl Backend {
             }
             Self::FlashAttentionMlaSparse4 => (!matches!(query.heads, 8 | 16 | 32 | 64 | 128))
                 .then_some("FA4 sparse MLA requires 8, 16, 32, 64 or 128 query heads"),
-            Self::FlashMlaSparse if query.dtype.name() == "nvfp4_ds_mla" && query.major() != 10 => {
+            Self::FlashMlaSparse if query.dtype == CacheDtype::Nvfp4DsMla && query.major() != 10 => {
                 Some("FLASHMLA_SPARSE only supports the nvfp4_ds_mla kv-cache dtype on SM100 (Blackwell)")
             }
             _ => None,
@@ -375,91 +275,75 @@ impl Backend {
     }
 
     /// The block sizes that its kernels take for a layer.
-    pub(super) fn block_sizes(self, query: &Query) -> Vec<BlockSize> {
-        use BlockSize::{Exactly, MultipleOf};
-        match self {
-            Self::FlashAttention | Self::TritonFlashAttention
-                if query.major() == 9 && query.dtype.is_fp8() && query.head_size == 512 =>
-            {
-                vec![Exactly(64)]
-            }
-            Self::FlashAttention
-                if query.head_size == 256
-                    && matches!(query.major(), 10 | 11)
-                    && !query.sinks
-                    && !query.image_prefix
-                    && !query.dtype.is_quantized()
-                    && !query.dcp =>
-            {
-                vec![Exactly(128)]
-            }
-            Self::FlashAttention
-            | Self::TritonFlashAttention
-            | Self::Triton
-            | Self::FlexAttention
-            | Self::TritonMla
-            | Self::FlashAttentionMla => vec![MultipleOf(16)],
-            Self::FlashInfer => {
-                let grouped =
-                    query.kv_heads > 0 && query.heads.checked_div(query.kv_heads).is_some_and(|group| group > 1);
-                let large: &[u64] = if query.major() == 10 && grouped { &[128, 256, 512, 1024] } else { &[] };
-                [16, 32, 64].iter().chain(large).map(|&size| Exactly(size)).collect()
-            }
-            Self::TritonFlashInfer | Self::FlashMla | Self::Indexer => vec![Exactly(64)],
-            Self::TurboQuant => [16, 32, 64, 128].map(Exactly).to_vec(),
-            Self::FlashInferMla => [32, 64].map(Exactly).to_vec(),
-            Self::CutlassMla | Self::MiniMaxSparse => vec![Exactly(128)],
-            Self::FlashInferMlaSparse => vec![MultipleOf(32)],
-            Self::FlashAttentionMlaSparse
-            | Self::FlashAttentionMlaSparse4
-            | Self::FlashMlaSparse
-            | Self::FlashInferMlaSparse90
-            | Self::FlashInferMlaSparse120 => vec![MultipleOf(64)],
-            Self::DeepSeekV4 => vec![Exactly(256)],
+    fn block_sizes(self, query: &Query) -> &'static [BlockSize] {
+        use BlockSize::Exactly;
+        let grouped = || query.heads.checked_div(query.kv_heads).is_some_and(|group| group > 1);
+        let plain = || !query.sinks && !query.image_prefix && !query.dcp && !query.dtype.is_quantized();
+        match (self, query.major(), query.head_size) {
+            (Self::FlashAttention | Self::TritonFlashAttention, 9, 512) if query.dtype.is_fp8() => &[Exactly(64)],
+            (Self::FlashAttention, 10 | 11, 256) if plain() => &[Exactly(128)],
+            (Self::FlashInfer, 10, _) if grouped() => FLASHINFER_GROUPED,
+            _ => self.row().block_sizes,
         }
     }
 
-    /// Whether it takes blocks of a size: multiples of a kernel's own are split.
-    pub(super) fn takes_block(self, size: u64, query: &Query) -> bool {
-        // The size is asked of the model as a whole, whose head size is its largest.
-        let whole = Query { head_size: query.largest_head_size.max(query.head_size), ..*query };
-        self.block_sizes(&whole).iter().any(|kernel| size.is_multiple_of(kernel.base()))
+    fn takes_block(self, size: u64, query: &Query) -> bool {
+        self.block_sizes(&query.of_model()).iter().any(|kernel| size.is_multiple_of(kernel.base()))
     }
 
     /// The smallest block of its kernels.
     pub(super) fn smallest_block(self, query: &Query) -> u64 {
-        let whole = Query { head_size: query.largest_head_size.max(query.head_size), ..*query };
-        self.block_sizes(&whole).into_iter().map(BlockSize::base).min().unwrap_or(1)
+        self.block_sizes(&query.of_model()).iter().map(|size| size.base()).min().unwrap_or(1)
     }
 }
 
-/// The largest block of a window's backend whose page fits in `budget` bytes, or its smallest
-/// (`_largest_kernel_block_within`).
-pub(super) fn window_block(backend: Backend, query: &Query, per_token: u64, budget: u64) -> u64 {
-    use BlockSize::{Exactly, MultipleOf};
-    let most = budget.checked_div(per_token).unwrap_or_default();
-    let size = |size| match size {
-        Exactly(size) => size,
-        MultipleOf(base) => base.max(most.checked_div(base).unwrap_or_default().saturating_mul(base)),
-    };
-    let sizes: Vec<u64> = backend.block_sizes(query).into_iter().map(size).collect();
-    let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
-    fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
+/// A backend and what it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) backend: Backend,
+    pub(super) query: Query,
+}
+
+impl Choice {
+    /// Whether it takes blocks of a size: multiples of a kernel's own are split.
+    pub(super) fn takes_block(&self, size: u64) -> bool {
+        self.backend.takes_block(size, &self.query)
+    }
+
+    /// The smallest block of its kernels.
+    pub(super) fn smallest_block(&self) -> u64 {
+        self.backend.smallest_block(&self.query)
+    }
+
+    /// The largest block of a window whose page fits in `budget` bytes, or the smallest (`_largest_kernel_block_within`).
+    pub(super) fn window_block(&self, per_token: u64, budget: u64) -> u64 {
+        use BlockSize::{Exactly, MultipleOf};
+        let most = budget.checked_div(per_token).unwrap_or_default();
+        let size = |size: &BlockSize| match *size {
+            Exactly(size) => size,
+            MultipleOf(base) => {
+                most.checked_rem(base).and_then(|rest| most.checked_sub(rest)).unwrap_or_default().max(base)
+            }
+        };
+        let sizes: Vec<u64> = self.backend.block_sizes(&self.query).iter().map(size).collect();
+        let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
+        fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
+    }
 }
 
 /// The smallest block that every backend takes (`_preferred_block_size_for_backends`).
-pub(super) fn preferred_block(backends: &[(Backend, Query)]) -> Option<u64> {
-    let all_take = |size: u64| backends.iter().all(|(backend, query)| backend.takes_block(size, query));
+pub(super) fn preferred_block(choices: &[Choice]) -> Option<u64> {
+    let all_take = |size: u64| choices.iter().all(|choice| choice.takes_block(size));
     if all_take(DEFAULT_BLOCK_SIZE) {
         return Some(DEFAULT_BLOCK_SIZE);
     }
-    if let [(backend, query)] = backends {
-        return Some(backend.smallest_block(query));
+    if let [choice] = choices {
+        return Some(choice.smallest_block());
     }
     let mut candidates = vec![1];
-    for (backend, query) in backends {
-        let sizes: Vec<u64> = backend.block_sizes(query).iter().map(|size| size.base()).collect();
-        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |&b| lcm(a, b))).collect();
+    for Choice { backend, query } in choices {
+        let sizes = backend.block_sizes(query);
+        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |b| lcm(a, b.base()))).collect();
     }
     candidates.sort_unstable();
     candidates.into_iter().find(|&size| all_take(size))
@@ -474,14 +358,13 @@ pub(super) fn lcm(a: u64, b: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn query(capability: (u32, u32), dtype: &str) -> Query {
+    fn query(capability: Capability, dtype: &str) -> Query {
         Query {
             head_size: 128,
             largest_head_size: 128,
-            dtype: CacheDtype::named(dtype),
+            dtype: CacheDtype::asked(dtype.parse().unwrap()).unwrap(),
             capability,
-            latent: false,
-            sparse: false,
+            entry: Entry::Heads,
             sinks: false,
             image_prefix: false,
             slides: false,
@@ -495,16 +378,8 @@ mod tests {
         }
     }
 
-    fn latent(capability: (u32, u32), dtype: &str, sparse: bool) -> Query {
-        Query {
-            head_size: 576,
-            largest_head_size: 576,
-            latent: true,
-            sparse,
-            heads: 128,
-            kv_heads: 1,
-            ..query(capability, dtype)
-        }
+    fn latent(capability: Capability, dtype: &str, entry: Entry) -> Query {
+        Query { head_size: 576, largest_head_size: 576, entry, heads: 128, kv_heads: 1, ..query(capability, dtype) }
     }
 
     #[test]
@@ -520,15 +395,15 @@ mod tests {
             (query((7, 5), "auto"), B::Triton, 16),
             (Query { wants_flash_attention_4: true, ..query((8, 9), "fp8") }, B::Triton, 16),
             (Query { wants_flash_attention_4: true, ..query((9, 0), "auto") }, B::FlashAttention, 16),
-            (latent((9, 0), "auto", false), B::FlashAttentionMla, 16),
-            (latent((9, 0), "fp8", false), B::FlashMla, 64),
-            (latent((10, 0), "auto", false), B::FlashInferMla, 32),
-            (latent((8, 0), "auto", false), B::TritonMla, 16),
-            (latent((9, 0), "auto", true), B::FlashAttentionMlaSparse, 64),
-            (latent((9, 0), "fp8", true), B::FlashMlaSparse, 64),
-            (latent((9, 0), "fp8_e4m3", true), B::FlashInferMlaSparse90, 64),
-            (latent((10, 0), "fp8", true), B::FlashInferMlaSparse, 32),
-            (latent((10, 0), "fp8_ds_mla", true), B::FlashMlaSparse, 64),
+            (latent((9, 0), "auto", Entry::Latent), B::FlashAttentionMla, 16),
+            (latent((9, 0), "fp8", Entry::Latent), B::FlashMla, 64),
+            (latent((10, 0), "auto", Entry::Latent), B::FlashInferMla, 32),
+            (latent((8, 0), "auto", Entry::Latent), B::TritonMla, 16),
+            (latent((9, 0), "auto", Entry::SparseLatent), B::FlashAttentionMlaSparse, 64),
+            (latent((9, 0), "fp8", Entry::SparseLatent), B::FlashMlaSparse, 64),
+            (latent((9, 0), "fp8_e4m3", Entry::SparseLatent), B::FlashInferMlaSparse90, 64),
+            (latent((10, 0), "fp8", Entry::SparseLatent), B::FlashInferMlaSparse, 32),
+            (latent((10, 0), "fp8_ds_mla", Entry::SparseLatent), B::FlashMlaSparse, 64),
         ] {
             let found = Backend::select(&query).unwrap();
             assert_eq!((found, found.smallest_block(&query)), (backend, block), "{query:?}");
@@ -537,9 +412,9 @@ mod tests {
 
     #[test]
     fn what_no_backend_serves_is_refused_with_their_reasons() {
-        let reasons = Backend::select(&latent((8, 0), "auto", true)).unwrap_err();
+        let reasons = Backend::select(&latent((8, 0), "auto", Entry::SparseLatent)).unwrap_err();
         assert!(reasons.contains("FLASHMLA_SPARSE: compute capability not supported"), "{reasons}");
-        assert!(Backend::select(&latent((9, 0), "fp8_ds_mla", false)).is_err());
+        assert!(Backend::select(&latent((9, 0), "fp8_ds_mla", Entry::Latent)).is_err());
         let sinks = Query { sinks: true, head_size: 64, largest_head_size: 64, ..query((9, 0), "turboquant_4bit_nc") };
         assert!(Backend::select(&sinks).is_err());
     }

@@ -1,0 +1,108 @@
+//! What a model and a workload are asked while the caches are made.
+
+use super::models::{ModelType, Trait};
+use super::release::{Release, Rule};
+use super::settings::Options;
+use crate::engine::Engine;
+use crate::estimate::Workload;
+use crate::model::{DraftMethod, Drafter, LayerCache, Model};
+use crate::units::Error;
+
+/// What is known while the caches are made.
+#[derive(Debug)]
+pub(super) struct Planner<'a> {
+    pub(super) model: &'a Model,
+    pub(super) workload: &'a Workload,
+    pub(super) engine: &'a Engine,
+    pub(super) options: Options,
+    pub(super) release: Release,
+    pub(super) model_type: ModelType,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(model: &'a Model, workload: &'a Workload, engine: &'a Engine) -> Result<Self, Error> {
+        let release = Release::of(engine)?;
+        let model_type = ModelType::named(model_type(model));
+        Ok(Self { model, workload, engine, options: Options::of(engine), release, model_type })
+    }
+
+    pub(super) fn groups(&self) -> impl Iterator<Item = &LayerCache> {
+        self.model.layer_groups.iter().map(|group| &group.cache)
+    }
+
+    /// The text model's type.
+    pub(super) fn family(&self) -> &'a str {
+        model_type(self.model)
+    }
+
+    /// Whether this version does something for the model's type.
+    pub(super) fn has(&self, of_type: Trait) -> bool {
+        self.model_type.has(of_type, self.release)
+    }
+
+    pub(super) fn has_states(&self) -> bool {
+        self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)))
+    }
+
+    pub(super) fn has_index(&self) -> bool {
+        self.groups().any(|cache| matches!(cache, LayerCache::Indexer { .. }))
+    }
+
+    pub(super) fn has_latents(&self) -> bool {
+        self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. }))
+    }
+
+    /// Whether windows and chunks keep every token: asked for, or with a drafter that reads hidden states and chunks.
+    pub(super) fn keeps_windows_whole(&self) -> bool {
+        let reads_hidden_states = |drafter: &Drafter| match drafter.method {
+            DraftMethod::Mtp | DraftMethod::Eagle => true,
+            DraftMethod::DraftModel | DraftMethod::Ngram => false,
+        };
+        let chunks = || self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }));
+        self.options.windows_off || (self.model.drafter.as_ref().is_some_and(reads_hidden_states) && chunks())
+    }
+
+    /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
+    pub(super) fn caches_prefixes(&self) -> bool {
+        self.options.prefix_caching.unwrap_or_else(|| {
+            let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
+            let hybrids = self.release.has(Rule::HYBRIDS_CACHE_PREFIXES);
+            !self.has(Trait::ATTENTION_FREE) && !encodes && (hybrids || !self.has_states())
+        })
+    }
+
+    pub(super) fn drafted_tokens(&self) -> u64 {
+        self.model.drafter.as_ref().map_or(0, |drafter| drafter.tokens)
+    }
+
+    /// The model's drafter where it is the checkpoint's own layers, and how many of these there are.
+    pub(super) fn mtp(&self) -> Option<Mtp> {
+        let drafter = self.model.drafter.as_ref().filter(|drafter| drafter.method == DraftMethod::Mtp)?;
+        let last = self.model.layer_groups.iter().flat_map(|group| &group.layers).max();
+        let after_first = last.and_then(|last| last.checked_sub(drafter.first_layer));
+        Some(Mtp {
+            tokens: drafter.tokens,
+            layers: after_first.map_or(0, |layers| u64::from(layers).saturating_add(1)),
+        })
+    }
+
+    /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).
+    pub(super) fn extra_tokens(&self) -> u64 {
+        match self.mtp() {
+            Some(Mtp { tokens, layers }) if tokens.min(layers) > 1 => tokens.saturating_sub(1),
+            _ => 0,
+        }
+    }
+}
+
+/// A checkpoint's own layers that draft.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mtp {
+    /// Tokens drafted at a time.
+    pub(super) tokens: u64,
+    pub(super) layers: u64,
+}
+
+fn model_type(model: &Model) -> &str {
+    model.checkpoint.text_model_type.as_deref().or(model.model_type.as_deref()).unwrap_or_default()
+}
