@@ -1,7 +1,7 @@
 //! The layers that attend: what they hold of a token, the backend of each, and their caches.
 
 use super::Cache;
-use super::backend::{Backend, Choice, Entry, Query};
+use super::backend::{Backend, Choice, Query};
 use super::dtype::CacheDtype;
 use super::layers::Block;
 use super::models::{ModelType, Trait};
@@ -12,11 +12,11 @@ use crate::model::{KeyValue, LayerCache};
 use crate::units::{Error, Exact};
 
 /// A layer that attends, before its block size is known.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Attention {
     pub(super) layer: u32,
-    /// The model's layer group, and what it caches.
+    /// The model's layer group.
     source: usize,
-    cache: LayerCache,
     pub(super) heads: Heads,
     pub(super) dtype: CacheDtype,
     pub(super) choice: Choice,
@@ -25,36 +25,21 @@ pub(super) struct Attention {
 /// The heads of a layer on one rank.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heads {
-    entry: Entry,
+    kind: Kind,
     /// Elements of K and of V in one head; of a latent all of them.
     pub(super) k: u64,
     v: u64,
     pub(super) count: u64,
 }
 
-impl Heads {
-    fn latent(elements: u64) -> Self {
-        Self { entry: Entry::Latent, k: elements, v: 0, count: 1 }
-    }
-}
-
 impl Planner<'_> {
     /// The layers that attend, each with its backend; and the format as the backends take it.
     pub(super) fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), Error> {
         let mut dtype = asked;
-        let common = self.common_query(asked);
         let mut found: Vec<Attention> = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let Some(heads) = self.heads(&group.cache)? else { continue };
-            let of_group = Query {
-                head_size: heads.k,
-                entry: if heads.entry == Entry::Latent { common.entry } else { heads.entry },
-                slides: matches!(group.cache, LayerCache::SlidingWindow { .. }),
-                cross: matches!(group.cache, LayerCache::CrossAttention { .. }),
-                heads: self.query_heads().unwrap_or(heads.count),
-                kv_heads: heads.count,
-                ..common
-            };
+            let of_group = self.query(heads, asked);
             let start = found.len();
             for &layer in &group.layers {
                 let dtype = if self.keeps_model_format(layer, asked) { CacheDtype::Model } else { asked };
@@ -64,8 +49,7 @@ impl Planner<'_> {
                     Some(before) if before.dtype == dtype => before.choice.backend,
                     _ => self.backend(&query, source)?,
                 };
-                let choice = Choice { backend, query };
-                found.push(Attention { layer, source, cache: group.cache, heads, dtype, choice });
+                found.push(Attention { layer, source, heads, dtype, choice: Choice { backend, query } });
             }
         }
         // Sparse MLA's packed layout is what some backends make of any fp8 cache.
@@ -83,29 +67,27 @@ impl Planner<'_> {
         Ok((found, dtype))
     }
 
-    /// What all layers ask of a backend.
-    fn common_query(&self, dtype: CacheDtype) -> Query {
+    /// What layers with such heads ask of a backend.
+    fn query(&self, heads: Heads, dtype: CacheDtype) -> Query {
         let checkpoint = &self.model.checkpoint;
-        let sparse =
-            self.has_latents() && self.groups().any(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
+        let sparse = || self.groups().any(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
         let whole_type = || ModelType::named(self.model.model_type.as_deref().unwrap_or_default());
         let both_ways = || checkpoint.reads_images_both_ways || whole_type().has(Trait::IMAGE_PREFIX, self.release);
         let largest_head_size = self.groups().map(head_size).max().unwrap_or_default();
-        let head_dims = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::head_dims);
-        let two_head_sizes = head_dims.map(|(k, _)| k).any(|k| k != largest_head_size);
+        let head_dims = || self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::head_dims);
+        let two_head_sizes = || head_dims().any(|(k, _)| k != largest_head_size);
         Query {
-            head_size: 0,
+            kind: heads.kind,
+            head_size: heads.k,
             largest_head_size,
             dtype,
             capability: self.engine.device.compute_capability,
-            entry: if sparse { Entry::SparseLatent } else { Entry::Latent },
+            sparse: self.has_latents() && sparse(),
             sinks: checkpoint.attention_sinks || self.has(Trait::SINKS),
             image_prefix: checkpoint.multimodal && both_ways(),
-            slides: false,
-            wants_flash_attention_4: two_head_sizes && self.has(Trait::FLASH_ATTENTION_4),
-            cross: false,
-            heads: 0,
-            kv_heads: 0,
+            wants_flash_attention_4: self.has(Trait::FLASH_ATTENTION_4) && two_head_sizes(),
+            heads: self.query_heads().unwrap_or(heads.count),
+            kv_heads: heads.count,
             qk_nope_head_dim: checkpoint.qk_nope_head_dim,
             dcp: self.workload.layout.dcp > 1,
             block_size: self.options.block_size,
@@ -114,18 +96,20 @@ impl Planner<'_> {
 
     /// What a layer holds of a token on one rank; none where it does not attend, or is an index.
     fn heads(&self, cache: &LayerCache) -> Result<Option<Heads>, Error> {
-        let key_value = match *cache {
-            LayerCache::Latent { qk_rope_head_dim, .. } if !self.has(Trait::LATENT_CACHE) => {
-                return self.unrolled(qk_rope_head_dim).map(Some);
+        let (kind, key_value) = match *cache {
+            LayerCache::FullAttention { key_value } => (Kind::Full, key_value),
+            LayerCache::SlidingWindow { key_value, window, .. } => {
+                let past_current = u64::from(self.has(Trait::WINDOW_PAST_CURRENT));
+                let window = (Exact::from(window) + past_current).get()?;
+                (Kind::Sliding { window, extra: self.extra_tokens() }, key_value)
             }
-            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => {
+            LayerCache::ChunkedLocal { key_value, chunk } => (Kind::Chunked { chunk: chunk.0 }, key_value),
+            LayerCache::CrossAttention { key_value, .. } => (Kind::Cross, key_value),
+            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } if self.has(Trait::LATENT_CACHE) => {
                 let elements = (Exact::from(kv_lora_rank) + qk_rope_head_dim).get()?;
-                return Ok(Some(Heads::latent(elements)));
+                (Kind::Full, KeyValue::Vector { elements })
             }
-            LayerCache::FullAttention { key_value }
-            | LayerCache::SlidingWindow { key_value, .. }
-            | LayerCache::ChunkedLocal { key_value, .. }
-            | LayerCache::CrossAttention { key_value, .. } => key_value,
+            LayerCache::Latent { qk_rope_head_dim, .. } => (Kind::Full, self.unrolled(qk_rope_head_dim)?),
             // A model with compressed layers is planned elsewhere.
             LayerCache::Compressed { .. }
             | LayerCache::Indexer { .. }
@@ -133,36 +117,40 @@ impl Planner<'_> {
             | LayerCache::Shared
             | LayerCache::None => return Ok(None),
         };
-        let (k, v) = match key_value {
-            KeyValue::Vector { elements } => return Ok(Some(Heads::latent(elements))),
-            KeyValue::Heads { head_dim, v_head_dim, .. } => (head_dim, v_head_dim),
-            KeyValue::ArticleShortcut { hidden_size, .. } => key_value.head_dims().ok_or_else(|| {
-                let reason =
-                    "gives no whole head dimension by the article's shortcut, and pages are made of whole heads";
-                self.engine.refusal("--hidden-size", hidden_size, reason, "give --heads or --head-dim")
-            })?,
+        let (k, v, kv_heads) = match key_value {
+            KeyValue::Vector { elements } => {
+                return Ok(Some(Heads { kind: kind.of_latents(), k: elements, v: 0, count: 1 }));
+            }
+            KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } => {
+                (head_dim, v_head_dim, num_key_value_heads)
+            }
+            KeyValue::ArticleShortcut { hidden_size, num_key_value_heads } => {
+                let (k, v) = key_value.head_dims().ok_or_else(|| {
+                    let reason =
+                        "gives no whole head dimension by the article's shortcut, and pages are made of whole heads";
+                    self.engine.refusal("--hidden-size", hidden_size, reason, "give --heads or --head-dim")
+                })?;
+                (k, v, num_key_value_heads)
+            }
         };
-        let count = self.workload.layout.heads_on_rank(key_value.num_key_value_heads().unwrap_or(1))?;
-        Ok(Some(Heads { entry: Entry::Heads, k, v, count }))
+        Ok(Some(Heads { kind, k, v, count: self.workload.layout.heads_on_rank(kv_heads)? }))
     }
 
     /// The full heads that are cached where a class does not cache the latent: K's width for V, too
     /// (`models/minicpm3.py`).
-    fn unrolled(&self, qk_rope_head_dim: u64) -> Result<Heads, Error> {
-        let missing = || {
+    fn unrolled(&self, qk_rope_head_dim: u64) -> Result<KeyValue, Error> {
+        let checkpoint = &self.model.checkpoint;
+        let (Some(heads), Some(nope)) = (checkpoint.num_attention_heads, checkpoint.qk_nope_head_dim) else {
             let reason = "is cached by this class as full heads, whose number or width the configuration does not name";
-            self.engine.refusal("MODEL", &self.model.name, reason, "name another engine")
+            return Err(self.engine.refusal("MODEL", &self.model.name, reason, "name another engine"));
         };
-        let heads = self.model.checkpoint.num_attention_heads.ok_or_else(missing)?;
-        let nope = self.model.checkpoint.qk_nope_head_dim.ok_or_else(missing)?;
         let width = (Exact::from(nope) + qk_rope_head_dim).get()?;
-        let count = self.workload.layout.heads_on_rank(heads)?;
-        Ok(Heads { entry: Entry::Heads, k: width, v: width, count })
+        Ok(KeyValue::Heads { num_key_value_heads: heads, head_dim: width, v_head_dim: width })
     }
 
     /// The backend of a layer, or vLLM's refusal.
     fn backend(&self, query: &Query, source: usize) -> Result<Backend, Error> {
-        if !query.is_latent() && self.is_indexed(source) {
+        if !query.kind.is_latent() && self.is_indexed(source) {
             return Ok(Backend::MiniMaxSparse);
         }
         let dtype = query.dtype;
@@ -245,49 +233,24 @@ impl Planner<'_> {
 
     /// The cache of a layer that attends.
     pub(super) fn attention_cache(&self, layer: &Attention, block: Block) -> Result<Cache, Error> {
-        let Heads { k, v, count, .. } = layer.heads;
-        let latent = layer.choice.query.is_latent();
-        let slides = matches!(layer.cache, LayerCache::SlidingWindow { .. });
-        let v = if slides && !self.release.has(Rule::WINDOWS_HAVE_V_WIDTH) { k } else { v };
-        let content = match layer.dtype.packed_latent().filter(|_| latent) {
+        let Attention { layer, source, heads: Heads { kind, k, v, count }, dtype, choice } = *layer;
+        let heads_slide = matches!(kind, Kind::Sliding { .. });
+        let v = if heads_slide && !self.release.has(Rule::WINDOWS_HAVE_V_WIDTH) { k } else { v };
+        let content = match dtype.packed_latent().filter(|_| kind.is_latent()) {
             Some(bytes) => bytes,
-            None => layer.dtype.content(k, v, self.model.dtype)?,
+            None => dtype.content(k, v, self.model.dtype)?,
         };
-        let bits = layer.dtype.format(self.model.dtype).k.bits_per_block();
-        let plain = Spec {
-            kind: if latent { Kind::Latent } else { Kind::Full },
-            block_size: block.tokens,
-            heads: count,
-            content,
-            tokens_per_entry: 1,
-            padded: None,
-            entry: EntryShape { k, v, bits },
+        let block_size = if heads_slide && self.release.has(Rule::WINDOW_BLOCKS_FIT_PAGES) {
+            let per_token = Exact::from(count) * content;
+            let budget = block.page.map_or(per_token * block.tokens, Exact::from);
+            choice.window_block(per_token.get()?, budget.get()?)
+        } else {
+            block.tokens
         };
-        let spec = match layer.cache {
-            LayerCache::SlidingWindow { window, .. } => {
-                let past_current = u64::from(self.has(Trait::WINDOW_PAST_CURRENT));
-                let (window, extra) = ((Exact::from(window) + past_current).get()?, self.extra_tokens());
-                let kind = if latent { Kind::SlidingLatent { window, extra } } else { Kind::Sliding { window, extra } };
-                let block_size = if latent || !self.release.has(Rule::WINDOW_BLOCKS_FIT_PAGES) {
-                    block.tokens
-                } else {
-                    let per_token = Exact::from(count) * content;
-                    let budget = block.page.map_or(per_token * block.tokens, Exact::from);
-                    layer.choice.window_block(per_token.get()?, budget.get()?)
-                };
-                Spec { kind, block_size, padded: block.page, ..plain }
-            }
-            LayerCache::ChunkedLocal { chunk, .. } => Spec { kind: Kind::Chunked { chunk: chunk.0 }, ..plain },
-            LayerCache::CrossAttention { .. } => Spec { kind: Kind::Cross, ..plain },
-            LayerCache::FullAttention { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::Shared
-            | LayerCache::None => plain,
-        };
-        Ok(Cache { layer: layer.layer, spec, source: layer.source })
+        let padded = block.page.filter(|_| kind.slides());
+        let entry = EntryShape { k, v, bits: dtype.format(self.model.dtype).k.bits_per_block() };
+        let spec = Spec { kind, block_size, heads: count, content, tokens_per_entry: 1, padded, entry };
+        Ok(Cache { layer, spec, source })
     }
 }
 

@@ -1,9 +1,13 @@
 //! Which attention backend vLLM takes on a CUDA device, and the block sizes that its kernels have (`platforms/cuda.py`,
-//! `v1/attention/backends/`): a backend is a row of `backends`, what depends on several answers at once is code here. What is installed is taken to be all that a release image has:
+//! `v1/attention/backends/`): a backend is a row. What is installed is taken to be all that a release image has:
 //! `FlashAttention` 2 to 4, `FlashInfer`, `FlashMLA`; not `tokenspeed_mla`.
 
-use super::backends::{BACKENDS, Capability, FLASHINFER_GROUPED, Feature, Row};
-use super::dtype::CacheDtype;
+use std::ops::RangeInclusive;
+
+use self::BlockSize::{Exactly, MultipleOf};
+use self::Feature::{Cross, Dcp, Images, Windows};
+use super::dtype::CacheDtype::{self, self as D};
+use super::spec::Kind;
 use crate::units::least_common_multiple;
 
 /// The block that vLLM asks of a backend (`CacheConfig.DEFAULT_BLOCK_SIZE`).
@@ -27,62 +31,132 @@ impl BlockSize {
     }
 }
 
-/// An attention backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Backend {
-    FlashAttention,
-    FlashInfer,
-    Triton,
-    TritonFlashAttention,
-    TritonFlashInfer,
-    FlexAttention,
-    TurboQuant,
-    FlashAttentionMla,
-    FlashMla,
-    FlashInferMla,
-    CutlassMla,
-    TritonMla,
-    FlashAttentionMlaSparse,
-    FlashAttentionMlaSparse4,
-    FlashMlaSparse,
-    FlashInferMlaSparse,
-    FlashInferMlaSparse90,
-    FlashInferMlaSparse120,
-    /// Of the index keys of DeepSeek-V3.2.
-    Indexer,
-    /// MiniMax-M3's sparse attention and its index.
-    MiniMaxSparse,
-    /// All caches of DeepSeek-V4.
-    DeepSeekV4,
-}
+/// A compute capability, major and minor.
+type Capability = (u32, u32);
 
-/// What a cache holds of a token.
+/// What a backend reads of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry {
+enum Entry {
     Heads,
     Latent,
     /// A latent that an index picks.
-    SparseLatent,
+    Sparse,
+}
+
+/// Something that some backends do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feature {
+    /// Images read in both directions.
+    Images,
+    /// Cross-attention.
+    Cross,
+    /// Sliding windows.
+    Windows,
+    /// Decode context parallelism.
+    Dcp,
+}
+
+/// What is known of a backend; what depends on several answers at once is code below.
+struct Row {
+    /// vLLM's name.
+    name: &'static str,
+    entry: Entry,
+    formats: &'static [CacheDtype],
+    /// Empty where they are no list.
+    head_sizes: &'static [u64],
+    capabilities: RangeInclusive<Capability>,
+    features: &'static [Feature],
+    /// The block sizes of its kernels, where they don't depend on the layer.
+    block_sizes: &'static [BlockSize],
+}
+
+const LAST: u32 = u32::MAX;
+const EVERY: RangeInclusive<Capability> = (0, 0)..=(LAST, LAST);
+const FROM_80: RangeInclusive<Capability> = (8, 0)..=(LAST, LAST);
+const TO_121: RangeInclusive<Capability> = (8, 0)..=(12, 1);
+const SM90: RangeInclusive<Capability> = (9, 0)..=(9, LAST);
+const SM90_100: RangeInclusive<Capability> = (9, 0)..=(10, LAST);
+const SM100: RangeInclusive<Capability> = (10, 0)..=(10, LAST);
+const SM120: RangeInclusive<Capability> = (12, 0)..=(12, LAST);
+
+const PLAIN: &[D] = &[D::Model, D::Fp16, D::Bf16];
+const E4M3: &[D] = &[D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3];
+const FP8: &[D] = &[D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3, D::Fp8E5m2];
+const FP8_FP4: &[D] = &[D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3, D::Fp8E5m2, D::Nvfp4, D::Nvfp4FourOverSix];
+#[rustfmt::skip]
+const FP8_SCALED: &[D] = &[
+    D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3, D::Fp8E5m2,
+    D::Int4PerTokenHead, D::Int8PerTokenHead, D::Fp8PerTokenHead,
+];
+const TURBO: &[D] = &[D::TurboquantK8v4, D::Turboquant4BitNc, D::TurboquantK3v4Nc, D::Turboquant3BitNc];
+const BF16: &[D] = &[D::Model, D::Bf16];
+const BF16_E4M3: &[D] = &[D::Model, D::Bf16, D::Fp8, D::Fp8E4m3];
+const BF16_PACKED: &[D] = &[D::Model, D::Bf16, D::Fp8, D::Fp8DsMla, D::Nvfp4DsMla];
+const E4M3_PACKED: &[D] = &[D::Model, D::Fp8, D::Fp8E4m3, D::Fp8DsMla];
+
+/// Declares the backends, a row each.
+macro_rules! backends {
+    ($($backend:ident $name:literal $entry:ident $formats:ident $heads:tt $capabilities:ident $features:tt $blocks:tt;)*) => {
+        /// An attention backend.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Backend { $($backend,)* }
+
+        /// Every backend, in the order of [`Backend`].
+        const BACKENDS: &[Row] = &[$(Row {
+            name: $name,
+            entry: Entry::$entry,
+            formats: $formats,
+            head_sizes: &$heads,
+            capabilities: $capabilities,
+            features: &$features,
+            block_sizes: &$blocks,
+        },)*];
+    };
+}
+
+// The last three are of DeepSeek-V3.2's index keys, of MiniMax-M3, and of all caches of DeepSeek-V4: taken without a choice.
+backends! {
+    FlashAttention "FLASH_ATTN" Heads E4M3 [] FROM_80 [Cross, Windows, Dcp] [MultipleOf(16)];
+    FlashInfer "FLASHINFER" Heads FP8_FP4 [64, 128, 256, 512] TO_121 [Windows, Dcp] [Exactly(16), Exactly(32), Exactly(64)];
+    Triton "TRITON_ATTN" Heads FP8_SCALED [] EVERY [Images, Cross, Windows] [MultipleOf(16)];
+    TritonFlashAttention "TRITON_FLASH_ATTN" Heads E4M3 [256, 512] SM90 [Images, Windows] [MultipleOf(16)];
+    TritonFlashInfer "TRITON_FLASHINFER" Heads FP8 [256, 512] SM100 [Images, Windows] [Exactly(64)];
+    FlexAttention "FLEX_ATTENTION" Heads PLAIN [] EVERY [Images, Windows] [MultipleOf(16)];
+    TurboQuant "TURBOQUANT" Heads TURBO [] EVERY [] [Exactly(16), Exactly(32), Exactly(64), Exactly(128)];
+    FlashAttentionMla "FLASH_ATTN_MLA" Latent PLAIN [320, 512, 576] SM90 [Windows, Dcp] [MultipleOf(16)];
+    FlashMla "FLASHMLA" Latent E4M3 [320, 512, 576] SM90 [Windows, Dcp] [Exactly(64)];
+    FlashInferMla "FLASHINFER_MLA" Latent E4M3 [320, 512, 576] SM100 [Windows, Dcp] [Exactly(32), Exactly(64)];
+    CutlassMla "CUTLASS_MLA" Latent E4M3 [320, 512, 576] SM100 [Windows, Dcp] [Exactly(128)];
+    TritonMla "TRITON_MLA" Latent E4M3 [] EVERY [Windows, Dcp] [MultipleOf(16)];
+    FlashAttentionMlaSparse "FLASH_ATTN_MLA_SPARSE" Sparse PLAIN [] SM90 [Windows] [MultipleOf(64)];
+    FlashAttentionMlaSparse4 "FLASH_ATTN_MLA_SPARSE_FA4" Sparse BF16 [576] SM100 [Windows, Dcp] [MultipleOf(64)];
+    FlashMlaSparse "FLASHMLA_SPARSE" Sparse BF16_PACKED [512, 576] SM90_100 [Windows, Dcp] [MultipleOf(64)];
+    FlashInferMlaSparse "FLASHINFER_MLA_SPARSE" Sparse E4M3 [512, 576] SM100 [Windows, Dcp] [MultipleOf(32)];
+    FlashInferMlaSparse90 "FLASHINFER_MLA_SPARSE_SM90" Sparse BF16_E4M3 [512, 576] SM90 [Windows] [MultipleOf(64)];
+    FlashInferMlaSparse120 "FLASHINFER_MLA_SPARSE_SM120" Sparse E4M3_PACKED [512, 576] SM120 [Windows] [MultipleOf(64)];
+    Indexer "DEEPSEEK_V32_INDEXER" Sparse PLAIN [] EVERY [] [Exactly(64)];
+    MiniMaxSparse "MINIMAX_M3_SPARSE" Heads PLAIN [] EVERY [] [Exactly(128)];
+    DeepSeekV4 "DEEPSEEK_V4" Sparse PLAIN [] EVERY [] [Exactly(256)];
 }
 
 /// What a layer asks of a backend.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags that vLLM asks each backend about, one by one")]
 pub(super) struct Query {
+    pub(super) kind: Kind,
     /// Elements of K in one head; of a latent all of them.
     pub(super) head_size: u64,
     /// The largest head size of the model.
     pub(super) largest_head_size: u64,
     pub(super) dtype: CacheDtype,
-    pub(super) capability: Capability,
-    pub(super) entry: Entry,
+    pub(super) capability: (u32, u32),
+    /// An index picks what is read.
+    pub(super) sparse: bool,
     pub(super) sinks: bool,
     /// Images are read in both directions.
     pub(super) image_prefix: bool,
-    pub(super) slides: bool,
     /// The model's class asks for Triton where `FlashAttention` 4 does not run (`Gemma4Config`).
     pub(super) wants_flash_attention_4: bool,
-    pub(super) cross: bool,
     /// Query heads and KV heads on one rank.
     pub(super) heads: u64,
     pub(super) kv_heads: u64,
@@ -98,8 +172,12 @@ impl Query {
         Self { head_size: self.largest_head_size.max(self.head_size), ..*self }
     }
 
-    pub(super) fn is_latent(&self) -> bool {
-        self.entry != Entry::Heads
+    fn entry(&self) -> Entry {
+        match (self.kind.is_latent(), self.sparse) {
+            (false, _) => Entry::Heads,
+            (true, false) => Entry::Latent,
+            (true, true) => Entry::Sparse,
+        }
     }
 
     fn major(&self) -> u32 {
@@ -140,7 +218,7 @@ impl Backend {
             (false, ..=16) => &[B::FlashAttentionMlaSparse4, B::FlashInferMlaSparse, B::FlashMlaSparse],
             (false, _) => &[B::FlashMlaSparse, B::FlashInferMlaSparse],
         };
-        let (first, rest): (&[Self], &[Self]) = match (query.entry, query.major()) {
+        let (first, rest): (&[Self], &[Self]) = match (query.entry(), query.major()) {
             _ if query.wants_flash_attention_4 && !query.has_flash_attention_4() => (&[B::Triton], &[]),
             (Entry::Heads, major) => (
                 match (major, query.image_prefix) {
@@ -172,8 +250,8 @@ impl Backend {
         if let Some(found) = candidates.iter().find(|backend| backend.refuses(query).is_none()) {
             return Ok(*found);
         }
-        let sparse = |entry| entry == Entry::SparseLatent;
-        let reasons = candidates.iter().filter(|backend| sparse(backend.row().entry) == sparse(query.entry));
+        let sparse = |entry| entry == Entry::Sparse;
+        let reasons = candidates.iter().filter(|backend| sparse(backend.row().entry) == sparse(query.entry()));
         let reasons = reasons.filter_map(|backend| Some(format!("{}: {}", backend.name(), backend.refuses(query)?)));
         Err(reasons.collect::<Vec<_>>().join("; "))
     }
@@ -181,32 +259,27 @@ impl Backend {
     /// Why it does not serve a layer, in vLLM's words for it; none where it does.
     fn refuses(self, query: &Query) -> Option<&'static str> {
         let Row { entry, formats, head_sizes, capabilities, features, .. } = self.row();
-        let no = |serves: bool, reason: &'static str| (!serves).then_some(reason);
-        let serves = |asked: bool, feature| !asked || features.contains(&feature);
-        let latent = query.is_latent();
-        let sparse = |entry| entry == Entry::SparseLatent;
-        no(head_sizes.is_empty() || head_sizes.contains(&query.head_size), "head_size not supported")
-            .or(no(self.takes_head(query), "head_size not supported"))
-            .or(no(formats.contains(&query.dtype), "kv_cache_dtype not supported"))
-            .or(no(query.block_size.is_none_or(|size| self.takes_block(size, query)), "block_size not supported"))
-            .or(no(
-                serves(query.image_prefix, Feature::ImagePrefix) || self.reads_images_by_flash_attention_4(query),
-                "partial multimodal token full attention not supported",
-            ))
-            .or(no(
-                latent == (*entry != Entry::Heads),
-                if latent { "MLA not supported" } else { "non-MLA not supported" },
-            ))
-            .or(no(!query.sinks || self.takes_sinks(query), "attention sinks not supported"))
-            .or(no(
-                sparse(query.entry) == sparse(*entry),
-                if sparse(query.entry) { "sparse not supported" } else { "non-sparse not supported" },
-            ))
-            .or(no(capabilities.contains(&query.capability), "compute capability not supported"))
-            .or(no(serves(query.cross, Feature::CrossAttention), "attention type not supported"))
-            .or(no(serves(query.slides, Feature::SlidingWindow), "sliding window not supported"))
-            .or(no(serves(query.dcp, Feature::Dcp), "DCP not supported"))
-            .or(self.combination(query))
+        let (latent, sparse) = (query.kind.is_latent(), query.entry() == Entry::Sparse);
+        let listed = head_sizes.is_empty() || head_sizes.contains(&query.head_size);
+        let has = |feature| features.contains(&feature);
+        let images = has(Images) || self.reads_images_by_flash_attention_4(query);
+        let mla = if latent { "MLA not supported" } else { "non-MLA not supported" };
+        let picked = if sparse { "sparse not supported" } else { "non-sparse not supported" };
+        let refusals = [
+            (!listed || !self.takes_head(query), "head_size not supported"),
+            (!formats.contains(&query.dtype), "kv_cache_dtype not supported"),
+            (query.block_size.is_some_and(|size| !self.takes_block(size, query)), "block_size not supported"),
+            (query.image_prefix && !images, "partial multimodal token full attention not supported"),
+            (latent != (*entry != Entry::Heads), mla),
+            (query.sinks && !self.takes_sinks(query), "attention sinks not supported"),
+            (sparse != (*entry == Entry::Sparse), picked),
+            (!capabilities.contains(&query.capability), "compute capability not supported"),
+            (query.kind == Kind::Cross && !has(Cross), "attention type not supported"),
+            (query.kind.slides() && !has(Windows), "sliding window not supported"),
+            (query.dcp && !has(Dcp), "DCP not supported"),
+        ];
+        let found = refusals.into_iter().find(|(refused, _)| *refused).map(|(_, reason)| reason);
+        found.or_else(|| self.combination(query))
     }
 
     /// Rules of head sizes that are no list.
@@ -276,13 +349,14 @@ impl Backend {
 
     /// The block sizes that its kernels take for a layer.
     fn block_sizes(self, query: &Query) -> &'static [BlockSize] {
-        use BlockSize::Exactly;
         let grouped = || query.heads.checked_div(query.kv_heads).is_some_and(|group| group > 1);
         let plain = || !query.sinks && !query.image_prefix && !query.dcp && !query.dtype.is_quantized();
         match (self, query.major(), query.head_size) {
             (Self::FlashAttention | Self::TritonFlashAttention, 9, 512) if query.dtype.is_fp8() => &[Exactly(64)],
             (Self::FlashAttention, 10 | 11, 256) if plain() => &[Exactly(128)],
-            (Self::FlashInfer, 10, _) if grouped() => FLASHINFER_GROUPED,
+            (Self::FlashInfer, 10, _) if grouped() => {
+                &[Exactly(16), Exactly(32), Exactly(64), Exactly(128), Exactly(256), Exactly(512), Exactly(1_024)]
+            }
             _ => self.row().block_sizes,
         }
     }
@@ -317,7 +391,6 @@ impl Choice {
 
     /// The largest block of a window whose page fits in `budget` bytes, or the smallest (`_largest_kernel_block_within`).
     pub(super) fn window_block(&self, per_token: u64, budget: u64) -> u64 {
-        use BlockSize::{Exactly, MultipleOf};
         let most = budget.checked_div(per_token).unwrap_or_default();
         let size = |size: &BlockSize| match *size {
             Exactly(size) => size,
@@ -364,12 +437,11 @@ mod tests {
             largest_head_size: 128,
             dtype: CacheDtype::asked(dtype.parse().unwrap()).unwrap(),
             capability,
-            entry: Entry::Heads,
+            kind: Kind::Full,
+            sparse: false,
             sinks: false,
             image_prefix: false,
-            slides: false,
             wants_flash_attention_4: false,
-            cross: false,
             heads: 32,
             kv_heads: 8,
             qk_nope_head_dim: Some(128),
@@ -379,7 +451,16 @@ mod tests {
     }
 
     fn latent(capability: Capability, dtype: &str, entry: Entry) -> Query {
-        Query { head_size: 576, largest_head_size: 576, entry, heads: 128, kv_heads: 1, ..query(capability, dtype) }
+        let sparse = entry == Entry::Sparse;
+        Query {
+            kind: Kind::Latent,
+            head_size: 576,
+            largest_head_size: 576,
+            sparse,
+            heads: 128,
+            kv_heads: 1,
+            ..query(capability, dtype)
+        }
     }
 
     #[test]
@@ -399,11 +480,11 @@ mod tests {
             (latent((9, 0), "fp8", Entry::Latent), B::FlashMla, 64),
             (latent((10, 0), "auto", Entry::Latent), B::FlashInferMla, 32),
             (latent((8, 0), "auto", Entry::Latent), B::TritonMla, 16),
-            (latent((9, 0), "auto", Entry::SparseLatent), B::FlashAttentionMlaSparse, 64),
-            (latent((9, 0), "fp8", Entry::SparseLatent), B::FlashMlaSparse, 64),
-            (latent((9, 0), "fp8_e4m3", Entry::SparseLatent), B::FlashInferMlaSparse90, 64),
-            (latent((10, 0), "fp8", Entry::SparseLatent), B::FlashInferMlaSparse, 32),
-            (latent((10, 0), "fp8_ds_mla", Entry::SparseLatent), B::FlashMlaSparse, 64),
+            (latent((9, 0), "auto", Entry::Sparse), B::FlashAttentionMlaSparse, 64),
+            (latent((9, 0), "fp8", Entry::Sparse), B::FlashMlaSparse, 64),
+            (latent((9, 0), "fp8_e4m3", Entry::Sparse), B::FlashInferMlaSparse90, 64),
+            (latent((10, 0), "fp8", Entry::Sparse), B::FlashInferMlaSparse, 32),
+            (latent((10, 0), "fp8_ds_mla", Entry::Sparse), B::FlashMlaSparse, 64),
         ] {
             let found = Backend::select(&query).unwrap();
             assert_eq!((found, found.smallest_block(&query)), (backend, block), "{query:?}");
@@ -412,7 +493,7 @@ mod tests {
 
     #[test]
     fn what_no_backend_serves_is_refused_with_their_reasons() {
-        let reasons = Backend::select(&latent((8, 0), "auto", Entry::SparseLatent)).unwrap_err();
+        let reasons = Backend::select(&latent((8, 0), "auto", Entry::Sparse)).unwrap_err();
         assert!(reasons.contains("FLASHMLA_SPARSE: compute capability not supported"), "{reasons}");
         assert!(Backend::select(&latent((9, 0), "fp8_ds_mla", Entry::Latent)).is_err());
         let sinks = Query { sinks: true, head_size: 64, largest_head_size: 64, ..query((9, 0), "turboquant_4bit_nc") };

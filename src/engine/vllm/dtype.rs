@@ -4,32 +4,8 @@ use super::release::Rule;
 use crate::model::{KvCacheScheme, Quantization};
 use crate::units::{self, ElementFormat, Error, Exact, FormatEntry, KvDtype, KvFormat, PairEntry};
 
-/// What a cache is stored in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CacheDtype {
-    /// `auto`: the model's own 16-bit format.
-    Model,
-    Fp16,
-    Bf16,
-    Fp8,
-    Fp8E4m3,
-    Fp8E5m2,
-    Fp8DsMla,
-    Nvfp4DsMla,
-    TurboquantK8v4,
-    Turboquant4BitNc,
-    TurboquantK3v4Nc,
-    Turboquant3BitNc,
-    Int4PerTokenHead,
-    Int8PerTokenHead,
-    Fp8PerTokenHead,
-    Nvfp4,
-    Nvfp4FourOverSix,
-}
-
 /// A format of the cache.
 struct Row {
-    dtype: CacheDtype,
     /// Our name, which is vLLM's but for `fp16` and `bf16`.
     name: &'static str,
     stored: Stored,
@@ -45,33 +21,47 @@ enum Stored {
     Pair(&'static PairEntry),
 }
 
-/// Every format, in the order of [`CacheDtype`].
-const FORMATS: &[Row] = &[
-    Row { dtype: CacheDtype::Model, name: "auto", stored: Stored::AsModel, rule: Rule::ALWAYS },
-    always(CacheDtype::Fp16, "fp16"),
-    always(CacheDtype::Bf16, "bf16"),
-    always(CacheDtype::Fp8, "fp8"),
-    always(CacheDtype::Fp8E4m3, "fp8_e4m3"),
-    always(CacheDtype::Fp8E5m2, "fp8_e5m2"),
-    always(CacheDtype::Fp8DsMla, "fp8_ds_mla"),
-    later(CacheDtype::Nvfp4DsMla, "nvfp4_ds_mla"),
-    later(CacheDtype::TurboquantK8v4, "turboquant_k8v4"),
-    later(CacheDtype::Turboquant4BitNc, "turboquant_4bit_nc"),
-    later(CacheDtype::TurboquantK3v4Nc, "turboquant_k3v4_nc"),
-    later(CacheDtype::Turboquant3BitNc, "turboquant_3bit_nc"),
-    later(CacheDtype::Int4PerTokenHead, "int4_per_token_head"),
-    later(CacheDtype::Int8PerTokenHead, "int8_per_token_head"),
-    later(CacheDtype::Fp8PerTokenHead, "fp8_per_token_head"),
-    later(CacheDtype::Nvfp4, "nvfp4"),
-    later(CacheDtype::Nvfp4FourOverSix, "nvfp4_4over6"),
-];
+/// Declares the formats, a row each.
+macro_rules! formats {
+    ($($dtype:ident $name:literal $rule:ident;)*) => {
+        /// What a cache is stored in.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum CacheDtype {
+            /// `auto`: the model's own 16-bit format.
+            Model,
+            $($dtype,)*
+        }
 
-const fn always(dtype: CacheDtype, name: &'static str) -> Row {
-    Row { dtype, name, stored: stored(name), rule: Rule::ALWAYS }
+        /// Every format, in the order of [`CacheDtype`].
+        const FORMATS: &[Row] = &[
+            Row { name: "auto", stored: Stored::AsModel, rule: Rule::ALWAYS },
+            $(Row { name: $name, stored: stored($name), rule: Rule::$rule },)*
+        ];
+
+        const DTYPES: &[CacheDtype] = &[$(CacheDtype::$dtype,)*];
+
+        /// The names of [`DTYPES`].
+        pub(super) const NAMES: &[&str] = &[$($name,)*];
+    };
 }
 
-const fn later(dtype: CacheDtype, name: &'static str) -> Row {
-    Row { rule: Rule::FORMATS_PAST_FP8, ..always(dtype, name) }
+formats! {
+    Fp16 "fp16" ALWAYS;
+    Bf16 "bf16" ALWAYS;
+    Fp8 "fp8" ALWAYS;
+    Fp8E4m3 "fp8_e4m3" ALWAYS;
+    Fp8E5m2 "fp8_e5m2" ALWAYS;
+    Fp8DsMla "fp8_ds_mla" ALWAYS;
+    Nvfp4DsMla "nvfp4_ds_mla" FORMATS_PAST_FP8;
+    TurboquantK8v4 "turboquant_k8v4" FORMATS_PAST_FP8;
+    Turboquant4BitNc "turboquant_4bit_nc" FORMATS_PAST_FP8;
+    TurboquantK3v4Nc "turboquant_k3v4_nc" FORMATS_PAST_FP8;
+    Turboquant3BitNc "turboquant_3bit_nc" FORMATS_PAST_FP8;
+    Int4PerTokenHead "int4_per_token_head" FORMATS_PAST_FP8;
+    Int8PerTokenHead "int8_per_token_head" FORMATS_PAST_FP8;
+    Fp8PerTokenHead "fp8_per_token_head" FORMATS_PAST_FP8;
+    Nvfp4 "nvfp4" FORMATS_PAST_FP8;
+    Nvfp4FourOverSix "nvfp4_4over6" FORMATS_PAST_FP8;
 }
 
 /// The elements of a format by its name; a name that is no format's does not compile, as it runs off the table.
@@ -99,25 +89,6 @@ const fn same(one: &str, other: &str) -> bool {
     index == one.len() && index == other.len()
 }
 
-const _: () = {
-    let mut index = 0;
-    while index < FORMATS.len() {
-        assert!(FORMATS[index].dtype as usize == index, "a row is out of order");
-        index += 1;
-    }
-};
-
-/// The names of the formats, but for `auto`.
-pub(super) const NAMES: &[&str] = &{
-    let mut names = [""; FORMATS.len() - 1];
-    let mut index = 0;
-    while index < names.len() {
-        names[index] = FORMATS[index + 1].name;
-        index += 1;
-    }
-    names
-};
-
 impl CacheDtype {
     /// The format asked for, if it is one of vLLM's.
     pub(super) fn asked(kv_dtype: KvDtype) -> Option<Self> {
@@ -125,7 +96,7 @@ impl CacheDtype {
             KvDtype::Auto => Some(Self::Model),
             KvDtype::Given(format) => {
                 let name = format.name()?;
-                FORMATS.iter().find(|row| row.name == name && row.dtype != Self::Model).map(|row| row.dtype)
+                DTYPES.iter().copied().find(|dtype| dtype.row().name == name)
             }
         }
     }

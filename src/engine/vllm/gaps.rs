@@ -8,44 +8,6 @@ use crate::estimate::{Workload, estimate, ideal};
 use crate::model::LayerCache;
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, group_thousands};
 
-/// What one request takes of all layers on one rank, as each rule leaves it.
-struct Levels {
-    /// The live entries, as they are stored.
-    live: Exact,
-    /// With windows and chunks that keep every token.
-    unbounded: Exact,
-    /// With room for what is in flight.
-    reserved: Exact,
-    /// With every copy of a state.
-    copied: Exact,
-    /// In whole blocks.
-    blocked: Exact,
-    /// In pages as they are padded.
-    padded: Exact,
-}
-
-impl Levels {
-    const ZERO: Self = Self {
-        live: Exact::ZERO,
-        unbounded: Exact::ZERO,
-        reserved: Exact::ZERO,
-        copied: Exact::ZERO,
-        blocked: Exact::ZERO,
-        padded: Exact::ZERO,
-    };
-
-    fn plus(&self, other: &Self) -> Self {
-        Self {
-            live: self.live + other.live,
-            unbounded: self.unbounded + other.unbounded,
-            reserved: self.reserved + other.reserved,
-            copied: self.copied + other.copied,
-            blocked: self.blocked + other.blocked,
-            padded: self.padded + other.padded,
-        }
-    }
-}
-
 impl Pool<'_> {
     /// The steps from the ideal figure to `bytes`.
     pub(super) fn gaps(&self, bytes: Bytes) -> Result<Vec<Gap>, Error> {
@@ -61,13 +23,15 @@ impl Pool<'_> {
             Some(_) => ideal_of(&Workload { shared_prefix: None, ..asked })?,
             None => shared,
         };
-        let mut levels = Levels::ZERO;
+        let mut levels = [Exact::ZERO; 6];
         for alike in &self.shape.alike {
-            levels = levels.plus(&self.levels(alike)?);
+            for (level, of_alike) in levels.iter_mut().zip(self.levels(alike)?) {
+                *level = *level + of_alike;
+            }
         }
-        let copies = Exact::from(workload.batch) * workload.layout.tp;
-        let over_all =
-            |of_request: Exact| i128::try_from((of_request * copies).wide()?).map_err(|_| Error::too_large());
+        let [live, unbounded, reserved, copied, blocked, padded] = levels;
+        let ranks = Exact::from(workload.batch) * workload.layout.tp;
+        let over_all = |of_request: Exact| i128::try_from((of_request * ranks).wide()?).map_err(|_| Error::too_large());
         let of_all_stages: Exact = self.shape.bytes_per_block.iter().copied().sum();
         let unshared = over_all(of_all_stages * self.blocks_per_request)?;
         // What sharing saves of the blocks is taken off first, against what it saves of the live bytes.
@@ -76,17 +40,15 @@ impl Pool<'_> {
         // A reason is put into words only where there is a step.
         let steps: [(_, _, &dyn Fn() -> String); 8] = [
             ("shared_prefix", apart, &|| "of the prefix whole blocks are kept once, and no windows".into()),
-            ("format", over_all(levels.live)?, &|| "scales, packed layouts and the formats of states".into()),
-            ("windows", over_all(levels.unbounded)?, &|| "windows and chunks keep every token".into()),
-            ("in_flight_reserve", over_all(levels.reserved)?, &|| {
+            ("format", over_all(live)?, &|| "scales, packed layouts and the formats of states".into()),
+            ("windows", over_all(unbounded)?, &|| "windows and chunks keep every token".into()),
+            ("in_flight_reserve", over_all(reserved)?, &|| {
                 let in_flight = group_thousands(self.request.in_flight);
                 format!("windows, chunks and encoders reserve for {in_flight} tokens in flight")
             }),
-            ("state_copies", over_all(levels.copied)?, &|| {
-                "states held for prefix caching, checkpoints and drafts".into()
-            }),
-            ("pages", over_all(levels.blocked)?, &|| format!("whole blocks of {} tokens and more", layers.block_size)),
-            ("page_padding", over_all(levels.padded)?, &|| "pages padded to one size or alignment".into()),
+            ("state_copies", over_all(copied)?, &|| "states held for prefix caching, checkpoints and drafts".into()),
+            ("pages", over_all(blocked)?, &|| format!("whole blocks of {} tokens and more", layers.block_size)),
+            ("page_padding", over_all(padded)?, &|| "pages padded to one size or alignment".into()),
             ("grouping", unshared, &|| format!("{groups} groups share blocks as wide as the widest")),
         ];
         let mut gaps = Vec::new();
@@ -101,24 +63,20 @@ impl Pool<'_> {
         Ok(gaps)
     }
 
-    fn levels(&self, alike: &Alike) -> Result<Levels, Error> {
+    /// What one request takes of caches that are alike, as each rule leaves it: the live entries as they are stored; with
+    /// windows and chunks that keep every token; with room for what is in flight; with every copy of a state; in whole blocks;
+    /// in pages as they are padded.
+    fn levels(&self, alike: &Alike) -> Result<[Exact; 6], Error> {
         let Alike { spec, entry, page, unpadded_page, .. } = *alike;
         let blocks = spec.blocks(&self.request).ok_or_else(Error::too_large)?;
         let (blocked, padded) = (unpadded_page * blocks, page * blocks);
         if let Kind::State { copies } = spec.kind {
-            return Ok(Levels {
-                live: entry,
-                unbounded: entry,
-                reserved: entry,
-                copied: entry * copies,
-                blocked,
-                padded,
-            });
+            return Ok([entry, entry, entry, entry * copies, blocked, padded]);
         }
         let bytes = |tokens: u64| entry * tokens.div_ceil(spec.tokens_per_entry);
         let (live, reserved) = (bytes(self.live_tokens(&spec, &alike.cache)?), bytes(spec.reserved(&self.request)));
         let unbounded = if spec.kind.keeps_all() { reserved } else { live };
-        Ok(Levels { live, unbounded, reserved, copied: reserved, blocked, padded })
+        Ok([live, unbounded, reserved, reserved, blocked, padded])
     }
 
     /// Tokens of a cache that can still be attended to.

@@ -202,38 +202,46 @@ fn unified(caches: &[Cache]) -> Result<Vec<Cache>, GroupError> {
 /// again; what is missing in a group is padding. Layers are dealt in turn, so that each pipeline stage gets its share of
 /// every group (`_get_kv_cache_groups_uniform_page_size`).
 fn dealt(caches: &[Cache]) -> Vec<Group> {
-    let mut kinds: Vec<(Spec, Vec<usize>)> = Vec::new();
-    for (index, cache) in caches.iter().enumerate() {
-        match kinds.iter_mut().find(|(spec, _)| *spec == cache.spec) {
-            Some((_, members)) => members.push(index),
-            None => kinds.push((cache.spec, vec![index])),
-        }
-    }
-    let sizes = kinds.iter().map(|(_, members)| members.len());
+    let kinds = gathered(caches.iter().enumerate().map(|(index, cache)| (cache.spec, index)), Spec::eq);
+    let sizes = kinds.iter().map(|kind| kind.members.len());
     let (smallest, largest) = (sizes.clone().min().unwrap_or(1), sizes.max().unwrap_or(1));
     let group_size = if largest.saturating_mul(2) < smallest.saturating_mul(3) { largest } else { smallest };
     let mut groups = Vec::new();
-    for (_, members) in kinds {
-        let count = members.len().div_ceil(group_size.max(1));
-        for start in 0..count {
-            let members = members.iter().copied().skip(start).step_by(count.max(1)).collect();
-            groups.push(Group::of(caches, members, Pages::Alike));
-        }
+    for Gathered { members, .. } in kinds {
+        let count = members.len().div_ceil(group_size.max(1)).max(1);
+        let of_group = |start| members.iter().copied().skip(start).step_by(count).collect();
+        groups.extend((0..count).map(|start| Group::of(caches, of_group(start), Pages::Alike)));
     }
     groups
 }
 
-/// A bucket of caches that need the same slots, by the size of their pages.
+/// What has the same key, in the order in which keys are met.
+#[derive(Debug)]
+pub(super) struct Gathered<K, T> {
+    pub(super) key: K,
+    pub(super) members: Vec<T>,
+}
+
+/// Items with their keys, gathered by keys that are the `same`.
+pub(super) fn gathered<K, T>(
+    items: impl Iterator<Item = (K, T)>,
+    same: impl Fn(&K, &K) -> bool,
+) -> Vec<Gathered<K, T>> {
+    let mut all: Vec<Gathered<K, T>> = Vec::new();
+    for (key, item) in items {
+        match all.iter_mut().find(|known| same(&known.key, &key)) {
+            Some(known) => known.members.push(item),
+            None => all.push(Gathered { key, members: vec![item] }),
+        }
+    }
+    all
+}
+
+/// A bucket of caches that need the same slots, and these by the bytes of their pages.
 struct Bucket {
     kind: Kind,
     members: Vec<usize>,
-    sizes: Vec<PageSize>,
-}
-
-/// The members of a bucket whose pages are of one size.
-struct PageSize {
-    bytes: u64,
-    members: Vec<usize>,
+    sizes: Vec<Gathered<u64, usize>>,
 }
 
 impl Bucket {
@@ -259,7 +267,7 @@ impl Bucket {
 
     /// Bytes of the widest of `groups` groups.
     fn widest(&self, groups: usize) -> Exact {
-        self.sizes.iter().map(|size| Exact::from(size.members.len()).div_ceil(groups.max(1)) * size.bytes).sum()
+        self.sizes.iter().map(|size| Exact::from(size.members.len()).div_ceil(groups.max(1)) * size.key).sum()
     }
 
     /// The members of group `start` of `count`.
@@ -274,30 +282,20 @@ impl Bucket {
 
 /// The caches in buckets.
 fn buckets(caches: &[Cache]) -> Result<Vec<Bucket>, Error> {
-    let mut buckets: Vec<(Spec, Bucket)> = Vec::new();
-    for (index, cache) in caches.iter().enumerate() {
-        let bytes = cache.spec.page().get()?;
-        match buckets.iter_mut().find(|(first, _)| first.uniform_with(&cache.spec)) {
-            Some((_, bucket)) => {
-                bucket.members.push(index);
-                match bucket.sizes.iter_mut().find(|size| size.bytes == bytes) {
-                    Some(size) => size.members.push(index),
-                    None => bucket.sizes.push(PageSize { bytes, members: vec![index] }),
-                }
-            }
-            None => {
-                let sizes = vec![PageSize { bytes, members: vec![index] }];
-                buckets.push((cache.spec, Bucket { kind: cache.spec.kind, members: vec![index], sizes }));
-            }
-        }
-    }
-    Ok(buckets.into_iter().map(|(_, bucket)| bucket).collect())
+    let pages = caches.iter().map(|cache| cache.spec.page().get()).collect::<Result<Vec<_>, _>>()?;
+    let numbered = caches.iter().zip(pages).enumerate().map(|(index, (cache, page))| (cache.spec, (page, index)));
+    let bucket = |Gathered { key, members }: Gathered<Spec, (u64, usize)>| Bucket {
+        kind: key.kind,
+        members: members.iter().map(|&(_, index)| index).collect(),
+        sizes: gathered(members.into_iter(), u64::eq),
+    };
+    Ok(gathered(numbered, Spec::uniform_with).into_iter().map(bucket).collect())
 }
 
 /// Pages of different sizes side by side in each block (`_get_packed_kv_cache_groups`); none where all are of one size.
 fn packed(caches: &[Cache]) -> Result<Option<Vec<Group>>, Error> {
     let buckets = buckets(caches)?;
-    let mut sizes = buckets.iter().flat_map(|bucket| &bucket.sizes).map(|size| size.bytes);
+    let mut sizes = buckets.iter().flat_map(|bucket| &bucket.sizes).map(|size| size.key);
     let first = sizes.next();
     if sizes.all(|size| Some(size) == first) {
         return Ok(None);
@@ -314,7 +312,7 @@ fn packed(caches: &[Cache]) -> Result<Option<Vec<Group>>, Error> {
     for bucket in &buckets {
         let mut count = bucket.fixed_groups(repeats);
         if let Some(size) = bucket.sizes.first().filter(|_| bucket.is_state(repeats)) {
-            let within = usize::try_from(widest.checked_div(size.bytes).unwrap_or(1).max(1)).unwrap_or(usize::MAX);
+            let within = usize::try_from(widest.checked_div(size.key).unwrap_or(1).max(1)).unwrap_or(usize::MAX);
             count = count.max(bucket.members.len().div_ceil(within));
         }
         groups.extend((0..count).map(|start| Group::of(caches, bucket.dealt(start, count), Pages::Mixed)));

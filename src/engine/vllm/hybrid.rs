@@ -1,7 +1,7 @@
 //! Hybrids: what recurrent layers hold, and the blocks of the attention in the same model.
 
 use super::attention::Attention;
-use super::backend::lcm;
+use super::backend::{Choice, lcm};
 use super::dtype::CacheDtype;
 use super::layers::Block;
 use super::models::Trait;
@@ -36,7 +36,7 @@ impl Planner<'_> {
     pub(super) fn aligned(&self, preferred: u64, attention: &[Attention], states: &[State]) -> Result<Block, Error> {
         let plain = Block { tokens: preferred, page: None };
         let Some(first) = attention.first() else { return Ok(plain) };
-        let (k, latent) = (first.heads.k, first.choice.query.is_latent());
+        let (k, latent) = (first.heads.k, first.choice.query.kind.is_latent());
         // The model's own format is asked for its name, so that packed latents count as their plain width here.
         let dtype = if first.dtype == CacheDtype::Fp8DsMla { CacheDtype::Fp8 } else { first.dtype };
         let content = dtype.content(k, if latent { 0 } else { k }, self.model.dtype)?;
@@ -56,7 +56,7 @@ impl Planner<'_> {
             unit = lcm(unit, self.checkpoint_alignment()).ok_or_else(Error::too_large)?;
         }
         let backends = self.backends(attention);
-        let kernels = backends.iter().map(|choice| choice.smallest_block()).try_fold(1, lcm);
+        let kernels = backends.iter().map(Choice::smallest_block).try_fold(1, lcm);
         let blocks = Exact::from(state).div_ceil((per_token * unit).max(1u64));
         let tokens = (blocks * unit).round_up_to(kernels.ok_or_else(Error::too_large)?).max(preferred);
         let page = (tokens * per_token).get()?;
@@ -65,20 +65,11 @@ impl Planner<'_> {
 
     /// Tokens that blocks are aligned to for the checkpoints inside a prefill: 1 unless every recurrent layer names a number.
     fn checkpoint_alignment(&self) -> u64 {
-        let alignments = self.groups().filter_map(|cache| match cache {
-            LayerCache::Recurrent(state) => Some(match self.checkpoints(state) {
-                Checkpoints::Every(tokens) => Some(tokens),
-                Checkpoints::AtAnyToken | Checkpoints::Nowhere => None,
-            }),
-            LayerCache::FullAttention { .. }
-            | LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None => None,
+        let states =
+            self.groups().filter_map(|cache| if let LayerCache::Recurrent(state) = cache { Some(state) } else { None });
+        let alignments = states.map(|state| match self.checkpoints(state) {
+            Checkpoints::Every(tokens) => Some(tokens),
+            Checkpoints::AtAnyToken | Checkpoints::Nowhere => None,
         });
         alignments.reduce(|a, b| lcm(a?, b?)).flatten().unwrap_or(1)
     }

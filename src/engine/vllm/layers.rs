@@ -124,8 +124,8 @@ impl Planner<'_> {
         let block_size = if caching { block.tokens } else { self.workload.seq_len.0 };
         for state in &states {
             // The state at the start and at the end of a block, or the one that a request is at.
-            let held = if caching { 2 + u64::from(state.checkpoint) } else { 1 };
-            let copies = (Exact::from(held) + self.drafted_tokens()).get()?;
+            let held = if caching { Exact::from(2u64) + u64::from(state.checkpoint) } else { Exact::ONE };
+            let copies = (held + self.drafted_tokens()).get()?;
             let spec = Spec::vector(Kind::State { copies }, block_size, state.content);
             let spec = Spec { padded: aligned.page, ..spec };
             caches.push(Cache { layer: state.layer, spec, source: state.source });
@@ -147,7 +147,7 @@ impl Planner<'_> {
                 backends.push(*choice);
             }
         }
-        let latent = backends.iter().find(|choice| choice.query.is_latent()).filter(|_| self.has_index());
+        let latent = backends.iter().find(|choice| choice.query.kind.is_latent()).filter(|_| self.has_index());
         backends.extend(latent.copied().map(|choice| Choice { backend: Backend::Indexer, ..choice }));
         backends
     }

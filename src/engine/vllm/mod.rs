@@ -23,7 +23,6 @@
 
 mod attention;
 mod backend;
-mod backends;
 mod checks;
 mod compressed;
 mod dtype;
@@ -42,14 +41,14 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use self::groups::{GroupError, Grouping, Groups, Pages};
+use self::groups::{Gathered, GroupError, Grouping, Groups, Pages, gathered};
 use self::layers::Layers;
 use self::models::ModelType;
 use self::planner::Planner;
+pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
 use self::release::Release;
 use self::settings::Options;
-pub use self::settings::{BatchLimits, batch_limits};
 use self::spec::{Kind, Spec};
 use super::{Allocation, Answer, Engine, Profile, Spread};
 use crate::estimate::Workload;
@@ -264,19 +263,13 @@ fn pool_groups(groups: &Groups) -> Result<Vec<PoolGroup>, Error> {
 
 /// The caches, those of one spec and layer group as one.
 fn alike(groups: &Groups, model: &Model) -> Vec<Alike> {
-    let mut counted: Vec<(Cache, u64)> = Vec::new();
-    for cache in &groups.caches {
-        let same = |(other, _): &&mut (Cache, u64)| (other.spec, other.source) == (cache.spec, cache.source);
-        match counted.iter_mut().find(same) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => counted.push((*cache, 1)),
-        }
-    }
-    let total = |(Cache { spec, source, .. }, count): (Cache, u64)| {
+    let caches = groups.caches.iter().map(|cache| ((cache.spec, cache.source), ()));
+    let total = |Gathered { key: (spec, source), members }: Gathered<(Spec, usize), ()>| {
         let cache = model.layer_groups.get(source)?.cache;
+        let count = members.len();
         let entry = Exact::from(spec.heads) * spec.content * count;
         let (page, unpadded_page) = (spec.page() * count, spec.unpadded_page() * count);
         Some(Alike { spec, source, cache, entry, page, unpadded_page })
     };
-    counted.into_iter().filter_map(total).collect()
+    gathered(caches, PartialEq::eq).into_iter().filter_map(total).collect()
 }

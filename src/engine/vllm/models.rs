@@ -64,11 +64,11 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_found_and_has_keys_with_a_source() {
+    fn every_line_is_found_and_every_key_has_a_source() {
         let release = Release::of(&Engine::of(&super::super::PROFILE)).unwrap();
         let (sources, lines) = MODEL_TYPES.split_once('\n').unwrap();
         let sources: serde_json::Value = serde_json::from_str(sources).unwrap();
-        let documented: BTreeSet<&str> = sources["keys"].as_object().unwrap().keys().map(String::as_str).collect();
+        let documented: BTreeSet<String> = sources["keys"].as_object().unwrap().keys().cloned().collect();
         let mut used = BTreeSet::new();
         let mut before = String::new();
         for text in lines.lines() {
@@ -76,9 +76,8 @@ mod tests {
             assert!(before < line.model_type, "{before} comes before {}", line.model_type);
             assert_eq!(ModelType::named(&line.model_type), ModelType(text));
             for (key, versions) in line.keys {
-                let key = *documented.get(key.as_str()).unwrap_or_else(|| panic!("{key} has no source"));
                 assert!(Rule::parse(&versions).is_some(), "{text}");
-                assert!(ModelType(text).has(Trait(key), release), "{text}");
+                assert!(ModelType(text).has(Trait(key.clone().leak()), release), "{text}");
                 used.insert(key);
             }
             before = line.model_type;

@@ -1,12 +1,13 @@
 //! What a model and a workload are asked while the caches are made.
 
+use super::Request;
 use super::models::{ModelType, Trait};
 use super::release::{Release, Rule};
 use super::settings::Options;
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::{DraftMethod, Drafter, LayerCache, Model};
-use crate::units::Error;
+use crate::units::{Error, Exact, Tokens};
 
 /// What is known while the caches are made.
 #[derive(Debug)]
@@ -24,6 +25,41 @@ impl<'a> Planner<'a> {
         let release = Release::of(engine)?;
         let model_type = ModelType::named(model_type(model));
         Ok(Self { model, workload, engine, options: Options::of(engine), release, model_type })
+    }
+
+    /// The request at full length: its reserve in flight follows from device, scheduler and stages.
+    pub(super) fn request(&self) -> Result<Request, Error> {
+        let encoder_budget = self.batch_limits()?.max_num_batched_tokens;
+        let stages = Exact::from(self.workload.layout.pp);
+        let batches = match (self.release.has(Rule::EVERY_BATCH_IN_FLIGHT), self.options.async_scheduling) {
+            (false, _) => Exact::ONE,
+            (true, true) => stages + 1u64,
+            (true, false) => stages,
+        };
+        let in_flight = (batches * encoder_budget).get()?;
+        Ok(Request { len: self.workload.seq_len.0, in_flight, dcp: self.workload.layout.dcp, encoder_budget })
+    }
+
+    /// The limits of a batch of such requests.
+    fn batch_limits(&self) -> Result<BatchLimits, Error> {
+        let class = self.release.class(&self.engine.device);
+        let max_num_seqs = self.options.max_num_seqs.unwrap_or(class.sequences);
+        if let Some(max_num_batched_tokens) = self.options.max_num_batched_tokens {
+            return Ok(BatchLimits { max_num_batched_tokens, max_num_seqs });
+        }
+        let len = self.workload.seq_len.0;
+        let tokens = if self.options.offline { class.offline_tokens } else { class.server_tokens };
+        // Without chunked prefill a whole prompt is one batch.
+        let tokens = if self.encodes() { tokens.max(len) } else { tokens };
+        // Gemma 4 reads a video of 32 frames of 78 tokens at once (`models/gemma4_mm.py`).
+        let reads_video = self.model.checkpoint.multimodal && self.model.checkpoint.reads_images_both_ways;
+        let tokens = if reads_video { tokens.max(32 * 78) } else { tokens };
+        let max_num_batched_tokens = (Exact::from(max_num_seqs) * len).min(tokens).get()?;
+        Ok(BatchLimits { max_num_batched_tokens, max_num_seqs })
+    }
+
+    fn encodes(&self) -> bool {
+        self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }))
     }
 
     pub(super) fn groups(&self) -> impl Iterator<Item = &LayerCache> {
@@ -65,9 +101,8 @@ impl<'a> Planner<'a> {
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
     pub(super) fn caches_prefixes(&self) -> bool {
         self.options.prefix_caching.unwrap_or_else(|| {
-            let encodes = self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }));
             let hybrids = self.release.has(Rule::HYBRIDS_CACHE_PREFIXES);
-            !self.has(Trait::ATTENTION_FREE) && !encodes && (hybrids || !self.has_states())
+            !self.has(Trait::ATTENTION_FREE) && !self.encodes() && (hybrids || !self.has_states())
         })
     }
 
@@ -105,4 +140,21 @@ pub(super) struct Mtp {
 
 fn model_type(model: &Model) -> &str {
     model.checkpoint.text_model_type.as_deref().or(model.model_type.as_deref()).unwrap_or_default()
+}
+
+/// The limits of a batch, given or by device class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// `max_num_batched_tokens`
+    pub max_num_batched_tokens: u64,
+    /// `max_num_seqs`
+    pub max_num_seqs: u64,
+}
+
+/// The limits of a batch of `engine`, a vLLM, for requests of `len` tokens.
+///
+/// # Errors
+/// [`Code::UnknownEngine`](crate::units::Code::UnknownEngine) for a version whose rules are not known.
+pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> Result<BatchLimits, Error> {
+    Planner::new(model, &Workload::of(len, 1), engine)?.batch_limits()
 }

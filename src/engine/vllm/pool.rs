@@ -22,7 +22,7 @@ pub(super) struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     pub(super) fn new(planner: &'a Planner<'a>, shape: &'a Shape) -> Result<Self, Error> {
-        let request = planner.options.request(planner.model, planner.workload, planner.engine, planner.release)?;
+        let request = planner.request()?;
         let blocks_per_request = shape.groups.blocks_per_request(&request).ok_or_else(Error::too_large)?;
         let widest_block = shape.bytes_per_block.iter().copied().max().unwrap_or_default();
         Ok(Self { planner, shape, request, blocks_per_request, widest_block })

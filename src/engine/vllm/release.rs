@@ -153,23 +153,11 @@ pub(super) struct Class {
 
 /// The classes above [`SMALL`], the largest first.
 const CLASSES: &[Class] = &[
-    Class {
-        rule: Rule::since(28),
-        memory_gib: 160,
-        with_slow: true,
-        server_tokens: 16_384,
-        offline_tokens: 16_384,
-        sequences: 1_024,
-    },
-    Class {
-        rule: Rule::ALWAYS,
-        memory_gib: 70,
-        with_slow: false,
-        server_tokens: 8_192,
-        offline_tokens: 16_384,
-        sequences: 1_024,
-    },
+    Class { rule: Rule::since(28), memory_gib: 160, server_tokens: 16_384, ..MEDIUM },
+    Class { with_slow: false, ..MEDIUM },
 ];
+
+const MEDIUM: Class = Class { memory_gib: 70, server_tokens: 8_192, offline_tokens: 16_384, sequences: 1_024, ..SMALL };
 
 const SMALL: Class = Class {
     rule: Rule::ALWAYS,

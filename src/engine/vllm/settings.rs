@@ -1,11 +1,7 @@
-//! vLLM's settings: as they are declared, and resolved for a model.
+//! vLLM's settings: as they are declared, and typed.
 
-use super::Request;
-use super::release::Release;
 use crate::engine::{Engine, Setting, ValueKind};
-use crate::estimate::Workload;
-use crate::model::{LayerCache, Model};
-use crate::units::{ElementFormat, Error, Exact};
+use crate::units::ElementFormat;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("block-size", ValueKind::Count, "Block size in tokens (default: chosen by the attention backend)"),
@@ -45,12 +41,12 @@ const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) block_size: Option<u64>,
-    async_scheduling: bool,
-    max_num_batched_tokens: Option<u64>,
-    max_num_seqs: Option<u64>,
+    pub(super) async_scheduling: bool,
+    pub(super) max_num_batched_tokens: Option<u64>,
+    pub(super) max_num_seqs: Option<u64>,
     pub(super) prefix_caching: Option<bool>,
     pub(super) windows_off: bool,
-    offline: bool,
+    pub(super) offline: bool,
     pub(super) convolution_format: Option<ElementFormat>,
     pub(super) memory_format: Option<ElementFormat>,
 }
@@ -76,59 +72,4 @@ impl Options {
             memory_format: format("mamba-ssm-cache-dtype"),
         }
     }
-
-    /// The request at full length: its reserve in flight follows from device, scheduler and stages.
-    pub(super) fn request(
-        &self,
-        model: &Model,
-        workload: &Workload,
-        engine: &Engine,
-        release: Release,
-    ) -> Result<Request, Error> {
-        let len = workload.seq_len.0;
-        let batched = self.batch(model, len, engine, release)?.max_num_batched_tokens;
-        let batches = match (release.has(super::release::Rule::EVERY_BATCH_IN_FLIGHT), self.async_scheduling) {
-            (false, _) => Exact::ONE,
-            (true, true) => Exact::from(workload.layout.pp) + 1u64,
-            (true, false) => Exact::from(workload.layout.pp),
-        };
-        let in_flight = (batches * batched).get()?;
-        Ok(Request { len, in_flight, dcp: workload.layout.dcp, encoder_budget: batched })
-    }
-
-    /// The limits of a batch for requests of `len` tokens.
-    fn batch(&self, model: &Model, len: u64, engine: &Engine, release: Release) -> Result<BatchLimits, Error> {
-        let class = release.class(&engine.device);
-        let max_num_seqs = self.max_num_seqs.unwrap_or(class.sequences);
-        let default = || {
-            let tokens = if self.offline { class.offline_tokens } else { class.server_tokens };
-            let crosses = |cache: &LayerCache| matches!(cache, LayerCache::CrossAttention { .. });
-            let encodes = model.layer_groups.iter().any(|group| crosses(&group.cache));
-            // Without chunked prefill a whole prompt is one batch.
-            let tokens = if encodes { tokens.max(len) } else { tokens };
-            // Gemma 4 reads a video of 32 frames of 78 tokens at once (`models/gemma4_mm.py`).
-            let reads_video = model.checkpoint.multimodal && model.checkpoint.reads_images_both_ways;
-            let tokens = if reads_video { tokens.max(32 * 78) } else { tokens };
-            (Exact::from(max_num_seqs) * len).min(tokens).get()
-        };
-        let max_num_batched_tokens = self.max_num_batched_tokens.map_or_else(default, Ok)?;
-        Ok(BatchLimits { max_num_batched_tokens, max_num_seqs })
-    }
-}
-
-/// The limits of a batch, given or by device class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// `max_num_batched_tokens`
-    pub max_num_batched_tokens: u64,
-    /// `max_num_seqs`
-    pub max_num_seqs: u64,
-}
-
-/// The limits of a batch of `engine`, a vLLM, for requests of `len` tokens.
-///
-/// # Errors
-/// [`Code::UnknownEngine`](crate::units::Code::UnknownEngine) for a version whose rules are not known.
-pub fn batch_limits(model: &Model, len: crate::units::Tokens, engine: &Engine) -> Result<BatchLimits, Error> {
-    Options::of(engine).batch(model, len.0, engine, Release::of(engine)?)
 }

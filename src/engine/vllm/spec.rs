@@ -41,6 +41,19 @@ impl Kind {
         matches!(self, Self::Full | Self::Latent)
     }
 
+    pub(super) fn is_latent(self) -> bool {
+        matches!(self, Self::Latent | Self::SlidingLatent { .. })
+    }
+
+    /// The kind of a cache that has latents for heads.
+    pub(super) fn of_latents(self) -> Self {
+        match self {
+            Self::Full => Self::Latent,
+            Self::Sliding { window, extra } => Self::SlidingLatent { window, extra },
+            other => other,
+        }
+    }
+
     /// Whether it slides.
     pub(super) fn slides(self) -> bool {
         matches!(self, Self::Sliding { .. } | Self::SlidingLatent { .. })
@@ -103,7 +116,7 @@ impl Spec {
         match self.kind {
             Kind::Full | Kind::Latent => request.len.div_ceil(request.dcp.max(1)),
             Kind::Sliding { window, extra } | Kind::SlidingLatent { window, extra } => {
-                in_flight(window.checked_sub(1).unwrap_or_default().checked_add(extra))
+                in_flight(window.max(1).checked_add(extra).and_then(|tokens| tokens.checked_sub(1)))
             }
             Kind::Chunked { chunk } => in_flight(Some(chunk)),
             Kind::State { copies } => copies,
