@@ -292,8 +292,8 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
         ),
         (
             "qwen3.5-27b -e vllm --disable-hybrid-kv-cache-manager -s 8k",
-            "--disable-hybrid-kv-cache-manager: it is on, but the KV caches of this model can't be promoted to one \
-             unified type (vllm); leave it out",
+            "--disable-hybrid-kv-cache-manager: the KV caches of this model can't be promoted to one unified type (vllm); \
+             leave it out",
         ),
         (
             "llama-3.1-8b -e vllm --shared-prefix 4k --no-enable-prefix-caching -s 8k -b 2",

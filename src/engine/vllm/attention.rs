@@ -36,13 +36,15 @@ impl Planner<'_> {
     /// The layers that attend, each with its backend; and the format as the backends take it.
     pub(super) fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), Error> {
         let mut dtype = asked;
+        let keeps_model_format = self.has(Trait::KEEPS_MODEL_FORMAT);
         let mut found: Vec<Attention> = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let Some(heads) = self.heads(&group.cache)? else { continue };
             let of_group = self.query(heads, asked);
             let start = found.len();
             for &layer in &group.layers {
-                let dtype = if self.keeps_model_format(layer, asked) { CacheDtype::Model } else { asked };
+                let keeps = keeps_model_format || self.is_unquantised_end(layer, asked);
+                let dtype = if keeps { CacheDtype::Model } else { asked };
                 let query = Query { dtype, ..of_group };
                 // Layers of a group are alike: asked once, but where their formats differ.
                 let backend = match found.get(start..).unwrap_or_default().last() {
@@ -101,7 +103,7 @@ impl Planner<'_> {
             LayerCache::SlidingWindow { key_value, window, .. } => {
                 let past_current = u64::from(self.has(Trait::WINDOW_PAST_CURRENT));
                 let window = (Exact::from(window) + past_current).get()?;
-                (Kind::Sliding { window, extra: self.extra_tokens() }, key_value)
+                (Kind::Sliding { window, extra: self.extra_tokens()? }, key_value)
             }
             LayerCache::ChunkedLocal { key_value, chunk } => (Kind::Chunked { chunk: chunk.0 }, key_value),
             LayerCache::CrossAttention { key_value, .. } => (Kind::Cross, key_value),
@@ -202,13 +204,13 @@ impl Planner<'_> {
         self.model.checkpoint.num_attention_heads?.checked_div(self.workload.layout.tp)
     }
 
-    /// Whether a layer stays in the model's format: `TurboQuant` leaves two at each end of a model that is no hybrid
-    /// (`get_boundary_skip_layers`), and some classes never pass the format on.
-    fn keeps_model_format(&self, layer: u32, dtype: CacheDtype) -> bool {
+    /// Whether `TurboQuant` leaves a layer in the model's format: two at each end of a model that is no hybrid
+    /// (`get_boundary_skip_layers`).
+    fn is_unquantised_end(&self, layer: u32, dtype: CacheDtype) -> bool {
         let layers = self.model.num_hidden_layers;
         let ends = 2.min(layers / 2);
-        let is_end = || layer < ends || (layer < layers && layers.checked_sub(ends).is_some_and(|last| layer >= last));
-        self.has(Trait::KEEPS_MODEL_FORMAT) || (dtype.is_turboquant() && is_end() && !self.has_states())
+        let is_end = || layer < ends || layers.checked_sub(ends).is_some_and(|last| (last..layers).contains(&layer));
+        dtype.is_turboquant() && is_end() && !self.has_states()
     }
 
     /// The block and the page of quantised layers where some are not: the block grows until its page covers theirs

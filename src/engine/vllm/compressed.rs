@@ -41,7 +41,7 @@ impl Planner<'_> {
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let specs = match group.cache {
                 LayerCache::SlidingWindow { window, .. } => {
-                    let kind = Kind::SlidingLatent { window: window.0, extra: self.extra_tokens() };
+                    let kind = Kind::SlidingLatent { window: window.0, extra: self.extra_tokens()? };
                     vec![aligned(Spec::vector(kind, WINDOW_BLOCK, ENTRY))?]
                 }
                 LayerCache::Compressed { head_dim, ratio, .. } => {
@@ -74,7 +74,7 @@ impl Planner<'_> {
         let (overlap, block_size) = if ratio == 4 { (2u64, 4) } else { (1, 8) };
         let window = (Exact::from(ratio) * overlap).get()?;
         let content = Exact::from(dim) * 2u64 * 4u64 * overlap;
-        let kind = Kind::SlidingLatent { window, extra: self.extra_tokens() };
+        let kind = Kind::SlidingLatent { window, extra: self.extra_tokens()? };
         aligned(Spec::vector(kind, block_size, content.get()?))
     }
 }

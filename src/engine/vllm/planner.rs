@@ -122,11 +122,9 @@ impl<'a> Planner<'a> {
     }
 
     /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).
-    pub(super) fn extra_tokens(&self) -> u64 {
-        match self.mtp() {
-            Some(Mtp { tokens, layers }) if tokens.min(layers) > 1 => tokens.saturating_sub(1),
-            _ => 0,
-        }
+    pub(super) fn extra_tokens(&self) -> Result<u64, Error> {
+        let chained = self.mtp().filter(|mtp| mtp.tokens.min(mtp.layers) > 1);
+        chained.map_or(Ok(0), |mtp| (Exact::from(mtp.tokens) - 1u64).get())
     }
 }
 

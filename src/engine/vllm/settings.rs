@@ -4,18 +4,18 @@ use crate::engine::{Engine, Setting, ValueKind};
 use crate::units::ElementFormat;
 
 pub(super) const SETTINGS: &[Setting] = &[
-    Setting::new("block-size", ValueKind::Count, "Block size in tokens (default: chosen by the attention backend)"),
+    Setting::new("block-size", ValueKind::Count, "Block size in tokens [default: chosen by the attention backend]"),
     Setting::new(
         "async-scheduling",
         ValueKind::Switch { off: "no-async-scheduling" },
-        "Schedule the next batch while one runs (default: on); --no-async-scheduling turns it off",
+        "Schedule the next batch while one runs; --no-async-scheduling turns it off [default: on]",
     ),
-    Setting::new("max-num-batched-tokens", ValueKind::Count, "Maximum tokens per batch (default: by GPU)"),
-    Setting::new("max-num-seqs", ValueKind::Count, "Maximum sequences per batch (default: by GPU)"),
+    Setting::new("max-num-batched-tokens", ValueKind::Count, "Maximum tokens per batch [default: by GPU]"),
+    Setting::new("max-num-seqs", ValueKind::Count, "Maximum sequences per batch [default: by GPU]"),
     Setting::new(
         "enable-prefix-caching",
         ValueKind::Switch { off: "no-enable-prefix-caching" },
-        "Keep prefixes for later requests (default: on); --no-enable-prefix-caching turns it off",
+        "Keep prefixes for later requests; --no-enable-prefix-caching turns it off [default: on]",
     ),
     Setting::new(
         "disable-hybrid-kv-cache-manager",
@@ -25,13 +25,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "usage",
         ValueKind::Choice(&["server", "offline"]),
-        "Use the defaults of the API server or of an offline LLM (default: server)",
+        "Use the defaults of the API server or of an offline LLM [default: server]",
     ),
-    Setting::new("mamba-cache-dtype", ValueKind::Choice(STATE_FORMATS), "Format of convolution states (default: auto)"),
+    Setting::new("mamba-cache-dtype", ValueKind::Choice(STATE_FORMATS), "Format of convolution states [default: auto]"),
     Setting::new(
         "mamba-ssm-cache-dtype",
         ValueKind::Choice(STATE_FORMATS),
-        "Format of recurrent states (default: auto)",
+        "Format of recurrent states [default: auto]",
     ),
 ];
 
