@@ -162,7 +162,8 @@ impl Planner<'_> {
             if let Some(size) = query.block_size
                 && let Ok(other) = Backend::select(&Query { block_size: None, ..*query })
             {
-                let (name, base) = (other.name(), other.smallest_block(query));
+                let base = Choice { backend: other, query: *query }.smallest_block();
+                let name = other.name();
                 let reason =
                     format!("is no block size that an attention backend here takes: {name} takes multiples of {base}");
                 return self.engine.refusal("--block-size", size, reason, "use one, or leave it out");

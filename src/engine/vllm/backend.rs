@@ -167,11 +167,6 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// The same asked of the model as a whole, whose head size is its largest: block sizes are.
-    fn of_model(&self) -> Self {
-        Self { head_size: self.largest_head_size.max(self.head_size), ..*self }
-    }
-
     fn entry(&self) -> Entry {
         match (self.kind.is_latent(), self.sparse) {
             (false, _) => Entry::Heads,
@@ -262,13 +257,14 @@ impl Backend {
         let (latent, sparse) = (query.kind.is_latent(), query.entry() == Entry::Sparse);
         let listed = head_sizes.is_empty() || head_sizes.contains(&query.head_size);
         let has = |feature| features.contains(&feature);
+        let takes_block = |size| Choice { backend: self, query: *query }.takes_block(size);
         let images = has(Images) || self.reads_images_by_flash_attention_4(query);
         let mla = if latent { "MLA not supported" } else { "non-MLA not supported" };
         let picked = if sparse { "sparse not supported" } else { "non-sparse not supported" };
         let refusals = [
             (!listed || !self.takes_head(query), "head_size not supported"),
             (!formats.contains(&query.dtype), "kv_cache_dtype not supported"),
-            (query.block_size.is_some_and(|size| !self.takes_block(size, query)), "block_size not supported"),
+            (query.block_size.is_some_and(|size| !takes_block(size)), "block_size not supported"),
             (query.image_prefix && !images, "partial multimodal token full attention not supported"),
             (latent != (*entry != Entry::Heads), mla),
             (query.sinks && !self.takes_sinks(query), "attention sinks not supported"),
@@ -360,15 +356,6 @@ impl Backend {
             _ => self.row().block_sizes,
         }
     }
-
-    fn takes_block(self, size: u64, query: &Query) -> bool {
-        self.block_sizes(&query.of_model()).iter().any(|kernel| size.is_multiple_of(kernel.base()))
-    }
-
-    /// The smallest block of its kernels.
-    pub(super) fn smallest_block(self, query: &Query) -> u64 {
-        self.block_sizes(&query.of_model()).iter().map(|size| size.base()).min().unwrap_or(1)
-    }
 }
 
 /// A backend and what it was asked for.
@@ -379,14 +366,20 @@ pub(super) struct Choice {
 }
 
 impl Choice {
+    /// The block sizes that the model as a whole is asked for, whose head size is its largest.
+    fn block_sizes(&self) -> impl Iterator<Item = u64> {
+        let head_size = self.query.largest_head_size.max(self.query.head_size);
+        self.backend.block_sizes(&Query { head_size, ..self.query }).iter().map(|size| size.base())
+    }
+
     /// Whether it takes blocks of a size: multiples of a kernel's own are split.
     pub(super) fn takes_block(&self, size: u64) -> bool {
-        self.backend.takes_block(size, &self.query)
+        self.block_sizes().any(|base| size.is_multiple_of(base))
     }
 
     /// The smallest block of its kernels.
     pub(super) fn smallest_block(&self) -> u64 {
-        self.backend.smallest_block(&self.query)
+        self.block_sizes().min().unwrap_or(1)
     }
 
     /// The largest block of a window whose page fits in `budget` bytes, or the smallest (`_largest_kernel_block_within`).
@@ -487,7 +480,8 @@ mod tests {
             (latent((10, 0), "fp8_ds_mla", Entry::Sparse), B::FlashMlaSparse, 64),
         ] {
             let found = Backend::select(&query).unwrap();
-            assert_eq!((found, found.smallest_block(&query)), (backend, block), "{query:?}");
+            let choice = Choice { backend: found, query };
+            assert_eq!((found, choice.smallest_block()), (backend, block), "{query:?}");
         }
     }
 
