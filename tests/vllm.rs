@@ -292,8 +292,8 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
         ),
         (
             "qwen3.5-27b -e vllm --disable-hybrid-kv-cache-manager -s 8k",
-            "--disable-hybrid-kv-cache-manager: it is on, but the KV caches of this model can't be promoted to one \
-             unified type (vllm); leave it out",
+            "--disable-hybrid-kv-cache-manager: the KV caches of this model can't be promoted to one unified type (vllm); \
+             leave it out",
         ),
         (
             "llama-3.1-8b -e vllm --shared-prefix 4k --no-enable-prefix-caching -s 8k -b 2",
@@ -323,6 +323,28 @@ fn what_is_not_covered_is_refused() {
         error.to_string(),
         "MODEL: qwen4_exp_text has caches in vLLM that are not covered here (vllm); name another engine"
     );
+}
+
+/// Layers that DeepSeek-V4's planner has no cache for are not left out of the sum.
+#[test]
+fn layers_of_a_drafter_without_a_cache_here_are_refused() {
+    let draft = read("configs/draft--eagle3-llama3.1-8b-like.json");
+    let model = resolve("deepseek-v4-flash", &mut std::io::empty(), &[]).unwrap();
+    let engine: Engine = "vllm".parse().unwrap();
+    let workload = Workload::of(Tokens(8_192), 1);
+    assert!(engine.answer(&model, &workload).is_ok());
+    let error = engine.answer(&model.drafted(DraftMethod::Eagle, 3, Some(&draft)), &workload).unwrap_err();
+    assert_eq!((error.code, error.field.as_str()), (Code::Refused, "MODEL"), "{error}");
+}
+
+/// Two batches of 2⁶⁴ − 1 tokens in flight are no number, not 2⁶⁴ − 1.
+#[test]
+fn tokens_in_flight_past_2_64_are_an_error() {
+    let model = resolve("gpt-oss-20b", &mut std::io::empty(), &[]).unwrap();
+    let mut engine: Engine = "vllm".parse().unwrap();
+    engine.settings.set("max-num-batched-tokens", SettingValue::Count(u64::MAX));
+    let error = engine.answer(&model, &Workload::of(Tokens(8_192), 1)).unwrap_err();
+    assert_eq!(error.code, Code::TooLarge);
 }
 
 /// Whole blocks of the prefix are kept once: 3,996 tokens are 249 blocks of 16.

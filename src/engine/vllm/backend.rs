@@ -1,8 +1,13 @@
 //! Which attention backend vLLM takes on a CUDA device, and the block sizes that its kernels have (`platforms/cuda.py`,
-//! `v1/attention/backends/`). What is installed is taken to be all that a release image has:
+//! `v1/attention/backends/`): a backend is a row. What is installed is taken to be all that a release image has:
 //! `FlashAttention` 2 to 4, `FlashInfer`, `FlashMLA`; not `tokenspeed_mla`.
 
-use super::dtype::CacheDtype;
+use std::ops::RangeInclusive;
+
+use self::BlockSize::{Exactly, MultipleOf};
+use self::Feature::{Cross, Dcp, Images, Windows};
+use super::dtype::CacheDtype::{self, self as D};
+use super::spec::Kind;
 use crate::units::least_common_multiple;
 
 /// The block that vLLM asks of a backend (`CacheConfig.DEFAULT_BLOCK_SIZE`).
@@ -19,61 +24,139 @@ pub(super) enum BlockSize {
 
 impl BlockSize {
     /// The smallest.
-    pub(super) fn base(self) -> u64 {
+    fn base(self) -> u64 {
         match self {
             Self::Exactly(size) | Self::MultipleOf(size) => size,
         }
     }
 }
 
-/// An attention backend.
+/// A compute capability, major and minor.
+type Capability = (u32, u32);
+
+/// What a backend reads of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Backend {
-    FlashAttention,
-    FlashInfer,
-    Triton,
-    TritonFlashAttention,
-    TritonFlashInfer,
-    FlexAttention,
-    TurboQuant,
-    FlashAttentionMla,
-    FlashMla,
-    FlashInferMla,
-    CutlassMla,
-    TritonMla,
-    FlashAttentionMlaSparse,
-    FlashAttentionMlaSparse4,
-    FlashMlaSparse,
-    FlashInferMlaSparse,
-    FlashInferMlaSparse90,
-    FlashInferMlaSparse120,
-    /// `DEEPSEEK_V32_INDEXER`
-    Indexer,
-    /// MiniMax-M3's sparse attention and its index.
-    MiniMaxSparse,
-    /// All caches of DeepSeek-V4.
-    DeepSeekV4,
+enum Entry {
+    Heads,
+    Latent,
+    /// A latent that an index picks.
+    Sparse,
+}
+
+/// Something that some backends do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feature {
+    /// Images read in both directions.
+    Images,
+    /// Cross-attention.
+    Cross,
+    /// Sliding windows.
+    Windows,
+    /// Decode context parallelism.
+    Dcp,
+}
+
+/// What is known of a backend; what depends on several answers at once is code below.
+struct Row {
+    /// vLLM's name.
+    name: &'static str,
+    entry: Entry,
+    formats: &'static [CacheDtype],
+    /// Empty where they are no list.
+    head_sizes: &'static [u64],
+    capabilities: RangeInclusive<Capability>,
+    features: &'static [Feature],
+    /// The block sizes of its kernels, where they don't depend on the layer.
+    block_sizes: &'static [BlockSize],
+}
+
+const LAST: u32 = u32::MAX;
+const EVERY: RangeInclusive<Capability> = (0, 0)..=(LAST, LAST);
+const FROM_80: RangeInclusive<Capability> = (8, 0)..=(LAST, LAST);
+const TO_121: RangeInclusive<Capability> = (8, 0)..=(12, 1);
+const SM90: RangeInclusive<Capability> = (9, 0)..=(9, LAST);
+const SM90_100: RangeInclusive<Capability> = (9, 0)..=(10, LAST);
+const SM100: RangeInclusive<Capability> = (10, 0)..=(10, LAST);
+const SM120: RangeInclusive<Capability> = (12, 0)..=(12, LAST);
+
+const PLAIN: &[D] = &[D::Model, D::Fp16, D::Bf16];
+const E4M3: &[D] = &[D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3];
+const FP8: &[D] = &[D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3, D::Fp8E5m2];
+const FP8_FP4: &[D] = &[D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3, D::Fp8E5m2, D::Nvfp4, D::Nvfp4FourOverSix];
+#[rustfmt::skip]
+const FP8_SCALED: &[D] = &[
+    D::Model, D::Fp16, D::Bf16, D::Fp8, D::Fp8E4m3, D::Fp8E5m2,
+    D::Int4PerTokenHead, D::Int8PerTokenHead, D::Fp8PerTokenHead,
+];
+const TURBO: &[D] = &[D::TurboquantK8v4, D::Turboquant4BitNc, D::TurboquantK3v4Nc, D::Turboquant3BitNc];
+const BF16: &[D] = &[D::Model, D::Bf16];
+const BF16_E4M3: &[D] = &[D::Model, D::Bf16, D::Fp8, D::Fp8E4m3];
+const BF16_PACKED: &[D] = &[D::Model, D::Bf16, D::Fp8, D::Fp8DsMla, D::Nvfp4DsMla];
+const E4M3_PACKED: &[D] = &[D::Model, D::Fp8, D::Fp8E4m3, D::Fp8DsMla];
+
+/// Declares the backends, a row each.
+macro_rules! backends {
+    ($($backend:ident $name:literal $entry:ident $formats:ident $heads:tt $capabilities:ident $features:tt $blocks:tt;)*) => {
+        /// An attention backend.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Backend { $($backend,)* }
+
+        /// Every backend, in the order of [`Backend`].
+        const BACKENDS: &[Row] = &[$(Row {
+            name: $name,
+            entry: Entry::$entry,
+            formats: $formats,
+            head_sizes: &$heads,
+            capabilities: $capabilities,
+            features: &$features,
+            block_sizes: &$blocks,
+        },)*];
+    };
+}
+
+// The last three are of DeepSeek-V3.2's index keys, of MiniMax-M3, and of all caches of DeepSeek-V4: taken without a choice.
+backends! {
+    FlashAttention "FLASH_ATTN" Heads E4M3 [] FROM_80 [Cross, Windows, Dcp] [MultipleOf(16)];
+    FlashInfer "FLASHINFER" Heads FP8_FP4 [64, 128, 256, 512] TO_121 [Windows, Dcp] [Exactly(16), Exactly(32), Exactly(64)];
+    Triton "TRITON_ATTN" Heads FP8_SCALED [] EVERY [Images, Cross, Windows] [MultipleOf(16)];
+    TritonFlashAttention "TRITON_FLASH_ATTN" Heads E4M3 [256, 512] SM90 [Images, Windows] [MultipleOf(16)];
+    TritonFlashInfer "TRITON_FLASHINFER" Heads FP8 [256, 512] SM100 [Images, Windows] [Exactly(64)];
+    FlexAttention "FLEX_ATTENTION" Heads PLAIN [] EVERY [Images, Windows] [MultipleOf(16)];
+    TurboQuant "TURBOQUANT" Heads TURBO [] EVERY [] [Exactly(16), Exactly(32), Exactly(64), Exactly(128)];
+    FlashAttentionMla "FLASH_ATTN_MLA" Latent PLAIN [320, 512, 576] SM90 [Windows, Dcp] [MultipleOf(16)];
+    FlashMla "FLASHMLA" Latent E4M3 [320, 512, 576] SM90 [Windows, Dcp] [Exactly(64)];
+    FlashInferMla "FLASHINFER_MLA" Latent E4M3 [320, 512, 576] SM100 [Windows, Dcp] [Exactly(32), Exactly(64)];
+    CutlassMla "CUTLASS_MLA" Latent E4M3 [320, 512, 576] SM100 [Windows, Dcp] [Exactly(128)];
+    TritonMla "TRITON_MLA" Latent E4M3 [] EVERY [Windows, Dcp] [MultipleOf(16)];
+    FlashAttentionMlaSparse "FLASH_ATTN_MLA_SPARSE" Sparse PLAIN [] SM90 [Windows] [MultipleOf(64)];
+    FlashAttentionMlaSparse4 "FLASH_ATTN_MLA_SPARSE_FA4" Sparse BF16 [576] SM100 [Windows, Dcp] [MultipleOf(64)];
+    FlashMlaSparse "FLASHMLA_SPARSE" Sparse BF16_PACKED [512, 576] SM90_100 [Windows, Dcp] [MultipleOf(64)];
+    FlashInferMlaSparse "FLASHINFER_MLA_SPARSE" Sparse E4M3 [512, 576] SM100 [Windows, Dcp] [MultipleOf(32)];
+    FlashInferMlaSparse90 "FLASHINFER_MLA_SPARSE_SM90" Sparse BF16_E4M3 [512, 576] SM90 [Windows] [MultipleOf(64)];
+    FlashInferMlaSparse120 "FLASHINFER_MLA_SPARSE_SM120" Sparse E4M3_PACKED [512, 576] SM120 [Windows] [MultipleOf(64)];
+    Indexer "DEEPSEEK_V32_INDEXER" Sparse PLAIN [] EVERY [] [Exactly(64)];
+    MiniMaxSparse "MINIMAX_M3_SPARSE" Heads PLAIN [] EVERY [] [Exactly(128)];
+    DeepSeekV4 "DEEPSEEK_V4" Sparse PLAIN [] EVERY [] [Exactly(256)];
 }
 
 /// What a layer asks of a backend.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags that vLLM asks each backend about, one by one")]
 pub(super) struct Query {
+    pub(super) kind: Kind,
     /// Elements of K in one head; of a latent all of them.
     pub(super) head_size: u64,
     /// The largest head size of the model.
     pub(super) largest_head_size: u64,
     pub(super) dtype: CacheDtype,
     pub(super) capability: (u32, u32),
-    pub(super) latent: bool,
+    /// An index picks what is read.
     pub(super) sparse: bool,
     pub(super) sinks: bool,
     /// Images are read in both directions.
     pub(super) image_prefix: bool,
-    pub(super) slides: bool,
     /// The model's class asks for Triton where `FlashAttention` 4 does not run (`Gemma4Config`).
     pub(super) wants_flash_attention_4: bool,
-    pub(super) cross: bool,
     /// Query heads and KV heads on one rank.
     pub(super) heads: u64,
     pub(super) kv_heads: u64,
@@ -84,6 +167,14 @@ pub(super) struct Query {
 }
 
 impl Query {
+    fn entry(&self) -> Entry {
+        match (self.kind.is_latent(), self.sparse) {
+            (false, _) => Entry::Heads,
+            (true, false) => Entry::Latent,
+            (true, true) => Entry::Sparse,
+        }
+    }
+
     fn major(&self) -> u32 {
         self.capability.0
     }
@@ -105,197 +196,86 @@ impl Query {
 }
 
 impl Backend {
+    fn row(self) -> &'static Row {
+        &BACKENDS[self as usize]
+    }
+
+    /// vLLM's name.
+    pub(super) fn name(self) -> &'static str {
+        self.row().name
+    }
+
     /// The backends in the order that vLLM tries them.
     fn priorities(query: &Query) -> Vec<Self> {
-        if query.wants_flash_attention_4 && !query.has_flash_attention_4() {
-            return vec![Self::Triton];
-        }
-        if query.latent {
-            return match query.major() {
-                10 => {
-                    let sparse: &[Self] = if query.dtype.is_quantized() {
-                        &[Self::FlashInferMlaSparse, Self::FlashMlaSparse]
-                    } else if query.heads <= 16 {
-                        &[Self::FlashAttentionMlaSparse4, Self::FlashInferMlaSparse, Self::FlashMlaSparse]
-                    } else {
-                        &[Self::FlashMlaSparse, Self::FlashInferMlaSparse]
-                    };
-                    let dense = [
-                        Self::FlashInferMla,
-                        Self::CutlassMla,
-                        Self::FlashAttentionMla,
-                        Self::FlashMla,
-                        Self::TritonMla,
-                    ];
-                    dense.iter().chain(sparse).copied().collect()
-                }
-                12 => vec![Self::TritonMla, Self::FlashInferMlaSparse120],
-                _ => {
-                    let dense = [Self::FlashAttentionMla, Self::FlashMla, Self::FlashInferMla, Self::TritonMla];
-                    let sparse = [Self::FlashAttentionMlaSparse, Self::FlashMlaSparse];
-                    let mut all: Vec<Self> = dense.to_vec();
-                    if query.head_size == 512 {
-                        all.push(Self::FlashInferMlaSparse90);
-                        all.extend(sparse);
-                    } else {
-                        all.extend(sparse);
-                        all.push(Self::FlashInferMlaSparse90);
-                    }
-                    all
-                }
-            };
-        }
-        let rest = [Self::Triton, Self::FlexAttention, Self::TurboQuant];
-        let first: &[Self] = match (query.major(), query.image_prefix) {
-            (10, true) => &[Self::TritonFlashInfer, Self::FlashInfer, Self::FlashAttention],
-            (10, false) => &[Self::FlashInfer, Self::FlashAttention],
-            (9, true) => &[Self::TritonFlashAttention, Self::FlashAttention, Self::FlashInfer],
-            _ => &[Self::FlashAttention, Self::FlashInfer],
+        use Backend as B;
+        let sm100_sparse: &[Self] = match (query.dtype.is_quantized(), query.heads) {
+            (true, _) => &[B::FlashInferMlaSparse, B::FlashMlaSparse],
+            (false, ..=16) => &[B::FlashAttentionMlaSparse4, B::FlashInferMlaSparse, B::FlashMlaSparse],
+            (false, _) => &[B::FlashMlaSparse, B::FlashInferMlaSparse],
         };
-        first.iter().chain(&rest).copied().collect()
+        let (first, rest): (&[Self], &[Self]) = match (query.entry(), query.major()) {
+            _ if query.wants_flash_attention_4 && !query.has_flash_attention_4() => (&[B::Triton], &[]),
+            (Entry::Heads, major) => (
+                match (major, query.image_prefix) {
+                    (10, true) => &[B::TritonFlashInfer, B::FlashInfer, B::FlashAttention],
+                    (10, false) => &[B::FlashInfer, B::FlashAttention],
+                    (9, true) => &[B::TritonFlashAttention, B::FlashAttention, B::FlashInfer],
+                    _ => &[B::FlashAttention, B::FlashInfer],
+                },
+                &[B::Triton, B::FlexAttention, B::TurboQuant],
+            ),
+            (_, 10) => {
+                (&[B::FlashInferMla, B::CutlassMla, B::FlashAttentionMla, B::FlashMla, B::TritonMla], sm100_sparse)
+            }
+            (_, 12) => (&[B::TritonMla], &[B::FlashInferMlaSparse120]),
+            _ => (
+                &[B::FlashAttentionMla, B::FlashMla, B::FlashInferMla, B::TritonMla],
+                match query.head_size {
+                    512 => &[B::FlashInferMlaSparse90, B::FlashAttentionMlaSparse, B::FlashMlaSparse],
+                    _ => &[B::FlashAttentionMlaSparse, B::FlashMlaSparse, B::FlashInferMlaSparse90],
+                },
+            ),
+        };
+        [first, rest].concat()
     }
 
     /// The backend of a layer, or why none serves it.
     pub(super) fn select(query: &Query) -> Result<Self, String> {
         let candidates = Self::priorities(query);
-        let serves = |backend: &Self| backend.refuses(query).is_none();
-        if let Some(found) = candidates.iter().find(|backend| serves(backend)) {
+        if let Some(found) = candidates.iter().find(|backend| backend.refuses(query).is_none()) {
             return Ok(*found);
         }
-        let reasons = candidates.iter().filter(|backend| backend.is_sparse() == query.sparse);
-        let reasons: Vec<String> =
-            reasons.filter_map(|backend| Some(format!("{}: {}", backend.name(), backend.refuses(query)?))).collect();
-        Err(reasons.join("; "))
-    }
-
-    /// vLLM's name.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::FlashAttention => "FLASH_ATTN",
-            Self::FlashInfer => "FLASHINFER",
-            Self::Triton => "TRITON_ATTN",
-            Self::TritonFlashAttention => "TRITON_FLASH_ATTN",
-            Self::TritonFlashInfer => "TRITON_FLASHINFER",
-            Self::FlexAttention => "FLEX_ATTENTION",
-            Self::TurboQuant => "TURBOQUANT",
-            Self::FlashAttentionMla => "FLASH_ATTN_MLA",
-            Self::FlashMla => "FLASHMLA",
-            Self::FlashInferMla => "FLASHINFER_MLA",
-            Self::CutlassMla => "CUTLASS_MLA",
-            Self::TritonMla => "TRITON_MLA",
-            Self::FlashAttentionMlaSparse => "FLASH_ATTN_MLA_SPARSE",
-            Self::FlashAttentionMlaSparse4 => "FLASH_ATTN_MLA_SPARSE_FA4",
-            Self::FlashMlaSparse => "FLASHMLA_SPARSE",
-            Self::FlashInferMlaSparse => "FLASHINFER_MLA_SPARSE",
-            Self::FlashInferMlaSparse90 => "FLASHINFER_MLA_SPARSE_SM90",
-            Self::FlashInferMlaSparse120 => "FLASHINFER_MLA_SPARSE_SM120",
-            Self::Indexer => "DEEPSEEK_V32_INDEXER",
-            Self::MiniMaxSparse => "MINIMAX_M3_SPARSE",
-            Self::DeepSeekV4 => "DEEPSEEK_V4",
-        }
-    }
-
-    /// Whether it is for sparse attention.
-    fn is_sparse(self) -> bool {
-        matches!(
-            self,
-            Self::FlashAttentionMlaSparse
-                | Self::FlashAttentionMlaSparse4
-                | Self::FlashMlaSparse
-                | Self::FlashInferMlaSparse
-                | Self::FlashInferMlaSparse90
-                | Self::FlashInferMlaSparse120
-        )
-    }
-
-    /// The formats of cached elements it takes.
-    fn takes(self, dtype: CacheDtype) -> bool {
-        let name = dtype.name();
-        let plain = matches!(name, "auto" | "fp16" | "bf16");
-        let e4m3 = matches!(name, "fp8" | "fp8_e4m3");
-        match self {
-            Self::FlashAttention
-            | Self::FlashMla
-            | Self::FlashInferMla
-            | Self::CutlassMla
-            | Self::TritonMla
-            | Self::FlashInferMlaSparse => plain || e4m3,
-            Self::FlashInfer => plain || dtype.is_fp8() || name == "nvfp4" || name == "nvfp4_4over6",
-            Self::Triton => plain || dtype.is_fp8() || name.ends_with("_per_token_head"),
-            Self::TritonFlashAttention => Self::Triton.takes(dtype) && Self::FlashAttention.takes(dtype),
-            Self::TritonFlashInfer => Self::Triton.takes(dtype) && Self::FlashInfer.takes(dtype),
-            Self::FlexAttention | Self::FlashAttentionMla | Self::FlashAttentionMlaSparse => plain,
-            Self::FlashAttentionMlaSparse4 => matches!(name, "auto" | "bf16"),
-            Self::TurboQuant => dtype.is_turboquant(),
-            Self::FlashMlaSparse => matches!(name, "auto" | "bf16" | "fp8" | "fp8_ds_mla" | "nvfp4_ds_mla"),
-            Self::FlashInferMlaSparse90 => matches!(name, "auto" | "bf16") || e4m3,
-            Self::FlashInferMlaSparse120 => name == "auto" || e4m3 || name == "fp8_ds_mla",
-            Self::Indexer | Self::MiniMaxSparse | Self::DeepSeekV4 => true,
-        }
+        let sparse = |entry| entry == Entry::Sparse;
+        let reasons = candidates.iter().filter(|backend| sparse(backend.row().entry) == sparse(query.entry()));
+        let reasons = reasons.filter_map(|backend| Some(format!("{}: {}", backend.name(), backend.refuses(query)?)));
+        Err(reasons.collect::<Vec<_>>().join("; "))
     }
 
     /// Why it does not serve a layer, in vLLM's words for it; none where it does.
     fn refuses(self, query: &Query) -> Option<&'static str> {
-        let capability = query.capability;
-        let no = |serves: bool, reason: &'static str| (!serves).then_some(reason);
-        let head_sizes: &[u64] = match self {
-            Self::FlashInfer => &[64, 128, 256, 512],
-            Self::TritonFlashAttention | Self::TritonFlashInfer => &[256, 512],
-            Self::FlashAttentionMla | Self::FlashMla | Self::FlashInferMla | Self::CutlassMla => &[320, 512, 576],
-            Self::FlashMlaSparse
-            | Self::FlashInferMlaSparse
-            | Self::FlashInferMlaSparse90
-            | Self::FlashInferMlaSparse120 => &[512, 576],
-            Self::FlashAttentionMlaSparse4 => &[576],
-            _ => &[],
-        };
-        let runs = match self {
-            Self::FlashAttention => capability >= (8, 0),
-            Self::FlashInfer => ((8, 0)..=(12, 1)).contains(&capability),
-            Self::TritonFlashAttention
-            | Self::FlashAttentionMla
-            | Self::FlashMla
-            | Self::FlashAttentionMlaSparse
-            | Self::FlashInferMlaSparse90 => query.major() == 9,
-            Self::TritonFlashInfer
-            | Self::FlashInferMla
-            | Self::CutlassMla
-            | Self::FlashInferMlaSparse
-            | Self::FlashAttentionMlaSparse4 => query.major() == 10,
-            Self::FlashMlaSparse => matches!(query.major(), 9 | 10),
-            Self::FlashInferMlaSparse120 => query.major() == 12,
-            _ => true,
-        };
-        let prefix = match self {
-            Self::FlashAttention => query.has_flash_attention_4() && query.flash_attention_version() == 4,
-            Self::Triton | Self::TritonFlashAttention | Self::TritonFlashInfer | Self::FlexAttention => true,
-            _ => false,
-        };
-        let sinks = match self {
-            Self::FlashAttention => matches!(query.major(), 9..=11),
-            Self::FlashInfer => matches!(query.major(), 9 | 10 | 12),
-            Self::Triton => true,
-            _ => false,
-        };
-        no(head_sizes.is_empty() || head_sizes.contains(&query.head_size), "head_size not supported")
-            .or(no(self.takes_head(query), "head_size not supported"))
-            .or(no(self.takes(query.dtype), "kv_cache_dtype not supported"))
-            .or(no(query.block_size.is_none_or(|size| self.takes_block(size, query)), "block_size not supported"))
-            .or(no(!query.image_prefix || prefix, "partial multimodal token full attention not supported"))
-            .or(no(
-                query.latent == self.is_latent(),
-                if query.latent { "MLA not supported" } else { "non-MLA not supported" },
-            ))
-            .or(no(!query.sinks || sinks, "attention sinks not supported"))
-            .or(no(
-                query.sparse == self.is_sparse(),
-                if query.sparse { "sparse not supported" } else { "non-sparse not supported" },
-            ))
-            .or(no(runs, "compute capability not supported"))
-            .or(no(!query.cross || matches!(self, Self::FlashAttention | Self::Triton), "attention type not supported"))
-            .or(no(!query.slides || self != Self::TurboQuant, "sliding window not supported"))
-            .or(no(!query.dcp || self.takes_dcp(), "DCP not supported"))
-            .or(self.combination(query))
+        let Row { entry, formats, head_sizes, capabilities, features, .. } = self.row();
+        let (latent, sparse) = (query.kind.is_latent(), query.entry() == Entry::Sparse);
+        let listed = head_sizes.is_empty() || head_sizes.contains(&query.head_size);
+        let has = |feature| features.contains(&feature);
+        let takes_block = |size| Choice { backend: self, query: *query }.takes_block(size);
+        let images = has(Images) || self.reads_images_by_flash_attention_4(query);
+        let mla = if latent { "MLA not supported" } else { "non-MLA not supported" };
+        let picked = if sparse { "sparse not supported" } else { "non-sparse not supported" };
+        let refusals = [
+            (!listed || !self.takes_head(query), "head_size not supported"),
+            (!formats.contains(&query.dtype), "kv_cache_dtype not supported"),
+            (query.block_size.is_some_and(|size| !takes_block(size)), "block_size not supported"),
+            (query.image_prefix && !images, "partial multimodal token full attention not supported"),
+            (latent != (*entry != Entry::Heads), mla),
+            (query.sinks && !self.takes_sinks(query), "attention sinks not supported"),
+            (sparse != (*entry == Entry::Sparse), picked),
+            (!capabilities.contains(&query.capability), "compute capability not supported"),
+            (query.kind == Kind::Cross && !has(Cross), "attention type not supported"),
+            (query.kind.slides() && !has(Windows), "sliding window not supported"),
+            (query.dcp && !has(Dcp), "DCP not supported"),
+        ];
+        let found = refusals.into_iter().find(|(refused, _)| *refused).map(|(_, reason)| reason);
+        found.or_else(|| self.combination(query))
     }
 
     /// Rules of head sizes that are no list.
@@ -305,37 +285,26 @@ impl Backend {
                 query.head_size.is_multiple_of(8)
                     && (query.head_size <= 256 || (query.has_flash_attention_4() && query.head_size <= 512))
             }
-            Self::Triton | Self::TritonFlashAttention | Self::TritonFlashInfer => query.head_size >= 32,
+            Self::Triton => query.head_size >= 32,
             _ => true,
         }
     }
 
-    /// Whether it is for latents.
-    fn is_latent(self) -> bool {
-        self.is_sparse()
-            || matches!(
-                self,
-                Self::FlashAttentionMla | Self::FlashMla | Self::FlashInferMla | Self::CutlassMla | Self::TritonMla
-            )
+    fn takes_sinks(self, query: &Query) -> bool {
+        match self {
+            Self::FlashAttention => matches!(query.major(), 9..=11),
+            Self::FlashInfer => matches!(query.major(), 9 | 10 | 12),
+            other => other == Self::Triton,
+        }
     }
 
-    fn takes_dcp(self) -> bool {
-        !matches!(
-            self,
-            Self::Triton
-                | Self::TritonFlashAttention
-                | Self::TritonFlashInfer
-                | Self::FlexAttention
-                | Self::TurboQuant
-                | Self::FlashAttentionMlaSparse
-                | Self::FlashInferMlaSparse90
-                | Self::FlashInferMlaSparse120
-        )
+    fn reads_images_by_flash_attention_4(self, query: &Query) -> bool {
+        self == Self::FlashAttention && query.has_flash_attention_4() && query.flash_attention_version() == 4
     }
 
     /// What can't be had together.
     fn combination(self, query: &Query) -> Option<&'static str> {
-        let fp4 = matches!(query.dtype.name(), "nvfp4" | "nvfp4_4over6");
+        let fp4 = matches!(query.dtype, CacheDtype::Nvfp4 | CacheDtype::Nvfp4FourOverSix);
         match self {
             Self::FlashAttention | Self::TritonFlashAttention if query.dtype.is_quantized() => {
                 let version = query.flash_attention_version();
@@ -350,8 +319,8 @@ impl Backend {
                 (self == Self::FlashAttention && query.image_prefix && query.major() == 9)
                     .then_some("SM90 FP8 KV with mm_prefix requires Triton")
             }
-            Self::FlashInfer | Self::TritonFlashInfer if fp4 => match query.major() {
-                8 | 9 | 12 if query.dtype.name() == "nvfp4_4over6" => Some("kv_cache_dtype not supported"),
+            Self::FlashInfer if fp4 => match query.major() {
+                8 | 9 | 12 if query.dtype == CacheDtype::Nvfp4FourOverSix => Some("kv_cache_dtype not supported"),
                 12 if query.head_size == 64 => Some("fa2 prefill misreads an NVFP4 KV cache at head_size 64"),
                 12 if query.sinks => Some("the sink prefill wrapper cannot read an NVFP4 KV cache"),
                 10 | 12 => None,
@@ -367,7 +336,7 @@ impl Backend {
             }
             Self::FlashAttentionMlaSparse4 => (!matches!(query.heads, 8 | 16 | 32 | 64 | 128))
                 .then_some("FA4 sparse MLA requires 8, 16, 32, 64 or 128 query heads"),
-            Self::FlashMlaSparse if query.dtype.name() == "nvfp4_ds_mla" && query.major() != 10 => {
+            Self::FlashMlaSparse if query.dtype == CacheDtype::Nvfp4DsMla && query.major() != 10 => {
                 Some("FLASHMLA_SPARSE only supports the nvfp4_ds_mla kv-cache dtype on SM100 (Blackwell)")
             }
             _ => None,
@@ -375,91 +344,72 @@ impl Backend {
     }
 
     /// The block sizes that its kernels take for a layer.
-    pub(super) fn block_sizes(self, query: &Query) -> Vec<BlockSize> {
-        use BlockSize::{Exactly, MultipleOf};
-        match self {
-            Self::FlashAttention | Self::TritonFlashAttention
-                if query.major() == 9 && query.dtype.is_fp8() && query.head_size == 512 =>
-            {
-                vec![Exactly(64)]
+    fn block_sizes(self, query: &Query) -> &'static [BlockSize] {
+        let grouped = || query.heads.checked_div(query.kv_heads).is_some_and(|group| group > 1);
+        let plain = || !query.sinks && !query.image_prefix && !query.dcp && !query.dtype.is_quantized();
+        match (self, query.major(), query.head_size) {
+            (Self::FlashAttention | Self::TritonFlashAttention, 9, 512) if query.dtype.is_fp8() => &[Exactly(64)],
+            (Self::FlashAttention, 10 | 11, 256) if plain() => &[Exactly(128)],
+            (Self::FlashInfer, 10, _) if grouped() => {
+                &[Exactly(16), Exactly(32), Exactly(64), Exactly(128), Exactly(256), Exactly(512), Exactly(1_024)]
             }
-            Self::FlashAttention
-                if query.head_size == 256
-                    && matches!(query.major(), 10 | 11)
-                    && !query.sinks
-                    && !query.image_prefix
-                    && !query.dtype.is_quantized()
-                    && !query.dcp =>
-            {
-                vec![Exactly(128)]
-            }
-            Self::FlashAttention
-            | Self::TritonFlashAttention
-            | Self::Triton
-            | Self::FlexAttention
-            | Self::TritonMla
-            | Self::FlashAttentionMla => vec![MultipleOf(16)],
-            Self::FlashInfer => {
-                let grouped =
-                    query.kv_heads > 0 && query.heads.checked_div(query.kv_heads).is_some_and(|group| group > 1);
-                let large: &[u64] = if query.major() == 10 && grouped { &[128, 256, 512, 1024] } else { &[] };
-                [16, 32, 64].iter().chain(large).map(|&size| Exactly(size)).collect()
-            }
-            Self::TritonFlashInfer | Self::FlashMla | Self::Indexer => vec![Exactly(64)],
-            Self::TurboQuant => [16, 32, 64, 128].map(Exactly).to_vec(),
-            Self::FlashInferMla => [32, 64].map(Exactly).to_vec(),
-            Self::CutlassMla | Self::MiniMaxSparse => vec![Exactly(128)],
-            Self::FlashInferMlaSparse => vec![MultipleOf(32)],
-            Self::FlashAttentionMlaSparse
-            | Self::FlashAttentionMlaSparse4
-            | Self::FlashMlaSparse
-            | Self::FlashInferMlaSparse90
-            | Self::FlashInferMlaSparse120 => vec![MultipleOf(64)],
-            Self::DeepSeekV4 => vec![Exactly(256)],
+            _ => self.row().block_sizes,
         }
+    }
+}
+
+/// A backend and what it was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) backend: Backend,
+    pub(super) query: Query,
+}
+
+impl Choice {
+    /// The block sizes that the model as a whole is asked for, whose head size is its largest.
+    fn block_sizes(&self) -> impl Iterator<Item = u64> {
+        let head_size = self.query.largest_head_size.max(self.query.head_size);
+        self.backend.block_sizes(&Query { head_size, ..self.query }).iter().map(|size| size.base())
     }
 
     /// Whether it takes blocks of a size: multiples of a kernel's own are split.
-    pub(super) fn takes_block(self, size: u64, query: &Query) -> bool {
-        // The size is asked of the model as a whole, whose head size is its largest.
-        let whole = Query { head_size: query.largest_head_size.max(query.head_size), ..*query };
-        self.block_sizes(&whole).iter().any(|kernel| size.is_multiple_of(kernel.base()))
+    pub(super) fn takes_block(&self, size: u64) -> bool {
+        self.block_sizes().any(|base| size.is_multiple_of(base))
     }
 
     /// The smallest block of its kernels.
-    pub(super) fn smallest_block(self, query: &Query) -> u64 {
-        let whole = Query { head_size: query.largest_head_size.max(query.head_size), ..*query };
-        self.block_sizes(&whole).into_iter().map(BlockSize::base).min().unwrap_or(1)
+    pub(super) fn smallest_block(&self) -> u64 {
+        self.block_sizes().min().unwrap_or(1)
     }
-}
 
-/// The largest block of a window's backend whose page fits in `budget` bytes, or its smallest
-/// (`_largest_kernel_block_within`).
-pub(super) fn window_block(backend: Backend, query: &Query, per_token: u64, budget: u64) -> u64 {
-    use BlockSize::{Exactly, MultipleOf};
-    let most = budget.checked_div(per_token).unwrap_or_default();
-    let size = |size| match size {
-        Exactly(size) => size,
-        MultipleOf(base) => base.max(most.checked_div(base).unwrap_or_default().saturating_mul(base)),
-    };
-    let sizes: Vec<u64> = backend.block_sizes(query).into_iter().map(size).collect();
-    let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
-    fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
+    /// The largest block of a window whose page fits in `budget` bytes, or the smallest (`_largest_kernel_block_within`).
+    pub(super) fn window_block(&self, per_token: u64, budget: u64) -> u64 {
+        let most = budget.checked_div(per_token).unwrap_or_default();
+        let size = |size: &BlockSize| match *size {
+            Exactly(size) => size,
+            MultipleOf(base) => {
+                most.checked_rem(base).and_then(|rest| most.checked_sub(rest)).unwrap_or_default().max(base)
+            }
+        };
+        let sizes: Vec<u64> = self.backend.block_sizes(&self.query).iter().map(size).collect();
+        let fitting = sizes.iter().copied().filter(|size| *size <= most).max();
+        fitting.or_else(|| sizes.into_iter().min()).unwrap_or(DEFAULT_BLOCK_SIZE)
+    }
 }
 
 /// The smallest block that every backend takes (`_preferred_block_size_for_backends`).
-pub(super) fn preferred_block(backends: &[(Backend, Query)]) -> Option<u64> {
-    let all_take = |size: u64| backends.iter().all(|(backend, query)| backend.takes_block(size, query));
+pub(super) fn preferred_block(choices: &[Choice]) -> Option<u64> {
+    let all_take = |size: u64| choices.iter().all(|choice| choice.takes_block(size));
     if all_take(DEFAULT_BLOCK_SIZE) {
         return Some(DEFAULT_BLOCK_SIZE);
     }
-    if let [(backend, query)] = backends {
-        return Some(backend.smallest_block(query));
+    if let [choice] = choices {
+        return Some(choice.smallest_block());
     }
     let mut candidates = vec![1];
-    for (backend, query) in backends {
-        let sizes: Vec<u64> = backend.block_sizes(query).iter().map(|size| size.base()).collect();
-        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |&b| lcm(a, b))).collect();
+    for Choice { backend, query } in choices {
+        let sizes = backend.block_sizes(query);
+        candidates = candidates.iter().flat_map(|&a| sizes.iter().filter_map(move |b| lcm(a, b.base()))).collect();
     }
     candidates.sort_unstable();
     candidates.into_iter().find(|&size| all_take(size))
@@ -474,19 +424,17 @@ pub(super) fn lcm(a: u64, b: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn query(capability: (u32, u32), dtype: &str) -> Query {
+    fn query(capability: Capability, dtype: &str) -> Query {
         Query {
             head_size: 128,
             largest_head_size: 128,
-            dtype: CacheDtype::named(dtype),
+            dtype: CacheDtype::asked(dtype.parse().unwrap()).unwrap(),
             capability,
-            latent: false,
+            kind: Kind::Full,
             sparse: false,
             sinks: false,
             image_prefix: false,
-            slides: false,
             wants_flash_attention_4: false,
-            cross: false,
             heads: 32,
             kv_heads: 8,
             qk_nope_head_dim: Some(128),
@@ -495,11 +443,12 @@ mod tests {
         }
     }
 
-    fn latent(capability: (u32, u32), dtype: &str, sparse: bool) -> Query {
+    fn latent(capability: Capability, dtype: &str, entry: Entry) -> Query {
+        let sparse = entry == Entry::Sparse;
         Query {
+            kind: Kind::Latent,
             head_size: 576,
             largest_head_size: 576,
-            latent: true,
             sparse,
             heads: 128,
             kv_heads: 1,
@@ -520,26 +469,27 @@ mod tests {
             (query((7, 5), "auto"), B::Triton, 16),
             (Query { wants_flash_attention_4: true, ..query((8, 9), "fp8") }, B::Triton, 16),
             (Query { wants_flash_attention_4: true, ..query((9, 0), "auto") }, B::FlashAttention, 16),
-            (latent((9, 0), "auto", false), B::FlashAttentionMla, 16),
-            (latent((9, 0), "fp8", false), B::FlashMla, 64),
-            (latent((10, 0), "auto", false), B::FlashInferMla, 32),
-            (latent((8, 0), "auto", false), B::TritonMla, 16),
-            (latent((9, 0), "auto", true), B::FlashAttentionMlaSparse, 64),
-            (latent((9, 0), "fp8", true), B::FlashMlaSparse, 64),
-            (latent((9, 0), "fp8_e4m3", true), B::FlashInferMlaSparse90, 64),
-            (latent((10, 0), "fp8", true), B::FlashInferMlaSparse, 32),
-            (latent((10, 0), "fp8_ds_mla", true), B::FlashMlaSparse, 64),
+            (latent((9, 0), "auto", Entry::Latent), B::FlashAttentionMla, 16),
+            (latent((9, 0), "fp8", Entry::Latent), B::FlashMla, 64),
+            (latent((10, 0), "auto", Entry::Latent), B::FlashInferMla, 32),
+            (latent((8, 0), "auto", Entry::Latent), B::TritonMla, 16),
+            (latent((9, 0), "auto", Entry::Sparse), B::FlashAttentionMlaSparse, 64),
+            (latent((9, 0), "fp8", Entry::Sparse), B::FlashMlaSparse, 64),
+            (latent((9, 0), "fp8_e4m3", Entry::Sparse), B::FlashInferMlaSparse90, 64),
+            (latent((10, 0), "fp8", Entry::Sparse), B::FlashInferMlaSparse, 32),
+            (latent((10, 0), "fp8_ds_mla", Entry::Sparse), B::FlashMlaSparse, 64),
         ] {
             let found = Backend::select(&query).unwrap();
-            assert_eq!((found, found.smallest_block(&query)), (backend, block), "{query:?}");
+            let choice = Choice { backend: found, query };
+            assert_eq!((found, choice.smallest_block()), (backend, block), "{query:?}");
         }
     }
 
     #[test]
     fn what_no_backend_serves_is_refused_with_their_reasons() {
-        let reasons = Backend::select(&latent((8, 0), "auto", true)).unwrap_err();
+        let reasons = Backend::select(&latent((8, 0), "auto", Entry::Sparse)).unwrap_err();
         assert!(reasons.contains("FLASHMLA_SPARSE: compute capability not supported"), "{reasons}");
-        assert!(Backend::select(&latent((9, 0), "fp8_ds_mla", false)).is_err());
+        assert!(Backend::select(&latent((9, 0), "fp8_ds_mla", Entry::Latent)).is_err());
         let sinks = Query { sinks: true, head_size: 64, largest_head_size: 64, ..query((9, 0), "turboquant_4bit_nc") };
         assert!(Backend::select(&sinks).is_err());
     }

@@ -1,7 +1,9 @@
 //! What vLLM's start-up says no to before it makes a cache.
 
-use super::reader::{LATENT_TYPES, Reader};
-use crate::model::{DraftMethod, KeyValue, LayerCache, Mechanism};
+use super::models::Trait;
+use super::planner::{Mtp, Planner};
+use super::release::Rule;
+use crate::model::{KeyValue, LayerCache, Mechanism};
 use crate::units::Error;
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
@@ -11,58 +13,6 @@ const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
 
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";
-
-/// Model types whose modules in transformers 5.23 attend in their own way, so that no class is found for those that name
-/// none.
-const EAGER_TYPES: &[&str] =
-    &["codegen", "cpmant", "gpt_neo", "gpt_neox_japanese", "mpt", "openai-gpt", "rwkv", "xglm", "xlnet"];
-
-/// Model types whose checkpoint's own layers vLLM drafts with (`config/speculative.py`, `hf_config_override`).
-const MTP_TYPES: &[&str] = &[
-    "bailing_hybrid",
-    "deepseek_v3",
-    "deepseek_v32",
-    "deepseek_v4",
-    "dots3_note",
-    "dots3_note_text",
-    "ernie4_5_moe",
-    "exaone4_5",
-    "exaone4_5_text",
-    "exaone_moe",
-    "glm4_moe",
-    "glm4_moe_lite",
-    "glm5_next",
-    "glm5_next_text",
-    "glm_moe_dsa",
-    "glm_ocr",
-    "glm_ocr_text",
-    "hy_v3",
-    "hy_v4",
-    "inkling_text",
-    "kimi_linear",
-    "longcat_flash",
-    "mimo",
-    "mimo_v2",
-    "mimo_v2_flash",
-    "minimax_m3_vl",
-    "minimax_m3_vl_text",
-    "nemotron_h",
-    "nemotron_h_puzzle",
-    "pangu_ultra_moe",
-    "qwen3_5",
-    "qwen3_5_moe",
-    "qwen3_5_moe_text",
-    "qwen3_5_text",
-    "qwen3_next",
-    "qwen4_exp",
-    "qwen4_exp_text",
-    "step3p5",
-    "step3p7",
-    "step5",
-];
-
-/// Model types with caches in vLLM 0.33 that are not covered here: better no answer than one that leaves them out.
-const NOT_COVERED_TYPES: &[&str] = &["qwen4_exp", "qwen4_exp_text", "unlimited_ocr"];
 
 /// Whose code runs a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,75 +25,84 @@ enum ModelClass {
     Unknown,
 }
 
-/// The line that begins with `start`, a newline and the whole name of a class.
-fn line_after(start: &str) -> Option<&'static str> {
-    memchr::memmem::find_iter(ARCHITECTURES.as_bytes(), start).find_map(|at| {
-        let line = ARCHITECTURES.get(at.saturating_add(1)..)?.lines().next()?;
-        let name = start.strip_prefix('\n')?;
-        (line.trim_end_matches(ONE_STAGE) == name).then_some(line)
+/// A line of the classes.
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    class: ModelClass,
+    one_stage: bool,
+}
+
+impl Listed {
+    fn of(line: &str) -> Self {
+        let class = if line.starts_with('~') { ModelClass::Transformers } else { ModelClass::Own };
+        Self { class, one_stage: line.ends_with(ONE_STAGE) }
+    }
+}
+
+/// Whether the class of a line has the name of a model type, less its separators.
+fn is_named_for(line: &str, family: &str) -> bool {
+    let name = line.strip_prefix('~').unwrap_or(line);
+    name.split_at_checked(family.len()).is_some_and(|(start, rest)| {
+        let rest = || rest.strip_suffix(ONE_STAGE).unwrap_or(rest);
+        start.eq_ignore_ascii_case(family)
+            && matches!(rest(), "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration")
     })
 }
 
-impl Reader<'_> {
+/// The line that begins with `start`, a newline and the whole name of a class with its mark.
+fn line_after(start: &str) -> Option<&'static str> {
+    memchr::memmem::find_iter(ARCHITECTURES.as_bytes(), start).find_map(|at| {
+        let line = ARCHITECTURES.get(at.saturating_add(1)..)?.lines().next()?;
+        (line.strip_suffix(ONE_STAGE).unwrap_or(line) == start.strip_prefix('\n')?).then_some(line)
+    })
+}
+
+impl Planner<'_> {
     /// What start-up refuses of the model and of how it is divided.
     pub(super) fn check(&self) -> Result<(), Error> {
         let listed = self.listed();
         self.check_architecture(listed)?;
-        self.check_parallel(listed)
+        self.check_stages(listed)?;
+        self.check_heads()?;
+        self.check_mtp()
     }
 
     /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
     /// for, if that is known.
-    fn class(&self, listed: Option<(&str, ModelClass)>) -> ModelClass {
-        let default = if EAGER_TYPES.contains(&self.family()) { ModelClass::Unknown } else { ModelClass::Own };
+    fn class(&self, listed: Option<Listed>) -> ModelClass {
         match listed {
-            Some((_, class)) => class,
-            None if self.model.checkpoint.architectures.is_empty() => default,
+            Some(listed) => listed.class,
+            None if self.model.checkpoint.architectures.is_empty() && !self.has(Trait::EAGER) => ModelClass::Own,
             None => ModelClass::Unknown,
         }
     }
 
-    /// The line of its class, less the mark of whose it is.
-    fn listed(&self) -> Option<(&'static str, ModelClass)> {
+    /// The line of its class.
+    fn listed(&self) -> Option<Listed> {
         let architectures = &self.model.checkpoint.architectures;
-        let marks = [("\n", ModelClass::Own), ("\n~", ModelClass::Transformers)];
-        let found = marks.iter().find_map(|(mark, class)| {
-            architectures.iter().find_map(|name| line_after(&format!("{mark}{name}"))).map(|line| (line, *class))
-        });
-        if found.is_some() || !architectures.is_empty() {
-            return found.map(|(line, class)| (line.trim_start_matches('~'), class));
+        if !architectures.is_empty() {
+            let marked = |mark: &str| architectures.iter().find_map(|name| line_after(&format!("\n{mark}{name}")));
+            return marked("").or_else(|| marked("~")).map(Listed::of);
         }
         let family = self.family().replace(['_', '-'], "");
-        let of_family = |family: &str| {
-            ARCHITECTURES.lines().find(|line| {
-                let name = line.strip_prefix('~').unwrap_or(line);
-                name.split_at_checked(family.len()).is_some_and(|(start, rest)| {
-                    start.eq_ignore_ascii_case(family)
-                        && matches!(
-                            rest.strip_suffix(ONE_STAGE).unwrap_or(rest),
-                            "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration"
-                        )
-                })
-            })
-        };
-        let line = of_family(&family).or_else(|| of_family(family.strip_suffix("text")?))?;
-        Some(line.strip_prefix('~').map_or((line, ModelClass::Own), |name| (name, ModelClass::Transformers)))
+        let of_family = |family: &str| ARCHITECTURES.split('\n').find(|line| is_named_for(line, family));
+        of_family(&family).or_else(|| of_family(family.strip_suffix("text")?)).map(Listed::of)
     }
 
     /// What vLLM has no class for.
-    fn check_architecture(&self, listed: Option<(&str, ModelClass)>) -> Result<(), Error> {
+    fn check_architecture(&self, listed: Option<Listed>) -> Result<(), Error> {
         let refused = |reason: &str| {
             let architectures = &self.model.checkpoint.architectures;
             let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
             let found = found.unwrap_or_else(|| self.model.name.clone());
             Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
         };
-        if NOT_COVERED_TYPES.contains(&self.family()) {
+        if self.has(Trait::NOT_COVERED) {
             return refused("has caches in vLLM that are not covered here");
         }
         match self.class(listed) {
             ModelClass::Unknown => return refused("is not a model architecture that is supported for now"),
-            ModelClass::Transformers if self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_))) => {
+            ModelClass::Transformers if self.has_states() => {
                 return refused(
                     "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
                      other way to handle them",
@@ -151,83 +110,103 @@ impl Reader<'_> {
             }
             ModelClass::Transformers | ModelClass::Own => {}
         }
-        let unknown = |cache: &LayerCache| match cache {
-            LayerCache::Recurrent(state) => {
-                matches!(state.mechanism, Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm)
-            }
-            LayerCache::CrossAttention { optional, .. } => *optional || self.family() != "whisper",
-            LayerCache::Compressed { .. } => !self.release.is_newest,
-            _ => false,
-        };
-        if self.groups().any(unknown) {
+        if !self.groups().all(|cache| self.has_class_for(cache)) {
             return refused("has layers that this version has no class for");
         }
         Ok(())
     }
 
-    /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
-    fn check_parallel(&self, listed: Option<(&str, ModelClass)>) -> Result<(), Error> {
-        let layout = self.workload.layout;
-        if layout.pp > 1 && self.release.is_newest && listed.is_some_and(|(line, _)| line.ends_with(ONE_STAGE)) {
-            let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
-            return Err(self.engine.refusal("--pp", layout.pp, reason, "use 1"));
+    /// Whether this version has a class for layers of a kind.
+    fn has_class_for(&self, cache: &LayerCache) -> bool {
+        match cache {
+            LayerCache::FullAttention { .. }
+            | LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Latent { .. }
+            | LayerCache::Indexer { .. }
+            | LayerCache::Shared
+            | LayerCache::None => true,
+            LayerCache::Compressed { .. } => self.release.has(Rule::COMPRESSED_ATTENTION),
+            LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CROSS_ATTENTION),
+            LayerCache::Recurrent(state) => match state.mechanism {
+                Mechanism::Mamba1
+                | Mechanism::Mamba2
+                | Mechanism::GatedDeltaNet
+                | Mechanism::Kda
+                | Mechanism::Lightning
+                | Mechanism::ShortConvolution => true,
+                Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm => false,
+            },
         }
+    }
+
+    fn check_stages(&self, listed: Option<Listed>) -> Result<(), Error> {
+        let pp = self.workload.layout.pp;
+        let one_stage = listed.is_some_and(|listed| listed.one_stage) && self.release.has(Rule::ONE_STAGE_CLASSES);
+        if pp > 1 && one_stage {
+            let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
+            return Err(self.engine.refusal("--pp", pp, reason, "use 1"));
+        }
+        Ok(())
+    }
+
+    /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
+    fn check_heads(&self) -> Result<(), Error> {
+        let tp = self.workload.layout.tp;
         let attends = self.groups().any(|cache| cache.key_value().is_some());
         let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
-        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(layout.tp)) {
+        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(tp)) {
             let reason = format!("does not divide the total number of attention heads ({heads})");
-            return Err(self.engine.refusal("--tp", layout.tp, reason, "use a size that does"));
+            return Err(self.engine.refusal("--tp", tp, reason, "use a size that does"));
+        }
+        let kv_heads = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
+        self.check_decode_context(heads, kv_heads)?;
+        if self.has(Trait::OWN_KV_HEADS) && kv_heads.is_some_and(|kv_heads| tp > kv_heads) {
+            let reason = "is more than the KV heads, which this model's class does not replicate";
+            return Err(self.engine.refusal("--tp", tp, reason, "use at most as many as there are KV heads"));
+        }
+        Ok(())
+    }
+
+    fn check_decode_context(&self, heads: Option<u64>, kv_heads: Option<u64>) -> Result<(), Error> {
+        let (tp, dcp) = (self.workload.layout.tp, self.workload.layout.dcp);
+        if dcp <= 1 {
+            return Ok(());
+        }
+        let refused = |reason: String| Err(self.engine.refusal("--dcp", dcp, reason, "use a smaller size, or 1"));
+        if !tp.is_multiple_of(dcp) {
+            return refused(format!("does not divide the tensor parallel size ({tp})"));
         }
         let latent =
             self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
-        let latent = latent && LATENT_TYPES.contains(&self.family());
-        let key_value_heads =
-            self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
-        if layout.dcp > 1 {
-            let refused =
-                |reason: String| Err(self.engine.refusal("--dcp", layout.dcp, reason, "use a smaller size, or 1"));
-            if !layout.tp.is_multiple_of(layout.dcp) {
-                return refused(format!("does not divide the tensor parallel size ({})", layout.tp));
-            }
-            if let Some(kv) = key_value_heads.filter(|_| !latent) {
-                if layout.tp <= kv {
-                    return refused(format!(
-                        "requires, for GQA/MQA, a tensor parallel size ({}) greater than the model's total number of \
-                         KV heads ({kv})",
-                        layout.tp
-                    ));
-                }
-                let most = layout.tp.checked_div(kv).unwrap_or(1);
-                if layout.dcp > most {
-                    return refused(format!(
-                        "exceeds the maximum supported value ({most}) for tp {} and {kv} KV heads",
-                        layout.tp
-                    ));
-                }
-                let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(layout.dcp);
-                if !group.is_multiple_of(layout.dcp) {
-                    return refused(format!("does not divide the number of query heads per KV head ({group})"));
-                }
-            }
+        let Some(kv) = kv_heads.filter(|_| !latent || !self.has(Trait::LATENT_CACHE)) else { return Ok(()) };
+        if tp <= kv {
+            return refused(format!(
+                "requires, for GQA/MQA, a tensor parallel size ({tp}) greater than the model's total number of KV heads ({kv})"
+            ));
         }
-        if self.family() == "gpt_oss" && key_value_heads.is_some_and(|heads| layout.tp > heads) {
-            let reason = "is more than the KV heads, which this model's class does not replicate";
-            return Err(self.engine.refusal("--tp", layout.tp, reason, "use at most as many as there are KV heads"));
+        let most = tp.checked_div(kv).unwrap_or(1);
+        if dcp > most {
+            return refused(format!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads"));
         }
-        if let Some(drafter) = &self.model.drafter
-            && drafter.method == DraftMethod::Mtp
-        {
-            if self.release.is_newest && !MTP_TYPES.contains(&self.family()) {
-                let reason = format!("is an unsupported speculative method for layers of {}", self.family());
-                return Err(self.engine.refusal("--speculative-method", "mtp", reason, "name a --draft model"));
-            }
-            let last =
-                self.model.layer_groups.iter().flat_map(|group| &group.layers).max().copied().unwrap_or_default();
-            let modules = u64::from(last.saturating_add(1).saturating_sub(drafter.first_layer)).max(1);
-            if drafter.tokens > modules && !drafter.tokens.is_multiple_of(modules) {
-                let reason = format!("is not a multiple of the {modules} tokens that the model's own layers draft");
-                return Err(self.engine.refusal("--num-speculative-tokens", drafter.tokens, reason, "use one that is"));
-            }
+        let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(dcp);
+        if !group.is_multiple_of(dcp) {
+            return refused(format!("does not divide the number of query heads per KV head ({group})"));
+        }
+        Ok(())
+    }
+
+    /// What the checkpoint's own layers draft.
+    fn check_mtp(&self) -> Result<(), Error> {
+        let Some(Mtp { tokens, layers }) = self.mtp() else { return Ok(()) };
+        if self.release.has(Rule::MTP_TYPES) && !self.has(Trait::MTP) {
+            let reason = format!("is an unsupported speculative method for layers of {}", self.family());
+            return Err(self.engine.refusal("--speculative-method", "mtp", reason, "name a --draft model"));
+        }
+        let layers = layers.max(1);
+        if tokens > layers && !tokens.is_multiple_of(layers) {
+            let reason = format!("is not a multiple of the {layers} tokens that the model's own layers draft");
+            return Err(self.engine.refusal("--num-speculative-tokens", tokens, reason, "use one that is"));
         }
         Ok(())
     }

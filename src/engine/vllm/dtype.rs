@@ -1,35 +1,92 @@
 //! `--kv-cache-dtype`: vLLM's names, and what `auto` comes to (`config/cache.py`, `utils/torch_utils.py`).
 
+use super::release::Rule;
 use crate::model::{KvCacheScheme, Quantization};
-use crate::units::{ElementFormat, KvDtype, KvFormat};
+use crate::units::{self, ElementFormat, Error, Exact, FormatEntry, KvDtype, KvFormat, PairEntry};
 
-/// The formats taken, by our names, which are vLLM's but for `fp16` and `bf16`.
-pub(super) const NAMES: &[&str] = &[
-    "fp16",
-    "bf16",
-    "fp8",
-    "fp8_e4m3",
-    "fp8_e5m2",
-    "fp8_ds_mla",
-    "nvfp4_ds_mla",
-    "turboquant_k8v4",
-    "turboquant_4bit_nc",
-    "turboquant_k3v4_nc",
-    "turboquant_3bit_nc",
-    "int4_per_token_head",
-    "int8_per_token_head",
-    "fp8_per_token_head",
-    "nvfp4",
-    "nvfp4_4over6",
-];
+/// A format of the cache.
+struct Row {
+    /// Our name, which is vLLM's but for `fp16` and `bf16`.
+    name: &'static str,
+    stored: Stored,
+    /// The versions that take it.
+    rule: Rule,
+}
 
-/// What a cache is stored in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CacheDtype {
-    /// The model's own 16-bit format.
-    Model,
-    /// A format by its name.
-    Named(KvFormat),
+/// The elements of a format.
+#[derive(Clone, Copy)]
+enum Stored {
+    AsModel,
+    Alike(&'static FormatEntry),
+    Pair(&'static PairEntry),
+}
+
+/// Declares the formats, a row each.
+macro_rules! formats {
+    ($($dtype:ident $name:literal $rule:ident;)*) => {
+        /// What a cache is stored in.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum CacheDtype {
+            /// `auto`: the model's own 16-bit format.
+            Model,
+            $($dtype,)*
+        }
+
+        /// Every format, in the order of [`CacheDtype`].
+        const FORMATS: &[Row] = &[
+            Row { name: "auto", stored: Stored::AsModel, rule: Rule::ALWAYS },
+            $(Row { name: $name, stored: stored($name), rule: Rule::$rule },)*
+        ];
+
+        const DTYPES: &[CacheDtype] = &[$(CacheDtype::$dtype,)*];
+
+        /// The names of [`DTYPES`].
+        pub(super) const NAMES: &[&str] = &[$($name,)*];
+    };
+}
+
+formats! {
+    Fp16 "fp16" ALWAYS;
+    Bf16 "bf16" ALWAYS;
+    Fp8 "fp8" ALWAYS;
+    Fp8E4m3 "fp8_e4m3" ALWAYS;
+    Fp8E5m2 "fp8_e5m2" ALWAYS;
+    Fp8DsMla "fp8_ds_mla" ALWAYS;
+    Nvfp4DsMla "nvfp4_ds_mla" FORMATS_PAST_FP8;
+    TurboquantK8v4 "turboquant_k8v4" FORMATS_PAST_FP8;
+    Turboquant4BitNc "turboquant_4bit_nc" FORMATS_PAST_FP8;
+    TurboquantK3v4Nc "turboquant_k3v4_nc" FORMATS_PAST_FP8;
+    Turboquant3BitNc "turboquant_3bit_nc" FORMATS_PAST_FP8;
+    Int4PerTokenHead "int4_per_token_head" FORMATS_PAST_FP8;
+    Int8PerTokenHead "int8_per_token_head" FORMATS_PAST_FP8;
+    Fp8PerTokenHead "fp8_per_token_head" FORMATS_PAST_FP8;
+    Nvfp4 "nvfp4" FORMATS_PAST_FP8;
+    Nvfp4FourOverSix "nvfp4_4over6" FORMATS_PAST_FP8;
+}
+
+/// The elements of a format by its name; a name that is no format's does not compile, as it runs off the table.
+const fn stored(name: &str) -> Stored {
+    let mut index = 0;
+    while index < units::FORMATS.len() {
+        if same(units::FORMATS[index].name, name) {
+            return Stored::Alike(&units::FORMATS[index]);
+        }
+        index = index.saturating_add(1);
+    }
+    index = 0;
+    while !same(units::PAIRS[index].name, name) {
+        index = index.saturating_add(1);
+    }
+    Stored::Pair(&units::PAIRS[index])
+}
+
+const fn same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index = index.saturating_add(1);
+    }
+    index == one.len() && index == other.len()
 }
 
 impl CacheDtype {
@@ -37,58 +94,65 @@ impl CacheDtype {
     pub(super) fn asked(kv_dtype: KvDtype) -> Option<Self> {
         match kv_dtype {
             KvDtype::Auto => Some(Self::Model),
-            KvDtype::Given(format) => NAMES.contains(&format.name()?).then_some(Self::Named(format)),
+            KvDtype::Given(format) => {
+                let name = format.name()?;
+                DTYPES.iter().copied().find(|dtype| dtype.row().name == name)
+            }
         }
     }
 
-    /// A format by its name.
-    pub(super) fn named(name: &str) -> Self {
-        name.parse().map_or(Self::Model, Self::Named)
+    fn row(self) -> &'static Row {
+        &FORMATS[self as usize]
     }
 
-    /// Its name; `auto` for the model's own.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Model => "auto",
-            Self::Named(format) => format.name().unwrap_or("auto"),
-        }
+    /// The versions that take it.
+    pub(super) fn rule(self) -> Rule {
+        self.row().rule
     }
 
     /// What is stored, on a model in `model`.
     pub(super) fn format(self, model: ElementFormat) -> KvFormat {
-        match self {
-            Self::Model => model.into(),
-            Self::Named(format) => format,
+        match self.row().stored {
+            Stored::AsModel => model.into(),
+            Stored::Alike(entry) => entry.format().into(),
+            Stored::Pair(entry) => entry.format(),
         }
     }
 
     /// Whether it is smaller than 16 bits (`is_quantized_kv_cache`).
     pub(super) fn is_quantized(self) -> bool {
-        !matches!(self.name(), "auto" | "fp16" | "bf16")
+        !matches!(self, Self::Model | Self::Fp16 | Self::Bf16)
     }
 
     /// Whether it is an 8-bit float with one scale for the whole cache.
     pub(super) fn is_fp8(self) -> bool {
-        matches!(self.name(), "fp8" | "fp8_e4m3" | "fp8_e5m2")
+        matches!(self, Self::Fp8 | Self::Fp8E4m3 | Self::Fp8E5m2)
     }
 
     /// Whether it is one of the `TurboQuant` pairs.
     pub(super) fn is_turboquant(self) -> bool {
-        self.name().starts_with("turboquant_")
+        matches!(self.row().stored, Stored::Pair(_))
+    }
+
+    /// Bytes of a whole latent, where the format is a layout of its own for them.
+    pub(super) fn packed_latent(self) -> Option<u64> {
+        match self.row().stored {
+            Stored::Alike(FormatEntry { packed: Some((bytes, _)), .. }) => Some(*bytes),
+            Stored::Alike(_) | Stored::AsModel | Stored::Pair(_) => None,
+        }
     }
 
     /// Bytes of one head's K and V of one token, scales included: each vector rounded up to whole bytes, and a
     /// `TurboQuant` slot to an even number of them.
-    pub(super) fn content(self, k_dim: u64, v_dim: u64, model: ElementFormat) -> Option<u64> {
+    pub(super) fn content(self, k_dim: u64, v_dim: u64, model: ElementFormat) -> Result<u64, Error> {
         let format = self.format(model);
         let bytes = |format: ElementFormat, dim: u64| {
-            if dim == 0 {
-                return Some(0);
-            }
-            u64::try_from(format.bits_of_vectors(1, u128::from(dim))?.div_ceil(8)).ok()
+            // No vector, no scale.
+            let bits = if dim == 0 { Some(0) } else { format.bits_of_vectors(1, u128::from(dim)) };
+            bits.map(|bits| Exact::from(bits).div_ceil(8u64)).ok_or_else(Error::too_large)
         };
-        let content = bytes(format.k, k_dim)?.checked_add(bytes(format.v, v_dim)?)?;
-        if self.is_turboquant() { content.checked_next_multiple_of(2) } else { Some(content) }
+        let content = bytes(format.k, k_dim)? + bytes(format.v, v_dim)?;
+        if self.is_turboquant() { content.round_up_to(2u64) } else { content }.get()
     }
 }
 
@@ -110,27 +174,20 @@ pub(super) fn declared(quantization: Option<&Quantization>) -> CacheDtype {
     };
     if method.starts_with("modelopt") {
         return match (&quantization.kv_cache_scheme, quantization.kv_cache_quant_algo.as_deref()) {
-            (Some(KvCacheScheme { num_bits: Some(8), kind: Some(kind), dynamic: Some(false), .. }), _)
-                if kind == "float" =>
-            {
-                CacheDtype::named("fp8_e4m3")
+            (Some(KvCacheScheme { num_bits, kind: Some(kind), dynamic, .. }), _) if kind == "float" => {
+                match (num_bits, dynamic) {
+                    (Some(8), Some(false)) => CacheDtype::Fp8E4m3,
+                    (Some(4), _) => CacheDtype::Nvfp4,
+                    _ => CacheDtype::Model,
+                }
             }
-            (Some(KvCacheScheme { num_bits: Some(4), kind: Some(kind), .. }), _) if kind == "float" => {
-                CacheDtype::named("nvfp4")
-            }
-            (Some(_), _) | (None, None) => CacheDtype::Model,
-            (None, Some(algorithm)) => match algorithm.to_lowercase().as_str() {
-                "fp8" => CacheDtype::named("fp8_e4m3"),
-                "nvfp4" => CacheDtype::named("nvfp4"),
-                _ => CacheDtype::Model,
-            },
+            (None, Some(algorithm)) if algorithm.eq_ignore_ascii_case("fp8") => CacheDtype::Fp8E4m3,
+            (None, Some(algorithm)) if algorithm.eq_ignore_ascii_case("nvfp4") => CacheDtype::Nvfp4,
+            _ => CacheDtype::Model,
         };
     }
     let compressed_tensors = matches!(method, "compressed-tensors" | "compressed_tensors");
-    if compressed_tensors && quantization.kv_cache_scheme.is_some() {
-        return CacheDtype::named("fp8");
-    }
-    CacheDtype::Model
+    if compressed_tensors && quantization.kv_cache_scheme.is_some() { CacheDtype::Fp8 } else { CacheDtype::Model }
 }
 
 #[cfg(test)]
@@ -153,17 +210,22 @@ mod tests {
             ("turboquant_3bit_nc", 102),
         ] {
             let dtype = CacheDtype::asked(name.parse().unwrap()).unwrap();
-            assert_eq!(dtype.content(128, 128, ElementFormat::BF16), Some(bytes), "{name}");
+            assert_eq!(dtype.content(128, 128, ElementFormat::BF16), Ok(bytes), "{name}");
         }
-        assert_eq!(CacheDtype::Model.content(128, 64, ElementFormat::BF16), Some(384));
+        assert_eq!(CacheDtype::Model.content(128, 64, ElementFormat::BF16), Ok(384));
         assert_eq!(CacheDtype::asked("q8_0".parse().unwrap()), None);
         assert_eq!(CacheDtype::asked(ElementFormat::bitwidth(8).into()), None);
     }
 
+    /// A name that is no format's does not compile; here that each has its own, and none the model's 16 bits.
     #[test]
     fn every_name_is_a_format() {
         for name in NAMES {
-            assert_eq!(CacheDtype::named(name).name(), *name);
+            let asked = CacheDtype::asked(name.parse().unwrap()).unwrap();
+            assert_eq!(asked.row().name, *name);
+            assert_eq!(asked.format(ElementFormat::FP32).name(), Some(*name));
         }
+        assert_eq!(CacheDtype::Fp8DsMla.packed_latent(), Some(656));
+        assert_eq!(CacheDtype::Nvfp4DsMla.packed_latent(), Some(352));
     }
 }

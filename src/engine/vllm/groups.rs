@@ -3,6 +3,7 @@
 
 use super::spec::{Kind, Spec};
 use super::{Cache, Request};
+use crate::units::{Error, Exact};
 
 /// Caches that share block tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,24 +12,41 @@ pub(super) struct Group {
     pub(super) members: Vec<usize>,
     /// Their specs, each once.
     pub(super) specs: Vec<Spec>,
-    /// Whether the members differ, so that the group's page is the sum of theirs.
-    pub(super) mixed: bool,
+    pub(super) pages: Pages,
+}
+
+/// The page of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// One member's, as they are alike.
+    Alike,
+    /// The sum of the members'.
+    Mixed,
+}
+
+/// What decides how caches are grouped.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Grouping {
+    /// Blocks are outermost in memory, each with the pages of all layers side by side.
+    pub(super) block_outermost: bool,
+    /// Windows and chunks keep every token.
+    pub(super) windows_off: bool,
 }
 
 impl Group {
-    fn of(caches: &[Cache], members: Vec<usize>, mixed: bool) -> Self {
+    fn of(caches: &[Cache], members: Vec<usize>, pages: Pages) -> Self {
         let mut specs = Vec::new();
         for cache in members.iter().filter_map(|&member| caches.get(member)) {
             if !specs.contains(&cache.spec) {
                 specs.push(cache.spec);
             }
         }
-        Self { members, specs, mixed }
+        Self { members, specs, pages }
     }
 
-    /// Blocks that one request takes in it.
-    pub(super) fn blocks(&self, request: &Request) -> u64 {
-        self.specs.iter().map(|spec| spec.blocks(request)).max().unwrap_or_default()
+    /// Blocks that one request takes in it, unless they pass 2⁶⁴ − 1.
+    pub(super) fn blocks(&self, request: &Request) -> Option<u64> {
+        self.specs.iter().try_fold(0, |most: u64, spec| Some(most.max(spec.blocks(request)?)))
     }
 }
 
@@ -46,25 +64,32 @@ pub(super) enum GroupError {
     Indivisible,
     /// The manager of windows is off, and the caches can't all keep every token alike.
     NotOneType,
-    /// A product passes 2⁶⁴ − 1.
-    TooLarge,
+    /// A page is past 2⁶⁴ − 1 bytes.
+    TooLarge(Error),
+}
+
+impl From<Error> for GroupError {
+    fn from(error: Error) -> Self {
+        Self::TooLarge(error)
+    }
 }
 
 impl Groups {
     /// Groups the caches: one group if they are alike or need the same slots; packed side by side in each block where the
     /// layout puts blocks outermost; else pages of one size, dealt to groups of one number of layers.
-    pub(super) fn of(mut caches: Vec<Cache>, block_outermost: bool, windows_off: bool) -> Result<Self, GroupError> {
+    pub(super) fn of(mut caches: Vec<Cache>, grouping: Grouping) -> Result<Self, GroupError> {
+        let Grouping { block_outermost, windows_off } = grouping;
         if windows_off {
             promote(&mut caches)?;
         }
-        let one = |caches: &[Cache], mixed| vec![Group::of(caches, (0..caches.len()).collect(), mixed)];
+        let one = |caches: &[Cache], pages| vec![Group::of(caches, (0..caches.len()).collect(), pages)];
         let first = caches.first().map(|cache| cache.spec);
         if caches.iter().all(|cache| Some(cache.spec) == first) {
-            let groups = if caches.is_empty() { Vec::new() } else { one(&caches, false) };
+            let groups = if caches.is_empty() { Vec::new() } else { one(&caches, Pages::Alike) };
             return Ok(Self { caches, groups });
         }
         if first.is_some_and(|first| caches.iter().all(|cache| first.uniform_with(&cache.spec))) {
-            return Ok(Self { groups: one(&caches, true), caches });
+            return Ok(Self { groups: one(&caches, Pages::Mixed), caches });
         }
         if windows_off {
             return Err(GroupError::NotOneType);
@@ -85,7 +110,7 @@ impl Groups {
                 let first = caches.first().map(|cache| cache.spec).ok_or(GroupError::Indivisible)?;
                 let uniform = caches.iter().all(|cache| first.uniform_with(&cache.spec));
                 if latents && windows && uniform {
-                    return Ok(Self { groups: one(&caches, true), caches });
+                    return Ok(Self { groups: one(&caches, Pages::Mixed), caches });
                 }
                 Err(GroupError::Indivisible)
             }
@@ -94,40 +119,26 @@ impl Groups {
     }
 
     /// Bytes of a group's page: one member's where they are alike, else the sum.
-    pub(super) fn page(&self, group: &Group) -> Option<u64> {
-        if group.mixed {
-            return self.sum_of_pages(group, |_| true);
+    pub(super) fn page(&self, group: &Group) -> Exact {
+        match group.specs.first() {
+            Some(spec) if group.pages == Pages::Alike => spec.page(),
+            _ => self.sum_of_pages(group, |_| true),
         }
-        group.specs.first()?.page()
     }
 
     /// Bytes of one block of the pool on the rank that holds the layers of `within`: those of its widest group.
-    pub(super) fn bytes_per_block(&self, within: impl Fn(u32) -> bool) -> Option<u64> {
-        let mut widest = self.groups.iter().map(|group| self.sum_of_pages(group, &within));
-        widest.try_fold(0, |most: u64, bytes| Some(most.max(bytes?)))
+    pub(super) fn bytes_per_block(&self, within: impl Fn(u32) -> bool) -> Exact {
+        self.groups.iter().fold(Exact::ZERO, |widest, group| widest.max(self.sum_of_pages(group, &within)))
     }
 
-    /// Blocks that one request takes in all groups.
-    pub(super) fn blocks_per_request(&self, request: &Request) -> u64 {
-        self.groups.iter().fold(0, |sum, group| sum.saturating_add(group.blocks(request)))
+    /// Blocks that one request takes in all groups, unless they pass 2⁶⁴ − 1.
+    pub(super) fn blocks_per_request(&self, request: &Request) -> Option<u64> {
+        self.groups.iter().try_fold(0u64, |sum, group| sum.checked_add(group.blocks(request)?))
     }
 
-    /// The caches, those of one spec and layer group as one, with their number.
-    pub(super) fn alike(&self) -> Vec<(Cache, u64)> {
-        let mut alike: Vec<(Cache, u64)> = Vec::new();
-        for cache in &self.caches {
-            let same = |(other, _): &&mut (Cache, u64)| (other.spec, other.source) == (cache.spec, cache.source);
-            match alike.iter_mut().find(same) {
-                Some((_, count)) => *count = count.saturating_add(1),
-                None => alike.push((*cache, 1)),
-            }
-        }
-        alike
-    }
-
-    fn sum_of_pages(&self, group: &Group, within: impl Fn(u32) -> bool) -> Option<u64> {
+    fn sum_of_pages(&self, group: &Group, within: impl Fn(u32) -> bool) -> Exact {
         let members = group.members.iter().filter_map(|&member| self.caches.get(member));
-        members.filter(|cache| within(cache.layer)).try_fold(0u64, |sum, cache| sum.checked_add(cache.spec.page()?))
+        members.filter(|cache| within(cache.layer)).map(|cache| cache.spec.page()).sum()
     }
 }
 
@@ -166,24 +177,21 @@ fn promote(caches: &mut [Cache]) -> Result<(), GroupError> {
 /// Pages of one size: the blocks of smaller ones grow by a whole factor; states, and attention that no factor fits, are
 /// padded (`unify_kv_cache_spec_page_size`).
 fn unified(caches: &[Cache]) -> Result<Vec<Cache>, GroupError> {
-    let largest = caches.iter().try_fold(0u64, |most, cache| Some(most.max(cache.spec.page()?)));
-    let largest = largest.ok_or(GroupError::TooLarge)?;
+    let largest = caches.iter().fold(Exact::ZERO, |largest, cache| largest.max(cache.spec.page())).get()?;
     let unify = |cache: &Cache| {
-        let page = cache.spec.page().ok_or(GroupError::TooLarge)?;
+        let page = cache.spec.page().get()?;
         if page == largest {
             return Ok(*cache);
         }
         let padded = Spec { padded: Some(largest), ..cache.spec };
         let spec = match cache.spec.kind {
             Kind::State { .. } => padded,
-            _ => match largest.checked_div(page).filter(|_| largest.is_multiple_of(page)) {
-                Some(factor) => {
-                    let block_size = cache.spec.block_size.checked_mul(factor).ok_or(GroupError::TooLarge)?;
-                    Spec { block_size, ..cache.spec }
-                }
-                None if cache.spec.kind == Kind::Latent => return Err(GroupError::Indivisible),
-                None => padded,
-            },
+            _ if page > 0 && largest.is_multiple_of(page) => {
+                let block_size = (Exact::from(largest) / page * cache.spec.block_size).get()?;
+                Spec { block_size, ..cache.spec }
+            }
+            Kind::Latent => return Err(GroupError::Indivisible),
+            _ => padded,
         };
         Ok(Cache { spec, ..*cache })
     };
@@ -194,123 +202,120 @@ fn unified(caches: &[Cache]) -> Result<Vec<Cache>, GroupError> {
 /// again; what is missing in a group is padding. Layers are dealt in turn, so that each pipeline stage gets its share of
 /// every group (`_get_kv_cache_groups_uniform_page_size`).
 fn dealt(caches: &[Cache]) -> Vec<Group> {
-    let mut kinds: Vec<(Spec, Vec<usize>)> = Vec::new();
-    for (index, cache) in caches.iter().enumerate() {
-        match kinds.iter_mut().find(|(spec, _)| *spec == cache.spec) {
-            Some((_, members)) => members.push(index),
-            None => kinds.push((cache.spec, vec![index])),
-        }
-    }
-    let sizes = kinds.iter().map(|(_, members)| members.len());
+    let kinds = gathered(caches.iter().enumerate().map(|(index, cache)| (cache.spec, index)), Spec::eq);
+    let sizes = kinds.iter().map(|kind| kind.members.len());
     let (smallest, largest) = (sizes.clone().min().unwrap_or(1), sizes.max().unwrap_or(1));
     let group_size = if largest.saturating_mul(2) < smallest.saturating_mul(3) { largest } else { smallest };
     let mut groups = Vec::new();
-    for (_, members) in kinds {
-        let count = members.len().div_ceil(group_size.max(1));
-        for start in 0..count {
-            let members = members.iter().copied().skip(start).step_by(count.max(1)).collect();
-            groups.push(Group::of(caches, members, false));
-        }
+    for Gathered { members, .. } in kinds {
+        let count = members.len().div_ceil(group_size.max(1)).max(1);
+        let of_group = |start| members.iter().copied().skip(start).step_by(count).collect();
+        groups.extend((0..count).map(|start| Group::of(caches, of_group(start), Pages::Alike)));
     }
     groups
 }
 
-/// A bucket of caches that need the same slots, by the size of their pages.
+/// What has the same key, in the order in which keys are met.
+#[derive(Debug)]
+pub(super) struct Gathered<K, T> {
+    pub(super) key: K,
+    pub(super) members: Vec<T>,
+}
+
+/// Items with their keys, gathered by keys that are the `same`.
+pub(super) fn gathered<K, T>(
+    items: impl Iterator<Item = (K, T)>,
+    same: impl Fn(&K, &K) -> bool,
+) -> Vec<Gathered<K, T>> {
+    let mut all: Vec<Gathered<K, T>> = Vec::new();
+    for (key, item) in items {
+        match all.iter_mut().find(|known| same(&known.key, &key)) {
+            Some(known) => known.members.push(item),
+            None => all.push(Gathered { key, members: vec![item] }),
+        }
+    }
+    all
+}
+
+/// A bucket of caches that need the same slots, and these by the bytes of their pages.
 struct Bucket {
+    kind: Kind,
     members: Vec<usize>,
-    by_page: Vec<(u64, Vec<usize>)>,
+    sizes: Vec<Gathered<u64, usize>>,
 }
 
 impl Bucket {
     /// Whether there are as many caches of each size, a pattern that repeats.
     fn is_balanced(&self) -> bool {
-        let first = self.by_page.first().map(|(_, members)| members.len());
-        self.by_page.iter().all(|(_, members)| Some(members.len()) == first)
+        self.sizes.iter().all(|size| size.members.len() == self.repeats())
     }
 
     /// The most caches of one size: the repeats of the pattern.
     fn repeats(&self) -> usize {
-        self.by_page.iter().map(|(_, members)| members.len()).max().unwrap_or_default()
+        self.sizes.iter().map(|size| size.members.len()).max().unwrap_or_default()
+    }
+
+    /// Groups that it takes where a pattern repeats `repeats` times.
+    fn fixed_groups(&self, repeats: Option<usize>) -> usize {
+        repeats.filter(|_| self.is_balanced()).map_or(1, |repeats| self.repeats().div_ceil(repeats.max(1)))
+    }
+
+    /// Whether it takes the groups that fit beside the widest.
+    fn is_state(&self, repeats: Option<usize>) -> bool {
+        matches!(self.kind, Kind::State { .. }) || (repeats.is_none() && self.kind.slides())
     }
 
     /// Bytes of the widest of `groups` groups.
-    fn widest(&self, groups: usize) -> Option<u64> {
-        self.by_page.iter().try_fold(0u64, |sum, (page, members)| {
-            let each = u64::try_from(members.len().div_ceil(groups.max(1))).ok()?;
-            sum.checked_add(each.checked_mul(*page)?)
-        })
+    fn widest(&self, groups: usize) -> Exact {
+        self.sizes.iter().map(|size| Exact::from(size.members.len()).div_ceil(groups.max(1)) * size.key).sum()
+    }
+
+    /// The members of group `start` of `count`.
+    fn dealt(&self, start: usize, count: usize) -> Vec<usize> {
+        if count == 1 {
+            return self.members.clone();
+        }
+        let of_repeat = |repeat: usize| self.sizes.iter().filter_map(move |size| size.members.get(repeat).copied());
+        (0..self.repeats()).skip(start).step_by(count).flat_map(of_repeat).collect()
     }
 }
 
+/// The caches in buckets.
+fn buckets(caches: &[Cache]) -> Result<Vec<Bucket>, Error> {
+    let pages = caches.iter().map(|cache| cache.spec.page().get()).collect::<Result<Vec<_>, _>>()?;
+    let numbered = caches.iter().zip(pages).enumerate().map(|(index, (cache, page))| (cache.spec, (page, index)));
+    let bucket = |Gathered { key, members }: Gathered<Spec, (u64, usize)>| Bucket {
+        kind: key.kind,
+        members: members.iter().map(|&(_, index)| index).collect(),
+        sizes: gathered(members.into_iter(), u64::eq),
+    };
+    Ok(gathered(numbered, Spec::uniform_with).into_iter().map(bucket).collect())
+}
+
 /// Pages of different sizes side by side in each block (`_get_packed_kv_cache_groups`); none where all are of one size.
-fn packed(caches: &[Cache]) -> Result<Option<Vec<Group>>, GroupError> {
-    let page = |index: usize| caches.get(index).and_then(|cache: &Cache| cache.spec.page()).ok_or(GroupError::TooLarge);
-    let first = page(0)?;
-    let mut alike = true;
-    let mut buckets: Vec<Bucket> = Vec::new();
-    for (index, cache) in caches.iter().enumerate() {
-        let page = page(index)?;
-        alike &= page == first;
-        let fits = |bucket: &&Bucket| {
-            bucket
-                .members
-                .first()
-                .and_then(|&member| caches.get(member))
-                .is_some_and(|other| other.spec.uniform_with(&cache.spec))
-        };
-        let known = buckets.iter().position(|bucket| fits(&bucket));
-        let place = known.unwrap_or_else(|| {
-            buckets.push(Bucket { members: Vec::new(), by_page: Vec::new() });
-            buckets.len().saturating_sub(1)
-        });
-        let bucket = buckets.get_mut(place).ok_or(GroupError::TooLarge)?;
-        bucket.members.push(index);
-        match bucket.by_page.iter_mut().find(|(known, _)| *known == page) {
-            Some((_, members)) => members.push(index),
-            None => bucket.by_page.push((page, vec![index])),
-        }
-    }
-    if alike {
+fn packed(caches: &[Cache]) -> Result<Option<Vec<Group>>, Error> {
+    let buckets = buckets(caches)?;
+    let mut sizes = buckets.iter().flat_map(|bucket| &bucket.sizes).map(|size| size.key);
+    let first = sizes.next();
+    if sizes.all(|size| Some(size) == first) {
         return Ok(None);
     }
-    let lowest = buckets.iter().filter(|bucket| bucket.is_balanced() && bucket.by_page.len() > 1).map(Bucket::repeats);
-    let repeats = lowest.max().map(|lowest| {
-        let all: Vec<usize> = buckets.iter().filter(|bucket| bucket.is_balanced()).map(Bucket::repeats).collect();
-        least_padding(&all, lowest)
+    let balanced = || buckets.iter().filter(|bucket| bucket.is_balanced());
+    let lowest = balanced().filter(|bucket| bucket.sizes.len() > 1).map(Bucket::repeats).max();
+    let all: Vec<usize> = balanced().map(Bucket::repeats).collect();
+    let repeats = lowest.map(|lowest| least_padding(&all, lowest));
+    let widest = buckets.iter().map(|bucket| {
+        bucket.widest(if bucket.is_state(repeats) { bucket.members.len() } else { bucket.fixed_groups(repeats) })
     });
-    let kind = |bucket: &Bucket| bucket.members.first().and_then(|&member| caches.get(member)).map(|c| c.spec.kind);
-    let is_state = |bucket: &Bucket| match kind(bucket) {
-        Some(Kind::State { .. }) => true,
-        Some(kind) => repeats.is_none() && kind.slides(),
-        None => false,
-    };
-    let fixed_groups = |bucket: &Bucket| match repeats {
-        Some(repeats) if bucket.is_balanced() => bucket.repeats().div_ceil(repeats.max(1)),
-        _ => 1,
-    };
-    let anchor = buckets.iter().try_fold(0u64, |most, bucket| {
-        let groups = if is_state(bucket) { bucket.members.len() } else { fixed_groups(bucket) };
-        Some(most.max(bucket.widest(groups)?))
-    });
-    let anchor = anchor.ok_or(GroupError::TooLarge)?;
+    let widest = widest.fold(Exact::ZERO, Exact::max).get()?;
     let mut groups = Vec::new();
     for bucket in &buckets {
-        let mut count = fixed_groups(bucket);
-        if let (true, Some((page, _))) = (is_state(bucket), bucket.by_page.first()) {
-            let within = anchor.checked_div(*page).unwrap_or(1).max(1);
-            let within = usize::try_from(within).unwrap_or(usize::MAX);
+        let mut count = bucket.fixed_groups(repeats);
+        if let Some(size) = bucket.sizes.first().filter(|_| bucket.is_state(repeats)) {
+            let within = usize::try_from(widest.checked_div(size.key).unwrap_or(1).max(1)).unwrap_or(usize::MAX);
             count = count.max(bucket.members.len().div_ceil(within));
         }
-        for start in 0..count {
-            let members = if count == 1 {
-                bucket.members.clone()
-            } else {
-                let repeats = (0..bucket.repeats()).skip(start).step_by(count);
-                let of_repeat = |repeat: usize| bucket.by_page.iter().filter_map(move |(_, m)| m.get(repeat).copied());
-                repeats.flat_map(of_repeat).collect()
-            };
-            groups.push(Group::of(caches, members, true));
-        }
+        groups.extend((0..count).map(|start| Group::of(caches, bucket.dealt(start, count), Pages::Mixed)));
     }
     Ok(Some(groups))
 }
@@ -334,15 +339,7 @@ mod tests {
         let mut caches = Vec::new();
         for &(kind, content, count) in kinds {
             for _ in 0..count {
-                let spec = Spec {
-                    kind,
-                    block_size: 16,
-                    heads: 1,
-                    content,
-                    tokens_per_entry: 1,
-                    padded: None,
-                    shape: (content, 0, 1),
-                };
+                let spec = Spec::vector(kind, 16, content);
                 caches.push(Cache { layer, spec, source: 0 });
                 layer += 1;
             }
@@ -354,35 +351,35 @@ mod tests {
         groups.groups.iter().map(|group| group.members.len()).collect()
     }
 
+    const WINDOWS_OFF: Grouping = Grouping { block_outermost: false, windows_off: true };
     const SLIDING: Kind = Kind::Sliding { window: 128, extra: 0 };
 
     #[test]
     fn layers_are_dealt_to_groups_of_the_smallest_kind_or_of_the_largest_when_near() {
-        let groups = Groups::of(caches(&[(Kind::Full, 4, 10), (SLIDING, 4, 52)]), false, false).unwrap();
+        let groups = Groups::of(caches(&[(Kind::Full, 4, 10), (SLIDING, 4, 52)]), Grouping::default()).unwrap();
         assert_eq!(sizes(&groups), [10, 9, 9, 9, 9, 8, 8]);
         assert_eq!(groups.groups[1].members[..3], [10, 16, 22]);
-        let groups = Groups::of(caches(&[(Kind::Full, 4, 13), (SLIDING, 4, 12)]), false, false).unwrap();
+        let groups = Groups::of(caches(&[(Kind::Full, 4, 13), (SLIDING, 4, 12)]), Grouping::default()).unwrap();
         assert_eq!(sizes(&groups), [13, 12]);
-        let groups = Groups::of(caches(&[(Kind::Full, 4, 2), (SLIDING, 4, 3)]), false, false).unwrap();
+        let groups = Groups::of(caches(&[(Kind::Full, 4, 2), (SLIDING, 4, 3)]), Grouping::default()).unwrap();
         assert_eq!(sizes(&groups), [2, 2, 1]);
-        assert_eq!(sizes(&Groups::of(caches(&[(Kind::Full, 4, 10), (SLIDING, 4, 52)]), false, true).unwrap()), [62]);
+        assert_eq!(sizes(&Groups::of(caches(&[(Kind::Full, 4, 10), (SLIDING, 4, 52)]), WINDOWS_OFF).unwrap()), [62]);
     }
 
     #[test]
     fn pages_of_two_sizes_grow_or_are_padded() {
-        let groups = Groups::of(caches(&[(Kind::Full, 4, 2), (SLIDING, 8, 2)]), false, false).unwrap();
+        let groups = Groups::of(caches(&[(Kind::Full, 4, 2), (SLIDING, 8, 2)]), Grouping::default()).unwrap();
         assert_eq!((groups.caches[0].spec.block_size, groups.caches[2].spec.block_size), (32, 16));
-        let groups = Groups::of(caches(&[(Kind::Full, 6, 2), (SLIDING, 8, 2)]), false, false).unwrap();
-        assert_eq!((groups.caches[0].spec.block_size, groups.caches[0].spec.page()), (16, Some(128)));
+        let groups = Groups::of(caches(&[(Kind::Full, 6, 2), (SLIDING, 8, 2)]), Grouping::default()).unwrap();
+        assert_eq!((groups.caches[0].spec.block_size, groups.caches[0].spec.page().get()), (16, Ok(128)));
         // Latents can't be padded: the windows keep every token instead.
-        let groups = Groups::of(caches(&[(Kind::Latent, 6, 2), (SLIDING, 8, 1)]), false, false).unwrap();
-        assert_eq!((sizes(&groups), groups.bytes_per_block(|_| true)), (vec![3], Some(16 * (6 + 6 + 8))));
+        let groups = Groups::of(caches(&[(Kind::Latent, 6, 2), (SLIDING, 8, 1)]), Grouping::default()).unwrap();
+        assert_eq!((sizes(&groups), groups.bytes_per_block(|_| true).get()), (vec![3], Ok(16 * (6 + 6 + 8))));
         let chunk = Kind::Chunked { chunk: 8 };
         assert_eq!(
             Groups::of(
                 caches(&[(Kind::Latent, 6, 2), (chunk, 8, 1), (Kind::State { copies: 1 }, 1_000, 1)]),
-                false,
-                false
+                Grouping::default()
             )
             .unwrap_err(),
             GroupError::Indivisible
@@ -395,11 +392,15 @@ mod tests {
         let wide = Kind::Sliding { window: 512, extra: 0 };
         let latents = Kind::SlidingLatent { window: 128, extra: 0 };
         let chunk = Kind::Chunked { chunk: 8 };
-        let of = |kinds: &[(Kind, u64, usize)], off| Groups::of(caches(kinds), false, off).map(|groups| sizes(&groups));
-        assert_eq!(of(&[(Kind::Full, 4, 1), (SLIDING, 4, 1), (wide, 4, 1)], true), Err(GroupError::NotOneType));
-        assert_eq!(of(&[(Kind::Latent, 4, 1), (SLIDING, 4, 1), (wide, 4, 1)], true), Ok(vec![3]));
-        assert_eq!(of(&[(Kind::Latent, 4, 1), (latents, 4, 1)], true), Err(GroupError::NotOneType));
-        assert_eq!(of(&[(Kind::Latent, 6, 2), (SLIDING, 8, 1), (chunk, 8, 1)], false), Err(GroupError::Indivisible));
+        let of =
+            |kinds: &[(Kind, u64, usize)], grouping| Groups::of(caches(kinds), grouping).map(|groups| sizes(&groups));
+        assert_eq!(of(&[(Kind::Full, 4, 1), (SLIDING, 4, 1), (wide, 4, 1)], WINDOWS_OFF), Err(GroupError::NotOneType));
+        assert_eq!(of(&[(Kind::Latent, 4, 1), (SLIDING, 4, 1), (wide, 4, 1)], WINDOWS_OFF), Ok(vec![3]));
+        assert_eq!(of(&[(Kind::Latent, 4, 1), (latents, 4, 1)], WINDOWS_OFF), Err(GroupError::NotOneType));
+        assert_eq!(
+            of(&[(Kind::Latent, 6, 2), (SLIDING, 8, 1), (chunk, 8, 1)], Grouping::default()),
+            Err(GroupError::Indivisible)
+        );
     }
 
     #[test]

@@ -1,99 +1,131 @@
-//! Hybrids: what recurrent layers hold, and the blocks that attention beside them is given.
+//! Hybrids: what recurrent layers hold, and the blocks of the attention in the same model.
 
-use super::backend::{Backend, Query, lcm};
+use super::attention::Attention;
+use super::backend::{Choice, lcm};
 use super::dtype::CacheDtype;
-use super::layers::Attention;
-use super::reader::Reader;
+use super::layers::Block;
+use super::models::Trait;
+use super::planner::Planner;
+use super::release::Rule;
 use crate::estimate::recurrent_bytes;
-use crate::model::{LayerCache, Mechanism, Memory, RecurrentState};
-use crate::units::{ElementFormat, Error};
+use crate::model::{Convolution, LayerCache, Mechanism, Memory, RecurrentState};
+use crate::units::{ElementFormat, Error, Exact};
 
-impl Reader<'_> {
+/// The state of a layer.
+pub(super) struct State {
+    pub(super) layer: u32,
+    /// The model's layer group.
+    pub(super) source: usize,
+    /// Bytes on one rank.
+    pub(super) content: u64,
+    /// Whether a request holds one more, for a checkpoint inside a prefill.
+    pub(super) checkpoint: bool,
+}
+
+/// Where a layer exports a state from inside a prefill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checkpoints {
+    Nowhere,
+    AtAnyToken,
+    /// At multiples of this, which blocks are then, too.
+    Every(u64),
+}
+
+impl Planner<'_> {
     /// The block of hybrids, whose page covers a state, and the page that all share (`_align_hybrid_block_size`).
-    pub(super) fn aligned(
-        &self,
-        preferred: u64,
-        attention: &[Attention],
-        states: &[(u32, usize, u64, bool)],
-        sizes: &[(Backend, Query)],
-    ) -> Result<(u64, Option<u64>), Error> {
-        let too_large = Error::too_large;
-        let Some(first) = attention.first() else { return Ok((preferred, None)) };
-        let (k, _, heads) = first.dims;
-        let v = if first.query.latent { 0 } else { k };
+    pub(super) fn aligned(&self, preferred: u64, attention: &[Attention], states: &[State]) -> Result<Block, Error> {
+        let plain = Block { tokens: preferred, page: None };
+        let Some(first) = attention.first() else { return Ok(plain) };
+        let (k, latent) = (first.heads.k, first.choice.query.kind.is_latent());
         // The model's own format is asked for its name, so that packed latents count as their plain width here.
-        let dtype = if first.dtype.name() == "fp8_ds_mla" { CacheDtype::named("fp8") } else { first.dtype };
-        let per_token = dtype.content(k, v, self.model.dtype).and_then(|content| content.checked_mul(heads));
-        let per_token = per_token.ok_or_else(too_large)?;
-        let state = states.iter().map(|&(_, _, content, _)| content).max().unwrap_or_default();
+        let dtype = if first.dtype == CacheDtype::Fp8DsMla { CacheDtype::Fp8 } else { first.dtype };
+        let content = dtype.content(k, if latent { 0 } else { k }, self.model.dtype)?;
+        let per_token = Exact::from(content) * first.heads.count;
+        let state = states.iter().map(|state| state.content).max().unwrap_or_default();
         if state == 0 {
-            return Ok((preferred, None));
+            return Ok(plain);
         }
-        let smallest = first.backend.smallest_block(&first.query);
-        let mut unit = smallest.max(preferred);
-        if first.query.latent {
-            unit = unit.max(if self.release.is_newest { 128 } else { 64 });
+        let mut unit = first.choice.smallest_block().max(preferred);
+        if latent && self.release.has(Rule::HYBRID_LATENT_BLOCKS_OF_64) {
+            unit = unit.max(64);
         }
-        if self.caches_prefixes() && self.release.exports_states {
-            unit = lcm(unit, self.checkpoint_alignment().unwrap_or(1)).ok_or_else(too_large)?;
+        if latent && self.release.has(Rule::HYBRID_LATENT_BLOCKS_OF_128) {
+            unit = unit.max(128);
         }
-        let mut kernels = sizes.iter().map(|(backend, query)| backend.smallest_block(query));
-        let kernels = kernels.try_fold(1, lcm).ok_or_else(too_large)?;
-        let tokens = state.div_ceil(unit.checked_mul(per_token).ok_or_else(too_large)?.max(1));
-        let block_size = unit.checked_mul(tokens).and_then(|size| size.checked_next_multiple_of(kernels));
-        let block_size = block_size.ok_or_else(too_large)?.max(preferred);
-        let page = block_size.checked_mul(per_token).ok_or_else(too_large)?;
-        Ok((block_size, (page != state).then_some(page)))
+        if self.caches_prefixes() {
+            unit = lcm(unit, self.checkpoint_alignment()).ok_or_else(Error::too_large)?;
+        }
+        let backends = self.backends(attention);
+        let kernels = backends.iter().map(Choice::smallest_block).try_fold(1, lcm);
+        let blocks = Exact::from(state).div_ceil((per_token * unit).max(1u64));
+        let tokens = (blocks * unit).round_up_to(kernels.ok_or_else(Error::too_large)?).max(preferred);
+        let page = (tokens * per_token).get()?;
+        Ok(Block { tokens: tokens.get()?, page: (page != state).then_some(page) })
     }
 
-    /// Tokens that the checkpoints inside a prefill are aligned to, where every recurrent layer names a number.
-    pub(super) fn checkpoint_alignment(&self) -> Option<u64> {
-        let states = self.groups().filter_map(|cache| match cache {
-            LayerCache::Recurrent(state) => Some(self.exports(state)),
-            _ => None,
+    /// Tokens that blocks are aligned to for the checkpoints inside a prefill: 1 unless every recurrent layer names a number.
+    fn checkpoint_alignment(&self) -> u64 {
+        let states =
+            self.groups().filter_map(|cache| if let LayerCache::Recurrent(state) = cache { Some(state) } else { None });
+        let alignments = states.map(|state| match self.checkpoints(state) {
+            Checkpoints::Every(tokens) => Some(tokens),
+            Checkpoints::AtAnyToken | Checkpoints::Nowhere => None,
         });
-        states.map(|(_, alignment)| alignment).reduce(|a, b| lcm(a?, b?)).flatten()
+        alignments.reduce(|a, b| lcm(a?, b?)).flatten().unwrap_or(1)
     }
 
-    /// Whether a layer exports a state from inside a prefill, and the alignment it asks of blocks.
-    pub(super) fn exports(&self, state: &RecurrentState) -> (bool, Option<u64>) {
+    /// Where a layer exports a state from inside a prefill.
+    fn checkpoints(&self, state: &RecurrentState) -> Checkpoints {
         let capability = self.engine.device.compute_capability;
-        let width = state.memory.map_or(0, |memory| memory.elements_per_head);
         // Heads of 128 × 128.
-        let square_128 = width == 128 * 128;
+        let square_128 = state.memory.is_some_and(|memory| memory.elements_per_head == 128 * 128);
+        let has = |rule| self.release.has(rule);
         match state.mechanism {
-            // `mamba_mixer2.py`: at any token.
-            Mechanism::Mamba2 => (true, None),
+            // `mamba_mixer2.py`
+            Mechanism::Mamba2 if has(Rule::MAMBA2_CHECKPOINTS) => Checkpoints::AtAnyToken,
             // `qwen_gdn_linear_attn.py`: FlashInfer's prefill.
-            Mechanism::GatedDeltaNet if self.family() != "olmo_hybrid" => {
-                let serves = capability == (9, 0) || (matches!(capability.0, 10 | 12) && square_128);
-                (serves, serves.then_some(64))
+            Mechanism::GatedDeltaNet if has(Rule::DELTA_NET_CHECKPOINTS) && !self.has(Trait::NO_CHECKPOINTS) => {
+                match capability {
+                    (9, 0) => Checkpoints::Every(64),
+                    (10 | 12, _) if square_128 => Checkpoints::Every(64),
+                    _ => Checkpoints::Nowhere,
+                }
             }
             // `models/kimi_k3/nvidia/kda.py`: FlashKDA. Its alignment is not asked of blocks.
-            Mechanism::Kda => {
-                let serves = matches!(capability.0, 9 | 10 | 12) && square_128 && self.model.checkpoint.bounded_gates;
-                (serves, None)
+            Mechanism::Kda
+                if has(Rule::KDA_CHECKPOINTS)
+                    && matches!(capability.0, 9 | 10 | 12)
+                    && square_128
+                    && self.model.checkpoint.bounded_gates =>
+            {
+                Checkpoints::AtAnyToken
             }
-            _ => (false, None),
+            Mechanism::Mamba1
+            | Mechanism::Mamba2
+            | Mechanism::GatedDeltaNet
+            | Mechanism::Kda
+            | Mechanism::Lightning
+            | Mechanism::ShortConvolution
+            | Mechanism::RgLru
+            | Mechanism::Rwkv
+            | Mechanism::Cca
+            | Mechanism::Mlstm => Checkpoints::Nowhere,
         }
     }
 
-    /// States: layer, group, bytes on one rank and whether one more is held for checkpoints.
-    pub(super) fn states(&self) -> Result<Vec<(u32, usize, u64, bool)>, Error> {
-        let speculative = self.model.drafter.as_ref().map_or(0, |drafter| drafter.tokens);
+    /// The states of all recurrent layers.
+    pub(super) fn states(&self) -> Result<Vec<State>, Error> {
         let mut states = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let LayerCache::Recurrent(state) = group.cache else { continue };
             self.check_state(&state)?;
-            let kernel = state.convolution.map_or(0, |convolution| convolution.kernel.saturating_sub(1));
-            let widens = matches!(
-                state.mechanism,
-                Mechanism::Mamba2 | Mechanism::GatedDeltaNet | Mechanism::Kda | Mechanism::ShortConvolution
-            );
-            let columns = if widens && kernel > 0 { kernel.saturating_add(speculative) } else { kernel };
+            let kernel =
+                state.convolution.and_then(|convolution| convolution.kernel.checked_sub(1)).unwrap_or_default();
+            let drafted = if kernel > 0 && drafts_widen(state.mechanism) { self.drafted_tokens() } else { 0 };
+            let columns = (Exact::from(kernel) + drafted).get()?;
             let content = recurrent_bytes(self.as_stored(state), columns, self.workload.layout.tp)?;
-            let exports = self.release.exports_states && self.exports(&state).0;
-            states.extend(group.layers.iter().map(|&layer| (layer, source, content, exports)));
+            let checkpoint = self.checkpoints(&state) != Checkpoints::Nowhere;
+            states.extend(group.layers.iter().map(|&layer| State { layer, source, content, checkpoint }));
         }
         Ok(states)
     }
@@ -114,23 +146,34 @@ impl Reader<'_> {
     }
 
     /// The state in the formats that vLLM stores it in.
-    pub(super) fn as_stored(&self, state: RecurrentState) -> RecurrentState {
-        let convolution_format = self.options.state_format.unwrap_or(self.model.dtype);
-        let family = self.family();
-        let declared = self.model.checkpoint.state_format;
-        let memory_format = self.options.memory_format.unwrap_or(match state.mechanism {
-            Mechanism::Kda => ElementFormat::FP32,
-            // `NemotronHForCausalLMConfig`, `Qwen3_5ForConditionalGenerationConfig`.
-            _ if family.starts_with("nemotron_h") => declared.unwrap_or(ElementFormat::FP32),
-            _ if family.starts_with("qwen3_5") => declared.unwrap_or(convolution_format),
-            _ => convolution_format,
+    fn as_stored(&self, state: RecurrentState) -> RecurrentState {
+        let format = self.options.convolution_format.unwrap_or(self.model.dtype);
+        let memory_format = self.options.memory_format.unwrap_or_else(|| {
+            let declared = self.model.checkpoint.state_format.filter(|_| self.has(Trait::DECLARED_MEMORY));
+            match declared {
+                _ if state.mechanism == Mechanism::Kda => ElementFormat::FP32,
+                Some(declared) => declared,
+                None if self.has(Trait::MEMORY_IN_FP32) => ElementFormat::FP32,
+                None => format,
+            }
         });
         RecurrentState {
-            convolution: state
-                .convolution
-                .map(|convolution| crate::model::Convolution { format: convolution_format, ..convolution }),
+            convolution: state.convolution.map(|convolution| Convolution { format, ..convolution }),
             memory: state.memory.map(|memory| Memory { format: memory_format, ..memory }),
             ..state
         }
+    }
+}
+
+/// Whether a convolution keeps one more column for each drafted token (`mamba_utils.py`).
+fn drafts_widen(mechanism: Mechanism) -> bool {
+    match mechanism {
+        Mechanism::Mamba2 | Mechanism::GatedDeltaNet | Mechanism::Kda | Mechanism::ShortConvolution => true,
+        Mechanism::Mamba1
+        | Mechanism::Lightning
+        | Mechanism::RgLru
+        | Mechanism::Rwkv
+        | Mechanism::Cca
+        | Mechanism::Mlstm => false,
     }
 }

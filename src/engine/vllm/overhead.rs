@@ -19,7 +19,7 @@
 //! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in `calibration`.
 
 use super::calibration::FittedMemory;
-use super::defaults::Release;
+use super::release::{Release, Rule as Since};
 use super::{BatchLimits, batch_limits};
 use crate::engine::weights::{Stage, of_rank, stages};
 use crate::engine::{Engine, Overhead, OverheadTerm, Rule, Share, Term};
@@ -28,9 +28,13 @@ use crate::model::{DraftMethod, Model, TensorGroup, Tensors, Widths};
 use crate::units::{ByteUnit, Bytes, Error, Exact};
 
 /// The share of the memory that it takes by default.
-pub(super) fn share(engine: &Engine) -> Share {
-    let Release { gpu_memory_utilization: default, read_in_cache_config: source, .. } = Release::of(engine.version);
-    Share { rule: Rule::OfTotal, default, source }
+pub(super) fn share(engine: &Engine) -> Result<Share, Error> {
+    let (default, source) = if Release::of(engine)?.has(Since::LARGER_SHARE) {
+        ("0.92", "vllm 0.33.0, config/cache.py")
+    } else {
+        ("0.9", "vllm 0.19.0, config/cache.py")
+    };
+    Ok(Share { rule: Rule::OfTotal, default, source })
 }
 
 /// The overhead of `model`, for requests of the workload's length.
@@ -53,22 +57,22 @@ pub fn overhead_by(
     let stages = stages(&workload.layout.stages(model.num_hidden_layers)?, true);
     let step = Step::new(model, workload, engine, fitted)?;
     let tensors = model.weights.as_ref().and_then(|weights| weights.tensors.as_ref());
-    let release = Release::of(engine.version);
+    let charges_graphs = Release::of(engine)?.has(Since::GRAPHS_OUT_OF_POOL);
     let terms = stages.iter().map(|stage| {
         let terms = step.terms(stage)?.into_iter();
         let terms =
             terms.chain(tensors.map(|tensors| of_tensors(tensors, &step, stage)).transpose()?.unwrap_or_default());
-        let graphs = release.charges_graphs.then(|| step.graphs(stage)).transpose()?;
+        let graphs = charges_graphs.then(|| step.graphs(stage)).transpose()?;
         Ok(terms.chain(graphs).filter(|term| term.term.bytes.0 > 0).collect())
     });
     Ok(Overhead {
         stages: terms.collect::<Result<_, Error>>()?,
         calibration: Some(&fitted.calibration),
-        notes: notes(model, workload.layout, engine, fitted),
+        notes: notes(model, workload.layout, engine, fitted)?,
     })
 }
 
-fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) -> Vec<String> {
+fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) -> Result<Vec<String>, Error> {
     let calibration = &fitted.calibration;
     let mut notes = Vec::new();
     if calibration.version != engine.version {
@@ -77,7 +81,7 @@ fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) 
             calibration.version, engine.version
         ));
     }
-    if Release::of(engine.version).charges_graphs {
+    if Release::of(engine)?.has(Since::GRAPHS_OUT_OF_POOL) {
         let [mean, most] = [fitted.graphs_mean_error, fitted.graphs_max_error];
         let [mean, most] = [mean, most].map(|bytes| bytes.in_unit(ByteUnit::Gibibytes));
         notes.push(format!("its estimate for CUDA graphs is met to {mean} GiB on average, {most} at most"));
@@ -100,7 +104,7 @@ fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) 
     if model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram) {
         notes.push("the weights and the step of the drafter are not counted".into());
     }
-    notes
+    Ok(notes)
 }
 
 /// One step of the profile run.
@@ -126,7 +130,7 @@ impl<'a> Step<'a> {
             return Err(missing("intermediate_size"));
         }
         let BatchLimits { max_num_batched_tokens: tokens, max_num_seqs, .. } =
-            batch_limits(model, workload.seq_len, engine);
+            batch_limits(model, workload.seq_len, engine)?;
         let (layout, seq_len) = (workload.layout, workload.seq_len.0);
         Ok(Self { widths, fitted, layout, tokens, requests: max_num_seqs.min(tokens), seq_len, hidden, vocabulary })
     }

@@ -1,6 +1,7 @@
 //! What one cache of one layer asks of the pool on one rank (`v1/kv_cache_interface.py`).
 
 use super::Request;
+use crate::units::Exact;
 
 /// The kind of a cache, by vLLM's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,19 @@ impl Kind {
         matches!(self, Self::Full | Self::Latent)
     }
 
+    pub(super) fn is_latent(self) -> bool {
+        matches!(self, Self::Latent | Self::SlidingLatent { .. })
+    }
+
+    /// The kind of a cache that has latents for heads.
+    pub(super) fn of_latents(self) -> Self {
+        match self {
+            Self::Full => Self::Latent,
+            Self::Sliding { window, extra } => Self::SlidingLatent { window, extra },
+            other => other,
+        }
+    }
+
     /// Whether it slides.
     pub(super) fn slides(self) -> bool {
         matches!(self, Self::Sliding { .. } | Self::SlidingLatent { .. })
@@ -60,46 +74,61 @@ pub(super) struct Spec {
     pub(super) tokens_per_entry: u64,
     /// Bytes that the page is padded to.
     pub(super) padded: Option<u64>,
-    /// Head dimensions and the width of an element: caches that differ in these are never one spec.
-    pub(super) shape: (u64, u64, u64),
+    pub(super) entry: EntryShape,
+}
+
+/// Head dimensions and the bits of an element: caches that differ in these are never one spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EntryShape {
+    pub(super) k: u64,
+    pub(super) v: u64,
+    pub(super) bits: u64,
 }
 
 impl Spec {
+    /// A cache of one vector or state of `content` bytes for each token.
+    pub(super) fn vector(kind: Kind, block_size: u64, content: u64) -> Self {
+        let entry = EntryShape { k: content, v: 0, bits: 1 };
+        Self { kind, block_size, heads: 1, content, tokens_per_entry: 1, padded: None, entry }
+    }
+
     /// Bytes of a page before padding.
-    pub(super) fn unpadded_page(&self) -> Option<u64> {
-        if let Kind::State { .. } = self.kind {
-            return Some(self.content);
+    pub(super) fn unpadded_page(&self) -> Exact {
+        let content = Exact::from(self.content);
+        match self.kind {
+            Kind::State { .. } => content,
+            _ => Exact::from(self.block_size) / self.tokens_per_entry * self.heads * content,
         }
-        let entries = self.block_size.checked_div(self.tokens_per_entry)?;
-        self.heads.checked_mul(entries)?.checked_mul(self.content)
     }
 
     /// Bytes of a page.
-    pub(super) fn page(&self) -> Option<u64> {
-        let page = self.unpadded_page()?;
-        Some(self.padded.map_or(page, |padded| padded.max(page)))
+    pub(super) fn page(&self) -> Exact {
+        self.unpadded_page().max(self.padded.unwrap_or_default())
     }
 
     /// Tokens that one request reserves room for, before they are rounded to blocks; of a state, its copies.
     pub(super) fn reserved(&self, request: &Request) -> u64 {
-        let in_flight = |kept: u64| kept.saturating_add(request.in_flight).min(request.len);
+        // What keeps more than 2⁶⁴ − 1 tokens keeps the whole request.
+        let in_flight = |tokens: Option<u64>| {
+            let tokens = tokens.and_then(|tokens| tokens.checked_add(request.in_flight));
+            tokens.map_or(request.len, |tokens| tokens.min(request.len))
+        };
         match self.kind {
             Kind::Full | Kind::Latent => request.len.div_ceil(request.dcp.max(1)),
             Kind::Sliding { window, extra } | Kind::SlidingLatent { window, extra } => {
-                in_flight(window.saturating_sub(1).saturating_add(extra))
+                in_flight(window.max(1).checked_add(extra).and_then(|tokens| tokens.checked_sub(1)))
             }
-            Kind::Chunked { chunk } => in_flight(chunk),
+            Kind::Chunked { chunk } => in_flight(Some(chunk)),
             Kind::State { copies } => copies,
             Kind::Cross => request.encoder_budget,
         }
     }
 
-    /// Blocks that one request reserves. A window may begin inside a block, so it takes one more.
-    pub(super) fn blocks(&self, request: &Request) -> u64 {
-        let reserved = self.reserved(request);
+    /// Blocks that one request reserves, unless they pass 2⁶⁴ − 1. A window may begin inside a block, so it takes one more.
+    pub(super) fn blocks(&self, request: &Request) -> Option<u64> {
         match self.kind {
-            Kind::State { copies } => copies,
-            kind => reserved.div_ceil(self.block_size.max(1)).saturating_add(u64::from(kind.slides())),
+            Kind::State { copies } => Some(copies),
+            kind => self.reserved(request).div_ceil(self.block_size.max(1)).checked_add(u64::from(kind.slides())),
         }
     }
 
@@ -127,7 +156,7 @@ mod tests {
     use super::*;
 
     fn spec(kind: Kind) -> Spec {
-        Spec { kind, block_size: 16, heads: 8, content: 512, tokens_per_entry: 1, padded: None, shape: (128, 128, 2) }
+        Spec { heads: 8, ..Spec::vector(kind, 16, 512) }
     }
 
     fn request(len: u64) -> Request {
@@ -148,15 +177,26 @@ mod tests {
             (Kind::State { copies: 3 }, 131_072, 3),
             (Kind::Cross, 448, 512),
         ] {
-            assert_eq!(spec(kind).blocks(&request(len)), blocks, "{kind:?} {len}");
+            assert_eq!(spec(kind).blocks(&request(len)), Some(blocks), "{kind:?} {len}");
         }
+    }
+
+    /// A sum past 2⁶⁴ − 1 is all of the request, or no number at all: never 2⁶⁴ − 1 blocks.
+    #[test]
+    fn what_overflows_is_the_whole_request_or_none() {
+        let request = Request { in_flight: u64::MAX, ..request(1_000) };
+        assert_eq!(spec(Kind::Sliding { window: 512, extra: 0 }).blocks(&request), Some(64));
+        let endless = Request { len: u64::MAX, ..request };
+        let window = Spec { block_size: 1, ..spec(Kind::Sliding { window: 512, extra: 0 }) };
+        assert_eq!(window.blocks(&endless), None);
+        assert!(Spec { content: u64::MAX, ..spec(Kind::Full) }.page().get().is_err());
     }
 
     #[test]
     fn pages_are_padded_and_states_have_one_size() {
-        assert_eq!(spec(Kind::Full).page(), Some(65_536));
-        assert_eq!(Spec { padded: Some(70_000), ..spec(Kind::Full) }.page(), Some(70_000));
-        assert_eq!(Spec { tokens_per_entry: 4, ..spec(Kind::Latent) }.page(), Some(16_384));
-        assert_eq!(Spec { content: 4_242, ..spec(Kind::State { copies: 1 }) }.page(), Some(4_242));
+        assert_eq!(spec(Kind::Full).page().get(), Ok(65_536));
+        assert_eq!(Spec { padded: Some(70_000), ..spec(Kind::Full) }.page().get(), Ok(70_000));
+        assert_eq!(Spec { tokens_per_entry: 4, ..spec(Kind::Latent) }.page().get(), Ok(16_384));
+        assert_eq!(Spec { content: 4_242, ..spec(Kind::State { copies: 1 }) }.page().get(), Ok(4_242));
     }
 }

@@ -1,0 +1,171 @@
+//! The groups over the pipeline stages, for a request: what it takes, and what a memory holds.
+
+use super::groups::Group;
+use super::planner::Planner;
+use super::release::Rule;
+use super::spec::Kind;
+use super::{Alike, Plan, Request, Shape};
+use crate::engine::{Answer, Capacity, Details, Double, longest};
+use crate::estimate::{BytesPerToken, Estimate, GroupEstimate};
+use crate::model::{LayerCache, LayerGroup};
+use crate::units::{Bytes, Error, Exact, Tokens};
+
+/// A shape and a request.
+pub(super) struct Pool<'a> {
+    pub(super) planner: &'a Planner<'a>,
+    pub(super) shape: &'a Shape,
+    pub(super) request: Request,
+    pub(super) blocks_per_request: u64,
+    /// Bytes of a block on the widest stage.
+    widest_block: u64,
+}
+
+impl<'a> Pool<'a> {
+    pub(super) fn new(planner: &'a Planner<'a>, shape: &'a Shape) -> Result<Self, Error> {
+        let request = planner.request()?;
+        let blocks_per_request = shape.groups.blocks_per_request(&request).ok_or_else(Error::too_large)?;
+        let widest_block = shape.bytes_per_block.iter().copied().max().unwrap_or_default();
+        Ok(Self { planner, shape, request, blocks_per_request, widest_block })
+    }
+
+    pub(super) fn answer(&self) -> Result<Answer, Error> {
+        let tp = self.planner.workload.layout.tp;
+        let blocks = self.blocks_of_batch()?;
+        let of_all_stages: Exact = self.shape.bytes_per_block.iter().copied().sum();
+        let bytes = (of_all_stages * blocks * tp).bytes()?;
+        let estimate = Estimate {
+            bytes,
+            bytes_per_gpu: (Exact::from(self.widest_block) * blocks).bytes()?,
+            bytes_per_token: self.bytes_per_token()?,
+            layer_groups: self.layer_groups()?,
+            stored: self.shape.stored,
+        };
+        let memory = self.planner.workload.memory;
+        Ok(Answer {
+            capacity: memory.map(|memory| self.capacity(memory, blocks)).transpose()?,
+            gaps: self.gaps(bytes)?,
+            details: Some(Details::Vllm(self.plan()?)),
+            assumptions: self.shape.layers.assumptions.clone(),
+            ..Answer::of(estimate)
+        })
+    }
+
+    /// Blocks of all requests of the batch: a prefix that they share is kept once, in whole blocks, where every token is
+    /// kept.
+    fn blocks_of_batch(&self) -> Result<u64, Error> {
+        let workload = self.planner.workload;
+        let all = Exact::from(self.blocks_per_request) * workload.batch;
+        let Some(prefix) = workload.shared_prefix else { return all.get() };
+        let refused =
+            |reason: String, remedy| Err(self.planner.engine.refusal("--shared-prefix", prefix, reason, remedy));
+        if prefix > workload.seq_len {
+            return refused(format!("is longer than the sequences ({})", workload.seq_len), "give at most --seq-len");
+        }
+        if !self.planner.caches_prefixes() {
+            let reason = "is shared only with prefix caching, which is off";
+            return refused(reason.into(), "give --enable-prefix-caching");
+        }
+        let tokens = prefix.0.checked_div(self.request.dcp).unwrap_or(prefix.0);
+        let whole_blocks = |group: &Group| {
+            let spec = group.specs.first().filter(|spec| spec.kind.keeps_all())?;
+            tokens.checked_div(spec.block_size)
+        };
+        let shared: Exact = self.shape.groups.groups.iter().filter_map(whole_blocks).sum();
+        (all - shared * Exact::from(workload.batch).less(1u64)).get()
+    }
+
+    fn plan(&self) -> Result<Plan, Error> {
+        let mut groups = self.shape.pool_groups.clone();
+        for (reported, group) in groups.iter_mut().zip(&self.shape.groups.groups) {
+            reported.blocks = group.blocks(&self.request).ok_or_else(Error::too_large)?;
+        }
+        Ok(Plan {
+            version: self.planner.release.read,
+            gpu: self.planner.engine.device.id.clone(),
+            attention_backend: self.shape.layers.backend,
+            block_size: self.shape.layers.block_size,
+            null_block_bytes: if self.keeps_null_block() { self.widest_block } else { 0 },
+            in_flight_tokens: self.request.in_flight,
+            bytes_per_block: self.widest_block,
+            blocks_per_request: self.blocks_per_request,
+            groups,
+            stages: self.shape.stages.clone(),
+        })
+    }
+
+    fn keeps_null_block(&self) -> bool {
+        self.planner.release.has(Rule::NULL_BLOCK)
+    }
+
+    /// What fits in `memory` bytes on each device; the batch takes `of_batch` blocks.
+    fn capacity(&self, memory: Bytes, of_batch: u64) -> Result<Capacity, Error> {
+        let bytes_per_block = &self.shape.bytes_per_block;
+        // A stage that caches nothing binds nobody.
+        let blocks = bytes_per_block.iter().filter_map(|&block| memory.0.checked_div(block)).min().unwrap_or_default();
+        let null_blocks = u64::from(self.keeps_null_block());
+        let holds = |blocks: u64| {
+            let needed = |&block: &u64| blocks.checked_add(null_blocks)?.checked_mul(block);
+            bytes_per_block.iter().all(|block| needed(block).is_some_and(|needed| needed <= memory.0))
+        };
+        let fits = |len: u64| self.shape.groups.blocks_per_request(&Request { len, ..self.request }).is_some_and(holds);
+        let len = self.request.len;
+        let whole = holds(self.blocks_per_request);
+        let concurrency = Double::ratio(blocks, self.blocks_per_request);
+        let tokens = if self.planner.release.has(Rule::TOKENS_BY_CONCURRENCY) {
+            concurrency.times(Double::whole(len)).truncated()
+        } else {
+            self.tokens_by_groups(blocks)?
+        };
+        Ok(Capacity {
+            memory: memory.0,
+            fits: whole,
+            holds_batch: self.planner.workload.of_several(holds(of_batch)),
+            blocks: Some(blocks),
+            tokens: whole.then_some(tokens),
+            max_concurrency: whole.then_some(concurrency),
+            max_seq_len: if whole { len } else { longest(len, fits) },
+        })
+    }
+
+    /// ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
+    fn tokens_by_groups(&self, blocks: u64) -> Result<u64, Error> {
+        let Some(smallest) = self.shape.pool_groups.iter().map(|group| group.block_size).min() else { return Ok(0) };
+        (Exact::from(blocks) / self.shape.pool_groups.len() * smallest * self.request.dcp).get()
+    }
+
+    /// One more token of one sequence, over all devices, before blocks.
+    fn bytes_per_token(&self) -> Result<BytesPerToken, Error> {
+        let mut slope = BytesPerToken { numerator: 0, denominator: 1 };
+        for Alike { spec, cache, entry, .. } in &self.shape.alike {
+            let keeps_all = spec.kind.keeps_all();
+            let bound = cache.bound().filter(|_| !keeps_all);
+            let compressor =
+                spec.kind.slides() && matches!(cache, LayerCache::Compressed { .. } | LayerCache::Indexer { .. });
+            if !cache.follows_the_sequence() || compressor || bound.is_some_and(|bound| self.request.len >= bound.0) {
+                continue;
+            }
+            let dcp = if keeps_all { self.request.dcp } else { 1 };
+            let numerator = (*entry * self.planner.workload.layout.tp).wide()?;
+            let denominator = (Exact::from(spec.tokens_per_entry) * dcp).wide()?;
+            slope = slope.checked_add(BytesPerToken { numerator, denominator }).ok_or_else(Error::too_large)?;
+        }
+        Ok(slope)
+    }
+
+    /// The pages of each of the model's layer groups; what blocks have beyond them is in the gaps.
+    fn layer_groups(&self) -> Result<Vec<GroupEstimate>, Error> {
+        let copies = Exact::from(self.planner.workload.batch) * self.planner.workload.layout.tp;
+        let of_group = |(index, group): (usize, &LayerGroup)| {
+            let (mut entries, mut bytes) = (0, Exact::ZERO);
+            for Alike { spec, page, .. } in self.shape.alike.iter().filter(|alike| alike.source == index) {
+                bytes = bytes + *page * spec.blocks(&self.request).ok_or_else(Error::too_large)?;
+                if !matches!(spec.kind, Kind::State { .. }) {
+                    entries = entries.max(spec.reserved(&self.request).div_ceil(spec.tokens_per_entry));
+                }
+            }
+            let (kind, layers) = (group.cache.kind(), group.layers.len());
+            Ok(GroupEstimate { kind, layers, entries: Tokens(entries), bytes: (bytes * copies).bytes()? })
+        };
+        self.planner.model.layer_groups.iter().enumerate().map(of_group).collect()
+    }
+}
