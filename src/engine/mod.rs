@@ -211,6 +211,18 @@ impl Engine {
         let (engine, found, reason) = (self.profile.name, found.to_string(), reason.into());
         Error::new(Code::Refused, field, found, format!("{reason} ({engine})"), remedy)
     }
+
+    /// Refuses unless the condition holds.
+    pub(crate) fn require(
+        &self,
+        condition: bool,
+        field: &'static str,
+        found: impl fmt::Display,
+        reason: impl fmt::Display,
+        remedy: &'static str,
+    ) -> Result<(), Error> {
+        if condition { Ok(()) } else { Err(self.refusal(field, found, reason.to_string(), remedy)) }
+    }
 }
 
 impl PartialEq for Engine {

@@ -146,6 +146,7 @@ impl ModelSpec {
             drafter: None,
             weights: None,
             checkpoint: super::Checkpoint {
+                torch_dtype: Some(ElementFormat::FP16),
                 num_attention_heads: self.heads,
                 hidden_size: self.hidden_size,
                 ..super::Checkpoint::default()
