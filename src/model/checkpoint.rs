@@ -9,10 +9,10 @@ use crate::units::ElementFormat;
 pub struct Checkpoint {
     /// The classes that serve it (`architectures`).
     pub architectures: Vec<String>,
-    /// The format that the weights are declared in (`torch_dtype`); `None` where the configuration names none.
-    pub torch_dtype: Option<ElementFormat>,
     /// `model_type` of the text model, where it is a part of the model.
     pub text_model_type: Option<String>,
+    /// The dtype as its configuration names it; `float32` where it names none.
+    pub dtype: Option<String>,
     /// Query heads, which tensor parallel ranks divide; the most that any layer has.
     pub num_attention_heads: Option<u64>,
     /// The model's width.

@@ -146,7 +146,6 @@ impl ModelSpec {
             drafter: None,
             weights: None,
             checkpoint: super::Checkpoint {
-                torch_dtype: Some(ElementFormat::FP16),
                 num_attention_heads: self.heads,
                 hidden_size: self.hidden_size,
                 ..super::Checkpoint::default()

@@ -189,7 +189,6 @@ pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, SpecError
         model_type: top.model_type,
         max_position_embeddings: top.max_seq_len.filter(|&tokens| tokens > 0).map(Tokens),
         dtype,
-        checkpoint: Checkpoint { torch_dtype: Some(dtype), ..model.checkpoint },
         ..model
     })
 }

@@ -13,19 +13,9 @@ use crate::units::Error;
 words! {
     /// Kernels of attention.
     Backend {
-        Triton = "triton",
-        TorchNative = "torch_native",
-        FlexAttention = "flex_attention",
-        Dsa = "dsa",
-        Dsv4 = "dsv4",
-        Fa3 = "fa3",
-        Fa4 = "fa4",
-        Flashinfer = "flashinfer",
-        Flashmla = "flashmla",
-        TrtllmMla = "trtllm_mla",
-        CutedslMla = "cutedsl_mla",
-        TrtllmMha = "trtllm_mha",
-        HpcOps = "hpc_ops",
+        Triton = "triton", TorchNative = "torch_native", FlexAttention = "flex_attention", Dsa = "dsa", Dsv4 = "dsv4",
+        Fa3 = "fa3", Fa4 = "fa4", Flashinfer = "flashinfer", Flashmla = "flashmla", TrtllmMla = "trtllm_mla",
+        CutedslMla = "cutedsl_mla", TrtllmMha = "trtllm_mha", HpcOps = "hpc_ops",
     }
 }
 
@@ -97,7 +87,7 @@ impl Resolver<'_> {
         if !unpacked {
             self.check_fp4(format, backend)?;
         }
-        let nvfp4 = Nvfp4Scales { unpacked, native: self.gpu.is(Generation::Sm100) };
+        let nvfp4 = Nvfp4Scales { unpacked, native: self.gpu_is(Generation::Sm100) };
         Ok(Attention { backend, format: self.stored_format(format), page, nvfp4 })
     }
 
@@ -119,7 +109,7 @@ impl Resolver<'_> {
         let rule = class
             .default_backend
             .iter()
-            .find(|rule| rule.on.is_none_or(|generation| self.gpu.is(generation)) && rule.when.is_none_or(applies));
+            .find(|rule| rule.on.is_none_or(|generation| self.gpu_is(generation)) && rule.when.is_none_or(applies));
         Ok(rule.map_or((usual, false), |rule| (rule.backend, true)))
     }
 
@@ -146,9 +136,9 @@ impl Resolver<'_> {
         let branches = self.branches();
         let whole_pages = |branches| branches == 1 && self.count("page-size").is_none_or(|page| page == 1);
         let chain = branches.is_none_or(whole_pages);
-        let sm100 = self.gpu.is(Generation::Sm100);
+        let sm100 = self.gpu_is(Generation::Sm100);
         if self.latent
-            || (self.gpu.is(Generation::Hopper) && chain)
+            || (self.gpu_is(Generation::Hopper) && chain)
             || (sm100 && chain && (!speculative || branches.is_some()))
         {
             self.backend_of_device()
@@ -161,7 +151,7 @@ impl Resolver<'_> {
 
     /// The backend of a model without a rule of its class, whatever is drafted.
     fn backend_of_device(&self) -> Backend {
-        let (hopper, sm100) = (self.gpu.is(Generation::Hopper), self.gpu.is(Generation::Sm100));
+        let (hopper, sm100) = (self.gpu_is(Generation::Hopper), self.gpu_is(Generation::Sm100));
         match self.latent {
             _ if hopper => Backend::Fa3,
             true if sm100 => Backend::Flashinfer,
@@ -178,9 +168,9 @@ impl Resolver<'_> {
         if format != Some(Format::Nvfp4) {
             return Ok(false);
         }
-        let sm100 = self.gpu.is(Generation::Sm100);
+        let sm100 = self.gpu_is(Generation::Sm100);
         let remedy = "name one with --gpu, or use fp4_mx_block16";
-        let takes = sm100 || self.gpu.is(Generation::Sm120);
+        let takes = sm100 || self.gpu_is(Generation::Sm120);
         self.engine.require(takes, "--kv-dtype", "nvfp4", "requires Blackwell SM100 or SM120", remedy)?;
         // The default of a model without rules is decided later, and gives way.
         let is_set = by_class
@@ -207,8 +197,8 @@ impl Resolver<'_> {
         }
         let of_index = self.class.is(Trait::HeadIndex)
             && match backend {
-                Backend::Fa3 => self.gpu.is(Generation::Hopper),
-                Backend::Fa4 | Backend::TrtllmMha => self.gpu.is(Generation::Sm100),
+                Backend::Fa3 => self.gpu_is(Generation::Hopper),
+                Backend::Fa4 | Backend::TrtllmMha => self.gpu_is(Generation::Sm100),
                 _ => false,
             };
         let page = self.count("page-size").unwrap_or(if of_index { 128 } else { 1 });
@@ -225,14 +215,14 @@ impl Resolver<'_> {
     /// The page of FA4's kernel, where it runs on SM100 (`_fa4_page_constraint`).
     fn page_of_fa4(&self, backend: Backend) -> Option<u64> {
         let chain = self.branches().unwrap_or_default() <= 1;
-        let constrained = backend == Backend::Fa4 && !self.latent && self.gpu.is(Generation::Sm100) && chain;
+        let constrained = backend == Backend::Fa4 && !self.latent && self.gpu_is(Generation::Sm100) && chain;
         constrained.then(|| self.class.fa4_page.unwrap_or(128))
     }
 
     /// Refuses what the backend does not take (`arg_groups/attention_hook.py`, `overrides.py`).
     fn check_backend(&self, backend: Backend, format: Option<Format>) -> Result<(), Error> {
         let engine = self.engine;
-        let is = |generation| self.gpu.is(generation);
+        let is = |generation| self.gpu_is(generation);
         match backend {
             Backend::TrtllmMla => {
                 let reason = "is only supported on Blackwell GPUs (SM100/SM12x)";
@@ -281,8 +271,8 @@ impl Resolver<'_> {
 
     /// Bytes of an element of MiniMax-M3's index; `None` for other models (`get_minimax_sparse_index_dtype`).
     pub(super) fn head_index_element(&self, attention: Attention) -> Option<u64> {
-        let fp8_kernels = self.gpu.is(Generation::Hopper)
-            || (self.gpu.is(Generation::Sm100) && attention.backend == Backend::TrtllmMha);
+        let fp8_kernels = self.gpu_is(Generation::Hopper)
+            || (self.gpu_is(Generation::Sm100) && attention.backend == Backend::TrtllmMha);
         let is_fp8 = attention.format == Format::Fp8E4m3 && fp8_kernels;
         self.class.is(Trait::HeadIndex).then_some(if is_fp8 { 1 } else { 2 })
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::arguments::Arguments;
 use super::format::Format;
-use super::layers::{Role, count, groups_of, index_head_dim, own_groups};
+use super::layers::{IDEAL, Role, count, groups_of, index_head_dim, own_groups};
 use super::share::{NoPools, Part, Share, Sizes, refused};
 use crate::engine::{Double, Engine};
 use crate::model::{KeyValue, LayerCache, Model};
@@ -69,7 +69,7 @@ impl Compressed {
                 | LayerCache::Shared
                 | LayerCache::None => (false, "has layers other than windows and compressed ones"),
             };
-            engine.require(covered, "MODEL", &model.name, reason, "use --engine ideal")?;
+            engine.require(covered, "MODEL", &model.name, reason, IDEAL)?;
         }
         let of_ratio = |ratio: u64| -> u64 {
             let groups = groups_of(model, Role::Compressed).filter(|group| group.cache.ratio() == ratio);

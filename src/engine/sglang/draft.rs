@@ -12,11 +12,7 @@ use crate::units::{Error, Exact};
 words! {
     /// What drafts tokens; NEXTN is another name of EAGLE.
     Algorithm {
-        Eagle = "EAGLE",
-        Eagle3 = "EAGLE3",
-        Nextn = "NEXTN",
-        Standalone = "STANDALONE",
-        Ngram = "NGRAM",
+        Eagle = "EAGLE", Eagle3 = "EAGLE3", Nextn = "NEXTN", Standalone = "STANDALONE", Ngram = "NGRAM",
     }
 }
 
@@ -98,8 +94,9 @@ impl Resolver<'_> {
         let of_drafter = self.draft_model_layers()?;
         let layers = of_drafter.or(self.model.checkpoint.num_nextn_predict_layers).unwrap_or_default();
         if layers == 0 && !self.class.is(Trait::Compressed) {
-            self.notes.assume(
-                "the number of draft layers is unknown (no draft model, no num_nextn_predict_layers): none is priced",
+            self.notes.assumptions.push(
+                "the number of draft layers is unknown (no draft model, no num_nextn_predict_layers): none is priced"
+                    .into(),
             );
         }
         let sliding = if has_window && of_drafter.is_none() { layers } else { 0 };

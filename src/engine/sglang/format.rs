@@ -29,7 +29,7 @@ struct Row {
     /// The tensor's type, as torch names it.
     tensor: &'static str,
     /// Bytes of an element, without scales; two elements of 4 bits are one.
-    element: u64,
+    element_bytes: u64,
 }
 
 impl Format {
@@ -37,7 +37,7 @@ impl Format {
         &[Self::Fp16, Self::Bf16, Self::Fp8E4m3, Self::Fp8E5m2, Self::Mxfp8, Self::Nvfp4, Self::Fp4MxBlock16];
 
     const fn row(self) -> Row {
-        let (name, tensor, element) = match self {
+        let (name, tensor, element_bytes) = match self {
             Self::Fp16 => ("fp16", "float16", 2),
             Self::Bf16 => ("bf16", "bfloat16", 2),
             Self::Fp8E4m3 => ("fp8_e4m3", "float8_e4m3fn", 1),
@@ -46,7 +46,7 @@ impl Format {
             Self::Nvfp4 => ("nvfp4", "float4_e2m1fn_x2", 1),
             Self::Fp4MxBlock16 => ("fp4_mx_block16", "float4_e2m1fn_x2", 1),
         };
-        Row { name, tensor, element }
+        Row { name, tensor, element_bytes }
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -59,8 +59,8 @@ impl Format {
     }
 
     /// Bytes of an element, without scales; two elements of 4 bits are one.
-    pub(super) fn element(self) -> u64 {
-        self.row().element
+    pub(super) fn element_bytes(self) -> u64 {
+        self.row().element_bytes
     }
 
     pub(super) fn is_fp4(self) -> bool {
@@ -79,7 +79,7 @@ impl Resolver<'_> {
         let KvDtype::Given(requested) = self.workload.kv_dtype else { return Ok(None) };
         let name = requested.k.name().filter(|_| requested.k == requested.v);
         if name == Some("fp8") {
-            self.notes.assume("fp8 is taken as fp8_e4m3");
+            self.notes.assumptions.push("fp8 is taken as fp8_e4m3".into());
             return Ok(Some(Format::Fp8E4m3));
         }
         let known = Format::ALL.iter().copied().find(|format| Some(format.name()) == name);
@@ -101,11 +101,9 @@ impl Resolver<'_> {
             return Format::Bf16;
         }
         let is_gemma = self.model.model_type.as_deref().is_some_and(|name| name.starts_with("gemma"));
-        match checkpoint.torch_dtype.unwrap_or(ElementFormat::FP32) {
-            ElementFormat::FP16 => Format::Fp16,
-            ElementFormat::FP32 if !is_gemma => Format::Fp16,
-            _ => Format::Bf16,
-        }
+        let is_float32 = checkpoint.dtype.as_deref().is_some_and(|dtype| dtype.ends_with("float32"));
+        let in_fp16 = self.model.dtype == ElementFormat::FP16 || (is_float32 && !is_gemma);
+        if in_fp16 { Format::Fp16 } else { Format::Bf16 }
     }
 
     /// What a class makes of `auto`, and what it does not take (`arg_groups/overrides.py`, `_dsa_kv_cache_dtype_default`,
@@ -128,9 +126,11 @@ impl Resolver<'_> {
             self.engine.require(takes, "--kv-dtype", format.name(), reason, remedy)?;
             return Ok(requested);
         }
-        let blackwell = self.gpu.is(Generation::SinceBlackwell) && !self.class.is(Trait::DsaAutoBf16);
+        let blackwell = self.gpu_is(Generation::SinceBlackwell) && !self.class.is(Trait::DsaAutoBf16);
         let format = if is_compressed || blackwell { Format::Fp8E4m3 } else { Format::Bf16 };
-        self.notes.assume(format!("auto is {}: SGLang's own choice for this class and device", format.name()));
+        self.notes
+            .assumptions
+            .push(format!("auto is {}: SGLang's own choice for this class and device", format.name()));
         Ok(Some(format))
     }
 
@@ -144,7 +144,7 @@ impl Resolver<'_> {
         let format = if follows { Format::Fp8E4m3 } else { of_model };
         if let Some(declared) = quantization.declared_kv() {
             let name = format.name();
-            self.notes.assume(if follows {
+            self.notes.assumptions.push(if follows {
                 format!("auto is {name}: the checkpoint declares {declared}")
             } else {
                 format!("auto is {name}: SGLang does not read the {declared} of this checkpoint")

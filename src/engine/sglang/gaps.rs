@@ -3,20 +3,11 @@
 use super::arguments::Entries;
 use super::layers::Role;
 use super::need::{Counting, sum, total};
-use super::pools::TokenPools;
 use super::server::Server;
 use super::share::{Part, Share};
 use crate::engine::Gap;
 use crate::estimate::{Estimate, Workload, estimate};
 use crate::units::{Error, Exact, KvDtype};
-
-/// One step: the bytes of some part before it and after.
-struct Step {
-    kind: &'static str,
-    from: Exact,
-    to: Exact,
-    reason: String,
-}
 
 /// The steps from the ideal bytes to these; empty where the ideal has no answer.
 pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
@@ -29,55 +20,38 @@ pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
     let live_total = Exact::from(live.bytes);
     let states = live_bytes(server, &live, Role::State);
     let windows = live_bytes(server, &live, Role::Sliding);
-    let has_window_pool = !server.ranks.iter().any(|rank| matches!(rank.tokens, TokenPools::One(_)));
-    let of_full = live_total - states - if has_window_pool { windows } else { Exact::ZERO };
-
+    let has_window_pool = server.ranks.iter().all(|rank| rank.tokens.has_window_pool());
     let exact = total(server, Counting::LIVE)?;
     let paged = sum(&total(server, Counting { pages: true, ..Counting::LIVE })?);
     let slotted = sum(&total(server, Counting { prefix: false, ..Counting::ALLOCATED })?);
     let allocated = sum(&total(server, Counting::ALLOCATED)?);
-    let layout_reason = layout_reason(server, !has_window_pool && windows.wide()? > 0);
-    let mut steps = vec![
+    let of_full = live_total - states - if has_window_pool { windows } else { Exact::ZERO };
+    let full = part(&exact, Part::Full) + part(&exact, Part::Draft);
+    let window = if has_window_pool { part(&exact, Part::Window) } else { windows };
+    let layout = layout_reason(server, !has_window_pool && windows.wide()? > 0);
+    let pool = match arguments.window.cap {
+        Some(cap) => format!("a window pool of {cap} tokens, for all requests that may run"),
+        None => format!("a window pool of {} tokens for each full token", arguments.window.ratio.value()),
+    };
+    let prefix = "whole pages of the prefix are kept once, and no windows".into();
+    let format = "convolutions in bf16, memory in its own format".into();
+    let steps = [
         // What sharing saves here, against what it saves of the live bytes.
-        Step {
-            kind: "shared_prefix",
-            from: slotted + ideal.bytes,
-            to: live_total + allocated,
-            reason: "whole pages of the prefix are kept once, and no windows".into(),
-        },
-        Step {
-            kind: "layout",
-            from: of_full,
-            to: part(&exact, Part::Full) + part(&exact, Part::Draft),
-            reason: layout_reason,
-        },
+        step("shared_prefix", slotted + ideal.bytes, live_total + allocated, prefix)?,
+        step("layout", of_full, full, layout)?,
+        step("window_pool", windows, window, pool)?,
+        step("state_format", states, part(&exact, Part::State), format)?,
+        step("page_padding", sum(&exact), paged, pages_reason(server))?,
+        step("state_copies", paged, slotted, slots_reason(server))?,
     ];
-    if has_window_pool {
-        let reason = match arguments.window.cap {
-            Some(cap) => format!("a window pool of {cap} tokens, for all requests that may run"),
-            None => format!("a window pool of {} tokens for each full token", arguments.window.ratio.value()),
-        };
-        steps.push(Step { kind: "window_pool", from: windows, to: part(&exact, Part::Window), reason });
-    }
-    steps.extend([
-        Step {
-            kind: "state_format",
-            from: states,
-            to: part(&exact, Part::State),
-            reason: "convolutions in bf16, memory in its own format".into(),
-        },
-        Step { kind: "page_padding", from: sum(&exact), to: paged, reason: pages_reason(server) },
-        Step { kind: "state_copies", from: paged, to: slotted, reason: slots_reason(server) },
-    ]);
-    let mut gaps = Vec::new();
-    for Step { kind, from, to, reason } in steps {
-        let signed = |bytes: Exact| i128::try_from(bytes.wide()?).map_err(|_| Error::too_large());
-        let bytes = signed(to)?.checked_sub(signed(from)?).ok_or_else(Error::too_large)?;
-        if bytes != 0 {
-            gaps.push(Gap { kind, bytes, reason });
-        }
-    }
-    Ok(gaps)
+    Ok(steps.into_iter().filter(|step| step.bytes != 0).collect())
+}
+
+/// The step from the bytes of some part to what they are afterwards.
+fn step(kind: &'static str, from: Exact, to: Exact, reason: String) -> Result<Gap, Error> {
+    let signed = |bytes: Exact| i128::try_from(bytes.wide()?).map_err(|_| Error::too_large());
+    let bytes = signed(to)?.checked_sub(signed(from)?).ok_or_else(Error::too_large)?;
+    Ok(Gap { kind, bytes, reason })
 }
 
 /// Live bytes of all layers of a role. The groups of an estimate are those of the model, one for one.

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model};
 
+/// What to do about a model that these rules do not cover.
+pub(super) const IDEAL: &str = "use --engine ideal";
+
 /// What SGLang keeps for a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {

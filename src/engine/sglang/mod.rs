@@ -32,9 +32,9 @@ mod attention_backend;
 mod classes;
 mod compressed;
 mod draft;
+mod entries;
 mod format;
 mod gaps;
-mod geometry;
 mod layers;
 mod need;
 mod pools;
@@ -44,7 +44,6 @@ mod share;
 mod snapshots;
 mod sparse_attention;
 mod state;
-mod window_pool;
 mod words;
 
 use serde::{Serialize, Serializer};

@@ -2,11 +2,10 @@
 
 use super::arguments::Entries;
 use super::layers::{Role, groups_of};
-use super::pools::TokenPools;
+use super::pools::{full_for, window_share};
 use super::server::{Rank, Server};
 use super::share::{Part, Share, Sizes, whole_pages};
 use super::state;
-use super::window_pool::{full_for, window_share};
 use crate::engine::Double;
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate};
 use crate::units::{Error, Exact, Tokens};
@@ -109,11 +108,11 @@ fn shares(server: &Server<'_>, rank: &Rank, requests: u64, counting: Counting) -
     let page = if counting.pages { arguments.attention.page } else { 1 };
     let tokens = tokens(server, requests, page, counting)?;
     let one = Sizes { full: tokens, window: None, total: tokens };
-    let sizes = match (&rank.tokens, arguments.window.cap) {
-        (TokenPools::One(_), _) => one,
-        (TokenPools::Two(pools), _) if !pools.has_full_layers() => Sizes { full: 0, window: Some(tokens), ..one },
-        (TokenPools::Two(_) | TokenPools::Compressed(_), Some(cap)) => Sizes { window: Some(cap), ..one },
-        (TokenPools::Two(_) | TokenPools::Compressed(_), None) => by_ratio(server, requests, tokens, counting)?,
+    let sizes = match arguments.window.cap {
+        _ if !rank.tokens.has_window_pool() => one,
+        _ if rank.tokens.only_slides() => Sizes { full: 0, window: Some(tokens), ..one },
+        Some(cap) => Sizes { window: Some(cap), ..one },
+        None => by_ratio(server, requests, tokens, counting)?,
     };
     let padding = if counting.pages { arguments.attention.page } else { 0 };
     let running = arguments.schedule.requests.unwrap_or(requests);

@@ -1,14 +1,13 @@
-//! The token pools of one rank: what a token costs in each, how many a budget holds, and their bytes
-//! (`model_executor/pool_configurator.py`; `mem_cache/kv_cache_configurator.py`).
+//! The token pools of one rank: how many tokens a budget holds, and the bytes of pools of given sizes
+//! (`model_executor/pool_configurator.py`: `DefaultPoolConfigurator`, `HybridSWAPoolConfigurator`,
+//! `SWARequestCapPoolConfigurator`).
 
 use std::ops::Range;
 
 use super::arguments::{Arguments, Entries};
 use super::compressed::Compressed;
-use super::geometry::{heads, index_bytes, latent_bytes};
-use super::layers::{Role, count, index_head_dim};
+use super::entries::{full_layers, window_layers};
 use super::share::{NoPools, Part, Share, Sizes, refused, whole_pages};
-use super::window_pool::{TwoPools, check_holds_a_request, window_share};
 use crate::engine::{Double, Engine};
 use crate::model::Model;
 use crate::units::{Error, Exact};
@@ -23,81 +22,39 @@ pub(super) struct Pooled {
     pub(super) token: u64,
 }
 
-/// The pools of tokens.
+/// A pool of tokens.
 #[derive(Debug, Clone)]
-pub(super) enum TokenPools {
-    /// One pool for all layers.
-    One(OnePool),
-    /// A pool for layers that keep every token and one for those that slide.
-    Two(TwoPools),
-    /// The pools of `DeepSeek`-V4.
-    Compressed(Compressed),
-}
-
-/// One pool for all layers.
-#[derive(Debug, Clone)]
-pub(super) struct OnePool {
-    main: Pooled,
-    index: Option<Pooled>,
+pub(super) struct Pool {
+    /// The layers that attend, and their index if they have one.
+    pub(super) layers: Vec<Pooled>,
     /// Bytes of a token in draft layers.
-    draft: u64,
+    pub(super) draft: u64,
 }
 
-impl OnePool {
-    fn new(model: &Model, arguments: &Arguments, engine: &Engine, stage: &Range<u32>) -> Result<Self, Error> {
-        let all = u64::from(stage.end.abs_diff(stage.start));
-        // Without states every layer is priced alike, whatever it keeps.
-        let layers = |roles: &[Role]| match arguments.states {
-            Some(_) => roles.iter().map(|&role| count(model, stage, role)).sum(),
-            None => all,
-        };
-        let indexers = count(model, stage, Role::Index);
-        let index = |element: Exact| -> Result<_, Error> {
-            Ok(Some(Pooled { kind: "indexer", layers: indexers, token: (element * indexers).get()? }))
-        };
-        let (main, index) = match arguments.entries {
-            Entries::Heads { index_element } => {
-                let first = |roles: &[Role]| roles.iter().find_map(|&role| heads(model, engine, role).transpose());
-                let heads = first(&[Role::Full, Role::Sliding, Role::CrossAttention]).transpose()?;
-                let layers = layers(&[Role::Full, Role::Sliding]);
-                let token = heads.map_or(Exact::ZERO, |heads| heads.bytes(layers, arguments));
-                let element = index_element.map(|element| Exact::from(index_head_dim(model)) * element);
-                let main = Pooled { kind: "full_attention", layers, token: token.get()? };
-                (main, element.map_or(Ok(None), index)?)
-            }
-            Entries::Latents | Entries::IndexedLatents { .. } | Entries::Compressed => {
-                let layers = layers(&[Role::Latent]);
-                let token = latent_bytes(model, layers, arguments).get()?;
-                let main = Pooled { kind: "latent_attention", layers, token };
-                let indexed = matches!(arguments.entries, Entries::IndexedLatents { .. });
-                (main, if indexed { index(index_bytes(model))? } else { None })
-            }
-        };
-        let pool = Self { main, index, draft: 0 };
-        Ok(Self { draft: pool.draft_bytes(arguments)?, ..pool })
-    }
-
-    /// Bytes of a token in draft layers: as much as each of the model's own, and an index of each.
-    fn draft_bytes(&self, arguments: &Arguments) -> Result<u64, Error> {
-        let layers = arguments.draft.map_or(0, |draft| draft.layers);
-        if layers == 0 || self.main.layers == 0 {
-            return Ok(0);
-        }
-        let index = self.index.filter(|_| matches!(arguments.entries, Entries::IndexedLatents { .. }));
-        // MiniMax-M3's index is spread with everything else.
-        let spread = if index.is_some() { self.main.token.into() } else { self.own_bytes() };
-        let spread = Double::whole((spread * layers).get()?).over(Double::whole(self.main.layers)).truncated();
-        let of_index = index.and_then(|index| index.token.checked_div(index.layers)).unwrap_or_default();
-        (Exact::from(of_index) * layers + spread).get()
-    }
-
-    fn own_bytes(&self) -> Exact {
-        Exact::from(self.main.token) + self.index.map_or(0, |index| index.token)
+impl Pool {
+    /// Bytes of a token in the model's own layers.
+    fn own_token(&self) -> Exact {
+        self.layers.iter().map(|pooled| pooled.token).sum()
     }
 
     fn token(&self) -> Result<u64, Error> {
-        (self.own_bytes() + self.draft).get()
+        (self.own_token() + self.draft).get()
     }
+
+    /// The draft layers, `layers` in number.
+    fn drafting(&self, layers: u64) -> Option<Pooled> {
+        let kind = self.layers.first().map(|pooled| pooled.kind)?;
+        (self.draft > 0).then_some(Pooled { kind, layers, token: self.draft })
+    }
+}
+
+/// The pools of tokens.
+#[derive(Debug, Clone)]
+pub(super) enum TokenPools {
+    /// A pool that every token is in, and one for windowed layers where they have their own.
+    Plain { full: Pool, window: Option<Pool> },
+    /// The pools of `DeepSeek`-V4.
+    Compressed(Compressed),
 }
 
 impl TokenPools {
@@ -109,39 +66,57 @@ impl TokenPools {
         stage: &Range<u32>,
     ) -> Result<Self, Error> {
         if arguments.entries == Entries::Compressed {
-            Compressed::new(model, arguments, engine, stage).map(Self::Compressed)
-        } else if arguments.window.tokens.is_some() {
-            TwoPools::new(model, arguments, engine, stage).map(Self::Two)
-        } else {
-            OnePool::new(model, arguments, engine, stage).map(Self::One)
+            return Compressed::new(model, arguments, engine, stage).map(Self::Compressed);
+        }
+        Ok(Self::Plain {
+            full: full_layers(model, arguments, engine, stage)?,
+            window: window_layers(model, arguments, engine, stage)?,
+        })
+    }
+
+    pub(super) fn has_window_pool(&self) -> bool {
+        !matches!(self, Self::Plain { window: None, .. })
+    }
+
+    /// Whether every layer slides, so that no pool holds every token.
+    pub(super) fn only_slides(&self) -> bool {
+        match self {
+            Self::Plain { full, window: Some(_) } => full.layers.iter().all(|pooled| pooled.layers == 0),
+            Self::Plain { window: None, .. } | Self::Compressed(_) => false,
         }
     }
 
     /// Bytes of a token of the most tokens, as SGLang divides its budget by them.
     pub(super) fn cell(&self, arguments: &Arguments) -> Result<Double, Error> {
         match self {
-            Self::One(pool) => pool.token().map(Double::whole),
-            Self::Two(pools) => pools.cell(arguments),
             Self::Compressed(pools) => pools.cell(arguments),
+            Self::Plain { full, window: None } => full.token().map(Double::whole),
+            Self::Plain { full, window: Some(window) } if self.only_slides() => {
+                (Exact::from(full.token()?) + window.token()?).get().map(Double::whole)
+            }
+            Self::Plain { full, window: Some(window) } => {
+                let window = arguments.window.ratio.times(Double::whole(window.token()?));
+                Ok(Double::whole(full.token()?).plus(window))
+            }
         }
     }
 
     /// How many tokens a budget holds.
     pub(super) fn sizes(&self, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
-        let by_cell = || Ok::<_, Error>(Double::whole(budget).floor_div(self.cell(arguments)?).truncated());
+        let schedule = arguments.schedule;
         let tokens = match self {
-            // Where nothing grows: as many as asked for.
-            Self::One(pool) => {
-                let schedule = arguments.schedule;
-                budget.checked_div(pool.token()?).unwrap_or(schedule.max_tokens.unwrap_or(schedule.context))
-            }
-            Self::Two(pools) if !pools.has_full_layers() => by_cell()?,
-            Self::Two(pools) => match arguments.window.cap {
-                Some(cap) => return pools.sizes_with_cap(cap, budget, arguments),
-                None if arguments.unified => pools.unified_tokens(budget, arguments)?,
-                None => by_cell()?,
-            },
             Self::Compressed(pools) => pools.tokens(budget, arguments)?,
+            // Where nothing grows: as many as asked for.
+            Self::Plain { full, window: None } => {
+                budget.checked_div(full.token()?).unwrap_or(schedule.max_tokens.unwrap_or(schedule.context))
+            }
+            Self::Plain { full, window: Some(window) } if !self.only_slides() && arguments.window.cap.is_some() => {
+                return sizes_with_cap(full, window, budget, arguments);
+            }
+            Self::Plain { full, window: Some(window) } if !self.only_slides() && arguments.unified => {
+                unified_tokens(full, window, budget, arguments)?
+            }
+            Self::Plain { .. } => Double::whole(budget).floor_div(self.cell(arguments)?).truncated(),
         };
         let sizes = self.sizes_of_tokens(tokens, arguments)?;
         if sizes.total == 0 { refused("not enough memory for one page of the cache") } else { Ok(sizes) }
@@ -151,51 +126,99 @@ impl TokenPools {
     pub(super) fn sizes_of_tokens(&self, tokens: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
         let page = arguments.attention.page;
         let total = whole_pages(tokens, page);
-        match self {
-            Self::One(_) => return Ok(Sizes { full: total, window: None, total }),
-            Self::Two(pools) if !pools.has_full_layers() => return Ok(Sizes { full: 0, window: Some(total), total }),
-            Self::Two(_) | Self::Compressed(_) => {}
+        let one = Sizes { full: total, window: None, total };
+        if !self.has_window_pool() {
+            return Ok(one);
         }
-        let window = match arguments.window.cap {
-            Some(cap) => cap.min(tokens),
-            None => window_share(total, page, arguments),
-        };
-        if arguments.window.cap.is_none() && !arguments.unified {
-            check_holds_a_request(window, arguments)?;
+        if self.only_slides() {
+            return Ok(Sizes { full: 0, window: Some(total), ..one });
         }
-        Ok(Sizes { full: total, window: Some(window), total })
+        if let Some(cap) = arguments.window.cap {
+            return Ok(Sizes { window: Some(cap.min(tokens)), ..one });
+        }
+        let window = window_share(total, page, arguments);
+        // What admits one request (`validate_swa_pool_size`).
+        let runner = arguments.window.tokens.filter(|_| !arguments.unified);
+        if let Some(runner) = runner
+            && window <= (Exact::from(runner) + page).get()?
+        {
+            return refused(format!(
+                "SWA pool ({window} tokens) cannot hold even one request: the prefill admission floor is \
+                 sliding_window_size ({runner}) + page_size ({page}); increase --swa-full-tokens-ratio or --memory"
+            ));
+        }
+        Ok(Sizes { window: Some(window), ..one })
     }
 
     /// Bytes of pools of these sizes, each with `padding` more tokens; `requests` may run.
     pub(super) fn shares(&self, sizes: Sizes, padding: u64, requests: u64, arguments: &Arguments) -> Vec<Share> {
-        let share = |pooled: Pooled, part: Part, tokens: u64| Share {
-            kind: pooled.kind,
-            part,
-            layers: pooled.layers,
-            tokens,
-            bytes: (Exact::from(tokens) + padding) * pooled.token,
-        };
-        let draft = |kind: &'static str, token: u64, tokens: u64| {
-            let layers = arguments.draft.map_or(0, |draft| draft.layers);
-            (token > 0).then(|| share(Pooled { kind, layers, token }, Part::Draft, tokens))
-        };
-        let shares = match self {
-            Self::One(pool) => {
-                let own = |pooled: Pooled| (pooled.layers > 0).then(|| share(pooled, Part::Full, sizes.full));
-                let draft = draft(pool.main.kind, pool.draft, sizes.full);
-                vec![own(pool.main), pool.index.and_then(own), draft]
-            }
-            Self::Two(pools) => {
-                let of_window = sizes.window.unwrap_or_default();
-                let full = pools.has_full_layers().then(|| share(pools.full, Part::Full, sizes.full));
-                let drafts = [
-                    draft(pools.full.kind, pools.full_draft, sizes.full),
-                    draft(pools.window.kind, pools.window_draft, of_window),
-                ];
-                [full, Some(share(pools.window, Part::Window, of_window))].into_iter().chain(drafts).collect()
-            }
+        let (full, window) = match self {
+            Self::Plain { full, window } => ((full, Part::Full, sizes.full), window.as_ref()),
             Self::Compressed(pools) => return pools.shares(sizes, requests),
         };
-        shares.into_iter().flatten().collect()
+        let window = window.map(|pool| (pool, Part::Window, sizes.window.unwrap_or_default()));
+        let pools = || [full].into_iter().chain(window);
+        let own = pools().flat_map(|(pool, part, tokens)| pool.layers.iter().map(move |&of| (of, part, tokens)));
+        let layers = arguments.draft.map_or(0, |draft| draft.layers);
+        let drafts = pools().filter_map(|(pool, _, tokens)| Some((pool.drafting(layers)?, Part::Draft, tokens)));
+        let shares = own.filter(|(of, ..)| of.layers > 0).chain(drafts).map(|(of, part, tokens)| Share {
+            kind: of.kind,
+            part,
+            layers: of.layers,
+            tokens,
+            bytes: (Exact::from(tokens) + padding) * of.token,
+        });
+        shares.collect()
     }
+}
+
+/// A window's pool of the tokens that requests limit it to, and as many full tokens as the rest of the budget holds.
+fn sizes_with_cap(full: &Pool, window: &Pool, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
+    let cap = arguments.window.cap.unwrap_or_default();
+    let fixed = Exact::from(cap) * window.token()?;
+    let tokens = Exact::from(budget).less(fixed).get()?.checked_div(full.token()?).unwrap_or_default();
+    match whole_pages(tokens, arguments.attention.page) {
+        0 => refused(format!(
+            "SWA pool cap ({cap} tokens, {} bytes) leaves no room for the full KV pool within the available {budget} \
+             bytes; reduce --max-running-requests",
+            fixed.wide()?
+        )),
+        full => Ok(Sizes { full, window: Some(cap), total: full }),
+    }
+}
+
+/// The most tokens whose two pools fit into one buffer, in whole pages (`_max_unified_full_tokens`).
+fn unified_tokens(full: &Pool, window: &Pool, budget: u64, arguments: &Arguments) -> Result<u64, Error> {
+    let page = arguments.attention.page;
+    let drafts = Exact::from(full.draft) + window.draft;
+    let (full, window) = (full.own_token().get()?, window.own_token());
+    // A draft pool spans the ids of the whole buffer.
+    let bytes = |tokens: u64| {
+        let own = Exact::from(tokens) * full + window * window_share(tokens, page, arguments);
+        let span = (own / full).less(1u64).round_up_to(page) + page;
+        own + span * drafts
+    };
+    let most = budget.checked_div(full).and_then(|tokens| tokens.checked_div(page)).unwrap_or_default();
+    let (mut fits, mut fails) = (0u64, (Exact::from(most) + 1u64).get()?);
+    while fits.abs_diff(fails) > 1 {
+        let middle = fits.midpoint(fails);
+        let within = bytes((Exact::from(middle) * page).get()?).wide()? <= u128::from(budget);
+        if within { fits = middle } else { fails = middle }
+    }
+    (Exact::from(fits) * page).get()
+}
+
+/// Window tokens for `tokens` full ones, by the ratio.
+pub(super) fn window_share(tokens: u64, page: u64, arguments: &Arguments) -> u64 {
+    whole_pages(arguments.window.ratio.times(Double::whole(tokens)).truncated(), page)
+}
+
+/// The least full tokens, in whole pages, whose window tokens are at least `window`.
+pub(super) fn full_for(window: u64, page: u64, arguments: &Arguments) -> Result<u64, Error> {
+    let by_ratio = Double::whole(window).over(arguments.window.ratio).truncated();
+    let mut full = Exact::from(by_ratio).round_up_to(page);
+    while window_share(full.get()?, page, arguments) < window {
+        full = full + page;
+    }
+    full.get()
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::classes::{Class, Trait};
-use super::layers::{Role, groups_of, has, recurrence};
+use super::layers::{IDEAL, Role, groups_of, has, recurrence};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::{LayerCache, Mechanism, Model};
@@ -17,7 +17,6 @@ pub(super) struct Resolver<'a> {
     pub(super) workload: &'a Workload,
     pub(super) engine: &'a Engine,
     pub(super) class: Class<'a>,
-    pub(super) gpu: Gpu,
     /// Whether latents are kept.
     pub(super) latent: bool,
     /// Whether latents have an index (DeepSeek sparse attention).
@@ -32,22 +31,6 @@ pub(super) struct Resolver<'a> {
 pub(super) struct Notes {
     pub(super) assumptions: Vec<String>,
     pub(super) warnings: Vec<String>,
-}
-
-impl Notes {
-    pub(super) fn assume(&mut self, text: impl Into<String>) {
-        self.assumptions.push(text.into());
-    }
-
-    pub(super) fn warn(&mut self, text: impl Into<String>) {
-        self.warnings.push(text.into());
-    }
-}
-
-/// A GPU by its CUDA compute capability.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Gpu {
-    major: u32,
 }
 
 /// Generations of GPUs that SGLang's rules distinguish.
@@ -65,19 +48,6 @@ pub(super) enum Generation {
     SinceBlackwell,
 }
 
-impl Gpu {
-    pub(super) fn is(self, generation: Generation) -> bool {
-        match generation {
-            Generation::SinceAmpere => self.major >= 8,
-            Generation::Hopper => self.major == 9,
-            Generation::Sm100 => self.major == 10,
-            Generation::Sm120 => self.major == 12,
-            Generation::Blackwell => (10..=12).contains(&self.major),
-            Generation::SinceBlackwell => self.major >= 10,
-        }
-    }
-}
-
 impl<'a> Resolver<'a> {
     pub(super) fn new(model: &'a Model, workload: &'a Workload, engine: &'a Engine) -> Self {
         let class = Class::of_model(model);
@@ -87,12 +57,24 @@ impl<'a> Resolver<'a> {
             indexed: latent && index && (class.name.is_empty() || class.is(Trait::LatentIndex)),
             latent,
             has_states: false,
-            gpu: Gpu { major: engine.device.compute_capability.0 },
             notes: Notes::default(),
             model,
             workload,
             engine,
             class,
+        }
+    }
+
+    /// Whether the GPU is of a generation.
+    pub(super) fn gpu_is(&self, generation: Generation) -> bool {
+        let major = self.engine.device.compute_capability.0;
+        match generation {
+            Generation::SinceAmpere => major >= 8,
+            Generation::Hopper => major == 9,
+            Generation::Sm100 => major == 10,
+            Generation::Sm120 => major == 12,
+            Generation::Blackwell => (10..=12).contains(&major),
+            Generation::SinceBlackwell => major >= 10,
         }
     }
 
@@ -127,7 +109,6 @@ impl<'a> Resolver<'a> {
 
     /// Refuses what these rules do not cover.
     pub(super) fn check_covered(&self) -> Result<(), Error> {
-        const IDEAL: &str = "use --engine ideal";
         let (engine, model, workload) = (self.engine, self.model, self.workload);
         if let Some(reason) = self.class.not_covered {
             return self.refuse("MODEL", self.class.name, reason, IDEAL);
@@ -172,12 +153,11 @@ impl<'a> Resolver<'a> {
         let name = self.class.name_or(mechanism.name());
         let attends = has(self.model, Role::Full);
         let reason = "has recurrent layers that SGLang 0.5.23 keeps no states for";
-        self.engine.require(attends, "MODEL", name, reason, "use --engine ideal")?;
-        let text = format!(
+        self.engine.require(attends, "MODEL", name, reason, IDEAL)?;
+        self.notes.warnings.push(format!(
             "{name} {reason}: sized as its transformers wrapper is, every layer as full attention; whether it can be \
              served is not known"
-        );
-        self.notes.warn(text);
+        ));
         Ok(())
     }
 
@@ -185,7 +165,7 @@ impl<'a> Resolver<'a> {
         if self.latent && !self.class.is(Trait::Latent) {
             let class = self.class.name_or("a model of no class that SGLang 0.5.23 is known to have");
             let text = format!("{class} is taken to keep its latents, as MLA classes do");
-            self.notes.warn(text);
+            self.notes.warnings.push(text);
         }
     }
 }

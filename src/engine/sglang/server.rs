@@ -60,91 +60,61 @@ impl<'a> Server<'a> {
     }
 
     pub(super) fn answer(&self) -> Result<Answer, Error> {
-        let cell = self.cell()?;
         let mut answer = Answer::of(need(self)?);
         answer.assumptions.clone_from(&self.arguments.notes.assumptions);
         answer.warnings.clone_from(&self.arguments.notes.warnings);
-        let mut facts = self.facts(cell)?;
-        let mut requests = None;
+        let mut built = None;
         if let Some(memory) = self.workload.memory {
             match self.build(memory.0) {
-                Ok(built) => {
-                    requests = Some(built.requests);
-                    facts = self.with_pools(facts, built)?;
-                    answer.capacity = Some(self.capacity(memory.0, built)?);
-                }
+                Ok(pools) => built = Some(pools),
                 Err(NoPools::Overflow(error)) => return Err(error),
-                Err(NoPools::Refused(reason)) => {
-                    facts.fits = Some(false);
-                    answer.warnings.push(format!("the server does not start: {reason}"));
-                    answer.capacity = Some(self.no_capacity(memory.0));
-                }
+                Err(NoPools::Refused(reason)) => answer.warnings.push(format!("the server does not start: {reason}")),
             }
+            answer.capacity = Some(self.capacity(memory.0, built)?);
         }
-        self.note_request_table(requests, &mut answer)?;
+        self.note_request_table(built, &mut answer)?;
         if !self.builds() {
             answer.warnings.push(
                 "DeepSeek-V4's pools are sized alike in bf16, and then fail an assertion when they are built: use fp8_e4m3".into(),
             );
         }
-        answer.details = Some(Details::Sglang(facts));
+        answer.details = Some(Details::Sglang(self.facts(built)?));
         answer.gaps = gaps::gaps(self)?;
         Ok(answer)
     }
 
-    /// What is the same with any memory.
-    fn facts(&self, cell: Double) -> Result<Facts, Error> {
+    fn facts(&self, built: Option<Built>) -> Result<Facts, Error> {
         let attention = self.arguments.attention;
+        let sizes = built.map(|built| built.sizes);
+        let window = sizes.and_then(|sizes| sizes.window);
+        let slots = built.and_then(|built| built.slots);
+        let slot_bytes = |slots: u64| ((Exact::from(slots) + 1u64) * self.slot).get();
+        let slots = Slots {
+            slots_max_mamba_cache_size: slots,
+            bytes_per_slot_all_layers: self.slot,
+            pool_bytes: slots.filter(|_| !self.arguments.unified).map(slot_bytes).transpose()?,
+        };
         Ok(Facts {
             version: VERSION,
-            fits: None,
+            fits: self.workload.memory.map(|_| built.is_some()),
             attention_backend: attention.backend.into(),
             kv_cache_dtype: attention.format.tensor(),
             page_size: attention.page,
-            cell_size: CellSize(cell),
-            max_total_num_tokens: None,
-            full_max_total_num_tokens: None,
-            swa_max_total_num_tokens: None,
-            max_running_requests: None,
-            pool_bytes: None,
-            mamba: self.slots(None)?,
-            req_to_token_bytes: None,
+            cell_size: CellSize(self.cell()?),
+            max_total_num_tokens: sizes.map(|sizes| sizes.total),
+            full_max_total_num_tokens: sizes.filter(|_| window.is_some()).map(|sizes| sizes.full),
+            swa_max_total_num_tokens: window,
+            max_running_requests: built.map(|built| built.requests),
+            pool_bytes: built.map_or(Ok(None), |built| self.pool_bytes(built))?,
+            mamba: self.arguments.states.map(|_| slots),
+            req_to_token_bytes: built.map(|built| self.table_bytes(built.requests)).transpose()?,
         })
-    }
-
-    fn with_pools(&self, facts: Facts, built: Built) -> Result<Facts, Error> {
-        let sizes = built.sizes;
-        Ok(Facts {
-            fits: Some(true),
-            max_total_num_tokens: Some(sizes.total),
-            full_max_total_num_tokens: sizes.window.map(|_| sizes.full),
-            swa_max_total_num_tokens: sizes.window,
-            max_running_requests: Some(built.requests),
-            pool_bytes: self.pool_bytes(built)?,
-            mamba: self.slots(built.slots)?,
-            req_to_token_bytes: Some(self.table_bytes(built.requests)?),
-            ..facts
-        })
-    }
-
-    fn slots(&self, slots: Option<u64>) -> Result<Option<Slots>, Error> {
-        if self.arguments.states.is_none() {
-            return Ok(None);
-        }
-        let bytes = |slots: u64| ((Exact::from(slots) + 1u64) * self.slot).get();
-        Ok(Some(Slots {
-            slots_max_mamba_cache_size: slots,
-            bytes_per_slot_all_layers: self.slot,
-            pool_bytes: slots.filter(|_| !self.arguments.unified).map(bytes).transpose()?,
-        }))
     }
 
     /// Whether the pools can be built at all.
     fn builds(&self) -> bool {
-        self.ranks.iter().all(|rank| match &rank.tokens {
-            TokenPools::Compressed(pools) => pools.builds(),
-            TokenPools::One(_) | TokenPools::Two(_) => true,
-        })
+        let builds = |pools: &TokenPools| !matches!(pools, TokenPools::Compressed(pools) if !pools.builds());
+        self.ranks.iter().all(|rank| builds(&rank.tokens))
     }
 
     /// Bytes of a token on the stage where they are the most.
@@ -217,12 +187,9 @@ impl<'a> Server<'a> {
         ((Exact::from(requests) + 1u64) * self.arguments.table_columns() * 4u64).get()
     }
 
-    /// Notes the size of the request table for `requests` requests; without memory, for those of the smallest pool.
-    fn note_request_table(&self, requests: Option<u64>, answer: &mut Answer) -> Result<(), Error> {
-        let requests = match requests {
-            Some(requests) => requests,
-            None => self.least_requests()?,
-        };
+    /// Notes the size of the request table; without pools, that of the smallest ones.
+    fn note_request_table(&self, built: Option<Built>, answer: &mut Answer) -> Result<(), Error> {
+        let requests = built.map_or_else(|| self.least_requests(), |built| Ok(built.requests))?;
         let bytes = self.table_bytes(requests)?;
         let rows = (Exact::from(requests) + 1u64).get()?;
         let [rows, columns, bytes_grouped] = [rows, self.arguments.table_columns().get()?, bytes].map(group_thousands);
@@ -255,37 +222,34 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn capacity(&self, memory: u64, built: Built) -> Result<Capacity, Error> {
-        let (seq_len, total) = (self.workload.seq_len.0, built.sizes.total);
-        let page = self.arguments.attention.page;
-        let least = |a: Double, b: Double| if a > b { b } else { a };
-        let each = Exact::from(seq_len).round_up_to(page).get()?;
-        let mut concurrency = least(Double::ratio(total, each), Double::whole(built.requests));
-        if let (Some(pool), Some(window)) = (built.sizes.window, self.arguments.window.tokens) {
-            let live = (Exact::from(window.min(seq_len)) + page).get()?;
-            concurrency = least(concurrency, Double::ratio(pool, live));
-        }
-        let concurrency = concurrency.times(Double::whole(self.arguments.ranks.attention_dp));
-        let holds_one = total >= seq_len;
+    /// What the pools hold; nothing where the server does not start.
+    fn capacity(&self, memory: u64, built: Option<Built>) -> Result<Capacity, Error> {
+        let seq_len = self.workload.seq_len.0;
+        let tokens = built.map(|built| built.sizes.total);
+        let fitting = built.filter(|built| built.sizes.total >= seq_len);
+        let concurrency = fitting.map(|built| self.concurrency(built)).transpose()?;
+        let batch = Double::whole(self.workload.batch);
         Ok(Capacity {
-            fits: true,
-            holds_batch: self.workload.of_several(holds_one && concurrency >= Double::whole(self.workload.batch)),
-            tokens: Some(total),
-            max_concurrency: holds_one.then_some(concurrency),
-            max_seq_len: seq_len.min(total),
-            ..self.no_capacity(memory)
+            memory,
+            fits: built.is_some(),
+            holds_batch: self.workload.of_several(concurrency.is_some_and(|requests| requests >= batch)),
+            blocks: None,
+            tokens,
+            max_concurrency: concurrency,
+            max_seq_len: tokens.unwrap_or_default().min(seq_len),
         })
     }
 
-    fn no_capacity(&self, memory: u64) -> Capacity {
-        Capacity {
-            memory,
-            fits: false,
-            holds_batch: self.workload.of_several(false),
-            blocks: None,
-            tokens: None,
-            max_concurrency: None,
-            max_seq_len: 0,
+    /// Requests of the length asked for that run at once.
+    fn concurrency(&self, built: Built) -> Result<Double, Error> {
+        let (seq_len, page) = (self.workload.seq_len.0, self.arguments.attention.page);
+        let least = |a: Double, b: Double| if a > b { b } else { a };
+        let each = Exact::from(seq_len).round_up_to(page).get()?;
+        let mut requests = least(Double::ratio(built.sizes.total, each), Double::whole(built.requests));
+        if let (Some(pool), Some(window)) = (built.sizes.window, self.arguments.window.tokens) {
+            let live = (Exact::from(window.min(seq_len)) + page).get()?;
+            requests = least(requests, Double::ratio(pool, live));
         }
+        Ok(requests.times(Double::whole(self.arguments.ranks.attention_dp)))
     }
 }

@@ -8,10 +8,7 @@ use crate::units::Error;
 words! {
     /// How the prefix cache keeps states (`mamba-radix-cache-strategy`).
     Strategy {
-        Auto = "auto",
-        NoBuffer = "no_buffer",
-        ExtraBuffer = "extra_buffer",
-        ExtraBufferLazy = "extra_buffer_lazy",
+        Auto = "auto", NoBuffer = "no_buffer", ExtraBuffer = "extra_buffer", ExtraBufferLazy = "extra_buffer_lazy",
     }
 }
 

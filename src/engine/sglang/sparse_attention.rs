@@ -8,15 +8,9 @@ use crate::units::Error;
 words! {
     /// Kernels of sparse attention.
     DsaBackend {
-        FlashmlaSparse = "flashmla_sparse",
-        FlashmlaSparseQ8 = "flashmla_sparse_q8",
-        FlashmlaKv = "flashmla_kv",
-        FlashmlaAuto = "flashmla_auto",
-        FlashinferSparseMla = "flashinfer_sparse_mla",
-        TritonSparseMla = "triton_sparse_mla",
-        Fa3 = "fa3",
-        Tilelang = "tilelang",
-        Trtllm = "trtllm",
+        FlashmlaSparse = "flashmla_sparse", FlashmlaSparseQ8 = "flashmla_sparse_q8", FlashmlaKv = "flashmla_kv",
+        FlashmlaAuto = "flashmla_auto", FlashinferSparseMla = "flashinfer_sparse_mla",
+        TritonSparseMla = "triton_sparse_mla", Fa3 = "fa3", Tilelang = "tilelang", Trtllm = "trtllm",
     }
 }
 
@@ -55,8 +49,8 @@ impl Resolver<'_> {
     /// The default backends (`arg_groups/overrides.py`, `_dsa_split_backend_resolution`).
     fn default_dsa_backends(&self, format: Format) -> DsaBackends {
         let both = |backend| DsaBackends { prefill: backend, decode: backend };
-        let blackwell = self.gpu.is(Generation::SinceBlackwell);
-        let of_sm120 = self.class.dsa_sm120_backend.filter(|_| self.gpu.is(Generation::Sm120));
+        let blackwell = self.gpu_is(Generation::SinceBlackwell);
+        let of_sm120 = self.class.dsa_sm120_backend.filter(|_| self.gpu_is(Generation::Sm120));
         match (self.class.dsa_backend, format == Format::Fp8E4m3) {
             (Some(backend), _) => both(backend),
             (None, true) if blackwell => both(of_sm120.unwrap_or(DsaBackend::Trtllm)),

@@ -112,7 +112,6 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, GgufErr
         drafter: None,
         weights: None,
         checkpoint: Checkpoint {
-            torch_dtype: Some(FORMAT),
             num_attention_heads: match heads {
                 Some(heads) => Some(heads),
                 None => keys.number("attention.head_count")?,

@@ -19,9 +19,9 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
     let names = root.list("architectures")?.unwrap_or_default();
     let first = |names: &[&str]| names.iter().find_map(|key| keys.object.get(*key).and_then(Value::as_u64));
     Ok(Checkpoint {
-        torch_dtype: None,
         architectures: names.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
         text_model_type: keys.text("model_type")?.filter(|_| !keys.path.is_empty()).map(ToOwned::to_owned),
+        dtype: None,
         num_attention_heads: first(HEADS),
         hidden_size: first(HIDDEN),
         embedding_parameters: first(&["vocab_size"])

@@ -141,8 +141,8 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
-    let torch_dtype = torch_dtype(&[&keys, &between, &root_keys])?;
-    let dtype = counted_dtype(torch_dtype, &mut assumptions);
+    let stated_dtype = stated_dtype(&[&keys, &between, &root_keys])?;
+    let dtype = cache_dtype(stated_dtype, &mut assumptions);
     let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
     let layers = reader.layers(&mut assumptions)?;
     if layers.iter().all(Vec::is_empty) {
@@ -166,7 +166,7 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         drafter: None,
         weights: None,
         checkpoint: Checkpoint {
-            torch_dtype: torch_dtype.map(|name| name.parse().unwrap_or(dtype)),
+            dtype: Some(stated_dtype.unwrap_or("float32").into()),
             gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root, keys.object, keys.model_type),
             ..checkpoint::checkpoint(&root_keys, &keys)?
@@ -253,8 +253,8 @@ fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, ConfigErr
     Ok(Dimension { field, value })
 }
 
-/// `torch_dtype` or `dtype`, of the text model or of what wraps it.
-fn torch_dtype<'a>(places: &[&'a Keys<'a>]) -> Result<Option<&'a str>, ConfigError> {
+/// The checkpoint's `torch_dtype` or `dtype`, of the text model or of what wraps it.
+fn stated_dtype<'a>(places: &[&Keys<'a>]) -> Result<Option<&'a str>, ConfigError> {
     for keys in places {
         for key in ["torch_dtype", "dtype"] {
             if let Some(name) = keys.text(key)? {
@@ -265,9 +265,9 @@ fn torch_dtype<'a>(places: &[&'a Keys<'a>]) -> Result<Option<&'a str>, ConfigErr
     Ok(None)
 }
 
-/// The 16-bit format that the cache is counted in.
-fn counted_dtype(torch_dtype: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
-    match torch_dtype {
+/// The 16-bit format of a checkpoint in that dtype.
+fn cache_dtype(stated: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
+    match stated {
         Some("bfloat16") => ElementFormat::BF16,
         Some("float16" | "half") => ElementFormat::FP16,
         other => {
