@@ -3,7 +3,7 @@
 
 use super::attention_backend::Attention;
 use super::classes::{RunnerWindow, Trait};
-use super::draft::{Algorithm, Draft};
+use super::draft::Draft;
 use super::layers::{Role, groups_of};
 use super::resolver::{Notes, Resolver};
 use super::snapshots::Snapshots;
@@ -105,15 +105,15 @@ impl Arguments {
         resolver.check_states()?;
         resolver.note_latents();
         let ranks = resolver.ranks()?;
-        let algorithm = resolver.algorithm()?;
+        resolver.algorithm = resolver.draft_algorithm()?;
         let requested = resolver.requested_format()?;
         let snapshots = resolver.snapshots()?;
-        let attention = resolver.attention(requested, algorithm.is_some())?;
-        let window = resolver.window_tokens();
-        let draft = resolver.draft(algorithm, window.is_some())?;
-        let schedule = resolver.schedule(ranks, algorithm, snapshots);
+        let attention = resolver.attention(requested)?;
+        let window = resolver.window_tokens()?;
+        let draft = resolver.draft(window)?;
+        let schedule = resolver.schedule(ranks, snapshots);
         let states = snapshots.map(|snapshots| resolver.states(snapshots, ranks, schedule));
-        let unified = resolver.unified(window.is_some() || states.is_some())?;
+        let unified = resolver.unified(window, states)?;
         if engine.settings.switch("enable-multimodal").is_some() {
             resolver.notes.assumptions.push("--enable-multimodal does not change what the pools hold".into());
         }
@@ -138,7 +138,7 @@ impl Arguments {
             return Ok(None);
         }
         let page = self.attention.page;
-        let drafted = self.draft.map_or(1, |draft| draft.steps.tokens);
+        let drafted = self.draft.map_or(1, |draft| draft.tree.tokens);
         let trailing = Exact::from(EVICTION_INTERVAL) * drafted + window + page;
         let decode = match self.draft {
             None => Exact::from(page),
@@ -154,7 +154,7 @@ impl Arguments {
     pub(super) fn table_columns(&self) -> Exact {
         let context = Exact::from(self.schedule.context);
         let Some(draft) = self.draft else { return context + 4u64 };
-        let plain = Exact::from(draft.steps.tokens) + 4u64;
+        let plain = Exact::from(draft.tree.tokens) + 4u64;
         let page = self.attention.page;
         if page == 1 {
             return context + plain;
@@ -164,7 +164,7 @@ impl Arguments {
 
     /// Drafted tokens that a request verifies at a time; 0 without speculation.
     pub(super) fn drafted_tokens(&self) -> u64 {
-        self.draft.map_or(0, |draft| draft.steps.tokens)
+        self.draft.map_or(0, |draft| draft.tree.tokens)
     }
 }
 
@@ -184,8 +184,8 @@ impl Resolver<'_> {
         Ok(Ranks { attention_tp: tp.checked_div(groups).unwrap_or(tp), attention_dp: groups })
     }
 
-    fn schedule(&self, ranks: Ranks, algorithm: Option<Algorithm>, snapshots: Option<Snapshots>) -> Schedule {
-        let requests = self.count("max-running-requests").or(match algorithm {
+    fn schedule(&self, ranks: Ranks, snapshots: Option<Snapshots>) -> Schedule {
+        let requests = self.count("max-running-requests").or(match self.algorithm {
             _ if self.class.is(Trait::Compressed) => Some(256),
             Some(_) => Some(48),
             None => None,
@@ -224,13 +224,14 @@ impl Resolver<'_> {
     }
 
     /// The runner's window, where windowed layers have a pool.
-    fn window_tokens(&self) -> Option<u64> {
-        let window = self.class.window_pool.filter(|_| !self.is_on("disable-hybrid-swa-memory"))?;
-        let bound = groups_of(self.model, Role::Sliding).find_map(|group| group.cache.bound())?.0;
-        Some(match window {
-            RunnerWindow::Configured => bound,
-            RunnerWindow::OneLess => bound.saturating_sub(1),
-        })
+    fn window_tokens(&self) -> Result<Option<u64>, Error> {
+        let window = self.class.window_pool.filter(|_| !self.is_on("disable-hybrid-swa-memory"));
+        let bound = groups_of(self.model, Role::Sliding).find_map(|group| group.cache.bound());
+        let Some((window, bound)) = window.zip(bound) else { return Ok(None) };
+        match window {
+            RunnerWindow::Configured => Ok(Some(bound.0)),
+            RunnerWindow::OneLess => Exact::from(bound).less(1u64).get().map(Some),
+        }
     }
 
     fn window_ratio(&self) -> Result<Double, Error> {
@@ -242,10 +243,10 @@ impl Resolver<'_> {
         Ok(ratio)
     }
 
-    /// Whether one buffer holds all pools; `hybrid` models have pools of more than one kind.
-    fn unified(&self, hybrid: bool) -> Result<bool, Error> {
+    /// Whether one buffer holds all pools, of which there must be more than one kind.
+    fn unified(&self, window: Option<u64>, states: Option<States>) -> Result<bool, Error> {
         let unified = self.is_on("enable-unified-memory");
-        let supported = hybrid && !self.class.is(Trait::Compressed);
+        let supported = (window.is_some() || states.is_some()) && !self.class.is(Trait::Compressed);
         let reason = "only supports hybrid Mamba and hybrid sliding-window models, DeepSeek-V4 excluded";
         self.engine.require(!unified || supported, "--enable-unified-memory", "it", reason, "leave it out")?;
         Ok(unified)

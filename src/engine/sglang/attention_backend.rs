@@ -1,4 +1,5 @@
-//! The attention backend: which one runs, what it takes, and the page that it wants.
+//! The attention backend: which one runs, what it takes, and the page that it wants. DeepSeek sparse attention has further
+//! ones for prefill and decode, which decide how fp8 latents are kept.
 
 use serde::Deserialize;
 
@@ -19,6 +20,15 @@ words! {
     }
 }
 
+words! {
+    /// Kernels of sparse attention.
+    DsaBackend {
+        FlashmlaSparse = "flashmla_sparse", FlashmlaSparseQ8 = "flashmla_sparse_q8", FlashmlaKv = "flashmla_kv",
+        FlashmlaAuto = "flashmla_auto", FlashinferSparseMla = "flashinfer_sparse_mla",
+        TritonSparseMla = "triton_sparse_mla", Fa3 = "fa3", Tilelang = "tilelang", Trtllm = "trtllm",
+    }
+}
+
 /// A backend that a class has by default, on some GPUs and under a condition.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,7 +44,7 @@ pub(super) struct BackendRule {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Condition {
-    /// The format is fp8_e4m3.
+    /// The format is `fp8_e4m3`.
     #[serde(rename = "fp8_e4m3")]
     Fp8E4m3,
     /// Tokens are drafted.
@@ -47,6 +57,13 @@ enum Condition {
     PagedStates,
     /// Some layers slide.
     Sliding,
+}
+
+/// A backend, and whether the user, the class or other settings set it: the device's own is decided later, and gives way.
+#[derive(Debug, Clone, Copy)]
+struct Chosen {
+    backend: Backend,
+    set: bool,
 }
 
 /// How attention is computed, and in what the cache is kept for it.
@@ -69,15 +86,22 @@ pub(super) struct Nvfp4Scales {
     pub(super) native: bool,
 }
 
+/// The kernels of both phases.
+struct DsaBackends {
+    prefill: DsaBackend,
+    decode: DsaBackend,
+}
+
 const FIELD: &str = "--attention-backend";
 const OTHER: &str = "use another backend";
 
 impl Resolver<'_> {
     /// The backend, the format and the page, in the order in which SGLang settles them (`arg_groups/pipeline.py`).
-    pub(super) fn attention(&mut self, requested: Option<Format>, speculative: bool) -> Result<Attention, Error> {
+    pub(super) fn attention(&mut self, requested: Option<Format>) -> Result<Attention, Error> {
         let format = self.format_of_class(requested)?;
-        let (backend, by_class) = self.backend(format, speculative)?;
-        let unpacked = self.unpacks_nvfp4(format, backend, by_class)?;
+        let chosen = self.backend(format)?;
+        let unpacked = self.unpacks_nvfp4(format, chosen)?;
+        let backend = chosen.backend;
         let backend = if format == Some(Format::Nvfp4) && !unpacked { Backend::TrtllmMha } else { backend };
         let page = self.page(backend, format);
         self.check_backend(backend, format)?;
@@ -91,29 +115,31 @@ impl Resolver<'_> {
         Ok(Attention { backend, format: self.stored_format(format), page, nvfp4 })
     }
 
-    /// The attention backend, and whether a rule of the class chose it (`arg_groups/model_overrides/`,
+    /// The attention backend that is given, or that the class or the device has by default (`arg_groups/model_overrides/`,
     /// `model_override_base.py`, `get_default_attn_backend`).
-    fn backend(&self, format: Option<Format>, speculative: bool) -> Result<(Backend, bool), Error> {
+    fn backend(&self, format: Option<Format>) -> Result<Chosen, Error> {
         let class = &self.class;
         if let Some(given) = self.choice("attention-backend") {
             let taken = class.backends.is_empty() || class.backends.contains(&given);
             let reason = format_args!("is not taken by {}", class.name);
             self.engine.require(taken, FIELD, given, reason, "leave it out")?;
-            return Ok((given, false));
+            return Ok(Chosen { backend: given, set: true });
         }
         if self.indexed {
-            return Ok((Backend::Dsa, true));
+            return Ok(Chosen { backend: Backend::Dsa, set: true });
         }
-        let usual = self.usual_backend(speculative);
-        let applies = |condition| self.holds(condition, format, speculative, usual);
+        let usual = self.usual_backend();
+        let applies = |condition| self.holds(condition, format, usual);
         let rule = class
             .default_backend
             .iter()
             .find(|rule| rule.on.is_none_or(|generation| self.gpu_is(generation)) && rule.when.is_none_or(applies));
-        Ok(rule.map_or((usual, false), |rule| (rule.backend, true)))
+        let of_device = Chosen { backend: usual, set: usual != self.backend_of_device() };
+        Ok(rule.map_or(of_device, |rule| Chosen { backend: rule.backend, set: true }))
     }
 
-    fn holds(&self, condition: Condition, format: Option<Format>, speculative: bool, usual: Backend) -> bool {
+    fn holds(&self, condition: Condition, format: Option<Format>, usual: Backend) -> bool {
+        let speculative = self.algorithm.is_some();
         match condition {
             Condition::Fp8E4m3 => format == Some(Format::Fp8E4m3),
             Condition::Speculative => speculative,
@@ -132,14 +158,14 @@ impl Resolver<'_> {
     }
 
     /// The backend of a model without a rule of its class.
-    fn usual_backend(&self, speculative: bool) -> Backend {
+    fn usual_backend(&self) -> Backend {
         let branches = self.branches();
         let whole_pages = |branches| branches == 1 && self.count("page-size").is_none_or(|page| page == 1);
         let chain = branches.is_none_or(whole_pages);
         let sm100 = self.gpu_is(Generation::Sm100);
         if self.latent
             || (self.gpu_is(Generation::Hopper) && chain)
-            || (sm100 && chain && (!speculative || branches.is_some()))
+            || (sm100 && chain && (self.algorithm.is_none() || branches.is_some()))
         {
             self.backend_of_device()
         } else if self.class.is(Trait::Sinks) {
@@ -164,7 +190,8 @@ impl Resolver<'_> {
 
     /// Whether nvfp4 is unpacked to fp8 for prefill (`arg_groups/kv_cache_hook.py`,
     /// `handle_nvfp4_prefill_kv_dequant_dtype`).
-    fn unpacks_nvfp4(&self, format: Option<Format>, backend: Backend, by_class: bool) -> Result<bool, Error> {
+    fn unpacks_nvfp4(&self, format: Option<Format>, chosen: Chosen) -> Result<bool, Error> {
+        let Chosen { backend, set } = chosen;
         if format != Some(Format::Nvfp4) {
             return Ok(false);
         }
@@ -172,18 +199,14 @@ impl Resolver<'_> {
         let remedy = "name one with --gpu, or use fp4_mx_block16";
         let takes = sm100 || self.gpu_is(Generation::Sm120);
         self.engine.require(takes, "--kv-dtype", "nvfp4", "requires Blackwell SM100 or SM120", remedy)?;
-        // The default of a model without rules is decided later, and gives way.
-        let is_set = by_class
-            || backend != self.backend_of_device()
-            || self.engine.settings.choice("attention-backend").is_some();
-        if backend == Backend::Flashinfer && is_set {
+        if backend == Backend::Flashinfer && set {
             return Ok(true);
         }
         let reason = format_args!(
             "supports an fp8_e4m3 workspace or native nvfp4 for prefill, but backend {backend} provides neither"
         );
         let remedy = "use another format or --attention-backend";
-        self.engine.require(backend == Backend::TrtllmMha || !is_set, "--kv-dtype", "nvfp4", reason, remedy)?;
+        self.engine.require(backend == Backend::TrtllmMha || !set, "--kv-dtype", "nvfp4", reason, remedy)?;
         Ok(!sm100)
     }
 
@@ -275,5 +298,46 @@ impl Resolver<'_> {
             || (self.gpu_is(Generation::Sm100) && attention.backend == Backend::TrtllmMha);
         let is_fp8 = attention.format == Format::Fp8E4m3 && fp8_kernels;
         self.class.is(Trait::HeadIndex).then_some(if is_fp8 { 1 } else { 2 })
+    }
+
+    /// Whether fp8 latents are kept without scales (`calculate_mla_kv_cache_dim`).
+    pub(super) fn keeps_raw_latents(&self, format: Format) -> Result<bool, Error> {
+        let (prefill, decode) = (self.choice("dsa-prefill-backend"), self.choice("dsa-decode-backend"));
+        if !self.indexed {
+            for (field, given) in [("--dsa-prefill-backend", prefill), ("--dsa-decode-backend", decode)] {
+                if let Some(given) = given.map(|given: DsaBackend| given.to_string()) {
+                    return self.refuse(field, &given, "is for models of DeepSeek sparse attention", "leave it out");
+                }
+            }
+            return Ok(false);
+        }
+        let default = self.default_dsa_backends(format);
+        let (prefill, decode) = (prefill.unwrap_or(default.prefill), decode.unwrap_or(default.decode));
+        let (raw, of_tilelang) = ([prefill, decode].contains(&DsaBackend::Trtllm), DsaBackend::Tilelang);
+        let mixed = (prefill == of_tilelang) != (decode == of_tilelang);
+        self.engine.require(
+            format != Format::Fp8E4m3 || !mixed,
+            "--dsa-prefill-backend and --dsa-decode-backend",
+            format_args!("{prefill} and {decode}"),
+            "mix the raw layout of tilelang with the scaled one",
+            "use tilelang for both",
+        )?;
+        Ok(raw || (prefill, decode) == (of_tilelang, of_tilelang))
+    }
+
+    /// The default backends (`arg_groups/overrides.py`, `_dsa_split_backend_resolution`).
+    fn default_dsa_backends(&self, format: Format) -> DsaBackends {
+        let both = |backend| DsaBackends { prefill: backend, decode: backend };
+        let blackwell = self.gpu_is(Generation::SinceBlackwell);
+        let of_sm120 = self.class.dsa_sm120_backend.filter(|_| self.gpu_is(Generation::Sm120));
+        match (self.class.dsa_backend, format == Format::Fp8E4m3) {
+            (Some(backend), _) => both(backend),
+            (None, true) if blackwell => both(of_sm120.unwrap_or(DsaBackend::Trtllm)),
+            (None, true) => both(DsaBackend::FlashmlaKv),
+            (None, false) => DsaBackends {
+                prefill: DsaBackend::FlashmlaSparse,
+                decode: if blackwell { DsaBackend::Trtllm } else { DsaBackend::Fa3 },
+            },
+        }
     }
 }

@@ -3,9 +3,8 @@
 
 use serde::Deserialize;
 
-use super::attention_backend::{Backend, BackendRule};
-use super::draft::Steps;
-use super::sparse_attention::DsaBackend;
+use super::attention_backend::{Backend, BackendRule, DsaBackend};
+use super::draft::DraftTree;
 use crate::catalogue::row_naming;
 use crate::model::Model;
 
@@ -38,7 +37,7 @@ pub(super) struct Class<'a> {
     /// The backend of sparse attention in fp8 on SM120.
     pub(super) dsa_sm120_backend: Option<DsaBackend>,
     /// How EAGLE drafts by default.
-    pub(super) draft: Option<Steps>,
+    pub(super) draft: Option<DraftTree>,
     /// Why these rules do not cover it.
     pub(super) not_covered: Option<&'a str>,
 }

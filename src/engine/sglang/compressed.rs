@@ -1,14 +1,12 @@
 //! The pools of DeepSeek-V4: its windows, the entries of each ratio, and the states of what is still open
 //! (`DSV4PoolConfigurator`; `mem_cache/deepseek_v4_memory_pool.py`, `deepseek_v4_compress_state.py`).
 
-use std::ops::Range;
-
 use super::arguments::Arguments;
 use super::format::Format;
-use super::layers::{IDEAL, Role, count, groups_of, index_head_dim, own_groups};
+use super::layers::{Role, Stage, groups_of, index_head_dim, own_groups};
 use super::share::{NoPools, Part, Share, Sizes, refused};
-use crate::engine::{Double, Engine};
-use crate::model::{KeyValue, LayerCache, Model};
+use crate::engine::Double;
+use crate::model::{KeyValue, LayerCache};
 use crate::units::{Error, Exact};
 
 /// Bytes of an entry: 448 elements in fp8 with 8 scales, 64 in bf16.
@@ -44,12 +42,8 @@ fn page_bytes(entries: u64) -> Exact {
 }
 
 impl Compressed {
-    pub(super) fn new(
-        model: &Model,
-        arguments: &Arguments,
-        engine: &Engine,
-        stage: &Range<u32>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(stage: &Stage<'_>) -> Result<Self, Error> {
+        let model = stage.model;
         for group in own_groups(model) {
             let (covered, reason) = match group.cache {
                 LayerCache::Compressed { head_dim, ratio, .. } => (
@@ -69,19 +63,19 @@ impl Compressed {
                 | LayerCache::Shared
                 | LayerCache::None => (false, "has layers other than windows and compressed ones"),
             };
-            engine.require(covered, "MODEL", &model.name, reason, IDEAL)?;
+            stage.require(covered, reason)?;
         }
         let of_ratio = |ratio: u64| -> u64 {
             let groups = groups_of(model, Role::Compressed).filter(|group| group.cache.ratio() == ratio);
-            groups.map(|group| group.layers_within(stage)).sum()
+            groups.map(|group| group.layers_within(&stage.layers)).sum()
         };
         Ok(Self {
-            layers: count(model, stage, Role::Sliding),
+            layers: stage.count(Role::Sliding),
             sparse: of_ratio(SPARSE),
             heavy: of_ratio(HEAVY),
             index_dim: index_head_dim(model),
-            speculative: arguments.draft.is_some(),
-            builds: arguments.attention.format == Format::Fp8E4m3,
+            speculative: stage.arguments.draft.is_some(),
+            builds: stage.arguments.attention.format == Format::Fp8E4m3,
         })
     }
 

@@ -16,10 +16,10 @@ words! {
     }
 }
 
-/// How tokens are drafted.
+/// How tokens are drafted: branches of steps.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Steps {
+pub(super) struct DraftTree {
     /// Steps of drafting (`speculative-num-steps`).
     pub(super) steps: u64,
     /// Branches of a step (`speculative-eagle-topk`).
@@ -28,7 +28,7 @@ pub(super) struct Steps {
     pub(super) tokens: u64,
 }
 
-impl Steps {
+impl DraftTree {
     /// One branch, whose tokens are verified with the one before them.
     fn chain(steps: u64) -> Result<Self, Error> {
         Ok(Self { steps, topk: 1, tokens: (Exact::from(steps) + 1u64).get()? })
@@ -38,7 +38,7 @@ impl Steps {
 /// A drafter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draft {
-    pub(super) steps: Steps,
+    pub(super) tree: DraftTree,
     /// Layers that the pools are priced with.
     pub(super) layers: u64,
     /// Of them, those that slide.
@@ -50,7 +50,7 @@ pub(super) struct Draft {
 impl Draft {
     /// Tokens that a decode step may allocate (`get_alloc_len_per_decode`).
     pub(super) fn allocation(self, page: u64) -> Exact {
-        let Steps { steps, topk, tokens } = self.steps;
+        let DraftTree { steps, topk, tokens } = self.tree;
         if page == 1 || topk == 1 || !self.has_cache {
             return (Exact::from(steps) * topk).max(tokens);
         }
@@ -60,7 +60,7 @@ impl Draft {
 
     /// The same without overlap scheduling: whole pages of what one step takes.
     pub(super) fn allocation_without_overlap(self, page: u64) -> Exact {
-        let Steps { steps, topk, tokens } = self.steps;
+        let DraftTree { steps, topk, tokens } = self.tree;
         let branch = if page > 1 && topk > 1 { Exact::from(steps) + page } else { steps.into() };
         (branch.round_up_to(page) * topk).max(Exact::from(tokens).round_up_to(page))
     }
@@ -68,7 +68,7 @@ impl Draft {
 
 impl Resolver<'_> {
     /// What drafts tokens.
-    pub(super) fn algorithm(&self) -> Result<Option<Algorithm>, Error> {
+    pub(super) fn draft_algorithm(&self) -> Result<Option<Algorithm>, Error> {
         let of_drafter = |drafter: &Drafter| match drafter.method {
             DraftMethod::Mtp => Algorithm::Eagle,
             DraftMethod::Eagle => Algorithm::Eagle3,
@@ -85,11 +85,11 @@ impl Resolver<'_> {
     }
 
     /// The drafter (`_handle_eagle_family`, `_handle_ngram`; `model_runner_components/spec_aux_hidden_state.py`).
-    pub(super) fn draft(&mut self, algorithm: Option<Algorithm>, has_window: bool) -> Result<Option<Draft>, Error> {
-        let Some(algorithm) = algorithm else { return Ok(None) };
-        let steps = self.steps(algorithm)?;
+    pub(super) fn draft(&mut self, window: Option<u64>) -> Result<Option<Draft>, Error> {
+        let Some(algorithm) = self.algorithm else { return Ok(None) };
+        let tree = self.draft_tree(algorithm)?;
         if algorithm == Algorithm::Ngram {
-            return Ok(Some(Draft { steps, layers: 0, sliding: 0, has_cache: false }));
+            return Ok(Some(Draft { tree, layers: 0, sliding: 0, has_cache: false }));
         }
         let of_drafter = self.draft_model_layers()?;
         let layers = of_drafter.or(self.model.checkpoint.num_nextn_predict_layers).unwrap_or_default();
@@ -99,25 +99,25 @@ impl Resolver<'_> {
                     .into(),
             );
         }
-        let sliding = if has_window && of_drafter.is_none() { layers } else { 0 };
-        Ok(Some(Draft { steps, layers, sliding, has_cache: true }))
+        let sliding = if window.is_some() && of_drafter.is_none() { layers } else { 0 };
+        Ok(Some(Draft { tree, layers, sliding, has_cache: true }))
     }
 
-    fn steps(&self, algorithm: Algorithm) -> Result<Steps, Error> {
+    fn draft_tree(&self, algorithm: Algorithm) -> Result<DraftTree, Error> {
         let steps = self.count("speculative-num-steps");
         let topk = self.count("speculative-eagle-topk");
         let tokens = self.count("speculative-num-draft-tokens");
         if algorithm == Algorithm::Ngram {
             let tokens = tokens.unwrap_or(12);
-            return Ok(Steps { steps: steps.unwrap_or(tokens / 10), topk: 10, tokens });
+            return Ok(DraftTree { steps: steps.unwrap_or(tokens / 10), topk: 10, tokens });
         }
         match (steps, topk, tokens) {
-            (Some(steps), Some(1), _) => Steps::chain(steps),
-            (Some(steps), Some(topk), Some(tokens)) => Ok(Steps { steps, topk, tokens }),
+            (Some(steps), Some(1), _) => DraftTree::chain(steps),
+            (Some(steps), Some(topk), Some(tokens)) => Ok(DraftTree { steps, topk, tokens }),
             (None, None, None) => match (&self.model.drafter, self.class.draft) {
-                (Some(drafter), _) => Steps::chain(drafter.tokens),
-                (None, Some(steps)) if algorithm != Algorithm::Standalone => Ok(steps),
-                _ => Steps::chain(3),
+                (Some(drafter), _) => DraftTree::chain(drafter.tokens),
+                (None, Some(tree)) if algorithm != Algorithm::Standalone => Ok(tree),
+                _ => DraftTree::chain(3),
             },
             _ => {
                 let reason = "is set without all three of steps, topk and draft tokens";

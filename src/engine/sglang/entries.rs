@@ -1,13 +1,11 @@
 //! What a token costs in the layers of a pool: heads divided over ranks, whole latents, and their indices
 //! (`mem_cache/kv_cache_configurator.py`).
 
-use std::ops::Range;
-
 use super::arguments::{Arguments, Entries};
 use super::format::Format;
-use super::layers::{IDEAL, Role, count, groups_of, index_head_dim};
+use super::layers::{Role, Stage, groups_of, index_head_dim};
 use super::pools::{Pool, Pooled};
-use crate::engine::{Double, Engine};
+use crate::engine::Double;
 use crate::model::{KeyValue, LayerCache, Model};
 use crate::units::{Error, Exact};
 
@@ -20,29 +18,24 @@ struct Heads {
 }
 
 /// The layers of the pool that every token is in; without a pool for windows those are all layers, priced alike.
-pub(super) fn full_layers(
-    model: &Model,
-    arguments: &Arguments,
-    engine: &Engine,
-    stage: &Range<u32>,
-) -> Result<Pool, Error> {
+pub(super) fn full_layers(stage: &Stage<'_>) -> Result<Pool, Error> {
+    let (model, arguments) = (stage.model, stage.arguments);
     if arguments.window.tokens.is_some() {
-        let shared = count(model, stage, Role::Shared);
-        let layers = Exact::from(count(model, stage, Role::Full)) + shared - shared_sliding(model, shared, engine)?;
+        let layers = Exact::from(stage.count(Role::Full)) + stage.count(Role::Shared) - shared_sliding(stage)?;
         let drafting = arguments.draft.map_or(Exact::ZERO, |draft| Exact::from(draft.layers) - draft.sliding);
-        return two_pools_layers(model, Role::Full, layers, drafting, arguments, engine);
+        return two_pools_layers(stage, Role::Full, layers, drafting);
     }
-    let all = u64::from(stage.end.abs_diff(stage.start));
-    // Beside states, only layers that attend are in the pool.
+    let all = u64::from(stage.layers.end.abs_diff(stage.layers.start));
+    // Next to states, only layers that attend are in the pool.
     let in_pool = |roles: &[Role]| match arguments.states {
-        Some(_) => roles.iter().map(|&role| count(model, stage, role)).sum(),
+        Some(_) => roles.iter().map(|&role| stage.count(role)).sum(),
         None => all,
     };
     let (main, index_element) = match arguments.entries {
         Entries::Heads { index_element } => {
             let layers = in_pool(&[Role::Full, Role::Sliding]);
             let mut roles = [Role::Full, Role::Sliding, Role::CrossAttention].into_iter();
-            let heads = roles.find_map(|role| heads(model, role, engine).transpose()).transpose()?;
+            let heads = roles.find_map(|role| heads(stage, role).transpose()).transpose()?;
             let token = heads.map_or(Exact::ZERO, |heads| heads.bytes(layers, arguments));
             let element = index_element.map(|element| Exact::from(index_head_dim(model)) * element);
             (Pooled { kind: "full_attention", layers, token: token.get()? }, element)
@@ -59,46 +52,33 @@ pub(super) fn full_layers(
     };
     let mut layers = vec![main];
     if let Some(element) = index_element {
-        let indexers = count(model, stage, Role::Index);
+        let indexers = stage.count(Role::Index);
         layers.push(Pooled { kind: "indexer", layers: indexers, token: (element * indexers).get()? });
     }
     Ok(Pool { draft: draft_bytes(&layers, arguments)?, layers })
 }
 
 /// The layers of the window's pool, where windowed layers have one.
-pub(super) fn window_layers(
-    model: &Model,
-    arguments: &Arguments,
-    engine: &Engine,
-    stage: &Range<u32>,
-) -> Result<Option<Pool>, Error> {
-    if arguments.window.tokens.is_none() {
+pub(super) fn window_layers(stage: &Stage<'_>) -> Result<Option<Pool>, Error> {
+    if stage.arguments.window.tokens.is_none() {
         return Ok(None);
     }
-    let shared = shared_sliding(model, count(model, stage, Role::Shared), engine)?;
-    let layers = Exact::from(count(model, stage, Role::Sliding)) + shared;
-    let drafting = Exact::from(arguments.draft.map_or(0, |draft| draft.sliding));
-    two_pools_layers(model, Role::Sliding, layers, drafting, arguments, engine).map(Some)
+    let layers = Exact::from(stage.count(Role::Sliding)) + shared_sliding(stage)?;
+    let drafting = stage.arguments.draft.map_or(0, |draft| draft.sliding);
+    two_pools_layers(stage, Role::Sliding, layers, drafting.into()).map(Some)
 }
 
-/// Of `shared` layers that read another's cache and get their own all the same, those that the list of kinds says slide.
-fn shared_sliding(model: &Model, shared: u64, engine: &Engine) -> Result<u64, Error> {
-    let listed = model.checkpoint.shared_sliding_layers;
+/// Of the layers that read another's cache and get their own all the same, those that the list of kinds says slide.
+fn shared_sliding(stage: &Stage<'_>) -> Result<u64, Error> {
+    let (shared, listed) = (stage.count(Role::Shared), stage.model.checkpoint.shared_sliding_layers);
     let reason = "has layers that share a cache, and no list that says which of them slide";
-    engine.require(shared == 0 || listed.is_some(), "MODEL", &model.name, reason, IDEAL)?;
+    stage.require(shared == 0 || listed.is_some(), reason)?;
     Ok(listed.unwrap_or_default().min(shared))
 }
 
 /// `layers` layers of a role, and `drafting` draft layers like them, in one of two pools.
-fn two_pools_layers(
-    model: &Model,
-    role: Role,
-    layers: Exact,
-    drafting: Exact,
-    arguments: &Arguments,
-    engine: &Engine,
-) -> Result<Pool, Error> {
-    let token = heads(model, role, engine)?.map_or(Exact::ZERO, |heads| heads.bytes_in_two_pools(arguments));
+fn two_pools_layers(stage: &Stage<'_>, role: Role, layers: Exact, drafting: Exact) -> Result<Pool, Error> {
+    let token = heads(stage, role)?.map_or(Exact::ZERO, |heads| heads.bytes_in_two_pools(stage.arguments));
     let kind = if role == Role::Sliding { "sliding_attention" } else { "full_attention" };
     let pooled = Pooled { kind, layers: layers.get()?, token: (layers * token).get()? };
     Ok(Pool { layers: vec![pooled], draft: (drafting * token).get()? })
@@ -118,11 +98,11 @@ fn draft_bytes(layers: &[Pooled], arguments: &Arguments) -> Result<u64, Error> {
 }
 
 /// The heads of the layers of a role, if there are any.
-fn heads(model: &Model, role: Role, engine: &Engine) -> Result<Option<Heads>, Error> {
-    let mut entries = groups_of(model, role).filter_map(|group| group.cache.key_value());
+fn heads(stage: &Stage<'_>, role: Role) -> Result<Option<Heads>, Error> {
+    let mut entries = groups_of(stage.model, role).filter_map(|group| group.cache.key_value());
     let Some(first) = entries.next() else { return Ok(None) };
     let reason = "has layers of different heads, which SGLang 0.5.23 does not support";
-    engine.require(entries.all(|other| other == first), "MODEL", &model.name, reason, IDEAL)?;
+    stage.require(entries.all(|other| other == first), reason)?;
     match (first, first.head_dims()) {
         (
             KeyValue::Heads { num_key_value_heads: number, .. }
@@ -132,7 +112,7 @@ fn heads(model: &Model, role: Role, engine: &Engine) -> Result<Option<Heads>, Er
         (KeyValue::Vector { elements }, _) => Ok(Some(Heads { number: 1, k_dim: elements, v_dim: 0 })),
         (KeyValue::Heads { .. } | KeyValue::ArticleShortcut { .. }, None) => {
             let reason = "is no whole number of heads wide (the article's shortcut)";
-            Err(engine.refusal("MODEL", &model.name, reason, "give --heads or --head-dim"))
+            Err(stage.engine.refusal("MODEL", &stage.model.name, reason, "give --heads or --head-dim"))
         }
     }
 }

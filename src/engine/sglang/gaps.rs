@@ -3,7 +3,8 @@
 use super::arguments::Entries;
 use super::layers::Role;
 use super::need::{Counting, sum, total};
-use super::server::Server;
+use super::pools::TokenPools;
+use super::server::{Rank, Server};
 use super::share::{Part, Share};
 use crate::engine::Gap;
 use crate::estimate::{Estimate, Workload, estimate};
@@ -20,7 +21,8 @@ pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
     let live_total = Exact::from(live.bytes);
     let states = live_bytes(server, &live, Role::State);
     let windows = live_bytes(server, &live, Role::Sliding);
-    let has_window_pool = server.ranks.iter().all(|rank| rank.tokens.has_window_pool());
+    let one_pool = |rank: &Rank| matches!(rank.tokens, TokenPools::One { part: Part::Full, .. });
+    let has_window_pool = !server.ranks.iter().any(one_pool);
     let exact = total(server, Counting::LIVE)?;
     let paged = sum(&total(server, Counting { pages: true, ..Counting::LIVE })?);
     let slotted = sum(&total(server, Counting { prefix: false, ..Counting::ALLOCATED })?);
@@ -94,7 +96,7 @@ fn slots_reason(server: &Server<'_>) -> String {
         None => format!("{} slots for states of each request", states.slots_per_request),
     };
     let drafted = match server.arguments.draft {
-        Some(draft) => format!(", {} more to verify drafted tokens", draft.steps.tokens),
+        Some(draft) => format!(", {} more to verify drafted tokens", draft.tree.tokens),
         None => String::new(),
     };
     format!("{slots}{drafted}, and one for padding")

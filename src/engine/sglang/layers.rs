@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use super::arguments::Arguments;
+use crate::engine::Engine;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model};
+use crate::units::Error;
 
 /// What to do about a model that these rules do not cover.
 pub(super) const IDEAL: &str = "use --engine ideal";
@@ -80,9 +83,24 @@ pub(super) fn has(model: &Model, role: Role) -> bool {
     groups_of(model, role).next().is_some()
 }
 
-/// Layers of a role within a pipeline stage.
-pub(super) fn count(model: &Model, stage: &Range<u32>, role: Role) -> u64 {
-    groups_of(model, role).map(|group| group.layers_within(stage)).sum()
+/// A pipeline stage of a model, whose ranks get pools.
+pub(super) struct Stage<'a> {
+    pub(super) model: &'a Model,
+    pub(super) arguments: &'a Arguments,
+    pub(super) engine: &'a Engine,
+    pub(super) layers: Range<u32>,
+}
+
+impl Stage<'_> {
+    /// Layers of a role.
+    pub(super) fn count(&self, role: Role) -> u64 {
+        groups_of(self.model, role).map(|group| group.layers_within(&self.layers)).sum()
+    }
+
+    /// Refuses the model unless the condition holds.
+    pub(super) fn require(&self, condition: bool, reason: &str) -> Result<(), Error> {
+        self.engine.require(condition, "MODEL", &self.model.name, reason, IDEAL)
+    }
 }
 
 /// Elements of an index key; 0 without an index.

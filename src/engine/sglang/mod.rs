@@ -42,18 +42,16 @@ mod resolver;
 mod server;
 mod share;
 mod snapshots;
-mod sparse_attention;
 mod state;
 mod words;
 
 use serde::{Serialize, Serializer};
 
 use self::arguments::Arguments;
-use self::attention_backend::Backend;
+use self::attention_backend::{Backend, DsaBackend};
 use self::draft::Algorithm;
 use self::server::Server;
 use self::snapshots::Strategy;
-use self::sparse_attention::DsaBackend;
 use super::{Allocation, Answer, Double, Engine, Profile, Setting, Spread, ValueKind};
 use crate::estimate::Workload;
 use crate::model::Model;

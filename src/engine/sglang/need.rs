@@ -2,7 +2,7 @@
 
 use super::arguments::Entries;
 use super::layers::{Role, groups_of};
-use super::pools::{full_for, window_share};
+use super::pools::{TokenPools, full_for, window_share};
 use super::server::{Rank, Server};
 use super::share::{Part, Share, Sizes, whole_pages};
 use super::state;
@@ -107,12 +107,10 @@ fn shares(server: &Server<'_>, rank: &Rank, requests: u64, counting: Counting) -
     let arguments = server.arguments;
     let page = if counting.pages { arguments.attention.page } else { 1 };
     let tokens = tokens(server, requests, page, counting)?;
-    let one = Sizes { full: tokens, window: None, total: tokens };
-    let sizes = match arguments.window.cap {
-        _ if !rank.tokens.has_window_pool() => one,
-        _ if rank.tokens.only_slides() => Sizes { full: 0, window: Some(tokens), ..one },
-        Some(cap) => Sizes { window: Some(cap), ..one },
-        None => by_ratio(server, requests, tokens, counting)?,
+    let sizes = match (&rank.tokens, arguments.window.cap) {
+        (TokenPools::One { part, .. }, _) => Sizes::one(*part, tokens),
+        (TokenPools::Two { .. } | TokenPools::Compressed(_), Some(cap)) => Sizes::two(tokens, cap),
+        (TokenPools::Two { .. } | TokenPools::Compressed(_), None) => by_ratio(server, requests, tokens, counting)?,
     };
     let padding = if counting.pages { arguments.attention.page } else { 0 };
     let running = arguments.schedule.requests.unwrap_or(requests);
@@ -158,5 +156,5 @@ fn by_ratio(server: &Server<'_>, requests: u64, tokens: u64, counting: Counting)
         live * requests
     };
     let total = tokens.max(full_for(least.round_up_to(page).get()?, page, arguments)?);
-    Ok(Sizes { full: total, window: Some(window_share(total, page, arguments)), total })
+    Ok(Sizes::two(total, window_share(total, page, arguments)))
 }

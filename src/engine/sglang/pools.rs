@@ -2,14 +2,12 @@
 //! (`model_executor/pool_configurator.py`: `DefaultPoolConfigurator`, `HybridSWAPoolConfigurator`,
 //! `SWARequestCapPoolConfigurator`).
 
-use std::ops::Range;
-
 use super::arguments::{Arguments, Entries};
 use super::compressed::Compressed;
 use super::entries::{full_layers, window_layers};
+use super::layers::Stage;
 use super::share::{NoPools, Part, Share, Sizes, refused, whole_pages};
-use crate::engine::{Double, Engine};
-use crate::model::Model;
+use crate::engine::Double;
 use crate::units::{Error, Exact};
 
 /// Layers of one kind in a pool.
@@ -41,8 +39,12 @@ impl Pool {
         (self.own_token() + self.draft).get()
     }
 
+    fn own_layers(&self) -> impl Iterator<Item = Pooled> {
+        self.layers.iter().copied().filter(|pooled| pooled.layers > 0)
+    }
+
     /// The draft layers, `layers` in number.
-    fn drafting(&self, layers: u64) -> Option<Pooled> {
+    fn draft_layers(&self, layers: u64) -> Option<Pooled> {
         let kind = self.layers.first().map(|pooled| pooled.kind)?;
         (self.draft > 0).then_some(Pooled { kind, layers, token: self.draft })
     }
@@ -51,53 +53,37 @@ impl Pool {
 /// The pools of tokens.
 #[derive(Debug, Clone)]
 pub(super) enum TokenPools {
-    /// A pool that every token is in, and one for windowed layers where they have their own.
-    Plain { full: Pool, window: Option<Pool> },
+    /// One pool for all layers; it is the window's where all layers slide and windows have a pool.
+    One { pool: Pool, part: Part },
+    /// A pool that every token is in, and one for windowed layers.
+    Two { full: Pool, window: Pool },
     /// The pools of `DeepSeek`-V4.
     Compressed(Compressed),
 }
 
 impl TokenPools {
     /// The pools on a rank of a pipeline stage.
-    pub(super) fn new(
-        model: &Model,
-        arguments: &Arguments,
-        engine: &Engine,
-        stage: &Range<u32>,
-    ) -> Result<Self, Error> {
-        if arguments.entries == Entries::Compressed {
-            return Compressed::new(model, arguments, engine, stage).map(Self::Compressed);
+    pub(super) fn new(stage: &Stage<'_>) -> Result<Self, Error> {
+        if stage.arguments.entries == Entries::Compressed {
+            return Compressed::new(stage).map(Self::Compressed);
         }
-        Ok(Self::Plain {
-            full: full_layers(model, arguments, engine, stage)?,
-            window: window_layers(model, arguments, engine, stage)?,
+        let full = full_layers(stage)?;
+        Ok(match window_layers(stage)? {
+            None => Self::One { pool: full, part: Part::Full },
+            Some(window) if full.own_layers().next().is_none() => Self::One { pool: window, part: Part::Window },
+            Some(window) => Self::Two { full, window },
         })
-    }
-
-    pub(super) fn has_window_pool(&self) -> bool {
-        !matches!(self, Self::Plain { window: None, .. })
-    }
-
-    /// Whether every layer slides, so that no pool holds every token.
-    pub(super) fn only_slides(&self) -> bool {
-        match self {
-            Self::Plain { full, window: Some(_) } => full.layers.iter().all(|pooled| pooled.layers == 0),
-            Self::Plain { window: None, .. } | Self::Compressed(_) => false,
-        }
     }
 
     /// Bytes of a token of the most tokens, as SGLang divides its budget by them.
     pub(super) fn cell(&self, arguments: &Arguments) -> Result<Double, Error> {
         match self {
-            Self::Compressed(pools) => pools.cell(arguments),
-            Self::Plain { full, window: None } => full.token().map(Double::whole),
-            Self::Plain { full, window: Some(window) } if self.only_slides() => {
-                (Exact::from(full.token()?) + window.token()?).get().map(Double::whole)
-            }
-            Self::Plain { full, window: Some(window) } => {
+            Self::One { pool, .. } => pool.token().map(Double::whole),
+            Self::Two { full, window } => {
                 let window = arguments.window.ratio.times(Double::whole(window.token()?));
                 Ok(Double::whole(full.token()?).plus(window))
             }
+            Self::Compressed(pools) => pools.cell(arguments),
         }
     }
 
@@ -105,18 +91,16 @@ impl TokenPools {
     pub(super) fn sizes(&self, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
         let schedule = arguments.schedule;
         let tokens = match self {
-            Self::Compressed(pools) => pools.tokens(budget, arguments)?,
             // Where nothing grows: as many as asked for.
-            Self::Plain { full, window: None } => {
-                budget.checked_div(full.token()?).unwrap_or(schedule.max_tokens.unwrap_or(schedule.context))
+            Self::One { pool, .. } => {
+                budget.checked_div(pool.token()?).unwrap_or(schedule.max_tokens.unwrap_or(schedule.context))
             }
-            Self::Plain { full, window: Some(window) } if !self.only_slides() && arguments.window.cap.is_some() => {
-                return sizes_with_cap(full, window, budget, arguments);
-            }
-            Self::Plain { full, window: Some(window) } if !self.only_slides() && arguments.unified => {
-                unified_tokens(full, window, budget, arguments)?
-            }
-            Self::Plain { .. } => Double::whole(budget).floor_div(self.cell(arguments)?).truncated(),
+            Self::Two { full, window } => match arguments.window.cap {
+                Some(cap) => return sizes_with_cap(full, window, cap, budget, arguments),
+                None if arguments.unified => unified_tokens(full, window, budget, arguments)?,
+                None => Double::whole(budget).floor_div(self.cell(arguments)?).truncated(),
+            },
+            Self::Compressed(pools) => pools.tokens(budget, arguments)?,
         };
         let sizes = self.sizes_of_tokens(tokens, arguments)?;
         if sizes.total == 0 { refused("not enough memory for one page of the cache") } else { Ok(sizes) }
@@ -126,15 +110,11 @@ impl TokenPools {
     pub(super) fn sizes_of_tokens(&self, tokens: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
         let page = arguments.attention.page;
         let total = whole_pages(tokens, page);
-        let one = Sizes { full: total, window: None, total };
-        if !self.has_window_pool() {
-            return Ok(one);
-        }
-        if self.only_slides() {
-            return Ok(Sizes { full: 0, window: Some(total), ..one });
+        if let Self::One { part, .. } = self {
+            return Ok(Sizes::one(*part, total));
         }
         if let Some(cap) = arguments.window.cap {
-            return Ok(Sizes { window: Some(cap.min(tokens)), ..one });
+            return Ok(Sizes::two(total, cap.min(tokens)));
         }
         let window = window_share(total, page, arguments);
         // What admits one request (`validate_swa_pool_size`).
@@ -147,34 +127,37 @@ impl TokenPools {
                  sliding_window_size ({runner}) + page_size ({page}); increase --swa-full-tokens-ratio or --memory"
             ));
         }
-        Ok(Sizes { window: Some(window), ..one })
+        Ok(Sizes::two(total, window))
     }
 
     /// Bytes of pools of these sizes, each with `padding` more tokens; `requests` may run.
     pub(super) fn shares(&self, sizes: Sizes, padding: u64, requests: u64, arguments: &Arguments) -> Vec<Share> {
-        let (full, window) = match self {
-            Self::Plain { full, window } => ((full, Part::Full, sizes.full), window.as_ref()),
+        let pools: &[_] = match self {
+            Self::One { pool, part } => &[(pool, *part, sizes.total)],
+            Self::Two { full, window } => {
+                &[(full, Part::Full, sizes.full), (window, Part::Window, sizes.window.unwrap_or_default())]
+            }
             Self::Compressed(pools) => return pools.shares(sizes, requests),
         };
-        let window = window.map(|pool| (pool, Part::Window, sizes.window.unwrap_or_default()));
-        let pools = || [full].into_iter().chain(window);
-        let own = pools().flat_map(|(pool, part, tokens)| pool.layers.iter().map(move |&of| (of, part, tokens)));
-        let layers = arguments.draft.map_or(0, |draft| draft.layers);
-        let drafts = pools().filter_map(|(pool, _, tokens)| Some((pool.drafting(layers)?, Part::Draft, tokens)));
-        let shares = own.filter(|(of, ..)| of.layers > 0).chain(drafts).map(|(of, part, tokens)| Share {
-            kind: of.kind,
+        let share = |pooled: Pooled, part: Part, tokens: u64| Share {
+            kind: pooled.kind,
             part,
-            layers: of.layers,
+            layers: pooled.layers,
             tokens,
-            bytes: (Exact::from(tokens) + padding) * of.token,
-        });
-        shares.collect()
+            bytes: (Exact::from(tokens) + padding) * pooled.token,
+        };
+        let layers = arguments.draft.map_or(0, |draft| draft.layers);
+        let own = pools
+            .iter()
+            .flat_map(|&(pool, part, tokens)| pool.own_layers().map(move |pooled| share(pooled, part, tokens)));
+        let drafts =
+            pools.iter().filter_map(|&(pool, _, tokens)| Some(share(pool.draft_layers(layers)?, Part::Draft, tokens)));
+        own.chain(drafts).collect()
     }
 }
 
 /// A window's pool of the tokens that requests limit it to, and as many full tokens as the rest of the budget holds.
-fn sizes_with_cap(full: &Pool, window: &Pool, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
-    let cap = arguments.window.cap.unwrap_or_default();
+fn sizes_with_cap(full: &Pool, window: &Pool, cap: u64, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
     let fixed = Exact::from(cap) * window.token()?;
     let tokens = Exact::from(budget).less(fixed).get()?.checked_div(full.token()?).unwrap_or_default();
     match whole_pages(tokens, arguments.attention.page) {
@@ -183,7 +166,7 @@ fn sizes_with_cap(full: &Pool, window: &Pool, budget: u64, arguments: &Arguments
              bytes; reduce --max-running-requests",
             fixed.wide()?
         )),
-        full => Ok(Sizes { full, window: Some(cap), total: full }),
+        full => Ok(Sizes::two(full, cap)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::classes::{Class, Trait};
+use super::draft::Algorithm;
 use super::layers::{IDEAL, Role, groups_of, has, recurrence};
 use crate::engine::Engine;
 use crate::estimate::Workload;
@@ -23,6 +24,8 @@ pub(super) struct Resolver<'a> {
     pub(super) indexed: bool,
     /// Whether recurrent layers get a pool of states.
     pub(super) has_states: bool,
+    /// What drafts tokens.
+    pub(super) algorithm: Option<Algorithm>,
     pub(super) notes: Notes,
 }
 
@@ -43,7 +46,7 @@ pub(super) enum Generation {
     Sm100,
     /// Blackwell of workstations.
     Sm120,
-    /// SM100 to SM12x.
+    /// Compute capabilities 10 to 12.
     Blackwell,
     SinceBlackwell,
 }
@@ -57,6 +60,7 @@ impl<'a> Resolver<'a> {
             indexed: latent && index && (class.name.is_empty() || class.is(Trait::LatentIndex)),
             latent,
             has_states: false,
+            algorithm: None,
             notes: Notes::default(),
             model,
             workload,

@@ -1,6 +1,7 @@
 //! A server as it starts from a budget: its pools, the requests it runs at once, and the request table.
 
 use super::arguments::Arguments;
+use super::layers::Stage;
 use super::need::need;
 use super::pools::TokenPools;
 use super::share::{NoPools, Part, Sizes, refused};
@@ -49,12 +50,12 @@ impl<'a> Server<'a> {
         arguments: &'a Arguments,
         engine: &Engine,
     ) -> Result<Self, Error> {
-        let stages = workload.layout.stages(model.num_hidden_layers)?;
-        let rank = |stage| {
-            let tokens = TokenPools::new(model, arguments, engine, stage)?;
-            Ok(Rank { tokens, slot: state::slot_bytes(model, arguments, engine, stage)? })
+        let rank = |layers| {
+            let stage = Stage { model, arguments, engine, layers };
+            Ok(Rank { tokens: TokenPools::new(&stage)?, slot: state::slot_bytes(&stage)? })
         };
-        let ranks = stages.iter().map(rank).collect::<Result<Vec<_>, Error>>()?;
+        let stages = workload.layout.stages(model.num_hidden_layers)?;
+        let ranks = stages.into_iter().map(rank).collect::<Result<Vec<_>, Error>>()?;
         let slot = ranks.iter().map(|rank| rank.slot).max().unwrap_or_default();
         Ok(Self { model, workload, arguments, ranks, slot })
     }

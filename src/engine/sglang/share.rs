@@ -13,6 +13,21 @@ pub(super) struct Sizes {
     pub(super) total: u64,
 }
 
+impl Sizes {
+    /// One pool.
+    pub(super) fn one(part: Part, total: u64) -> Self {
+        match part {
+            Part::Window => Self { full: 0, window: Some(total), total },
+            Part::Full | Part::State | Part::Draft => Self { full: total, window: None, total },
+        }
+    }
+
+    /// A pool that every token is in, and one for windows.
+    pub(super) fn two(full: u64, window: u64) -> Self {
+        Self { full, window: Some(window), total: full }
+    }
+}
+
 /// Bytes of pools, by kind of layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {

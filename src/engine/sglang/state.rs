@@ -1,44 +1,37 @@
 //! Slots for the states of recurrent layers (`configs/mamba_utils.py`, `Mamba2StateShape`, `KimiLinearStateShape`;
 //! `mem_cache/kv_cache_configurator.py`, `_handle_max_mamba_cache`).
 
-use std::ops::Range;
-
 use super::arguments::{Arguments, States};
-use super::layers::{Role, groups_of};
+use super::layers::{Role, Stage, groups_of};
 use super::share::{NoPools, refused};
-use crate::engine::{Double, Engine};
-use crate::model::{LayerCache, Mechanism, Model, RecurrentState};
+use crate::engine::Double;
+use crate::model::{LayerCache, Mechanism, RecurrentState};
 use crate::units::{Error, Exact};
 
 /// Bytes of an element of a convolution's inputs, whatever the model's format (`environ.py`, `SGLANG_MAMBA_CONV_DTYPE`).
 const CONVOLUTION: u64 = 2;
 
 /// Bytes of a slot on a rank of a stage, in all its layers.
-pub(super) fn slot_bytes(
-    model: &Model,
-    arguments: &Arguments,
-    engine: &Engine,
-    stage: &Range<u32>,
-) -> Result<u64, Error> {
-    let Some(states) = arguments.states else { return Ok(0) };
+pub(super) fn slot_bytes(stage: &Stage<'_>) -> Result<u64, Error> {
+    let Some(states) = stage.arguments.states else { return Ok(0) };
     let mut bytes = Exact::ZERO;
-    for group in groups_of(model, Role::State) {
+    for group in groups_of(stage.model, Role::State) {
         let LayerCache::Recurrent(recurrent) = *group.cache else { continue };
-        let of_layer = layer_bytes(recurrent, model, states, arguments.ranks.attention_tp, engine)?;
-        bytes = bytes + of_layer * group.layers_within(stage);
+        bytes = bytes + layer_bytes(stage, recurrent, states)? * group.layers_within(&stage.layers);
     }
     bytes.get()
 }
 
-/// Bytes of a state in one layer on one of `tp` ranks.
-fn layer_bytes(state: RecurrentState, model: &Model, states: States, tp: u64, engine: &Engine) -> Result<Exact, Error> {
+/// Bytes of a state in one layer on one rank.
+fn layer_bytes(stage: &Stage<'_>, recurrent: RecurrentState, states: States) -> Result<Exact, Error> {
+    let tp = stage.arguments.ranks.attention_tp;
     let on_rank = |size: Exact| {
         let size = size.get()?;
         let reason = format_args!("does not divide the {size} heads or channels of the state");
-        engine.require(size.is_multiple_of(tp), "--tp", tp, reason, "use one that does")?;
+        stage.engine.require(size.is_multiple_of(tp), "--tp", tp, reason, "use one that does")?;
         Ok::<_, Error>(Exact::from(size) / tp)
     };
-    let convolution = match state.convolution {
+    let convolution = match recurrent.convolution {
         None => Exact::ZERO,
         Some(convolution) => {
             // Groups that do not divide are made as many as there are ranks.
@@ -48,10 +41,10 @@ fn layer_bytes(state: RecurrentState, model: &Model, states: States, tp: u64, en
         }
     };
     // Compressed convolutional attention keeps the last token's hidden state whole instead of a memory.
-    if state.mechanism == Mechanism::Cca {
-        return Ok((convolution + model.checkpoint.hidden_size.unwrap_or_default()) * CONVOLUTION);
+    if recurrent.mechanism == Mechanism::Cca {
+        return Ok((convolution + stage.model.checkpoint.hidden_size.unwrap_or_default()) * CONVOLUTION);
     }
-    let memory = match state.memory {
+    let memory = match recurrent.memory {
         None => Exact::ZERO,
         Some(memory) => on_rank(memory.heads.into())? * memory.elements_per_head,
     };
