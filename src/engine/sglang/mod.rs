@@ -1,6 +1,6 @@
 //! SGLang 0.5.23: pools of tokens and of states, sized from a memory budget and allocated at once, on each rank.
 //!
-//! Paths below are of `python/sglang/srt/` in its source. CUDA devices; one environment, with nothing of it set.
+//! Paths below are relative to `python/sglang/srt/` in its source. CUDA devices, no environment variables set.
 //!
 //! - **One pool** (`model_executor/pool_configurator.py`, `DefaultPoolConfigurator`): a token costs `cell_size` bytes, all
 //!   layers alike, whatever they attend to: windows, layers that share a cache and cross-attention are priced as full ones.
@@ -10,22 +10,23 @@
 //!   `tokens = budget / cell_size`, in whole pages.
 //! - **Two pools** (`HybridSWAPoolConfigurator`) for some classes with windows: `full = budget // (full layers' bytes + ratio ×
 //!   window layers' bytes)`, in doubles; `window = ratio × full`. Without the radix cache and with `max-running-requests` the
-//!   window's pool holds what so many requests may have alive, and the rest is full (`SWARequestCapPoolConfigurator`).
+//!   window's pool holds the live windows of that many requests, and the rest is full (`SWARequestCapPoolConfigurator`).
 //! - **States** (`mem_cache/kv_cache_configurator.py`, `_handle_max_mamba_cache`; `configs/mamba_utils.py`): slots for
 //!   0.9 / 1.9 of the budget, or as many as given, and one more; what they leave is for tokens. A request takes 5 slots with
 //!   overlap scheduling (3, and 2 for snapshots), 3 for classes without snapshots, 1 without the radix cache.
 //!   Convolutions are in bf16; memory is in fp32 unless `mamba_ssm_dtype` says otherwise.
 //! - **DeepSeek-V4** (`DSV4PoolConfigurator`): see `compressed.rs`.
-//! - Every pool has one page more than it counts, for padding: the pools are slightly larger than the budget.
+//! - **Classes** differ by the rows of `models.jsonl`.
+//! - Every pool has one more page for padding than it counts: the pools are slightly larger than the budget.
 //! - **Requests** (`resolve_max_num_reqs`): 2,048 to 4,096 by tokens and context, at most half the tokens; 256 for
-//!   DeepSeek-V4, 48 with speculation; at most as many as have slots.
+//!   DeepSeek-V4, 48 with speculation; limited by the slots for states.
 //! - The **request table** (`mem_cache/allocation_sizing.py`) is on top of the budget: 4 bytes for each request and token of
 //!   the context.
 //!
-//! With `--memory` the pools are those of that budget, and `fits` is whether a server starts with them: one whose pool is
-//! shorter than the length asked for does, and takes requests up to `max_seq_len`. `bytes` is what the workload needs
-//! whatever the budget: the smallest such pools that hold it, in whole pages, with the padding page, and the slots that its
-//! requests take.
+//! With `--memory` the pools are those of that budget, and `fits` is whether a server starts with them. A server starts with
+//! a pool that is shorter than the length asked for, and takes requests up to `max_seq_len`. `bytes` is what the workload
+//! needs whatever the budget: the smallest such pools that hold it, in whole pages, with the padding page and the slots that
+//! its requests take.
 
 mod arguments;
 mod attention_backend;
