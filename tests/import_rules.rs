@@ -8,7 +8,7 @@ const ROOMS: &[(&str, &[&str], bool)] = &[
     ("units", &[], true),
     ("model", &["units"], true),
     ("estimate", &["units", "model"], true),
-    ("engine", &["units", "model", "estimate"], true),
+    ("engine", &["units", "model", "estimate", "catalogue"], true),
     ("strategy", &["units", "model", "estimate"], true),
     ("hardware", &["units", "model", "estimate", "engine"], true),
     ("catalogue", &["units", "model"], false),

@@ -6,7 +6,7 @@ use kvsize::engine::{Answer, Device, Double, Engine};
 use kvsize::estimate::{Layout, Workload, estimate};
 use kvsize::model::Model;
 use kvsize::source::resolve;
-use kvsize::units::{Bytes, Error, KvDtype, Tokens};
+use kvsize::units::{Bytes, Code, Error, KvDtype, Tokens};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -253,6 +253,44 @@ fn what_sglang_refuses_is_refused() {
         let error = engine.answer(&model, &workload).unwrap_err().to_string();
         assert!(error.contains(reason), "{config} {settings:?} {kv_dtype}: {error}");
     }
+}
+
+fn model_of(text: &str) -> Model {
+    resolve("-", &mut text.as_bytes(), &[]).unwrap()
+}
+
+/// The 16-bit type follows what the checkpoint declares, not what is noted of it.
+#[test]
+fn the_declared_dtype_decides_the_16_bits() {
+    for (model_type, dtype, expected) in [
+        ("llama", r#""torch_dtype":"float32","#, "float16"),
+        ("llama", r#""torch_dtype":"float16","#, "float16"),
+        ("llama", r#""dtype":"bfloat16","#, "bfloat16"),
+        ("llama", "", "float16"),
+        ("gemma2", r#""torch_dtype":"float32","#, "bfloat16"),
+    ] {
+        let mut model = model_of(&format!(
+            r#"{{"model_type":"{model_type}",{dtype}"num_hidden_layers":2,"num_attention_heads":8,"num_key_value_heads":8,
+                "head_dim":128,"hidden_size":1024}}"#
+        ));
+        model.assumptions.clear();
+        let engine: Engine = "sglang".parse().unwrap();
+        let answer = engine.answer(&model, &Workload::of(Tokens(1_024), 1)).unwrap();
+        let details = serde_json::to_value(answer.details).unwrap();
+        assert_eq!(details["sglang"]["kv_cache_dtype"], expected, "{model_type} {dtype}");
+    }
+}
+
+/// Compressed layers are sized by the rules of DeepSeek-V4 or not at all; a number past 64 bits is an error.
+#[test]
+fn what_has_no_rule_or_no_number_is_refused() {
+    let engine: Engine = "sglang".parse().unwrap();
+    let group = r#"{"kind":"compressed_attention","layers":2,"head_dim":512,"ratio":4,"state_elements":1}"#;
+    let compressed = model_of(&format!(r#"{{"layer_groups":[{group}]}}"#));
+    let error = engine.answer(&compressed, &Workload::of(Tokens(1_024), 1)).unwrap_err();
+    assert_eq!((error.code, error.field.as_str()), (Code::Refused, "MODEL"));
+    let (model, engine, workload) = asked_of("Qwen--Qwen3-8B.json", &[], "auto", 1 << 40, 1 << 40);
+    assert_eq!(engine.answer(&model, &workload).unwrap_err().code, Code::TooLarge);
 }
 
 /// Memory that is too small is an answer, with SGLang's reason.

@@ -4,6 +4,7 @@
 //! The files are JSON Lines: a look-up reads the one line that names what it wants and parses nothing else.
 
 use memchr::memmem;
+use serde::Deserialize;
 
 mod accelerators;
 mod gguf_architectures;
@@ -26,7 +27,7 @@ pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day,
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
 /// through the text, and nothing is parsed but a line that may be the one.
-pub(crate) fn line_naming<T>(data: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+pub(crate) fn line_naming<'a, T>(data: &'a str, name: &str, read: impl Fn(&'a str) -> Option<T>) -> Option<T> {
     let quoted = format!("\"{name}\"");
     memmem::find_iter(data.as_bytes(), &quoted).find_map(|index| {
         let (before, after) = data.split_at_checked(index)?;
@@ -34,4 +35,13 @@ pub(crate) fn line_naming<T>(data: &str, name: &str, read: impl Fn(&str) -> Opti
         let end = after.find('\n').map_or(data.len(), |end| index.saturating_add(end));
         read(data.get(start..end)?)
     })
+}
+
+/// The row of an engine's own JSON Lines that has `name` in quotes and that `is_wanted` accepts.
+pub(crate) fn row_naming<T: Deserialize<'static>>(
+    data: &'static str,
+    name: &str,
+    is_wanted: impl Fn(&T) -> bool,
+) -> Option<T> {
+    line_naming(data, name, |line| serde_json::from_str(line).ok().filter(|row| is_wanted(row)))
 }

@@ -335,6 +335,18 @@ impl Engine {
         let problem = format!("unknown: {reason} ({})", self.profile.name);
         Error::without_value(Code::Refused, "--overhead", problem, "give it, as --overhead 8GiB")
     }
+
+    /// Refuses unless the condition holds.
+    pub(crate) fn require(
+        &self,
+        condition: bool,
+        field: &'static str,
+        found: impl fmt::Display,
+        reason: impl fmt::Display,
+        remedy: &'static str,
+    ) -> Result<(), Error> {
+        if condition { Ok(()) } else { Err(self.refusal(field, found, reason.to_string(), remedy)) }
+    }
 }
 
 impl PartialEq for Engine {

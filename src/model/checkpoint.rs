@@ -11,6 +11,8 @@ pub struct Checkpoint {
     pub architectures: Vec<String>,
     /// `model_type` of the text model, where it is a part of the model.
     pub text_model_type: Option<String>,
+    /// The dtype as its configuration names it; `float32` where it names none.
+    pub dtype: Option<String>,
     /// Query heads, which tensor parallel ranks divide; the most that any layer has.
     pub num_attention_heads: Option<u64>,
     /// The model's width.

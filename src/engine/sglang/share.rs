@@ -1,4 +1,6 @@
-//! Tokens and bytes of pools, as all kinds of them tell theirs.
+//! Pool sizes in tokens and bytes, one shape for every kind of pool.
+
+use crate::units::{Error, Exact};
 
 /// Tokens of the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,30 +13,68 @@ pub(super) struct Sizes {
     pub(super) total: u64,
 }
 
+impl Sizes {
+    /// One pool.
+    pub(super) fn one(part: Part, total: u64) -> Self {
+        match part {
+            Part::Window => Self { full: 0, window: Some(total), total },
+            Part::Full | Part::State | Part::Draft => Self { full: total, window: None, total },
+        }
+    }
+
+    /// A pool that every token is in, and one for windows.
+    pub(super) fn two(full: u64, window: u64) -> Self {
+        Self { full, window: Some(window), total: full }
+    }
+}
+
 /// Bytes of pools, by kind of layer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     /// The kind, as among layer groups.
     pub(super) kind: &'static str,
-    /// Whose they are.
     pub(super) part: Part,
-    /// How many layers.
     pub(super) layers: u64,
     /// Tokens of the pool.
     pub(super) tokens: u64,
-    /// Bytes on one rank.
-    pub(super) bytes: u128,
+    /// On one rank.
+    pub(super) bytes: Exact,
 }
 
-/// Whose bytes a share is.
+/// What a share is kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// Of entries that every token has.
+    /// Entries that every token has.
     Full,
-    /// Of a window's entries.
+    /// Entries of windows.
     Window,
-    /// Of states.
+    /// States.
     State,
-    /// Of drafting layers.
+    /// Drafting layers.
     Draft,
+}
+
+/// Why a budget gives no pools.
+#[derive(Debug)]
+pub(super) enum NoPools {
+    /// The server does not start, for this reason.
+    Refused(String),
+    /// A number is too large.
+    Overflow(Error),
+}
+
+impl From<Error> for NoPools {
+    fn from(error: Error) -> Self {
+        Self::Overflow(error)
+    }
+}
+
+/// The server does not start, for this reason.
+pub(super) fn refused<T>(reason: impl Into<String>) -> Result<T, NoPools> {
+    Err(NoPools::Refused(reason.into()))
+}
+
+/// `tokens` in whole pages, rounded down.
+pub(super) fn whole_pages(tokens: u64, page: u64) -> u64 {
+    tokens.checked_div(page).and_then(|pages| pages.checked_mul(page)).unwrap_or(tokens)
 }

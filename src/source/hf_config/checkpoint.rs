@@ -21,6 +21,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
     Ok(Checkpoint {
         architectures: names.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
         text_model_type: keys.text("model_type")?.filter(|_| !keys.path.is_empty()).map(ToOwned::to_owned),
+        dtype: None,
         num_attention_heads: first(HEADS),
         hidden_size: first(HIDDEN),
         embedding_parameters: first(&["vocab_size"])

@@ -140,7 +140,8 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
-    let dtype = dtype(&[&keys, &between, &root_keys], &mut assumptions)?;
+    let stated_dtype = stated_dtype(&[&keys, &between, &root_keys])?;
+    let dtype = cache_dtype(stated_dtype, &mut assumptions);
     let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
     let layers = reader.layers(&mut assumptions)?;
     if layers.iter().all(Vec::is_empty) {
@@ -164,6 +165,7 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         drafter: None,
         weights: None,
         checkpoint: Checkpoint {
+            dtype: Some(stated_dtype.unwrap_or("float32").into()),
             gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root, keys.object, keys.model_type),
             ..checkpoint::checkpoint(&root_keys, &keys)?
@@ -250,22 +252,27 @@ fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, ConfigErr
     Ok(Dimension { field, value })
 }
 
-/// The checkpoint's 16-bit format: `torch_dtype` or `dtype`, of the text model or of what wraps it.
-fn dtype(places: &[&Keys<'_>], assumptions: &mut Vec<Assumption>) -> Result<ElementFormat, ConfigError> {
+/// The checkpoint's `torch_dtype` or `dtype`, of the text model or of what wraps it.
+fn stated_dtype<'a>(places: &[&Keys<'a>]) -> Result<Option<&'a str>, ConfigError> {
     for keys in places {
         for key in ["torch_dtype", "dtype"] {
-            match keys.text(key)?.map(|name| name.strip_prefix("torch.").unwrap_or(name)) {
-                Some("bfloat16") => return Ok(ElementFormat::BF16),
-                Some("float16" | "half") => return Ok(ElementFormat::FP16),
-                Some(other) => {
-                    let used = ElementFormat::BF16;
-                    assumptions.push(Assumption::Dtype { found: Some(other.into()), used });
-                    return Ok(used);
-                }
-                None => {}
+            if let Some(name) = keys.text(key)? {
+                return Ok(Some(name.strip_prefix("torch.").unwrap_or(name)));
             }
         }
     }
-    assumptions.push(Assumption::Dtype { found: None, used: ElementFormat::BF16 });
-    Ok(ElementFormat::BF16)
+    Ok(None)
+}
+
+/// The 16-bit format of a checkpoint in that dtype.
+fn cache_dtype(stated: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
+    match stated {
+        Some("bfloat16") => ElementFormat::BF16,
+        Some("float16" | "half") => ElementFormat::FP16,
+        other => {
+            let used = ElementFormat::BF16;
+            assumptions.push(Assumption::Dtype { found: other.map(Into::into), used });
+            used
+        }
+    }
 }

@@ -1,0 +1,103 @@
+//! The steps from the live bytes to what SGLang allocates.
+
+use super::arguments::Entries;
+use super::layers::Role;
+use super::need::{Counting, sum, total};
+use super::pools::TokenPools;
+use super::server::{Rank, Server};
+use super::share::{Part, Share};
+use crate::engine::Gap;
+use crate::estimate::{Estimate, Workload, estimate};
+use crate::units::{Error, Exact, KvDtype};
+
+/// The steps from the ideal bytes to these; empty where the ideal has no answer.
+pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
+    let arguments = server.arguments;
+    let asked = Workload { kv_dtype: KvDtype::Given(arguments.attention.format.stored()?), ..*server.workload };
+    let without_prefix = Workload { shared_prefix: None, ..asked };
+    let (Ok(ideal), Ok(live)) = (estimate(server.model, &asked), estimate(server.model, &without_prefix)) else {
+        return Ok(Vec::new());
+    };
+    let live_total = Exact::from(live.bytes);
+    let states = live_bytes(server, &live, Role::State);
+    let windows = live_bytes(server, &live, Role::Sliding);
+    let one_pool = |rank: &Rank| matches!(rank.tokens, TokenPools::One { part: Part::Full, .. });
+    let has_window_pool = !server.ranks.iter().any(one_pool);
+    let exact = total(server, Counting::LIVE)?;
+    let paged = sum(&total(server, Counting { pages: true, ..Counting::LIVE })?);
+    let slotted = sum(&total(server, Counting { prefix: false, ..Counting::ALLOCATED })?);
+    let allocated = sum(&total(server, Counting::ALLOCATED)?);
+    let of_full = live_total - states - if has_window_pool { windows } else { Exact::ZERO };
+    let full = part(&exact, Part::Full) + part(&exact, Part::Draft);
+    let window = if has_window_pool { part(&exact, Part::Window) } else { windows };
+    let layout = layout_reason(server, !has_window_pool && windows.wide()? > 0);
+    let pool = match arguments.window.cap {
+        Some(cap) => format!("a window pool of {cap} tokens, for all requests that may run"),
+        None => format!("a window pool of {} tokens for each full token", arguments.window.ratio.value()),
+    };
+    let prefix = "whole pages of the prefix are kept once, and no windows".into();
+    let format = "convolutions in bf16, memory in its own format".into();
+    let steps = [
+        // What sharing saves here, against what it saves of the live bytes.
+        step("shared_prefix", slotted + ideal.bytes, live_total + allocated, prefix)?,
+        step("layout", of_full, full, layout)?,
+        step("window_pool", windows, window, pool)?,
+        step("state_format", states, part(&exact, Part::State), format)?,
+        step("page_padding", sum(&exact), paged, pages_reason(server))?,
+        step("state_copies", paged, slotted, slots_reason(server))?,
+    ];
+    Ok(steps.into_iter().filter(|step| step.bytes != 0).collect())
+}
+
+/// The step from the bytes of some part to what they are afterwards.
+fn step(kind: &'static str, from: Exact, to: Exact, reason: String) -> Result<Gap, Error> {
+    let signed = |bytes: Exact| i128::try_from(bytes.wide()?).map_err(|_| Error::too_large());
+    let bytes = signed(to)?.checked_sub(signed(from)?).ok_or_else(Error::too_large)?;
+    Ok(Gap { kind, bytes, reason })
+}
+
+/// Live bytes of all layers of a role. The groups of an estimate are those of the model, one for one.
+fn live_bytes(server: &Server<'_>, live: &Estimate, role: Role) -> Exact {
+    let groups = server.model.layer_groups.iter().zip(&live.layer_groups);
+    groups.filter(|(group, _)| Role::new(&group.cache) == role).map(|(_, estimate)| estimate.bytes).sum()
+}
+
+fn part(shares: &[Share], part: Part) -> Exact {
+    shares.iter().filter(|share| share.part == part).map(|share| share.bytes).sum()
+}
+
+fn layout_reason(server: &Server<'_>, keeps_windows: bool) -> String {
+    let reason = match server.arguments.entries {
+        Entries::Compressed => "entries in padded pages, and the open states of every request that may run",
+        _ if keeps_windows => "all layers are priced alike: windows keep every token",
+        Entries::IndexedLatents { .. } => {
+            "fp8 latents and index keys have scales, and index keys are in fp8 whatever the format"
+        }
+        Entries::Heads { .. } | Entries::Latents => "every layer is priced as full attention in this layout",
+    };
+    let groups = match server.arguments.ranks.attention_dp {
+        1 => "",
+        _ => "; data parallel attention keeps a request on one group of ranks",
+    };
+    format!("{reason}{groups}")
+}
+
+fn pages_reason(server: &Server<'_>) -> String {
+    match server.arguments.attention.page {
+        1 => "one token more in every pool, for padding".into(),
+        page => format!("whole pages of {page} tokens, and one more in every pool"),
+    }
+}
+
+fn slots_reason(server: &Server<'_>) -> String {
+    let Some(states) = server.arguments.states else { return String::new() };
+    let slots = match states.fixed {
+        Some(slots) => format!("{slots} slots for states"),
+        None => format!("{} slots for states of each request", states.slots_per_request),
+    };
+    let drafted = match server.arguments.draft {
+        Some(draft) => format!(", {} more to verify drafted tokens", draft.tree.tokens),
+        None => String::new(),
+    };
+    format!("{slots}{drafted}, and one for padding")
+}

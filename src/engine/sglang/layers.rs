@@ -1,0 +1,127 @@
+//! The layers of a model by what SGLang keeps for them.
+
+use std::ops::Range;
+
+use super::arguments::Arguments;
+use crate::engine::Engine;
+use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model};
+use crate::units::Error;
+
+/// What to do about a model that these rules do not cover.
+pub(super) const IDEAL: &str = "use --engine ideal";
+
+/// What SGLang keeps for a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Every token.
+    Full,
+    /// A window or chunk, which may get a pool of its own.
+    Sliding,
+    /// A latent of every token.
+    Latent,
+    /// The keys that sparse attention picks by.
+    Index,
+    /// One entry for several tokens (DeepSeek-V4).
+    Compressed,
+    /// A state of fixed size.
+    State,
+    /// The tokens of an encoder.
+    CrossAttention,
+    /// It reads an earlier layer's cache, and is given one all the same.
+    Shared,
+    /// It caches nothing, and is given a cache where all layers are.
+    Nothing,
+}
+
+impl Role {
+    pub(super) fn new(cache: &LayerCache) -> Self {
+        match cache {
+            LayerCache::FullAttention { .. } => Self::Full,
+            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => Self::Sliding,
+            LayerCache::Latent { .. } => Self::Latent,
+            LayerCache::Indexer { .. } => Self::Index,
+            LayerCache::Compressed { .. } => Self::Compressed,
+            LayerCache::Recurrent(_) => Self::State,
+            LayerCache::CrossAttention { .. } => Self::CrossAttention,
+            LayerCache::Shared => Self::Shared,
+            LayerCache::None => Self::Nothing,
+        }
+    }
+}
+
+/// A layer group without the layers of a drafter.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnGroup<'a> {
+    pub(super) cache: &'a LayerCache,
+    pub(super) role: Role,
+    layers: &'a [u32],
+}
+
+impl OwnGroup<'_> {
+    /// How many of its layers a pipeline stage holds.
+    pub(super) fn layers_within(&self, stage: &Range<u32>) -> u64 {
+        self.layers.iter().filter(|layer| stage.contains(layer)).map(|_| 1).sum()
+    }
+}
+
+/// The groups of the model's own layers.
+pub(super) fn own_groups(model: &Model) -> impl Iterator<Item = OwnGroup<'_>> {
+    let first = model.drafter.as_ref().map_or(u32::MAX, |drafter| drafter.first_layer);
+    let own = move |group: &LayerGroup| group.layers.partition_point(|&layer| layer < first);
+    model.layer_groups.iter().filter_map(move |group| {
+        let layers = group.layers.get(..own(group)).filter(|layers| !layers.is_empty())?;
+        Some(OwnGroup { cache: &group.cache, role: Role::new(&group.cache), layers })
+    })
+}
+
+/// The model's own groups of one role.
+pub(super) fn groups_of(model: &Model, role: Role) -> impl Iterator<Item = OwnGroup<'_>> {
+    own_groups(model).filter(move |group| group.role == role)
+}
+
+pub(super) fn has(model: &Model, role: Role) -> bool {
+    groups_of(model, role).next().is_some()
+}
+
+/// A pipeline stage of a model, whose ranks get pools.
+pub(super) struct Stage<'a> {
+    pub(super) model: &'a Model,
+    pub(super) arguments: &'a Arguments,
+    pub(super) engine: &'a Engine,
+    pub(super) layers: Range<u32>,
+}
+
+impl Stage<'_> {
+    /// Layers of a role.
+    pub(super) fn count(&self, role: Role) -> u64 {
+        groups_of(self.model, role).map(|group| group.layers_within(&self.layers)).sum()
+    }
+
+    /// Refuses the model unless the condition holds.
+    pub(super) fn require(&self, condition: bool, reason: &str) -> Result<(), Error> {
+        self.engine.require(condition, "MODEL", &self.model.name, reason, IDEAL)
+    }
+}
+
+/// Elements of an index key; 0 without an index.
+pub(super) fn index_head_dim(model: &Model) -> u64 {
+    let dim = |group: OwnGroup<'_>| match *group.cache {
+        LayerCache::Indexer { index_head_dim, .. } => Some(index_head_dim),
+        _ => None,
+    };
+    groups_of(model, Role::Index).find_map(dim).unwrap_or_default()
+}
+
+/// Whether some layer has heads of K that are not as wide as those of V.
+pub(super) fn has_uneven_heads(model: &Model) -> bool {
+    let uneven = |key_value: KeyValue| key_value.head_dims().is_some_and(|(k, v)| k != v);
+    own_groups(model).filter_map(|group| group.cache.key_value()).any(uneven)
+}
+
+/// The recurrence of the model's own layers.
+pub(super) fn recurrence(model: &Model) -> Option<Mechanism> {
+    groups_of(model, Role::State).find_map(|group| match group.cache {
+        LayerCache::Recurrent(state) => Some(state.mechanism),
+        _ => None,
+    })
+}
