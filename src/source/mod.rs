@@ -416,8 +416,8 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
         }
         Found::Entry(entry) => {
             let known = weigh.then(|| Ok(weights::of_entry(&entry)));
-            let ModelEntry { names, label, facts, .. } = *entry;
-            let model = match facts {
+            let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
+            let mut model = match facts {
                 ModelFacts::Config(value) => {
                     let name = names.first().cloned().unwrap_or_default();
                     hf_config::model(value, label)
@@ -426,6 +426,9 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
                 }
                 ModelFacts::Spec(spec) => Model { name: label, ..spec.model().map_err(SourceError::Model)? },
             };
+            if let Some(declared) = hf_quant_config {
+                model = hf_config::with_quantization(model, &declared);
+            }
             Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
         }
         Found::Remote { model, weights } => Ok(weighed(*model, weights)),
