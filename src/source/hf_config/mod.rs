@@ -32,7 +32,7 @@ use self::layers::Reader;
 pub(super) use self::layers::grouped;
 pub(super) use self::parameters::{experts, further_layers, weights};
 use crate::catalogue::{gguf_architecture_of, model_type};
-use crate::model::{Assumption, Checkpoint, Dimension, Model, ModelError, Origin, Warning, layer_count};
+use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, ModelError, Origin, Warning, layer_count};
 use crate::units::{ElementFormat, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -141,7 +141,8 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
-    let dtype = dtype(&[&keys, &between, &root_keys], &mut assumptions)?;
+    let stated_dtype = stated_dtype(&[&keys, &between, &root_keys])?;
+    let dtype = cache_dtype(stated_dtype, &mut assumptions);
     let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
     let layers = reader.layers(&mut assumptions)?;
     if layers.iter().all(Vec::is_empty) {
@@ -152,26 +153,23 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let mtp_groups = reader.mtp_groups(&layers)?;
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
+    let facts = read.take();
     Ok(Model {
-        name,
-        origin: Origin::Config,
         model_type: outer_type.or(inner_type).map(Into::into),
         max_position_embeddings: max_position_embeddings.map(|dimension| Tokens(dimension.value)),
-        dtype,
-        num_hidden_layers,
-        layer_groups,
-        transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
-        drafter: None,
-        weights: None,
         checkpoint: Checkpoint {
+            dtype: Some(stated_dtype.unwrap_or("float32").into()),
+            transformers_kv_heads: attention::repeated_heads(&keys)?,
+            lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
             gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root, keys.object, keys.model_type),
             ..checkpoint::checkpoint(&root_keys, &keys)?
         },
-        facts: read.take(),
+        facts,
         assumptions,
         warnings,
+        ..Model::new(name, Origin::Config, dtype, num_hidden_layers, layer_groups)
     })
 }
 
@@ -251,22 +249,27 @@ fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, ConfigErr
     Ok(Dimension { field, value })
 }
 
-/// The checkpoint's 16-bit format: `torch_dtype` or `dtype`, of the text model or of what wraps it.
-fn dtype(places: &[&Keys<'_>], assumptions: &mut Vec<Assumption>) -> Result<ElementFormat, ConfigError> {
+/// The checkpoint's `torch_dtype` or `dtype`, of the text model or of what wraps it.
+fn stated_dtype<'a>(places: &[&Keys<'a>]) -> Result<Option<&'a str>, ConfigError> {
     for keys in places {
         for key in ["torch_dtype", "dtype"] {
-            match keys.text(key)?.map(|name| name.strip_prefix("torch.").unwrap_or(name)) {
-                Some("bfloat16") => return Ok(ElementFormat::BF16),
-                Some("float16" | "half") => return Ok(ElementFormat::FP16),
-                Some(other) => {
-                    let used = ElementFormat::BF16;
-                    assumptions.push(Assumption::Dtype { found: Some(other.into()), used });
-                    return Ok(used);
-                }
-                None => {}
+            if let Some(name) = keys.text(key)? {
+                return Ok(Some(name.strip_prefix("torch.").unwrap_or(name)));
             }
         }
     }
-    assumptions.push(Assumption::Dtype { found: None, used: ElementFormat::BF16 });
-    Ok(ElementFormat::BF16)
+    Ok(None)
+}
+
+/// The 16-bit format of a checkpoint in that dtype.
+fn cache_dtype(stated: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
+    match stated {
+        Some("bfloat16") => ElementFormat::BF16,
+        Some("float16" | "half") => ElementFormat::FP16,
+        other => {
+            let used = ElementFormat::BF16;
+            assumptions.push(Assumption::Dtype { found: other.map(Into::into), used });
+            used
+        }
+    }
 }
