@@ -435,6 +435,18 @@ fn what_is_wrong_in_an_object_is_named() {
         ),
         (full("kv_heads", json!(0)), "layer_groups[0].kv_heads: 0 is not a positive count; write 1 or more"),
         (
+            full("layer_indices", json!([1, 1])),
+            "layer_groups[0].layer_indices: 1 layers differ from 2, the number under layers; list each layer once",
+        ),
+        (
+            json!({"num_hidden_layers": 1, "layer_groups": [{"kind": "shared", "layers": 2}]}),
+            "num_hidden_layers: 1 is less than the 2 layers of layer_groups; count all layers, or leave it out",
+        ),
+        (
+            json!({"schema": "kvsize.estimate/1", "model": {"layer_groups": [{"kind": "none", "layers": 0}]}}),
+            "model.layer_groups[0].layers: 0 is not a positive count; write 1 or more",
+        ),
+        (
             full("formula", json!("article_shortcut")),
             "layer_groups[0].formula: article_shortcut needs a hidden_size of at least kv_heads; add hidden_size to the model",
         ),
@@ -446,14 +458,25 @@ fn what_is_wrong_in_an_object_is_named() {
         ),
     ] {
         kvsize("-").stdin(object.to_string()).stderr(&format!("error: standard input: {message}\n")).status(2);
-        let allowed =
-            ["heads: missing", "kv_heads: 3", "more layers than", "is given in addition", "needs a hidden_size"];
+        let allowed = [
+            "heads: missing",
+            "kv_heads: 3",
+            "more layers than",
+            "is given in addition",
+            "needs a hidden_size",
+            "differ from",
+            "is less than the",
+        ];
         assert!(!valid(&spec, &object) || allowed.iter().any(|part| message.contains(part)), "{object}");
     }
     for (object, path) in [
         (full("kv_heads", json!("2")), "layer_groups[0].kv_heads"),
         (full("kvheads", json!(2)), "layer_groups[0].kvheads"),
         (json!({"layers": 4, "kvheads": 2}), "kvheads"),
+        (
+            json!({"layers": 4, "checkpoint": {"quantization": {"kv_cache_scheme": {"num_bits": "8"}}}}),
+            "checkpoint.quantization.kv_cache_scheme.num_bits",
+        ),
         (json!({"layers": "4", "kv_heads": 2}), "layers"),
     ] {
         let text = kvsize("-").stdin(object.to_string()).text();

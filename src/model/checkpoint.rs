@@ -8,7 +8,6 @@ use crate::units::ElementFormat;
 
 json_object! {
     /// What a checkpoint says of itself that an engine acts on.
-    #[expect(clippy::struct_excessive_bools, reason = "each is a fact that a configuration states")]
     pub struct Checkpoint {
         /// The classes that serve it (`architectures`).
         pub architectures: Vec<String>,

@@ -39,7 +39,7 @@ pub enum GgufWindow {
     /// It knows none, and keeps every token.
     Unknown,
     /// One size, whatever the model says.
-    Fixed(Tokens),
+    Fixed(#[cfg_attr(feature = "cli", schemars(with = "u64"))] Tokens),
 }
 
 /// What only some architectures do.

@@ -3,11 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::json_object::json_object;
-use super::{
-    Convolution, Dimension, KeyValue, LayerCache, LayerGroup, MAX_LAYERS, Mechanism, Memory, RecurrentState,
-    layer_count,
-};
-use crate::units::{Code, Diagnose, ElementFormat, Error, Tokens};
+use super::{Convolution, Dimension, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState, layer_count};
+use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// The one `formula` there is.
 const ARTICLE_SHORTCUT: &str = "article_shortcut";
@@ -250,12 +247,12 @@ impl LayerGroupJson {
         let count = match &self.layers {
             Layers::Missing => return Err(missing("layers", "say how many layers it has, or list them")),
             Layers::Count(0) => return Err(not_positive("layers")),
-            Layers::Count(count) => layer_count(dimension("layers", *count)).map_err(|error| error.diagnosis())?,
+            Layers::Count(count) => layer_count(dimension("layers", *count))?,
             Layers::List(list) => return listed("layers", list),
         };
         let Some(indices) = &self.layer_indices else {
             let end = u64::from(next).saturating_add(u64::from(count));
-            let end = layer_count(dimension("layers", end)).map_err(|error| error.diagnosis())?;
+            let end = layer_count(dimension("layers", end))?;
             return Ok((next..end).collect());
         };
         let layers = listed("layer_indices", indices)?;
@@ -378,18 +375,15 @@ impl LayerGroupJson {
 }
 
 /// Layers that are listed, in order, each once.
-fn listed(key: &str, list: &[u32]) -> Result<Vec<u32>, Error> {
-    let mut layers = list.to_vec();
+fn listed(key: &str, indices: &[u32]) -> Result<Vec<u32>, Error> {
+    let mut layers = indices.to_vec();
     layers.sort_unstable();
     layers.dedup();
-    match layers.last() {
-        None => Err(spec_error(key, "[]", "is empty", "list the layers, counted from 0")),
-        Some(&last) if last >= MAX_LAYERS => {
-            let count = dimension(key, u64::from(last).saturating_add(1));
-            layer_count(count).map(|_| layers).map_err(|error| error.diagnosis())
-        }
-        Some(_) => Ok(layers),
-    }
+    let Some(last) = layers.last() else {
+        return Err(spec_error(key, "[]", "is empty", "list the layers, counted from 0"));
+    };
+    layer_count(dimension(key, u64::from(*last).saturating_add(1)))?;
+    Ok(layers)
 }
 
 fn dimension(field: &str, value: u64) -> Dimension {

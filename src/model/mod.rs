@@ -124,15 +124,20 @@ impl Model {
         }
     }
 
-    /// Notes that the width of its entries is the article's shortcut, and what it drops.
-    pub(crate) fn note_shortcut(&mut self, hidden_size: u64, num_key_value_heads: u64) {
-        let Some(width) = (KeyValue::ArticleShortcut { hidden_size, num_key_value_heads }).shortcut_width() else {
-            return;
-        };
-        self.assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });
-        if !hidden_size.is_multiple_of(num_key_value_heads) {
-            self.warnings.push(Warning::ShortcutRemainder { hidden_size, num_key_value_heads });
+    /// Notes where the width of its entries is the article's shortcut, and what that drops.
+    #[must_use]
+    pub(crate) fn with_shortcut_noted(mut self) -> Self {
+        let shortcut = self.layer_groups.iter().filter_map(|group| group.cache.key_value()).find_map(|key_value| {
+            let KeyValue::ArticleShortcut { hidden_size, num_key_value_heads } = key_value else { return None };
+            Some((hidden_size, num_key_value_heads, key_value.shortcut_width()?))
+        });
+        if let Some((hidden_size, num_key_value_heads, width)) = shortcut {
+            self.assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });
+            if !hidden_size.is_multiple_of(num_key_value_heads) {
+                self.warnings.push(Warning::ShortcutRemainder { hidden_size, num_key_value_heads });
+            }
         }
+        self
     }
 
     /// The same model, had every layer to keep every token: what an engine takes that honours no window or chunk.

@@ -132,7 +132,7 @@ impl ModelSpec {
         };
         let name = self.name.clone().unwrap_or_else(|| "model from flags".into());
         let group = LayerGroup { layers: (0..num_hidden_layers).collect(), cache };
-        let mut model = Model {
+        let model = Model {
             checkpoint: Checkpoint {
                 num_attention_heads: self.heads,
                 hidden_size: self.hidden_size,
@@ -142,10 +142,7 @@ impl ModelSpec {
             assumptions,
             ..Model::new(name, Origin::Flags, ElementFormat::FP16, num_hidden_layers, vec![group])
         };
-        if let KeyValue::ArticleShortcut { hidden_size, num_key_value_heads } = key_value {
-            model.note_shortcut(hidden_size, num_key_value_heads);
-        }
-        Ok(model)
+        Ok(model.with_shortcut_noted())
     }
 }
 

@@ -23,7 +23,6 @@ pub use gguf::GgufError;
 pub use hf_config::ConfigError;
 pub use hub::{HubError, HubId, HubProblem, HubSettings, Miss, Token, Watch};
 pub use safetensors::SafetensorsError;
-pub use spec::SpecError;
 pub use weights::Known;
 
 /// Why a MODEL argument is not a model.
@@ -57,7 +56,7 @@ pub enum SourceError {
         /// The file, or what else it is.
         origin: String,
         /// What is wrong in it.
-        error: SpecError,
+        error: Box<Error>,
     },
     /// An index of safetensors files that is none.
     Index {
@@ -83,7 +82,7 @@ impl Diagnose for SourceError {
             Self::Config { origin, error } => within(origin, error.diagnosis()),
             Self::Gguf { origin, error } => within(origin, error.diagnosis()),
             Self::Safetensors { origin, error } => within(origin, error.diagnosis()),
-            Self::Spec { origin, error } => within(origin, error.diagnosis()),
+            Self::Spec { origin, error } => within(origin, Error::clone(error)),
             Self::Index { origin, error } => Error {
                 code: Code::SafetensorsIndex,
                 field: origin.clone(),
@@ -395,7 +394,7 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
             let config = text.parse()?;
             if let Some(object) = config.as_object().filter(|object| spec::is_spec(object)) {
                 return spec::model(object, &text.name)
-                    .map_err(|error| SourceError::Spec { origin: text.origin, error });
+                    .map_err(|error| SourceError::Spec { origin: text.origin, error: Box::new(error) });
             }
             let known = weigh.then(|| weights::of_config(&config, text.weighed_by.as_deref()));
             let model = of_config(config, text.name, &text.origin)?;

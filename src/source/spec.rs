@@ -7,25 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::catalogue::gguf_architecture_of;
 use crate::model::{
-    Checkpoint, Drafter, Fact, GroupDefaults, KeyValue, LayerGroup, LayerGroupJson, LayerNumbers, Model, ModelSpec,
-    Origin,
+    Checkpoint, Drafter, Fact, GroupDefaults, LayerGroup, LayerGroupJson, LayerNumbers, Model, ModelSpec, Origin,
 };
-use crate::units::{Code, Diagnose, ElementFormat, Error, Tokens, display_diagnosis};
+use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// The name of the shape.
 pub const SCHEMA: &str = "kvsize.spec/1";
-
-/// Why an object of our own is no model.
-#[derive(Debug)]
-pub struct SpecError(Box<Error>);
-
-impl Diagnose for SpecError {
-    fn diagnosis(&self) -> Error {
-        Error::clone(&self.0)
-    }
-}
-
-display_diagnosis!(SpecError);
 
 /// A model for `kvsize -`: its dimensions where all layers are alike, or its `layer_groups`. The model of an estimate's document is one
 /// too.
@@ -104,13 +91,12 @@ fn model_of_document(object: &Map<String, Value>) -> Option<&Map<String, Value>>
 /// The model of an object, or of the `model` of a document.
 ///
 /// # Errors
-/// [`SpecError`], with the path of the key.
-pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, SpecError> {
-    let read = match model_of_document(object) {
+/// [`Error`], with the path of the key.
+pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
+    match model_of_document(object) {
         Some(inner) => read(inner, name).map_err(|error| error.within("model")),
         None => read(object, name),
-    };
-    read.map_err(|error| SpecError(Box::new(error)))
+    }
 }
 
 fn read(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
@@ -138,10 +124,7 @@ impl ModelObject {
     /// The dimensions of all layers.
     fn dimensions(&self, object: &Map<String, Value>) -> Result<ModelSpec, Error> {
         let Self { layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window, .. } = *self;
-        let zero = ["layers", "hidden_size", "kv_heads", "heads", "head_dim", "v_head_dim", "sliding_window"]
-            .into_iter()
-            .find(|key| object.get(*key).is_some_and(|value| *value == 0));
-        if let Some(key) = zero {
+        if let Some((key, _)) = object.iter().find(|(key, value)| **value == 0 && *key != "max_seq_len") {
             return Err(Error::new(Code::Spec, key, "0", "is not a positive count", "write 1 or more"));
         }
         Ok(ModelSpec { name: None, layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window })
@@ -181,7 +164,7 @@ impl ModelObject {
         let mut mtp_numbers = LayerNumbers::from_layer(num_hidden_layers);
         let mtp_groups = layer_groups("mtp_layer_groups", &self.mtp_layer_groups, defaults, &mut mtp_numbers)?;
         let model = Model::new(String::new(), Origin::Spec, dtype, num_hidden_layers, own_groups);
-        Ok(Model { mtp_groups, ..model })
+        Ok(Model { mtp_groups, ..model }.with_shortcut_noted())
     }
 
     /// The model with what else the object says of it.
@@ -194,7 +177,7 @@ impl ModelObject {
             let known = names.into_iter().flatten().find_map(|name| gguf_architecture_of(name));
             checkpoint.gguf = known.map(|known| known.gguf(model.num_hidden_layers));
         }
-        let mut model = Model {
+        Model {
             name: self.name.unwrap_or_else(|| name.to_owned()),
             origin: Origin::Spec,
             model_type: self.model_type,
@@ -203,15 +186,7 @@ impl ModelObject {
             drafter: self.drafter,
             checkpoint,
             ..model
-        };
-        let shortcut = model.layer_groups.iter().find_map(|group| match group.cache.key_value()? {
-            KeyValue::ArticleShortcut { hidden_size, num_key_value_heads } => Some((hidden_size, num_key_value_heads)),
-            KeyValue::Heads { .. } | KeyValue::Vector { .. } => None,
-        });
-        if let Some((hidden_size, num_key_value_heads)) = shortcut.filter(|_| self.layer_groups.is_some()) {
-            model.note_shortcut(hidden_size, num_key_value_heads);
         }
-        model
     }
 }
 
@@ -311,6 +286,9 @@ mod shape {
         let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
         for key in POSITIVE {
             properties[key]["minimum"] = 1.into();
+        }
+        if let Some(names) = properties["mechanism"]["enum"].as_array_mut() {
+            names.push(Value::Null);
         }
         properties["layers"] = json!({"anyOf": [
             {"type": "integer", "minimum": 1},

@@ -19,7 +19,6 @@ use super::{Quantity, UnitError, group_thousands};
 /// assert_eq!("128K".parse(), Ok(Tokens(131_072)));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Tokens(pub u64);
 
 impl fmt::Display for Tokens {
