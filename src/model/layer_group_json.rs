@@ -137,7 +137,7 @@ impl LayerNumbers {
     /// Whether `layers` of `cache` are the next ones; from now on those after them are.
     fn follow(&mut self, cache: &LayerCache, layers: &[u32]) -> bool {
         let next = self.next(cache);
-        let are_next = layers.iter().copied().eq((*next..).take(layers.len()));
+        let are_next = layers.iter().zip(0u32..).all(|(layer, offset)| layer.checked_sub(*next) == Some(offset));
         *next = layers.last().map_or(*next, |last| last.saturating_add(1).max(*next));
         are_next
     }
