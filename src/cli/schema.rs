@@ -42,7 +42,7 @@ macro_rules! schema {
 
 /// All shapes; a test validates what is written against them.
 const SCHEMAS: &[Schema] = &[
-    schema!("spec", read::<spec::shape::Object>),
+    schema!("spec", read::<spec::ModelObject>),
     schema!("estimate", written::<Document>),
     schema!("batch", batch_row),
     schema!("batch-line", inputs::line),

@@ -303,7 +303,7 @@ impl Rules {
             window,
             sinks,
             attention_dp: attention_dp(engine),
-            windows_named: model.facts.iter().any(|fact| fact.key.rsplit('.').next() == Some("layer_types")),
+            windows_named: model.checkpoint.lists_layer_types,
         })
     }
 

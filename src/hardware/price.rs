@@ -188,12 +188,12 @@ mod tests {
     #[test]
     fn what_is_no_price_is_refused() {
         for text in ["2.49", "2.49/h", "", "$2.49", "2.49/gpu", "2.49 per gpu-h"] {
-            assert_eq!(text.parse::<Rate>(), Err(PriceError::Unit(text.into())), "{text}");
+            assert_eq!(text.parse::<Rate>().unwrap_err().code, Code::PriceUnit, "{text}");
         }
         for text in
             ["/gpu-h", "0/gpu-h", "-1/gpu-h", "NaN/gpu-h", "inf/gpu-h", "2.4900001/gpu-h", "1e2/gpu-h", "$/gpu-h"]
         {
-            assert!(matches!(text.parse::<Rate>(), Err(PriceError::Amount { .. })), "{text}");
+            assert_eq!(text.parse::<Rate>().unwrap_err().code, Code::Price, "{text}");
         }
     }
 

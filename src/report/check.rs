@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::ModelDescription;
 use super::ci::{Case, Cases};
 use super::column::{Cell, Column, grid};
-use super::document::{ModelDescription, describe};
 use super::grid::{Block, Page};
 use super::hardware::{BindingDescription, described, spread};
 use super::text::{COLUMNS, wrapped};
@@ -309,7 +309,7 @@ impl CheckDocument {
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             within: measured.holds(),
             measured,
             notes,

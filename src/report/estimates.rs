@@ -2,13 +2,15 @@
 
 use serde::{Serialize, Serializer};
 
+use super::ModelDescription;
 use super::column::Column;
-use super::document::{Document, EstimateRow, GroupDescription, ModelDescription, largest};
+use super::document::{Document, EstimateRow, largest};
 use super::figures::{self, Figure};
 use super::grid::{Block, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{Medium, Report, gaps, json, once};
 use crate::engine::Engine;
+use crate::model::LayerGroupJson;
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
 /// The estimates of models: of one a document, of several a list of them.
@@ -131,10 +133,10 @@ pub(super) fn whose(engine: &Engine) -> String {
 /// `12 full + 36 chunked (8,192) layers, 8 KV heads x 128`
 pub(super) fn layers_in_words(model: &ModelDescription) -> String {
     let kinds = model.layer_groups.iter().map(|group| {
-        let kind = group.mechanism.unwrap_or_else(|| group.kind.trim_end_matches("_attention"));
+        let kind = group.mechanism.as_deref().unwrap_or_else(|| group.kind.trim_end_matches("_attention"));
         let bound = group.window.or(group.chunk).map(|tokens| format!(" ({})", group_thousands(tokens)));
         let ratio = group.ratio.map(|ratio| format!(" 1/{ratio}"));
-        format!("{} {kind}{}{}", group.layers, bound.unwrap_or_default(), ratio.unwrap_or_default())
+        format!("{} {kind}{}{}", group.layers.count(), bound.unwrap_or_default(), ratio.unwrap_or_default())
     });
     let kinds = kinds.collect::<Vec<_>>().join(" + ");
     let entries = once(model.layer_groups.iter().filter_map(entry_in_words));
@@ -142,20 +144,20 @@ pub(super) fn layers_in_words(model: &ModelDescription) -> String {
 }
 
 /// `8 KV heads x 128`
-fn entry_in_words(group: &GroupDescription) -> Option<String> {
+fn entry_in_words(group: &LayerGroupJson) -> Option<String> {
     match group {
-        GroupDescription { formula: Some(_), .. } => {
+        LayerGroupJson { formula: Some(_), .. } => {
             Some("width by the article's shortcut, hidden_size / kv_heads".into())
         }
-        GroupDescription { kv_heads: Some(heads), k_dim: Some(k), v_dim: Some(v), .. } if k != v => {
+        LayerGroupJson { kv_heads: Some(heads), k_dim: Some(k), v_dim: Some(v), .. } if k != v => {
             Some(format!("{heads} KV heads x ({k} + {v})"))
         }
-        GroupDescription { kv_heads: Some(heads), k_dim: Some(k), .. } => Some(format!("{heads} KV heads x {k}")),
-        GroupDescription { kv_lora_rank: Some(rank), qk_rope_head_dim: Some(rope), .. } => {
+        LayerGroupJson { kv_heads: Some(heads), k_dim: Some(k), .. } => Some(format!("{heads} KV heads x {k}")),
+        LayerGroupJson { kv_lora_rank: Some(rank), qk_rope_head_dim: Some(rope), .. } => {
             Some(format!("latents of {rank} + {rope}"))
         }
-        GroupDescription { index_head_dim: Some(dim), .. } => Some(format!("index keys of {dim}")),
-        GroupDescription { head_dim: Some(dim), .. } => Some(format!("vectors of {dim}")),
+        LayerGroupJson { index_head_dim: Some(dim), .. } => Some(format!("index keys of {dim}")),
+        LayerGroupJson { head_dim: Some(dim), .. } => Some(format!("vectors of {dim}")),
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ mod hardware;
 mod json;
 mod listing;
 mod markdown;
+mod model;
 mod plain;
 pub mod schema;
 mod strategies;
@@ -37,9 +38,7 @@ pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column};
-pub use document::{
-    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription, notes_of,
-};
+pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, notes_of};
 pub use estimates::Estimates;
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explanation};
 pub use figures::Figure;
@@ -52,6 +51,7 @@ pub use listing::{
     DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
     WeightsItem,
 };
+pub use model::ModelDescription;
 pub use strategies::{ArticleStatement, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed};
 pub use sweep::Sweep;
 pub use text::wrapped;

@@ -25,7 +25,6 @@ pub use hf_config::ConfigError;
 pub use hub::{HubError, HubId, HubProblem, HubSettings, Miss, Token, Watch};
 pub use local::LocalSources;
 pub use safetensors::SafetensorsError;
-pub use spec::SpecError;
 pub use weights::Known;
 
 /// Why a MODEL argument is not a model.
@@ -59,7 +58,7 @@ pub enum SourceError {
         /// The file, or what else it is.
         origin: String,
         /// What is wrong in it.
-        error: SpecError,
+        error: Box<Error>,
     },
     /// An index of safetensors files that is none.
     Index {
@@ -85,7 +84,7 @@ impl Diagnose for SourceError {
             Self::Config { origin, error } => within(origin, error.diagnosis()),
             Self::Gguf { origin, error } => within(origin, error.diagnosis()),
             Self::Safetensors { origin, error } => within(origin, error.diagnosis()),
-            Self::Spec { origin, error } => within(origin, error.diagnosis()),
+            Self::Spec { origin, error } => within(origin, Error::clone(error)),
             Self::Index { origin, error } => Error {
                 code: Code::SafetensorsIndex,
                 field: origin.clone(),
@@ -397,7 +396,7 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
             let config = text.parse()?;
             if let Some(object) = config.as_object().filter(|object| spec::is_spec(object)) {
                 return spec::model(object, &text.name)
-                    .map_err(|error| SourceError::Spec { origin: text.origin, error });
+                    .map_err(|error| SourceError::Spec { origin: text.origin, error: Box::new(error) });
             }
             let known = weigh.then(|| weights::of_config(&config, text.weighed_by.as_deref()));
             let model = of_config(config, text.name, &text.origin)?;
@@ -418,8 +417,8 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
         }
         Found::Entry(entry) => {
             let known = weigh.then(|| Ok(weights::of_entry(&entry)));
-            let ModelEntry { names, label, facts, .. } = *entry;
-            let model = match facts {
+            let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
+            let mut model = match facts {
                 ModelFacts::Config(value) => {
                     let name = names.first().cloned().unwrap_or_default();
                     hf_config::model(value, label)
@@ -428,6 +427,9 @@ fn model(found: Found, weigh: bool) -> Result<Model, SourceError> {
                 }
                 ModelFacts::Spec(spec) => Model { name: label, ..spec.model().map_err(SourceError::Model)? },
             };
+            if let Some(declared) = hf_quant_config {
+                model = hf_config::with_quantization(model, &declared);
+            }
             Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
         }
         Found::Remote { model, weights } => Ok(weighed(*model, weights)),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::decimal::{Decimal, Product};
 use super::{Quantity, UnitError, group_thousands};
@@ -18,7 +18,7 @@ use super::{Quantity, UnitError, group_thousands};
 /// assert_eq!("25.6k".parse(), Ok(Tokens(25_600)));
 /// assert_eq!("128K".parse(), Ok(Tokens(131_072)));
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Tokens(pub u64);
 

@@ -57,6 +57,13 @@ impl Error {
     pub fn at(self, field: impl Into<String>) -> Self {
         Self { field: field.into(), ..self }
     }
+
+    /// The same error of a field within another.
+    #[must_use]
+    pub fn within(self, path: &str) -> Self {
+        let field = format!("{path}.{}", self.field);
+        Self { field, ..self }
+    }
 }
 
 impl fmt::Display for Error {

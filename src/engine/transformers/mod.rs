@@ -254,7 +254,7 @@ impl Rules<'_> {
         let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
         match group.cache {
             LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
-                let num_key_value_heads = self.model.transformers_heads.unwrap_or(num_key_value_heads);
+                let num_key_value_heads = self.model.checkpoint.transformers_kv_heads.unwrap_or(num_key_value_heads);
                 let key_value = KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim };
                 with(LayerCache::FullAttention { key_value })
             }

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn every_line_is_found_and_every_key_has_a_source() {
-        let release = Release::of(&Engine::of(&super::super::PROFILE)).unwrap();
+        let release = Release::of(&Engine::new(&super::super::PROFILE)).unwrap();
         let (sources, lines) = MODEL_TYPES.split_once('\n').unwrap();
         let sources: serde_json::Value = serde_json::from_str(sources).unwrap();
         let documented: BTreeSet<String> = sources["keys"].as_object().unwrap().keys().cloned().collect();

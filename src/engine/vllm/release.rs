@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn release(version: &'static str) -> Result<Release, Error> {
-        Release::of(&Engine { version, ..Engine::of(&super::super::PROFILE) })
+        Release::of(&Engine { version, ..Engine::new(&super::super::PROFILE) })
     }
 
     #[test]

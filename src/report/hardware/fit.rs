@@ -7,7 +7,8 @@ use crate::engine::{Calibration, Double, Engine, Known, Term};
 use crate::fit::{Binding, Fitted, Requests};
 use crate::hardware::Budget;
 use crate::model::Model;
-use crate::report::document::{BytesPerTokenValue, ModelDescription, describe, notes_of};
+use crate::report::ModelDescription;
+use crate::report::document::{BytesPerTokenValue, notes_of};
 use crate::units::{KvDtype, Notes, group_thousands};
 
 /// `kvsize.fit/1`: a model, and what configurations of hardware hold of it.
@@ -217,7 +218,7 @@ impl FitDocument {
         Self {
             schema: "kvsize.fit/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             fits: fitted.iter().all(|fitted| fitted.fit.fits),
             configurations: fitted.iter().map(row).collect(),
             notes,

@@ -8,8 +8,9 @@ use super::{CostRow, add_once, differ, in_dollars, spread, without_version};
 use crate::estimate::Layout;
 use crate::fit::{Planned, PlannedOn, Smaller, TooSmall};
 use crate::model::Model;
+use crate::report::ModelDescription;
 use crate::report::column::{Cell, Column, grid};
-use crate::report::document::{ModelDescription, describe, notes_of};
+use crate::report::document::notes_of;
 use crate::report::grid::{Block, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
 use crate::report::{Medium, Report, clean};
@@ -147,7 +148,7 @@ impl PlanDocument {
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             seq_len: asked.seq_len,
             batch: asked.batch,
             layouts: rows,

@@ -6,7 +6,8 @@ mod page;
 use serde::Serialize;
 
 pub use self::command::Typed;
-use super::document::{ModelDescription, describe, notes_of};
+use super::ModelDescription;
+use super::document::notes_of;
 use crate::engine::Double;
 use crate::hardware::{Price, exact_size};
 use crate::model::Warning;
@@ -271,7 +272,7 @@ impl Strategies {
         Self {
             schema: "kvsize.strategies/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             seq_len: question.workload.seq_len.0,
             batch: question.workload.batch,
             usable_bytes_per_gpu: question.hardware.usable.0,

@@ -99,18 +99,12 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, GgufErr
         widest_value: layers.widest_value,
     });
     let heads = keys.list("attention.head_count")?.and_then(|heads| heads.into_iter().max());
+    let name = text("general.name").unwrap_or_else(|| name.to_owned());
+    let layer_groups = super::hf_config::grouped(0, model_layers);
     Ok(Model {
-        name: text("general.name").unwrap_or_else(|| name.to_owned()),
-        origin: Origin::Gguf,
         model_type: Some(architecture.clone()),
         max_position_embeddings: keys.number("context_length")?.filter(|&tokens| tokens > 0).map(Tokens),
-        dtype: FORMAT,
-        num_hidden_layers: count(own),
-        layer_groups: super::hf_config::grouped(0, model_layers),
-        transformers_heads: None,
         mtp_groups: super::hf_config::grouped(count(own), nextn_layers),
-        drafter: None,
-        weights: None,
         checkpoint: Checkpoint {
             num_attention_heads: match heads {
                 Some(heads) => Some(heads),
@@ -121,7 +115,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, GgufErr
             ..Checkpoint::default()
         },
         facts: keys.into_facts(),
-        assumptions: Vec::new(),
         warnings,
+        ..Model::new(name, Origin::Gguf, FORMAT, count(own), layer_groups)
     })
 }

@@ -6,7 +6,7 @@ use super::ConfigError;
 use super::attention::{HEADS, HIDDEN};
 use super::keys::Keys;
 use super::recurrent::memory_format;
-use crate::model::{Checkpoint, KvCacheScheme, Quantization, Widths};
+use crate::model::{Checkpoint, KvCacheScheme, Quantization};
 
 /// Parts that make of a text model one that also sees or hears.
 const OTHER_SENSES: &[&str] = &["vision_config", "visual", "vision_encoder", "audio_config", "audio_encoder"];
@@ -46,8 +46,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         num_nextn_predict_layers: first(&["num_nextn_predict_layers"]),
         mamba_ssm_dtype: keys.object.get("mamba_ssm_dtype").and_then(Value::as_str).map(ToOwned::to_owned),
         shared_sliding_layers: shared_sliding_layers(keys),
-        widths: Widths::default(),
-        gguf: None,
+        ..Checkpoint::default()
     })
 }
 

@@ -30,7 +30,7 @@ use self::layers::Reader;
 pub(super) use self::layers::grouped;
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{gguf_architecture_of, model_type};
-use crate::model::{Assumption, Checkpoint, Dimension, Model, ModelError, Origin, Warning, layer_count};
+use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, ModelError, Origin, Warning, layer_count};
 use crate::units::{ElementFormat, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -152,27 +152,23 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
     let mtp_groups = reader.mtp_groups(&layers)?;
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
+    let facts = read.take();
     Ok(Model {
-        name,
-        origin: Origin::Config,
         model_type: outer_type.or(inner_type).map(Into::into),
         max_position_embeddings: max_position_embeddings.map(|dimension| Tokens(dimension.value)),
-        dtype,
-        num_hidden_layers,
-        layer_groups,
-        transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
-        drafter: None,
-        weights: None,
         checkpoint: Checkpoint {
             dtype: Some(stated_dtype.unwrap_or("float32").into()),
+            transformers_kv_heads: attention::repeated_heads(&keys)?,
+            lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
             gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root, keys.object, keys.model_type),
             ..checkpoint::checkpoint(&root_keys, &keys)?
         },
-        facts: read.take(),
+        facts,
         assumptions,
         warnings,
+        ..Model::new(name, Origin::Config, dtype, num_hidden_layers, layer_groups)
     })
 }
 
