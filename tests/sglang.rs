@@ -22,7 +22,7 @@ fn cases() -> Vec<Value> {
 
 fn model(case: &Value) -> Model {
     let config = golden(case["config"].as_str().unwrap());
-    resolve(config.to_str().unwrap(), &mut std::io::empty(), &[]).unwrap()
+    resolve(config.to_str().unwrap()).unwrap()
 }
 
 fn device(name: &str) -> Device {
@@ -120,7 +120,7 @@ fn asked_of(
     seq_len: u64,
     batch: u64,
 ) -> (Model, Engine, Workload) {
-    let model = resolve(golden("configs").join(config).to_str().unwrap(), &mut std::io::empty(), &[]).unwrap();
+    let model = resolve(golden("configs").join(config).to_str().unwrap()).unwrap();
     let mut engine: Engine = "sglang".parse().unwrap();
     for (name, text) in settings {
         let setting = engine.setting(name).unwrap();

@@ -15,20 +15,20 @@ use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::fit::{MOST, longest_of};
 use crate::model::Model;
-use crate::units::{Bytes, Code, Error, KvFormat, Tokens, UnitError, parse_percentage};
+use crate::units::{Bytes, Code, Error, KvFormat, Tokens, parse_percentage, percentage_error};
 
 /// A part that is kept free, in millionths of a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Margin(pub u32);
 
 impl FromStr for Margin {
-    type Err = UnitError;
+    type Err = Error;
 
     /// `5%` or `2.5%`, below all of it.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         const ALL: u32 = 1_000_000;
-        let margin = parse_percentage(text).filter(|&millionths| millionths < ALL);
-        margin.map(Self).ok_or_else(|| UnitError::NotAMargin(text.to_owned()))
+        let margin = parse_percentage(text).ok().filter(|&millionths| millionths < ALL);
+        margin.map(Self).ok_or_else(|| percentage_error(Code::NotAMargin, text, "is not a percentage below 100"))
     }
 }
 

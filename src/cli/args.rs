@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::model::{DraftMethod, ModelSpec};
 use crate::report::{Format, UnitChoice};
 use crate::strategy::{Levers, Streaming};
-use crate::units::{ByteUnit, Bytes, ElementFormat, KvDtype, Passages, Tokens, UnitError, parse_count};
+use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, Passages, Tokens, parse_count};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
@@ -410,13 +410,13 @@ pub(super) struct TypedTokens {
 }
 
 impl FromStr for TypedTokens {
-    type Err = UnitError;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnitError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         Ok(Self { tokens: text.parse()?, text: text.to_owned() })
     }
 }
 
-pub(super) fn unit_choice(text: &str) -> Result<UnitChoice, UnitError> {
+pub(super) fn unit_choice(text: &str) -> Result<UnitChoice, Error> {
     if text == "auto" { Ok(UnitChoice::Auto) } else { text.parse().map(UnitChoice::Fixed) }
 }

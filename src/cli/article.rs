@@ -1,7 +1,5 @@
 //! `kvsize article`: the numbers of the article that this tool starts from, beside the real ones.
 
-use std::io;
-
 use clap::Args;
 
 use super::args::OutputArguments;
@@ -38,7 +36,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
-    let model = |name| source::resolve(name, &mut io::empty(), &[]);
+    let model = |name| source::resolve(name);
     let article = model(ARTICLE)?;
     let article_document = Question::article(&article).document(&article)?;
     let format = arguments.format.format();

@@ -119,7 +119,7 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Error> {
         }
     }
     let of_all = value("margin").map(|raw| text_of("margin", raw)).transpose()?;
-    let of_all = of_all.map(|text| text.parse::<Margin>()).transpose().map_err(|error| at("margin", error.into()))?;
+    let of_all = of_all.map(|text| text.parse::<Margin>()).transpose().map_err(|error| at("margin", error))?;
     let catalogue = value("catalogue").map(|raw| text_of("catalogue", raw)).transpose()?;
     let not_list = |found: String, problem: &str| {
         wrong(Code::WrongType, "budgets", found, problem.into(), "write a list of objects, each a budget")
@@ -334,12 +334,11 @@ pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Erro
 fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Error> {
     let text = if path.as_os_str() == "-" { source::text_of_stdin(&mut io::stdin()) } else { source::text(path) };
     text.map_err(|error| {
-        let diagnosis = Error::from(error);
-        let found = format!("{}: {}", path.display(), diagnosis.found.unwrap_or_default());
-        // The reader's own words are of a config.json.
-        let problem =
-            if diagnosis.code == Code::TooLarge { "is longer than is read".into() } else { diagnosis.problem };
-        Error { field: option.into(), found: Some(found), problem, remedy: remedy.into(), ..diagnosis }
+        let path = path.display().to_string();
+        match error.found {
+            Some(found) => Error::new(error.code, option, format!("{path}: {found}"), error.problem, remedy),
+            None => Error::without_value(error.code, option, format!("{path}: {}", error.problem), remedy),
+        }
     })
 }
 

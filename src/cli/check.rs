@@ -372,7 +372,7 @@ fn of_file(arguments: &CheckArguments, path: &Path) -> Result<Answer, Error> {
             }
             let failure = failure.or_else(|| refuse_warnings(arguments.strict, &warnings).err());
             let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-            let error = failure.as_ref().map(|diagnosis| diagnosis);
+            let error = failure.as_ref();
             CheckRow::new(
                 entry.name.clone(),
                 Some((model.name.clone(), measured)),

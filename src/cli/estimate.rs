@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, ModelSpec, Warning};
 use crate::report::{self, AnsweredEstimate, Document};
-use crate::source::{self, HubSettings, Weighed};
+use crate::source::{self, HubSettings, ReadWeights, Resolver, Weighed};
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Tokens};
 
 /// The article's lengths.
@@ -156,6 +156,9 @@ pub(super) fn named_or_spec(
     }
 }
 
+/// What messages, and models without a name, call the text of standard input.
+const STANDARD_INPUT: &str = "standard input";
+
 /// Where models are looked for.
 pub(super) struct Places {
     pub(super) overlay: Vec<ModelEntry>,
@@ -163,25 +166,35 @@ pub(super) struct Places {
 }
 
 impl Places {
+    fn resolver(&self, weigh: bool) -> Resolver<'_> {
+        let weights = if weigh { ReadWeights::Yes } else { ReadWeights::No };
+        Resolver::default().overlay(&self.overlay).hub(self.hub.as_ref()).weights(weights)
+    }
+
     /// The model that an argument means, with its weights if it is to be weighed.
     pub(super) fn model(&self, name: &str, weigh: bool) -> Result<Model, Error> {
-        let resolve = if weigh { source::resolve_weighed } else { source::resolve_with };
-        Ok(resolve(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+        match name {
+            "-" => self.resolver(weigh).model_of_json(source::text_of_stdin(&mut StandardInput)?, STANDARD_INPUT),
+            name => self.resolver(weigh).model(name),
+        }
     }
 
     /// The model that a name in a file of `directory` means.
     pub(super) fn beside(&self, directory: &Path, name: &str, weigh: bool) -> Result<Model, Error> {
-        Ok(source::resolve_in(directory, name, &self.overlay, self.hub.as_ref(), weigh)?)
+        self.resolver(weigh).directory(directory).model(name)
     }
 
     /// What the model that an argument means weighs.
     pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Error> {
-        Ok(source::weigh(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+        match name {
+            "-" => self.resolver(true).weigh_json(source::text_of_stdin(&mut StandardInput)?, STANDARD_INPUT),
+            name => self.resolver(true).weigh(name),
+        }
     }
 
     /// The model that an option means, for which standard input is not read.
     pub(super) fn draft(&self, name: &str) -> Result<Model, Error> {
-        Ok(source::resolve_with(name, &mut io::empty(), &self.overlay, self.hub.as_ref())?)
+        self.resolver(false).model(name)
     }
 }
 
@@ -354,14 +367,14 @@ impl Question {
                             Err(refusal) if refusal.code == Code::Refused && self.engines.len() > 1 => {
                                 refusals.push(refusal);
                             }
-                            Err(error) => return Err(error.into()),
+                            Err(error) => return Err(error),
                         }
                     }
                 }
             }
         }
         if let (true, Some(refusal)) = (answers.is_empty(), refusals.first()) {
-            return Err(refusal.clone().into());
+            return Err(refusal.clone());
         }
         let mut document = Document::new(model, answers, &past_maximum(model, self.seq_lens.iter().max().copied()))?;
         for refusal in refusals.iter().map(|refusal| format!("left out: {refusal}")) {

@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use super::{nvidia_smi, terminal_is_watching};
-use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size, UnknownAccelerator};
+use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size};
 use crate::engine::Device;
 use crate::hardware::{Accelerator, Known, Price, Rate, Term, day};
 use crate::source;
-use crate::units::{Bytes, Code, Error, UnitError, parse_count};
+use crate::units::{Bytes, Code, Error, Quantity, parse_count};
 
 // No doc comment: clap would take it for the text of the command. Flatten it last before the output: its heading goes on.
 #[derive(Debug, Clone, Default, Args)]
@@ -44,9 +44,9 @@ pub(super) struct OfGpuArguments {
 }
 
 /// Bytes of which there are some.
-pub(super) fn positive_bytes(text: &str) -> Result<Bytes, UnitError> {
+pub(super) fn positive_bytes(text: &str) -> Result<Bytes, Error> {
     match text.parse()? {
-        Bytes(0) => Err(UnitError::Zero(crate::units::Quantity::Bytes, text.to_owned())),
+        Bytes(0) => Err(Quantity::Bytes.zero(text)),
         bytes => Ok(bytes),
     }
 }
@@ -174,7 +174,7 @@ pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEnt
 
 /// The user's own prices, each of a device by its own name.
 fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<PriceEntry>, Error> {
-    let in_file = |error: catalogue::OverlayError| Error::from(error.in_file(&path.display().to_string()));
+    let in_file = |error: Error| error.within(path.display().to_string()).within("--prices");
     let mut prices = source::prices(path)?;
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {
@@ -182,11 +182,7 @@ fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<Pric
         }
         match catalogue::accelerator(&entry.device, accelerators) {
             Ok(known) => known.id().clone_into(&mut entry.device),
-            Err(UnknownAccelerator { nearest, .. }) => {
-                let nearest = if nearest.is_empty() { String::new() } else { format!(" ({}?)", nearest.join(", ")) };
-                let problem = format!("is not a device known here{nearest}");
-                return Err(in_file(catalogue::wrong_device(index, &entry.device, &problem)));
-            }
+            Err(error) => return Err(in_file(catalogue::wrong_device(index, error))),
         }
     }
     Ok(prices)

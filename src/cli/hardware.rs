@@ -18,7 +18,7 @@ use crate::fit::{Budgets, GivenLayout, Memory, Question, Server, Sizes, Total, l
 use crate::hardware::{DRIVER_LESS_VISIBLE, Known, Price, Term, exact_size};
 use crate::model::Model;
 use crate::report::{Fitted, Served};
-use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens, UnitError};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens};
 
 /// GPUs of a node, where nobody says.
 pub(super) const PER_NODE: u64 = 8;
@@ -132,10 +132,13 @@ impl TermArguments {
 }
 
 /// A share above 0, written as a decimal.
-fn share(text: &str) -> Result<Double, UnitError> {
+fn share(text: &str) -> Result<Double, Error> {
     let plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let value = Double::parse(text).filter(|value| plain && *value > Double::whole(0) && *value <= Double::whole(1));
-    value.ok_or_else(|| UnitError::NotAShare(text.to_owned()))
+    value.ok_or_else(|| {
+        let remedy = "give a decimal above 0 and of at most 1, as 0.9";
+        Error::new(Code::NotAShare, "", text, "is not a share of the whole", remedy)
+    })
 }
 
 /// What is asked, resolved as far as it is the same for all hardware.

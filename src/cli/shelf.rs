@@ -62,7 +62,7 @@ impl Shelf {
         if let Some(known) = read.entries.get(&known_as) {
             return known.clone();
         }
-        let model = self.find(raw, key, weigh).map(Arc::new).map_err(|diagnosis| diagnosis);
+        let model = self.find(raw, key, weigh).map(Arc::new);
         read.keep(&known_as, model.clone(), model.as_ref().map_or(0, |model| weight(model)));
         model
     }
@@ -72,7 +72,7 @@ impl Shelf {
             if let Some(path) = twice(raw, key) {
                 return Err(duplicate(&path));
             }
-            return Ok(source::of_json(raw.to_owned(), key)?);
+            return source::of_json(raw.to_owned(), key);
         }
         let name = text_of(key, raw)?;
         if name == "-" {

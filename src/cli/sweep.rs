@@ -11,7 +11,7 @@ use super::{ANSWERED, Answer, Subcommand, lengths, levers, refuse_warnings, sett
 use crate::engine::Engine;
 use crate::model::Model;
 use crate::report::{AnsweredEstimate, Sweep};
-use crate::units::{Bytes, Code, Error, Series, Tokens, UnitError, group_thousands, parse_count};
+use crate::units::{Bytes, Code, Error, Series, Tokens, group_thousands, parse_count};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
@@ -58,9 +58,9 @@ const RANGED: [(&str, Reader); 7] = [
     ("memory", |text| Series::parse(text, |text| text.parse().map(|Bytes(bytes)| bytes))),
 ];
 
-type Reader = fn(&str) -> Result<Series, UnitError>;
+type Reader = fn(&str) -> Result<Series, Error>;
 
-fn tokens(text: &str) -> Result<u64, UnitError> {
+fn tokens(text: &str) -> Result<u64, Error> {
     text.parse().map(|Tokens(tokens)| tokens)
 }
 
@@ -266,7 +266,7 @@ impl<'a> Rows<'a> {
                 words.add(text);
             }
         }
-        let written = self.sweep.add(model, estimate, [&assumptions, &warnings]).map_err(Error::from)?;
+        let written = self.sweep.add(model, estimate, [&assumptions, &warnings])?;
         self.answered = self.answered.saturating_add(1);
         if self.strict {
             self.held.extend_from_slice(&written);

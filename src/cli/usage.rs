@@ -10,7 +10,7 @@ use clap::{ArgMatches, ValueEnum};
 use crate::engine::UnknownEngine;
 use crate::hardware::PriceError;
 use crate::report::Format;
-use crate::units::{Code, Diagnose, Error, UnitError};
+use crate::units::{Code, Diagnose, Error};
 
 const HELP: &str = "`kvsize --help` tells how";
 
@@ -128,8 +128,8 @@ pub(super) fn failure(error: &clap::Error) -> Error {
 
 fn diagnosis(source: &(dyn StdError + 'static)) -> Option<Error> {
     source
-        .downcast_ref::<UnitError>()
-        .map(Diagnose::diagnosis)
+        .downcast_ref::<Error>()
+        .cloned()
         .or_else(|| source.downcast_ref::<UnknownEngine>().map(Diagnose::diagnosis))
         .or_else(|| source.downcast_ref::<PriceError>().map(Diagnose::diagnosis))
 }

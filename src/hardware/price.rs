@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::units::{Code, Diagnose, Error, UnitError, display_diagnosis, dollars, parse_dollars};
+use crate::units::{Code, Diagnose, Error, display_diagnosis, dollars, parse_dollars};
 
 /// A price.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub enum PriceError {
         /// What was typed.
         found: String,
         /// Why.
-        error: UnitError,
+        error: Box<Error>,
     },
     /// It does not say what an hour of.
     Unit(String),
@@ -114,7 +114,7 @@ impl FromStr for Rate {
             _ => return Err(unit()),
         };
         let micro_dollars = parse_dollars(amount.strip_prefix('$').unwrap_or(amount))
-            .map_err(|error| PriceError::Amount { found: text.to_owned(), error })?;
+            .map_err(|error| PriceError::Amount { found: text.to_owned(), error: Box::new(error) })?;
         Ok(Self { micro_dollars, per })
     }
 }
@@ -151,7 +151,7 @@ impl Diagnose for PriceError {
     fn diagnosis(&self) -> Error {
         let (code, found, problem, remedy) = match self {
             Self::Amount { found, error } => {
-                let Error { problem, remedy, .. } = error.diagnosis();
+                let Error { problem, remedy, .. } = Error::clone(error);
                 (Code::Price, found.clone(), problem, format!("{remedy}/gpu-h"))
             }
             Self::Unit(found) => (

@@ -6,24 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::model::{
     Checkpoint, Convolution, Dimension, Fact, KeyValue, LayerCache, LayerGroup, MAX_LAYERS, Mechanism, Memory, Model,
-    ModelError, ModelSpec, Origin, RecurrentState, layer_count,
+    ModelSpec, Origin, RecurrentState, layer_count,
 };
-use crate::units::{Code, Diagnose, ElementFormat, Error, Tokens, display_diagnosis};
+use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// The name of the shape.
 pub const SCHEMA: &str = "kvsize.spec/1";
-
-/// Why an object of our own is no model.
-#[derive(Debug)]
-pub struct SpecError(Box<Error>);
-
-impl Diagnose for SpecError {
-    fn diagnosis(&self) -> Error {
-        Error::clone(&self.0)
-    }
-}
-
-display_diagnosis!(SpecError);
 
 /// What is at the top of the object, beside the dimensions.
 #[derive(Default, Deserialize)]
@@ -147,8 +135,8 @@ pub(super) fn is_spec(object: &Map<String, Value>) -> bool {
 /// The model of an object.
 ///
 /// # Errors
-/// [`SpecError`], with the path of the key.
-pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, SpecError> {
+/// [`Error`], with the path of the key.
+pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
     if let Some(other) = object.get("schema").filter(|schema| **schema != SCHEMA) {
         return Err(wrong(
             "schema",
@@ -169,7 +157,7 @@ pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, SpecError
     }
     let spec: ModelSpec = typed("", &Value::Object(rest))?;
     let model = match object.get("layer_groups") {
-        None => spec.model_by_keys().map_err(SpecError::from)?,
+        None => spec.model_by_keys()?,
         Some(Value::Array(groups)) => {
             let alone = ModelSpec { heads: None, hidden_size: None, ..spec.clone() };
             if !alone.is_empty() {
@@ -193,13 +181,7 @@ pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, SpecError
     })
 }
 
-impl From<ModelError> for SpecError {
-    fn from(error: ModelError) -> Self {
-        Self(Box::new(error.diagnosis()))
-    }
-}
-
-fn of_groups(groups: &[Value], top: &Top, dtype: ElementFormat) -> Result<Model, SpecError> {
+fn of_groups(groups: &[Value], top: &Top, dtype: ElementFormat) -> Result<Model, Error> {
     let mut layer_groups: Vec<LayerGroup> = Vec::with_capacity(groups.len());
     let mut facts = Vec::new();
     // The next layer of groups that only say how many they have: of those that stand beside others, of each kind by itself.
@@ -275,7 +257,7 @@ fn of_groups(groups: &[Value], top: &Top, dtype: ElementFormat) -> Result<Model,
 }
 
 impl Group {
-    fn cache(&self, path: &str, dtype: ElementFormat) -> Result<LayerCache, SpecError> {
+    fn cache(&self, path: &str, dtype: ElementFormat) -> Result<LayerCache, Error> {
         let need = |key: &str, value: Option<u64>| match value {
             Some(0) => Err(wrong(&format!("{path}.{key}"), "0".into(), "is not a positive count", "write 1 or more")),
             Some(value) => Ok(value),
@@ -327,7 +309,7 @@ impl Group {
     }
 
     /// Heads, or one vector where no heads are given.
-    fn key_value(&self, path: &str) -> Result<KeyValue, SpecError> {
+    fn key_value(&self, path: &str) -> Result<KeyValue, Error> {
         if let Some(formula) = &self.formula {
             let remedy = "give layers, hidden_size and kv_heads in place of layer_groups";
             let found = formula.chars().take(40).collect();
@@ -350,7 +332,7 @@ impl Group {
         }
     }
 
-    fn state(&self, path: &str, dtype: ElementFormat) -> Result<RecurrentState, SpecError> {
+    fn state(&self, path: &str, dtype: ElementFormat) -> Result<RecurrentState, Error> {
         let names = || Mechanism::names().join(", ");
         let Some(name) = &self.mechanism else {
             return Err(missing(path, "mechanism", &format!("use one of {}", names())));
@@ -393,7 +375,7 @@ impl Group {
     }
 }
 
-fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, SpecError> {
+fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, Error> {
     T::deserialize(value).map_err(|error| {
         // The parser names no place: it is the key that is refused by itself.
         let alone = value.as_object().into_iter().flatten().find_map(|(key, inner)| {
@@ -410,19 +392,16 @@ fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, S
     })
 }
 
-fn format(field: &str, text: &str) -> Result<ElementFormat, SpecError> {
-    text.parse().map_err(|error: crate::units::UnitError| {
-        SpecError(Box::new(Error { field: field.into(), ..error.diagnosis() }))
-    })
+fn format(field: &str, text: &str) -> Result<ElementFormat, Error> {
+    text.parse().map_err(|error: Error| error.at(field))
 }
 
-fn missing(path: &str, key: &str, remedy: &str) -> SpecError {
-    wrong(&format!("{path}.{key}"), "missing".into(), "", remedy)
+fn missing(path: &str, key: &str, remedy: &str) -> Error {
+    Error { code: Code::Spec, ..Error::missing(format!("{path}.{key}"), remedy) }
 }
 
-fn wrong(field: &str, found: String, problem: &str, remedy: &str) -> SpecError {
-    let (problem, remedy) = (problem.into(), remedy.into());
-    SpecError(Box::new(Error { code: Code::Spec, field: field.into(), found: Some(found), problem, remedy }))
+fn wrong(field: &str, found: String, problem: &str, remedy: &str) -> Error {
+    Error::new(Code::Spec, field, found, problem, remedy)
 }
 
 /// The shape, for its schema.

@@ -57,6 +57,14 @@ impl Error {
     pub fn at(self, field: impl Into<String>) -> Self {
         Self { field: field.into(), ..self }
     }
+
+    /// The same error, with the file, or whatever else holds the field, before it: `FILE: KEY`.
+    #[must_use]
+    pub fn within(self, origin: impl Into<String>) -> Self {
+        let origin = origin.into();
+        let field = if self.field.is_empty() { origin } else { format!("{origin}: {}", self.field) };
+        Self { field, ..self }
+    }
 }
 
 impl fmt::Display for Error {

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
 use super::keys::{Keys, wrong_type};
 use crate::catalogue::LayerRule;
 use crate::model::{Assumption, Dimension};
+use crate::units::{Code, Error};
 
 /// The kind of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ pub(super) fn layer_kinds(
     layers: u32,
     windowed: bool,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<LayerKind>, ConfigError> {
+) -> Result<Vec<LayerKind>, Error> {
     let mut kinds = match listed_kinds(keys, layers, assumptions)? {
         Some(kinds) => kinds,
         None => match indexed_kinds(keys, layers, assumptions)? {
@@ -118,7 +118,7 @@ fn listed_kinds(
     keys: &Keys<'_>,
     layers: u32,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+) -> Result<Option<Vec<LayerKind>>, Error> {
     for key in ["layer_types", "layers_block_type", "attention_layers"] {
         if let Some(list) = keys.per_layer(key, layers, assumptions)? {
             return list
@@ -133,7 +133,7 @@ fn listed_kinds(
         let key = "hybrid_override_pattern";
         let kinds = pattern.chars().map(|letter| {
             let known = LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, kind)| *kind);
-            known.ok_or_else(|| ConfigError::UnknownLayerType { field: keys.field(key), found: letter.into() })
+            known.ok_or_else(|| unknown_layer_type(keys.field(key), &letter.to_string()))
         });
         let kinds: Vec<LayerKind> = kinds.collect::<Result<_, _>>()?;
         return keys.fit(key, &kinds, layers, assumptions).map(|kinds| Some(kinds.to_vec()));
@@ -148,7 +148,7 @@ fn listed_kinds(
                 kind => kind,
             })
         });
-        let kinds = kinds.collect::<Result<Vec<_>, ConfigError>>()?;
+        let kinds = kinds.collect::<Result<Vec<_>, Error>>()?;
         return Ok(Some(kinds.into_iter().cycle().take(usize::try_from(layers).unwrap_or_default()).collect()));
     }
     for (key, of_zero, of_other) in [
@@ -180,7 +180,7 @@ fn indexed_kinds(
     keys: &Keys<'_>,
     layers: u32,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+) -> Result<Option<Vec<LayerKind>>, Error> {
     let full_at = |is_full: &dyn Fn(u64) -> bool| {
         let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
         Ok(Some((0..layers).map(kind).collect()))
@@ -191,7 +191,9 @@ fn indexed_kinds(
         let recurrent = linear.layer_indices("kda_layers", 1, layers)?;
         let unclear = |layer: &u64| full.contains(layer) == recurrent.contains(layer);
         if let Some(layer) = (1..=u64::from(layers)).find(|layer| !recurrent.is_empty() && unclear(layer)) {
-            return Err(ConfigError::UnclearLayer { field: linear.field("kda_layers"), layer });
+            let (found, problem) = (format!("layer {layer}"), "is in both lists of layers, or in neither");
+            let remedy = "name each layer, counted from 1, in one of kda_layers and full_attn_layers";
+            return Err(Error::new(Code::UnclearLayer, linear.field("kda_layers"), found, problem, remedy));
         }
         return full_at(&|layer| full.contains(&layer.saturating_add(1)));
     }
@@ -210,8 +212,7 @@ fn indexed_kinds(
         let offset = given.or_else(|| keys.default("attn_layer_offset", assumptions));
         let offset = offset.unwrap_or(Dimension { field: keys.field("attn_layer_offset"), value: 0 });
         if offset.value >= period.value {
-            let expected = "less than attn_layer_period";
-            return Err(ConfigError::WrongType { field: offset.field, found: offset.value.to_string(), expected });
+            return Err(wrong_type(offset.field, &Value::from(offset.value), "less than attn_layer_period"));
         }
         return full_at(&|layer| layer.checked_rem(period.value) == Some(offset.value));
     }
@@ -225,14 +226,14 @@ fn ruled_kinds(
     layers: u32,
     windowed: bool,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<LayerKind>, ConfigError> {
+) -> Result<Vec<LayerKind>, Error> {
     let rule = keys.model_type.map_or(LayerRule::Plain, |model_type| model_type.layers.clone());
     let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
     let kind_named = |name: &str| LayerKind::read(name).unwrap_or(LayerKind::Full);
     let sliding_if = |slides: bool| if slides { LayerKind::Sliding } else { LayerKind::Full };
     let (kinds, words) = match rule {
         LayerRule::Full => (all(LayerKind::Full), None),
-        LayerRule::Listed => return Err(ConfigError::Missing { field: keys.field("layer_types") }),
+        LayerRule::Listed => return Err(keys.missing("layer_types")),
         LayerRule::Cycle { kinds } => {
             let kinds: Vec<LayerKind> = kinds.iter().map(|name| kind_named(name)).collect();
             let count = usize::try_from(layers).unwrap_or_default();
@@ -299,7 +300,7 @@ fn ruled_kinds(
 }
 
 /// n as a number, or as a pattern of letters that repeats (EXAONE 4's `LLLG`).
-fn every_nth(keys: &Keys<'_>, names: &[String]) -> Result<Option<u64>, ConfigError> {
+fn every_nth(keys: &Keys<'_>, names: &[String]) -> Result<Option<u64>, Error> {
     for name in names {
         if let Some(Value::String(pattern)) = keys.get(name) {
             let letters = u64::try_from(pattern.chars().count()).unwrap_or_default();
@@ -337,8 +338,15 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
     }
 }
 
-fn read_kind(keys: &Keys<'_>, key: &str, index: usize, value: &Value) -> Result<LayerKind, ConfigError> {
+fn read_kind(keys: &Keys<'_>, key: &str, index: usize, value: &Value) -> Result<LayerKind, Error> {
     let field = || format!("{}[{index}]", keys.field(key));
     let name = value.as_str().ok_or_else(|| wrong_type(field(), value, "the name of a layer type"))?;
-    LayerKind::read(name).ok_or_else(|| ConfigError::UnknownLayerType { field: field(), found: name.into() })
+    LayerKind::read(name).ok_or_else(|| unknown_layer_type(field(), name))
+}
+
+fn unknown_layer_type(field: String, found: &str) -> Error {
+    let problem = "is a layer type that is not known here";
+    let remedy =
+        "known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names";
+    Error::new(Code::UnknownLayerType, field, found, problem, remedy)
 }

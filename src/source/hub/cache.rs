@@ -6,12 +6,11 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::files::{Choice, choose};
 use super::id::HubId;
+use crate::source::file_names::{Choice, choose};
 
 /// Why the cache does not have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Miss {
+pub(in crate::source) enum Miss {
     /// There is no cache to look into.
     NoCache,
     /// No such repository in this directory.
@@ -29,13 +28,17 @@ pub enum Miss {
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCache => f.write_str("it is no file here and not in the catalogue, there is no local cache"),
+            Self::NoCache => f.write_str("not a file, not in the catalogue, and there is no local cache"),
             Self::Repository(cache) => {
-                write!(f, "it is no file here and in neither the catalogue nor the cache {}", cache.display())
+                write!(f, "not a file, not in the catalogue, not in the cache {}", cache.display())
             }
             Self::Revision(cache) => write!(f, "the cache {} has other revisions of it only", cache.display()),
-            Self::Files(snapshot) => write!(f, "{} in the cache has no file that tells of it", snapshot.display()),
-            Self::File(snapshot) => write!(f, "{} in the cache has no one such file", snapshot.display()),
+            Self::Files(snapshot) => {
+                write!(f, "{} in the cache has no config.json and no GGUF file", snapshot.display())
+            }
+            Self::File(snapshot) => {
+                write!(f, "{} in the cache does not have that file, or several like it", snapshot.display())
+            }
             Self::Broken(link) => write!(f, "the link {} in the cache leads nowhere", link.display()),
         }
     }
