@@ -316,7 +316,7 @@ fn files_that_lie_are_refused_with_their_name() {
     }
     fs::write(&index, format!("{{\"weight_map\": {}", "[".repeat(1_000_000))).unwrap();
     let output = kvsize(&format!("weights {index}")).text();
-    assert!(output.contains("is no index of safetensors files: "), "{output}");
+    assert!(output.contains("is not an index of safetensors files: "), "{output}");
     fs::write(&index, format!("{{\"x\": {}", "[".repeat(1_000_000))).unwrap();
     assert!(kvsize(&format!("weights {index}")).text().ends_with("status 2\n"));
 }

@@ -16,14 +16,13 @@ pub use accelerators::{
     AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
 };
 pub use gguf_architectures::{
-    FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, RecurrentRule, StateRule, WindowKey,
-    WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
+    FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, LongContextIndexer, RecurrentRule,
+    StateRule, WindowKey, WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
-pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
+pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub(crate) use models::nearest;
 pub use models::{ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
-pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price};
-pub(crate) use prices::{wrong_day, wrong_device};
+pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day, wrong_device};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
 /// through the text, and nothing is parsed but a line that may be the one.

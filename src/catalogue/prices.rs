@@ -93,7 +93,7 @@ pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, Error> {
 }
 
 /// The error about the device of an entry, whose price cannot be used.
-pub(crate) fn wrong_device(index: usize, error: Error) -> Error {
+pub fn wrong_device(index: usize, error: Error) -> Error {
     Error { code: Code::Overlay, ..error.at(format!("[{index}].device")) }
 }
 
@@ -126,7 +126,7 @@ impl Written {
 }
 
 /// The error about the day of an entry.
-pub(crate) fn wrong_day(index: usize, day: &str) -> Error {
+pub fn wrong_day(index: usize, day: &str) -> Error {
     SHAPE.wrong(format!("[{index}].as_of"), format!("{day:?}"), "is not a date, as 2026-08-19")
 }
 

@@ -6,7 +6,7 @@ use std::io::{Read, Seek};
 use super::tensors::too_much;
 use super::walk::Walk;
 use super::{Tensors, damaged};
-use crate::units::{Code, Error};
+use crate::units::{Code, Error, Exact};
 
 /// Elements of a list that are kept: more than any model has layers in llama.cpp (512).
 const MAX_LIST: u64 = 1024;
@@ -129,7 +129,7 @@ pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, Error> {
         metadata.insert(key, value);
     }
     let mut tensors = Tensors::default();
-    let mut data = Data { alignment: alignment(&metadata), all: Some(0), last: (0, String::new()) };
+    let mut data = Data { alignment: alignment(&metadata), all: Some(Exact::ZERO), last: (0, String::new()) };
     for _ in 0..tensor_count {
         tensor(&mut walk, &mut tensors, &mut data)?;
     }
@@ -149,41 +149,45 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> u64 {
 /// Where the data of the tensors lies, as they say.
 struct Data {
     alignment: u64,
-    /// Bytes of all of them, each filled up to the alignment; none with a type whose size is not known.
-    all: Option<u64>,
+    /// Bytes of all of them, each filled up to the alignment; `None` with a type of unknown size.
+    all: Option<Exact>,
     /// The end of the one that ends last, and its name.
     last: (u64, String),
 }
 
 impl Data {
-    fn add(&mut self, name: &str, offset: u64, bytes: Option<u64>) -> Option<()> {
-        if let Some(bytes) = bytes {
-            let padded = bytes.checked_next_multiple_of(self.alignment)?;
-            self.all = match self.all {
-                Some(all) => Some(all.checked_add(padded)?),
-                None => None,
-            };
-            let end = offset.checked_add(bytes)?;
-            if end > self.last.0 {
-                self.last = (end, name.to_owned());
-            }
-        } else {
+    fn add(&mut self, name: &str, offset: u64, bytes: Option<u64>) -> Result<(), Error> {
+        let Some(bytes) = bytes else {
             self.all = None;
+            return Ok(());
+        };
+        self.all = self.all.map(|all| all + Exact::from(bytes).round_up_to(self.alignment));
+        let end = within_limit(name, Exact::from(offset) + bytes)?;
+        if let Some(all) = self.all {
+            within_limit(name, all)?;
         }
-        Some(())
+        if end > self.last.0 {
+            self.last = (end, name.to_owned());
+        }
+        Ok(())
     }
 
     /// What of it lies past the end of a file of `len` bytes, whose header ends at `position`. Tensors follow on one another:
     /// one that ends past what all take is an error.
     fn missing(self, position: u64, len: u64) -> Result<u64, Error> {
         let (end, name) = self.last;
-        if self.all.is_some_and(|all| end > all) {
+        if end == 0 {
+            return Ok(0);
+        }
+        if self.all.is_some_and(|all| all.get().is_ok_and(|all| end > all)) {
             return Err(tensor_error(&name, "lies past the end of the data of all tensors"));
         }
-        let start = position.checked_next_multiple_of(self.alignment);
-        let end = start.and_then(|start| start.checked_add(end)).filter(|_| end > 0);
-        Ok(end.map_or(0, |end| end.saturating_sub(len)))
+        within_limit(&name, (Exact::from(position).round_up_to(self.alignment) + end).less(len))
     }
+}
+
+fn within_limit(name: &str, number: Exact) -> Result<u64, Error> {
+    number.get().map_err(|_| tensor_error(name, "lies past 2^64 - 1 bytes"))
 }
 
 const MAGIC: &str = "the magic";
@@ -303,9 +307,7 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut 
     let kind = walk.u32(TENSOR)?;
     let offset = walk.u64(TENSOR)?;
     let bytes = tensors.add(&name, kind, &sizes).map_err(|reason| tensor_error(&name, reason))?;
-    if data.add(&name, offset, bytes).is_none() {
-        return Err(tensor_error(&name, "lies past 2^64 - 1 bytes"));
-    }
+    data.add(&name, offset, bytes)?;
     if name.contains(".nextn.") && tensors.nextn.len() < MAX_NEXTN {
         tensors.nextn.push(name);
     }

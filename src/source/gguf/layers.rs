@@ -73,8 +73,8 @@ pub(super) fn layers(
         for (caches, _) in caches.iter_mut().zip(&layers.recurs).filter(|(_, recurs)| **recurs) {
             caches.push(state);
         }
-        if rules.has(FeatureName::History) {
-            layers.history(&mut caches)?;
+        if rules.has(FeatureName::NgramState) {
+            layers.ngram_state(&mut caches)?;
         }
     }
     if caches.iter().all(Vec::is_empty) {
@@ -216,7 +216,7 @@ impl<'a> LayerKeys<'a> {
             Some(window) => LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) },
             None if self.latent => {
                 let kv_lora_rank = self.keys.needed("attention.kv_lora_rank")?.min(width);
-                LayerCache::Latent { kv_lora_rank, qk_rope_head_dim: width.saturating_sub(kv_lora_rank) }
+                LayerCache::Latent { kv_lora_rank, qk_rope_head_dim: (Exact::from(width) - kv_lora_rank).get()? }
             }
             None => LayerCache::FullAttention { key_value },
         }))
@@ -224,7 +224,7 @@ impl<'a> LayerKeys<'a> {
 
     /// Layers at the end that read an earlier one's cache.
     fn share(&self, caches: &mut [Vec<LayerCache>]) -> Result<(), Error> {
-        let own = match (&self.rules.own_layers, &self.rules.shared_key) {
+        let own = match (&self.rules.layers_with_cache, &self.rules.shared_key) {
             (Some(own), _) => usize_of((*own).into()),
             (None, Some(key)) => {
                 let shared = usize_of(self.keys.number_or_zero(key)?);

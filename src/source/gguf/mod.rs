@@ -58,7 +58,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
     let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
     let (own, mtp) = layers.caches.split_at_checked(layers.own).unwrap_or((&layers.caches, &[]));
     let mut gguf = rules.gguf(count(own.len()));
-    let pooled = rules.indexer.as_ref().and_then(|rule| rule.slots_if.as_deref());
+    let pooled = rules.indexer.as_ref().and_then(|rule| rule.multi_slot_key.as_deref());
     if let Some(key) = pooled
         && !keys.list(key)?.unwrap_or_default().iter().any(|&ratio| ratio > 0)
     {
@@ -66,7 +66,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
     }
     gguf.file = Some(GgufFile {
         block_count: count(layers.caches.len()),
-        keeps_nextn: rules.has(FeatureName::KeepsNextn),
+        keeps_nextn: rules.has(FeatureName::MtpInMainCache),
         head_dims: layers.head_dims.iter().map(|dims| (dims.k, dims.v)).collect(),
         widest_value: layers.widest_value,
     });

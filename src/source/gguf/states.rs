@@ -48,20 +48,17 @@ impl LayerKeys<'_> {
             return Ok(vec![all != 0; self.all]);
         }
         let Some(default) = rule.default else { return Err(self.keys.missing(KEY)) };
-        let long = match rule.long_context {
-            Some(from) => self.keys.number_or_zero("context_length")? >= from,
-            None => false,
-        };
         let layers = 0..u32::try_from(self.all).unwrap_or(u32::MAX);
-        Ok(if long {
-            let on = |layer: u32| match layer.checked_sub(rule.long_first) {
+        if let Some(long) = rule.long_context
+            && self.keys.number_or_zero("context_length")? >= long.from
+        {
+            let on = |layer: u32| match layer.checked_sub(long.all_until) {
                 None => true,
-                Some(past) => layer < rule.long_last && past.is_multiple_of(rule.long_every),
+                Some(past) => layer < long.before && past.is_multiple_of(long.then_every),
             };
-            layers.map(on).collect()
-        } else {
-            vec![default == IndexerDefault::All; self.all]
-        })
+            return Ok(layers.map(on).collect());
+        }
+        Ok(vec![default == IndexerDefault::All; self.all])
     }
 
     /// The compressed entries next to the windows, and the index of those that overlap.
@@ -147,7 +144,7 @@ impl LayerKeys<'_> {
     }
 
     /// The n-grams that a layer keeps of the past (`llama_hparams::ple_conv_state`).
-    pub(super) fn history(&self, caches: &mut [Vec<LayerCache>]) -> Result<(), Error> {
+    pub(super) fn ngram_state(&self, caches: &mut [Vec<LayerCache>]) -> Result<(), Error> {
         let keys = self.keys;
         let Some(layers) = keys.list("ple.layers")? else { return Ok(()) };
         let width = Exact::from(keys.needed("embedding_length")?);

@@ -7,7 +7,7 @@ use super::layer_kinds::{LayerKind, layer_kinds, window_gate};
 use super::{attention, compressed, recurrent};
 use crate::catalogue::MtpKind;
 use crate::model::{Assumption, Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
-use crate::units::{Code, ElementFormat, Error, Tokens};
+use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// What is known when the layers are read.
 pub(super) struct LayerKeys<'a> {
@@ -51,7 +51,12 @@ impl LayerKeys<'_> {
                     LayerKind::Cross => {
                         LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
                     }
-                    _ => LayerCache::FullAttention { key_value },
+                    LayerKind::Full
+                    | LayerKind::Hybrid
+                    | LayerKind::Compressed
+                    | LayerKind::Recurrent
+                    | LayerKind::Shared
+                    | LayerKind::None => LayerCache::FullAttention { key_value },
                 });
                 if self.encoder_decoder {
                     let encoder_tokens = self.encoder_tokens()?;
@@ -77,8 +82,7 @@ impl LayerKeys<'_> {
         Ok(layers)
     }
 
-    /// The layers that predict further tokens: of the model's own attention, with an index of their own where the model has
-    /// one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
+    /// The MTP layers: of the model's own attention, with their own index where the model has one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
     pub(super) fn mtp_groups(&self, layers: &[Vec<LayerCache>]) -> Result<Vec<LayerGroup>, Error> {
         let rule = self.keys.model_type.and_then(|class| class.mtp.as_ref());
         let keys = ["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"];
@@ -138,7 +142,7 @@ impl LayerKeys<'_> {
         if keys.get("use_bidirectional_attention").is_some_and(|value| both_ways.contains(value))
             && let Some(window) = window
         {
-            let halved = (window.value / 2).saturating_add(1);
+            let halved = (Exact::from(window.value / 2) + 1u64).get()?;
             assumptions.push(Assumption::TwoSidedWindow { window: window.value, halved });
             return Ok(Some(Dimension { value: halved, ..window }));
         }
@@ -153,7 +157,7 @@ impl LayerKeys<'_> {
             None
         } else if let Some(size) = keys.count_or_off(&["sliding_window_size"])? {
             // It counts the tokens before the current one (transformers 5.23 `configuration_mimo_v2_flash.py`).
-            Some(Tokens(size.value.saturating_add(1)))
+            Some((Exact::from(size.value) + 1u64).tokens()?)
         } else {
             Some(window)
         };
@@ -200,9 +204,8 @@ impl LayerKeys<'_> {
         let size = vision.needed(&["image_size"])?;
         let patch = vision.needed(&["patch_size"])?;
         let tiles = vision.needed(&["max_num_tiles"])?;
-        let across = size.checked_div(patch);
-        let tokens = across.and_then(|across| across.checked_mul(across)?.checked_add(1)?.checked_mul(tiles));
-        Ok(tokens.map(Tokens))
+        let across = Exact::from(size) / patch;
+        ((across * across + 1u64) * tiles).tokens().map(Some)
     }
 
     /// Layers that read an earlier layer's cache: the last ones (Gemma 3n and 4), or all but the first of each few

@@ -122,10 +122,7 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
         assumptions.push(Assumption::UnknownWrapper { path: keys.path.trim_end_matches('.').into() });
     }
     if known.is_none() {
-        warnings.push(match types.inner.or(types.outer) {
-            Some(name) => Warning::UnknownModelType { model_type: name.into() },
-            None => Warning::NoModelType,
-        });
+        warnings.push(types.unknown());
     }
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
@@ -194,6 +191,13 @@ impl<'a> Types<'a> {
         let outer = root.text("model_type")?;
         let inner = text.text("model_type")?;
         Ok(Self { inner, outer, of_architecture: named_by_architecture(root)? })
+    }
+
+    fn unknown(&self) -> Warning {
+        match self.inner.or(self.outer) {
+            Some(name) => Warning::UnknownModelType { model_type: name.into() },
+            None => Warning::NoModelType,
+        }
     }
 
     /// In the order that they decide; the architecture only where nothing else is named.
