@@ -567,6 +567,12 @@ fn weights_are_told_of_headers_or_of_the_index() {
         ("/org/name/resolve/main/name-Q8_0.gguf", Answer::file(file)),
     ]);
     assert_eq!(weights(&repository).2, Some("headers".into()));
+    let split = Server::of(vec![
+        (LISTING_PATH, listing(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"])),
+        ("/org/name/resolve/main/x-00001-of-00002.gguf", Answer::file(gguf(0).0)),
+        ("/org/name/resolve/main/x-00002-of-00002.gguf", Answer::file(gguf(0).0)),
+    ]);
+    assert_eq!(weights(&split).0, weights(&repository).0.map(|bytes| 2 * bytes));
     // A shard that is not there leaves the total; a name that leads elsewhere is never asked for.
     let partly = Server::of(vec![config(), (INDEX, index(2))]);
     assert_eq!(weights(&partly), (Some(777), None, Some("index".into())));

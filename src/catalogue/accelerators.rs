@@ -14,7 +14,7 @@ const ACCELERATORS: &str = include_str!("accelerators.jsonl");
 pub struct AcceleratorEntry {
     /// Names it is found under, drivers' product names among them, as [`normalised`]; the first is its own.
     pub names: Vec<String>,
-    /// Whose it is.
+    /// The vendor.
     #[serde(default)]
     pub vendor: String,
     /// `data-centre`, `workstation`, `consumer` or `unified memory`.
@@ -22,11 +22,11 @@ pub struct AcceleratorEntry {
     pub class: String,
     /// CUDA's compute capability, major and minor.
     pub compute_capability: Option<Figure<(u32, u32)>>,
-    /// What it is sold with.
+    /// Its memory in the vendor's data sheet.
     pub marketed: Option<Figure<Size>>,
     /// What its driver reports as total.
     pub driver: Option<Figure<Size>>,
-    /// The total that an engine is told.
+    /// The total that engines see.
     pub visible: Option<Figure<Size>>,
     /// Memory bandwidth, in 10⁶ bytes a second.
     pub bandwidth_mb_s: Option<Figure<u64>>,

@@ -61,7 +61,7 @@ pub enum MtpKind {
 pub enum LayerRule {
     /// Every layer is full, whatever window is named.
     Full,
-    /// A list in the file says; without one it can't be told.
+    /// The file has a list; without one the kinds are unknown.
     Listed,
     /// Kinds that repeat.
     Cycle {

@@ -54,7 +54,7 @@ pub struct Tensors {
     pub routed: u64,
     /// Their bytes, by type, in the order of first appearance.
     pub types: Vec<TensorType>,
-    /// The names of those that predict further tokens.
+    /// The names of those of MTP layers.
     pub nextn: Vec<String>,
 }
 

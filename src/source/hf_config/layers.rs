@@ -42,22 +42,7 @@ impl LayerKeys<'_> {
             let chunk = self.chunk(&kinds, assumptions)?;
             for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
                 let Some(key_value) = entry else { continue };
-                caches.push(match kind {
-                    LayerKind::Sliding | LayerKind::HybridSliding => self.sliding(key_value, window.as_ref())?,
-                    LayerKind::Chunked => match chunk {
-                        Some(chunk) => LayerCache::ChunkedLocal { key_value, chunk },
-                        None => LayerCache::FullAttention { key_value },
-                    },
-                    LayerKind::Cross => {
-                        LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
-                    }
-                    LayerKind::Full
-                    | LayerKind::Hybrid
-                    | LayerKind::Compressed
-                    | LayerKind::Recurrent
-                    | LayerKind::Shared
-                    | LayerKind::None => LayerCache::FullAttention { key_value },
-                });
+                caches.push(self.attention(*kind, key_value, window.as_ref(), chunk)?);
                 if self.encoder_decoder {
                     let encoder_tokens = self.encoder_tokens()?;
                     caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
@@ -80,6 +65,33 @@ impl LayerKeys<'_> {
         }
         self.share(&mut layers)?;
         Ok(layers)
+    }
+
+    /// The cache of a layer with attention of this kind.
+    fn attention(
+        &self,
+        kind: LayerKind,
+        key_value: KeyValue,
+        window: Option<&Dimension>,
+        chunk: Option<Tokens>,
+    ) -> Result<LayerCache, Error> {
+        Ok(match (kind, chunk) {
+            (LayerKind::Sliding | LayerKind::HybridSliding, _) => self.sliding(key_value, window)?,
+            (LayerKind::Chunked, Some(chunk)) => LayerCache::ChunkedLocal { key_value, chunk },
+            (LayerKind::Cross, _) => {
+                LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
+            }
+            (
+                LayerKind::Chunked
+                | LayerKind::Full
+                | LayerKind::Hybrid
+                | LayerKind::Compressed
+                | LayerKind::Recurrent
+                | LayerKind::Shared
+                | LayerKind::None,
+                _,
+            ) => LayerCache::FullAttention { key_value },
+        })
     }
 
     /// The MTP layers: of the model's own attention, with their own index where the model has one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::id::HubId;
 use crate::source::file_names::{Choice, choose};
 
-/// Why the cache does not have it.
+/// Why a model is not in the cache.
 pub(in crate::source) enum Miss {
     /// There is no cache to look into.
     NoCache,
@@ -17,9 +17,9 @@ pub(in crate::source) enum Miss {
     Repository(PathBuf),
     /// The repository in this directory, but not the revision.
     Revision(PathBuf),
-    /// A snapshot with no file that tells of the model.
+    /// A snapshot without a `config.json` and without a GGUF file.
     Files(PathBuf),
-    /// A snapshot without the one file that is asked for.
+    /// A snapshot without the file that is asked for, or with several like it.
     File(PathBuf),
     /// A link that leads nowhere.
     Broken(PathBuf),
@@ -69,7 +69,7 @@ pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, Miss> {
     let names = gguf_files(&snapshot);
     match choose(&names, id.file.as_deref()) {
         Choice::One(name) => Ok(snapshot.join(name)),
-        // The reader of directories tells what they are, which is as well said of the snapshot.
+        // The reader of directories lists them.
         Choice::Several(_) if id.file.is_none() => Ok(snapshot),
         Choice::None(_) if id.file.is_none() => Err(Miss::Files(snapshot)),
         Choice::Several(_) | Choice::None(_) => Err(Miss::File(snapshot)),

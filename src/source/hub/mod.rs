@@ -40,7 +40,7 @@ pub struct HubSettings {
     pub offline: Option<&'static str>,
     /// The hub, `https://huggingface.co` or a mirror.
     pub endpoint: String,
-    /// What opens private and gated repositories. It is sent to the endpoint and to nobody else.
+    /// What opens private and gated repositories. It is sent to the endpoint alone.
     pub token: Option<Token>,
     /// The file that has the token where there is none given.
     pub token_file: Option<PathBuf>,
@@ -48,8 +48,8 @@ pub struct HubSettings {
     pub certificates: Option<PathBuf>,
     /// How long an answer, or a part of it, may take to come.
     pub timeout: Duration,
-    /// Told, when the hub is asked, for what, where, and the count of bytes received; what it gives is dropped when the hub
-    /// has answered.
+    /// Called when the hub is asked, with the id, the host and the count of bytes received; its result is dropped when the
+    /// hub has answered.
     pub watch: Option<Watch>,
 }
 
