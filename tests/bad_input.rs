@@ -261,19 +261,22 @@ fn options_and_their_values_are_known() {
 fn unknown_names_offer_the_nearest() {
     refused(
         "lama-3.1-8b",
-        "MODEL: lama-3.1-8b is no file here and no name in the catalogue; nearest names: llama-3.1-8b, llama-3-8b, \
-         llama-3.1-70b; `kvsize models` lists all",
+        "MODEL: lama-3.1-8b is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B, or: llama-3.1-8b, llama-3-8b, \
+         llama-3.1-70b (`kvsize models` lists all)",
     );
-    refused("%%%", "MODEL: %%% is no file here and no name in the catalogue; `kvsize models` lists all names");
+    refused(
+        "%%%",
+        "MODEL: %%% is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B (`kvsize models` lists all)",
+    );
 }
 
 #[test]
 fn files_that_are_none_are_refused_before_reading() {
     refused(
         "./no.json",
-        "./no.json: nothing is there; give a config.json, a GGUF file, a directory with one, or a catalogue name",
+        "./no.json: no such file; give a config.json, a GGUF file, a directory with one, or a catalogue name",
     );
-    refused("/dev/null", "/dev/null: it is not a regular file; give a file, or pipe the text in and say -");
+    refused("/dev/null", "/dev/null: not a regular file; give a file, or pipe the text in and use - as MODEL");
 
     let directory = scratch("empty");
     fs::create_dir_all(&directory).unwrap();
@@ -290,7 +293,7 @@ fn files_that_are_none_are_refused_before_reading() {
     refused(
         &path.to_string(),
         &format!(
-            "{}: 2,147,483,648 bytes is more than a config.json has (at most 4,194,304 bytes are read); give the \
+            "{}: 2,147,483,648 bytes is more than the 4,194,304 bytes that are read; give the \
              config.json, not the weights",
             huge.display()
         ),
@@ -411,7 +414,7 @@ fn models_without_a_cache_are_refused_with_the_reason() {
 fn a_message_is_one_line_whatever_it_quotes() {
     Run::new(["a\nb\x1b[31m"])
         .stderr(
-            "error: MODEL: a b [31m is no file here and no name in the catalogue; `kvsize models` lists all names\n",
+            "error: MODEL: a b [31m is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B (`kvsize models` lists all)\n",
         )
         .status(2);
 }

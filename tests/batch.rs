@@ -462,7 +462,7 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
         assert!(message(line.clone()).contains(what), "{}", message(line));
     }
     // A name that no file can have.
-    assert!(message(r#"{"model":"a\u0000b"}"#).contains("no name in the catalogue"));
+    assert!(message(r#"{"model":"a\u0000b"}"#).contains("not in the catalogue"));
 }
 
 #[test]
@@ -651,7 +651,7 @@ fn a_closed_pipe_is_success() {
 #[test]
 fn a_file_that_is_not_there_is_an_error() {
     kvsize("batch nosuch.jsonl")
-        .stderr("error: nosuch.jsonl: No such file or directory (os error 2); make the file readable\n")
+        .stderr("error: nosuch.jsonl: cannot be read: No such file or directory (os error 2); make the file readable\n")
         .status(2);
     let text = kvsize("batch .").text();
     assert!(text.starts_with("--- stderr\nerror: .: ") && text.ends_with("status 2\n"), "{text}");

@@ -557,7 +557,7 @@ fn wrong_files() {
     directory
         .check("--file b.json")
         .stderr(
-            "error: --file: b.json: the text is longer than is read; give a file of budgets (`kvsize check --init` writes one)\n",
+            "error: --file: b.json: 33,554,433 bytes is more than the 33,554,432 bytes that are read; give a file of budgets (`kvsize check --init` writes one)\n",
         )
         .status(2);
     directory.write("b.json", b"\xff");
@@ -580,9 +580,9 @@ fn wrong_options() {
     for (arguments, error) in [
         (
             "--file nosuch.json",
-            "--file: nosuch.json: No such file or directory (os error 2); give a file of budgets (`kvsize check --init` writes one)",
+            "--file: nosuch.json: cannot be read: No such file or directory (os error 2); give a file of budgets (`kvsize check --init` writes one)",
         ),
-        ("--file .", "--file: .: it is not a regular file; give a file of budgets (`kvsize check --init` writes one)"),
+        ("--file .", "--file: .: not a regular file; give a file of budgets (`kvsize check --init` writes one)"),
         ("--file b.json -s 1K", "--file: --seq-len is given as well; write it into the file, as a key of its budgets"),
         (
             "--file b.json llama-3.1-8b",

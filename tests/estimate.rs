@@ -253,7 +253,7 @@ fn a_catalogue_of_one_s_own_shadows_the_embedded_one() {
     fs::write(&path, "[{}]").unwrap();
     kvsize(&format!("mine {flag}"))
         .stderr(
-            "error: --catalogue: the file is no list of models: missing field `names` at line 1 column 3; write [{\"names\": \
+            "error: --catalogue: the file is not a list of models: missing field `names` at line 1 column 3; write [{\"names\": \
              [\"mine\"], \"label\": \"Mine\", \"config\": {…}}]\n",
         )
         .status(2);

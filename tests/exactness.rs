@@ -16,7 +16,7 @@ fn for_each_run(mut check: impl FnMut(&str, &Model, &Workload, &'static str, u64
     let golden_data: Value = serde_json::from_str(&fs::read_to_string(golden("transformers.json")).unwrap()).unwrap();
     for case in golden_data["cases"].as_array().unwrap() {
         let config = case["config"].as_str().unwrap();
-        let model = resolve(golden(config).to_str().unwrap(), &mut std::io::empty(), &[]).unwrap();
+        let model = resolve(golden(config).to_str().unwrap()).unwrap();
         for run in case["runs"].as_array().unwrap() {
             let request = &run["request"];
             let cache = if request["cache"] == "static" { "static" } else { "dynamic" };

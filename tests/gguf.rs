@@ -6,7 +6,8 @@ use std::io::{Cursor, Read, Result as IoResult, Seek, SeekFrom};
 
 use kvsize::engine::Engine;
 use kvsize::estimate::{Workload, estimate};
-use kvsize::source::gguf::{self, GgufError, Header};
+use kvsize::source::gguf::{self, Header};
+use kvsize::units::Error;
 use kvsize::units::Tokens;
 use proptest::prelude::*;
 use serde_json::json;
@@ -14,7 +15,7 @@ use serde_json::json;
 use crate::gguf_file::Writer;
 use crate::harness::{golden, kvsize};
 
-fn read(bytes: &[u8]) -> Result<Header, GgufError> {
+fn read(bytes: &[u8]) -> Result<Header, Error> {
     gguf::read(Cursor::new(bytes), bytes.len() as u64)
 }
 
@@ -197,7 +198,7 @@ fn values_that_can_t_be_are_refused() {
     }
     assert_eq!(
         refusal(&small().key("llama.block_count", &json!(3)).bytes()),
-        format!("llama.block_count: it is there twice; {damaged}")
+        format!("llama.block_count: the key is there twice; {damaged}")
     );
     let mut much = small();
     (0..2000).for_each(|index| {
@@ -284,7 +285,7 @@ fn models_that_can_t_be_are_refused_with_the_key() {
     );
     assert_eq!(
         model("newer", json!({"newer.block_count": 2, "newer.embedding_length": 4, "newer.ssm.inner_size": 4})),
-        "general.architecture: newer is not an architecture known here, and newer.ssm.inner_size says that it is no plain \
+        "general.architecture: newer is not an architecture known here, and newer.ssm.inner_size says that it is not plain \
          attention; give the config.json of the model it was made from"
     );
     // One with plain attention is read, and said to be unknown.
@@ -406,7 +407,7 @@ fn a_file_a_directory_and_a_part_of_a_split_file_are_a_model() {
         .status(2);
     kvsize("-")
         .stdin(first)
-        .stderr("error: standard input: it is a GGUF file, whose header is read from a file only; give its path\n")
+        .stderr("error: standard input: a GGUF file, whose header is read from a file only; give its path\n")
         .status(2);
     fs::remove_dir_all(&directory).unwrap();
 }

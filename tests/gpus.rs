@@ -90,7 +90,7 @@ fn totals_are_kept_apart_and_each_has_a_source() {
 fn a_name_is_one_device_or_the_devices_it_may_be_are_named() {
     refused(
         "llama-3.1-8b -e vllm --gpu a100",
-        "--gpu: a100 is not one device; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb",
+        "--gpu: a100 names several devices; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb",
     );
     refused(
         "strategies article --gpu 8xfoo",
@@ -217,16 +217,11 @@ fn prices_of_one_s_own_shadow_the_snapshot() {
     assert_eq!(price("--gpu gb300"), Value::Null);
     fs::remove_file(path).unwrap();
     for (name, text, message) in [
-        ("p1.json", "[", "the text is no JSON: EOF while parsing a list at line 1 column 1"),
-        (
-            "p2.json",
-            r#"[{"device": "h1000", "usd_per_gpu_hour": "1"}]"#,
-            "[0].device: \"h1000\" is not a device known here (h100-sxm, h100-pcie, h100-nvl?)",
-        ),
+        ("p1.json", "[", "the text is not JSON: EOF while parsing a list at line 1 column 1"),
         (
             "p3.json",
             r#"[{"device": "l4", "usd_per_gpu_hour": "1", "as_of": "2026-02-30"}]"#,
-            "[0].as_of: \"2026-02-30\" is no day",
+            "[0].as_of: \"2026-02-30\" is not a date, as 2026-08-19",
         ),
         (
             "p4.json",
@@ -244,6 +239,15 @@ fn prices_of_one_s_own_shadow_the_snapshot() {
             .status(2);
         fs::remove_file(path).unwrap();
     }
+    let path = scratch("p2.json", r#"[{"device": "h1000", "usd_per_gpu_hour": "1"}]"#);
+    with_file("strategies article", "--prices", &path)
+        .stderr(&format!(
+            "error: --prices: {}: [0].device: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; \
+             `kvsize gpus` lists all\n",
+            path.display()
+        ))
+        .status(2);
+    fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn one_of_several_gguf_files_is_named() {
     let all = "big/x-BF16-00001-of-00002.gguf, x-Q4_K_M.gguf, x-Q8_0.gguf";
     refused(&server, &format!("3 GGUF files are there; say which after a colon, org/name:FILE: {all}"));
     ask(&server, "org/name:Q2_K")
-        .stderr(&format!("error: org/name:Q2_K: Q2_K is no GGUF file there; there are {all}\n"))
+        .stderr(&format!("error: org/name:Q2_K: Q2_K is not a GGUF file there; there are {all}\n"))
         .status(2);
     let server = Server::of(vec![(LISTING_PATH, listing(&["README.md"]))]);
     refused(
@@ -162,7 +162,7 @@ fn one_of_several_gguf_files_is_named() {
         "the repository has no config.json and no GGUF file at HOST; name the repository of a language model",
     );
     ask(&server, "org/name:x.gguf")
-        .stderr("error: org/name:x.gguf: x.gguf is no GGUF file there; it has none: leave the file out\n")
+        .stderr("error: org/name:x.gguf: x.gguf is not a GGUF file there; it has none: leave the file out\n")
         .status(2);
 }
 
@@ -215,9 +215,9 @@ fn a_redirect_that_leads_nowhere_ends() {
     for (answer, message) in [
         (Answer::redirect(CONFIG_PATH), "too often"),
         (Answer::status(302), "to nowhere"),
-        (Answer::redirect("file:///etc/passwd"), "to what is no address of a server"),
-        (Answer::redirect("ftp://host/x"), "to what is no address of a server"),
-        (Answer::redirect("http://user:password@host/x"), "to what is no address of a server"),
+        (Answer::redirect("file:///etc/passwd"), "to something that is not the URL of a server"),
+        (Answer::redirect("ftp://host/x"), "to something that is not the URL of a server"),
+        (Answer::redirect("http://user:password@host/x"), "to something that is not the URL of a server"),
     ] {
         let server = Server::of(vec![(CONFIG_PATH, answer)]);
         refused(&server, &format!("HOST redirects {message}; {check}"));
@@ -257,7 +257,7 @@ fn the_token_is_where_the_hub_s_own_programs_have_it() {
 
 #[test]
 fn each_refusal_has_its_own_words_and_remedy() {
-    let here = "and it is no file here and in neither the catalogue nor the cache";
+    let here = "and it is not a file, not in the catalogue, not in the cache";
     let spelling = "check the spelling; if it is private, set HF_TOKEN to a token that may read it";
     let private = format!("HOST (401) has no such public repository, {here}; {spelling}");
     let gated = "gives it only to those who accepted its licence; accept it at http://HOST/org/name";
@@ -286,7 +286,7 @@ fn each_refusal_has_its_own_words_and_remedy() {
             404,
             "RevisionNotFound",
             false,
-            "main is no revision of it at HOST; name a branch, a tag or a whole commit, or leave it out".into(),
+            "main is not a revision of it at HOST; name a branch, a tag or a whole commit, or leave it out".into(),
         ),
         (418, "", false, format!("HOST (418) gives no file; {again}")),
     ] {
@@ -394,7 +394,7 @@ fn a_hub_that_is_not_there_is_named() {
         kvsize("org/name")
             .env("HF_ENDPOINT", endpoint)
             .stderr(&format!(
-                "error: HF_ENDPOINT: {shown} is no address of a server; write https://, the host, and no name or password\n"
+                "error: HF_ENDPOINT: {shown} is not the URL of a server; write https://, the host, and no name or password\n"
             ))
             .status(2);
     }
@@ -458,7 +458,7 @@ fn answers_that_are_none_are_refused() {
     let server = Server::of(vec![(CONFIG_PATH, Answer::file(vec![b' '; 40 << 20]).without_length())]);
     ask(&server, "org/name")
         .stderr(
-            "error: org/name/config.json: the text is more than a config.json has (at most 4,194,304 bytes are read); give \
+            "error: org/name/config.json: the text is more than the 4,194,304 bytes that are read; give \
              the config.json, not the weights\n",
         )
         .status(2);
@@ -567,13 +567,19 @@ fn weights_are_told_of_headers_or_of_the_index() {
         ("/org/name/resolve/main/name-Q8_0.gguf", Answer::file(file)),
     ]);
     assert_eq!(weights(&repository).2, Some("headers".into()));
+    let split = Server::of(vec![
+        (LISTING_PATH, listing(&["x-00001-of-00002.gguf", "x-00002-of-00002.gguf"])),
+        ("/org/name/resolve/main/x-00001-of-00002.gguf", Answer::file(gguf(0).0)),
+        ("/org/name/resolve/main/x-00002-of-00002.gguf", Answer::file(gguf(0).0)),
+    ]);
+    assert_eq!(weights(&split).0, weights(&repository).0.map(|bytes| 2 * bytes));
     // A shard that is not there leaves the total; a name that leads elsewhere is never asked for.
     let partly = Server::of(vec![config(), (INDEX, index(2))]);
     assert_eq!(weights(&partly), (Some(777), None, Some("index".into())));
     let outside = json!({"weight_map": {"a": "../../../secret/x/resolve/main/model.safetensors"}}).to_string();
     let leading = Server::of(vec![config(), (INDEX, Answer::file(outside))]);
     let text = ask(&leading, "weights org/name").text();
-    assert!(text.contains("is no file beside the index") && text.ends_with("--- status 2\n"), "{text}");
+    assert!(text.contains("is not a file next to the index") && text.ends_with("--- status 2\n"), "{text}");
     assert!(leading.paths().iter().all(|path| !path.contains("secret")), "{:?}", leading.paths());
     // A header that lies is an error of the file.
     let mut lying = u64::MAX.to_le_bytes().to_vec();

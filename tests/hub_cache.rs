@@ -154,8 +154,7 @@ fn a_gguf_file_is_named_after_a_colon() {
     let path = cache.0.join(snapshot(""));
     cached(&cache.0, "org/name-GGUF:Q2_K")
         .stderr(&format!(
-            "error: org/name-GGUF:Q2_K: {} in the cache has no one such file and --offline keeps the hub from being \
-             asked; leave --offline out, or fetch the model's files into the cache first\n",
+            "error: org/name-GGUF:Q2_K: {} in the cache does not have that file, or several like it, and --offline is set; leave --offline out, or fetch the model's files into the cache first\n",
             path.display().to_string().trim_end_matches('/')
         ))
         .status(2);
@@ -164,7 +163,7 @@ fn a_gguf_file_is_named_after_a_colon() {
 /// What is said of an id that is not cached, when `by` forbids to ask.
 fn offline(id: &str, miss: &str, by: &str) -> String {
     format!(
-        "error: {id}: {miss} and {by} keeps the hub from being asked; leave {by} out, or fetch the model's files into the \
+        "error: {id}: {miss}, and {by} is set; leave {by} out, or fetch the model's files into the \
          cache first\n"
     )
 }
@@ -182,7 +181,7 @@ fn what_is_not_cached_is_said_with_what_was_tried() {
     let shown = cache.0.display();
     let other = format!("the cache {shown} has other revisions of it only");
     for (id, miss) in [
-        ("org/zzz", &format!("it is no file here and in neither the catalogue nor the cache {shown}")),
+        ("org/zzz", &format!("not a file, not in the catalogue, not in the cache {shown}")),
         ("org/name", &other),
         ("org/name@v2", &other),
         ("org/evil", &other),
@@ -191,7 +190,7 @@ fn what_is_not_cached_is_said_with_what_was_tried() {
         (&format!("org/name@{OTHER}"), &other),
         (
             "org/empty",
-            &format!("{shown}/models--org--empty/snapshots/{COMMIT} in the cache has no file that tells of it"),
+            &format!("{shown}/models--org--empty/snapshots/{COMMIT} in the cache has no config.json and no GGUF file"),
         ),
     ] {
         cached(&cache.0, id).stderr(&offline(id, miss, "--offline")).status(2);
@@ -199,7 +198,7 @@ fn what_is_not_cached_is_said_with_what_was_tried() {
     let run = kvsize("org/zzz").env("HF_HUB_CACHE", &cache.0).env("HF_HUB_OFFLINE", "1");
     run.stderr(&offline(
         "org/zzz",
-        &format!("it is no file here and in neither the catalogue nor the cache {shown}"),
+        &format!("not a file, not in the catalogue, not in the cache {shown}"),
         "HF_HUB_OFFLINE",
     ))
     .status(2);
@@ -249,7 +248,7 @@ fn links_are_followed_and_loops_end() {
     cache.write("models--org--round/refs/main", COMMIT);
     fs::create_dir_all(snapshot("round")).unwrap();
     symlink(".", snapshot("round").join("again")).unwrap();
-    let miss = format!("{} in the cache has no file that tells of it", snapshot("round").display());
+    let miss = format!("{} in the cache has no config.json and no GGUF file", snapshot("round").display());
     cached(&cache.0, "org/round").stderr(&offline("org/round", &miss, "--offline")).status(2);
 }
 
@@ -263,8 +262,8 @@ fn the_catalogue_stands_before_the_cache_but_knows_no_revisions() {
     assert_eq!(layers(cached(&cache.0, "meta-llama/Llama-3.1-8B@main --json -s 1")), 7);
     cached(&cache.0, "llama-3.1-8b@main")
         .stderr(
-            "error: MODEL: llama-3.1-8b@main is no file here and no name in the catalogue; nearest names: llama-3.1-8b, \
-             llama-3-8b, llama-3.1-70b; `kvsize models` lists all\n",
+            "error: MODEL: llama-3.1-8b@main is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B, or: llama-3.1-8b, \
+             llama-3-8b, llama-3.1-70b (`kvsize models` lists all)\n",
         )
         .status(2);
 }
@@ -274,7 +273,7 @@ fn the_catalogue_stands_before_the_cache_but_knows_no_revisions() {
 fn without_a_client_only_the_cache_is_looked_into() {
     kvsize("org/zzz")
         .stderr(
-            "error: org/zzz: it is no file here and in neither the catalogue nor the cache /nonexistent/hub and this program was built without \
+            "error: org/zzz: not a file, not in the catalogue, not in the cache /nonexistent/hub, and this program was built without \
              the feature hub; build it with that feature, or fetch the model's files into the cache\n",
         )
         .status(2);

@@ -46,8 +46,7 @@ fn formats_fit_a_terminal_and_tell_who_takes_them() {
 #[test]
 fn engines_take_the_formats_that_are_listed_as_theirs() {
     let spec = ModelSpec { layers: Some(2), kv_heads: Some(8), head_dim: Some(128), ..ModelSpec::default() };
-    let llama =
-        resolve(golden("configs/meta-llama--Meta-Llama-3.1-70B.json").to_str().unwrap(), &mut std::io::empty(), &[]);
+    let llama = resolve(golden("configs/meta-llama--Meta-Llama-3.1-70B.json").to_str().unwrap());
     // In fp16 and in bf16: SGLang keeps only a model that is in fp16 in fp16.
     let models = [spec.model().unwrap(), llama.unwrap()];
     for profile in PROFILES.iter().filter(|profile| !profile.formats.is_empty()) {

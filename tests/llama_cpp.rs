@@ -366,7 +366,7 @@ fn a_configuration_gives_the_bytes_of_the_file_that_is_made_of_it() {
         let argument = if name.contains("--") { format!("configs/{name}") } else { (*name).to_owned() };
         let path = golden(&argument);
         let argument = if path.exists() { path.to_str().unwrap().to_owned() } else { argument };
-        let model = resolve(&argument, &mut std::io::empty(), &[]).unwrap();
+        let model = resolve(&argument).unwrap();
         for run in case["runs"].as_array().unwrap() {
             let (engine, workload) = request(&run["request"]);
             let bytes = engine.answer(&model, &workload).ok().map(|answer| answer.estimate.bytes.0);
@@ -436,7 +436,7 @@ fn what_is_on_the_gpu_is_told_from_what_is_on_the_host() {
 
 #[test]
 fn memory_holds_the_longest_context_that_is_no_longer_than_the_one_asked_for() {
-    let model = resolve("gpt-oss-20b", &mut std::io::empty(), &[]).unwrap();
+    let model = resolve("gpt-oss-20b").unwrap();
     let engine = with(&[]);
     let of = |seq_len: u64, memory: u64| {
         let workload = Workload { memory: Some(Bytes(memory)), ..Workload::of(Tokens(seq_len), 3) };
@@ -457,7 +457,7 @@ fn memory_holds_the_longest_context_that_is_no_longer_than_the_one_asked_for() {
 #[test]
 fn what_llama_cpp_refuses_is_refused_with_the_reason() {
     let refusal = |name: &str, settings: &[(&'static str, u64)], change: &dyn Fn(Workload) -> Workload| {
-        let model = resolve(name, &mut std::io::empty(), &[]).unwrap();
+        let model = resolve(name).unwrap();
         let answer = with(settings).answer(&model, &change(Workload::of(Tokens(8192), 1)));
         answer.err().map(|error| error.to_string()).unwrap_or_default()
     };
@@ -516,7 +516,7 @@ fn what_llama_cpp_refuses_is_refused_with_the_reason() {
     }
     let mut engine = with(&[]);
     engine.settings.set("flash-attn", SettingValue::Choice("off"));
-    let model = resolve("llama-3.1-8b", &mut std::io::empty(), &[]).unwrap();
+    let model = resolve("llama-3.1-8b").unwrap();
     let quantised = formats("q8_0", "q8_0")(Workload::of(Tokens(8192), 1));
     assert_eq!(
         engine.answer(&model, &quantised).unwrap_err().to_string(),
@@ -532,7 +532,7 @@ fn what_llama_cpp_refuses_is_refused_with_the_reason() {
 #[test]
 fn more_never_takes_less() {
     for name in ["gpt-oss-20b", "deepseek-v4-flash", "qwen3-next-80b-a3b-thinking", "deepseek-v3.2", "llama-4-scout"] {
-        let model = resolve(name, &mut std::io::empty(), &[]).unwrap();
+        let model = resolve(name).unwrap();
         for unified in [0, 1] {
             let engine = with(&[("kv-unified", unified)]);
             let bytes = |seq_len, batch| {
@@ -561,7 +561,7 @@ fn more_never_takes_less() {
 
 #[test]
 fn ollama_is_llama_cpp_under_its_own_names() {
-    let model = resolve("gemma-3-27b", &mut std::io::empty(), &[]).unwrap();
+    let model = resolve("gemma-3-27b").unwrap();
     let mut ollama: Engine = "ollama".parse().unwrap();
     let set = |engine: &mut Engine, name: &'static str, text: &str| {
         let value = engine.setting(name).unwrap().read(text).unwrap();
@@ -631,7 +631,7 @@ fn the_program_reads_a_file_and_tells_what_is_allocated() {
 fn every_model_of_the_catalogue_is_answered_or_refused_with_a_reason() {
     let mut refused = Vec::new();
     for entry in catalogue::models(&[]) {
-        let model = resolve(&entry.names[0], &mut std::io::empty(), &[]).unwrap();
+        let model = resolve(&entry.names[0]).unwrap();
         let workload = Workload { encoder_len: Some(Tokens(100)), ..Workload::of(Tokens(10_000), 1) };
         let answer = match with(&[]).answer(&model, &workload) {
             Ok(answer) => answer,

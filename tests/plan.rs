@@ -154,7 +154,7 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu a100",
-            "--gpu: a100 is not one device; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb",
+            "--gpu: a100 names several devices; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb",
         ),
     ] {
         kvsize(&format!("plan {arguments}")).stderr(&format!("error: {error}\n")).status(2);

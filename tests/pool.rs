@@ -11,7 +11,8 @@ use kvsize::engine::vllm::{FITTED, FittedMemory, overhead_by};
 use kvsize::engine::{Calibration, Double, Engine, Errors, Overhead, SettingValue, usable, weights_by_stage};
 use kvsize::estimate::{Layout, Workload};
 use kvsize::model::{DraftMethod, Model};
-use kvsize::source::resolve_weighed;
+use kvsize::request::Weigh;
+use kvsize::source::Resolver;
 use kvsize::units::{Bytes, Tokens};
 
 use crate::harness::{golden, kvsize};
@@ -211,7 +212,7 @@ fn cases() -> Vec<Case> {
         let mut config: Value =
             serde_json::from_str(&std::fs::read_to_string(golden(&format!("pool/{name}.json"))).unwrap()).unwrap();
         config["torch_dtype"] = log["dtype"].clone();
-        let model = resolve_weighed("-", &mut config.to_string().as_bytes(), &[], None).unwrap();
+        let model = Resolver::default().weights(Weigh::Yes).model_of_json(config.to_string(), "a model").unwrap();
         let mut engine: Engine = "vllm@0.19".parse().unwrap();
         engine.settings.set("enable-prefix-caching", SettingValue::Switch(log["enable_prefix_caching"] == true));
         let mut workload = Workload::of(Tokens(log["max_model_len"].as_u64().unwrap()), 1);
@@ -341,7 +342,7 @@ fn the_estimate_for_graphs_is_fitted() {
 
 fn weighed(name: &str) -> Model {
     let path = golden(&format!("pool/{name}.json"));
-    resolve_weighed(path.to_str().unwrap(), &mut std::io::empty(), &[], None).unwrap()
+    Resolver::default().weights(Weigh::Yes).model(path.to_str().unwrap()).unwrap()
 }
 
 fn layout(tp: u64, pp: u64) -> Layout {
@@ -406,7 +407,7 @@ fn weights_of_another_sum_scale_what_is_in_layers() {
     assert_eq!(on_one(1_000_000_000, 1), [1_000_000_000]);
     assert_eq!(on_one(0, 1), [0]);
     // A class whose tensors are not known: evenly.
-    let unknown = kvsize::source::resolve("phi-2", &mut std::io::empty(), &[]).unwrap();
+    let unknown = kvsize::source::resolve("phi-2").unwrap();
     let stages = weights_by_stage(&unknown, Bytes(32_000), layout(2, 3)).unwrap();
     assert_eq!(stages, [Bytes(5500), Bytes(5500), Bytes(5000)]);
 }
@@ -483,7 +484,7 @@ fn engines_without_logs_have_a_rule_or_are_refused() {
         "--overhead: unknown: no public start-up logs say what it holds beside weights and cache (tensorrt-llm); give it, \
          as --overhead 8GiB"
     );
-    let narrow = kvsize::source::resolve("llama-2-7b", &mut r"".as_bytes(), &[]).unwrap();
+    let narrow = kvsize::source::resolve("llama-2-7b").unwrap();
     let without = Model { checkpoint: kvsize::model::Checkpoint::default(), ..narrow };
     assert!(refused(&without, "vllm").contains("a step follows from hidden_size, which is unknown for this model"));
     assert_eq!(
@@ -519,7 +520,7 @@ fn a_server_of_0_17_is_near() {
     let config = r#"{"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 5120, "head_dim": 128,
         "intermediate_size": 17408, "num_hidden_layers": 40, "num_attention_heads": 40, "num_key_value_heads": 8,
         "vocab_size": 151936, "max_position_embeddings": 40960, "torch_dtype": "bfloat16"}"#;
-    let model = resolve_weighed("-", &mut config.as_bytes(), &[], None).unwrap();
+    let model = Resolver::default().weights(Weigh::Yes).model_of_json(config, "a model").unwrap();
     let weights = model.weights.as_ref().unwrap().bytes.unwrap();
     let workload = Workload::of(Tokens(8192), 1);
     let overhead = total(&engine("vllm@0.19").overhead(&model, &workload).unwrap(), 0);

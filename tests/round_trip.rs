@@ -27,7 +27,7 @@ fn golden_files() -> Vec<PathBuf> {
 }
 
 fn read(path: &str) -> Option<Model> {
-    resolve(path, &mut std::io::empty(), &[]).ok()
+    resolve(path).ok()
 }
 
 /// The model, written as JSON and read again.

@@ -5,7 +5,7 @@ use std::fs;
 use kvsize::engine::{Answer, Device, Double, Engine};
 use kvsize::estimate::{Layout, Workload, estimate};
 use kvsize::model::Model;
-use kvsize::source::resolve;
+use kvsize::source::{of_json, resolve};
 use kvsize::units::{Bytes, Code, Error, KvDtype, Tokens};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -22,7 +22,7 @@ fn cases() -> Vec<Value> {
 
 fn model(case: &Value) -> Model {
     let config = golden(case["config"].as_str().unwrap());
-    resolve(config.to_str().unwrap(), &mut std::io::empty(), &[]).unwrap()
+    resolve(config.to_str().unwrap()).unwrap()
 }
 
 fn device(name: &str) -> Device {
@@ -120,7 +120,7 @@ fn asked_of(
     seq_len: u64,
     batch: u64,
 ) -> (Model, Engine, Workload) {
-    let model = resolve(golden("configs").join(config).to_str().unwrap(), &mut std::io::empty(), &[]).unwrap();
+    let model = resolve(golden("configs").join(config).to_str().unwrap()).unwrap();
     let mut engine: Engine = "sglang".parse().unwrap();
     for (name, text) in settings {
         let setting = engine.setting(name).unwrap();
@@ -256,7 +256,7 @@ fn what_sglang_refuses_is_refused() {
 }
 
 fn model_of(text: &str) -> Model {
-    resolve("-", &mut text.as_bytes(), &[]).unwrap()
+    of_json(text, "model").unwrap()
 }
 
 /// The 16-bit type follows what the checkpoint declares, not what is noted of it.

@@ -248,7 +248,7 @@ fn what_can_t_be_asked_is_refused() {
     );
     refused(
         "strategies nosuch --strict",
-        "MODEL: nosuch is no file here and no name in the catalogue; `kvsize models` lists all names",
+        "MODEL: nosuch is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B (`kvsize models` lists all)",
     );
     refused(
         "strategies llama-3.1-8b --strict",

@@ -6,7 +6,7 @@ use kvsize::catalogue;
 use kvsize::engine::{Answer, Device, Engine, SettingValue};
 use kvsize::estimate::Workload;
 use kvsize::model::{DraftMethod, Model};
-use kvsize::source::resolve;
+use kvsize::source::{of_json, resolve};
 use kvsize::units::{Bytes, Code, KvDtype, Tokens};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn cases(file: &str) -> Vec<Value> {
 }
 
 fn read(config: &str) -> Model {
-    resolve(golden(config).to_str().unwrap(), &mut std::io::empty(), &[]).unwrap()
+    resolve(golden(config).to_str().unwrap()).unwrap()
 }
 
 fn device(name: &str) -> Device {
@@ -203,7 +203,7 @@ fn vllm_0_19_equals_what_servers_reported() {
             continue;
         }
         let config = configuration(&log["model_dims"]).to_string();
-        let model = resolve("-", &mut config.as_bytes(), &[]).unwrap();
+        let model = of_json(config, "a model").unwrap();
         let mut engine: Engine = "vllm@0.19".parse().unwrap();
         engine.settings.set("enable-prefix-caching", SettingValue::Switch(log["enable_prefix_caching"] == true));
         let mut workload = Workload::of(Tokens(log["max_model_len"].as_u64().unwrap()), 1);
@@ -316,7 +316,7 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
 fn what_is_not_covered_is_refused() {
     let config =
         r#"{"model_type": "qwen4_exp_text", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256}"#;
-    let model = resolve("-", &mut config.as_bytes(), &[]).unwrap();
+    let model = of_json(config, "a model").unwrap();
     let engine: Engine = "vllm".parse().unwrap();
     let error = engine.answer(&model, &Workload::of(Tokens(8), 1)).unwrap_err();
     assert_eq!(
@@ -329,7 +329,7 @@ fn what_is_not_covered_is_refused() {
 #[test]
 fn layers_of_a_drafter_without_a_cache_here_are_refused() {
     let draft = read("configs/draft--eagle3-llama3.1-8b-like.json");
-    let model = resolve("deepseek-v4-flash", &mut std::io::empty(), &[]).unwrap();
+    let model = resolve("deepseek-v4-flash").unwrap();
     let engine: Engine = "vllm".parse().unwrap();
     let workload = Workload::of(Tokens(8_192), 1);
     assert!(engine.answer(&model, &workload).is_ok());
@@ -340,7 +340,7 @@ fn layers_of_a_drafter_without_a_cache_here_are_refused() {
 /// Two batches of 2⁶⁴ − 1 tokens in flight are no number, not 2⁶⁴ − 1.
 #[test]
 fn tokens_in_flight_past_2_64_are_an_error() {
-    let model = resolve("gpt-oss-20b", &mut std::io::empty(), &[]).unwrap();
+    let model = resolve("gpt-oss-20b").unwrap();
     let mut engine: Engine = "vllm".parse().unwrap();
     engine.settings.set("max-num-batched-tokens", SettingValue::Count(u64::MAX));
     let error = engine.answer(&model, &Workload::of(Tokens(8_192), 1)).unwrap_err();
@@ -350,7 +350,7 @@ fn tokens_in_flight_past_2_64_are_an_error() {
 /// Whole blocks of the prefix are kept once: 3,996 tokens are 249 blocks of 16.
 #[test]
 fn a_shared_prefix_is_kept_in_whole_blocks() {
-    let model = resolve("llama-3.1-8b", &mut std::io::empty(), &[]).unwrap();
+    let model = resolve("llama-3.1-8b").unwrap();
     let engine: Engine = "vllm".parse().unwrap();
     let bytes = |prefix: Option<u64>| {
         let mut workload = Workload::of(Tokens(8_192), 4);
@@ -369,7 +369,7 @@ fn a_shared_prefix_is_kept_in_whole_blocks() {
 #[test]
 fn settings_change_the_plan() {
     let plan = |model: &str, set: &[(&'static str, SettingValue)]| {
-        let model = resolve(model, &mut std::io::empty(), &[]).unwrap();
+        let model = resolve(model).unwrap();
         let mut engine: Engine = "vllm".parse().unwrap();
         for &(name, value) in set {
             engine.settings.set(name, value);
@@ -391,7 +391,7 @@ fn settings_change_the_plan() {
     assert_eq!(plan("llama-3.1-8b", &[("block-size", SettingValue::Count(64))])["block_size"], 64);
     // A hybrid that happens to have no attention caches prefixes; a model without attention does not.
     let copies = |config: &str| {
-        let model = resolve("-", &mut config.as_bytes(), &[]).unwrap();
+        let model = of_json(config, "a model").unwrap();
         let answer = "vllm".parse::<Engine>().unwrap().answer(&model, &Workload::of(Tokens(8_192), 1)).unwrap();
         serde_json::to_value(&answer.details).unwrap()["vllm"]["groups"][0]["blocks"].as_u64().unwrap()
     };
@@ -410,8 +410,7 @@ fn settings_change_the_plan() {
 /// requests never take less.
 #[test]
 fn every_model_has_an_answer_or_an_error() {
-    let models: Vec<Model> =
-        catalogue::models(&[]).map(|entry| resolve(&entry.names[0], &mut std::io::empty(), &[]).unwrap()).collect();
+    let models: Vec<Model> = catalogue::models(&[]).map(|entry| resolve(&entry.names[0]).unwrap()).collect();
     let request = (
         0..models.len(),
         1u64..2_000_000,

@@ -125,7 +125,7 @@ fn where_files_are_missing_the_index_tells_the_total() {
         assert_eq!(item.get("parameters"), None);
         assert_eq!(
             item["notes"][0],
-            "2 of the 3 files are not here (model-00002-of-00003.safetensors): the bytes are the total that the index states"
+            "2 of the 3 files are missing (model-00002-of-00003.safetensors): the bytes are the total that the index states"
         );
     }
     // Some indices write it with a point; without it nothing is known.
@@ -139,7 +139,7 @@ fn where_files_are_missing_the_index_tells_the_total() {
     refused(
         &directory.path(""),
         &format!(
-            "{name}: its weights are not known: 1 of the 1 files are not here (b.safetensors), and no index states the \
+            "{name}: its weights are not known: 1 of the 1 files are missing (b.safetensors), and no index states the \
              total; give its safetensors or GGUF files, whose headers tell"
         ),
     );
@@ -155,7 +155,7 @@ fn one_file_needs_no_index_and_weights_need_no_config() {
     let path = directory.path("model.safetensors");
     kvsize(&path)
         .stderr(&format!(
-            "error: {path}: no config.json is beside it, and weights alone tell no cache; put the model's config.json there \
+            "error: {path}: no config.json next to it; weights alone do not determine the cache; put the model's config.json there \
              (`kvsize weights` needs none)\n"
         ))
         .status(2);
@@ -213,13 +213,13 @@ fn a_split_gguf_weighs_all_its_parts() {
     let files = "give its safetensors or GGUF files, whose headers tell";
     refused(
         &directory.path(""),
-        &format!("{name}: its weights are not known: m-00002-of-00002.gguf, a part of it, is not here; {files}"),
+        &format!("{name}: its weights are not known: m-00002-of-00002.gguf, a part of it, is missing; {files}"),
     );
     directory.write("other.gguf", &first);
     refused(
         &directory.path("other.gguf"),
         &format!(
-            "other: its weights are not known: it is a part of 2, and its name does not tell those of the others; {files}"
+            "other: its weights are not known: it is a part of 2, and its name does not show the names of the others; {files}"
         ),
     );
     // The first part may be the one that is missing.
@@ -228,7 +228,7 @@ fn a_split_gguf_weighs_all_its_parts() {
     refused(
         &directory.path("m-00002-of-00002.gguf"),
         &format!(
-            "m-00002-of-00002: its weights are not known: m-00001-of-00002.gguf, a part of it, is not here; {files}"
+            "m-00002-of-00002: its weights are not known: m-00001-of-00002.gguf, a part of it, is missing; {files}"
         ),
     );
     directory.write("m-00001-of-00002.gguf", &first);
@@ -275,9 +275,9 @@ fn what_is_known_and_how_is_said() {
 fn files_that_lie_are_refused_with_their_name() {
     let directory = model("lies");
     let path = directory.path("model-00002-of-00003.safetensors");
-    let again = "the file is damaged or no safetensors file: download it again";
+    let again = "the file is damaged or not a safetensors file: download it again";
     for (bytes, message) in [
-        (&b""[..], "0 bytes are too few for the 8 that tell the length of the header"),
+        (&b""[..], "0 bytes are too few for the 8 that hold the length of the header"),
         (
             &[255; 2000],
             "a header of 18,446,744,073,709,551,615 bytes is longer than any is (at most 100,000,000 are read)",
@@ -302,21 +302,21 @@ fn files_that_lie_are_refused_with_their_name() {
 
     let index = directory.path("model.safetensors.index.json");
     for (text, message) in [
-        (r#"{"weight_map": {"a": "../b.safetensors"}}"#, "\"../b.safetensors\" is no file beside the index"),
-        (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "\"/etc/passwd\" is no file beside the index"),
+        (r#"{"weight_map": {"a": "../b.safetensors"}}"#, "\"../b.safetensors\" is not a file next to the index"),
+        (r#"{"weight_map": {"a": "/etc/passwd"}}"#, "\"/etc/passwd\" is not a file next to the index"),
         (
             r#"{"weight_map": [1]}"#,
-            "the text is no index of safetensors files: invalid type: sequence, expected an object that names the file of \
+            "the text is not an index of safetensors files: invalid type: sequence, expected an object that names the file of \
              each tensor at line 1 column 15",
         ),
-        ("{}", "the text is no index of safetensors files: missing field `weight_map` at line 1 column 2"),
+        ("{}", "the text is not an index of safetensors files: missing field `weight_map` at line 1 column 2"),
     ] {
         fs::write(&index, text).unwrap();
         refused(&index, &format!("{index}: {message}; download the index again"));
     }
     fs::write(&index, format!("{{\"weight_map\": {}", "[".repeat(1_000_000))).unwrap();
     let output = kvsize(&format!("weights {index}")).text();
-    assert!(output.contains("is no index of safetensors files: "), "{output}");
+    assert!(output.contains("is not an index of safetensors files: "), "{output}");
     fs::write(&index, format!("{{\"x\": {}", "[".repeat(1_000_000))).unwrap();
     assert!(kvsize(&format!("weights {index}")).text().ends_with("status 2\n"));
 }
@@ -327,7 +327,7 @@ fn pipes_and_links_in_a_circle_are_refused_and_not_waited_for() {
     use std::os::unix::fs::symlink;
 
     let pipe = |path: &str| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
-    let regular = "it is not a regular file; give a file, or pipe the text in and say -";
+    let regular = "not a regular file; give a file, or pipe the text in and use - as MODEL";
     let directory = model("pipes");
     for name in ["x.gguf", "x.safetensors", "x.json", "x.safetensors.index.json"] {
         let path = directory.path(name);
@@ -345,7 +345,7 @@ fn pipes_and_links_in_a_circle_are_refused_and_not_waited_for() {
 
     let circle = |path: &str| symlink(path, path).unwrap();
     circle(&part);
-    let endless = "Too many levels of symbolic links (os error 40); make the file readable";
+    let endless = "cannot be read: Too many levels of symbolic links (os error 40); make the file readable";
     refused(&directory.path(""), &format!("{part}: {endless}"));
     for name in ["y.gguf", "y.safetensors", "y.json", "y"] {
         let path = directory.path(name);

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{line_naming, overlay};
-use crate::units::{Bytes, Code, Diagnose, Error, UnitError, display_diagnosis};
+use crate::units::{Bytes, Code, Error, Quantity};
 
 const ACCELERATORS: &str = include_str!("accelerators.jsonl");
 
@@ -14,7 +14,7 @@ const ACCELERATORS: &str = include_str!("accelerators.jsonl");
 pub struct AcceleratorEntry {
     /// Names it is found under, drivers' product names among them, as [`normalised`]; the first is its own.
     pub names: Vec<String>,
-    /// Whose it is.
+    /// The vendor.
     #[serde(default)]
     pub vendor: String,
     /// `data-centre`, `workstation`, `consumer` or `unified memory`.
@@ -22,11 +22,11 @@ pub struct AcceleratorEntry {
     pub class: String,
     /// CUDA's compute capability, major and minor.
     pub compute_capability: Option<Figure<(u32, u32)>>,
-    /// What it is sold with.
+    /// Its memory in the vendor's data sheet.
     pub marketed: Option<Figure<Size>>,
     /// What its driver reports as total.
     pub driver: Option<Figure<Size>>,
-    /// The total that an engine is told.
+    /// The total that engines see.
     pub visible: Option<Figure<Size>>,
     /// Memory bandwidth, in 10⁶ bytes a second.
     pub bandwidth_mb_s: Option<Figure<u64>>,
@@ -76,15 +76,15 @@ pub struct Size {
 }
 
 impl TryFrom<String> for Size {
-    type Error = UnitError;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, UnitError> {
+    fn try_from(text: String) -> Result<Self, Error> {
         let bytes: Bytes = text.parse()?;
         // Nothing but bytes is meant by a bare number elsewhere; in data it is a unit forgotten.
         let unit = text.ends_with('B') || text.ends_with('b');
         match bytes {
-            Bytes(0) => Err(UnitError::Zero(crate::units::Quantity::Bytes, text)),
-            _ if !unit => Err(UnitError::UnknownSuffix(crate::units::Quantity::Bytes, text)),
+            Bytes(0) => Err(Quantity::Bytes.zero(&text)),
+            _ if !unit => Err(Quantity::Bytes.unknown_suffix(&text)),
             bytes => Ok(Self { text, bytes }),
         }
     }
@@ -103,7 +103,7 @@ pub struct Link {
     pub source: String,
 }
 
-/// Words of product names that tell no device from another.
+/// Vendor words that do not identify a device.
 const NOISE: [&str; 12] =
     ["nvidia", "tesla", "geforce", "quadro", "amd", "instinct", "radeon", "intel", "google", "aws", "gpu", "graphics"];
 
@@ -119,37 +119,6 @@ pub fn normalised(name: &str) -> String {
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.filter(|word| !NOISE.contains(word)).collect::<Vec<_>>().join("-")
 }
-
-/// A name that is no accelerator, or not one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownAccelerator {
-    /// The name.
-    pub name: String,
-    /// Whether it begins the names of several, which are then all listed.
-    pub ambiguous: bool,
-    /// The names that it could mean.
-    pub nearest: Vec<String>,
-}
-
-impl Diagnose for UnknownAccelerator {
-    fn diagnosis(&self) -> Error {
-        let nearest = self.nearest.join(", ");
-        let (problem, remedy) = match self.nearest.as_slice() {
-            [] => ("is not a device known here", "`kvsize gpus` lists all; --gpu-memory BYTES is for any other".into()),
-            _ if self.ambiguous => ("is not one device", format!("name one of {nearest}")),
-            _ => ("is not a device known here", format!("nearest names: {nearest}; `kvsize gpus` lists all")),
-        };
-        Error {
-            code: Code::UnknownGpu,
-            field: "--gpu".into(),
-            found: Some(self.name.clone()),
-            problem: problem.into(),
-            remedy,
-        }
-    }
-}
-
-display_diagnosis!(UnknownAccelerator);
 
 /// All accelerators: the user's own, then the catalogue's that they do not shadow.
 pub fn accelerators(overlay: &[AcceleratorEntry]) -> impl Iterator<Item = AcceleratorEntry> {
@@ -167,8 +136,8 @@ fn parse(line: &str) -> Option<AcceleratorEntry> {
 /// `apple-m3-max-64gb`. The `overlay`, a user's own, shadows the catalogue.
 ///
 /// # Errors
-/// [`UnknownAccelerator`] with the names it could mean: all that begin with it, or else the nearest.
-pub fn accelerator(name: &str, overlay: &[AcceleratorEntry]) -> Result<AcceleratorEntry, UnknownAccelerator> {
+/// [`Code::UnknownGpu`] with the names it could mean: all that begin with it, or else the nearest.
+pub fn accelerator(name: &str, overlay: &[AcceleratorEntry]) -> Result<AcceleratorEntry, Error> {
     let wanted = normalised(name);
     if let Some(entry) = named(&wanted, overlay) {
         return Ok(entry);
@@ -205,14 +174,20 @@ fn sized(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry>
     Some(AcceleratorEntry { names, marketed, ..entry })
 }
 
-fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> UnknownAccelerator {
+/// The devices whose names begin with `wanted`, or else up to three with a name like it.
+enum Nearest {
+    Beginning(Vec<String>),
+    Alike(Vec<String>),
+}
+
+fn nearest(wanted: &str, overlay: &[AcceleratorEntry]) -> Nearest {
     const ALIKE: f64 = 0.8;
     let own = |entry: AcceleratorEntry| entry.names.into_iter().next();
     let starts =
         |entry: &AcceleratorEntry| !wanted.is_empty() && entry.names.iter().any(|name| name.starts_with(wanted));
-    let candidates: Vec<String> = accelerators(overlay).filter(starts).filter_map(own).collect();
-    if !candidates.is_empty() {
-        return UnknownAccelerator { name: name.to_owned(), ambiguous: candidates.len() > 1, nearest: candidates };
+    let beginning: Vec<String> = accelerators(overlay).filter(starts).filter_map(own).collect();
+    if !beginning.is_empty() {
+        return Nearest::Beginning(beginning);
     }
     let likeness = |entry: &AcceleratorEntry| {
         entry.names.iter().map(|name| strsim::jaro_winkler(name, wanted)).fold(0.0, f64::max)
@@ -222,18 +197,31 @@ fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> UnknownAcc
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .collect();
     alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let nearest = alike.into_iter().take(3).map(|(_, name)| name).collect();
-    UnknownAccelerator { name: name.to_owned(), ambiguous: false, nearest }
+    Nearest::Alike(alike.into_iter().take(3).map(|(_, name)| name).collect())
+}
+
+fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> Error {
+    let (problem, remedy) = match nearest(wanted, overlay) {
+        Nearest::Beginning(names) if names.len() > 1 => {
+            ("names several devices", format!("name one of {}", names.join(", ")))
+        }
+        Nearest::Beginning(names) | Nearest::Alike(names) if !names.is_empty() => {
+            ("is not a device known here", format!("nearest names: {}; `kvsize gpus` lists all", names.join(", ")))
+        }
+        Nearest::Beginning(_) | Nearest::Alike(_) => {
+            ("is not a device known here", "`kvsize gpus` lists all; --gpu-memory BYTES is for any other".into())
+        }
+    };
+    Error::new(Code::UnknownGpu, "--gpu", name, problem, remedy)
 }
 
 /// The accelerators of a user's own file: a JSON list of entries like the catalogue's, or an object with such a list under
 /// `accelerators`; all but `names` can be left out.
 ///
 /// # Errors
-/// [`overlay::OverlayError`] with the path of what is wrong.
-pub fn parse_accelerators(text: &str) -> Result<Vec<AcceleratorEntry>, overlay::OverlayError> {
+/// [`Error`] with the path of what is wrong.
+pub fn parse_accelerators(text: &str) -> Result<Vec<AcceleratorEntry>, Error> {
     const SHAPE: overlay::Shape = overlay::Shape {
-        option: "--accelerators",
         key: "accelerators",
         required: "names",
         example: r#"[{"names": ["mine"], "driver": {"value": "81559 MiB", "source": "nvidia-smi"}}]"#,
@@ -243,12 +231,12 @@ pub fn parse_accelerators(text: &str) -> Result<Vec<AcceleratorEntry>, overlay::
         for name in &mut entry.names {
             let usual = normalised(name);
             if usual.is_empty() {
-                return Err(SHAPE.wrong(format!("[{index}].names"), format!("{name:?}"), "is no name".into()));
+                return Err(SHAPE.wrong(format!("[{index}].names"), format!("{name:?}"), "is not a name"));
             }
             *name = usual;
         }
         if entry.names.is_empty() {
-            return Err(SHAPE.wrong(format!("[{index}].names"), "an empty list".into(), "names nothing".into()));
+            return Err(SHAPE.wrong(format!("[{index}].names"), "[]", "names no device"));
         }
     }
     Ok(entries)
@@ -378,9 +366,9 @@ mod tests {
         let says = |name: &str| accelerator(name, &[]).unwrap_err().to_string();
         assert_eq!(
             says("a100"),
-            "--gpu: a100 is not one device; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb"
+            "--gpu: a100 names several devices; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb"
         );
-        assert_eq!(says("v100"), "--gpu: v100 is not one device; name one of v100-pcie-16gb, v100-sxm2-32gb");
+        assert_eq!(says("v100"), "--gpu: v100 names several devices; name one of v100-pcie-16gb, v100-sxm2-32gb");
         assert_eq!(
             says("h1000"),
             "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; `kvsize gpus` lists all"
@@ -422,12 +410,12 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_file_is_named_with_its_path() {
         for (text, message) in [
-            ("", "the text is no JSON: EOF while parsing a value at line 1 column 0"),
-            ("{}", "the text is no list"),
-            ("[1]", "[0]: 1 is no object"),
-            (r#"[{"names": ["a"]}, {}]"#, "[1].names: nothing is missing"),
-            (r#"[{"names": []}]"#, "[0].names: an empty list names nothing"),
-            (r#"[{"names": ["  "]}]"#, "[0].names: \"  \" is no name"),
+            ("", "the text is not JSON: EOF while parsing a value at line 1 column 0"),
+            ("{}", "the text is not a list"),
+            ("[1]", "[0]: 1 is not an object"),
+            (r#"[{"names": ["a"]}, {}]"#, "[1].names: missing"),
+            (r#"[{"names": []}]"#, "[0].names: [] names no device"),
+            (r#"[{"names": ["  "]}]"#, "[0].names: \"  \" is not a name"),
             (r#"[{"names": "a"}]"#, "[0].names: \"a\" is wrong: invalid type: string \"a\", expected a sequence"),
             (r#"[{"names": ["a"], "memory": 1}]"#, "[0].memory: 1 is wrong: unknown field `memory`"),
             (
@@ -445,7 +433,7 @@ mod tests {
             (r#"[{"names": ["a"], "bf16_gflops": {"value": -1, "source": "x"}}]"#, "[0].bf16_gflops: "),
         ] {
             let error = parse_accelerators(text).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("--accelerators: {message}")), "{text}: {error}");
+            assert!(error.starts_with(message), "{text}: {error}");
             assert!(error.contains("; write [{\"names\""), "{error}");
         }
     }
@@ -458,7 +446,7 @@ mod tests {
             let joined = |name: &str| name.replace('-', "");
             match accelerator(&name, &[]) {
                 Ok(entry) => prop_assert!(entry.names.iter().any(|known| joined(known) == joined(&normalised(&name)))),
-                Err(unknown) => prop_assert_eq!(unknown.name, name),
+                Err(unknown) => prop_assert_eq!(unknown.found, Some(name)),
             }
         }
 

@@ -1,5 +1,5 @@
-//! What llama.cpp knows of each architecture beyond the keys of a file: which layers slide, which are recurrent, what is
-//! kept beside them. Read from the llama.cpp of llama-cpp-sys-2 0.1.161 (ggml 0.26.0); each line names its file there, and
+//! What llama.cpp knows of each architecture beyond the keys of a file: which layers slide, which are recurrent, what else
+//! is kept. Read from the llama.cpp of llama-cpp-sys-2 0.1.161 (ggml 0.26.0); each line names its file there, and
 //! the classes of caches are those of `llama_model::create_memory` in `src/llama-model.cpp`.
 
 use serde::Deserialize;
@@ -31,8 +31,8 @@ pub struct GgufArchitecture {
     pub state: Option<StateRule>,
     /// The index of sparse attention.
     pub indexer: Option<IndexerRule>,
-    /// So many layers at the start have a cache, and the others read theirs, whatever the file says.
-    pub own_layers: Option<u32>,
+    /// The layers at the start that have a cache, which the others read, whatever the file says.
+    pub layers_with_cache: Option<u32>,
     /// The key of the number of layers at the end that read an earlier one's cache.
     pub shared_key: Option<String>,
     /// The key of the number of times that all layers are run, with a cache each time.
@@ -109,7 +109,7 @@ pub enum WindowLayers {
 pub enum RecurrentRule {
     /// All, and there is no attention.
     All,
-    /// All, beside attention.
+    /// All, in addition to attention.
     Beside,
     /// Those without KV heads.
     NoKvHeads,
@@ -148,18 +148,9 @@ pub struct IndexerRule {
     /// What is listed where the file lists nothing; none if it must.
     #[serde(default)]
     pub default: Option<IndexerDefault>,
-    /// From this `context_length` on the default is another: the first few layers, and then one in a few.
+    /// What is listed instead of the default where the context is long.
     #[serde(default)]
-    pub long_context: Option<u64>,
-    /// The first few.
-    #[serde(default)]
-    pub long_first: u32,
-    /// One in how many.
-    #[serde(default)]
-    pub long_every: u32,
-    /// Up to this layer.
-    #[serde(default)]
-    pub long_last: u32,
+    pub long_context: Option<LongContextIndexer>,
     /// The key that must be above 0 for there to be one.
     #[serde(default)]
     pub only_if: Option<String>,
@@ -168,7 +159,21 @@ pub struct IndexerRule {
     pub slots: Option<u64>,
     /// The list that must have an entry above 0 for there to be more than one.
     #[serde(default)]
-    pub slots_if: Option<String>,
+    pub multi_slot_key: Option<String>,
+}
+
+/// The layers that have an index where the context is long: all up to one, and then one in a few.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongContextIndexer {
+    /// The least `context_length`.
+    pub from: u64,
+    /// The first layer that need not have one.
+    pub all_until: u32,
+    /// From there on one layer in this many has one.
+    pub then_every: u32,
+    /// The first layer of those at the end that have none.
+    pub before: u32,
 }
 
 /// Which layers have an index.
@@ -208,15 +213,15 @@ pub enum FeatureName {
     /// [`GgufFeature::EncoderDecoder`]
     EncoderDecoder,
     /// Recurrent layers may keep n-grams of the past (`ple.…`).
-    History,
+    NgramState,
     /// Every few tokens are compressed into one entry (DeepSeek-V4).
     Compressed,
     /// A layer with one head is added at the end.
     RouterLayer,
     /// Head sizes are read even where the first layer has no heads.
     OwnHeadDims,
-    /// Layers that predict further tokens are in the cache of the model itself.
-    KeepsNextn,
+    /// MTP layers are in the cache of the model itself.
+    MtpInMainCache,
 }
 
 impl GgufArchitecture {

@@ -14,15 +14,15 @@ mod overlay;
 mod prices;
 
 pub use accelerators::{
-    AcceleratorEntry, Figure, Link, Size, UnknownAccelerator, accelerator, accelerators, normalised, parse_accelerators,
+    AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
 };
 pub use gguf_architectures::{
-    FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, RecurrentRule, StateRule, WindowKey,
-    WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
+    FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, LongContextIndexer, RecurrentRule,
+    StateRule, WindowKey, WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
-pub use model_types::{LayerRule, ModelType, MtpKind, MtpRule, model_type};
-pub use models::{CatalogueError, ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
-pub use overlay::OverlayError;
+pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
+pub(crate) use models::nearest;
+pub use models::{ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
 pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day, wrong_device};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search

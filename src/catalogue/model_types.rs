@@ -25,7 +25,7 @@ pub struct ModelType {
     /// Whether transformers repeats each KV head for the query heads that share it before it caches them.
     #[serde(default)]
     pub repeats_heads: bool,
-    /// Its layers that predict further tokens, where they are not one full layer for each that the file counts.
+    /// Its MTP layers, where they are not one full layer for each that the file counts.
     pub mtp: Option<MtpRule>,
     /// Why a model of this type has no cache, if it has none.
     pub no_cache: Option<String>,
@@ -33,7 +33,7 @@ pub struct ModelType {
     pub source: String,
 }
 
-/// The layers that predict further tokens (MTP), as vLLM 0.33 builds them.
+/// The MTP layers, as vLLM 0.33 builds them.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MtpRule {
@@ -55,13 +55,13 @@ pub enum MtpKind {
     SameIndex,
 }
 
-/// How layers are dealt to kinds.
+/// Which layers are of which kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerRule {
     /// Every layer is full, whatever window is named.
     Full,
-    /// A list in the file says; without one it can't be told.
+    /// The file has a list; without one the kinds are unknown.
     Listed,
     /// Kinds that repeat.
     Cycle {
@@ -92,31 +92,36 @@ pub enum LayerRule {
     },
     /// The second half reads one cache (YOCO, arXiv:2405.05254; `SambaY`, arXiv:2507.06607): of the first half every n-th
     /// layer is recurrent and the others slide; then come a recurrent layer and the one full layer that all others read.
-    ReadOnce {
+    Yoco {
         /// The key of n.
         n_key: String,
     },
     /// Every n-th layer (counted from 1) is full, the others are of another kind.
-    EveryNthFull {
-        /// n where no key gives it.
-        n: u64,
-        /// The keys that may give n.
-        #[serde(default)]
-        n_keys: Vec<String>,
-        /// A key that may list the layers, 1 for the other kind (Llama 4's `no_rope_layers`: 1 has rotary positions and is local).
-        list_key: Option<String>,
-        /// The other kind.
-        others: String,
-        /// The key of an index from which on all layers are full.
-        below_key: Option<String>,
-        /// That index where the key is missing.
-        below: Option<u64>,
-        /// Whether the last layer is full in any case.
-        #[serde(default)]
-        last_full: bool,
-        /// The key that switches the other kind on.
-        gate: Option<String>,
-    },
+    EveryNthFull(EveryNthFull),
+}
+
+/// The rule of models in which every n-th layer is full.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EveryNthFull {
+    /// n where no key gives it.
+    pub n: u64,
+    /// The keys that may give n.
+    #[serde(default)]
+    pub n_keys: Vec<String>,
+    /// A key that may list the layers, 1 for the other kind (Llama 4's `no_rope_layers`: 1 has rotary positions and is local).
+    pub list_key: Option<String>,
+    /// The other kind.
+    pub others: String,
+    /// The key of an index from which on all layers are full.
+    pub below_key: Option<String>,
+    /// That index where the key is missing.
+    pub below: Option<u64>,
+    /// Whether the last layer is full in any case.
+    #[serde(default)]
+    pub last_full: bool,
+    /// The key that switches the other kind on.
+    pub gate: Option<String>,
 }
 
 /// The `model_type` of that name.

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::line_naming;
-use crate::units::{Code, Diagnose, Error, display_diagnosis};
+use crate::units::{Code, Error};
 
 const MODELS: &str = include_str!("models.jsonl");
 
@@ -70,57 +70,16 @@ impl TryFrom<Written> for ModelEntry {
     }
 }
 
-/// Why the catalogue has no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CatalogueError {
-    /// No model of that name.
-    UnknownModel {
-        /// The name.
-        name: String,
-        /// The nearest names, nearest first.
-        nearest: Vec<String>,
-    },
-    /// A file of one's own that is no list of models.
-    Overlay(String),
-}
-
-impl Diagnose for CatalogueError {
-    fn diagnosis(&self) -> Error {
-        let (name, nearest) = match self {
-            Self::UnknownModel { name, nearest } => (name, nearest),
-            Self::Overlay(error) => {
-                return Error {
-                    code: Code::Catalogue,
-                    field: "--catalogue".into(),
-                    found: Some("the file".into()),
-                    problem: format!("is no list of models: {error}"),
-                    remedy: r#"write [{"names": ["mine"], "label": "Mine", "config": {…}}]"#.into(),
-                };
-            }
-        };
-        let nearest = match nearest.as_slice() {
-            [] => "`kvsize models` lists all names".into(),
-            names => format!("nearest names: {}; `kvsize models` lists all", names.join(", ")),
-        };
-        Error {
-            code: Code::UnknownModel,
-            field: "MODEL".into(),
-            found: Some(name.clone()),
-            problem: "is no file here and no name in the catalogue".into(),
-            remedy: nearest,
-        }
-    }
-}
-
-display_diagnosis!(CatalogueError);
-
 /// The models of a user's own file: a JSON list of entries like the catalogue's, `source` and `date` left out at will.
 ///
 /// # Errors
-/// [`CatalogueError::Overlay`] with line and column.
-pub fn parse_overlay(text: &str) -> Result<Vec<ModelEntry>, CatalogueError> {
-    let mut entries: Vec<ModelEntry> =
-        serde_json::from_str(text).map_err(|error| CatalogueError::Overlay(error.to_string()))?;
+/// [`Code::Catalogue`] with line and column.
+pub fn parse_overlay(text: &str) -> Result<Vec<ModelEntry>, Error> {
+    let mut entries: Vec<ModelEntry> = serde_json::from_str(text).map_err(|error| {
+        let problem = format!("is not a list of models: {error}");
+        let remedy = r#"write [{"names": ["mine"], "label": "Mine", "config": {…}}]"#;
+        Error::new(Code::Catalogue, "--catalogue", "the file", problem, remedy)
+    })?;
     for name in entries.iter_mut().flat_map(|entry| &mut entry.names) {
         *name = name.to_lowercase();
     }
@@ -130,14 +89,21 @@ pub fn parse_overlay(text: &str) -> Result<Vec<ModelEntry>, CatalogueError> {
 /// The model of that name or alias, in any case. The `overlay`, a user's own models, shadows the catalogue.
 ///
 /// # Errors
-/// [`CatalogueError::UnknownModel`] with the nearest names.
-pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, CatalogueError> {
-    let unknown =
-        || CatalogueError::UnknownModel { name: name.to_owned(), nearest: nearest(&name.to_lowercase(), overlay) };
-    find_known(name, overlay).ok_or_else(unknown)
+/// [`Code::UnknownModel`] with the nearest names.
+pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, Error> {
+    find_known(name, overlay).ok_or_else(|| {
+        let names = match nearest(name, overlay).as_slice() {
+            [] => String::new(),
+            names => format!(", or: {}", names.join(", ")),
+        };
+        let problem = "is unknown: not a file, not in the catalogue";
+        let remedy =
+            format!("try a Hugging Face id such as meta-llama/Llama-3.1-8B{names} (`kvsize models` lists all)");
+        Error::new(Code::UnknownModel, "MODEL", name, problem, remedy)
+    })
 }
 
-/// As [`find`], where a miss is no error: the nearest names, for which all are looked at, are not told.
+/// As [`find`], with `None` on a miss: no suggestions are computed.
 pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
     let lower = name.to_lowercase();
     let own = overlay.iter().find(|entry| entry.names.contains(&lower)).cloned();
@@ -157,15 +123,16 @@ fn parse(line: &str) -> Option<ModelEntry> {
 }
 
 /// Up to three names that could have been meant: those that contain the name, then those spelled like it.
-fn nearest(name: &str, overlay: &[ModelEntry]) -> Vec<String> {
+pub(crate) fn nearest(name: &str, overlay: &[ModelEntry]) -> Vec<String> {
     const ALIKE: f64 = 0.75;
+    let name = name.to_lowercase();
     if name.is_empty() {
         return Vec::new();
     }
     let mut scored: Vec<(f64, String)> = models(overlay)
         .filter_map(|entry| {
             let likeness = |candidate: &String| {
-                if candidate.contains(name) { 1.0 } else { strsim::jaro_winkler(candidate, name) }
+                if candidate.contains(&name) { 1.0 } else { strsim::jaro_winkler(candidate, &name) }
             };
             let best = entry.names.iter().map(likeness).fold(0.0, f64::max);
             Some((best, entry.names.into_iter().next()?))
@@ -197,12 +164,10 @@ mod tests {
     #[test]
     fn names_are_found_in_any_case_and_near_misses_are_named() {
         assert_eq!(find("META-LLAMA/Llama-3.1-8B", &[]).unwrap().names[0], "llama-3.1-8b");
-        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("lama-3.1-8b", &[]) else { panic!() };
-        assert_eq!(nearest[0], "llama-3.1-8b");
-        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("scout", &[]) else { panic!() };
-        assert_eq!(nearest, ["llama-4-scout"]);
-        let Err(CatalogueError::UnknownModel { nearest, .. }) = find("%%%", &[]) else { panic!() };
-        assert!(nearest.is_empty());
+        assert_eq!(find("lama-3.1-8b", &[]).unwrap_err().code, Code::UnknownModel);
+        assert_eq!(nearest("lama-3.1-8b", &[])[0], "llama-3.1-8b");
+        assert_eq!(nearest("SCOUT", &[]), ["llama-4-scout"]);
+        assert!(nearest("%%%", &[]).is_empty());
     }
 
     #[test]
@@ -213,7 +178,7 @@ mod tests {
         assert_eq!(find("llama-3.1-8b", &overlay).unwrap().label, "Mine");
         assert_eq!(models(&overlay).count(), models(&[]).count());
         for text in ["", "{}", "[{}]", r#"[{"names": ["x"], "label": "x"}]"#, r#"[{"names": 1}]"#] {
-            assert!(matches!(parse_overlay(text), Err(CatalogueError::Overlay(_))), "{text}");
+            assert_eq!(parse_overlay(text).unwrap_err().code, Code::Catalogue, "{text}");
         }
     }
 }

@@ -3,12 +3,10 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::units::{Code, Diagnose, Error, display_diagnosis};
+use crate::units::{Code, Error};
 
 /// What such a file holds.
 pub(super) struct Shape {
-    /// The option that names the file.
-    pub(super) option: &'static str,
     /// The key of the list, where the file is an object.
     pub(super) key: &'static str,
     /// The one key that every entry has.
@@ -18,66 +16,36 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// What is wrong, and where.
-    pub(super) fn wrong(&self, path: String, found: String, problem: String) -> OverlayError {
-        OverlayError { option: self.option, place: path, found, problem, example: self.example }
+    /// What is wrong with the value at a path.
+    pub(super) fn wrong(&self, path: String, found: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::new(Code::Overlay, path, found, problem, format!("write {}", self.example))
+    }
+
+    pub(super) fn missing(&self, path: String) -> Error {
+        Error { code: Code::Overlay, ..Error::missing(path, format!("write {}", self.example)) }
     }
 }
-
-/// A file that holds something else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverlayError {
-    option: &'static str,
-    place: String,
-    found: String,
-    problem: String,
-    example: &'static str,
-}
-
-impl OverlayError {
-    /// The same, found in that file.
-    #[must_use]
-    pub fn in_file(self, origin: &str) -> Self {
-        let place = if self.place.is_empty() { origin.to_owned() } else { format!("{origin}: {}", self.place) };
-        Self { place, ..self }
-    }
-}
-
-impl Diagnose for OverlayError {
-    fn diagnosis(&self) -> Error {
-        let field = if self.place.is_empty() { self.option.into() } else { format!("{}: {}", self.option, self.place) };
-        Error {
-            code: Code::Overlay,
-            field,
-            found: Some(self.found.clone()),
-            problem: self.problem.clone(),
-            remedy: format!("write {}", self.example),
-        }
-    }
-}
-
-display_diagnosis!(OverlayError);
 
 /// The entries of a file: a list of objects, or an object with such a list.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, shape: &Shape) -> Result<Vec<T>, OverlayError> {
+pub(super) fn parse<T: DeserializeOwned>(text: &str, shape: &Shape) -> Result<Vec<T>, Error> {
     let document = serde_json::from_str(text)
-        .map_err(|error| shape.wrong(String::new(), "the text".into(), format!("is no JSON: {error}")))?;
+        .map_err(|error| shape.wrong(String::new(), "the text", format!("is not JSON: {error}")))?;
     let list = match document {
         Value::Object(mut object) if object.len() == 1 => object.remove(shape.key).unwrap_or_default(),
         other => other,
     };
     let Value::Array(entries) = list else {
-        return Err(shape.wrong(String::new(), "the text".into(), "is no list".into()));
+        return Err(shape.wrong(String::new(), "the text", "is not a list"));
     };
     entries.into_iter().enumerate().map(|(index, entry)| read(index, entry, shape)).collect()
 }
 
-fn read<T: DeserializeOwned>(index: usize, entry: Value, shape: &Shape) -> Result<T, OverlayError> {
+fn read<T: DeserializeOwned>(index: usize, entry: Value, shape: &Shape) -> Result<T, Error> {
     let Value::Object(object) = entry else {
-        return Err(shape.wrong(format!("[{index}]"), entry.to_string(), "is no object".into()));
+        return Err(shape.wrong(format!("[{index}]"), entry.to_string(), "is not an object"));
     };
     let Some(required) = object.get(shape.required).cloned() else {
-        return Err(shape.wrong(format!("[{index}].{}", shape.required), "nothing".into(), "is missing".into()));
+        return Err(shape.missing(format!("[{index}].{}", shape.required)));
     };
     let error = match serde_json::from_value(Value::Object(object.clone())) {
         Ok(entry) => return Ok(entry),
@@ -95,7 +63,7 @@ fn read<T: DeserializeOwned>(index: usize, entry: Value, shape: &Shape) -> Resul
         Some((key, value, error)) => {
             shape.wrong(format!("[{index}].{key}"), value.to_string(), format!("is wrong: {}", before_remedy(&error)))
         }
-        None => shape.wrong(format!("[{index}]"), "an entry".into(), format!("is wrong: {}", before_remedy(&error))),
+        None => shape.wrong(format!("[{index}]"), "an entry", format!("is wrong: {}", before_remedy(&error))),
     })
 }
 

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 
 use super::{line_naming, overlay};
+use crate::units::{Code, Error, parse_dollars};
 
 const PRICES: &str = include_str!("prices.jsonl");
 
@@ -36,10 +37,10 @@ pub struct Dollars {
 }
 
 impl TryFrom<String> for Dollars {
-    type Error = crate::units::UnitError;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Ok(Self { millionths: crate::units::parse_dollars(&text)? })
+    fn try_from(text: String) -> Result<Self, Error> {
+        Ok(Self { millionths: parse_dollars(&text)? })
     }
 }
 
@@ -82,8 +83,8 @@ pub fn price(device: &str, overlay: &[PriceEntry]) -> Option<PriceEntry> {
 /// all but the device and its price can be left out. Devices are named as the caller names them.
 ///
 /// # Errors
-/// [`overlay::OverlayError`] with the path of what is wrong.
-pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, overlay::OverlayError> {
+/// [`Error`] with the path of what is wrong.
+pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, Error> {
     overlay::parse::<Written>(text, &SHAPE)?
         .into_iter()
         .enumerate()
@@ -91,13 +92,12 @@ pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, overlay::OverlayError
         .collect()
 }
 
-/// What is wrong with the device of an entry.
-pub fn wrong_device(index: usize, device: &str, problem: &str) -> overlay::OverlayError {
-    SHAPE.wrong(format!("[{index}].device"), format!("{device:?}"), problem.to_owned())
+/// The error about the device of an entry, whose price cannot be used.
+pub fn wrong_device(index: usize, error: Error) -> Error {
+    Error { code: Code::Overlay, ..error.at(format!("[{index}].device")) }
 }
 
 const SHAPE: overlay::Shape = overlay::Shape {
-    option: "--prices",
     key: "prices",
     required: "device",
     example: r#"[{"device": "h100-sxm", "usd_per_gpu_hour": "2.49", "as_of": "2026-08-19", "kind": "on demand"}]"#,
@@ -116,18 +116,18 @@ struct Written {
 }
 
 impl Written {
-    fn entry(self, index: usize) -> Result<PriceEntry, overlay::OverlayError> {
+    fn entry(self, index: usize) -> Result<PriceEntry, Error> {
         let Self { device, usd_per_gpu_hour, as_of, kind, provider, source } = self;
         let Some(usd_per_gpu_hour) = usd_per_gpu_hour else {
-            return Err(SHAPE.wrong(format!("[{index}].usd_per_gpu_hour"), "nothing".into(), "is missing".into()));
+            return Err(SHAPE.missing(format!("[{index}].usd_per_gpu_hour")));
         };
         Ok(PriceEntry { device, usd_per_gpu_hour, as_of, kind, provider, source })
     }
 }
 
-/// What is wrong with the day of an entry.
-pub fn wrong_day(index: usize, day: &str) -> overlay::OverlayError {
-    SHAPE.wrong(format!("[{index}].as_of"), format!("{day:?}"), "is no day".into())
+/// The error about the day of an entry.
+pub fn wrong_day(index: usize, day: &str) -> Error {
+    SHAPE.wrong(format!("[{index}].as_of"), format!("{day:?}"), "is not a date, as 2026-08-19")
 }
 
 #[cfg(test)]
@@ -152,8 +152,8 @@ mod tests {
         assert_eq!(price("h100-sxm", &own).unwrap().usd_per_gpu_hour.millionths, 2_490_001);
         assert_eq!(price("l4", &own), price("l4", &[]));
         for (text, message) in [
-            (r#"[{"usd_per_gpu_hour": "1"}]"#, "[0].device: nothing is missing"),
-            (r#"[{"device": "l4"}]"#, "[0].usd_per_gpu_hour: nothing is missing"),
+            (r#"[{"usd_per_gpu_hour": "1"}]"#, "[0].device: missing"),
+            (r#"[{"device": "l4"}]"#, "[0].usd_per_gpu_hour: missing"),
             (r#"[{"device": "l4", "usd_per_gpu_hour": 1.5}]"#, "[0].usd_per_gpu_hour: 1.5 is wrong: invalid type"),
             (
                 r#"{"prices": [{"device": "l4", "usd_per_gpu_hour": "0"}]}"#,
@@ -171,10 +171,10 @@ mod tests {
                 r#"[{"device": "l4", "usd_per_gpu_hour": "1", "price": 2}]"#,
                 "[0].price: 2 is wrong: unknown field `price`",
             ),
-            (r#"{"prices": 1}"#, "the text is no list"),
+            (r#"{"prices": 1}"#, "the text is not a list"),
         ] {
             let error = parse_prices(text).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("--prices: {message}")), "{text}: {error}");
+            assert!(error.starts_with(message), "{text}: {error}");
         }
     }
 }

@@ -2,18 +2,18 @@
 
 use std::str::FromStr;
 
-use crate::units::{Bytes, UnitError, parse_percentage};
+use crate::units::{Bytes, Error, parse_percentage};
 
 /// By how much something may grow, in millionths of what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Increase(pub u32);
 
 impl FromStr for Increase {
-    type Err = UnitError;
+    type Err = Error;
 
     /// `5%` or `2.5%`.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        parse_percentage(text).map(Self).ok_or_else(|| UnitError::NotAPercentage(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_percentage(text).map(Self)
     }
 }
 

@@ -6,7 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::report::{Format, UnitChoice};
-use crate::units::{ByteUnit, UnitError};
+use crate::units::{ByteUnit, Error};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
@@ -111,6 +111,6 @@ pub(super) struct ListArguments {
     pub(super) format: FormatArguments,
 }
 
-pub(super) fn unit_choice(text: &str) -> Result<UnitChoice, UnitError> {
+pub(super) fn unit_choice(text: &str) -> Result<UnitChoice, Error> {
     if text == "auto" { Ok(UnitChoice::Auto) } else { text.parse().map(UnitChoice::Fixed) }
 }

@@ -1,6 +1,5 @@
 //! `kvsize article`: the numbers of the article that this tool starts from, beside the real ones.
 
-use std::io;
 use std::sync::Arc;
 
 use clap::Args;
@@ -37,8 +36,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 };
 
 fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
-    let model = |name| source::resolve(name, &mut io::empty(), &[]);
-    let article = model(ARTICLE)?;
+    let article = source::resolve(ARTICLE)?;
     let article_document = document(&article, &Axes::article(&article))?;
     let format = arguments.format.format();
     if format == Format::Plain {
@@ -46,7 +44,7 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
         let data = report::render(&Estimates(&[article_document]), format, arguments.unit());
         return Ok(Answer { data, ..Answer::default() });
     }
-    let real = model(REAL)?;
+    let real = source::resolve(REAL)?;
     let axes = Axes { seq_lens: ARTICLE_LENGTHS.to_vec(), ..Axes::article(&real) };
     let real_document = document(&real, &axes)?;
     let whole = real.keeping_every_token();

@@ -63,7 +63,7 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Error> {
         None => return Err(Error::without_value(Code::Schema, "schema", "missing", remedy)),
     }
     let of_all = text("margin")?.map(|text| text.parse::<Margin>()).transpose();
-    let of_all = of_all.map_err(|error| Error::from(error).at("margin"))?;
+    let of_all = of_all.map_err(|error: Error| error.at("margin"))?;
     let catalogue = text("catalogue")?.map(|path| directory.join(&*path));
     let entries = entries(value("budgets"), of_all)?;
     Ok(Budgets { directory, catalogue, entries })
@@ -83,7 +83,7 @@ fn entries(list: Option<&str>, margin: Option<Margin>) -> Result<Vec<Entry>, Err
     let mut names = HashMap::with_capacity(list.len());
     for (index, raw) in list.iter().enumerate() {
         let path = format!("budgets[{index}]");
-        let entry = entry(&reader, raw.get(), margin).map_err(|error| within(&path, in_keys(error)))?;
+        let entry = entry(&reader, raw.get(), margin).map_err(|error| in_keys(error).in_object(&path))?;
         if let Some(other) = names.insert(entry.name.clone(), index) {
             let problem = format!("is the name of budgets[{other}], too");
             let remedy = "give each its own name: a baseline is compared by it";
@@ -262,7 +262,6 @@ pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Erro
 fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Error> {
     let text = if path.as_os_str() == "-" { source::text_of_stdin(&mut io::stdin()) } else { source::text(path) };
     text.map(|text| text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text)).map_err(|error| {
-        let error = Error::from(error);
         let found = format!("{}: {}", path.display(), error.found.unwrap_or_default());
         // The reader's own words are about a config.json.
         let problem = if error.code == Code::TooLarge { "is longer than is read".into() } else { error.problem };
@@ -282,10 +281,4 @@ fn one_only(error: Error) -> Error {
 fn in_keys(error: Error) -> Error {
     let found = error.found.map(|found| if found.starts_with("--") { field_of(&found) } else { found });
     Error { field: field_of(&error.field), found, ..error }
-}
-
-/// An error inside of `path`.
-fn within(path: &str, error: Error) -> Error {
-    let field = if error.field.is_empty() { path.to_owned() } else { format!("{path}.{}", error.field) };
-    error.at(field)
 }

@@ -9,8 +9,11 @@ use super::{hub, nvidia_smi};
 use crate::catalogue::{AcceleratorEntry, ModelEntry, PriceEntry};
 use crate::model::Model;
 use crate::request::{Ask, ByText, Card, Named, Sources, Weigh, duplicate, twice};
-use crate::source::{self, HubSettings, Weighed};
+use crate::source::{self, HubSettings, Resolver, Weighed};
 use crate::units::{Code, Error};
+
+/// How a model that is piped in is called.
+const STANDARD_INPUT: &str = "standard input";
 
 /// The user's own models, the hub, and what paths are relative to.
 pub(super) struct Places {
@@ -46,7 +49,15 @@ impl Places {
 
     /// What the model that an argument means weighs.
     pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Error> {
-        Ok(source::weigh(name, &mut StandardInput, &self.overlay, self.hub.as_ref())?)
+        if name == "-" {
+            return Resolver::default().weigh_json(source::text_of_stdin(&mut StandardInput)?, STANDARD_INPUT);
+        }
+        self.resolver(Weigh::Yes).weigh(name)
+    }
+
+    fn resolver(&self, weigh: Weigh) -> Resolver<'_> {
+        let resolver = Resolver::default().overlay(&self.overlay).hub(self.hub.as_ref()).weights(weigh);
+        self.directory.as_ref().map_or(resolver, |directory| resolver.directory(directory))
     }
 
     fn path(&self, path: &Path) -> PathBuf {
@@ -56,27 +67,24 @@ impl Places {
 
 impl Sources for Places {
     fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
-        let (overlay, hub) = (self.overlay.as_slice(), self.hub.as_ref());
-        let model = match (named, &self.directory) {
-            (Named::Object(text), _) => {
+        let resolver = self.resolver(weigh);
+        let model = match named {
+            Named::Object(text) => {
                 if let Some(path) = twice(text, key) {
                     return Err(duplicate(&path));
                 }
-                source::of_json(text.clone().into_owned(), key)?
+                resolver.model_of_json(text.as_ref(), key)
             }
-            (Named::Name(name), Some(_)) if name == "-" => {
+            Named::Name(name) if name != "-" => resolver.model(name),
+            Named::Name(_) if self.directory.is_none() => {
+                resolver.model_of_json(source::text_of_stdin(&mut StandardInput)?, STANDARD_INPUT)
+            }
+            Named::Name(_) => {
                 let problem = "would be standard input, which is not read for a model here";
-                return Err(Error::new(Code::Stdin, key, "-", problem, "write the object itself as its value"));
+                Err(Error::new(Code::Stdin, key, "-", problem, "write the object itself as its value"))
             }
-            (Named::Name(name), Some(directory)) => {
-                source::resolve_in(directory, name, overlay, hub, weigh == Weigh::Yes)?
-            }
-            (Named::Name(name), None) if weigh == Weigh::Yes => {
-                source::resolve_weighed(name, &mut StandardInput, overlay, hub)?
-            }
-            (Named::Name(name), None) => source::resolve_with(name, &mut StandardInput, overlay, hub)?,
         };
-        Ok(Arc::new(model))
+        model.map(Arc::new)
     }
 
     fn is_path(&self, name: &str) -> bool {
@@ -88,7 +96,7 @@ impl Sources for Places {
     }
 
     fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
-        Ok(source::prices(&self.path(file))?)
+        source::prices(&self.path(file))
     }
 
     fn cards(&self) -> Result<Vec<Card>, String> {
@@ -108,7 +116,7 @@ impl io::Read for StandardInput {
 /// The user's own models: of the file named by the flag, or else by the environment.
 pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Error> {
     match flag.map(Path::to_path_buf).or_else(|| variable("KVSIZE_CATALOGUE")) {
-        Some(path) => Ok(source::overlay(&path)?),
+        Some(path) => source::overlay(&path),
         None => Ok(Vec::new()),
     }
 }
@@ -116,7 +124,7 @@ pub(super) fn overlay(flag: Option<&Path>) -> Result<Vec<ModelEntry>, Error> {
 /// The user's own accelerators: of the file named by the flag, or else by the environment.
 pub(super) fn own_accelerators(flag: Option<PathBuf>) -> Result<Vec<AcceleratorEntry>, Error> {
     match flag.or_else(|| variable("KVSIZE_ACCELERATORS")) {
-        Some(path) => Ok(source::accelerators(&path)?),
+        Some(path) => source::accelerators(&path),
         None => Ok(Vec::new()),
     }
 }

@@ -1,6 +1,5 @@
 //! `kvsize strategies MODEL`: the levers of the article's "making it fit", each with what it takes and how to repeat it.
 
-use std::io;
 
 use clap::{ArgMatches, Args};
 
@@ -234,12 +233,11 @@ fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStateme
     let gigabytes =
         |sold: &Term| sold.bytes.0.checked_div(GIGABYTE).filter(|_| sold.bytes.0.checked_rem(GIGABYTE) == Some(0));
     let Some(marketed_gb) = fleet.accelerator.marketed.as_ref().and_then(gigabytes) else { return Ok(None) };
-    let look_up = |name| source::resolve(name, &mut io::empty(), &[]);
     let alike = |known: &Model| known.layer_groups == question.model.layer_groups;
-    let its_own = look_up(ARTICLE)?;
+    let its_own = source::resolve(ARTICLE)?;
     let bytes = |model: &Model| Ok::<_, Error>(estimate(model, &question.workload)?.bytes);
     let is_its_own = alike(&its_own);
-    if !is_its_own && !alike(&look_up(REAL)?) {
+    if !is_its_own && !alike(&source::resolve(REAL)?) {
         return Ok(None);
     }
     let counted = bytes(&its_own)?;

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum};
 
 use crate::report::Format;
-use crate::units::{Code, Diagnose, Error, UnitError};
+use crate::units::{Code, Error};
 
 const HELP: &str = "`kvsize --help` tells how";
 
@@ -125,5 +125,5 @@ pub(super) fn failure(error: &clap::Error) -> Error {
 }
 
 fn diagnosis(source: &(dyn StdError + 'static)) -> Option<Error> {
-    source.downcast_ref::<UnitError>().map(Diagnose::diagnosis).or_else(|| source.downcast_ref::<Error>().cloned())
+    source.downcast_ref::<Error>().cloned()
 }

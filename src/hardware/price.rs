@@ -105,7 +105,7 @@ impl FromStr for Rate {
             _ => return Err(unit()),
         };
         let micro_dollars = parse_dollars(amount.strip_prefix('$').unwrap_or(amount)).map_err(|error| {
-            let Error { problem, remedy, .. } = Error::from(error);
+            let Error { problem, remedy, .. } = error;
             Error::new(Code::Price, FIELD, text, problem, format!("{remedy}/gpu-h"))
         })?;
         Ok(Self { micro_dollars, per })

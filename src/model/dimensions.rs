@@ -1,7 +1,7 @@
 //! From the numbers a source names to the shape of an entry, with the checks that every source needs.
 
 use super::{Assumption, KeyValue};
-use crate::units::{Code, Diagnose, Error, display_diagnosis};
+use crate::units::{Code, Error};
 
 /// More layers than any model has; past it a number is a mistake, and lists of layers would eat memory.
 pub const MAX_LAYERS: u32 = 65_536;
@@ -30,74 +30,16 @@ pub struct Dimensions {
     pub v_head_dim: Option<Dimension>,
 }
 
-/// Why dimensions do not make a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelError {
-    /// A dimension that nothing else supplies; the flag or key, and what to do.
-    Missing(String, &'static str),
-    /// More layers than [`MAX_LAYERS`].
-    TooManyLayers(Dimension),
-    /// Query heads that are not a multiple of the KV heads.
-    UnevenHeads {
-        /// KV heads.
-        key_value: Dimension,
-        /// Query heads.
-        attention: Dimension,
-    },
-    /// A width that leaves nothing for each head, with no head dimension given.
-    NoWidth {
-        /// `hidden_size`
-        hidden_size: Dimension,
-        /// Heads.
-        attention: Dimension,
-        /// The flag or key that would settle it.
-        remedy: &'static str,
-    },
-}
-
-impl Diagnose for ModelError {
-    fn diagnosis(&self) -> Error {
-        match self {
-            Self::Missing(field, remedy) => Error {
-                code: Code::Missing,
-                field: field.clone(),
-                found: Some("missing".into()),
-                problem: String::new(),
-                remedy: (*remedy).into(),
-            },
-            Self::TooManyLayers(layers) => Error {
-                code: Code::TooManyLayers,
-                field: layers.field.clone(),
-                found: Some(layers.value.to_string()),
-                problem: "is more layers than any model has".into(),
-                remedy: format!("give at most {MAX_LAYERS}"),
-            },
-            Self::UnevenHeads { key_value, attention } => Error {
-                code: Code::UnevenHeads,
-                field: key_value.field.clone(),
-                found: Some(key_value.value.to_string()),
-                problem: format!("does not divide {} {}", attention.field, attention.value),
-                remedy: "give KV heads that do; each serves an equal group of query heads".into(),
-            },
-            Self::NoWidth { hidden_size, attention, remedy } => Error {
-                code: Code::NoWidth,
-                field: hidden_size.field.clone(),
-                found: Some(hidden_size.value.to_string()),
-                problem: format!("is less than {} {}", attention.field, attention.value),
-                remedy: (*remedy).into(),
-            },
-        }
-    }
-}
-
-display_diagnosis!(ModelError);
-
 /// A layer count within [`MAX_LAYERS`].
 ///
 /// # Errors
-/// [`ModelError::TooManyLayers`].
-pub fn layer_count(layers: Dimension) -> Result<u32, ModelError> {
-    u32::try_from(layers.value).ok().filter(|&count| count <= MAX_LAYERS).ok_or(ModelError::TooManyLayers(layers))
+/// [`Code::TooManyLayers`].
+pub fn layer_count(layers: Dimension) -> Result<u32, Error> {
+    let Dimension { field, value } = layers;
+    u32::try_from(value).ok().filter(|&count| count <= MAX_LAYERS).ok_or_else(|| {
+        let (problem, remedy) = ("is more layers than any model has", format!("give at most {MAX_LAYERS}"));
+        Error::new(Code::TooManyLayers, field, value.to_string(), problem, remedy)
+    })
 }
 
 impl Dimensions {
@@ -119,18 +61,24 @@ impl Dimensions {
     /// `names` are the flag or key for query heads and for the head dimension, `remedy` what to do when neither settles the width.
     ///
     /// # Errors
-    /// [`ModelError`] when heads or width are missing or do not divide.
+    /// [`Error`] when heads or width are missing or do not divide.
     pub fn key_value(
         self,
         names: &[String; 2],
         remedy: &'static str,
         assumptions: &mut Vec<Assumption>,
-    ) -> Result<KeyValue, ModelError> {
+    ) -> Result<KeyValue, Error> {
         let [heads_name, head_dim_name] = names;
         let num_key_value_heads = match (self.num_key_value_heads, &self.num_attention_heads) {
             (Some(key_value), Some(attention)) => {
                 if !attention.value.is_multiple_of(key_value.value) {
-                    return Err(ModelError::UnevenHeads { key_value, attention: attention.clone() });
+                    return Err(Error::new(
+                        Code::UnevenHeads,
+                        key_value.field,
+                        key_value.value.to_string(),
+                        format!("does not divide {} {}", attention.field, attention.value),
+                        "give KV heads that do; each serves an equal group of query heads",
+                    ));
                 }
                 key_value.value
             }
@@ -139,7 +87,7 @@ impl Dimensions {
                 assumptions.push(Assumption::MultiHead { heads: attention.value, field: attention.field.clone() });
                 attention.value
             }
-            (None, None) => return Err(ModelError::Missing(heads_name.clone(), remedy)),
+            (None, None) => return Err(Error::missing(heads_name, remedy)),
         };
         let head_dim = match (self.head_dim, self.hidden_size, self.num_attention_heads) {
             (Some(head_dim), ..) => head_dim.value,
@@ -151,14 +99,20 @@ impl Dimensions {
                     }
                     head_dim
                 }
-                _ => return Err(ModelError::NoWidth { hidden_size, attention, remedy }),
+                _ => return Err(no_width(&hidden_size, &attention, remedy)),
             },
-            (None, _, None) => return Err(ModelError::Missing(heads_name.clone(), remedy)),
-            (None, None, Some(_)) => return Err(ModelError::Missing(head_dim_name.clone(), remedy)),
+            (None, _, None) => return Err(Error::missing(heads_name, remedy)),
+            (None, None, Some(_)) => return Err(Error::missing(head_dim_name, remedy)),
         };
         let v_head_dim = self.v_head_dim.map_or(head_dim, |dimension| dimension.value);
         Ok(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim })
     }
+}
+
+/// A width that leaves nothing for each head, with no head dimension given.
+pub(super) fn no_width(hidden_size: &Dimension, heads: &Dimension, remedy: &str) -> Error {
+    let problem = format!("is less than {} {}", heads.field, heads.value);
+    Error::new(Code::NoWidth, &hidden_size.field, hidden_size.value.to_string(), problem, remedy)
 }
 
 #[cfg(test)]
@@ -169,7 +123,7 @@ mod tests {
         Dimension { field: field.into(), value }
     }
 
-    fn key_value(dimensions: Dimensions) -> Result<KeyValue, ModelError> {
+    fn key_value(dimensions: Dimensions) -> Result<KeyValue, Error> {
         dimensions.key_value(&["heads".into(), "head_dim".into()], "say it", &mut Vec::new())
     }
 

@@ -343,7 +343,7 @@ impl LayerGroupJson {
             return Err(unknown("mechanism", name, "is not a recurrence known here", &Mechanism::names()));
         };
         let format = |key: &str, name: &Option<String>| match name {
-            Some(name) => name.parse().map_err(|error| Error::from(error).at(key)),
+            Some(name) => name.parse().map_err(|error: Error| error.at(key)),
             None => Ok(defaults.dtype),
         };
         let convolution = match (self.conv_channels, self.conv_kernel) {

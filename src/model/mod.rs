@@ -13,7 +13,7 @@ mod weights;
 mod widths;
 
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
-pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelError, layer_count};
+pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
 pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};

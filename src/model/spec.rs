@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Checkpoint, Dimension, Dimensions, Fact, KeyValue, LayerCache, LayerGroup, Model, ModelError, Origin};
-use crate::units::{ElementFormat, Tokens};
+use super::dimensions::no_width;
+use super::{Checkpoint, Dimension, Dimensions, Fact, KeyValue, LayerCache, LayerGroup, Model, Origin};
+use crate::units::{ElementFormat, Error, Tokens};
 
 /// The dimensions of a model, as far as they were given. All layers are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -65,8 +66,8 @@ impl ModelSpec {
     /// used, and said.
     ///
     /// # Errors
-    /// [`ModelError`] when dimensions are missing or do not divide; it names the options.
-    pub fn model(&self) -> Result<Model, ModelError> {
+    /// [`Error`] when dimensions are missing or do not divide; it names the options.
+    pub fn model(&self) -> Result<Model, Error> {
         const OPTIONS: Names = Names {
             layers: "--layers",
             hidden_size: "--hidden-size",
@@ -83,8 +84,8 @@ impl ModelSpec {
     /// As [`ModelSpec::model`], of an object: errors name its keys.
     ///
     /// # Errors
-    /// [`ModelError`] when dimensions are missing or do not divide.
-    pub fn model_by_keys(&self) -> Result<Model, ModelError> {
+    /// [`Error`] when dimensions are missing or do not divide.
+    pub fn model_by_keys(&self) -> Result<Model, Error> {
         const KEYS: Names = Names {
             layers: "layers",
             hidden_size: "hidden_size",
@@ -98,10 +99,10 @@ impl ModelSpec {
         self.named(&KEYS)
     }
 
-    fn named(&self, names: &Names) -> Result<Model, ModelError> {
+    fn named(&self, names: &Names) -> Result<Model, Error> {
         let dimension = |field: &str, value: Option<u64>| value.map(|value| Dimension { field: field.into(), value });
         let layers =
-            dimension(names.layers, self.layers).ok_or(ModelError::Missing(names.layers.into(), names.no_layers))?;
+            dimension(names.layers, self.layers).ok_or_else(|| Error::missing(names.layers, names.no_layers))?;
         let num_hidden_layers = super::layer_count(layers)?;
         let mut assumptions = Vec::new();
         let key_value = match *self {
@@ -158,14 +159,12 @@ struct Names {
     no_width: &'static str,
 }
 
-fn shortcut(names: &Names, hidden_size: u64, num_key_value_heads: u64) -> Result<KeyValue, ModelError> {
+fn shortcut(names: &Names, hidden_size: u64, num_key_value_heads: u64) -> Result<KeyValue, Error> {
     let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
     if key_value.shortcut_width().is_none_or(|width| width == 0) {
-        return Err(ModelError::NoWidth {
-            hidden_size: Dimension { field: names.hidden_size.into(), value: hidden_size },
-            attention: Dimension { field: names.kv_heads.into(), value: num_key_value_heads },
-            remedy: "give a hidden size of at least the KV heads",
-        });
+        let hidden_size = Dimension { field: names.hidden_size.into(), value: hidden_size };
+        let kv_heads = Dimension { field: names.kv_heads.into(), value: num_key_value_heads };
+        return Err(no_width(&hidden_size, &kv_heads, "give a hidden size of at least the KV heads"));
     }
     Ok(key_value)
 }

@@ -144,7 +144,7 @@ impl<'a> Ask<'a> {
         match key {
             Key::Field(field) => field.read(self, text).map_err(|error| error.at(name)),
             Key::Setting { setting, inverse } => {
-                let value = match setting.read(&text).map_err(Error::from)? {
+                let value = match setting.read(&text)? {
                     SettingValue::Switch(on) => SettingValue::Switch(on != inverse),
                     value => value,
                 };

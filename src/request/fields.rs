@@ -7,7 +7,7 @@ use super::field::{Field, Group, Kind};
 use super::{Named, Total, Windows};
 use crate::engine::{Double, Engine};
 use crate::model::DraftMethod;
-use crate::units::{Bytes, Error, Quantity, Series, Tokens, UnitError, parse_count};
+use crate::units::{Bytes, Code, Error, Quantity, Series, Tokens, parse_count};
 
 use Group::{Accelerators, Average, Budget, Check, Device, Dimensions, Gpus, Model, Plan, Sources, Terms, Workload};
 use Kind::{Number, Size, Switch, Text, Texts, Words};
@@ -391,26 +391,29 @@ fn named(text: Cow<'_, str>) -> Named<'_> {
     if text.starts_with('{') { Named::Object(text) } else { Named::Name(text) }
 }
 
-fn tokens(text: &str) -> Result<u64, UnitError> {
+fn tokens(text: &str) -> Result<u64, Error> {
     text.parse().map(|Tokens(tokens)| tokens)
 }
 
-fn bytes(text: &str) -> Result<u64, UnitError> {
+fn bytes(text: &str) -> Result<u64, Error> {
     text.parse().map(|Bytes(bytes)| bytes)
 }
 
-fn positive_bytes(text: &str) -> Result<Bytes, UnitError> {
+fn positive_bytes(text: &str) -> Result<Bytes, Error> {
     match text.parse()? {
-        Bytes(0) => Err(UnitError::Zero(Quantity::Bytes, text.to_owned())),
+        Bytes(0) => Err(Quantity::Bytes.zero(text)),
         bytes => Ok(bytes),
     }
 }
 
 /// A share above 0, written as a decimal.
-fn share(text: &str) -> Result<Double, UnitError> {
+fn share(text: &str) -> Result<Double, Error> {
     let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
     let value = Double::parse(text).filter(|value| *value > Double::whole(0) && *value <= Double::whole(1));
-    value.filter(|_| is_plain).ok_or_else(|| UnitError::NotAShare(text.to_owned()))
+    value.filter(|_| is_plain).ok_or_else(|| {
+        let remedy = "give a decimal above 0 and at most 1, as 0.9";
+        Error::new(Code::NotAShare, "", text, "is not a share of the whole", remedy)
+    })
 }
 
 fn draft_method(word: &str) -> DraftMethod {
@@ -426,7 +429,6 @@ fn draft_method(word: &str) -> DraftMethod {
 mod tests {
     use super::*;
     use crate::request::Ask;
-    use crate::units::Code;
 
     #[test]
     fn every_word_of_an_option_is_read_and_has_a_meaning_of_its_own() {
@@ -448,6 +450,6 @@ mod tests {
     fn a_share_is_a_plain_decimal_of_at_most_one() {
         assert!(["0.9", "1", "1.0", ".5"].iter().all(|text| share(text).is_ok()));
         assert!(["0", "1.1", "-0.5", "9e-1", "90%", ""].iter().all(|text| share(text).is_err()));
-        assert_eq!(Error::from(share("2").unwrap_err()).code, Code::NotAShare);
+        assert_eq!(share("2").unwrap_err().code, Code::NotAShare);
     }
 }

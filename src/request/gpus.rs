@@ -157,18 +157,14 @@ fn own_prices(
     mut prices: Vec<PriceEntry>,
     accelerators: &[AcceleratorEntry],
 ) -> Result<Vec<PriceEntry>, Error> {
-    let in_file = |error: catalogue::OverlayError| Error::from(error.in_file(&file.display().to_string()));
+    let in_file = |error: Error| error.within(file.display().to_string()).within("--prices");
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {
             return Err(in_file(catalogue::wrong_day(index, as_of)));
         }
         match catalogue::accelerator(&entry.device, accelerators) {
             Ok(known) => known.id().clone_into(&mut entry.device),
-            Err(catalogue::UnknownAccelerator { nearest, .. }) => {
-                let nearest = if nearest.is_empty() { String::new() } else { format!(" ({}?)", nearest.join(", ")) };
-                let problem = format!("is not a device known here{nearest}");
-                return Err(in_file(catalogue::wrong_device(index, &entry.device, &problem)));
-            }
+            Err(error) => return Err(in_file(catalogue::wrong_device(index, error))),
         }
     }
     Ok(prices)

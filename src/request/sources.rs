@@ -51,12 +51,13 @@ pub trait Sources {
     }
 }
 
-/// Whether a model's weights are asked for, too, for which its files' headers may have to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Whether a model comes with its weights, where they are known: the headers of its files are read for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Weigh {
-    /// With its weights.
+    /// Weights that cannot be read are a warning of the model.
     Yes,
-    /// Its cache alone.
+    /// [`Model::weights`] stays `None`.
+    #[default]
     No,
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Resolver;
 use crate::catalogue::{AcceleratorEntry, PriceEntry};
 use crate::model::Model;
 use crate::request::{Named, Sources, Weigh};
@@ -14,11 +15,12 @@ pub struct LocalSources;
 
 impl Sources for LocalSources {
     fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        let resolver = Resolver::default().weights(weigh);
         let model = match named {
-            Named::Object(text) => super::of_json(text.clone().into_owned(), key)?,
-            Named::Name(name) => super::resolve_in(Path::new(""), name, &[], None, weigh == Weigh::Yes)?,
+            Named::Object(text) => resolver.model_of_json(text.as_ref(), key),
+            Named::Name(name) => resolver.model(name),
         };
-        Ok(Arc::new(model))
+        model.map(Arc::new)
     }
 
     fn is_path(&self, name: &str) -> bool {
@@ -26,10 +28,10 @@ impl Sources for LocalSources {
     }
 
     fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
-        file.map_or_else(|| Ok(Vec::new()), |file| super::accelerators(file).map_err(Error::from))
+        file.map_or_else(|| Ok(Vec::new()), super::accelerators)
     }
 
     fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
-        super::prices(file).map_err(Error::from)
+        super::prices(file)
     }
 }

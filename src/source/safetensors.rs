@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::units::{Code, Diagnose, Error, display_diagnosis, group_thousands};
+use super::file;
+use crate::units::{Code, Error, Exact, group_thousands};
 
 /// The longest header that is read: the limit of the library that writes them (`MAX_HEADER_SIZE` of safetensors 0.7).
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -81,139 +82,49 @@ pub struct TypeShare {
     pub bytes: u64,
 }
 
-/// Why a file is no safetensors file.
-#[derive(Debug)]
-pub enum SafetensorsError {
-    /// Too short for the length of a header.
-    Short(u64),
-    /// A header longer than is read.
-    TooLong(u64),
-    /// A header longer than the file.
-    Truncated {
-        /// Bytes of the header, as the file says.
-        header: u64,
-        /// Bytes of the file.
-        len: u64,
-    },
-    /// A header that is not the JSON it should be.
-    Json(serde_json::Error),
-    /// A type that is not known.
-    Dtype {
-        /// The tensor.
-        name: String,
-        /// The type.
-        found: String,
-    },
-    /// A tensor that can't be.
-    Tensor {
-        /// Its name.
-        name: String,
-        /// Why not.
-        reason: String,
-    },
-    /// A file that ends before its tensors do.
-    CutShort {
-        /// Bytes that are missing.
-        missing: u64,
-    },
-    /// Data that the tensors do not cover one after another to the end.
-    Uncovered {
-        /// Where they go wrong.
-        position: u64,
-        /// Bytes of data.
-        len: u64,
-    },
-    /// What the system said.
-    Io(io::Error),
+const AGAIN: &str = "the file is damaged or not a safetensors file: download it again";
+
+fn damaged(code: Code, found: impl Into<String>, problem: impl Into<String>) -> Error {
+    Error::new(code, "", found, problem, AGAIN)
 }
 
-impl Diagnose for SafetensorsError {
-    fn diagnosis(&self) -> Error {
-        const AGAIN: &str = "the file is damaged or no safetensors file: download it again";
-        let whole = |code, found: String, problem: String| Error {
-            code,
-            field: String::new(),
-            found: Some(found),
-            problem,
-            remedy: AGAIN.into(),
-        };
-        match self {
-            Self::Short(len) => whole(
-                Code::SafetensorsTruncated,
-                format!("{len} bytes"),
-                "are too few for the 8 that tell the length of the header".into(),
-            ),
-            Self::TooLong(header) => whole(
-                Code::SafetensorsHeaderTooLong,
-                format!("a header of {} bytes", group_thousands(*header)),
-                format!("is longer than any is (at most {} are read)", group_thousands(MAX_HEADER_BYTES)),
-            ),
-            Self::Truncated { header, len } => whole(
-                Code::SafetensorsTruncated,
-                format!("a header of {} bytes", group_thousands(*header)),
-                format!("is more than the file of {} holds", group_thousands(*len)),
-            ),
-            Self::Json(error) => whole(Code::SafetensorsJson, "the header".into(), format!("is not read: {error}")),
-            Self::Dtype { name, found } => Error {
-                code: Code::SafetensorsDtype,
-                field: name.clone(),
-                found: Some(found.clone()),
-                problem: "is not an element type known here".into(),
-                remedy: format!("known are {}", TYPES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")),
-            },
-            Self::Tensor { name, reason } => Error {
-                code: Code::SafetensorsTensor,
-                field: name.clone(),
-                found: Some("the tensor".into()),
-                problem: reason.clone(),
-                remedy: AGAIN.into(),
-            },
-            Self::CutShort { missing } => whole(
-                Code::SafetensorsCutShort,
-                "the data".into(),
-                format!("is cut short: {} bytes of its tensors are missing", group_thousands(*missing)),
-            ),
-            Self::Uncovered { position, len } => whole(
-                Code::SafetensorsUncovered,
-                "the data".into(),
-                format!(
-                    "is not covered by the tensors one after another (at byte {} of {})",
-                    group_thousands(*position),
-                    group_thousands(*len)
-                ),
-            ),
-            Self::Io(error) => Error {
-                code: Code::Io,
-                field: String::new(),
-                found: Some(error.to_string()),
-                problem: String::new(),
-                remedy: "make the file readable".into(),
-            },
-        }
-    }
+fn truncated(header: u64, len: u64) -> Error {
+    let found = format!("a header of {} bytes", group_thousands(header));
+    let problem = format!("is more than the file of {} holds", group_thousands(len));
+    damaged(Code::SafetensorsTruncated, found, problem)
 }
 
-display_diagnosis!(SafetensorsError);
+/// Data that the tensors do not cover one after another to the end.
+fn uncovered(position: u64, len: u64) -> Error {
+    let place = format!("at byte {} of {}", group_thousands(position), group_thousands(len));
+    let problem = format!("is not covered by the tensors one after another ({place})");
+    damaged(Code::SafetensorsUncovered, "the data", problem)
+}
 
 /// The tensors of the file that `reader` gives from its start, which is `len` bytes long; added to `tensors`. Nothing past
 /// the header is read.
 ///
 /// # Errors
-/// [`SafetensorsError`] for what is no safetensors file, or one that is damaged.
-pub fn read(mut reader: impl Read, len: u64, tensors: &mut Tensors) -> Result<(), SafetensorsError> {
-    let Some(rest) = len.checked_sub(8) else { return Err(SafetensorsError::Short(len)) };
+/// [`Error`] for anything but a whole safetensors header.
+pub fn read(mut reader: impl Read, len: u64, tensors: &mut Tensors) -> Result<(), Error> {
+    let Some(rest) = len.checked_sub(8) else {
+        let problem = "are too few for the 8 that hold the length of the header";
+        return Err(damaged(Code::SafetensorsTruncated, format!("{len} bytes"), problem));
+    };
     let mut prefix = [0; 8];
-    reader.read_exact(&mut prefix).map_err(SafetensorsError::Io)?;
+    reader.read_exact(&mut prefix).map_err(file::reading)?;
     let header = u64::from_le_bytes(prefix);
     if header > MAX_HEADER_BYTES {
-        return Err(SafetensorsError::TooLong(header));
+        let found = format!("a header of {} bytes", group_thousands(header));
+        let problem = format!("is longer than any is (at most {} are read)", group_thousands(MAX_HEADER_BYTES));
+        return Err(damaged(Code::SafetensorsHeaderTooLong, found, problem));
     }
-    let Some(data) = rest.checked_sub(header) else { return Err(SafetensorsError::Truncated { header, len }) };
+    let Some(data) = rest.checked_sub(header) else { return Err(truncated(header, len)) };
     // Grown as bytes come: a length that lies takes no memory.
     let mut bytes = Vec::new();
-    reader.take(header).read_to_end(&mut bytes).map_err(SafetensorsError::Io)?;
+    reader.take(header).read_to_end(&mut bytes).map_err(file::reading)?;
     if u64::try_from(bytes.len()).ok() != Some(header) {
-        return Err(SafetensorsError::Truncated { header, len });
+        return Err(truncated(header, len));
     }
     let mut ranges = Vec::new();
     let mut refused = None;
@@ -223,19 +134,21 @@ pub fn read(mut reader: impl Read, len: u64, tensors: &mut Tensors) -> Result<()
     if let Some(error) = refused {
         return Err(error);
     }
-    parsed.map_err(SafetensorsError::Json)?;
+    parsed.map_err(|error| damaged(Code::SafetensorsJson, "the header", format!("is not read: {error}")))?;
     ranges.sort_unstable();
-    if let Some(end) = ranges.iter().map(|[_, end]| *end).max().filter(|&end| end > data) {
-        return Err(SafetensorsError::CutShort { missing: end.saturating_sub(data) });
+    let end = ranges.iter().map(|[_, end]| *end).max();
+    if let Some(missing) = end.and_then(|end| end.checked_sub(data)).filter(|&missing| missing > 0) {
+        let problem = format!("is cut short: {} bytes of its tensors are missing", group_thousands(missing));
+        return Err(damaged(Code::SafetensorsCutShort, "the data", problem));
     }
     let mut position = 0;
     for [begin, end] in ranges {
         if begin != position {
-            return Err(SafetensorsError::Uncovered { position, len: data });
+            return Err(uncovered(position, data));
         }
         position = end;
     }
-    if position == data { Ok(()) } else { Err(SafetensorsError::Uncovered { position, len: data }) }
+    if position == data { Ok(()) } else { Err(uncovered(position, data)) }
 }
 
 /// A tensor as the header describes it.
@@ -247,8 +160,8 @@ struct Entry<'a> {
     data_offsets: [u64; 2],
 }
 
-/// The elements of a shape; none past 2⁶⁴ − 1. Its sizes are not kept: there may be any number of them.
-struct Shape(Option<u64>);
+/// The elements of a shape. Its sizes are not kept: there may be any number of them.
+struct Shape(Exact);
 
 impl<'de> Deserialize<'de> for Shape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -261,9 +174,9 @@ impl<'de> Deserialize<'de> for Shape {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
-                let mut product = Some(1u64);
+                let mut product = Exact::ONE;
                 while let Some(size) = list.next_element::<u64>()? {
-                    product = product.and_then(|product| product.checked_mul(size));
+                    product = product * size;
                 }
                 Ok(Shape(product))
             }
@@ -281,7 +194,7 @@ struct Entries<'t> {
     tensors: &'t mut Tensors,
     ranges: &'t mut Vec<[u64; 2]>,
     /// Why a tensor can't be.
-    refused: &'t mut Option<SafetensorsError>,
+    refused: &'t mut Option<Error>,
 }
 
 impl<'de> DeserializeSeed<'de> for Entries<'_> {
@@ -324,75 +237,76 @@ fn shortened(name: &str) -> String {
 
 impl Tensors {
     /// Adds a tensor, after it is held against its bytes.
-    fn add(&mut self, name: &str, entry: &Entry<'_>) -> Result<(), SafetensorsError> {
-        let wrong = |reason: &str| SafetensorsError::Tensor { name: shortened(name), reason: reason.into() };
+    fn add(&mut self, name: &str, entry: &Entry<'_>) -> Result<(), Error> {
+        let wrong = |problem: &str| Error::new(Code::SafetensorsTensor, shortened(name), "the tensor", problem, AGAIN);
         let Some((dtype, bits)) = TYPES.iter().find(|(known, _)| *known == entry.dtype) else {
-            return Err(SafetensorsError::Dtype { name: shortened(name), found: shortened(&entry.dtype) });
+            let known = TYPES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            let problem = "is not an element type known here";
+            let remedy = format!("known are {known}");
+            return Err(Error::new(Code::SafetensorsDtype, shortened(name), shortened(&entry.dtype), problem, remedy));
         };
-        let too_large = || wrong("has more than 2^64 - 1 elements or bytes");
-        let elements = entry.shape.0.ok_or_else(too_large)?;
-        let all_bits = elements.checked_mul(*bits).ok_or_else(too_large)?;
+        let exact = |number: Exact| number.get().map_err(|_| wrong("has more than 2^64 - 1 elements or bytes"));
+        let all_bits = exact(entry.shape.0 * *bits)?;
+        let elements = exact(entry.shape.0)?;
         if !all_bits.is_multiple_of(8) {
             return Err(wrong("does not end at a whole byte"));
         }
         let [begin, end] = entry.data_offsets;
         let bytes = end.checked_sub(begin).ok_or_else(|| wrong("ends before it begins"))?;
-        if all_bits.checked_div(8) != Some(bytes) {
-            return Err(wrong(&format!(
-                "has {} bytes, which is not what its type {dtype} and shape come to",
-                group_thousands(bytes)
-            )));
+        if all_bits / 8 != bytes {
+            let bytes = group_thousands(bytes);
+            return Err(wrong(&format!("has {bytes} bytes, which its type {dtype} and shape do not give")));
         }
-        let position = self.types.iter().position(|share| share.name == *dtype).unwrap_or_else(|| {
+        if !self.types.iter().any(|share| share.name == *dtype) {
             self.types.push(TypeShare { name: dtype, tensors: 0, elements: 0, bytes: 0 });
-            self.types.len().saturating_sub(1)
-        });
-        if let Some(share) = self.types.get_mut(position) {
-            share.tensors = share.tensors.saturating_add(1);
-            share.elements = share.elements.checked_add(elements).ok_or_else(too_large)?;
-            share.bytes = share.bytes.checked_add(bytes).ok_or_else(too_large)?;
         }
-        let routed = name.split('.').any(|part| part == "experts");
+        let add = |sum: &mut u64, more: u64| exact(Exact::from(*sum) + more).map(|total| *sum = total);
+        if let Some(share) = self.types.iter_mut().find(|share| share.name == *dtype) {
+            share.tensors = share.tensors.saturating_add(1);
+            add(&mut share.elements, elements)?;
+            add(&mut share.bytes, bytes)?;
+        }
+        let two = || exact(Exact::from(elements) * 2u64);
         let parameters = match role(name, dtype) {
             Role::Parameters => elements,
             Role::Scale => {
-                self.scales = self.scales.checked_add(elements).ok_or_else(too_large)?;
+                add(&mut self.scales, elements)?;
                 let says_two = (*dtype == "F8_E4M3" && name.ends_with(".weight_scale")) || name.ends_with(".absmax");
                 self.packed.has_scales |= says_two;
                 0
             }
             Role::TwoInOne => {
-                self.packed.two_in_one = self.packed.two_in_one.checked_add(elements).ok_or_else(too_large)?;
-                elements.checked_mul(2).ok_or_else(too_large)?
+                add(&mut self.packed.two_in_one, elements)?;
+                two()?
             }
             Role::WeightBytes => {
-                self.packed.weight_bytes = self.packed.weight_bytes.checked_add(elements).ok_or_else(too_large)?;
-                elements.checked_mul(2).ok_or_else(too_large)?
+                add(&mut self.packed.weight_bytes, elements)?;
+                two()?
             }
             Role::Unclear => {
-                self.packed.unclear = self.packed.unclear.checked_add(elements).ok_or_else(too_large)?;
+                add(&mut self.packed.unclear, elements)?;
                 0
             }
         };
-        if routed {
-            self.routed = self.routed.checked_add(parameters).ok_or_else(too_large)?;
+        if name.split('.').any(|part| part == "experts") {
+            add(&mut self.routed, parameters)?;
         }
         Ok(())
     }
 
     /// All bytes.
     pub fn bytes(&self) -> Option<u64> {
-        self.types.iter().try_fold(0u64, |sum, share| sum.checked_add(share.bytes))
+        self.types.iter().map(|share| share.bytes).sum::<Exact>().get().ok()
     }
 
-    /// All parameters; none where only the configuration of the quantisation says how many are in an element.
+    /// All parameters; `None` where only the quantisation's configuration gives the parameters in an element.
     pub fn parameters(&self) -> Option<u64> {
         let Packed { two_in_one, weight_bytes, has_scales, unclear } = self.packed;
         if unclear > 0 || (weight_bytes > 0 && !has_scales) {
             return None;
         }
-        let elements = self.types.iter().try_fold(0u64, |sum, share| sum.checked_add(share.elements))?;
-        elements.checked_sub(self.scales)?.checked_add(two_in_one)?.checked_add(weight_bytes)
+        let elements: Exact = self.types.iter().map(|share| share.elements).sum();
+        (elements - self.scales + two_in_one + weight_bytes).get().ok()
     }
 }
 
@@ -465,7 +379,7 @@ mod tests {
         bytes
     }
 
-    fn tensors(header: &str, data: usize) -> Result<Tensors, SafetensorsError> {
+    fn tensors(header: &str, data: usize) -> Result<Tensors, Error> {
         let bytes = file(header, data);
         let mut tensors = Tensors::default();
         read(bytes.as_slice(), bytes.len() as u64, &mut tensors).map(|()| tensors)
@@ -504,7 +418,7 @@ mod tests {
     fn nothing_past_the_header_is_read() {
         struct Stops<'a>(&'a [u8]);
         impl Read for Stops<'_> {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
                 assert!(!self.0.is_empty(), "read past the header");
                 self.0.read(buffer)
             }
@@ -522,11 +436,11 @@ mod tests {
         let one = |dtype: &str, shape: &str, offsets: &str| {
             refusal(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), 8)
         };
-        let again = "the file is damaged or no safetensors file: download it again";
+        let again = "the file is damaged or not a safetensors file: download it again";
         assert_eq!(one("F32", "[2]", "[8,0]"), format!("a: the tensor ends before it begins; {again}"));
         assert_eq!(
             one("F32", "[3]", "[0,8]"),
-            format!("a: the tensor has 8 bytes, which is not what its type F32 and shape come to; {again}")
+            format!("a: the tensor has 8 bytes, which its type F32 and shape do not give; {again}")
         );
         assert_eq!(
             one("F32", "[4294967296,4294967296,2]", "[0,8]"),

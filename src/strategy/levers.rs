@@ -1,7 +1,7 @@
 //! Levers on what a model keeps and on what it reads, beside the format and the layout of a workload.
 
 use crate::model::{Assumption, LayerCache, Model};
-use crate::units::{Code, Diagnose, Error, Passages, Tokens, display_diagnosis};
+use crate::units::{Code, Error, Passages, Tokens};
 
 /// `StreamingLLM` (Xiao et al. 2023, arXiv:2309.17453, section 3.2): the first tokens of a sequence, which attention leans
 /// on, and the last ones are kept; what lies between is dropped.
@@ -18,6 +18,10 @@ impl Streaming {
     fn bound(self) -> Tokens {
         Tokens(self.sinks.saturating_add(self.window.0))
     }
+
+    fn refused(self, problem: impl Into<String>) -> Error {
+        Error::new(Code::Streaming, "--sinks", self.sinks.to_string(), problem, "leave --sinks and --window out")
+    }
 }
 
 /// What is done beside choosing a format and a layout.
@@ -31,64 +35,12 @@ pub struct Levers {
     pub retrieval: Option<Passages>,
 }
 
-/// Why a lever can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeverError {
-    /// More sinks than a sequence has tokens.
-    Sinks {
-        /// Sinks.
-        sinks: u64,
-        /// Tokens of a sequence.
-        seq_len: Tokens,
-    },
-    /// A cache that `StreamingLLM` is not defined for.
-    StreamingKind {
-        /// Sinks.
-        sinks: u64,
-        /// The kind of layers.
-        kind: &'static str,
-    },
-    /// No layer keeps more than the sinks and the window.
-    NothingToStream {
-        /// Sinks.
-        sinks: u64,
-    },
-}
-
-impl Diagnose for LeverError {
-    fn diagnosis(&self) -> Error {
-        let (code, sinks, problem, remedy) = match self {
-            Self::Sinks { sinks, seq_len } => (
-                Code::Sinks,
-                sinks,
-                format!("is more than the {seq_len} tokens of a sequence"),
-                "give fewer, 4 as published",
-            ),
-            Self::StreamingKind { sinks, kind } => (
-                Code::Streaming,
-                sinks,
-                format!("is of StreamingLLM, which is published for K and V of heads and not for {kind} layers"),
-                "leave --sinks and --window out",
-            ),
-            Self::NothingToStream { sinks } => (
-                Code::Streaming,
-                sinks,
-                "changes nothing: no layer keeps more than the sinks and the window".into(),
-                "leave --sinks and --window out",
-            ),
-        };
-        Error { code, field: "--sinks".into(), found: Some(sinks.to_string()), problem, remedy: remedy.into() }
-    }
-}
-
-display_diagnosis!(LeverError);
-
 impl Levers {
     /// The model as it is with these levers, for sequences of `seq_len` tokens at the least.
     ///
     /// # Errors
-    /// [`LeverError`] when one can't be used on this model or length.
-    pub fn applied(&self, model: &Model, seq_len: Tokens) -> Result<Model, LeverError> {
+    /// [`Error`] when one can't be used on this model or length.
+    pub fn applied(&self, model: &Model, seq_len: Tokens) -> Result<Model, Error> {
         let mut model = if self.windows_kept {
             let mut whole = model.keeping_every_token();
             whole.assumptions.push(Assumption::WindowsKept);
@@ -99,7 +51,8 @@ impl Levers {
         let Some(streaming) = self.streaming else { return Ok(model) };
         let Streaming { sinks, window } = streaming;
         if sinks > seq_len.0 {
-            return Err(LeverError::Sinks { sinks, seq_len });
+            let problem = format!("is more than the {seq_len} tokens of a sequence");
+            return Err(Error::new(Code::Sinks, "--sinks", sinks.to_string(), problem, "give fewer, 4 as published"));
         }
         let mut changed = false;
         for group in &mut model.layer_groups {
@@ -108,7 +61,8 @@ impl Levers {
             group.cache = bounded;
         }
         if !changed {
-            return Err(LeverError::NothingToStream { sinks });
+            let problem = "changes nothing: no layer keeps more than the sinks and the window";
+            return Err(streaming.refused(problem));
         }
         model.assumptions.push(Assumption::Streaming { sinks, window });
         Ok(model)
@@ -116,7 +70,7 @@ impl Levers {
 }
 
 /// The layer with no more than the sinks and the window. Its own window or chunk stays where it is shorter.
-fn bounded(cache: LayerCache, streaming: Streaming) -> Result<LayerCache, LeverError> {
+fn bounded(cache: LayerCache, streaming: Streaming) -> Result<LayerCache, Error> {
     let bound = streaming.bound();
     match cache {
         LayerCache::FullAttention { key_value }
@@ -127,7 +81,9 @@ fn bounded(cache: LayerCache, streaming: Streaming) -> Result<LayerCache, LeverE
             Ok(LayerCache::SlidingWindow { key_value, window: bound, transformers_window: Some(bound) })
         }
         LayerCache::Latent { .. } | LayerCache::Indexer { .. } | LayerCache::Compressed { .. } => {
-            Err(LeverError::StreamingKind { sinks: streaming.sinks, kind: cache.kind() })
+            let kind = cache.kind();
+            let problem = "is of StreamingLLM, which is published for K and V of heads and not for";
+            Err(streaming.refused(format!("{problem} {kind} layers")))
         }
         other => Ok(other),
     }

@@ -9,7 +9,7 @@ mod floors;
 mod levers;
 
 pub use floors::{Floors, Speed, floors};
-pub use levers::{LeverError, Levers, Streaming};
+pub use levers::{Levers, Streaming};
 
 use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{LayerCache, Model};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::decimal::{Decimal, Product, fixed_point};
-use super::{Quantity, UnitError, group_thousands};
+use super::{Code, Error, Quantity, group_thousands, too_large};
 
 /// A number of bytes. Arithmetic is checked; there is no wrapping and no float.
 ///
@@ -54,19 +54,18 @@ impl fmt::Display for Bytes {
 }
 
 impl FromStr for Bytes {
-    type Err = UnitError;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        let found = || text.to_owned();
-        let (number, suffix) = Decimal::split(text).ok_or_else(|| UnitError::NotANumber(Quantity::Bytes, found()))?;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (number, suffix) = Decimal::split(text).ok_or_else(|| Quantity::Bytes.not_a_number(text))?;
         let unit = match suffix.trim_start() {
             "" => ByteUnit::Bytes,
-            suffix => suffix.parse().map_err(|_| UnitError::UnknownSuffix(Quantity::Bytes, found()))?,
+            suffix => ByteUnit::named(suffix).ok_or_else(|| Quantity::Bytes.unknown_suffix(text))?,
         };
         match number.times(unit.bytes()) {
-            Product::Fraction(_) if unit == ByteUnit::Bytes => Err(UnitError::NotWhole(Quantity::Bytes, found())),
+            Product::Fraction(_) if unit == ByteUnit::Bytes => Err(Quantity::Bytes.not_whole(text)),
             Product::Whole(bytes) | Product::Fraction(bytes) => Ok(Self(bytes)),
-            Product::TooLarge => Err(UnitError::TooLarge(Quantity::Bytes, found())),
+            Product::TooLarge => Err(too_large(text)),
         }
     }
 }
@@ -137,6 +136,11 @@ impl ByteUnit {
         }
     }
 
+    fn named(text: &str) -> Option<Self> {
+        let names = |unit: Self| [unit.name().to_owned(), unit.name().to_lowercase(), unit.name().to_uppercase()];
+        Self::ALL.into_iter().find(|&unit| names(unit).iter().any(|name| name == text))
+    }
+
     /// The largest decimal unit in which `largest` is at least one: the unit of a column whose largest entry it is.
     pub fn fitting(largest: Bytes) -> Self {
         [Self::Terabytes, Self::Gigabytes, Self::Megabytes, Self::Kilobytes]
@@ -147,15 +151,12 @@ impl ByteUnit {
 }
 
 impl FromStr for ByteUnit {
-    type Err = UnitError;
+    type Err = Error;
 
     /// Reads a unit's name as it is written, in lower or in upper case; `Gb` is a gigabit and refused.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        let names = |unit: Self| [unit.name().to_owned(), unit.name().to_lowercase(), unit.name().to_uppercase()];
-        Self::ALL
-            .into_iter()
-            .find(|&unit| names(unit).iter().any(|name| name == text))
-            .ok_or_else(|| UnitError::UnknownUnit(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let remedy = "use one of B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto";
+        Self::named(text).ok_or_else(|| Error::new(Code::UnknownUnit, "", text, "is not a unit of bytes", remedy))
     }
 }
 

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::decimal::{Decimal, Product};
-use super::{Quantity, UnitError, group_thousands};
+use super::decimal::Decimal;
+use super::{Code, Error, Quantity, group_thousands, too_large};
 
 /// A number of tokens.
 ///
@@ -29,11 +29,10 @@ impl fmt::Display for Tokens {
 }
 
 impl FromStr for Tokens {
-    type Err = UnitError;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        let found = || text.to_owned();
-        let (number, suffix) = Decimal::split(text).ok_or_else(|| UnitError::NotANumber(Quantity::Tokens, found()))?;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (number, suffix) = Decimal::split(text).ok_or_else(|| Quantity::Tokens.not_a_number(text))?;
         let (multiplier, binary) = match suffix {
             "" => (1, false),
             "k" => (1_000, false),
@@ -42,17 +41,15 @@ impl FromStr for Tokens {
             "K" => (1 << 10, true),
             "M" => (1 << 20, true),
             "G" => (1 << 30, true),
-            _ => return Err(UnitError::UnknownSuffix(Quantity::Tokens, found())),
+            _ => return Err(Quantity::Tokens.unknown_suffix(text)),
         };
         if binary && number.has_fraction() {
-            return Err(UnitError::BinaryFraction(found()));
+            // As vLLM refuses it (`human_readable_int` in its `engine/arg_utils.py`).
+            let problem = "puts a fraction before a power of 1024";
+            let remedy = "use k, m, g for a fraction, or write the number out";
+            return Err(Error::new(Code::BinaryFraction, "", text, problem, remedy));
         }
-        match number.times(multiplier) {
-            Product::Whole(0) => Err(UnitError::Zero(Quantity::Tokens, found())),
-            Product::Whole(tokens) => Ok(Self(tokens)),
-            Product::Fraction(_) => Err(UnitError::NotWhole(Quantity::Tokens, found())),
-            Product::TooLarge => Err(UnitError::TooLarge(Quantity::Tokens, found())),
-        }
+        Quantity::Tokens.positive(number.times(multiplier), text).map(Self)
     }
 }
 
@@ -85,33 +82,25 @@ impl fmt::Display for Passages {
 }
 
 impl FromStr for Passages {
-    type Err = UnitError;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        let (count, length) = text.split_once('x').ok_or_else(|| UnitError::NotPassages(text.to_owned()))?;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (count, length) = text.split_once('x').ok_or_else(|| {
+            let problem = "does not say how many passages of how many tokens";
+            Error::new(Code::NotPassages, "", text, problem, "give both, as 20x512")
+        })?;
         let passages = Self { count: parse_count(count)?, length: length.parse()? };
-        match passages.tokens() {
-            Some(_) => Ok(passages),
-            None => Err(UnitError::TooLarge(Quantity::Tokens, text.to_owned())),
-        }
+        passages.tokens().map(|_| passages).ok_or_else(|| too_large(text))
     }
 }
 
 /// Reads a plain count of 1 or more: layers, heads, sequences, devices.
 ///
 /// # Errors
-/// [`UnitError`] for zero, a sign, a fraction, a suffix, or a number past 2⁶⁴ − 1.
-pub fn parse_count(text: &str) -> Result<u64, UnitError> {
-    let found = || text.to_owned();
-    match Decimal::split(text) {
-        Some((number, "")) => match number.times(1) {
-            Product::Whole(0) => Err(UnitError::Zero(Quantity::Count, found())),
-            Product::Whole(count) => Ok(count),
-            Product::Fraction(_) => Err(UnitError::NotWhole(Quantity::Count, found())),
-            Product::TooLarge => Err(UnitError::TooLarge(Quantity::Count, found())),
-        },
-        _ => Err(UnitError::NotANumber(Quantity::Count, found())),
-    }
+/// [`Error`] for zero, a sign, a fraction, a suffix, or a number past 2⁶⁴ − 1.
+pub fn parse_count(text: &str) -> Result<u64, Error> {
+    let number = Decimal::parse(text).ok_or_else(|| Quantity::Count.not_a_number(text))?;
+    Quantity::Count.positive(number.times(1), text)
 }
 
 /// The least number that both divide; none past 2¹²⁸ − 1, or of 0.
@@ -158,7 +147,7 @@ mod tests {
     fn passages_have_a_count_and_a_length() {
         assert_eq!("20x512".parse(), Ok(Passages { count: 20, length: Tokens(512) }));
         assert_eq!("3x1k".parse::<Passages>().unwrap().tokens(), Some(Tokens(3_000)));
-        assert_eq!("512".parse::<Passages>(), Err(UnitError::NotPassages("512".into())));
+        assert_eq!("512".parse::<Passages>().unwrap_err().code, Code::NotPassages);
         for text in ["", "x", "x512", "20x", "0x512", "20x0", "20x512x2", "-1x5", "2x18446744073709551615"] {
             assert!(text.parse::<Passages>().is_err(), "{text}");
         }
@@ -166,33 +155,33 @@ mod tests {
 
     #[test]
     fn tokens_that_fail() {
-        use Quantity::Tokens as T;
-        for (text, error) in [
-            ("", UnitError::NotANumber(T, String::new())),
-            ("-1", UnitError::NotANumber(T, "-1".into())),
-            ("+1", UnitError::NotANumber(T, "+1".into())),
-            ("NaN", UnitError::NotANumber(T, "NaN".into())),
-            (".5k", UnitError::NotANumber(T, ".5k".into())),
-            ("1.k", UnitError::NotANumber(T, "1.k".into())),
-            (" 1", UnitError::NotANumber(T, " 1".into())),
-            ("0", UnitError::Zero(T, "0".into())),
-            ("0k", UnitError::Zero(T, "0k".into())),
-            ("0.5", UnitError::NotWhole(T, "0.5".into())),
-            ("1.2345k", UnitError::NotWhole(T, "1.2345k".into())),
-            ("1.5K", UnitError::BinaryFraction("1.5K".into())),
-            ("1e3", UnitError::UnknownSuffix(T, "1e3".into())),
-            ("1kk", UnitError::UnknownSuffix(T, "1kk".into())),
-            ("1 k", UnitError::UnknownSuffix(T, "1 k".into())),
-            ("128Ki", UnitError::UnknownSuffix(T, "128Ki".into())),
-            ("1,000", UnitError::UnknownSuffix(T, "1,000".into())),
-            ("٣", UnitError::NotANumber(T, "٣".into())),
-            ("18446744073709551616", UnitError::TooLarge(T, "18446744073709551616".into())),
-            ("18446744073709552k", UnitError::TooLarge(T, "18446744073709552k".into())),
+        for (text, code) in [
+            ("", Code::NotANumber),
+            ("-1", Code::NotANumber),
+            ("+1", Code::NotANumber),
+            ("NaN", Code::NotANumber),
+            (".5k", Code::NotANumber),
+            ("1.k", Code::NotANumber),
+            (" 1", Code::NotANumber),
+            ("0", Code::Zero),
+            ("0k", Code::Zero),
+            ("0.5", Code::NotWhole),
+            ("1.2345k", Code::NotWhole),
+            ("1.5K", Code::BinaryFraction),
+            ("1e3", Code::UnknownSuffix),
+            ("1kk", Code::UnknownSuffix),
+            ("1 k", Code::UnknownSuffix),
+            ("128Ki", Code::UnknownSuffix),
+            ("1,000", Code::UnknownSuffix),
+            ("٣", Code::NotANumber),
+            ("18446744073709551616", Code::TooLarge),
+            ("18446744073709552k", Code::TooLarge),
         ] {
-            assert_eq!(text.parse::<Tokens>(), Err(error), "{text}");
+            let refused = text.parse::<Tokens>().unwrap_err();
+            assert_eq!((refused.code, refused.found.as_deref()), (code, Some(text)), "{text}");
         }
         let long = "9".repeat(100);
-        assert_eq!(long.parse::<Tokens>(), Err(UnitError::TooLarge(T, long)));
+        assert_eq!(long.parse::<Tokens>().unwrap_err().code, Code::TooLarge);
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! Decimal text to exact integers and back, without a float on the way.
 
-/// A non-negative decimal number as it was typed: `digits / 10^fraction_digits`.
+use super::Exact;
+
+/// A non-negative decimal number as it was typed: `digits / divisor`, a power of ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Decimal {
-    digits: u128,
-    fraction_digits: u32,
+pub(crate) struct Decimal {
+    digits: Exact,
+    divisor: Exact,
 }
 
 /// A byte of a terabyte is the twelfth; past this many digits a text is no quantity of ours.
-const MAX_FRACTION_DIGITS: u32 = 30;
+const MAX_FRACTION_DIGITS: usize = 30;
 
 /// How a [`Decimal`] times a multiplier came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Product {
+pub(crate) enum Product {
     /// A whole number.
     Whole(u64),
     /// Not a whole number; its integer part.
@@ -38,32 +40,38 @@ impl Decimal {
             return None;
         }
         let fraction = fraction.trim_end_matches('0');
-        let fraction_digits = u32::try_from(fraction.len()).ok().filter(|&digits| digits <= MAX_FRACTION_DIGITS)?;
-        let mut digits: u128 = 0;
-        for byte in whole.bytes().chain(fraction.bytes()) {
-            // Saturation is past every limit that follows, so it is reported as too large, never as a number.
-            digits = digits.saturating_mul(10).saturating_add(u128::from(byte.saturating_sub(b'0')));
+        if fraction.len() > MAX_FRACTION_DIGITS {
+            return None;
         }
-        Some((Self { digits, fraction_digits }, rest))
+        let divisor = fraction.chars().fold(Exact::ONE, |power, _| power * 10u64);
+        let digits = whole.chars().chain(fraction.chars()).filter_map(|digit| digit.to_digit(10));
+        let digits = digits.fold(Exact::ZERO, |number, digit| number * 10u64 + digit);
+        Some((Self { digits, divisor }, rest))
+    }
+
+    /// A text that is a decimal number and nothing else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::split(text).filter(|(_, rest)| rest.is_empty()).map(|(decimal, _)| decimal)
     }
 
     /// Whether a fraction was written (`1.50` has one, `1.0` has not).
     pub(super) fn has_fraction(self) -> bool {
-        self.fraction_digits > 0
+        self.divisor != Exact::ONE
     }
 
     /// `self × multiplier`, exactly.
-    pub(super) fn times(self, multiplier: u64) -> Product {
-        let Some(divisor) = 10u128.checked_pow(self.fraction_digits) else { return Product::TooLarge };
-        let Some(product) = self.digits.checked_mul(u128::from(multiplier)) else { return Product::TooLarge };
-        let (Some(whole), Some(remainder)) = (product.checked_div(divisor), product.checked_rem(divisor)) else {
-            return Product::TooLarge;
-        };
-        match (u64::try_from(whole), remainder) {
+    pub(crate) fn times(self, multiplier: u64) -> Product {
+        let product = self.digits * multiplier;
+        match ((product / self.divisor).get(), product % self.divisor) {
             (Err(_), _) => Product::TooLarge,
-            (Ok(whole), 0) => Product::Whole(whole),
+            (Ok(whole), Exact::ZERO) => Product::Whole(whole),
             (Ok(whole), _) => Product::Fraction(whole),
         }
+    }
+
+    /// `self × multiplier`, rounded down.
+    pub(crate) fn times_rounded_down(self, multiplier: u64) -> Exact {
+        self.digits * multiplier / self.divisor
     }
 }
 

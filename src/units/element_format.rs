@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::UnitError;
+use super::{Code, Error};
 
 /// The storage format of cached elements: `bits_per_block` bits for every `elements_per_block` elements, scales and
 /// zero points of the block included, and `bits_per_vector` for each vector (K or V of one head and token). Never "bytes
@@ -67,10 +67,10 @@ impl fmt::Display for KvDtype {
 }
 
 impl FromStr for KvDtype {
-    type Err = UnitError;
+    type Err = Error;
 
     /// Reads `auto`, or the name of a format or of a pair of them.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         if text.eq_ignore_ascii_case("auto") { Ok(Self::Auto) } else { text.parse().map(Self::Given) }
     }
 }
@@ -109,10 +109,10 @@ impl fmt::Display for KvFormat {
 }
 
 impl FromStr for KvFormat {
-    type Err = UnitError;
+    type Err = Error;
 
     /// Reads the name of a format for both, or of a pair.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let lower = text.to_ascii_lowercase().replace('-', "_");
         match PAIRS.iter().find(|pair| pair.name == lower) {
             Some(pair) => Ok(pair.format()),
@@ -172,6 +172,7 @@ impl PairEntry {
 }
 
 const IEEE: &str = "IEEE 754-2019, table 3.5";
+const BFLOAT16: &str = "bfloat16 hardware numerics definition, revision 1.0";
 const OCP_FP8: &str = "OCP 8-bit floating point specification 1.0";
 const PLAIN: &str = "by definition: the named width and nothing else";
 const GGML: &str = "llama.cpp, ggml/src/ggml-common.h";
@@ -182,18 +183,17 @@ const HQQ: &str = "transformers 5.23 with hqq 0.2.8.post1, groups of 64 on axis 
 const KIVI: &str = "arXiv:2402.02750, algorithm 1, groups of 32, 128 tokens in full precision";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
+const FP32: FormatEntry = plain("fp32", &["float32", "f32", "float"], 32, "single precision", IEEE);
+const FP16: FormatEntry = plain("fp16", &["float16", "f16", "half"], 16, "half precision", IEEE);
+const BF16: FormatEntry = plain("bf16", &["bfloat16"], 16, "fp32 with 7 bits of fraction", BFLOAT16);
+const FP8: FormatEntry = plain("fp8", &[], 8, "e4m3 or e5m2, scales elsewhere", OCP_FP8);
+
 /// Every format known by name.
 pub const FORMATS: &[FormatEntry] = &[
-    plain("fp32", &["float32", "f32", "float"], 32, "single precision", IEEE),
-    plain("fp16", &["float16", "f16", "half"], 16, "half precision", IEEE),
-    plain(
-        "bf16",
-        &["bfloat16"],
-        16,
-        "fp32 with 7 bits of fraction",
-        "bfloat16 hardware numerics definition, revision 1.0",
-    ),
-    plain("fp8", &[], 8, "e4m3 or e5m2, scales elsewhere", OCP_FP8),
+    FP32,
+    FP16,
+    BF16,
+    FP8,
     plain("fp8_e4m3", &["e4m3"], 8, "float, 4 bits of exponent", OCP_FP8),
     plain("fp8_e5m2", &["e5m2"], 8, "float, 5 bits of exponent", OCP_FP8),
     plain("int8", &[], 8, "integers, scales not counted", PLAIN),
@@ -228,7 +228,7 @@ pub const FORMATS: &[FormatEntry] = &[
 /// Every pair of formats known by one name: `TurboQuant` keeps the norm of a K vector in 2 bytes, scale and zero point of
 /// a V vector in 4.
 pub const PAIRS: &[PairEntry] = &[
-    turboquant("turboquant_k8v4", "fp8 K, 4-bit V with scales", plain("fp8", &[], 8, "", OCP_FP8), 4),
+    turboquant("turboquant_k8v4", "fp8 K, 4-bit V with scales", FP8, 4),
     turboquant(
         "turboquant_4bit_nc",
         "4-bit K and V with scales",
@@ -316,7 +316,7 @@ const fn packed(
 }
 
 /// The names of all formats, for a message.
-pub(super) fn names() -> String {
+fn names() -> String {
     let formats = FORMATS.iter().map(|entry| entry.name);
     formats.chain(PAIRS.iter().map(|pair| pair.name)).collect::<Vec<_>>().join(", ")
 }
@@ -337,13 +337,13 @@ impl FormatEntry {
 
 impl ElementFormat {
     /// Single precision, 32 bits.
-    pub const FP32: Self = FORMATS[0].format();
+    pub const FP32: Self = FP32.format();
     /// Half precision, 16 bits: what flags alone are counted in, as the article does.
-    pub const FP16: Self = FORMATS[1].format();
+    pub const FP16: Self = FP16.format();
     /// bfloat16, 16 bits: what most checkpoints are published in.
-    pub const BF16: Self = FORMATS[2].format();
+    pub const BF16: Self = BF16.format();
     /// An 8-bit float.
-    pub const FP8: Self = FORMATS[3].format();
+    pub const FP8: Self = FP8.format();
 
     /// A format of `bits` per element and no overhead, as the article's `bitwidth`.
     pub const fn bitwidth(bits: u64) -> Self {
@@ -447,16 +447,19 @@ impl<'de> Deserialize<'de> for ElementFormat {
 }
 
 impl FromStr for ElementFormat {
-    type Err = UnitError;
+    type Err = Error;
 
     /// Reads a format's name or alias, in any case.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let lower = text.to_ascii_lowercase().replace('-', "_");
         FORMATS
             .iter()
             .find(|entry| entry.name == lower || entry.aliases.contains(&lower.as_str()))
             .map(FormatEntry::format)
-            .ok_or_else(|| UnitError::UnknownFormat(text.to_owned()))
+            .ok_or_else(|| {
+                let remedy = format!("use one of {}, or --bitwidth N", names());
+                Error::new(Code::UnknownFormat, "", text, "is not a known element format", remedy)
+            })
     }
 }
 
@@ -480,7 +483,7 @@ mod tests {
     #[test]
     fn formats_that_fail() {
         for text in ["", "fp12", "q9_0", "16", "fp16 ", "bf"] {
-            assert_eq!(text.parse::<ElementFormat>(), Err(UnitError::UnknownFormat(text.into())));
+            assert_eq!(text.parse::<ElementFormat>().unwrap_err().code, Code::UnknownFormat);
         }
     }
 

@@ -58,10 +58,18 @@ impl Error {
         Self { field: field.into(), ..self }
     }
 
-    /// The same error of a field within another.
+    /// The same error, with the object that has the key before it: `OBJECT.KEY`.
     #[must_use]
-    pub fn within(self, path: &str) -> Self {
-        let field = format!("{path}.{}", self.field);
+    pub fn in_object(self, path: &str) -> Self {
+        let field = if self.field.is_empty() { path.to_owned() } else { format!("{path}.{}", self.field) };
+        Self { field, ..self }
+    }
+
+    /// The same error, with the file, or whatever else holds the field, before it: `FILE: KEY`.
+    #[must_use]
+    pub fn within(self, origin: impl Into<String>) -> Self {
+        let origin = origin.into();
+        let field = if self.field.is_empty() { origin } else { format!("{origin}: {}", self.field) };
         Self { field, ..self }
     }
 }
@@ -373,28 +381,3 @@ pub enum Code {
     /// Zero where at least one is needed.
     Zero,
 }
-
-/// An error that can say where, what, why and what to do.
-pub trait Diagnose {
-    /// The error in parts.
-    fn diagnosis(&self) -> Error;
-}
-
-impl<E: Diagnose> From<E> for Error {
-    fn from(error: E) -> Self {
-        error.diagnosis()
-    }
-}
-
-/// Gives error enums the one-line `Display` of their [`Error`].
-macro_rules! display_diagnosis {
-    ($error:ty) => {
-        impl std::fmt::Display for $error {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::units::Diagnose::diagnosis(self).fmt(f)
-            }
-        }
-        impl std::error::Error for $error {}
-    };
-}
-pub(crate) use display_diagnosis;

@@ -1,29 +1,21 @@
 //! US dollars in millionths: prices are sums of them, exact like bytes.
 
-use super::decimal::{Decimal, Product};
-use super::{Quantity, UnitError};
+use super::decimal::Decimal;
+use super::{Error, Quantity};
 
 const MILLION: u64 = 1_000_000;
 
 /// Reads US dollars, `2.49`, as millionths of one: more than nothing, and no finer than that.
 ///
 /// # Errors
-/// [`UnitError`] for zero, a sign, a unit, more than six decimals, or a number past 2⁶⁴ − 1.
+/// [`Error`] for zero, a sign, a unit, more than six decimals, or a number past 2⁶⁴ − 1.
 ///
 /// ```
 /// assert_eq!(kvsize::units::parse_dollars("2.49"), Ok(2_490_000));
 /// ```
-pub fn parse_dollars(text: &str) -> Result<u64, UnitError> {
-    let found = || text.to_owned();
-    match Decimal::split(text) {
-        Some((number, "")) => match number.times(MILLION) {
-            Product::Whole(0) => Err(UnitError::Zero(Quantity::Dollars, found())),
-            Product::Whole(millionths) => Ok(millionths),
-            Product::Fraction(_) => Err(UnitError::NotWhole(Quantity::Dollars, found())),
-            Product::TooLarge => Err(UnitError::TooLarge(Quantity::Dollars, found())),
-        },
-        _ => Err(UnitError::NotANumber(Quantity::Dollars, found())),
-    }
+pub fn parse_dollars(text: &str) -> Result<u64, Error> {
+    let amount = Decimal::parse(text).ok_or_else(|| Quantity::Dollars.not_a_number(text))?;
+    Quantity::Dollars.positive(amount.times(MILLION), text)
 }
 
 /// Millionths of a dollar as dollars, with two decimals, or as many as are needed.

@@ -2,23 +2,33 @@
 
 use std::str::FromStr;
 
-use super::{Bytes, UnitError};
+use super::decimal::{Decimal, Product};
+use super::{Bytes, Code, Error, Exact};
 
-/// Reads a percentage, `5%` or `2.5%`, as millionths of a whole; none of what is no such text, or is finer than that.
+/// Millionths in a hundredth.
+const PERCENT: u64 = 10_000;
+
+/// Reads a percentage, `5%` or `2.5%`, as millionths of a whole.
+///
+/// # Errors
+/// [`Code::NotAPercentage`] for anything but a percentage with at most four decimals.
 ///
 /// ```
 /// use kvsize::units::parse_percentage;
-/// assert_eq!(parse_percentage("2.5%"), Some(25_000));
-/// assert_eq!(parse_percentage("2.5"), None);
+/// assert_eq!(parse_percentage("2.5%"), Ok(25_000));
+/// assert!(parse_percentage("2.5").is_err());
 /// ```
-pub fn parse_percentage(text: &str) -> Option<u32> {
-    let number = text.strip_suffix('%')?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || fraction.len() > 4 || !digits(whole) || !digits(fraction) || number.ends_with('.') {
-        return None;
+pub fn parse_percentage(text: &str) -> Result<u32, Error> {
+    let number = text.strip_suffix('%').and_then(Decimal::parse).map(|number| number.times(PERCENT));
+    match number {
+        Some(Product::Whole(millionths)) => u32::try_from(millionths).ok(),
+        _ => None,
     }
-    format!("{whole}{fraction:0<4}").parse().ok()
+    .ok_or_else(|| percentage_error(Code::NotAPercentage, text, "is not a percentage"))
+}
+
+fn percentage_error(code: Code, found: &str, problem: &str) -> Error {
+    Error::new(code, "", found, problem, "give one with at most 4 decimals, as 5% or 2.5%")
 }
 
 /// A part that is kept free, in millionths of a whole.
@@ -26,13 +36,13 @@ pub fn parse_percentage(text: &str) -> Option<u32> {
 pub struct Margin(pub u32);
 
 impl FromStr for Margin {
-    type Err = UnitError;
+    type Err = Error;
 
     /// `5%` or `2.5%`, below all of it.
-    fn from_str(text: &str) -> Result<Self, UnitError> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         const ALL: u32 = 1_000_000;
-        let margin = parse_percentage(text).filter(|&millionths| millionths < ALL);
-        margin.map(Self).ok_or_else(|| UnitError::NotAMargin(text.to_owned()))
+        let margin = parse_percentage(text).ok().filter(|&millionths| millionths < ALL);
+        margin.map(Self).ok_or_else(|| percentage_error(Code::NotAMargin, text, "is not a percentage below 100"))
     }
 }
 
@@ -44,8 +54,8 @@ impl Margin {
     /// assert_eq!(Margin(50_000).allowed(Bytes(1_001)), Bytes(950));
     /// ```
     pub fn allowed(self, budget: Bytes) -> Bytes {
-        let kept = u128::from(budget.0).saturating_mul(self.0.into()).div_ceil(1_000_000);
-        Bytes(u64::try_from(u128::from(budget.0).saturating_sub(kept)).unwrap_or_default())
+        let kept = (Exact::from(budget) * self.0).div_ceil(1_000_000u64);
+        Exact::from(budget).less(kept).bytes().unwrap_or_default()
     }
 }
 
@@ -55,17 +65,11 @@ mod tests {
 
     #[test]
     fn percentages_are_millionths() {
-        for (text, expected) in [
-            ("5%", Some(50_000)),
-            ("2.5%", Some(25_000)),
-            ("0.0001%", Some(1)),
-            ("250%", Some(2_500_000)),
-            ("0%", Some(0)),
-        ] {
-            assert_eq!(parse_percentage(text), expected, "{text}");
+        for (text, expected) in [("5%", 50_000), ("2.5%", 25_000), ("0.0001%", 1), ("250%", 2_500_000), ("0%", 0)] {
+            assert_eq!(parse_percentage(text), Ok(expected), "{text}");
         }
         for text in ["5", "%", ".5%", "5.%", "-5%", "+5%", "5 %", "0.00001%", "5e1%", "99999999%", "", "５%"] {
-            assert_eq!(parse_percentage(text), None, "{text}");
+            assert!(parse_percentage(text).is_err(), "{text}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Ranges with a step: `1K..1M*2` doubles from 1,024 to 1,048,576, `8..32+8` is 8, 16, 24, 32.
 
-use super::{UnitError, parse_count};
+use super::{Code, Error, parse_count};
 
 /// A value, or a range of them in equal steps; its end is a part of it where a step meets it.
 ///
@@ -29,13 +29,16 @@ impl Series {
     /// Reads a value, `a..b*k` or `a..b+k`; `read` reads `a`, `b`, and the `k` that is added.
     ///
     /// # Errors
-    /// [`UnitError`] of `read`, or for a range that has no step or does not get from its start to its end.
-    pub fn parse(text: &str, read: impl Fn(&str) -> Result<u64, UnitError>) -> Result<Self, UnitError> {
+    /// [`Error`] of `read`, or for a range that has no step or does not get from its start to its end.
+    pub fn parse(text: &str, read: impl Fn(&str) -> Result<u64, Error>) -> Result<Self, Error> {
         let Some((start, rest)) = text.split_once("..") else {
             let value = read(text)?;
             return Ok(Self { first: value, last: value, step: Step::None });
         };
-        let wrong = |problem| UnitError::NotSeries(problem, text.to_owned());
+        let wrong = |problem| {
+            let remedy = "write a..b*k to multiply by k, or a..b+k to add it, from a up to b";
+            Error::new(Code::NotARange, "", text, problem, remedy)
+        };
         let (first, last, step) = if let Some((end, factor)) = rest.split_once('*') {
             let (first, last, factor) = (read(start)?, read(end)?, parse_count(factor)?);
             if factor < 2 || first == 0 {
@@ -89,7 +92,7 @@ mod tests {
     use crate::units::{Bytes, Tokens};
     use proptest::prelude::*;
 
-    fn tokens(text: &str) -> Result<Vec<u64>, UnitError> {
+    fn tokens(text: &str) -> Result<Vec<u64>, Error> {
         Series::parse(text, |text| text.parse().map(|Tokens(tokens)| tokens)).map(|series| series.values().collect())
     }
 
@@ -122,7 +125,7 @@ mod tests {
             ("8..1+2", "ends before it starts"),
             ("1..8*1", "does not grow by its factor"),
         ] {
-            assert_eq!(tokens(text), Err(UnitError::NotSeries(problem, text.into())), "{text}");
+            assert_eq!(tokens(text).unwrap_err().problem, problem, "{text}");
         }
         let memory = |text: &str| Series::parse(text, |text| text.parse().map(|Bytes(bytes)| bytes));
         assert!(memory("0..8*2").is_err() && memory("1..8+0").is_err() && memory("0..8+4").is_ok());

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
+use super::tensors::too_much;
 use super::walk::Walk;
-use super::{GgufError, Tensors};
+use super::{Tensors, damaged};
+use crate::units::{Code, Error, Exact};
 
 /// Elements of a list that are kept: more than any model has layers in llama.cpp (512).
 const MAX_LIST: u64 = 1024;
@@ -64,20 +66,52 @@ impl Value {
     }
 }
 
+impl Header {
+    pub(in crate::source) fn text(&self, key: &str) -> Option<&str> {
+        match self.metadata.get(key) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(in crate::source) fn number(&self, key: &str) -> Option<u64> {
+        match self.metadata.get(key) {
+            Some(Value::Integer(value)) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+}
+
+fn tensor_error(name: &str, problem: impl Into<String>) -> Error {
+    damaged(Code::GgufTensor, name, "the tensor", problem)
+}
+
+fn value_type(key: &str, found: u32) -> Error {
+    damaged(Code::GgufValueType, key, format!("type {found}"), "is not a type of GGUF values")
+}
+
 /// The header of the file that `reader` gives, which is `len` bytes long.
 ///
 /// # Errors
-/// [`GgufError`] for what is no GGUF file, or one that is damaged.
-pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, GgufError> {
+/// [`Error`] for anything but a whole GGUF header.
+pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, Error> {
     let mut walk = Walk::new(reader, len);
     if walk.remaining() < 4 || walk.bytes(MAGIC)? != *b"GGUF" {
-        return Err(GgufError::Magic);
+        let problem = "does not begin with GGUF";
+        return Err(Error::new(Code::GgufMagic, "", "the file", problem, "give a GGUF file"));
     }
     let version = walk.u32("the version")?;
     match version {
         2 | 3 => {}
-        other if (1..=3).contains(&other.swap_bytes()) => return Err(GgufError::BigEndian),
-        other => return Err(GgufError::Version(other)),
+        other if (1..=3).contains(&other.swap_bytes()) => {
+            let remedy = "give a little-endian one, as llama.cpp's converter writes without --bigendian";
+            return Err(Error::new(Code::GgufBigEndian, "version", "the file", "is big-endian", remedy));
+        }
+        other => {
+            let problem = "is not a version of GGUF that is read here";
+            let remedy = "read are 2 and 3; convert the model again";
+            return Err(Error::new(Code::GgufVersion, "version", other.to_string(), problem, remedy));
+        }
     }
     let tensor_count = walk.count("tensors", TENSOR_BYTES)?;
     let key_count = walk.count("keys", KEY_BYTES)?;
@@ -87,15 +121,15 @@ pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, GgufError> {
         let Some((key, value)) = entry(&mut walk)? else { continue };
         kept = kept.saturating_add(key.len()).saturating_add(value.size());
         if kept > MAX_KEPT {
-            return Err(GgufError::TooMuch);
+            return Err(too_much());
         }
         if metadata.contains_key(&key) {
-            return Err(GgufError::Twice { key });
+            return Err(damaged(Code::GgufTwice, &key, "the key", "is there twice"));
         }
         metadata.insert(key, value);
     }
     let mut tensors = Tensors::default();
-    let mut data = Data { alignment: alignment(&metadata), all: Some(0), last: (0, String::new()) };
+    let mut data = Data { alignment: alignment(&metadata), all: Some(Exact::ZERO), last: (0, String::new()) };
     for _ in 0..tensor_count {
         tensor(&mut walk, &mut tensors, &mut data)?;
     }
@@ -115,42 +149,45 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> u64 {
 /// Where the data of the tensors lies, as they say.
 struct Data {
     alignment: u64,
-    /// Bytes of all of them, each filled up to the alignment; none with a type whose size is not known.
-    all: Option<u64>,
+    /// Bytes of all of them, each filled up to the alignment; `None` with a type of unknown size.
+    all: Option<Exact>,
     /// The end of the one that ends last, and its name.
     last: (u64, String),
 }
 
 impl Data {
-    fn add(&mut self, name: &str, offset: u64, bytes: Option<u64>) -> Option<()> {
-        if let Some(bytes) = bytes {
-            let padded = bytes.checked_next_multiple_of(self.alignment)?;
-            self.all = match self.all {
-                Some(all) => Some(all.checked_add(padded)?),
-                None => None,
-            };
-            let end = offset.checked_add(bytes)?;
-            if end > self.last.0 {
-                self.last = (end, name.to_owned());
-            }
-        } else {
+    fn add(&mut self, name: &str, offset: u64, bytes: Option<u64>) -> Result<(), Error> {
+        let Some(bytes) = bytes else {
             self.all = None;
+            return Ok(());
+        };
+        self.all = self.all.map(|all| all + Exact::from(bytes).round_up_to(self.alignment));
+        let end = within_limit(name, Exact::from(offset) + bytes)?;
+        if let Some(all) = self.all {
+            within_limit(name, all)?;
         }
-        Some(())
+        if end > self.last.0 {
+            self.last = (end, name.to_owned());
+        }
+        Ok(())
     }
 
     /// What of it lies past the end of a file of `len` bytes, whose header ends at `position`. Tensors follow on one another:
     /// one that ends past what all take is an error.
-    fn missing(self, position: u64, len: u64) -> Result<u64, GgufError> {
+    fn missing(self, position: u64, len: u64) -> Result<u64, Error> {
         let (end, name) = self.last;
-        if self.all.is_some_and(|all| end > all) {
-            let reason = "lies past the end of the data of all tensors".into();
-            return Err(GgufError::Tensor { name, reason });
+        if end == 0 {
+            return Ok(0);
         }
-        let start = position.checked_next_multiple_of(self.alignment);
-        let end = start.and_then(|start| start.checked_add(end)).filter(|_| end > 0);
-        Ok(end.map_or(0, |end| end.saturating_sub(len)))
+        if self.all.is_some_and(|all| all.get().is_ok_and(|all| end > all)) {
+            return Err(tensor_error(&name, "lies past the end of the data of all tensors"));
+        }
+        within_limit(&name, (Exact::from(position).round_up_to(self.alignment) + end).less(len))
     }
+}
+
+fn within_limit(name: &str, number: Exact) -> Result<u64, Error> {
+    number.get().map_err(|_| tensor_error(name, "lies past 2^64 - 1 bytes"))
 }
 
 const MAGIC: &str = "the magic";
@@ -163,7 +200,7 @@ const KEY_BYTES: u64 = 13;
 const TENSOR_BYTES: u64 = 24;
 
 /// A key and its value; none if it is of no use here.
-fn entry<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Option<(String, Value)>, GgufError> {
+fn entry<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Option<(String, Value)>, Error> {
     let len = walk.count("bytes of a key", 1)?;
     let key = if len <= MAX_TEXT {
         walk.text(len, KEY)?
@@ -184,7 +221,7 @@ fn entry<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Option<(String, Value)>, 
             }
         }
         ARRAY => list(walk, &key, wanted)?,
-        _ => scalar(walk, kind)?.ok_or_else(|| GgufError::ValueType { key: key.clone(), found: kind })?,
+        _ => scalar(walk, kind)?.ok_or_else(|| value_type(&key, kind))?,
     };
     Ok(wanted.then_some((key, value)))
 }
@@ -204,7 +241,7 @@ fn size(kind: u32) -> Option<u64> {
 }
 
 /// A value of fixed size; none if there is no such type.
-fn scalar<R: Read + Seek>(walk: &mut Walk<R>, kind: u32) -> Result<Option<Value>, GgufError> {
+fn scalar<R: Read + Seek>(walk: &mut Walk<R>, kind: u32) -> Result<Option<Value>, Error> {
     Ok(Some(match kind {
         0 => Value::Integer(u8::from_le_bytes(walk.bytes(VALUE)?).into()),
         1 => Value::Integer(i8::from_le_bytes(walk.bytes(VALUE)?).into()),
@@ -222,7 +259,7 @@ fn scalar<R: Read + Seek>(walk: &mut Walk<R>, kind: u32) -> Result<Option<Value>
 }
 
 /// A list: kept if it is short and of whole numbers, else stepped over, texts one by one.
-fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<Value, GgufError> {
+fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<Value, Error> {
     let kind = walk.u32(VALUE)?;
     match kind {
         STRING => {
@@ -230,9 +267,9 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<V
             walk.skip_texts(count, VALUE)?;
             Ok(Value::Other(format!("{count} texts")))
         }
-        ARRAY => Err(GgufError::Nested { key: key.into() }),
+        ARRAY => Err(damaged(Code::GgufNested, key, "a list", "is a list of lists")),
         _ => {
-            let bytes = size(kind).ok_or_else(|| GgufError::ValueType { key: key.into(), found: kind })?;
+            let bytes = size(kind).ok_or_else(|| value_type(key, kind))?;
             let count = walk.u64(VALUE)?;
             let len = walk.within(count, "entries of a list", bytes)?;
             if !wanted || count > MAX_LIST || matches!(kind, 6 | 12) {
@@ -251,7 +288,7 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<V
 }
 
 /// The description of a tensor.
-fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut Data) -> Result<(), GgufError> {
+fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut Data) -> Result<(), Error> {
     let len = walk.count("bytes of the name of a tensor", 1)?;
     let name = if len <= MAX_TEXT {
         walk.text(len, TENSOR)?
@@ -259,10 +296,9 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut 
         walk.skip(len, TENSOR)?;
         "a tensor".into()
     };
-    let wrong = |name: &str, reason| GgufError::Tensor { name: name.into(), reason };
     let dimensions = walk.u32(TENSOR)?;
     if dimensions > 4 {
-        return Err(wrong(&name, format!("has {dimensions} dimensions, and ggml no more than 4")));
+        return Err(tensor_error(&name, format!("has {dimensions} dimensions, and ggml no more than 4")));
     }
     let mut sizes = Vec::new();
     for _ in 0..dimensions {
@@ -270,10 +306,8 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut 
     }
     let kind = walk.u32(TENSOR)?;
     let offset = walk.u64(TENSOR)?;
-    let bytes = tensors.add(&name, kind, &sizes).map_err(|reason| wrong(&name, reason))?;
-    if data.add(&name, offset, bytes).is_none() {
-        return Err(wrong(&name, "lies past 2^64 - 1 bytes".into()));
-    }
+    let bytes = tensors.add(&name, kind, &sizes).map_err(|reason| tensor_error(&name, reason))?;
+    data.add(&name, offset, bytes)?;
     if name.contains(".nextn.") && tensors.nextn.len() < MAX_NEXTN {
         tensors.nextn.push(name);
     }

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::{GgufError, Header, Value};
+use super::{Header, Value, missing};
 use crate::model::Fact;
+use crate::units::{Code, Error, Exact};
 
 /// The keys of a header under the prefix of its architecture.
 pub(super) struct Keys<'a> {
@@ -40,7 +41,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A number of 0 or more; llama.cpp counts in 32 bits.
-    pub(super) fn number(&self, key: &str) -> Result<Option<u64>, GgufError> {
+    pub(super) fn number(&self, key: &str) -> Result<Option<u64>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Integer(value)) => match u32::try_from(*value) {
@@ -52,17 +53,17 @@ impl<'a> Keys<'a> {
     }
 
     /// A number, 0 where it is missing.
-    pub(super) fn number_or_zero(&self, key: &str) -> Result<u64, GgufError> {
+    pub(super) fn number_or_zero(&self, key: &str) -> Result<u64, Error> {
         Ok(self.number(key)?.unwrap_or_default())
     }
 
     /// A number that must be there.
-    pub(super) fn needed(&self, key: &str) -> Result<u64, GgufError> {
+    pub(super) fn needed(&self, key: &str) -> Result<u64, Error> {
         self.number(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// A list of numbers of 0 or more; none where there is none, or a number in its place.
-    pub(super) fn list(&self, key: &str) -> Result<Option<Vec<u64>>, GgufError> {
+    pub(super) fn list(&self, key: &str) -> Result<Option<Vec<u64>>, Error> {
         match self.get(key) {
             None | Some(Value::Integer(_)) => Ok(None),
             Some(Value::List(list)) => {
@@ -75,7 +76,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A list, one entry a layer and cut or filled up with 0.
-    pub(super) fn layers_listed(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>, GgufError> {
+    pub(super) fn layers_listed(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>, Error> {
         let list = self.list(key)?;
         Ok(list.map(|list| {
             let mut flags: Vec<bool> = list.iter().map(|&flag| flag != 0).collect();
@@ -85,7 +86,7 @@ impl<'a> Keys<'a> {
     }
 
     /// One number for all layers, or one for each.
-    pub(super) fn per_layer(&self, key: &str, layers: usize) -> Result<Option<Vec<u64>>, GgufError> {
+    pub(super) fn per_layer(&self, key: &str, layers: usize) -> Result<Option<Vec<u64>>, Error> {
         if let Some(list) = self.list(key)? {
             if list.len() != layers {
                 return Err(self.wrong(key, &format!("one entry for each of the {layers} layers")));
@@ -103,14 +104,23 @@ impl<'a> Keys<'a> {
         })
     }
 
-    pub(super) fn missing(&self, key: &str) -> GgufError {
-        GgufError::Missing { key: self.field(key) }
+    pub(super) fn missing(&self, key: &str) -> Error {
+        missing(self.field(key))
     }
 
     /// An error that shows the value.
-    pub(super) fn wrong(&self, key: &str, expected: &str) -> GgufError {
-        let key = self.field(key);
-        let found = self.header.metadata.get(&key).map_or_else(|| "missing".into(), Value::shortened);
-        GgufError::WrongValue { key, found, expected: expected.into() }
+    pub(super) fn wrong(&self, key: &str, expected: &str) -> Error {
+        let field = self.field(key);
+        let found = self.header.metadata.get(&field).map(Value::shortened);
+        let problem = format!("is not {expected}");
+        Error { found, ..Error::without_value(Code::WrongType, field, problem, "convert the model again") }
+    }
+
+    /// A number of elements, unless the dimensions of the file make it overflow.
+    pub(super) fn elements(&self, number: Exact) -> Result<u64, Error> {
+        number.get().map_err(|_| {
+            let problem = "has dimensions whose product is past 2^64 - 1";
+            Error::new(Code::TooLarge, "general.architecture", self.architecture, problem, "convert the model again")
+        })
     }
 }

@@ -7,23 +7,23 @@
 //! A file gives the model as llama.cpp sees it: which layers slide or are recurrent is in its keys, or else in the rules of
 //! its architecture, which are data of the catalogue.
 
-mod error;
 mod header;
 mod keys;
+mod kinds;
 mod layers;
+mod states;
 mod tensors;
 mod walk;
 
-pub use self::error::GgufError;
 pub use self::header::{Header, Value, read};
 pub use self::tensors::{TensorType, Tensors};
 
 use self::keys::Keys;
 use crate::catalogue::{FeatureName, GgufArchitecture, gguf_architecture};
 use crate::model::{Checkpoint, GgufFile, Model, Origin, Warning};
-use crate::units::{ElementFormat, Tokens};
+use crate::units::{Code, ElementFormat, Error, Tokens};
 
-/// Keys of mechanisms: an architecture that is not known here and has one of them is no plain attention.
+/// Keys of mechanisms: an unknown architecture with one of these keys is refused.
 const MECHANISMS: &[&str] = &[
     "ssm.",
     "kda.",
@@ -44,49 +44,21 @@ const FORMAT: ElementFormat = ElementFormat::FP16;
 /// The model of a header; `name` where it has none itself, `origin` is what its facts are said to be from.
 ///
 /// # Errors
-/// [`GgufError`], with the key.
-pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, GgufError> {
-    let text = |key: &str| match header.metadata.get(key) {
-        Some(Value::Text(text)) => Some(text.clone()),
-        _ => None,
-    };
-    let number = |key: &str| match header.metadata.get(key) {
-        Some(Value::Integer(value)) => u64::try_from(*value).ok(),
-        _ => None,
-    };
-    let Some(architecture) = text("general.architecture") else {
-        return Err(match (number("split.no"), number("split.count")) {
-            (Some(part), Some(parts)) if part > 0 => GgufError::LaterPart { part: part.saturating_add(1), parts },
-            _ => GgufError::Missing { key: "general.architecture".into() },
-        });
-    };
-    let keys = Keys::new(header, &architecture, origin);
-    let known = gguf_architecture(&architecture);
+/// [`Error`] with the key.
+pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> {
+    let architecture = architecture(header)?;
+    let keys = Keys::new(header, architecture, origin);
     let mut warnings = Vec::new();
-    let rules = match known {
-        Some(GgufArchitecture { no_cache: Some(reason), .. }) => {
-            return Err(GgufError::NoCache { architecture, reason });
-        }
-        Some(rules) => rules,
-        None => {
-            if let Some(key) = keys.any_of(MECHANISMS) {
-                return Err(GgufError::UnknownArchitecture { architecture, key });
-            }
-            warnings.push(Warning::UnknownModelType { model_type: architecture.clone() });
-            GgufArchitecture { name: architecture.clone(), ..GgufArchitecture::default() }
-        }
-    };
+    let rules = rules(&keys, architecture, &mut warnings)?;
     let has_tensor = |name: &str| header.tensors.nextn.iter().any(|known| known == name);
     let layers = layers::layers(&keys, &rules, FORMAT, has_tensor)?;
     if layers.caches.iter().all(Vec::is_empty) {
-        let reason = "none of its layers attends or remembers".into();
-        return Err(GgufError::NoCache { architecture, reason });
+        return Err(no_cache(architecture, "none of its layers attends or remembers"));
     }
     let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
-    let own = layers.caches.len().saturating_sub(layers.nextn);
-    let (model_layers, nextn_layers) = layers.caches.split_at_checked(own).unwrap_or((&layers.caches, &[]));
-    let mut gguf = rules.gguf(count(own));
-    let pooled = rules.indexer.as_ref().and_then(|rule| rule.slots_if.as_deref());
+    let (own, mtp) = layers.caches.split_at_checked(layers.own).unwrap_or((&layers.caches, &[]));
+    let mut gguf = rules.gguf(count(own.len()));
+    let pooled = rules.indexer.as_ref().and_then(|rule| rule.multi_slot_key.as_deref());
     if let Some(key) = pooled
         && !keys.list(key)?.unwrap_or_default().iter().any(|&ratio| ratio > 0)
     {
@@ -94,28 +66,80 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, GgufErr
     }
     gguf.file = Some(GgufFile {
         block_count: count(layers.caches.len()),
-        keeps_nextn: rules.has(FeatureName::KeepsNextn),
-        head_dims: layers.head_dims,
+        keeps_nextn: rules.has(FeatureName::MtpInMainCache),
+        head_dims: layers.head_dims.iter().map(|dims| (dims.k, dims.v)).collect(),
         widest_value: layers.widest_value,
     });
     let heads = keys.list("attention.head_count")?.and_then(|heads| heads.into_iter().max());
-    let name = text("general.name").unwrap_or_else(|| name.to_owned());
-    let layer_groups = super::hf_config::grouped(0, model_layers);
+    let num_attention_heads = match heads {
+        Some(heads) => Some(heads),
+        None => keys.number("attention.head_count")?,
+    };
+    let checkpoint = Checkpoint {
+        num_attention_heads,
+        hidden_size: keys.number("embedding_length")?,
+        gguf: Some(gguf),
+        ..Checkpoint::default()
+    };
+    let name = header.text("general.name").unwrap_or(name).to_owned();
+    let layer_groups = super::hf_config::grouped(0, own);
     Ok(Model {
-        model_type: Some(architecture.clone()),
+        model_type: Some(architecture.to_owned()),
         max_position_embeddings: keys.number("context_length")?.filter(|&tokens| tokens > 0).map(Tokens),
-        mtp_groups: super::hf_config::grouped(count(own), nextn_layers),
-        checkpoint: Checkpoint {
-            num_attention_heads: match heads {
-                Some(heads) => Some(heads),
-                None => keys.number("attention.head_count")?,
-            },
-            hidden_size: keys.number("embedding_length")?,
-            gguf: Some(gguf),
-            ..Checkpoint::default()
-        },
+        mtp_groups: super::hf_config::grouped(count(own.len()), mtp),
+        checkpoint,
         facts: keys.into_facts(),
         warnings,
-        ..Model::new(name, Origin::Gguf, FORMAT, count(own), layer_groups)
+        ..Model::new(name, Origin::Gguf, FORMAT, count(own.len()), layer_groups)
     })
+}
+
+/// `general.architecture`
+fn architecture(header: &Header) -> Result<&str, Error> {
+    header.text("general.architecture").ok_or_else(|| match (header.number("split.no"), header.number("split.count")) {
+        (Some(part), Some(parts)) if part > 0 => {
+            let found = format!("part {} of {parts}", part.saturating_add(1));
+            let remedy = "give the first part, whose name ends in -00001-of-…";
+            Error::new(Code::GgufLaterPart, "split.no", found, "has no keys", remedy)
+        }
+        _ => missing("general.architecture"),
+    })
+}
+
+/// The rules of an architecture. One that is not known is plain attention, unless a key says otherwise.
+fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<Warning>) -> Result<GgufArchitecture, Error> {
+    match gguf_architecture(architecture) {
+        Some(GgufArchitecture { no_cache: Some(reason), .. }) => Err(no_cache(architecture, &reason)),
+        Some(rules) => Ok(rules),
+        None => {
+            if let Some(key) = keys.any_of(MECHANISMS) {
+                let problem =
+                    format!("is not an architecture known here, and {key} says that it is not plain attention");
+                let remedy = "give the config.json of the model it was made from";
+                return Err(Error::new(
+                    Code::UnknownArchitecture,
+                    "general.architecture",
+                    architecture,
+                    problem,
+                    remedy,
+                ));
+            }
+            warnings.push(Warning::UnknownModelType { model_type: architecture.to_owned() });
+            Ok(GgufArchitecture { name: architecture.to_owned(), ..GgufArchitecture::default() })
+        }
+    }
+}
+
+fn no_cache(architecture: &str, reason: &str) -> Error {
+    let (problem, remedy) = (format!("has no KV cache: {reason}"), "give the GGUF of a model that generates text");
+    Error::new(Code::NoCache, "general.architecture", architecture, problem, remedy)
+}
+
+fn missing(key: impl Into<String>) -> Error {
+    Error::missing(key, "give the GGUF of a language model, as llama.cpp's converter writes it")
+}
+
+/// An error that only a damaged file has.
+fn damaged(code: Code, key: &str, found: impl Into<String>, problem: impl Into<String>) -> Error {
+    Error::new(code, key, found, problem, "the file is damaged: download it again")
 }

@@ -1,6 +1,7 @@
-//! What the tensors of a file come to: their bytes by type, without their data.
+//! Bytes and parameters of the tensors of a file, by type, from their descriptions alone.
 
-use super::GgufError;
+use super::damaged;
+use crate::units::{Code, Error, Exact};
 
 /// A type of tensors: its number, name, elements of a block and bytes of one (`ggml/include/ggml.h`,
 /// `ggml/src/ggml-common.h` of ggml 0.26.0).
@@ -53,7 +54,7 @@ pub struct Tensors {
     pub routed: u64,
     /// Their bytes, by type, in the order of first appearance.
     pub types: Vec<TensorType>,
-    /// The names of those that predict further tokens.
+    /// The names of those of MTP layers.
     pub nextn: Vec<String>,
 }
 
@@ -76,9 +77,8 @@ impl Tensors {
     /// Adds a tensor of these dimensions, the first of which is that of rows, and gives its bytes, if they are known; the reason
     /// if there can be no such tensor.
     pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<Option<u64>, String> {
-        let too_large = || "has more than 2^64 - 1 elements or bytes".to_owned();
-        let elements = dimensions.iter().try_fold(1u64, |product, &dimension| product.checked_mul(dimension));
-        let elements = elements.ok_or_else(too_large)?;
+        let exact = |number: Exact| number.get().map_err(|_| "has more than 2^64 - 1 elements or bytes".to_owned());
+        let elements = dimensions.iter().fold(Exact::ONE, |product, &dimension| product * dimension);
         let known = TYPES.iter().find(|(known, ..)| *known == id);
         let bytes = match known {
             Some((_, name, block, bytes)) => {
@@ -86,11 +86,11 @@ impl Tensors {
                 if !row.is_multiple_of(*block) {
                     return Err(format!("has rows of {row} elements, which blocks of {name} do not divide"));
                 }
-                let blocks = elements.checked_div(*block).ok_or_else(too_large)?;
-                Some(blocks.checked_mul(*bytes).ok_or_else(too_large)?)
+                Some(exact(elements / *block * *bytes)?)
             }
             None => None,
         };
+        let elements = exact(elements)?;
         if !self.types.iter().any(|share| share.id == id) {
             let name = known.map(|(_, name, ..)| *name);
             let bytes = known.map(|_| 0);
@@ -99,36 +99,30 @@ impl Tensors {
         let share = self.types.iter_mut().find(|share| share.id == id);
         if let Some(share) = share {
             share.tensors = share.tensors.saturating_add(1);
-            share.parameters = share.parameters.checked_add(elements).ok_or_else(too_large)?;
-            share.bytes = match (share.bytes, bytes) {
-                (Some(sum), Some(bytes)) => Some(sum.checked_add(bytes).ok_or_else(too_large)?),
-                _ => None,
-            };
+            share.parameters = exact(Exact::from(share.parameters) + elements)?;
+            share.bytes = share.bytes.zip(bytes).map(|(sum, bytes)| exact(Exact::from(sum) + bytes)).transpose()?;
         }
         if name.contains("_exps.") {
-            self.routed = self.routed.checked_add(elements).ok_or_else(too_large)?;
+            self.routed = exact(Exact::from(self.routed) + elements)?;
         }
         self.count = self.count.saturating_add(1);
-        self.parameters = self.parameters.checked_add(elements).ok_or_else(too_large)?;
+        self.parameters = exact(Exact::from(self.parameters) + elements)?;
         Ok(bytes)
     }
 
     /// Adds the tensors of another part of the same file.
-    pub(in crate::source) fn merge(&mut self, other: Self) -> Result<(), GgufError> {
-        let too_large = || GgufError::TooMuch;
-        self.count = self.count.checked_add(other.count).ok_or_else(too_large)?;
-        self.parameters = self.parameters.checked_add(other.parameters).ok_or_else(too_large)?;
-        self.routed = self.routed.checked_add(other.routed).ok_or_else(too_large)?;
+    pub(in crate::source) fn merge(&mut self, other: Self) -> Result<(), Error> {
+        let exact = |a: u64, b: u64| (Exact::from(a) + b).get().map_err(|_| too_much());
+        self.count = exact(self.count, other.count)?;
+        self.parameters = exact(self.parameters, other.parameters)?;
+        self.routed = exact(self.routed, other.routed)?;
         for more in other.types {
             match self.types.iter_mut().find(|share| share.id == more.id) {
                 None => self.types.push(more),
                 Some(share) => {
                     share.tensors = share.tensors.saturating_add(more.tensors);
-                    share.parameters = share.parameters.checked_add(more.parameters).ok_or_else(too_large)?;
-                    share.bytes = match share.bytes.zip(more.bytes) {
-                        Some((a, b)) => Some(a.checked_add(b).ok_or_else(too_large)?),
-                        None => None,
-                    };
+                    share.parameters = exact(share.parameters, more.parameters)?;
+                    share.bytes = share.bytes.zip(more.bytes).map(|(a, b)| exact(a, b)).transpose()?;
                 }
             }
         }
@@ -140,4 +134,8 @@ impl Tensors {
     pub fn bytes(&self) -> Option<u64> {
         self.types.iter().try_fold(0u64, |sum, share| sum.checked_add(share.bytes?))
     }
+}
+
+pub(super) fn too_much() -> Error {
+    damaged(Code::GgufTooMuch, "", "the metadata", "is more than any model has")
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::ConfigError;
-use super::keys::{Keys, wrong_type};
+use super::keys::{Keys, not_positive, wrong_type};
 use super::layer_kinds::LayerKind;
 use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
+use crate::units::{Code, Error};
 
 /// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
 /// transformers' attribute maps).
@@ -23,12 +23,12 @@ const V_HEAD_DIM: &[&str] = &["v_head_dim"];
 const REMEDY: &str = "add head_dim, or hidden_size and num_attention_heads";
 
 /// The latent of MLA, if the model has one.
-pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, ConfigError> {
+pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, Error> {
     let Some(kv_lora_rank) = keys.count_or_off(&["kv_lora_rank"])? else { return Ok(None) };
     let rope = keys.count_or_zero(&["qk_rope_head_dim"])?;
-    let qk_rope_head_dim = rope.ok_or_else(|| ConfigError::Missing { field: keys.field("qk_rope_head_dim") })?.value;
+    let qk_rope_head_dim = rope.ok_or_else(|| keys.missing("qk_rope_head_dim"))?.value;
     if let Some(value) = keys.get("per_layer_config") {
-        return Err(ConfigError::UnknownOverride { field: keys.field("per_layer_config"), found: value.to_string() });
+        return Err(unknown_override(keys.field("per_layer_config"), value));
     }
     Ok(Some(LayerCache::Latent { kv_lora_rank: kv_lora_rank.value, qk_rope_head_dim }))
 }
@@ -38,7 +38,7 @@ pub(super) fn key_values(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
     assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<Option<KeyValue>>, ConfigError> {
+) -> Result<Vec<Option<KeyValue>>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     let listed =
         ["num_kv_heads", "num_key_value_heads"].into_iter().find(|key| keys.get(key).is_some_and(Value::is_array));
@@ -93,7 +93,7 @@ pub(super) fn key_values(
 }
 
 /// The dimensions of the model itself.
-fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Result<Dimensions, ConfigError> {
+fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Result<Dimensions, Error> {
     let inner = keys.inner("attn_config")?;
     let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
     let new_falcon = keys.flag("new_decoder_architecture")?;
@@ -116,7 +116,7 @@ fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Res
 }
 
 /// What sliding layers have that full ones have not (MiMo-V2's `swa_…`, Step's `attention_other_setting`).
-fn sliding(keys: &Keys<'_>) -> Result<Dimensions, ConfigError> {
+fn sliding(keys: &Keys<'_>) -> Result<Dimensions, Error> {
     let other = match keys.inner("attention_other_setting")? {
         Some(other) => Dimensions {
             num_attention_heads: other.count(&["num_attention_heads"])?,
@@ -134,7 +134,7 @@ fn sliding(keys: &Keys<'_>) -> Result<Dimensions, ConfigError> {
 }
 
 /// What full layers have that sliding ones have not (Gemma 4; transformers 5.23 `configuration_gemma4.py`).
-fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Dimensions, ConfigError> {
+fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Dimensions, Error> {
     if keys.get("per_layer_config").is_some() || !kinds.contains(&LayerKind::Full) {
         return Ok(Dimensions::default());
     }
@@ -147,19 +147,18 @@ fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption
 }
 
 /// The overrides of single layers; their indices may have leading zeros.
-fn by_layer(configs: &Keys<'_>, layers: u32) -> Result<BTreeMap<usize, Dimensions>, ConfigError> {
+fn by_layer(configs: &Keys<'_>, layers: u32) -> Result<BTreeMap<usize, Dimensions>, Error> {
     let mut of_layers = BTreeMap::new();
     for (key, value) in configs.object {
         let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
         let index = key.parse().ok().filter(|index| *index < wanted);
-        let unknown = |field: String, found: &Value| ConfigError::UnknownOverride { field, found: found.to_string() };
-        let index = index.ok_or_else(|| unknown(configs.field(key), value))?;
+        let index = index.ok_or_else(|| unknown_override(configs.field(key), value))?;
         let Some(layer) = configs.inner(key)? else { continue };
         let known = [HEADS, KV_HEADS, HEAD_DIM, V_HEAD_DIM];
         if let Some((key, value)) =
             layer.object.iter().find(|(key, _)| !known.iter().any(|keys| keys.contains(&key.as_str())))
         {
-            return Err(unknown(layer.field(key), value));
+            return Err(unknown_override(layer.field(key), value));
         }
         let dimensions = Dimensions {
             hidden_size: None,
@@ -173,9 +172,15 @@ fn by_layer(configs: &Keys<'_>, layers: u32) -> Result<BTreeMap<usize, Dimension
     Ok(of_layers)
 }
 
+fn unknown_override(field: String, found: &Value) -> Error {
+    let problem = "overrides what is not read layer by layer";
+    let remedy = "read are the heads, the KV heads and the head dimensions of layers that the model has";
+    Error::new(Code::UnknownOverride, field, found.to_string(), problem, remedy)
+}
+
 /// KV heads as transformers caches them, where it repeats each for the query heads that share it (5.23
 /// `modeling_falcon.py`, `modeling_mpt.py`).
-pub(super) fn repeated_heads(keys: &Keys<'_>) -> Result<Option<u64>, ConfigError> {
+pub(super) fn repeated_heads(keys: &Keys<'_>) -> Result<Option<u64>, Error> {
     let grouped = keys.flag("new_decoder_architecture")?
         || keys.model_type.is_some_and(|known| known.repeats_heads)
             && keys.inner("attn_config")?.is_some_and(|inner| inner.object.contains_key("kv_n_heads"));
@@ -183,11 +188,11 @@ pub(super) fn repeated_heads(keys: &Keys<'_>) -> Result<Option<u64>, ConfigError
 }
 
 /// KV heads of one layer (`OpenELM`).
-fn listed_heads(keys: &Keys<'_>, key: &str, list: &[Value], index: usize) -> Result<Dimension, ConfigError> {
+fn listed_heads(keys: &Keys<'_>, key: &str, list: &[Value], index: usize) -> Result<Dimension, Error> {
     let field = format!("{}[{index}]", keys.field(key));
-    let value = list.get(index).ok_or_else(|| ConfigError::Missing { field: field.clone() })?;
+    let value = list.get(index).ok_or_else(|| Error::missing(&field, "add it"))?;
     match value.as_u64() {
-        Some(0) => Err(ConfigError::NotPositive { field, found: "0".into() }),
+        Some(0) => Err(not_positive(field, "0")),
         Some(value) => Ok(Dimension { field, value }),
         None => Err(wrong_type(field, value, "a whole number")),
     }
@@ -199,15 +204,14 @@ fn grouped_heads(
     block: &Value,
     index: usize,
     heads: Option<&Dimension>,
-) -> Result<Option<Dimension>, ConfigError> {
+) -> Result<Option<Dimension>, Error> {
     let field = format!("{}[{index}].attention.n_heads_in_group", keys.field("block_configs"));
-    let group =
-        block.pointer("/attention/n_heads_in_group").ok_or_else(|| ConfigError::Missing { field: field.clone() })?;
+    let group = block.pointer("/attention/n_heads_in_group").ok_or_else(|| Error::missing(&field, "add it"))?;
     let group = group
         .as_u64()
         .filter(|&group| group > 0)
         .ok_or_else(|| wrong_type(field.clone(), group, "a positive count"))?;
-    let heads = heads.ok_or_else(|| ConfigError::Missing { field: keys.field("num_attention_heads") })?;
+    let heads = heads.ok_or_else(|| keys.missing("num_attention_heads"))?;
     let uneven = || wrong_type(field.clone(), &Value::from(group), "a divisor of num_attention_heads");
     let value = heads.value.checked_div(group).filter(|_| heads.value.is_multiple_of(group)).ok_or_else(uneven)?;
     Ok(Some(Dimension { field, value }))
@@ -218,7 +222,7 @@ pub(super) fn index(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
     assumptions: &mut Vec<Assumption>,
-) -> Result<Option<(LayerCache, Vec<bool>)>, ConfigError> {
+) -> Result<Option<(LayerCache, Vec<bool>)>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     // MiniMax-M3.
     if let Some(sparse) = keys.inner("sparse_attention_config")? {
@@ -247,7 +251,7 @@ pub(super) fn index(
 }
 
 /// Which layers have index keys of their own and do not read an earlier layer's (vLLM 0.33 `models/deepseek_v2.py`).
-fn owned_indices(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>, ConfigError> {
+fn owned_indices(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>, Error> {
     let silent = &mut Vec::new();
     if let Some(types) = keys.per_layer("indexer_types", layers, silent)? {
         return Ok(types.iter().map(|name| *name != "shared").collect());

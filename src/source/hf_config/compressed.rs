@@ -3,25 +3,25 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
 use super::keys::{Keys, wrong_type};
 use super::layer_kinds::LayerKind;
 use crate::model::{Assumption, KeyValue, LayerCache};
+use crate::units::{Error, Exact};
 
 /// Layers that compress by this ratio overlap their windows, and have an index.
-const OVERLAPPING_RATIO: u64 = 4;
+pub(in crate::source) const OVERLAPPING_RATIO: u64 = 4;
 
 /// The entry of a window: K and V are one vector.
-pub(super) fn window_entry(keys: &Keys<'_>) -> Result<KeyValue, ConfigError> {
+pub(super) fn window_entry(keys: &Keys<'_>) -> Result<KeyValue, Error> {
     Ok(KeyValue::Vector { elements: keys.needed(&["head_dim"])? })
 }
 
-/// The caches of each layer beside its window.
+/// The caches of each layer in addition to its window.
 pub(super) fn caches(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
     assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<Vec<LayerCache>>, ConfigError> {
+) -> Result<Vec<Vec<LayerCache>>, Error> {
     let head_dim = keys.needed(&["head_dim"])?;
     let index_head_dim = keys.count_or_off(&["index_head_dim"])?.map(|dimension| dimension.value);
     ratios(keys, kinds, assumptions)?
@@ -29,11 +29,9 @@ pub(super) fn caches(
         .map(|ratio| {
             let Some(ratio) = ratio else { return Ok(Vec::new()) };
             let index = index_head_dim.filter(|_| ratio == OVERLAPPING_RATIO);
-            let state = [Some(head_dim), index].into_iter().flatten().map(|dim| state_elements(ratio, dim));
-            let state_elements = state
-                .reduce(|a, b| a?.checked_add(b?))
-                .flatten()
-                .ok_or_else(|| wrong_type(keys.field("head_dim"), &Value::from(head_dim), "a possible width"))?;
+            let states = [Some(head_dim), index].into_iter().flatten().map(|dim| state_elements(ratio, dim));
+            let too_wide = |_| wrong_type(keys.field("head_dim"), &Value::from(head_dim), "a possible width");
+            let state_elements = states.sum::<Exact>().get().map_err(too_wide)?;
             let compressed = LayerCache::Compressed { head_dim, ratio, state_elements };
             let index = index.map(|index_head_dim| LayerCache::Indexer { index_head_dim, ratio });
             Ok([Some(compressed), index].into_iter().flatten().collect())
@@ -43,17 +41,13 @@ pub(super) fn caches(
 
 /// Rows of the input that the compressor has not closed yet: two windows of it where windows overlap, and each row twice as
 /// wide; and as many scores.
-fn state_elements(ratio: u64, dim: u64) -> Option<u64> {
+fn state_elements(ratio: u64, dim: u64) -> Exact {
     let overlap: u64 = if ratio == OVERLAPPING_RATIO { 2 } else { 1 };
-    overlap.checked_mul(ratio)?.checked_mul(2)?.checked_mul(overlap)?.checked_mul(dim)
+    Exact::from(overlap) * ratio * 2u64 * overlap * dim
 }
 
 /// The ratio of each layer that compresses.
-fn ratios(
-    keys: &Keys<'_>,
-    kinds: &[LayerKind],
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<Option<u64>>, ConfigError> {
+fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Vec<Option<u64>>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     // A list of ratios has said its length when the kinds were read from it.
     let said = keys.get("layer_types").is_none();
@@ -67,7 +61,7 @@ fn ratios(
     }
     let rates = keys.inner("compress_rates")?;
     let names = keys.list("layer_types")?.unwrap_or_default();
-    let mut rate = |name: &'static str, value: u64| -> Result<u64, ConfigError> {
+    let mut rate = |name: &'static str, value: u64| -> Result<u64, Error> {
         if let Some(given) = rates.as_ref().map(|rates| rates.count(&[name])).transpose()?.flatten() {
             return Ok(given.value);
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::ConfigError;
+use super::lenient::Lenient;
 use crate::catalogue::ModelType;
 use crate::model::{Assumption, Dimension, Fact};
+use crate::units::{Code, Decimal, Error};
 
 /// The text model's object, the path that leads to it, and the defaults of its `model_type`.
 #[derive(Clone)]
@@ -29,6 +30,11 @@ impl<'a> Keys<'a> {
         Some(value)
     }
 
+    /// The same object, for what decides no cache.
+    pub(super) fn lenient(&self) -> Lenient<'a> {
+        Lenient(self.object)
+    }
+
     fn note(&self, key: String, value: String, from: String) {
         let mut read = self.read.borrow_mut();
         if !read.iter().any(|fact| fact.key == key) {
@@ -36,9 +42,9 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// What stands under `key`, for a message.
-    pub(super) fn found(&self, key: &str) -> String {
-        self.object.get(key).map_or_else(|| "missing".into(), Value::to_string)
+    /// The error where nothing supplies `key`.
+    pub(super) fn missing(&self, key: &str) -> Error {
+        Error::missing(self.field(key), "add it")
     }
 
     /// The full path of `key`.
@@ -47,38 +53,38 @@ impl<'a> Keys<'a> {
     }
 
     /// The first of `keys` that has a value, as a count of 1 or more.
-    pub(super) fn count(&self, keys: &[&str]) -> Result<Option<Dimension>, ConfigError> {
+    pub(super) fn count(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
         match self.count_or_zero(keys)? {
-            Some(Dimension { field, value: 0 }) => Err(ConfigError::NotPositive { field, found: "0".into() }),
+            Some(Dimension { field, value: 0 }) => Err(not_positive(field, "0")),
             dimension => Ok(dimension),
         }
     }
 
     /// As [`Keys::count`], with 0 taken as not given: `head_dim` and `sliding_window` are published so.
-    pub(in crate::source) fn count_or_off(&self, keys: &[&str]) -> Result<Option<Dimension>, ConfigError> {
+    pub(in crate::source) fn count_or_off(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
         Ok(self.count_or_zero(keys)?.filter(|dimension| dimension.value > 0))
     }
 
     /// As [`Keys::count`], with 0 as a number like any other: an index, a layer to start from.
-    pub(in crate::source) fn count_or_zero(&self, keys: &[&str]) -> Result<Option<Dimension>, ConfigError> {
+    pub(in crate::source) fn count_or_zero(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
         let Some((key, value)) = keys.iter().find_map(|key| Some((*key, self.get(key)?))) else { return Ok(None) };
         let field = self.field(key);
         match value.as_u64() {
             Some(value) => Ok(Some(Dimension { field, value })),
             None if *value == "auto" => Ok(None),
-            None if value.is_i64() => Err(ConfigError::NotPositive { field, found: value.to_string() }),
+            None if value.is_i64() => Err(not_positive(field, &value.to_string())),
             None => Err(wrong_type(field, value, "a whole number")),
         }
     }
 
     /// A flag; null is false, and so is a missing one unless the class says otherwise.
-    pub(super) fn flag_or_default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Result<bool, ConfigError> {
+    pub(super) fn flag_or_default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Result<bool, Error> {
         let on = |value: &Value| *value == Value::Bool(true);
         Ok(self.flag(key)? || self.class_default(key, on, assumptions).is_some())
     }
 
     /// A flag; null is false, and so is a missing one.
-    pub(super) fn flag(&self, key: &str) -> Result<bool, ConfigError> {
+    pub(super) fn flag(&self, key: &str) -> Result<bool, Error> {
         match self.get(key) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -87,7 +93,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A text.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -96,7 +102,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A list; an empty one is taken as not given.
-    pub(in crate::source) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ConfigError> {
+    pub(in crate::source) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list.as_slice()).filter(|list| !list.is_empty())),
@@ -104,19 +110,15 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A decimal number as a fraction of whole ones.
-    pub(super) fn decimal_fraction(&self, key: &str) -> Result<Option<(u64, u64)>, ConfigError> {
+    /// A decimal number of 0 or more.
+    pub(super) fn decimal(&self, key: &str) -> Result<Option<Decimal>, Error> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let wrong = || wrong_type(self.field(key), value, "a decimal number");
-        let text = value.as_number().ok_or_else(wrong)?.to_string();
-        let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-        let digits: u64 = format!("{whole}{fraction}").parse().map_err(|_| wrong())?;
-        let power = u32::try_from(fraction.len()).ok().and_then(|digits| 10u64.checked_pow(digits));
-        Ok(Some((digits, power.ok_or_else(wrong)?)))
+        let decimal = value.as_number().and_then(|number| Decimal::parse(&number.to_string()));
+        decimal.map(Some).ok_or_else(|| wrong_type(self.field(key), value, "a decimal number"))
     }
 
     /// A list of layers, counted from `first`; none where it is missing. A layer that is not there is an error.
-    pub(super) fn layer_indices(&self, key: &str, first: u64, layers: u32) -> Result<BTreeSet<u64>, ConfigError> {
+    pub(super) fn layer_indices(&self, key: &str, first: u64, layers: u32) -> Result<BTreeSet<u64>, Error> {
         let last = u64::from(layers).saturating_add(first).saturating_sub(1);
         let number = |value: &Value| {
             let index = value.as_u64().filter(|index| (first..=last).contains(index));
@@ -126,7 +128,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The keys of an object within; none where it is missing.
-    pub(super) fn inner(&self, key: &str) -> Result<Option<Self>, ConfigError> {
+    pub(super) fn inner(&self, key: &str) -> Result<Option<Self>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(object)) => {
@@ -143,7 +145,7 @@ impl<'a> Keys<'a> {
         key: &str,
         layers: u32,
         assumptions: &mut Vec<Assumption>,
-    ) -> Result<Option<&'a [Value]>, ConfigError> {
+    ) -> Result<Option<&'a [Value]>, Error> {
         self.list(key)?.map(|list| self.fit(key, list, layers, assumptions)).transpose()
     }
 
@@ -155,10 +157,11 @@ impl<'a> Keys<'a> {
         list: &'b [T],
         layers: u32,
         assumptions: &mut Vec<Assumption>,
-    ) -> Result<&'b [T], ConfigError> {
+    ) -> Result<&'b [T], Error> {
         let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
         let Some(head) = list.get(..wanted) else {
-            return Err(ConfigError::ShortList { field: self.field(key), found: list.len(), layers });
+            let (found, problem) = (format!("{} entries", list.len()), format!("do not cover the {layers} layers"));
+            return Err(Error::new(Code::ShortList, self.field(key), found, problem, "give one entry a layer"));
         };
         if list.len() > wanted {
             assumptions.push(Assumption::LongList { key: self.field(key), found: list.len(), layers });
@@ -171,15 +174,14 @@ impl<'a> Keys<'a> {
         &self,
         keys: &[&str],
         assumptions: &mut Vec<Assumption>,
-    ) -> Result<Option<Dimension>, ConfigError> {
+    ) -> Result<Option<Dimension>, Error> {
         let given = self.count_or_off(keys)?;
         Ok(given.or_else(|| keys.iter().find_map(|key| self.default(key, assumptions))))
     }
 
     /// A count that must be there.
-    pub(super) fn needed(&self, keys: &[&'static str]) -> Result<u64, ConfigError> {
-        let missing = || ConfigError::Missing { field: self.field(keys.first().copied().unwrap_or_default()) };
-        Ok(self.count(keys)?.ok_or_else(missing)?.value)
+    pub(super) fn needed(&self, keys: &[&'static str]) -> Result<u64, Error> {
+        Ok(self.count(keys)?.ok_or_else(|| self.missing(keys.first().copied().unwrap_or_default()))?.value)
     }
 
     /// The class default of `key`, only where the file does not have the key at all: a null is an answer.
@@ -211,13 +213,18 @@ impl<'a> Keys<'a> {
 }
 
 /// An error that shows the value, shortened.
-pub(super) fn wrong_type(field: String, value: &Value, expected: &'static str) -> ConfigError {
+pub(super) fn wrong_type(field: String, value: &Value, expected: &str) -> Error {
     let mut found = value.to_string();
     if let Some((end, _)) = found.char_indices().nth(40) {
         found.truncate(end);
         found.push('…');
     }
-    ConfigError::WrongType { field, found, expected }
+    Error::new(Code::WrongType, field, found, format!("is not {expected}"), format!("write {expected}"))
+}
+
+/// An error about a count below 1.
+pub(super) fn not_positive(field: String, found: &str) -> Error {
+    Error::new(Code::NotPositive, field, found, "is not a positive count", "write 1 or more")
 }
 
 /// A value as a fact shows it.

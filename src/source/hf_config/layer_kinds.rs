@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
 use super::keys::{Keys, wrong_type};
-use crate::catalogue::LayerRule;
+use crate::catalogue::{EveryNthFull, LayerRule};
 use crate::model::{Assumption, Dimension};
+use crate::units::{Code, Error};
 
 /// The kind of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ pub(in crate::source) fn layer_kinds(
     layers: u32,
     windowed: bool,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<LayerKind>, ConfigError> {
+) -> Result<Vec<LayerKind>, Error> {
     let mut kinds = match listed_kinds(keys, layers, assumptions)? {
         Some(kinds) => kinds,
         None => match indexed_kinds(keys, layers, assumptions)? {
@@ -118,7 +118,7 @@ fn listed_kinds(
     keys: &Keys<'_>,
     layers: u32,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+) -> Result<Option<Vec<LayerKind>>, Error> {
     for key in ["layer_types", "layers_block_type", "attention_layers"] {
         if let Some(list) = keys.per_layer(key, layers, assumptions)? {
             return list
@@ -133,7 +133,7 @@ fn listed_kinds(
         let key = "hybrid_override_pattern";
         let kinds = pattern.chars().map(|letter| {
             let known = LETTERS.iter().find(|(known, _)| *known == letter).map(|(_, kind)| *kind);
-            known.ok_or_else(|| ConfigError::UnknownLayerType { field: keys.field(key), found: letter.into() })
+            known.ok_or_else(|| unknown_layer_type(keys.field(key), &letter.to_string()))
         });
         let kinds: Vec<LayerKind> = kinds.collect::<Result<_, _>>()?;
         return keys.fit(key, &kinds, layers, assumptions).map(|kinds| Some(kinds.to_vec()));
@@ -148,7 +148,7 @@ fn listed_kinds(
                 kind => kind,
             })
         });
-        let kinds = kinds.collect::<Result<Vec<_>, ConfigError>>()?;
+        let kinds = kinds.collect::<Result<Vec<_>, Error>>()?;
         return Ok(Some(kinds.into_iter().cycle().take(usize::try_from(layers).unwrap_or_default()).collect()));
     }
     for (key, of_zero, of_other) in [
@@ -180,7 +180,7 @@ fn indexed_kinds(
     keys: &Keys<'_>,
     layers: u32,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, ConfigError> {
+) -> Result<Option<Vec<LayerKind>>, Error> {
     let full_at = |is_full: &dyn Fn(u64) -> bool| {
         let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
         Ok(Some((0..layers).map(kind).collect()))
@@ -191,7 +191,9 @@ fn indexed_kinds(
         let recurrent = linear.layer_indices("kda_layers", 1, layers)?;
         let unclear = |layer: &u64| full.contains(layer) == recurrent.contains(layer);
         if let Some(layer) = (1..=u64::from(layers)).find(|layer| !recurrent.is_empty() && unclear(layer)) {
-            return Err(ConfigError::UnclearLayer { field: linear.field("kda_layers"), layer });
+            let (found, problem) = (format!("layer {layer}"), "is in both lists of layers, or in neither");
+            let remedy = "name each layer, counted from 1, in one of kda_layers and full_attn_layers";
+            return Err(Error::new(Code::UnclearLayer, linear.field("kda_layers"), found, problem, remedy));
         }
         return full_at(&|layer| full.contains(&layer.saturating_add(1)));
     }
@@ -210,12 +212,23 @@ fn indexed_kinds(
         let offset = given.or_else(|| keys.default("attn_layer_offset", assumptions));
         let offset = offset.unwrap_or(Dimension { field: keys.field("attn_layer_offset"), value: 0 });
         if offset.value >= period.value {
-            let expected = "less than attn_layer_period";
-            return Err(ConfigError::WrongType { field: offset.field, found: offset.value.to_string(), expected });
+            return Err(wrong_type(offset.field, &Value::from(offset.value), "less than attn_layer_period"));
         }
         return full_at(&|layer| layer.checked_rem(period.value) == Some(offset.value));
     }
     Ok(None)
+}
+
+/// The kinds of all layers by a rule, and the rule in words where it is assumed.
+struct Ruled {
+    kinds: Vec<LayerKind>,
+    words: Option<String>,
+}
+
+impl Ruled {
+    fn silent(kinds: Vec<LayerKind>) -> Self {
+        Self { kinds, words: None }
+    }
 }
 
 /// The rule of the `model_type`; without one, that of transformers 5.23 `get_layer_types_and_kwargs` (`cache_utils.py`): a
@@ -225,72 +238,34 @@ fn ruled_kinds(
     layers: u32,
     windowed: bool,
     assumptions: &mut Vec<Assumption>,
-) -> Result<Vec<LayerKind>, ConfigError> {
-    let rule = keys.model_type.map_or(LayerRule::Plain, |model_type| model_type.layers.clone());
+) -> Result<Vec<LayerKind>, Error> {
+    let rule = keys.model_type.map_or(&LayerRule::Plain, |model_type| &model_type.layers);
     let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
-    let kind_named = |name: &str| LayerKind::read(name).unwrap_or(LayerKind::Full);
-    let sliding_if = |slides: bool| if slides { LayerKind::Sliding } else { LayerKind::Full };
-    let (kinds, words) = match rule {
-        LayerRule::Full => (all(LayerKind::Full), None),
-        LayerRule::Listed => return Err(ConfigError::Missing { field: keys.field("layer_types") }),
+    let all_slide = || Ruled { kinds: all(sliding_if(windowed)), words: windowed.then(|| "every layer slides".into()) };
+    let Ruled { kinds, words } = match rule {
+        LayerRule::Full => Ruled::silent(all(LayerKind::Full)),
+        LayerRule::Listed => return Err(keys.missing("layer_types")),
         LayerRule::Cycle { kinds } => {
-            let kinds: Vec<LayerKind> = kinds.iter().map(|name| kind_named(name)).collect();
-            let count = usize::try_from(layers).unwrap_or_default();
-            (kinds.into_iter().cycle().take(count).collect(), Some("kinds of layers take turns".to_owned()))
+            let kinds: Vec<LayerKind> = kinds.iter().map(|name| kind_named(name)).collect::<Result<_, _>>()?;
+            let kinds = kinds.into_iter().cycle().take(usize::try_from(layers).unwrap_or_default()).collect();
+            Ruled { kinds, words: Some("kinds of layers take turns".into()) }
         }
         LayerRule::Plain if !windowed && keys.count_or_off(&["attention_chunk_size"])?.is_some() => {
-            (all(LayerKind::Chunked), Some("every layer is chunked".to_owned()))
+            Ruled { kinds: all(LayerKind::Chunked), words: Some("every layer is chunked".into()) }
         }
-        LayerRule::Plain => (all(sliding_if(windowed)), windowed.then(|| "every layer slides".to_owned())),
-        LayerRule::All { kind } => (all(kind_named(&kind)), None),
-        LayerRule::AllSlide { .. } => (all(sliding_if(windowed)), windowed.then(|| "every layer slides".to_owned())),
+        LayerRule::Plain | LayerRule::AllSlide { .. } => all_slide(),
+        LayerRule::All { kind } => Ruled::silent(all(kind_named(kind)?)),
         LayerRule::SlideFrom { from_key, from, .. } => {
-            let from = keys.count_or_zero(&[&from_key])?.map_or(from, |dimension| dimension.value);
+            let from = keys.count_or_zero(&[from_key])?.map_or(*from, |dimension| dimension.value);
             let kinds = (0..layers).map(|layer| sliding_if(windowed && u64::from(layer) >= from)).collect();
-            (kinds, windowed.then(|| format!("layers from {from} on slide ({from_key})")))
+            Ruled { kinds, words: windowed.then(|| format!("layers from {from} on slide ({from_key})")) }
         }
-        LayerRule::ReadOnce { n_key } => {
-            let n = keys.count(&[&n_key])?.map_or(2, |n| n.value);
-            let half = layers / 2;
-            let kind = |layer: u32| match layer.checked_sub(half) {
-                None if u64::from(layer).is_multiple_of(n) => LayerKind::Recurrent,
-                None => sliding_if(windowed),
-                Some(0) => LayerKind::Recurrent,
-                Some(1) => LayerKind::Full,
-                Some(_) => LayerKind::Shared,
-            };
-            ((0..layers).map(kind).collect(), Some("the second half reads one layer's cache".to_owned()))
+        LayerRule::Yoco { n_key } => {
+            let n = keys.count(&[n_key])?.map_or(2, |n| n.value);
+            let kinds = (0..layers).map(|layer| yoco_kind(layer, layers / 2, n, windowed)).collect();
+            Ruled { kinds, words: Some("the second half reads one layer's cache".into()) }
         }
-        LayerRule::EveryNthFull { n, n_keys, list_key, others, below_key, below, last_full, gate } => {
-            let others = kind_named(&others);
-            let on = gate.is_none() || windowed;
-            let n = every_nth(keys, &n_keys)?.unwrap_or(n);
-            let below = match below_key {
-                Some(key) => keys.count_or_zero(&[&key])?.map(|dimension| dimension.value).or(below),
-                None => None,
-            };
-            let listed = match &list_key {
-                Some(key) => keys.per_layer(key, layers, assumptions)?.map(|list| (key, list)),
-                None => None,
-            };
-            if let Some((key, list)) = listed {
-                let kind = |value: &Value| match value.as_u64() {
-                    Some(0) => Ok(LayerKind::Full),
-                    Some(1) => Ok(others),
-                    _ => Err(wrong_type(keys.field(key), value, "a list of 0 and 1")),
-                };
-                (list.iter().map(kind).collect::<Result<_, _>>()?, None)
-            } else {
-                let is_other = |layer: u32| {
-                    let last = layer.saturating_add(1) == layers;
-                    let layer = u64::from(layer);
-                    let within = below.is_none_or(|below| layer < below) && !(last_full && last);
-                    on && within && !layer.saturating_add(1).is_multiple_of(n)
-                };
-                let kinds = (0..layers).map(|layer| if is_other(layer) { others } else { LayerKind::Full }).collect();
-                (kinds, on.then(|| format!("one layer in {n} is full attention, the others are not")))
-            }
-        }
+        LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, windowed, assumptions)?,
     };
     if let (Some(rule), Some(model_type)) = (words, keys.model_type) {
         assumptions.push(Assumption::LayerRule { rule, source: model_type.source.clone() });
@@ -298,8 +273,61 @@ fn ruled_kinds(
     Ok(kinds)
 }
 
+fn sliding_if(slides: bool) -> LayerKind {
+    if slides { LayerKind::Sliding } else { LayerKind::Full }
+}
+
+/// A kind as the rules of the catalogue name it.
+fn kind_named(name: &str) -> Result<LayerKind, Error> {
+    LayerKind::read(name).ok_or_else(|| unknown_layer_type("model_type".into(), name))
+}
+
+/// The kind of a layer where the second half reads the cache of one.
+fn yoco_kind(layer: u32, half: u32, n: u64, windowed: bool) -> LayerKind {
+    match layer.checked_sub(half) {
+        None if u64::from(layer).is_multiple_of(n) => LayerKind::Recurrent,
+        None => sliding_if(windowed),
+        Some(0) => LayerKind::Recurrent,
+        Some(1) => LayerKind::Full,
+        Some(_) => LayerKind::Shared,
+    }
+}
+
+fn every_nth_full(
+    rule: &EveryNthFull,
+    keys: &Keys<'_>,
+    layers: u32,
+    windowed: bool,
+    assumptions: &mut Vec<Assumption>,
+) -> Result<Ruled, Error> {
+    let others = kind_named(&rule.others)?;
+    let on = rule.gate.is_none() || windowed;
+    let n = every_nth(keys, &rule.n_keys)?.unwrap_or(rule.n);
+    let below = match &rule.below_key {
+        Some(key) => keys.count_or_zero(&[key])?.map(|dimension| dimension.value).or(rule.below),
+        None => None,
+    };
+    if let Some(key) = &rule.list_key
+        && let Some(list) = keys.per_layer(key, layers, assumptions)?
+    {
+        let kind = |value: &Value| match value.as_u64() {
+            Some(0) => Ok(LayerKind::Full),
+            Some(1) => Ok(others),
+            _ => Err(wrong_type(keys.field(key), value, "a list of 0 and 1")),
+        };
+        return list.iter().map(kind).collect::<Result<_, _>>().map(Ruled::silent);
+    }
+    let is_other = |layer: u32| {
+        let number = layer.saturating_add(1);
+        let within = below.is_none_or(|below| u64::from(layer) < below) && !(rule.last_full && number == layers);
+        on && within && !u64::from(number).is_multiple_of(n)
+    };
+    let kinds = (0..layers).map(|layer| if is_other(layer) { others } else { LayerKind::Full }).collect();
+    Ok(Ruled { kinds, words: on.then(|| format!("one layer in {n} is full attention, the others are not")) })
+}
+
 /// n as a number, or as a pattern of letters that repeats (EXAONE 4's `LLLG`).
-fn every_nth(keys: &Keys<'_>, names: &[String]) -> Result<Option<u64>, ConfigError> {
+fn every_nth(keys: &Keys<'_>, names: &[String]) -> Result<Option<u64>, Error> {
     for name in names {
         if let Some(Value::String(pattern)) = keys.get(name) {
             let letters = u64::try_from(pattern.chars().count()).unwrap_or_default();
@@ -324,21 +352,30 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
     const PLAIN: &str = "use_sliding_window";
     match keys.model_type.map(|model_type| &model_type.layers) {
         Some(
-            LayerRule::AllSlide { gate } | LayerRule::SlideFrom { gate, .. } | LayerRule::EveryNthFull { gate, .. },
+            LayerRule::AllSlide { gate }
+            | LayerRule::SlideFrom { gate, .. }
+            | LayerRule::EveryNthFull(EveryNthFull { gate, .. }),
         ) => gate.as_deref(),
         Some(
             LayerRule::Full
             | LayerRule::Listed
             | LayerRule::Cycle { .. }
             | LayerRule::All { .. }
-            | LayerRule::ReadOnce { .. },
+            | LayerRule::Yoco { .. },
         ) => None,
         Some(LayerRule::Plain) | None => keys.get(PLAIN).map(|_| PLAIN),
     }
 }
 
-fn read_kind(keys: &Keys<'_>, key: &str, index: usize, value: &Value) -> Result<LayerKind, ConfigError> {
+fn read_kind(keys: &Keys<'_>, key: &str, index: usize, value: &Value) -> Result<LayerKind, Error> {
     let field = || format!("{}[{index}]", keys.field(key));
     let name = value.as_str().ok_or_else(|| wrong_type(field(), value, "the name of a layer type"))?;
-    LayerKind::read(name).ok_or_else(|| ConfigError::UnknownLayerType { field: field(), found: name.into() })
+    LayerKind::read(name).ok_or_else(|| unknown_layer_type(field(), name))
+}
+
+fn unknown_layer_type(field: String, found: &str) -> Error {
+    let problem = "is a layer type that is not known here";
+    let remedy =
+        "known are full_attention, sliding_attention, chunked_attention, linear_attention and their older names";
+    Error::new(Code::UnknownLayerType, field, found, problem, remedy)
 }

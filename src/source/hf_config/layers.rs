@@ -2,16 +2,15 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
 use super::keys::Keys;
 use super::layer_kinds::{LayerKind, layer_kinds, window_gate};
 use super::{attention, compressed, recurrent};
 use crate::catalogue::MtpKind;
 use crate::model::{Assumption, Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
-use crate::units::{ElementFormat, Tokens};
+use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// What is known when the layers are read.
-pub(super) struct Reader<'a> {
+pub(super) struct LayerKeys<'a> {
     pub(super) keys: &'a Keys<'a>,
     pub(super) root: &'a Keys<'a>,
     pub(super) layers: u32,
@@ -19,9 +18,9 @@ pub(super) struct Reader<'a> {
     pub(super) encoder_decoder: bool,
 }
 
-impl Reader<'_> {
+impl LayerKeys<'_> {
     /// What each layer caches.
-    pub(super) fn layers(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<Vec<LayerCache>>, ConfigError> {
+    pub(super) fn layers(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<Vec<LayerCache>>, Error> {
         let keys = self.keys;
         let window = self.window(assumptions)?;
         let kinds = layer_kinds(keys, self.layers, window.is_some(), assumptions)?;
@@ -43,17 +42,7 @@ impl Reader<'_> {
             let chunk = self.chunk(&kinds, assumptions)?;
             for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
                 let Some(key_value) = entry else { continue };
-                caches.push(match kind {
-                    LayerKind::Sliding | LayerKind::HybridSliding => self.sliding(key_value, window.as_ref())?,
-                    LayerKind::Chunked => match chunk {
-                        Some(chunk) => LayerCache::ChunkedLocal { key_value, chunk },
-                        None => LayerCache::FullAttention { key_value },
-                    },
-                    LayerKind::Cross => {
-                        LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
-                    }
-                    _ => LayerCache::FullAttention { key_value },
-                });
+                caches.push(self.attention(*kind, key_value, window.as_ref(), chunk)?);
                 if self.encoder_decoder {
                     let encoder_tokens = self.encoder_tokens()?;
                     caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
@@ -78,9 +67,35 @@ impl Reader<'_> {
         Ok(layers)
     }
 
-    /// The layers that predict further tokens: of the model's own attention, with an index of their own where the model has
-    /// one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
-    pub(super) fn mtp_groups(&self, layers: &[Vec<LayerCache>]) -> Result<Vec<LayerGroup>, ConfigError> {
+    /// The cache of a layer with attention of this kind.
+    fn attention(
+        &self,
+        kind: LayerKind,
+        key_value: KeyValue,
+        window: Option<&Dimension>,
+        chunk: Option<Tokens>,
+    ) -> Result<LayerCache, Error> {
+        Ok(match (kind, chunk) {
+            (LayerKind::Sliding | LayerKind::HybridSliding, _) => self.sliding(key_value, window)?,
+            (LayerKind::Chunked, Some(chunk)) => LayerCache::ChunkedLocal { key_value, chunk },
+            (LayerKind::Cross, _) => {
+                LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
+            }
+            (
+                LayerKind::Chunked
+                | LayerKind::Full
+                | LayerKind::Hybrid
+                | LayerKind::Compressed
+                | LayerKind::Recurrent
+                | LayerKind::Shared
+                | LayerKind::None,
+                _,
+            ) => LayerCache::FullAttention { key_value },
+        })
+    }
+
+    /// The MTP layers: of the model's own attention, with their own index where the model has one; of compressed attention only the window (vLLM 0.33 `models/deepseek_v2.py`, `transformers_utils/deepseek_v4_utils.py`).
+    pub(super) fn mtp_groups(&self, layers: &[Vec<LayerCache>]) -> Result<Vec<LayerGroup>, Error> {
         let rule = self.keys.model_type.and_then(|class| class.mtp.as_ref());
         let keys = ["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"];
         let counted = self.keys.count_or_off(&keys)?;
@@ -118,7 +133,7 @@ impl Reader<'_> {
     }
 
     /// W, unless it is switched off.
-    fn window(&self, assumptions: &mut Vec<Assumption>) -> Result<Option<Dimension>, ConfigError> {
+    fn window(&self, assumptions: &mut Vec<Assumption>) -> Result<Option<Dimension>, Error> {
         let keys = self.keys;
         let given = match keys.count_or_off(&["sliding_window", "window_size", "attention_window_size"])? {
             // ModernBERT's is two-sided; a decoder looks back by half of it.
@@ -139,14 +154,14 @@ impl Reader<'_> {
         if keys.get("use_bidirectional_attention").is_some_and(|value| both_ways.contains(value))
             && let Some(window) = window
         {
-            let halved = (window.value / 2).saturating_add(1);
+            let halved = (Exact::from(window.value / 2) + 1u64).get()?;
             assumptions.push(Assumption::TwoSidedWindow { window: window.value, halved });
             return Ok(Some(Dimension { value: halved, ..window }));
         }
         Ok(window)
     }
 
-    fn sliding(&self, key_value: KeyValue, window: Option<&Dimension>) -> Result<LayerCache, ConfigError> {
+    fn sliding(&self, key_value: KeyValue, window: Option<&Dimension>) -> Result<LayerCache, Error> {
         let keys = self.keys;
         let missing = || self.no_window();
         let window = Tokens(window.ok_or_else(missing)?.value);
@@ -154,7 +169,7 @@ impl Reader<'_> {
             None
         } else if let Some(size) = keys.count_or_off(&["sliding_window_size"])? {
             // It counts the tokens before the current one (transformers 5.23 `configuration_mimo_v2_flash.py`).
-            Some(Tokens(size.value.saturating_add(1)))
+            Some((Exact::from(size.value) + 1u64).tokens()?)
         } else {
             Some(window)
         };
@@ -162,57 +177,60 @@ impl Reader<'_> {
     }
 
     /// Why layers that slide have no window: the key that switches it off, or the one that would give it.
-    fn no_window(&self) -> ConfigError {
+    fn no_window(&self) -> Error {
         let keys = self.keys;
-        let (key, found) = match window_gate(keys).filter(|gate| keys.get(gate) == Some(&Value::Bool(false))) {
-            Some(gate) => (gate, "false".into()),
-            None => ("sliding_window", keys.found("sliding_window")),
-        };
-        ConfigError::NoBound { field: keys.field(key), found, kind: "sliding_attention" }
+        let off = window_gate(keys).filter(|gate| keys.get(gate) == Some(&Value::Bool(false)));
+        let key = off.unwrap_or("sliding_window");
+        let found = keys.object.get(key).map(Value::to_string);
+        let problem = if found.is_some() { "although" } else { "missing although" };
+        let problem = format!("{problem} layers are sliding_attention");
+        let remedy = "give sliding_window, and do not switch it off: without it their cache has no size";
+        Error { found, ..Error::without_value(Code::NoWindow, keys.field(key), problem, remedy) }
     }
 
     /// C, where layers are chunked; none where it is switched off and they keep every token (vLLM 0.33 `models/llama4.py`).
-    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Option<Tokens>, ConfigError> {
+    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Option<Tokens>, Error> {
         if !kinds.contains(&LayerKind::Chunked) {
             return Ok(None);
         }
         let chunk = self.keys.count_or_default(&["attention_chunk_size"], assumptions)?;
         if chunk.is_none() {
-            let (key, found) = (self.keys.field("attention_chunk_size"), self.keys.found("attention_chunk_size"));
+            const KEY: &str = "attention_chunk_size";
+            let found = self.keys.object.get(KEY).map_or_else(|| "missing".into(), Value::to_string);
+            let key = self.keys.field(KEY);
             assumptions.push(Assumption::NoChunk { key, found });
         }
         Ok(chunk.map(|chunk| Tokens(chunk.value)))
     }
 
     /// The most tokens an encoder gives: its positions.
-    fn encoder_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
+    fn encoder_tokens(&self) -> Result<Option<Tokens>, Error> {
         let positions =
             ["max_source_positions", "max_encoder_position_embeddings", "max_position_embeddings", "n_positions"];
         Ok(self.keys.count_or_off(&positions)?.map(|positions| Tokens(positions.value)))
     }
 
     /// The tokens of an image of the most tiles: `((image_size / patch_size)² + 1) × max_num_tiles` (Llama 3.2 Vision).
-    fn image_tokens(&self) -> Result<Option<Tokens>, ConfigError> {
+    fn image_tokens(&self) -> Result<Option<Tokens>, Error> {
         let Some(vision) = self.root.inner("vision_config")? else { return Ok(None) };
         let size = vision.needed(&["image_size"])?;
         let patch = vision.needed(&["patch_size"])?;
         let tiles = vision.needed(&["max_num_tiles"])?;
-        let across = size.checked_div(patch);
-        let tokens = across.and_then(|across| across.checked_mul(across)?.checked_add(1)?.checked_mul(tiles));
-        Ok(tokens.map(Tokens))
+        let across = Exact::from(size) / patch;
+        ((across * across + 1u64) * tiles).tokens().map(Some)
     }
 
     /// Layers that read an earlier layer's cache: the last ones (Gemma 3n and 4), or all but the first of each few
     /// (cross-layer attention).
-    fn share(&self, layers: &mut [Vec<LayerCache>]) -> Result<(), ConfigError> {
+    fn share(&self, layers: &mut [Vec<LayerCache>]) -> Result<(), Error> {
         let count = layers.len();
         let keys = self.keys;
         if let Some(shared) = keys.count_or_off(&["num_kv_shared_layers"])? {
             let own = usize::try_from(shared.value).ok().and_then(|shared| count.checked_sub(shared));
-            let own = own.ok_or_else(|| ConfigError::TooManyShared {
-                field: shared.field.clone(),
-                found: shared.value,
-                layers: self.layers,
+            let own = own.ok_or_else(|| {
+                let problem = format!("is more than the {} layers", self.layers);
+                let found = shared.value.to_string();
+                Error::new(Code::TooManyShared, shared.field.clone(), found, problem, "give fewer")
             })?;
             for caches in layers.iter_mut().skip(own).filter(|caches| !caches.is_empty()) {
                 *caches = vec![LayerCache::Shared];

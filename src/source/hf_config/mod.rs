@@ -7,10 +7,10 @@
 mod attention;
 mod checkpoint;
 mod compressed;
-mod error;
 mod keys;
 mod layer_kinds;
 mod layers;
+mod lenient;
 mod recurrent;
 mod widths;
 
@@ -22,16 +22,16 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS};
-pub use self::error::ConfigError;
+pub(super) use self::compressed::OVERLAPPING_RATIO;
 pub(super) use self::keys::Keys;
 use self::keys::wrong_type;
 pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
-use self::layers::Reader;
+use self::layers::LayerKeys;
 pub(super) use self::layers::grouped;
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
-use crate::catalogue::{gguf_architecture_of, model_type};
-use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, ModelError, Origin, Warning, layer_count};
-use crate::units::{ElementFormat, Tokens};
+use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
+use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, Origin, Warning, layer_count};
+use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
 const WRAPPERS: &[&[&str]] =
@@ -53,12 +53,16 @@ const MAX_TOKENS: &[&str] = &[
 /// The JSON of a text. `NaN` and `Infinity`, which are no JSON but are published (Python writes them), become texts.
 ///
 /// # Errors
-/// [`ConfigError::Syntax`] with line and column.
-pub fn parse(text: &str) -> Result<Value, ConfigError> {
+/// [`Code::Syntax`] with line and column.
+pub fn parse(text: &str) -> Result<Value, Error> {
     // Some editors mark UTF-8.
     let text = text.trim_start_matches('\u{feff}');
-    serde_json::from_str(text)
-        .or_else(|error| serde_json::from_str(&quote_python_numbers(text)).map_err(|_| ConfigError::Syntax(error)))
+    serde_json::from_str(text).or_else(|error| {
+        serde_json::from_str(&quote_python_numbers(text)).map_err(|_| {
+            let remedy = "give a config.json as it is published";
+            Error::new(Code::Syntax, "", "the text", format!("is not JSON: {error}"), remedy)
+        })
+    })
 }
 
 /// `text` with quotes around each `NaN` and `Infinity` that stands outside a string.
@@ -89,42 +93,27 @@ fn quote_python_numbers(text: &str) -> String {
 /// use kvsize::source::hf_config;
 /// let config = r#"{"model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096,
 ///                  "num_attention_heads": 32, "num_key_value_heads": 8, "torch_dtype": "bfloat16"}"#;
-/// let model = hf_config::model(hf_config::parse(config).unwrap(), "a model".into()).unwrap();
+/// let model = hf_config::model(&hf_config::parse(config).unwrap(), "a model".into()).unwrap();
 /// assert_eq!(model.layer_groups[0].layers.len(), 32);
 /// ```
 ///
 /// # Errors
-/// [`ConfigError`], with the path of the key.
-pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
+/// [`Error`], with the path of the key.
+pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let Value::Object(root) = config else {
-        return Err(ConfigError::NotAnObject(config.to_string().chars().take(40).collect()));
+        let found: String = config.to_string().chars().take(40).collect();
+        return Err(Error::new(Code::NotAnObject, "", found, "is not an object of keys", "give a config.json"));
     };
     let read = RefCell::new(Vec::new());
-    let root_keys = Keys { object: &root, path: String::new(), model_type: None, read: &read };
-    if let Some(class) = root_keys.text("_class_name")? {
-        return Err(ConfigError::NoCache {
-            found: class.into(),
-            reason: "it is a part of a diffusion pipeline".into(),
-        });
-    }
-    let encodes = ["ForMaskedLM", "EncoderModel"];
-    let masked = |name: &Value| name.as_str().is_some_and(|name| encodes.iter().any(|end| name.ends_with(end)));
-    if let Some(name) = root_keys.list("architectures")?.and_then(|names| names.iter().find(|name| masked(name))) {
-        let reason = "it is an encoder, which reads its whole input at once".into();
-        return Err(ConfigError::NoCache { found: name.as_str().unwrap_or_default().into(), reason });
-    }
-    let (object, path) = text_model(&root)?;
-    let outer_type = root_keys.text("model_type")?;
-    let inner_type = Keys { object, path: path.clone(), model_type: None, read: &read }.text("model_type")?;
-    let of_architecture = named_by_architecture(&root_keys)?;
-    let named = [inner_type, outer_type, of_architecture.as_deref().filter(|_| inner_type.or(outer_type).is_none())];
-    let known = named.into_iter().flatten().find_map(model_type);
-    if let Some((reason, known)) = known.as_ref().and_then(|known| Some((known.no_cache.clone()?, known))) {
-        return Err(ConfigError::NoCache { found: known.names.first().cloned().unwrap_or_default(), reason });
+    let root_keys = Keys { object: root, path: String::new(), model_type: None, read: &read };
+    refuse_without_cache(&root_keys)?;
+    let (object, path) = text_model(root)?;
+    let types = Types::read(&root_keys, &Keys { object, path: path.clone(), model_type: None, read: &read })?;
+    let known = types.names().find_map(model_type);
+    if let Some(ModelType { no_cache: Some(reason), names, .. }) = &known {
+        return Err(no_cache(names.first().map_or("", String::as_str), reason));
     }
     let keys = Keys { object, path, model_type: known.as_ref(), read: &read };
-    // What wraps the text model of a wrapper's part (Omni models): their format stands there.
-    let between = root_keys.inner("thinker_config")?.unwrap_or_else(|| root_keys.clone());
 
     let mut assumptions = Vec::new();
     let mut warnings = Vec::new();
@@ -132,37 +121,34 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         assumptions.push(Assumption::UnknownWrapper { path: keys.path.trim_end_matches('.').into() });
     }
     if known.is_none() {
-        warnings.push(match inner_type.or(outer_type) {
-            Some(name) => Warning::UnknownModelType { model_type: name.into() },
-            None => Warning::NoModelType,
-        });
+        warnings.push(types.unknown());
     }
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
     let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
-    let stated_dtype = stated_dtype(&[&keys, &between, &root_keys])?;
-    let dtype = cache_dtype(stated_dtype, &mut assumptions);
-    let reader = Reader { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
+    let dtype_name = dtype_name(&keys, &root_keys)?;
+    let dtype = dtype(dtype_name, &mut assumptions);
+    let reader = LayerKeys { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
     let layers = reader.layers(&mut assumptions)?;
     if layers.iter().all(Vec::is_empty) {
-        let found = outer_type.or(inner_type).unwrap_or("the model").to_owned();
-        return Err(ConfigError::NoCache { found, reason: "none of its layers attends or remembers".into() });
+        let found = types.outer.or(types.inner).unwrap_or("the model");
+        return Err(no_cache(found, "none of its layers attends or remembers"));
     }
-    let layer_groups = grouped(0, &layers);
     let mtp_groups = reader.mtp_groups(&layers)?;
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
     let facts = read.take();
+    let layer_groups = grouped(0, &layers);
     Ok(Model {
-        model_type: outer_type.or(inner_type).map(Into::into),
+        model_type: types.outer.or(types.inner).map(Into::into),
         max_position_embeddings: max_position_embeddings.map(|dimension| Tokens(dimension.value)),
         mtp_groups,
         checkpoint: Checkpoint {
-            dtype: Some(stated_dtype.unwrap_or("float32").into()),
+            dtype: Some(dtype_name.unwrap_or("float32").into()),
             transformers_kv_heads: attention::repeated_heads(&keys)?,
             lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
-            gguf: named.into_iter().flatten().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
-            widths: widths::widths(&root, keys.object, keys.model_type),
+            gguf: types.names().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
+            widths: widths::widths(&root_keys, &keys, dtype_name),
             ..checkpoint::checkpoint(&root_keys, &keys)?
         },
         facts,
@@ -170,6 +156,53 @@ pub fn model(config: Value, name: String) -> Result<Model, ConfigError> {
         warnings,
         ..Model::new(name, Origin::Config, dtype, num_hidden_layers, layer_groups)
     })
+}
+
+/// Refuses what generates no text: parts of diffusion pipelines, and encoders.
+fn refuse_without_cache(root: &Keys<'_>) -> Result<(), Error> {
+    if let Some(class) = root.text("_class_name")? {
+        return Err(no_cache(class, "it is a part of a diffusion pipeline"));
+    }
+    let encodes = |name: &&str| ["ForMaskedLM", "EncoderModel"].iter().any(|end| name.ends_with(end));
+    let mut architectures = root.list("architectures")?.unwrap_or_default().iter().filter_map(Value::as_str);
+    match architectures.find(encodes) {
+        Some(name) => Err(no_cache(name, "it is an encoder, which reads its whole input at once")),
+        None => Ok(()),
+    }
+}
+
+fn no_cache(found: &str, reason: &str) -> Error {
+    let problem = format!("has no KV cache: {reason}");
+    Error::new(Code::NoCache, "model_type", found, problem, "give the config.json of a model that generates text")
+}
+
+/// The names of a model's type: of the text model, of what wraps it, and in the name of its architecture.
+struct Types<'a> {
+    inner: Option<&'a str>,
+    outer: Option<&'a str>,
+    of_architecture: Option<String>,
+}
+
+impl<'a> Types<'a> {
+    fn read(root: &Keys<'a>, text: &Keys<'a>) -> Result<Self, Error> {
+        let outer = root.text("model_type")?;
+        let inner = text.text("model_type")?;
+        Ok(Self { inner, outer, of_architecture: named_by_architecture(root)? })
+    }
+
+    fn unknown(&self) -> Warning {
+        match self.inner.or(self.outer) {
+            Some(name) => Warning::UnknownModelType { model_type: name.into() },
+            None => Warning::NoModelType,
+        }
+    }
+
+    /// In the order that they decide; the architecture only where nothing else is named.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let unnamed = self.inner.or(self.outer).is_none();
+        let of_architecture = self.of_architecture.as_deref().filter(|_| unnamed);
+        [self.inner, self.outer, of_architecture].into_iter().flatten()
+    }
 }
 
 /// The model, with what the `hf_quant_config.json` beside its configuration declares. Engines ask that file only where the
@@ -184,7 +217,7 @@ pub fn with_quantization(mut model: Model, beside: &Value) -> Model {
 }
 
 /// The `model_type` that the name of the architecture spells: `LongcatFlashForCausalLM` is `longcat_flash`.
-fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, ConfigError> {
+fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, Error> {
     let Some(name) = root.list("architectures")?.and_then(|names| names.first()?.as_str()) else { return Ok(None) };
     let mut words = String::new();
     for c in name.split("For").next().unwrap_or_default().chars() {
@@ -197,7 +230,7 @@ fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, ConfigError>
 }
 
 /// The object of the text model and the path that leads to it.
-pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String), ConfigError> {
+pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String), Error> {
     for wrapper in WRAPPERS {
         let mut object = root;
         let mut path = String::new();
@@ -234,23 +267,25 @@ pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Valu
 }
 
 /// The number of layers, or the length of the list that names them.
-fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, ConfigError> {
+fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, Error> {
     if encoder_decoder && let Some(layers) = keys.count(DECODER_LAYERS)? {
         return Ok(layers);
     }
     if let Some(layers) = keys.count(LAYERS)? {
         let blocks = keys.get("num_hidden_layers").is_none();
         let each = keys.model_type.and_then(|model_type| model_type.caches_per_block).filter(|_| blocks).unwrap_or(1);
-        return Ok(Dimension { value: layers.value.saturating_mul(each), ..layers });
+        return Ok(Dimension { value: (Exact::from(layers.value) * each).get()?, ..layers });
     }
     let listed = listed_layers(keys).filter(|(_, layers)| *layers > 0);
-    let (field, value) = listed.ok_or(ModelError::Missing(keys.field("num_hidden_layers"), "add it"))?;
+    let (field, value) = listed.ok_or_else(|| keys.missing("num_hidden_layers"))?;
     Ok(Dimension { field, value })
 }
 
-/// The checkpoint's `torch_dtype` or `dtype`, of the text model or of what wraps it.
-fn stated_dtype<'a>(places: &[&Keys<'a>]) -> Result<Option<&'a str>, ConfigError> {
-    for keys in places {
+/// The name of the checkpoint's format, of the text model or of what wraps it.
+fn dtype_name<'a>(keys: &Keys<'a>, root: &Keys<'a>) -> Result<Option<&'a str>, Error> {
+    // What wraps the text model of a wrapper's part (Omni models) has the format of that.
+    let between = root.inner("thinker_config")?;
+    for keys in [Some(keys), between.as_ref(), Some(root)].into_iter().flatten() {
         for key in ["torch_dtype", "dtype"] {
             if let Some(name) = keys.text(key)? {
                 return Ok(Some(name.strip_prefix("torch.").unwrap_or(name)));
@@ -260,9 +295,9 @@ fn stated_dtype<'a>(places: &[&Keys<'a>]) -> Result<Option<&'a str>, ConfigError
     Ok(None)
 }
 
-/// The 16-bit format of a checkpoint in that dtype.
-fn cache_dtype(stated: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
-    match stated {
+/// The checkpoint's 16-bit format.
+fn dtype(name: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
+    match name {
         Some("bfloat16") => ElementFormat::BF16,
         Some("float16" | "half") => ElementFormat::FP16,
         other => {

@@ -1,27 +1,42 @@
-//! The state of recurrent layers, by the keys of their mechanism.
+//! The state of recurrent layers: a row for each mechanism, with the keys that it is known by, and a formula.
 
-use super::ConfigError;
-use super::keys::Keys;
+use super::keys::{Keys, wrong_type};
 use crate::model::{Assumption, Convolution, Mechanism, Memory, RecurrentState};
-use crate::units::ElementFormat;
+use crate::units::{Code, ElementFormat, Error, Exact};
+
+/// A mechanism by its keys.
+struct Row {
+    /// The configuration has all keys of one of these lists, in the file or as defaults of its class.
+    keys: &'static [&'static [&'static str]],
+    state: fn(&mut StateKeys<'_, '_>) -> Result<RecurrentState, Error>,
+}
+
+/// The first row whose keys are there decides.
+const ROWS: &[Row] = &[
+    Row { keys: &[&["linear_attn_config"]], state: kimi_linear },
+    Row { keys: &[&["linear_num_value_heads"]], state: gated_delta_net },
+    Row { keys: &[&["linear_num_heads"]], state: kda_by_plain_keys },
+    Row { keys: &[&["conv_L_cache"]], state: short_convolution },
+    Row { keys: &[&["lru_width"], &["conv1d_width"]], state: rg_lru },
+    Row { keys: &[&["qk_dim_factor"]], state: mlstm },
+    Row { keys: &[&["attention_hidden_size", "rescale_every"]], state: rwkv },
+    Row {
+        keys: &[&["mamba_num_heads"], &["mamba_n_heads"], &["mamba_headdim"], &["num_heads", "state_size"]],
+        state: mamba2,
+    },
+    Row { keys: &[&["state_size"], &["mamba_d_state"]], state: mamba1 },
+    Row { keys: &[&["cca_time0"]], state: cca },
+    Row { keys: &[&["attn_type_list"], &["linear_attn_alpha_factor"]], state: lightning },
+];
 
 const HIDDEN: &[&str] = &["hidden_size"];
 
-/// The formats of a state.
-#[derive(Clone, Copy)]
-struct Formats {
-    model: ElementFormat,
-    memory: ElementFormat,
-}
-
-impl Formats {
-    fn convolution(self, channels: u64, kernel: u64) -> Convolution {
-        Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: self.model }
-    }
-
-    fn memory(self, heads: u64, elements_per_head: u64) -> Memory {
-        Memory { heads, elements_per_head, format: self.memory }
-    }
+/// The keys of a state, and its formats.
+struct StateKeys<'a, 'k> {
+    keys: &'a Keys<'k>,
+    model_format: ElementFormat,
+    memory_format: ElementFormat,
+    assumptions: &'a mut Vec<Assumption>,
 }
 
 /// The state of each recurrent layer.
@@ -29,210 +44,212 @@ pub(super) fn state(
     keys: &Keys<'_>,
     model_format: ElementFormat,
     assumptions: &mut Vec<Assumption>,
-) -> Result<RecurrentState, ConfigError> {
-    let formats = Formats { model: model_format, memory: memory_format(keys)?.unwrap_or(model_format) };
+) -> Result<RecurrentState, Error> {
+    let memory_format = memory_format(keys)?.unwrap_or(model_format);
     let class = |key: &str| keys.model_type.is_some_and(|known| known.defaults.contains_key(key));
-    let has = |key: &str| keys.get(key).is_some() || class(key);
-    if let Some(linear) = keys.inner("linear_attn_config")? {
-        let kernel = linear.needed(&["short_conv_kernel_size"])?;
-        return Ok(kda(formats, linear.needed(&["num_heads"])?, linear.needed(&["head_dim"])?, kernel));
-    }
-    if has("linear_num_value_heads") {
-        return gated_delta_net(keys, formats);
-    }
-    if has("linear_num_heads") {
-        let kernel = keys.needed(&["linear_conv_kernel_dim"])?;
-        return Ok(kda(formats, keys.needed(&["linear_num_heads"])?, keys.needed(&["linear_head_dim"])?, kernel));
-    }
-    if has("conv_L_cache") {
-        let convolution = Some(formats.convolution(keys.needed(HIDDEN)?, keys.needed(&["conv_L_cache"])?));
-        return Ok(RecurrentState { mechanism: Mechanism::ShortConvolution, convolution, memory: None });
-    }
-    if has("lru_width") || has("conv1d_width") {
-        let width = keys.needed(&["lru_width", "hidden_size"])?;
-        return Ok(RecurrentState {
-            mechanism: Mechanism::RgLru,
-            convolution: Some(formats.convolution(width, keys.needed(&["conv1d_width"])?)),
-            memory: Some(formats.memory(width, 1)),
-        });
-    }
-    if has("qk_dim_factor") {
-        return mlstm(keys, formats);
-    }
-    if has("attention_hidden_size") && has("rescale_every") {
-        // The last token's input to attention and to the feed-forward layer; numerator, denominator and maximum.
-        let width = keys.needed(&["attention_hidden_size", "hidden_size"])?;
-        return Ok(RecurrentState {
-            mechanism: Mechanism::Rwkv,
-            convolution: Some(formats.convolution(keys.needed(HIDDEN)?, 3)),
-            memory: Some(formats.memory(width, 3)),
-        });
-    }
-    if has("mamba_num_heads") || has("mamba_n_heads") || has("mamba_headdim") || (has("num_heads") && has("state_size"))
-    {
-        return mamba2(keys, formats, assumptions);
-    }
-    if has("state_size") || has("mamba_d_state") {
-        return mamba1(keys, formats);
-    }
-    if has("cca_time0") {
-        let dim = keys.needed(&["head_dim"])?;
-        let kv_heads = keys.needed(&["num_key_value_heads"])?;
-        let heads = keys.needed(&["num_attention_heads"])?.saturating_add(kv_heads);
-        // Two convolutions one after the other look back as far as both.
-        let kernel = keys.needed(&["cca_time0"])?.saturating_add(keys.needed(&["cca_time1"])?).saturating_sub(1);
-        return Ok(RecurrentState {
-            mechanism: Mechanism::Cca,
-            convolution: Some(formats.convolution(product(keys, heads, dim)?, kernel)),
-            memory: Some(formats.memory(kv_heads, dim / 2)),
-        });
-    }
-    if has("attn_type_list") || has("linear_attn_alpha_factor") {
-        let heads = keys.needed(&["num_attention_heads"])?;
-        let dim = match keys.count_or_off(&["head_dim"])? {
-            Some(dim) => dim.value,
-            None => keys.needed(HIDDEN)?.checked_div(heads).unwrap_or_default(),
-        };
-        return Ok(RecurrentState {
-            mechanism: Mechanism::Lightning,
-            convolution: None,
-            memory: Some(formats.memory(heads, product(keys, dim, dim)?)),
-        });
-    }
-    Err(ConfigError::NoState)
+    let has = |key: &&str| keys.get(key).is_some() || class(key);
+    let row = ROWS.iter().find(|row| row.keys.iter().any(|all| all.iter().all(has)));
+    let row = row.ok_or_else(|| {
+        Error::new(
+            Code::Missing,
+            "layer_types",
+            "recurrent layers",
+            "are there, but no keys of a mechanism known here give the size of their state",
+            "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 and mLSTM",
+        )
+    })?;
+    (row.state)(&mut StateKeys { keys, model_format, memory_format, assumptions })
 }
 
 /// The format that the configuration names for the memory.
-pub(super) fn memory_format(keys: &Keys<'_>) -> Result<Option<ElementFormat>, ConfigError> {
+pub(super) fn memory_format(keys: &Keys<'_>) -> Result<Option<ElementFormat>, Error> {
     for key in ["mamba_ssm_cache_dtype", "mamba_ssm_dtype", "inference_state_dtype"] {
         if let Some(name) = keys.text(key)?.filter(|name| *name != "auto") {
-            let unknown = || ConfigError::WrongType {
-                field: keys.field(key),
-                found: name.into(),
-                expected: "the name of an element format",
-            };
-            return name.parse().map(Some).map_err(|_| unknown());
+            let unknown = |_| wrong_type(keys.field(key), &name.into(), "the name of an element format");
+            return name.parse().map(Some).map_err(unknown);
         }
     }
     Ok(None)
 }
 
-fn kda(formats: Formats, heads: u64, dim: u64, kernel: u64) -> RecurrentState {
-    // q, k and v each have their convolution.
-    let channels = heads.saturating_mul(dim).saturating_mul(3);
-    RecurrentState {
-        mechanism: Mechanism::Kda,
-        convolution: Some(formats.convolution(channels, kernel)),
-        memory: Some(formats.memory(heads, dim.saturating_mul(dim))),
+impl StateKeys<'_, '_> {
+    fn needed(&self, keys: &[&'static str]) -> Result<u64, Error> {
+        self.keys.needed(keys)
+    }
+
+    /// A count, from the file or from its class.
+    fn needed_or_default(&mut self, keys: &[&'static str]) -> Result<u64, Error> {
+        let given = self.keys.count_or_default(keys, self.assumptions)?;
+        Ok(given.ok_or_else(|| self.keys.missing(keys.first().copied().unwrap_or_default()))?.value)
+    }
+
+    fn elements(&self, number: Exact) -> Result<u64, Error> {
+        number.get().map_err(|_| {
+            let (found, problem) = ("the product of the state's dimensions", "is past 2^64 - 1");
+            Error::new(Code::WrongType, self.keys.field("hidden_size"), found, problem, "write a possible width")
+        })
+    }
+
+    fn convolution(&self, channels: impl Into<Exact>, kernel: impl Into<Exact>) -> Result<Option<Convolution>, Error> {
+        let (channels, kernel) = (self.elements(channels.into())?, self.elements(kernel.into())?);
+        Ok(Some(Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: self.model_format }))
+    }
+
+    fn memory(&self, heads: u64, elements_per_head: impl Into<Exact>) -> Result<Option<Memory>, Error> {
+        let elements_per_head = self.elements(elements_per_head.into())?;
+        Ok(Some(Memory { heads, elements_per_head, format: self.memory_format }))
     }
 }
 
-fn gated_delta_net(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigError> {
-    let key_width = product(keys, keys.needed(&["linear_num_key_heads"])?, keys.needed(&["linear_key_head_dim"])?)?;
-    let heads = keys.needed(&["linear_num_value_heads"])?;
-    let value_dim = keys.needed(&["linear_value_head_dim"])?;
-    let channels = product(keys, heads, value_dim)?.checked_add(key_width.saturating_mul(2));
-    let channels = channels.ok_or_else(|| too_wide(keys))?;
-    let memory = product(keys, value_dim, keys.needed(&["linear_key_head_dim"])?)?;
+/// q, k and v each have their convolution.
+fn kda(state: &StateKeys<'_, '_>, heads: u64, dim: u64, kernel: u64) -> Result<RecurrentState, Error> {
+    Ok(RecurrentState {
+        mechanism: Mechanism::Kda,
+        convolution: state.convolution(Exact::from(heads) * dim * 3u64, kernel)?,
+        memory: state.memory(heads, Exact::from(dim) * dim)?,
+    })
+}
+
+fn kimi_linear(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let linear = state.keys.inner("linear_attn_config")?.ok_or_else(|| state.keys.missing("linear_attn_config"))?;
+    let kernel = linear.needed(&["short_conv_kernel_size"])?;
+    kda(state, linear.needed(&["num_heads"])?, linear.needed(&["head_dim"])?, kernel)
+}
+
+fn kda_by_plain_keys(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let kernel = state.needed(&["linear_conv_kernel_dim"])?;
+    kda(state, state.needed(&["linear_num_heads"])?, state.needed(&["linear_head_dim"])?, kernel)
+}
+
+fn gated_delta_net(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let key_heads = state.needed(&["linear_num_key_heads"])?;
+    let key_dim = Exact::from(state.needed(&["linear_key_head_dim"])?);
+    let heads = state.needed(&["linear_num_value_heads"])?;
+    let value_dim = state.needed(&["linear_value_head_dim"])?;
+    let channels = Exact::from(heads) * value_dim + key_dim * key_heads * 2u64;
     Ok(RecurrentState {
         mechanism: Mechanism::GatedDeltaNet,
-        convolution: Some(formats.convolution(channels, keys.needed(&["linear_conv_kernel_dim"])?)),
-        memory: Some(formats.memory(heads, memory)),
+        memory: state.memory(heads, key_dim * value_dim)?,
+        convolution: state.convolution(channels, state.needed(&["linear_conv_kernel_dim"])?)?,
     })
 }
 
-fn mamba2(keys: &Keys<'_>, formats: Formats, assumptions: &mut Vec<Assumption>) -> Result<RecurrentState, ConfigError> {
-    let dim = keys.count(&["mamba_head_dim", "mamba_d_head", "mamba_headdim"])?;
-    let heads = keys.count(&["mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads"])?;
-    let mut inner = || product(keys, count_expand(keys, assumptions)?, keys.needed(HIDDEN)?);
-    // One may be left out, or "auto"; a pure Mamba-2 has its own under a plain name.
-    let (heads, dim) = match (heads, dim) {
-        (Some(heads), Some(dim)) => (heads.value, dim.value),
-        (None, Some(dim)) => (inner()?.checked_div(dim.value).unwrap_or_default(), dim.value),
-        (Some(heads), None) => match keys.count_or_off(&["head_dim"])?.filter(|_| keys.get("num_heads").is_some()) {
-            Some(dim) => (heads.value, dim.value),
-            None => (heads.value, inner()?.checked_div(heads.value).unwrap_or_default()),
-        },
-        (None, None) => return Err(ConfigError::Missing { field: keys.field("mamba_num_heads") }),
+fn short_convolution(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let convolution = state.convolution(state.needed(HIDDEN)?, state.needed(&["conv_L_cache"])?)?;
+    Ok(RecurrentState { mechanism: Mechanism::ShortConvolution, convolution, memory: None })
+}
+
+fn rg_lru(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let width = state.needed(&["lru_width", "hidden_size"])?;
+    Ok(RecurrentState {
+        mechanism: Mechanism::RgLru,
+        convolution: state.convolution(width, state.needed(&["conv1d_width"])?)?,
+        memory: state.memory(width, 1u64)?,
+    })
+}
+
+/// The last token's input to attention and to the feed-forward layer; numerator, denominator and maximum.
+fn rwkv(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let width = state.needed(&["attention_hidden_size", "hidden_size"])?;
+    Ok(RecurrentState {
+        mechanism: Mechanism::Rwkv,
+        convolution: state.convolution(state.needed(HIDDEN)?, 3u64)?,
+        memory: state.memory(width, 3u64)?,
+    })
+}
+
+/// Two convolutions one after the other look back as far as both.
+fn cca(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let dim = state.needed(&["head_dim"])?;
+    let kv_heads = state.needed(&["num_key_value_heads"])?;
+    let heads = Exact::from(state.needed(&["num_attention_heads"])?) + kv_heads;
+    let kernel = Exact::from(state.needed(&["cca_time0"])?) + state.needed(&["cca_time1"])? - 1u64;
+    Ok(RecurrentState {
+        mechanism: Mechanism::Cca,
+        convolution: state.convolution(heads * dim, kernel)?,
+        memory: state.memory(kv_heads, dim / 2)?,
+    })
+}
+
+fn lightning(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let heads = state.needed(&["num_attention_heads"])?;
+    let dim = match state.keys.count_or_off(&["head_dim"])? {
+        Some(dim) => dim.value.into(),
+        None => Exact::from(state.needed(HIDDEN)?) / heads,
     };
-    let state = keys.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
+    Ok(RecurrentState { mechanism: Mechanism::Lightning, convolution: None, memory: state.memory(heads, dim * dim)? })
+}
+
+fn mamba2(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let (heads, dim) = mamba2_heads(state)?;
+    let state_size = state.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
     let group_keys = ["n_groups", "mamba_n_groups", "mamba_ngroups"];
-    let given = keys.count(&group_keys)?;
-    let groups = given.or_else(|| group_keys.iter().find_map(|key| keys.default(key, assumptions)));
+    let given = state.keys.count(&group_keys)?;
+    let groups = given.or_else(|| group_keys.iter().find_map(|key| state.keys.default(key, state.assumptions)));
     if groups.is_none() {
         let reason = "one group of B and C";
-        assumptions.push(Assumption::Unstated { key: keys.field("n_groups"), value: 1, reason });
+        state.assumptions.push(Assumption::Unstated { key: state.keys.field("n_groups"), value: 1, reason });
     }
     let groups = groups.map_or(1, |groups| groups.value);
+    let kernel = state.needed_or_default(&["conv_kernel", "mamba_d_conv"])?;
+    let channels_per_group = state.elements(Exact::from(state_size) * 2u64)?;
+    let convolution = state.convolution(Exact::from(heads) * dim, kernel)?;
     Ok(RecurrentState {
         mechanism: Mechanism::Mamba2,
-        convolution: Some(Convolution {
-            channels: product(keys, heads, dim)?,
-            channels_per_group: state.saturating_mul(2),
-            groups,
-            kernel: kernel(keys, assumptions)?,
-            format: formats.model,
-        }),
-        memory: Some(formats.memory(heads, product(keys, dim, state)?)),
+        convolution: convolution.map(|all| Convolution { channels_per_group, groups, ..all }),
+        memory: state.memory(heads, Exact::from(dim) * state_size)?,
     })
 }
 
-fn mamba1(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigError> {
-    // In a hybrid `intermediate_size` is the feed-forward layer's; in a pure Mamba it is the state's own, and `expand` may lie.
-    let inner = match keys.count(&["mamba_expand"])? {
-        Some(expand) => product(keys, expand.value, keys.needed(HIDDEN)?)?,
-        None => match keys.count(&["intermediate_size"])? {
-            Some(inner) => inner.value,
-            None => product(keys, keys.needed(&["expand"])?, keys.needed(HIDDEN)?)?,
+/// Heads and head dimension: one may be left out, or "auto"; a pure Mamba-2 has its own under a plain name.
+fn mamba2_heads(state: &mut StateKeys<'_, '_>) -> Result<(u64, u64), Error> {
+    let dim = state.keys.count(&["mamba_head_dim", "mamba_d_head", "mamba_headdim"])?;
+    let heads = state.keys.count(&["mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads"])?;
+    let plain_dim = match (&heads, &dim) {
+        (Some(_), None) => state.keys.count_or_off(&["head_dim"])?.filter(|_| state.keys.get("num_heads").is_some()),
+        _ => None,
+    };
+    let mut inner_over = |divisor: u64| {
+        let expand = state.needed_or_default(&["mamba_expand", "expand"])?;
+        state.elements(Exact::from(expand) * state.needed(HIDDEN)? / divisor)
+    };
+    match (heads, dim.or(plain_dim)) {
+        (Some(heads), Some(dim)) => Ok((heads.value, dim.value)),
+        (None, Some(dim)) => Ok((inner_over(dim.value)?, dim.value)),
+        (Some(heads), None) => Ok((heads.value, inner_over(heads.value)?)),
+        (None, None) => Err(state.keys.missing("mamba_num_heads")),
+    }
+}
+
+/// In a hybrid `intermediate_size` is the feed-forward layer's; in a pure Mamba it is the state's own, and `expand` may lie.
+fn mamba1(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let inner = match state.keys.count(&["mamba_expand"])? {
+        Some(expand) => Exact::from(expand.value) * state.needed(HIDDEN)?,
+        None => match state.keys.count(&["intermediate_size"])? {
+            Some(inner) => inner.value.into(),
+            None => Exact::from(state.needed(&["expand"])?) * state.needed(HIDDEN)?,
         },
     };
-    let state = keys.needed(&["state_size", "mamba_d_state"])?;
+    let inner = state.elements(inner)?;
+    let state_size = state.needed(&["state_size", "mamba_d_state"])?;
     Ok(RecurrentState {
         mechanism: Mechanism::Mamba1,
-        convolution: Some(formats.convolution(inner, keys.needed(&["conv_kernel", "mamba_d_conv"])?)),
-        memory: Some(formats.memory(inner, state)),
+        convolution: state.convolution(inner, state.needed(&["conv_kernel", "mamba_d_conv"])?)?,
+        memory: state.memory(inner, state_size)?,
     })
 }
 
-/// The width of the convolution, from the file or from its class.
-fn kernel(keys: &Keys<'_>, assumptions: &mut Vec<Assumption>) -> Result<u64, ConfigError> {
-    let given = keys.count_or_default(&["conv_kernel", "mamba_d_conv"], assumptions)?;
-    Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("conv_kernel") })?.value)
-}
-
-/// How much wider the state's input is than the model, from the file or from its class.
-fn count_expand(keys: &Keys<'_>, assumptions: &mut Vec<Assumption>) -> Result<u64, ConfigError> {
-    let given = keys.count_or_default(&["mamba_expand", "expand"], assumptions)?;
-    Ok(given.ok_or_else(|| ConfigError::Missing { field: keys.field("mamba_expand") })?.value)
-}
-
-fn mlstm(keys: &Keys<'_>, formats: Formats) -> Result<RecurrentState, ConfigError> {
-    let heads = keys.needed(&["num_heads"])?;
-    let width = keys.needed(&["hidden_size", "embedding_dim"])?;
-    let dim = |key: &str| -> Result<u64, ConfigError> {
-        let share = keys.decimal_fraction(key)?;
-        let (numerator, denominator) = share.ok_or_else(|| ConfigError::Missing { field: keys.field(key) })?;
-        let whole = width.checked_mul(numerator).and_then(|width| width.checked_div(denominator)?.checked_div(heads));
-        whole.ok_or_else(|| too_wide(keys))
+fn mlstm(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+    let heads = state.needed(&["num_heads"])?;
+    let width = state.needed(&["hidden_size", "embedding_dim"])?;
+    let dim = |key: &str| -> Result<Exact, Error> {
+        let share = state.keys.decimal(key)?.ok_or_else(|| state.keys.missing(key))?;
+        Ok(share.times_rounded_down(width) / heads)
     };
     let (qk, v) = (dim("qk_dim_factor")?, dim("v_dim_factor")?);
-    let elements = product(keys, qk, v)?.checked_add(qk).and_then(|elements| elements.checked_add(1));
     Ok(RecurrentState {
         mechanism: Mechanism::Mlstm,
         convolution: None,
-        memory: Some(formats.memory(heads, elements.ok_or_else(|| too_wide(keys))?)),
+        memory: state.memory(heads, qk * v + qk + 1u64)?,
     })
-}
-
-fn product(keys: &Keys<'_>, a: u64, b: u64) -> Result<u64, ConfigError> {
-    a.checked_mul(b).ok_or_else(|| too_wide(keys))
-}
-
-/// A state past 2⁶⁴ elements.
-fn too_wide(keys: &Keys<'_>) -> ConfigError {
-    ConfigError::WrongType {
-        field: keys.field("hidden_size"),
-        found: "the product of the state's dimensions".into(),
-        expected: "a possible width",
-    }
 }

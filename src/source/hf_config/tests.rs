@@ -6,8 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::model::{KeyValue, LayerCache};
 
-fn read(config: Value) -> Result<Model, ConfigError> {
-    model(config, "test".into())
+fn read(config: Value) -> Result<Model, Error> {
+    model(&config, "test".into())
 }
 
 /// Runs of `(layers, cache)`.
@@ -279,10 +279,8 @@ fn recurrent_layers_keep_a_state_by_the_keys_of_their_mechanism() {
     ] {
         assert_eq!(linear(keys), expected);
     }
-    assert!(matches!(
-        read(small("unheard_of", json!({"layer_types": vec!["linear_attention"; 4]}))),
-        Err(ConfigError::NoState)
-    ));
+    let without_keys = read(small("unheard_of", json!({"layer_types": vec!["linear_attention"; 4]}))).unwrap_err();
+    assert_eq!((without_keys.code, without_keys.field.as_str()), (Code::Missing, "layer_types"));
 }
 
 #[test]
@@ -409,10 +407,8 @@ fn layers_may_share_a_cache() {
     assert_eq!(shared(cla(true)), [("full_attention", 2), ("shared", 2)]);
     // A factor beside a switch that is off (Hunyuan-7B).
     assert_eq!(shared(cla(false)), [("full_attention", 4)]);
-    assert!(matches!(
-        read(small("unheard_of", json!({"num_kv_shared_layers": 5}))),
-        Err(ConfigError::TooManyShared { found: 5, layers: 4, .. })
-    ));
+    let too_many = read(small("unheard_of", json!({"num_kv_shared_layers": 5}))).unwrap_err();
+    assert_eq!((too_many.code, too_many.found.as_deref()), (Code::TooManyShared, Some("5")));
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! The widths that decide how much memory a step takes. They decide no cache: what is missing or odd is taken as not known.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::attention::{HEADS, HIDDEN};
+use super::checkpoint::declared_quantization;
+use super::keys::Keys;
+use super::lenient::Lenient;
 use crate::catalogue::ModelType;
 use crate::model::{ExpertWidths, Image, LatentWidths, Widths};
+use crate::units::Exact;
 
 /// Spellings of the experts of a layer, and of those that a token is sent to.
 pub(in crate::source) const EXPERTS: &[&str] =
@@ -12,42 +16,39 @@ pub(in crate::source) const EXPERTS: &[&str] =
 pub(in crate::source) const EXPERTS_PER_TOKEN: &[&str] =
     &["num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_k", "top_k_experts"];
 
-/// Larger numbers than any width has would pass 64 bits when they are multiplied.
+/// A larger number is no width.
 const LARGEST: u64 = 1 << 32;
 
-/// The widths of a configuration, `root`, whose text model is `text`.
-pub(super) fn widths(root: &Map<String, Value>, text: &Map<String, Value>, class: Option<&ModelType>) -> Widths {
-    let reader = Reader { root, text, class };
-    let format = [text, root]
-        .iter()
-        .find_map(|object| ["torch_dtype", "dtype"].iter().find_map(|key| object.get(*key)?.as_str()));
+/// The widths of a configuration, `root`, whose text model is `text`, in the format named `dtype`.
+pub(super) fn widths(root: &Keys<'_>, text: &Keys<'_>, dtype: Option<&str>) -> Widths {
+    let keys = WidthKeys { root: root.lenient(), text: text.lenient(), class: text.model_type };
     Widths {
-        element_bytes: if format.is_some_and(|name| name.ends_with("float32") || name == "float") { 4 } else { 2 },
-        vocab_size: reader.number(&["vocab_size"]),
-        hidden_size: reader.number(HIDDEN),
-        intermediate_size: reader.dense(),
-        experts: reader.experts(),
-        latent: reader.latent(),
-        quantizes_activations: reader.quantizes_activations(),
-        image: reader.image(),
-        rotary_bytes: reader.rotary_bytes(),
+        element_bytes: if dtype.is_some_and(|name| name.ends_with("float32") || name == "float") { 4 } else { 2 },
+        vocab_size: keys.number(&["vocab_size"]),
+        hidden_size: keys.number(HIDDEN),
+        intermediate_size: keys.dense(),
+        experts: keys.experts(),
+        latent: keys.latent(),
+        quantizes_activations: keys.quantizes_activations(),
+        image: keys.image(),
+        rotary_bytes: keys.rotary_bytes(),
     }
 }
 
-struct Reader<'a> {
-    root: &'a Map<String, Value>,
-    text: &'a Map<String, Value>,
+struct WidthKeys<'a> {
+    root: Lenient<'a>,
+    text: Lenient<'a>,
     class: Option<&'a ModelType>,
 }
 
-impl Reader<'_> {
+impl WidthKeys<'_> {
     /// The first of these keys that has a number, in the text model or else by its class.
     fn number(&self, keys: &[&str]) -> Option<u64> {
-        let positive = |value: &Value| value.as_u64().filter(|&value| value > 0 && value < LARGEST);
-        let given = keys.iter().find_map(|key| self.text.get(*key).and_then(positive));
+        let width = |value: &Value| value.as_u64().filter(|&value| value > 0 && value < LARGEST);
+        let given = keys.iter().find_map(|key| self.text.get(key).and_then(width));
         given.or_else(|| {
-            let absent = |key: &&&str| !self.text.contains_key(**key);
-            keys.iter().filter(absent).find_map(|key| self.class?.defaults.get(*key).and_then(positive))
+            let absent = |key: &&&str| !self.text.has(key);
+            keys.iter().filter(absent).find_map(|key| self.class?.defaults.get(*key).and_then(width))
         })
     }
 
@@ -55,16 +56,15 @@ impl Reader<'_> {
     /// between of others.
     fn dense(&self) -> Option<u64> {
         let width = self.number(&["intermediate_size_mlp", "intermediate_size", "ffn_dim", "n_inner"])?;
-        let first = self.text.get("first_k_dense_replace").and_then(Value::as_u64);
-        let step = self.text.get("interleave_moe_layer_step").and_then(Value::as_u64);
-        let only = self.text.get("mlp_only_layers").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-        let some = first.is_some_and(|layers| layers > 0) || step.is_some_and(|step| step > 1) || only;
+        let above = |key: &str, least: u64| self.text.number(&[key]).is_some_and(|number| number > least);
+        let listed = self.text.list("mlp_only_layers").is_some_and(|list| !list.is_empty());
+        let some = above("first_k_dense_replace", 0) || above("interleave_moe_layer_step", 1) || listed;
         (self.experts().is_none() || some).then_some(width)
     }
 
     fn experts(&self) -> Option<ExpertWidths> {
         self.number(EXPERTS).filter(|&all| all > 1)?;
-        let method = self.quantization().and_then(|declared| declared.get("quant_method")?.as_str());
+        let method = self.quantization().and_then(|declared| declared.text(&["quant_method"]));
         Some(ExpertWidths {
             per_token: self.number(EXPERTS_PER_TOKEN)?,
             intermediate_size: self.number(&["moe_intermediate_size", "intermediate_size"])?,
@@ -73,96 +73,80 @@ impl Reader<'_> {
     }
 
     fn latent(&self) -> Option<LatentWidths> {
-        let up = self.number(&["qk_nope_head_dim"])?.checked_add(self.number(&["v_head_dim"])?)?;
+        let up = Exact::from(self.number(&["qk_nope_head_dim"])?) + self.number(&["v_head_dim"])?;
         Some(LatentWidths {
             num_attention_heads: self.number(HEADS)?,
             kv_lora_rank: self.number(&["kv_lora_rank"])?,
-            up_head_dim: up,
+            up_head_dim: up.get().ok()?,
         })
     }
 
-    fn quantization(&self) -> Option<&Map<String, Value>> {
-        [self.root, self.text].iter().find_map(|object| object.get("quantization_config")?.as_object())
+    fn quantization(&self) -> Option<Lenient<'_>> {
+        declared_quantization(self.root, self.text)
     }
 
     /// FP8 checkpoints and those of compressed-tensors that say so.
     fn quantizes_activations(&self) -> bool {
         let Some(declared) = self.quantization() else { return false };
-        let groups = declared.get("config_groups").and_then(Value::as_object);
         let eight = |group: &Value| group["input_activations"]["num_bits"] == 8;
-        declared.get("quant_method").is_some_and(|method| *method == "fp8")
-            || groups.is_some_and(|groups| groups.values().any(eight))
+        declared.text(&["quant_method"]) == Some("fp8")
+            || declared.inner(&["config_groups"]).is_some_and(|groups| groups.0.values().any(eight))
     }
 
     /// Read from the image processors and projectors of the same classes as in `weights/towers.jsonl`; others merge four patches.
     fn image(&self) -> Option<Image> {
-        let vision = self.root.get("vision_config")?.as_object()?;
-        let number = |object: &Map<String, Value>, key: &str| {
-            object.get(key).and_then(Value::as_u64).filter(|&value| value > 0 && value < 1 << 16)
-        };
+        let vision = self.root.inner(&["vision_config"])?;
+        let number =
+            |object: Lenient<'_>, key: &str| object.number(&[key]).filter(|&value| value > 0 && value < 1 << 16);
         let patch = number(vision, "patch_size")?;
         let side = number(vision, "image_size").and_then(|image| image.checked_div(patch));
-        let patches_per_token = match self.root.get("model_type").and_then(Value::as_str) {
+        let patches_per_token = match self.root.text(&["model_type"]) {
             Some("gemma3") => {
                 let tokens = number(self.root, "mm_tokens_per_image").unwrap_or(256);
-                side.and_then(|side| side.checked_mul(side)?.checked_div(tokens))
+                side.and_then(|side| (Exact::from(side) * side / tokens).get().ok())
             }
             Some("llava" | "llava_next") => Some(1),
             _ => {
-                let merge = [self.root, vision].iter().find_map(|object| number(object, "spatial_merge_size"));
-                merge.and_then(|merge| merge.checked_mul(merge))
+                let merge = [self.root, vision].into_iter().find_map(|object| number(object, "spatial_merge_size"));
+                merge.and_then(|merge| (Exact::from(merge) * merge).get().ok())
             }
         };
         Some(Image {
-            patch_elements: patch.checked_mul(patch)?.checked_mul(3)?,
+            patch_elements: (Exact::from(patch) * patch * 3u64).get().ok()?,
             patches_per_token: patches_per_token.unwrap_or(4),
         })
     }
 
     /// Positions x elements that turn x bytes: what the scalings of vLLM 0.19, `model_executor/layers/rotary_embedding`,
-    /// make of the longest position. `DeepSeek`'s is kept in 4 bytes. None for a scaling that is not listed.
+    /// make of the longest position. `DeepSeek`'s is kept in 4 bytes. `None` for a scaling that is not listed.
     fn rotary_bytes(&self) -> Option<u64> {
         let of_heads = || {
             let width = || self.number(HIDDEN)?.checked_div(self.number(HEADS)?);
             let head = self.number(&["head_dim"]).or_else(width)?;
-            match self.text.get("partial_rotary_factor").and_then(Value::as_number) {
-                Some(factor) => scaled(head, &factor.to_string()),
-                None => Some(head),
+            match self.text.get("partial_rotary_factor") {
+                Some(Value::Number(_)) => {
+                    self.text.decimal("partial_rotary_factor")?.times_rounded_down(head).get().ok()
+                }
+                _ => Some(head),
             }
         };
         let turned = self.number(&["qk_rope_head_dim"]).or_else(of_heads)?;
         let longest = self.number(&["max_position_embeddings"])?;
-        let scaling = ["rope_scaling", "rope_parameters"].iter().find_map(|key| self.text.get(*key)?.as_object());
-        let named =
-            scaling.and_then(|scaling| ["rope_type", "type"].iter().find_map(|key| scaling.get(*key)?.as_str()));
-        let factor = scaling.and_then(|scaling| scaling.get("factor")?.as_number()).map(ToString::to_string);
-        let original = scaling
-            .and_then(|scaling| scaling.get("original_max_position_embeddings")?.as_u64())
-            .filter(|&positions| positions < LARGEST);
-        let latent = self.text.contains_key("kv_lora_rank");
+        let scaling = self.text.inner(&["rope_scaling", "rope_parameters"]);
+        let named = scaling.and_then(|scaling| scaling.text(&["rope_type", "type"]));
+        let scaled = |positions: u64| Some(scaling?.decimal("factor")?.times_rounded_down(positions));
+        let original = scaling.and_then(|scaling| scaling.number(&["original_max_position_embeddings"]));
+        let original = original.filter(|&positions| positions < LARGEST);
         let (positions, bytes) = match named.unwrap_or("default") {
-            "default" | "llama3" => (longest, 2),
-            "linear" | "dynamic" => (scaled(longest, &factor?)?, 2),
-            "yarn" | "deepseek_yarn" => (scaled(original?, &factor?)?, if latent { 4 } else { 2 }),
-            "mrope" => (longest.checked_mul(4)?, 2),
-            "longrope" | "su" => (longest.checked_add(original.unwrap_or_default())?, 2),
+            "default" | "llama3" => (longest.into(), 2u64),
+            "linear" | "dynamic" => (scaled(longest)?, 2),
+            "yarn" | "deepseek_yarn" => (scaled(original?)?, if self.text.has("kv_lora_rank") { 4 } else { 2 }),
+            "mrope" => (Exact::from(longest) * 4u64, 2),
+            "longrope" | "su" => (Exact::from(longest) + original.unwrap_or_default(), 2),
             _ => return None,
         };
-        let table = positions.checked_mul(turned)?.checked_mul(bytes)?;
         // Gemma 3 has one more for its windows, which are not scaled.
-        let local = if self.text.contains_key("rope_local_base_freq") {
-            longest.checked_mul(turned)?.checked_mul(2)?
-        } else {
-            0
-        };
-        table.checked_add(local)
+        let local = if self.text.has("rope_local_base_freq") { Exact::from(longest) * 2u64 } else { Exact::ZERO };
+        ((positions * bytes + local) * turned).get().ok()
     }
-}
-
-/// `value` times a decimal, rounded down.
-fn scaled(value: u64, factor: &str) -> Option<u64> {
-    let (whole, fraction) = factor.split_once('.').unwrap_or((factor, ""));
-    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
-    let power = 10u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    u64::try_from(u128::from(value).checked_mul(digits)?.checked_div(power)?).ok()
 }

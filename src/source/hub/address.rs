@@ -11,8 +11,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Of an address; none if it is not HTTP, or has a name or password in it.
-    pub(super) fn of(address: &str) -> Option<Self> {
+    /// The origin of an address; `None` if it is not HTTP, or has a name or password in it.
+    pub(super) fn parse(address: &str) -> Option<Self> {
         let uri: Uri = address.parse().ok()?;
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
         let usual = match scheme.as_str() {
@@ -36,7 +36,7 @@ impl Origin {
         }
     }
 
-    /// Whether nobody on the way can read or change what it says.
+    /// Whether the connection is encrypted.
     pub(super) fn is_secure(&self) -> bool {
         self.scheme == "https"
     }
@@ -61,10 +61,17 @@ pub(super) fn join(address: &str, location: &str) -> Option<String> {
     })
 }
 
-/// A part of a path, its characters escaped; `/` stays where `keep_slashes` says so.
-pub(super) fn escaped(text: &str, keep_slashes: bool) -> String {
+/// What happens to `/` when a text is escaped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slashes {
+    Keep,
+    Escape,
+}
+
+/// A part of a path, its characters escaped.
+pub(super) fn escaped(text: &str, slashes: Slashes) -> String {
     let escape = |byte: u8| match byte {
-        b'/' if keep_slashes => "/".to_owned(),
+        b'/' if slashes == Slashes::Keep => "/".to_owned(),
         b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
@@ -80,7 +87,7 @@ mod tests {
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {
-        let same = |a: &str, b: &str| Origin::of(a).unwrap() == Origin::of(b).unwrap();
+        let same = |a: &str, b: &str| Origin::parse(a).unwrap() == Origin::parse(b).unwrap();
         assert!(same("https://Host/a", "https://host:443/b?c"));
         for other in
             ["http://host/a", "https://host:444/a", "https://host.evil/a", "https://evil/host", "https://ho.st/"]
@@ -90,9 +97,9 @@ mod tests {
         for none in
             ["host", "ftp://host", "https://", "https://user@host/", "https://a:b@host/", "/path", "", "https://h h"]
         {
-            assert_eq!(Origin::of(none), None, "{none}");
+            assert_eq!(Origin::parse(none), None, "{none}");
         }
-        assert_eq!(Origin::of("http://127.0.0.1:81/x").unwrap().name(), "127.0.0.1:81");
+        assert_eq!(Origin::parse("http://127.0.0.1:81/x").unwrap().name(), "127.0.0.1:81");
     }
 
     #[test]
@@ -110,16 +117,16 @@ mod tests {
             assert_eq!(join(from, location).unwrap(), to);
         }
         assert_eq!(join("https://host", "x").unwrap(), "https://host/x");
-        assert_eq!(escaped("refs/pr/1", false), "refs%2Fpr%2F1");
-        assert_eq!(escaped("a b/ä?#%", true), "a%20b/%C3%A4%3F%23%25");
+        assert_eq!(escaped("refs/pr/1", Slashes::Escape), "refs%2Fpr%2F1");
+        assert_eq!(escaped("a b/ä?#%", Slashes::Keep), "a%20b/%C3%A4%3F%23%25");
     }
     proptest! {
         #[test]
         fn whatever_a_server_sends_leads_somewhere_or_nowhere(location in "[a-zé:/@?#.%0-9\\[\\] ]{0,24}") {
             if let Some(to) = join("https://host/a/b", &location) {
-                let there = Origin::of(&to);
+                let there = Origin::parse(&to);
                 // Nothing but the host itself has its origin.
-                let is_host = there == Origin::of("https://host");
+                let is_host = there == Origin::parse("https://host");
                 let same = to.starts_with("https://host/") || to.starts_with("https://host?") || to == "https://host"
                     || to.starts_with("https://host:443");
                 prop_assert!(!is_host || same, "{location}: {to}");
@@ -128,7 +135,7 @@ mod tests {
 
         #[test]
         fn what_is_escaped_is_one_part_of_a_path(text in ".{0,16}") {
-            let escaped = escaped(&text, false);
+            let escaped = escaped(&text, Slashes::Escape);
             prop_assert!(escaped.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)));
         }
     }

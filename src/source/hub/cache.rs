@@ -6,21 +6,20 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::files::{Choice, choose};
 use super::id::HubId;
+use crate::source::file_names::{Choice, choose};
 
-/// Why the cache does not have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Miss {
+/// Why a model is not in the cache.
+pub(in crate::source) enum Miss {
     /// There is no cache to look into.
     NoCache,
     /// No such repository in this directory.
     Repository(PathBuf),
     /// The repository in this directory, but not the revision.
     Revision(PathBuf),
-    /// A snapshot with no file that tells of the model.
+    /// A snapshot without a `config.json` and without a GGUF file.
     Files(PathBuf),
-    /// A snapshot without the one file that is asked for.
+    /// A snapshot without the file that is asked for, or with several like it.
     File(PathBuf),
     /// A link that leads nowhere.
     Broken(PathBuf),
@@ -29,13 +28,17 @@ pub enum Miss {
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCache => f.write_str("it is no file here and not in the catalogue, there is no local cache"),
+            Self::NoCache => f.write_str("not a file, not in the catalogue, and there is no local cache"),
             Self::Repository(cache) => {
-                write!(f, "it is no file here and in neither the catalogue nor the cache {}", cache.display())
+                write!(f, "not a file, not in the catalogue, not in the cache {}", cache.display())
             }
             Self::Revision(cache) => write!(f, "the cache {} has other revisions of it only", cache.display()),
-            Self::Files(snapshot) => write!(f, "{} in the cache has no file that tells of it", snapshot.display()),
-            Self::File(snapshot) => write!(f, "{} in the cache has no one such file", snapshot.display()),
+            Self::Files(snapshot) => {
+                write!(f, "{} in the cache has no config.json and no GGUF file", snapshot.display())
+            }
+            Self::File(snapshot) => {
+                write!(f, "{} in the cache does not have that file, or several like it", snapshot.display())
+            }
             Self::Broken(link) => write!(f, "the link {} in the cache leads nowhere", link.display()),
         }
     }
@@ -66,7 +69,7 @@ pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, Miss> {
     let names = gguf_files(&snapshot);
     match choose(&names, id.file.as_deref()) {
         Choice::One(name) => Ok(snapshot.join(name)),
-        // The reader of directories tells what they are, which is as well said of the snapshot.
+        // The reader of directories lists them.
         Choice::Several(_) if id.file.is_none() => Ok(snapshot),
         Choice::None(_) if id.file.is_none() => Err(Miss::Files(snapshot)),
         Choice::Several(_) | Choice::None(_) => Err(Miss::File(snapshot)),

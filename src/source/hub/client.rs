@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,19 +12,20 @@ use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body, Timeout};
+use ureq::{Agent, Body};
 
 use super::HubSettings;
 use super::address::{Origin, join};
-use super::error::{HubError, HubProblem};
+use super::error;
 use crate::source::file;
+use crate::units::{Code, Error};
 
 /// How often a hub that is broken is asked, and how long is waited before it is asked again.
 const ATTEMPTS: usize = 3;
 const WAITS: [Duration; ATTEMPTS - 1] = [Duration::from_millis(200), Duration::from_millis(800)];
 /// Redirects that are followed: the hub itself needs one or two.
 const MAX_REDIRECTS: usize = 5;
-/// All exchanges together may take so many times what one answer may.
+/// The total time of all exchanges, as a multiple of the timeout.
 const TOTAL: u32 = 6;
 
 /// What talks to the hub, for one model.
@@ -60,21 +61,24 @@ impl Reply {
 
 impl Client {
     /// A client for `field`, an id.
-    pub(super) fn new(settings: &HubSettings, token: Option<String>, field: String) -> Result<Self, HubError> {
+    pub(super) fn new(settings: &HubSettings, token: Option<String>, field: String) -> Result<Self, Error> {
         let endpoint = settings.endpoint.trim_end_matches('/').to_owned();
-        let wrong = |name: &str, problem| HubError { field: name.into(), host: String::new(), problem };
         let plain = !endpoint.contains(['?', '#']);
-        let origin = Origin::of(&endpoint)
-            .filter(|_| plain)
-            .ok_or_else(|| wrong("HF_ENDPOINT", HubProblem::Endpoint(without_password(&endpoint))))?;
+        let origin = Origin::parse(&endpoint).filter(|_| plain).ok_or_else(|| {
+            let (problem, remedy) = ("is not the URL of a server", "write https://, the host, and no name or password");
+            Error::new(Code::HubEndpoint, "HF_ENDPOINT", without_password(&endpoint), problem, remedy)
+        })?;
         if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(wrong("HF_TOKEN", HubProblem::Token));
+            let problem = "has characters that no token has";
+            return Err(Error::new(Code::HubToken, "HF_TOKEN", "the token", problem, "set it to the token alone"));
         }
         let roots = match &settings.certificates {
             None => RootCerts::WebPki,
-            Some(path) => {
-                certificates(path).ok_or_else(|| wrong(&path.display().to_string(), HubProblem::NoCertificates))?
-            }
+            Some(path) => certificates(path).ok_or_else(|| {
+                let remedy = "set SSL_CERT_FILE to a file with some (PEM), or leave it out";
+                let path = path.display().to_string();
+                Error::new(Code::HubCertificates, path, "the file", "has no certificates", remedy)
+            })?,
         };
         let timeout = settings.timeout;
         let agent = Agent::config_builder()
@@ -115,69 +119,73 @@ impl Client {
 
     /// Whether an address is the hub's own, and not where it redirects to.
     pub(super) fn is_endpoint(&self, address: &str) -> bool {
-        Origin::of(address).as_ref() == Some(&self.origin)
+        Origin::parse(address).as_ref() == Some(&self.origin)
     }
 
-    /// An error at the endpoint.
-    pub(super) fn error(&self, problem: HubProblem) -> HubError {
-        HubError { field: self.field.clone(), host: self.origin.name(), problem }
+    /// What was asked for.
+    pub(super) fn field(&self) -> &str {
+        &self.field
     }
 
-    /// An error at whatever host an address has.
-    pub(super) fn error_at(&self, address: &str, problem: HubProblem) -> HubError {
-        let host = Origin::of(address).map_or_else(|| self.origin.name(), |origin| origin.name());
-        HubError { host, ..self.error(problem) }
+    /// The host of the endpoint.
+    pub(super) fn host(&self) -> String {
+        self.origin.name()
     }
 
-    /// What `read` makes of the answer to a request for `address`, or for a range of its bytes. What may be a passing
-    /// trouble is tried again.
+    /// The host of an address.
+    pub(super) fn host_of(&self, address: &str) -> String {
+        Origin::parse(address).map_or_else(|| self.host(), |origin| origin.name())
+    }
+
+    /// What `read` makes of the answer to a request for `address`, or for a range of its bytes. What may pass is tried again.
     pub(super) fn get<T>(
         &self,
         address: &str,
         range: Option<(u64, u64)>,
-        mut read: impl FnMut(Reply) -> Result<T, HubError>,
-    ) -> Result<T, HubError> {
+        mut read: impl FnMut(Reply) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut waits = WAITS.iter();
         loop {
             let error = match self.follow(address, range).and_then(&mut read) {
                 Ok(read) => return Ok(read),
                 Err(error) => error,
             };
-            match waits.next().filter(|_| error.problem.may_pass()) {
+            let may_pass = matches!(error.code, Code::HubServer | Code::HubTruncated);
+            match waits.next().filter(|_| may_pass) {
                 Some(wait) => thread::sleep(*wait),
-                None => return Err(error),
+                None => return Err(error.at(&self.field)),
             }
         }
     }
 
     /// The answer at the end of all redirects.
-    fn follow(&self, address: &str, range: Option<(u64, u64)>) -> Result<Reply, HubError> {
+    fn follow(&self, address: &str, range: Option<(u64, u64)>) -> Result<Reply, Error> {
         let mut address = address.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let reply = self.exchange(address, range)?;
             if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
                 return self.unless_broken(reply);
             }
-            let wrong = |reason: &str| self.error_at(&reply.address, HubProblem::Redirect(reason.to_owned()));
+            let wrong = |problem: &str| error::redirect(&self.host_of(&reply.address), problem);
             let next = reply.header("location").and_then(|location| join(&reply.address, location));
             let next = next.ok_or_else(|| wrong("to nowhere"))?;
-            let (from, to) = (Origin::of(&reply.address), Origin::of(&next));
+            let (from, to) = (Origin::parse(&reply.address), Origin::parse(&next));
             match (from, to) {
-                (_, None) => return Err(wrong("to what is no address of a server")),
+                (_, None) => return Err(wrong("to something that is not the URL of a server")),
                 (Some(from), Some(to)) if from.is_secure() && !to.is_secure() => {
                     return Err(wrong("from HTTPS to plain HTTP"));
                 }
                 _ => address = next,
             }
         }
-        Err(self.error(HubProblem::Redirect("too often".into())))
+        Err(error::redirect(&self.host(), "too often"))
     }
 
     /// One request and its answer. The token goes to the endpoint and to no other host, port or scheme.
-    fn exchange(&self, address: String, range: Option<(u64, u64)>) -> Result<Reply, HubError> {
+    fn exchange(&self, address: String, range: Option<(u64, u64)>) -> Result<Reply, Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(self.error_at(&address, HubProblem::TimedOut));
+            return Err(error::timed_out(&self.host_of(&address)));
         }
         let at_endpoint = self.is_endpoint(&address);
         let mut request = self.agent.get(&address).config().timeout_global(Some(left)).build();
@@ -187,7 +195,7 @@ impl Client {
         if let Some((first, last)) = range {
             request = request.header("range", format!("bytes={first}-{last}"));
         }
-        let response = request.call().map_err(|error| self.error_at(&address, HubProblem::of(error, "")))?;
+        let response = request.call().map_err(|error| error::of_client(error, &self.host_of(&address), None))?;
         let (parts, body) = response.into_parts();
         let reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body, address };
         if let Some(commit) = reply.header("x-repo-commit").filter(|_| at_endpoint)
@@ -200,18 +208,15 @@ impl Client {
     }
 
     /// The reply, unless it says that the hub has too much to do or is broken.
-    fn unless_broken(&self, reply: Reply) -> Result<Reply, HubError> {
+    fn unless_broken(&self, reply: Reply) -> Result<Reply, Error> {
+        let host = self.host_of(&reply.address);
         match reply.status {
             429 => {
                 let seconds = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-                let retry_after = reply.header("retry-after").map(str::trim).filter(seconds).map(ToOwned::to_owned);
-                let problem = HubProblem::RateLimited { retry_after, token: self.has_token() };
-                Err(self.error_at(&reply.address, problem))
+                let retry_after = reply.header("retry-after").map(str::trim).filter(seconds);
+                Err(error::rate_limited(&host, reply.status, retry_after, self.has_token()))
             }
-            500..=599 => {
-                let problem = HubProblem::Server { status: reply.status, attempts: ATTEMPTS };
-                Err(self.error_at(&reply.address, problem))
-            }
+            500..=599 => Err(error::broken(&host, reply.status, ATTEMPTS)),
             _ => Ok(reply),
         }
     }
@@ -222,7 +227,7 @@ impl Client {
         body: &mut impl Read,
         buffer: &mut [u8],
         (address, file): (&str, &str),
-    ) -> Result<usize, HubError> {
+    ) -> Result<usize, Error> {
         loop {
             match body.read(buffer) {
                 Ok(count) => {
@@ -230,13 +235,13 @@ impl Client {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.error_at(address, HubProblem::of(error.into(), file))),
+                Err(error) => return Err(error::of_client(error.into(), &self.host_of(address), Some(file))),
             }
         }
     }
 
     /// The whole body of an answer; of one that is longer than `limit`, a byte more than that.
-    pub(super) fn bytes(&self, reply: Reply, file: &str, limit: u64) -> Result<Vec<u8>, HubError> {
+    pub(super) fn bytes(&self, reply: Reply, file: &str, limit: u64) -> Result<Vec<u8>, Error> {
         let Reply { body, address, .. } = reply;
         let mut body = body.into_reader().take(limit.saturating_add(1));
         let (mut bytes, mut buffer) = (Vec::new(), vec![0; PIECE]);
@@ -252,7 +257,7 @@ impl Client {
 
 /// The certificates of a file; none if it has none.
 fn certificates(path: &Path) -> Option<RootCerts> {
-    let pem = file::read_whole(path).ok()?;
+    let pem = file::text(path).ok()?;
     let certificates = parse_pem(pem.as_bytes()).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,
@@ -270,43 +275,4 @@ fn without_password(address: &str) -> String {
         Some((_, host)) => format!("…@{host}"),
         None => address.to_owned(),
     }
-}
-
-impl HubProblem {
-    /// What the client's own error means, while `file` was read, or nothing yet.
-    fn of(error: ureq::Error, file: &str) -> Self {
-        match error {
-            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
-                Self::Unreachable("no connection in time".into())
-            }
-            ureq::Error::Timeout(_) => Self::TimedOut,
-            ureq::Error::Rustls(error) => Self::Certificate(error.to_string()),
-            ureq::Error::HostNotFound => Self::Unreachable("no such host".into()),
-            ureq::Error::Io(error) => match error.kind() {
-                // What TLS does not take comes as one of these.
-                ErrorKind::InvalidData if file.is_empty() => Self::Certificate(error.to_string()),
-                ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut,
-                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if file.is_empty() => {
-                    Self::Truncated("the answer".into())
-                }
-                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                    Self::Truncated(file.to_owned())
-                }
-                _ => Self::Unreachable(error.to_string()),
-            },
-            _ if !file.is_empty() => Self::Truncated(file.to_owned()),
-            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Self::Answer("does not speak HTTP"),
-            error => Self::Unreachable(error.to_string()),
-        }
-    }
-
-    /// Whether it may be gone when asked again.
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Server { .. } | Self::Truncated(_))
-    }
-}
-
-/// The error of the hub within one of reading.
-pub(super) fn hub_error(error: io::Error) -> Result<HubError, io::Error> {
-    error.downcast()
 }

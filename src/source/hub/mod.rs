@@ -4,8 +4,6 @@
 //! whoever calls, who hands it down as [`HubSettings`].
 
 mod cache;
-mod error;
-mod files;
 mod id;
 
 #[cfg(feature = "hub")]
@@ -13,7 +11,7 @@ mod address;
 #[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
-pub(super) mod remote;
+mod error;
 #[cfg(feature = "hub")]
 mod remote_file;
 #[cfg(feature = "hub")]
@@ -25,20 +23,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-pub use self::cache::Miss;
-pub use self::error::{HubError, HubProblem};
+use crate::catalogue::{self, ModelEntry};
+use crate::units::{Code, Error};
+
+use self::cache::Miss;
 pub use self::id::HubId;
+#[cfg(feature = "hub")]
+pub(super) use self::repository::Repository;
 
 /// Where models on the hub are looked for.
 #[derive(Debug, Clone)]
 pub struct HubSettings {
     /// The directory of the local cache.
     pub cache: Option<PathBuf>,
-    /// Who says that the hub is not to be asked, if someone does: an option or a variable.
+    /// The option or variable that forbids asking the hub, if one does.
     pub offline: Option<&'static str>,
     /// The hub, `https://huggingface.co` or a mirror.
     pub endpoint: String,
-    /// What opens private and gated repositories. It is sent to the endpoint and to nobody else.
+    /// What opens private and gated repositories. It is sent to the endpoint alone.
     pub token: Option<Token>,
     /// The file that has the token where there is none given.
     pub token_file: Option<PathBuf>,
@@ -46,8 +48,8 @@ pub struct HubSettings {
     pub certificates: Option<PathBuf>,
     /// How long an answer, or a part of it, may take to come.
     pub timeout: Duration,
-    /// Told, when the hub is asked, for what, where, and the count of bytes received; what it gives is dropped when the hub
-    /// has answered.
+    /// Called when the hub is asked, with the id, the host and the count of bytes received; its result is dropped when the
+    /// hub has answered.
     pub watch: Option<Watch>,
 }
 
@@ -85,7 +87,24 @@ pub(super) fn cached(settings: &HubSettings, id: &HubId) -> Result<PathBuf, Miss
     cache::find(settings.cache.as_deref(), id)
 }
 
-/// An error before anyone is asked.
-pub(super) fn unasked(id: &HubId, problem: HubProblem) -> HubError {
-    HubError { field: id.to_string(), host: String::new(), problem }
+/// The id is not in the cache, and the option or variable `by` keeps the hub from being asked.
+pub(super) fn offline(id: &HubId, miss: &Miss, by: &str, overlay: &[ModelEntry]) -> Error {
+    let problem = format!("{miss}, and {by} is set");
+    let remedy = format!("leave {by} out, or fetch the model's files into the cache first");
+    Error::without_value(Code::Offline, id.to_string(), problem, meant(id, overlay, &remedy))
+}
+
+#[cfg(not(feature = "hub"))]
+pub(super) fn no_client(id: &HubId, miss: &Miss, overlay: &[ModelEntry]) -> Error {
+    let problem = format!("{miss}, and this program was built without the feature hub");
+    let remedy = "build it with that feature, or fetch the model's files into the cache";
+    Error::without_value(Code::NoClient, id.to_string(), problem, meant(id, overlay, remedy))
+}
+
+/// The remedy, and before it the names of the catalogue that could have been meant.
+fn meant(id: &HubId, overlay: &[ModelEntry], remedy: &str) -> String {
+    match catalogue::nearest(&id.repository, overlay).as_slice() {
+        [] => remedy.to_owned(),
+        names => format!("nearest names: {}; {remedy}", names.join(", ")),
+    }
 }

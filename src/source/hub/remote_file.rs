@@ -6,7 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use ureq::BodyReader;
 
 use super::client::{Client, Reply};
-use super::error::{HubError, HubProblem};
+use super::error;
+use crate::units::{Code, Error};
 
 /// The first range that is asked for, which most headers fit; each further one is twice as long, up to the last.
 const FIRST: u64 = 64 << 10;
@@ -15,7 +16,7 @@ const LAST: u64 = 1 << 20;
 const MAX_RECEIVED: u64 = 128 << 20;
 
 /// A file of a repository, of which only what is read is received.
-pub(in crate::source) struct RemoteFile<'a> {
+pub(super) struct RemoteFile<'a> {
     client: &'a Client,
     /// Its name, for errors.
     name: String,
@@ -45,7 +46,7 @@ enum Piece {
 
 impl<'a> RemoteFile<'a> {
     /// The file at `address`, with its first bytes; the answer, if it is another than the file.
-    pub(super) fn open(client: &'a Client, address: &str, name: &str) -> Result<Result<Self, Reply>, HubError> {
+    pub(super) fn open(client: &'a Client, address: &str, name: &str) -> Result<Result<Self, Reply>, Error> {
         let last = FIRST.saturating_sub(1);
         let mut file = Self {
             client,
@@ -79,7 +80,7 @@ impl<'a> RemoteFile<'a> {
     }
 
     /// Its size in bytes.
-    pub(in crate::source) fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.len
     }
 
@@ -89,18 +90,22 @@ impl<'a> RemoteFile<'a> {
         offset.and_then(|offset| self.window.get(offset..)).unwrap_or_default()
     }
 
-    fn received(&mut self, bytes: Vec<u8>) -> Result<(), HubError> {
+    fn malformed(&self, problem: &str) -> Error {
+        error::malformed(&self.client.host(), problem)
+    }
+
+    fn received(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
         self.received = self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         self.window = bytes;
         self.next = self.next.saturating_mul(2).min(LAST);
         if self.received > MAX_RECEIVED {
-            return Err(self.client.error(HubProblem::TooLarge(self.name.clone())));
+            return Err(Error::new(Code::TooLarge, "", &self.name, "is more than any header has", "give another file"));
         }
         Ok(())
     }
 
     /// Moves the window to the position.
-    fn fetch(&mut self) -> Result<(), HubError> {
+    fn fetch(&mut self) -> Result<(), Error> {
         if self.whole.is_some() {
             return self.read_on();
         }
@@ -115,26 +120,24 @@ impl<'a> RemoteFile<'a> {
                 self.window_start = first;
                 self.received(bytes)
             }
-            Piece::Range { .. } => Err(self.client.error(HubProblem::Answer("changed the file while it was read"))),
-            Piece::Whole { .. } => {
-                Err(self.client.error(HubProblem::Answer("sends parts of the file, and then all of it")))
-            }
-            Piece::Other(reply) => Err(self.client.error(HubProblem::Status(reply.status))),
+            Piece::Range { .. } => Err(self.malformed("changed the file while it was read")),
+            Piece::Whole { .. } => Err(self.malformed("sends parts of the file, and then all of it")),
+            Piece::Other(reply) => Err(error::status(&self.client.host(), reply.status)),
         }
     }
 
     /// Receives the next part of the whole file, until the position is in it.
-    fn read_on(&mut self) -> Result<(), HubError> {
+    fn read_on(&mut self) -> Result<(), Error> {
         while self.ahead().is_empty() {
             let end = self.window_start.saturating_add(u64::try_from(self.window.len()).unwrap_or(u64::MAX));
             let Some(body) = self.whole.as_mut().filter(|_| end <= self.position) else {
-                return Err(self.client.error(HubProblem::Answer("does not send parts of a file")));
+                return Err(error::malformed(&self.client.host(), "does not send parts of a file"));
             };
             let mut bytes = vec![0; usize::try_from(FIRST).unwrap_or_default()];
             let count = self.client.read(body, &mut bytes, (&self.address, &self.name))?;
             bytes.truncate(count);
             if bytes.is_empty() {
-                return Err(self.client.error(HubProblem::Truncated(self.name.clone())));
+                return Err(error::truncated(&self.client.host(), &self.name));
             }
             self.window_start = end;
             self.received(bytes)?;
@@ -144,10 +147,10 @@ impl<'a> RemoteFile<'a> {
 }
 
 /// What an answer to a request for a range is.
-fn piece(client: &Client, reply: Reply, (first, last): (u64, u64), name: &str) -> Result<Piece, HubError> {
+fn piece(client: &Client, reply: Reply, (first, last): (u64, u64), name: &str) -> Result<Piece, Error> {
     match reply.status {
         206 => {
-            let wrong = || client.error(HubProblem::Answer("sends another part of the file than was asked for"));
+            let wrong = || error::malformed(&client.host(), "sends another part of the file than was asked for");
             let (start, end, len) = reply.header("content-range").and_then(content_range).ok_or_else(wrong)?;
             if start != first || end > last || end >= len {
                 return Err(wrong());
@@ -157,12 +160,12 @@ fn piece(client: &Client, reply: Reply, (first, last): (u64, u64), name: &str) -
             match u64::try_from(bytes.len()) {
                 Ok(count) if count == promised => Ok(Piece::Range { bytes, len }),
                 Ok(count) if count > promised => Err(wrong()),
-                _ => Err(client.error(HubProblem::Truncated(name.to_owned()))),
+                _ => Err(error::truncated(&client.host(), name)),
             }
         }
         200 => {
             let len = reply.body.content_length();
-            let len = len.ok_or_else(|| client.error(HubProblem::Answer("does not say how long the file is")))?;
+            let len = len.ok_or_else(|| error::malformed(&client.host(), "does not say how long the file is"))?;
             Ok(Piece::Whole { body: reply.body.into_reader(), len })
         }
         _ => Ok(Piece::Other(reply)),
@@ -183,7 +186,7 @@ impl Read for RemoteFile<'_> {
             return Ok(0);
         }
         if self.ahead().is_empty() {
-            self.fetch().map_err(io::Error::other)?;
+            self.fetch().map_err(|error| io::Error::other(error.at(self.client.field())))?;
         }
         let mut ahead = self.ahead();
         let count = ahead.read(buffer)?;

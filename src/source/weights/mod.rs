@@ -17,9 +17,7 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 pub use self::files::Known;
-pub(super) use self::files::{OF_THE_CACHE, WeightFiles, files_of, is_safetensors, of_config, of_entry, of_gguf};
-#[cfg(feature = "hub")]
-pub(super) use self::files::{is_inside, of_one_gguf, of_tensors, of_total, parse_index, with_tensors};
+pub(super) use self::files::{OF_THE_CACHE, of_entry, of_headers, of_tensors, of_total, with_tensors};
 use self::layers::Layers;
 use self::rows::{Class, Scope};
 use self::scheme::Scheme;
