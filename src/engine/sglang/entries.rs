@@ -128,7 +128,7 @@ impl Heads {
         let elements = self.on_rank(arguments) * (Exact::from(self.k_dim) + self.v_dim);
         match arguments.attention.format {
             Format::Mxfp8 => elements + elements / 32u64,
-            format => elements * format.element_bytes(),
+            format => elements * format.row().element_bytes,
         }
     }
 
@@ -149,7 +149,7 @@ impl Heads {
             }
             Format::Mxfp8 => elements + elements / 32u64,
             format @ (Format::Fp16 | Format::Bf16 | Format::Fp8E4m3 | Format::Fp8E5m2) => {
-                elements * format.element_bytes()
+                elements * format.row().element_bytes
             }
         }
     }
@@ -171,6 +171,6 @@ fn latent_bytes(model: &Model, layers: u64, arguments: &Arguments) -> Exact {
     }
     match format {
         Format::Nvfp4 | Format::Fp4MxBlock16 => raw * layers / 2u64 + raw / 16u64 * layers,
-        format => raw * layers * format.element_bytes(),
+        format => raw * layers * format.row().element_bytes,
     }
 }

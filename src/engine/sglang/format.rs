@@ -21,22 +21,21 @@ pub(super) enum Format {
     Fp4MxBlock16,
 }
 
-/// What is to know of a format.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+pub(super) struct FormatRow {
     /// Among [`FORMATS`].
     name: &'static str,
     /// The tensor's type, as torch names it.
-    tensor: &'static str,
+    pub(super) tensor: &'static str,
     /// Bytes of an element, without scales; two elements of 4 bits are one.
-    element_bytes: u64,
+    pub(super) element_bytes: u64,
 }
 
 impl Format {
     const ALL: &[Self] =
         &[Self::Fp16, Self::Bf16, Self::Fp8E4m3, Self::Fp8E5m2, Self::Mxfp8, Self::Nvfp4, Self::Fp4MxBlock16];
 
-    const fn row(self) -> Row {
+    pub(super) const fn row(self) -> FormatRow {
         let (name, tensor, element_bytes) = match self {
             Self::Fp16 => ("fp16", "float16", 2),
             Self::Bf16 => ("bf16", "bfloat16", 2),
@@ -46,21 +45,11 @@ impl Format {
             Self::Nvfp4 => ("nvfp4", "float4_e2m1fn_x2", 1),
             Self::Fp4MxBlock16 => ("fp4_mx_block16", "float4_e2m1fn_x2", 1),
         };
-        Row { name, tensor, element_bytes }
+        FormatRow { name, tensor, element_bytes }
     }
 
     pub(super) fn name(self) -> &'static str {
         self.row().name
-    }
-
-    /// The tensor's type, as torch names it.
-    pub(super) fn tensor(self) -> &'static str {
-        self.row().tensor
-    }
-
-    /// Bytes of an element, without scales; two elements of 4 bits are one.
-    pub(super) fn element_bytes(self) -> u64 {
-        self.row().element_bytes
     }
 
     pub(super) fn is_fp4(self) -> bool {

@@ -23,10 +23,10 @@ pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
     let windows = live_bytes(server, &live, Role::Sliding);
     let one_pool = |rank: &Rank| matches!(rank.tokens, TokenPools::One { part: Part::Full, .. });
     let has_window_pool = !server.ranks.iter().any(one_pool);
-    let exact = total(server, Counting::LIVE)?;
-    let paged = sum(&total(server, Counting { pages: true, ..Counting::LIVE })?);
-    let slotted = sum(&total(server, Counting { prefix: false, ..Counting::ALLOCATED })?);
-    let allocated = sum(&total(server, Counting::ALLOCATED)?);
+    let exact = total(server, Counting::Live)?;
+    let paged = sum(&total(server, Counting::Pages)?);
+    let slotted = sum(&total(server, Counting::Slots)?);
+    let allocated = sum(&total(server, Counting::Allocated)?);
     let of_full = live_total - states - if has_window_pool { windows } else { Exact::ZERO };
     let full = part(&exact, Part::Full) + part(&exact, Part::Draft);
     let window = if has_window_pool { part(&exact, Part::Window) } else { windows };

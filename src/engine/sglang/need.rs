@@ -10,22 +10,17 @@ use crate::engine::Double;
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate};
 use crate::units::{Error, Exact, Tokens};
 
-/// How a workload is counted on the way from the ideal to what is allocated.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Counting {
-    /// In whole pages, with one more for padding.
-    pub(super) pages: bool,
-    /// With the slots that requests take, and one more for padding.
-    pub(super) slots: bool,
-    /// The shared prefix once.
-    pub(super) prefix: bool,
-}
-
-impl Counting {
+/// How a workload is counted on the way from the ideal to what is allocated; each way includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) enum Counting {
     /// Live tokens and states.
-    pub(super) const LIVE: Self = Self { pages: false, slots: false, prefix: false };
-    /// Everything that is allocated.
-    pub(super) const ALLOCATED: Self = Self { pages: true, slots: true, prefix: true };
+    Live,
+    /// In whole pages, with one more for padding.
+    Pages,
+    /// With the slots that requests take, and one more for padding.
+    Slots,
+    /// With the shared prefix once: everything that is allocated.
+    Allocated,
 }
 
 /// Groups of ranks that serve the same number of requests.
@@ -39,11 +34,11 @@ struct RequestGroups {
 /// The estimate of what the workload needs.
 pub(super) fn need(server: &Server<'_>) -> Result<Estimate, Error> {
     let arguments = server.arguments;
-    let shares = total(server, Counting::ALLOCATED)?;
+    let shares = total(server, Counting::Allocated)?;
     let most = request_groups(server).iter().map(|groups| groups.requests).max().unwrap_or_default();
     let (mut bytes_per_gpu, mut slope) = (Exact::ZERO, Exact::ZERO);
     for rank in &server.ranks {
-        bytes_per_gpu = bytes_per_gpu.max(sum(&self::shares(server, rank, most, Counting::ALLOCATED)?));
+        bytes_per_gpu = bytes_per_gpu.max(sum(&self::shares(server, rank, most, Counting::Allocated)?));
         slope = slope + millionths(rank.tokens.cell(arguments)?)?;
     }
     let layer_groups = shares.iter().map(|share| {
@@ -105,18 +100,18 @@ fn request_groups(server: &Server<'_>) -> Vec<RequestGroups> {
 /// Bytes of `requests` requests on a rank of a stage.
 fn shares(server: &Server<'_>, rank: &Rank, requests: u64, counting: Counting) -> Result<Vec<Share>, Error> {
     let arguments = server.arguments;
-    let page = if counting.pages { arguments.attention.page } else { 1 };
+    let page = if counting >= Counting::Pages { arguments.attention.page } else { 1 };
     let tokens = tokens(server, requests, page, counting)?;
     let sizes = match (&rank.tokens, arguments.window.cap) {
         (TokenPools::One { part, .. }, _) => Sizes::one(*part, tokens),
         (TokenPools::Two { .. } | TokenPools::Compressed(_), Some(cap)) => Sizes::two(tokens, cap),
         (TokenPools::Two { .. } | TokenPools::Compressed(_), None) => by_ratio(server, requests, tokens, counting)?,
     };
-    let padding = if counting.pages { arguments.attention.page } else { 0 };
+    let padding = if counting >= Counting::Pages { arguments.attention.page } else { 0 };
     let running = arguments.schedule.requests.unwrap_or(requests);
     let mut pools = rank.tokens.shares(sizes, padding, running, arguments);
     if let Some(states) = arguments.states {
-        let slots = if counting.slots {
+        let slots = if counting >= Counting::Slots {
             let own = states.fixed.map_or(Exact::from(requests) * states.slots_per_request, Exact::from);
             own + 1u64 + state::verified(requests, arguments)
         } else {
@@ -132,7 +127,8 @@ fn shares(server: &Server<'_>, rank: &Rank, requests: u64, counting: Counting) -
 /// Whole pages of the tokens of `requests` requests, with the shared prefix once where prefixes are cached.
 fn tokens(server: &Server<'_>, requests: u64, page: u64, counting: Counting) -> Result<u64, Error> {
     let seq_len = server.workload.seq_len;
-    let prefix = server.workload.shared_prefix.filter(|_| counting.prefix && server.arguments.schedule.radix);
+    let prefix =
+        server.workload.shared_prefix.filter(|_| counting == Counting::Allocated && server.arguments.schedule.radix);
     let shared = match prefix {
         Some(prefix) if requests > 1 => whole_pages(prefix.min(seq_len).0, page),
         _ => 0,
@@ -144,7 +140,7 @@ fn tokens(server: &Server<'_>, requests: u64, page: u64, counting: Counting) -> 
 /// theirs makes both larger, as the ratio has it.
 fn by_ratio(server: &Server<'_>, requests: u64, tokens: u64, counting: Counting) -> Result<Sizes, Error> {
     let arguments = server.arguments;
-    let in_pages = counting.pages || arguments.entries == Entries::Compressed;
+    let in_pages = counting >= Counting::Pages || arguments.entries == Entries::Compressed;
     let page = if in_pages { arguments.attention.page } else { 1 };
     let (seq_len, window) = (server.workload.seq_len.0, arguments.window.tokens);
     let live = Exact::from(window.map_or(seq_len, |window| window.min(seq_len)));

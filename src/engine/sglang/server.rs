@@ -99,7 +99,7 @@ impl<'a> Server<'a> {
             version: VERSION,
             fits: self.workload.memory.map(|_| built.is_some()),
             attention_backend: attention.backend.into(),
-            kv_cache_dtype: attention.format.tensor(),
+            kv_cache_dtype: attention.format.row().tensor,
             page_size: attention.page,
             cell_size: CellSize(self.cell()?),
             max_total_num_tokens: sizes.map(|sizes| sizes.total),
