@@ -13,7 +13,7 @@ pub struct Answer {
     pub estimate: Estimate,
     /// The engine's own figures.
     pub details: Option<Details>,
-    /// What the engine makes of the memory given.
+    /// What fits in the memory given.
     pub capacity: Option<Capacity>,
     /// The steps from the ideal figure to this one: they add up to the difference.
     pub gaps: Vec<Gap>,

@@ -12,7 +12,7 @@ pub struct Device {
 }
 
 impl Default for Device {
-    /// H100 SXM 80GB: what engines' defaults are told for unless a device is named.
+    /// H100 SXM 80GB: the device assumed without `--gpu`.
     fn default() -> Self {
         Self { id: "h100-sxm".into(), compute_capability: (9, 0), memory_mib: 81_559 }
     }

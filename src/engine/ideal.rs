@@ -1,6 +1,6 @@
 //! No engine: the live bytes of [`mod@crate::estimate`], in the form of an engine's answer.
 //!
-//! KIVI's formats (arXiv:2402.02750, algorithm 1) have a window R of full precision, which is a step of its own: of S tokens
+//! KIVI's formats (arXiv:2402.02750, algorithm 1) have a window R of full precision, which is a separate step: of S tokens
 //! the newest S mod R of K are in the model's format, since K is quantised by channel, over groups of tokens, once R of them are
 //! there; of V, quantised by token, the newest min(S, R).
 

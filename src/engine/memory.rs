@@ -158,7 +158,7 @@ pub struct Calibration {
     pub pool_left_out: Errors,
     /// The error of the requests at once.
     pub concurrency_left_out: Errors,
-    /// The error of pools below a tenth of the device, which are in none of the others.
+    /// The error of pools below a tenth of the device, which the others leave out.
     pub small_pool_left_out: Errors,
     /// Number of logs of such pools.
     pub small_pools: u32,

@@ -1,4 +1,4 @@
-//! What each engine makes of an estimate: one file or folder an engine, its rules and where they were read in its first lines.
+//! The engines: one file or folder each, with its rules and where they were read in its first lines.
 //!
 //! An engine is a [`Profile`]: its name, its versions, its settings under the names it gives them, and its rules as functions.
 //! Adding one means adding its module and a row of [`PROFILES`].
@@ -87,7 +87,7 @@ engines! {
 pub struct Profile {
     /// Its name, as it is typed.
     pub name: &'static str,
-    /// The versions whose rules are known, the default first; empty for an engine without versions.
+    /// The versions with known rules, the default first; empty for an engine without versions.
     pub versions: &'static [&'static str],
     /// What its figure is.
     pub about: &'static str,
@@ -156,7 +156,7 @@ impl Profile {
         serve: |_| None,
     };
 
-    /// Whether the format of this name is one of its own; not every model takes it.
+    /// Whether it takes the format of this name; not every model does.
     pub fn takes(&self, format: &str) -> bool {
         self.formats.contains(&format)
     }
@@ -177,9 +177,9 @@ pub enum Allocation {
 /// How an engine spreads a model over devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
-    /// Over tensor parallel ranks and pipeline stages, as it is told.
+    /// Over the tensor parallel ranks and pipeline stages asked for.
     Ranks,
-    /// By whole layers over the devices that it finds.
+    /// By whole layers, over the devices that it finds.
     Layers,
     /// Not at all: a device has all of it.
     Whole,

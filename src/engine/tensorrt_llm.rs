@@ -538,6 +538,17 @@ mod tests {
         assert_eq!(with(&sinks, 1_000_000, 10 * block).max_seq_len, 320 - 28);
     }
 
+    /// 2⁵⁷ blocks on each of 1,024 ranks, of one request each.
+    #[test]
+    fn requests_past_64_bits_are_an_error() {
+        let spec = ModelSpec { layers: Some(1), kv_heads: Some(1), head_dim: Some(1), ..ModelSpec::default() };
+        let layout = Layout { tp: 1024, ..Layout::default() };
+        let memory = Some(Bytes(u64::MAX));
+        let workload = Workload { layout, memory, ..workload(1, ElementFormat::BF16) };
+        let answer = engine(&[("enable-attention-dp", "true")]).answer(&spec.model().unwrap(), &workload);
+        assert_eq!(answer.unwrap_err(), Error::too_large());
+    }
+
     #[test]
     fn gaps_add_up() {
         let model = llama(32);

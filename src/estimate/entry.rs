@@ -11,10 +11,11 @@ pub(super) struct Entry {
     v: Side,
 }
 
-/// K or V of an entry: vectors of so many elements in all.
+/// K or V of an entry.
 #[derive(Debug, Clone, Copy)]
 struct Side {
     vectors: u64,
+    /// Of all vectors together.
     elements: Exact,
     format: ElementFormat,
 }

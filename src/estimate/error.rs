@@ -21,7 +21,7 @@ pub(super) fn undivided_shortcut(num_key_value_heads: u64, tp: u64) -> Error {
     Error::new(Code::ShortcutTensorParallel, "--tp", tp.to_string(), problem, "give --heads or --head-dim")
 }
 
-/// A recurrent state whose heads or channels do not divide over the ranks.
+/// Heads or channels of a recurrent state that do not divide over the ranks.
 pub(super) fn uneven_state(mechanism: &str, size: u64, tp: u64) -> Error {
     let problem = format!("does not divide the {size} heads or channels of the {mechanism} state");
     Error::new(Code::UnevenTensorParallel, "--tp", tp.to_string(), problem, "use one that does")

@@ -13,7 +13,7 @@ pub struct Layout {
     pub tp: u64,
     /// Pipeline stages: the layers are divided over them.
     pub pp: u64,
-    /// Replicas, each with a batch of its own.
+    /// Replicas; a batch is per replica.
     pub dp: u64,
     /// Ranks, of the tensor parallel ones, that each keep a part of a sequence's tokens (decode context parallel).
     pub dcp: u64,

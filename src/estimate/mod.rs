@@ -1,11 +1,11 @@
 //! The core estimator: layer groups × workload → bytes.
 //!
 //! The **ideal** estimate counts the live bytes: every layer keeps what it can still attend to; no blocks, no padding,
-//! no reserve. In the words of the design:
+//! no reserve:
 //!
 //! - full attention keeps S entries, a sliding window min(S, W), a chunk min(S, C), the peak and not the sawtooth;
 //! - MLA keeps S entries of `kv_lora_rank + qk_rope_head_dim` elements, an indexer S entries of `index_head_dim` elements;
-//! - compressed attention keeps ⌈S/ratio⌉ entries beside the window (and ⌈S/ratio⌉ indexer keys where the layer has them),
+//! - compressed attention keeps ⌈S/ratio⌉ entries in addition to the window (and ⌈S/ratio⌉ indexer keys where the layer has them),
 //!   K and V being one vector there, plus the compressor's partial state in fp32;
 //! - recurrent state is `conv_kernel − 1` columns in the model's dtype and the recurrent state in the dtype that the
 //!   config names for it, else the model's;
@@ -57,7 +57,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// `batch` sequences of `seq_len` tokens on one device, in the format that `auto` comes to.
+    /// `batch` sequences of `seq_len` tokens on one device, in the format of `auto`.
     pub fn of(seq_len: Tokens, batch: u64) -> Self {
         Self {
             seq_len,
@@ -240,8 +240,8 @@ fn columns(state: RecurrentState) -> Exact {
     }
 }
 
-/// Sums what is retained in `groups`, which are those of `model` as an engine has them, over devices and a batch whose
-/// sequences share nothing.
+/// The sum over devices and a batch of what is retained in `groups`: the layers of `model` as an engine has them. Sequences
+/// share nothing.
 ///
 /// # Errors
 /// [`Error`], as [`estimate`], or as `retained`.
@@ -301,7 +301,7 @@ fn sum_sharing(
     })
 }
 
-/// The format that is stored, in which the sum of entries can be told without an engine.
+/// The format that is stored; an engine's packed layout, or a prefix that is too long, is an error.
 fn stored(model: &Model, workload: &Workload) -> Result<KvFormat, Error> {
     if let Some(prefix) = workload.shared_prefix.filter(|&prefix| prefix > workload.seq_len) {
         return Err(error::prefix_too_long(prefix, workload.seq_len));

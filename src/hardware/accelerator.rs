@@ -1,13 +1,13 @@
 //! A device, as far as memory goes: three totals that are never the same, kept apart.
 //!
-//! "80 GB" is what an H100 is sold with, 81559 MiB what its driver reports, and 79.19 GiB what CUDA tells a server, which takes
-//! its share of that. Where nobody has printed the last one it is estimated here, and said to be.
+//! An H100 is marketed with 80 GB, its driver reports 81559 MiB, and CUDA reports 79.19 GiB to a server, which takes its share
+//! of that. Where the last one is unknown it is estimated here, and marked as an estimate.
 
 use crate::engine::{Known, Term};
 use crate::units::{ByteUnit, Bytes, Exact, fixed_point};
 
-/// What the driver reports less what an engine is told: the median of the cards of the catalogue of which both are known
-/// (236 to 949 MiB), in whole MiB; a test computes it from the data.
+/// The driver's total minus the total that an engine sees: the median of the catalogue's cards with both (236 to 949 MiB), in
+/// whole MiB; a test computes it from the data.
 pub const DRIVER_LESS_VISIBLE: Bytes = Bytes(468 << 20);
 
 /// Of Apple's unified memory up to so much, two thirds are the GPU's by default; of more, three quarters (ggml-org/llama.cpp#3213,
@@ -25,20 +25,20 @@ pub struct Accelerator {
     pub marketed: Option<Term>,
     /// What its driver reports as total.
     pub driver: Option<Term>,
-    /// The total that an engine is told, of which it takes its share, where it was read or given.
+    /// The total that an engine sees, of which it takes its share, where it was read or given.
     pub visible: Option<Term>,
     /// Whether its memory is the machine's, of which Metal lets the GPU have a part.
     pub metal: bool,
 }
 
 impl Accelerator {
-    /// A device of which nothing is known but the total that an engine is told.
+    /// A device with a known total that an engine sees, and nothing else.
     pub fn of_size(visible: Bytes) -> Self {
         let id = format!("gpu-{}", exact_size(visible).replace(' ', "").to_lowercase());
         Self { id, visible: Some(Term::given(visible, "--gpu-memory")), ..Self::default() }
     }
 
-    /// The total that an engine is told: read or given; else Metal's default part of unified memory; else the driver's figure
+    /// The total that an engine sees: read or given; else Metal's default part of unified memory; else the driver's figure
     /// less [`DRIVER_LESS_VISIBLE`], both estimated. What is sold is never taken for it.
     pub fn total(&self) -> Option<Term> {
         if let Some(visible) = &self.visible {
@@ -65,8 +65,8 @@ impl Accelerator {
         Some(format!("{}: engines are told {gibibytes} GiB, {source}", self.id))
     }
 
-    /// The device with `memory` in place of what is known of it: what an engine is told, or, of a chip with unified memory,
-    /// what the machine has.
+    /// The device with this memory instead of its own: what an engine sees, or, of a chip with unified memory, what the
+    /// machine has.
     #[must_use]
     pub fn with_memory(self, memory: Bytes) -> Self {
         let given = Some(Term::given(memory, "--gpu-memory"));
@@ -79,7 +79,7 @@ impl Accelerator {
     }
 }
 
-/// What Metal lets the GPU have of a machine's memory unless it is told otherwise.
+/// The part of a machine's memory that Metal lets the GPU have by default.
 fn metal_part(memory: &Term) -> Option<Term> {
     let (numerator, denominator) = if memory.bytes <= TWO_THIRDS_UP_TO { (2u64, 3u64) } else { (3, 4) };
     Some(Term {

@@ -14,7 +14,7 @@ pub struct Price {
     /// Millionths of a US dollar for one GPU in one hour.
     #[serde(skip)]
     pub micro_dollars_per_gpu_hour: u64,
-    /// The day of the price; absent of one that was given.
+    /// The day of the data; absent for one that was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
@@ -29,12 +29,12 @@ pub struct Price {
 }
 
 impl Price {
-    /// Millionths of a dollar for `gpus` in an hour; none past 2⁶⁴ − 1.
+    /// Millionths of a dollar for `gpus` in an hour; `None` past 2⁶⁴ − 1.
     pub fn per_hour(&self, gpus: u64) -> Option<u64> {
         self.micro_dollars_per_gpu_hour.checked_mul(gpus)
     }
 
-    /// The days from the day of the data to `today`, both since 1970-01-01; none of a price without a date.
+    /// The days from the day of the data to `today`, both since 1970-01-01; `None` for a price without a date.
     pub fn age_in_days(&self, today: u64) -> Option<u64> {
         today.checked_sub(day(self.as_of.as_deref()?)?)
     }
@@ -50,7 +50,7 @@ impl Price {
     }
 }
 
-/// The days from 1970-01-01 to a day written as `2026-08-19`; none for what is no such day.
+/// The days from 1970-01-01 to a day written as `2026-08-19`; `None` for any other text.
 ///
 /// ```
 /// use kvsize::hardware::day;
@@ -113,7 +113,7 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// The price of one GPU of a node that has so many.
+    /// The price of one GPU of a node of `gpus`.
     ///
     /// # Errors
     /// [`Code::PriceNode`] where that is unknown, or is no whole number of millionths.
@@ -187,13 +187,14 @@ mod tests {
 
     #[test]
     fn what_is_no_price_is_refused() {
+        let code = |text: &str| text.parse::<Rate>().unwrap_err().code;
         for text in ["2.49", "2.49/h", "", "$2.49", "2.49/gpu", "2.49 per gpu-h"] {
-            assert_eq!(text.parse::<Rate>().unwrap_err().code, Code::PriceUnit, "{text}");
+            assert_eq!(code(text), Code::PriceUnit, "{text}");
         }
         for text in
             ["/gpu-h", "0/gpu-h", "-1/gpu-h", "NaN/gpu-h", "inf/gpu-h", "2.4900001/gpu-h", "1e2/gpu-h", "$/gpu-h"]
         {
-            assert_eq!(text.parse::<Rate>().unwrap_err().code, Code::Price, "{text}");
+            assert_eq!(code(text), Code::Price, "{text}");
         }
     }
 

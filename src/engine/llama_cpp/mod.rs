@@ -2,7 +2,7 @@
 //! number, so the version here is ggml's.
 //!
 //! - **Everything is allocated at once**, for the whole context (`src/llama-context.cpp`). `n_ctx` (0: the length the model
-//!   was made for) is padded up to 256 cells. Unified, all sequences share them; else each sequence has a stream of its own
+//!   was made for) is padded up to 256 cells. Unified, all sequences share them; else each sequence has its own stream
 //!   of `n_ctx / n_seq_max` cells, padded up to 256 again. `n_batch` is at most `n_ctx`, `n_ubatch` at most `n_batch`.
 //! - **A row** of a layer is `head_count_kv × key_length` elements of K and `× value_length` of V, in whole blocks of the
 //!   format (`src/llama-kv-cache.cpp`, `ggml_row_size`). No padding between tensors, as on the CPU; GPUs may add some.
@@ -27,8 +27,8 @@
 //!   are counted only where a file has them.
 //!
 //! Defaults are the command-line tools' (`common/common.h`): `--swa-full` off, which the library has on; 2,048 and 512 tokens a
-//! batch; f16; not unified. A server that is not told `--parallel` picks its slots itself and unifies them (`common/arg.cpp`; four
-//! of them, by its logs); here the number of sequences is always told. What `--fit`, on by default, would take from the context is not modelled.
+//! batch; f16; not unified. A server without `--parallel` picks its slots itself and unifies them (`common/arg.cpp`; four
+//! of them, by its logs); here the number of sequences is always given. What `--fit`, on by default, would take from the context is not modelled.
 //!
 //! LM Studio runs this engine: its context length is `--ctx-size`, its concurrent predictions `--parallel`, its unified KV cache
 //! `--kv-unified`, its flash attention `--flash-attn`, its K and V cache quantization types `--cache-type-k` and `-v`, its GPU offload

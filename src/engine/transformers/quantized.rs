@@ -41,7 +41,7 @@ const QUANTO: &str = "quanto";
 const HQQ: &str = "hqq";
 const FP8: &str = "fp8";
 
-/// What configures groups, which FP8 has none of.
+/// The settings of groups, which FP8 does not have.
 const GROUP_WISE: [&str; 5] = ["nbits", "axis-key", "axis-value", "q-group-size", "residual-length"];
 
 /// The settings of quantised caches.
