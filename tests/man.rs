@@ -29,7 +29,7 @@ fn the_page_of_the_program_lists_the_commands_and_all_options() {
     }
     // The short help leaves settings out, and the help of an option its other names.
     for told in [
-        "\\fB\\-\\-max\\-num\\-batched\\-tokens\\fR \\fI<N>\\fR\nTokens",
+        "\\fB\\-\\-max\\-num\\-batched\\-tokens\\fR \\fI<N>\\fR\nMaximum tokens",
         "[also: \\-\\-context, \\-\\-max\\-model\\-len]",
         "\\fBHF_ENDPOINT\\fR\nthe hub, or a mirror",
         "\\fB1\\fR\nit does not fit (fit, plan, check)\n",

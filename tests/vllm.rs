@@ -279,7 +279,7 @@ fn what_vllm_refuses_is_refused_with_its_reason() {
         ),
         (
             "llama-3.1-8b -e vllm@0.19 -d nvfp4 -s 8k",
-            "--kv-dtype: nvfp4 is not one of the formats of this version (vllm); use vllm@0.33",
+            "--kv-dtype: nvfp4 is not one of the formats of this version (vllm); use a newer version, or another format",
         ),
         (
             "llama-3.1-8b -e vllm --block-size 17 -s 8k",

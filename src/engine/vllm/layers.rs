@@ -82,7 +82,10 @@ impl Planner<'_> {
             return refused(format!("is not one of its formats: {}", dtype::names()), "use one of them");
         };
         if !self.release.has(asked.rule()) {
-            return refused("is not one of the formats of this version".into(), "use vllm@0.33");
+            return refused(
+                "is not one of the formats of this version".into(),
+                "use a newer version, or another format",
+            );
         }
         let resolved = match asked {
             CacheDtype::Model => dtype::declared(self.model.checkpoint.quantization.as_ref()),

@@ -95,9 +95,11 @@ impl Spec {
     /// Bytes of a page before padding.
     pub(super) fn unpadded_page(&self) -> Exact {
         let content = Exact::from(self.content);
-        match self.kind {
-            Kind::State { .. } => content,
-            _ => Exact::from(self.block_size) / self.tokens_per_entry * self.heads * content,
+        match (self.kind, self.tokens_per_entry) {
+            (Kind::State { .. }, _) => content,
+            // A division of 128 bits is slow, and most have an entry for each token.
+            (_, 1) => content * self.heads * self.block_size,
+            (_, tokens) => content * self.heads * (Exact::from(self.block_size) / tokens),
         }
     }
 
