@@ -103,7 +103,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
                 };
                 let Some(first) = planned.first() else {
                     let closest = closest(&question, ranks, limits, budgets)?;
-                    too_small.push(TooSmall { gpu: fleet.accelerator.id.clone(), max_gpus: gpus, closest });
+                    too_small.push(TooSmall::new(&fleet.accelerator.id, gpus, closest));
                     continue;
                 };
                 let (calibration, stored) =
@@ -129,7 +129,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     warnings.extend(past_maximum(&subject.model, Some(seq_len)).iter().map(ToString::to_string));
     let batch = subject.batch.unwrap_or(1);
     let asked = Asked { seq_len: seq_len.0, batch };
-    let document = PlanDocument::new(&subject.model, asked, &found, &too_small, &Notes { assumptions, warnings });
+    let document = PlanDocument::new(&subject.model, asked, &found, too_small, &Notes { assumptions, warnings });
     refuse_warnings(arguments.subject.strict, &document.notes.warnings)?;
     let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
     let PlanDocument { notes: Notes { assumptions: mut notes, warnings }, layouts, .. } = document;

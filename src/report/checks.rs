@@ -90,28 +90,33 @@ pub struct ChangeRow {
     pub too_much: bool,
 }
 
-/// Why a budget could not be told of, as the parts of an error.
+/// An error in its parts.
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ErrorRow {
-    /// A stable word.
+    /// A stable word for programs to branch on.
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub code: Code,
-    /// The key.
+    /// The flag, key or argument.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
-    /// What was found.
+    /// The value found.
     pub found: String,
     /// What to do about it.
     pub remedy: String,
-    /// All of it, as a sentence.
+    /// All of it in one line.
     pub message: String,
 }
 
 impl From<&Error> for ErrorRow {
-    fn from(diagnosis: &Error) -> Self {
-        let Error { code, field, found, remedy, .. } = diagnosis.clone();
-        Self { code, field, found: found.unwrap_or_default(), remedy, message: diagnosis.to_string() }
+    fn from(error: &Error) -> Self {
+        Self {
+            code: error.code,
+            field: error.field.clone(),
+            found: error.found.clone().unwrap_or_default(),
+            remedy: error.remedy.clone(),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -313,7 +318,7 @@ impl Report for ChecksDocument {
     fn largest(&self) -> Bytes {
         let measured = self.checks.iter().filter_map(|row| row.measured.as_ref());
         let bytes =
-            measured.flat_map(|measured| measured.limits.iter().map(|limit| limit.budget).chain([measured.bytes]));
+            measured.flat_map(|measured| measured.limits.iter().map(|row| row.limit.budget.0).chain([measured.bytes]));
         Bytes(bytes.max().unwrap_or_default())
     }
 

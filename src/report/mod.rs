@@ -42,12 +42,12 @@ pub use document::{
     AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, ModelDescription, notes_of,
 };
 pub use estimates::Estimates;
-pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explanation};
+pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explanation};
 pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
-    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow,
+    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall,
 };
 pub use listing::{
     DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
@@ -55,7 +55,7 @@ pub use listing::{
 };
 pub use serve::{Served, serve};
 pub use strategies::{
-    ArticleStatement, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
+    ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed, quoted,
 };
 pub use sweep::Sweep;
 pub use text::wrapped;

@@ -2,8 +2,6 @@
 
 mod formula;
 
-use std::fmt;
-
 use serde::Serialize;
 
 use self::formula::Formula;
@@ -37,7 +35,7 @@ pub struct Explanation {
     pub kv_dtype: String,
     /// Tensor parallel ranks, pipeline stages, replicas, and ranks that share the tokens of a sequence.
     #[serde(flatten)]
-    pub layout: ExplainedLayout,
+    pub layout: Layout,
     /// The live bytes, over all devices of one replica: the sum of the groups'.
     pub bytes: u64,
     /// One more token of one sequence.
@@ -67,20 +65,6 @@ pub struct Explanation {
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
-}
-
-/// The layout of an [`Explanation`].
-#[derive(Debug, Clone, Copy, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct ExplainedLayout {
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
-    /// Ranks that each keep a part of a sequence's tokens.
-    pub dcp: u64,
 }
 
 /// A layer group of an [`Explanation`].
@@ -137,7 +121,6 @@ pub fn explanation(
     let mut notes = notes_of(model);
     warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
     notes.add(&assumptions, &of_answer);
-    let Layout { tp, pp, dp, dcp } = workload.layout;
     let live = Workload { kv_dtype: KvDtype::Given(unpacked(of_engine.stored)), ..*workload };
     let ideal = estimate(model, &live)?;
     let on_one = estimate(model, &Workload { layout: Layout::default(), ..live })?;
@@ -160,7 +143,7 @@ pub fn explanation(
         seq_len: workload.seq_len.0,
         batch: workload.batch,
         kv_dtype: of_engine.stored.to_string(),
-        layout: ExplainedLayout { tp, pp, dp, dcp },
+        layout: workload.layout,
         bytes: ideal.bytes.0,
         bytes_per_token: ideal.bytes_per_token.into(),
         layer_groups: groups.collect(),
@@ -308,14 +291,6 @@ fn fact_tables(explanation: &Explanation) -> Vec<Block> {
         [Block::Text(wrapped(&format!("{place}:"), COLUMNS)), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
     };
     places.into_iter().flat_map(of_place).collect()
-}
-
-impl fmt::Display for ExplainedLayout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tp, pp, dp, dcp } = self;
-        let dcp = if *dcp > 1 { format!(" (dcp {dcp})") } else { String::new() };
-        write!(f, "tp {tp}{dcp} x pp {pp} x dp {dp}")
-    }
 }
 
 fn slope(value: BytesPerTokenValue) -> String {

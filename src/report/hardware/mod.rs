@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub(super) use self::fit::described;
 pub use self::fit::{BindingDescription, FitDocument, FitRow, Fitted, PoolError, RequestsRow, StageRow, TermRow};
-pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall, TooSmallRow};
+pub use self::plan::{Asked, PlanDocument, PlanRow, PlannedOn, SmallerRow, TooSmall};
 
 use crate::engine::Double;
 use crate::hardware::Price;

@@ -56,7 +56,7 @@ pub struct PlanDocument {
     /// The layouts, cheapest first where prices are known, else by devices.
     pub layouts: Vec<PlanRow>,
     /// The devices of which no number that may be holds it.
-    pub too_small: Vec<TooSmallRow>,
+    pub too_small: Vec<TooSmall>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
@@ -135,20 +135,9 @@ pub struct Asked {
 }
 
 /// Devices of which no number that may be holds the workload.
-#[derive(Debug)]
-pub struct TooSmall {
-    /// The device, by its own name.
-    pub gpu: String,
-    /// Devices at the most.
-    pub max_gpus: u64,
-    /// The layout that comes closest.
-    pub closest: Option<Smaller>,
-}
-
-/// The same in a [`PlanDocument`].
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct TooSmallRow {
+pub struct TooSmall {
     /// The device.
     pub gpu: String,
     /// Devices at the most.
@@ -158,13 +147,20 @@ pub struct TooSmallRow {
     pub closest: Option<SmallerRow>,
 }
 
+impl TooSmall {
+    /// Up to `max_gpus` of a device, of which the layout that comes closest is of `closest`.
+    pub fn new(gpu: &str, max_gpus: u64, closest: Option<Smaller>) -> Self {
+        Self { gpu: gpu.to_owned(), max_gpus, closest: closest.map(|closest| smaller_row(closest, Layout::default())) }
+    }
+}
+
 impl PlanDocument {
     /// The document of the layouts that were found; `of_question` is said of the question.
     pub fn new(
         model: &Model,
         asked: Asked,
         planned: &[PlannedOn],
-        too_small: &[TooSmall],
+        too_small: Vec<TooSmall>,
         of_question: &Notes,
     ) -> Self {
         let mut rows: Vec<PlanRow> = planned.iter().map(row).collect();
@@ -185,14 +181,7 @@ impl PlanDocument {
             seq_len: asked.seq_len,
             batch: asked.batch,
             layouts: rows,
-            too_small: too_small
-                .iter()
-                .map(|small| TooSmallRow {
-                    gpu: small.gpu.clone(),
-                    max_gpus: small.max_gpus,
-                    closest: small.closest.map(|closest| smaller_row(closest, 1, 1)),
-                })
-                .collect(),
+            too_small,
             notes,
         }
     }
@@ -215,14 +204,14 @@ fn row(on: &PlannedOn) -> PlanRow {
         requests: [Some(requests), at_average.as_ref()].into_iter().flatten().map(of_length).collect(),
         pool_error: calibration.map(|calibration| PoolError::of(calibration, engine, layout.tp, budgets)),
         slack_bytes: slack.0,
-        smaller: smaller.map(|smaller| smaller_row(smaller, layout.tp, layout.pp)),
+        smaller: smaller.map(|smaller| smaller_row(smaller, *layout)),
         cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, None)),
         command: command.clone(),
     }
 }
 
-/// Why fewer devices do not hold it; of replicas, those of `tp` ranks and `pp` stages.
-fn smaller_row(smaller: Smaller, tp: u64, pp: u64) -> SmallerRow {
+/// Why fewer devices do not hold it; of fewer replicas, those of the ranks and stages of `layout`.
+fn smaller_row(smaller: Smaller, layout: Layout) -> SmallerRow {
     let of = |Layout { tp, pp, dp, .. }: Layout, shortfall_bytes, requests| SmallerRow {
         gpus: tp.saturating_mul(pp).saturating_mul(dp),
         tp,
@@ -233,7 +222,7 @@ fn smaller_row(smaller: Smaller, tp: u64, pp: u64) -> SmallerRow {
     };
     match smaller {
         Smaller::Short { layout, bytes } => of(layout, Some(bytes.0), None),
-        Smaller::Requests { dp, requests } => of(Layout { tp, pp, dp, dcp: 1 }, None, Some(requests)),
+        Smaller::Requests { dp, requests } => of(Layout { dp, ..layout }, None, Some(requests)),
     }
 }
 
@@ -372,7 +361,7 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
     Page { blocks }
 }
 
-impl TooSmallRow {
+impl TooSmall {
     fn words(&self, unit: ByteUnit) -> String {
         let closest = self.closest.as_ref().map(|closest| format!(": with {}", closest.words(unit)));
         let most = group_thousands(self.max_gpus);

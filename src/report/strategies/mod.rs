@@ -206,8 +206,6 @@ pub struct StrategyRow {
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct ArticleStatement {
     /// What the article's formula counts.
-    #[serde(serialize_with = "as_number")]
-    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
     pub bytes: Bytes,
     /// What a GPU is sold with, in decimal gigabytes.
     pub marketed_gb: u64,
@@ -218,27 +216,19 @@ pub struct ArticleStatement {
     /// Whether the article names a cluster for just this: 10,000,000 tokens on H100.
     pub named: bool,
     /// Of the real model, cache and GPUs by the article's rule, with all weights: windows honoured, and kept whole.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_numbers")]
-    #[cfg_attr(feature = "cli", schemars(with = "Vec<Count>"))]
-    pub real: Option<[(Bytes, u64); 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<ByItsRule>"))]
+    pub real: Option<[ByItsRule; 2]>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn as_number<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(bytes.0)
-}
-
-/// Bytes and GPUs of a count by the article's rule.
-#[derive(Serialize)]
+/// A cache, and the GPUs that the article's rule asks for.
+#[derive(Debug, Clone, Copy, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-struct Count {
-    bytes: u64,
-    gpus: u64,
-}
-
-#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn as_numbers<S: serde::Serializer>(real: &Option<[(Bytes, u64); 2]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(real.iter().flatten().map(|&(Bytes(bytes), gpus)| Count { bytes, gpus }))
+pub struct ByItsRule {
+    /// The cache.
+    pub bytes: Bytes,
+    /// The GPUs.
+    pub gpus: u64,
 }
 
 impl Strategies {
