@@ -133,7 +133,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     refuse_warnings(arguments.subject.strict, &document.notes.warnings)?;
     let data = report::render(&document, arguments.output.format.format(), arguments.output.unit());
     let PlanDocument { notes: Notes { assumptions: mut notes, warnings }, layouts, .. } = document;
-    let used = |name: &str| layouts.iter().any(|row| row.gpu == name);
+    let used = |name: &str| layouts.iter().any(|row| row.server.gpu == name);
     notes.extend(gpus::ages(prices(&fleets).filter(|(name, _)| used(name))));
     let no = layouts.is_empty();
     Ok(Answer {

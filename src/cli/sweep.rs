@@ -226,7 +226,7 @@ impl<'a> Rows<'a> {
     }
 
     fn add_all(&mut self, model: &Model, question: &Question) -> anyhow::Result<()> {
-        let own = report::notes_of(model);
+        let own = report::notes_of(model, &[]);
         for &seq_len in &question.seq_lens {
             for &batch in &question.batches {
                 for (engine, formats) in &question.engines {

@@ -1,5 +1,6 @@
 //! What a budget says of a workload: the verdict first, then the limits.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ci::{Case, Cases};
@@ -16,11 +17,10 @@ use crate::model::Model;
 use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckDocument {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.check/1")))]
+    #[schemars(extend("const" = "kvsize.check/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -37,8 +37,7 @@ pub struct CheckDocument {
 }
 
 /// What was measured of a workload.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Measured {
     /// Tokens of each sequence.
     pub seq_len: u64,
@@ -114,8 +113,7 @@ impl Measured {
 }
 
 /// A limit of a [`CheckDocument`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct LimitRow {
     /// The limit, and what is taken of it.
     #[serde(flatten)]
@@ -191,11 +189,10 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
 }
 
 /// What is asserted of hardware, and what it holds.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct HardwareRow {
     /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"])))]
+    #[schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"]))]
     pub kind: &'static str,
     /// The device.
     pub gpu: String,

@@ -47,7 +47,7 @@ pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
-    RequestsRow, SmallerRow, StageRow, TermRow, TooSmall,
+    RequestsRow, ServerRow, SmallerRow, StageRow, TermRow, TooSmall,
 };
 pub use listing::{
     DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,

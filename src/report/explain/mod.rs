@@ -2,6 +2,7 @@
 
 mod formula;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::formula::Formula;
@@ -17,11 +18,10 @@ use crate::model::{LayerCache, LayerGroup, Model, Warning};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.explain/1")))]
+    #[schemars(extend("const" = "kvsize.explain/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -44,7 +44,7 @@ pub struct Explanation {
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
     #[serde(serialize_with = "super::document::as_text")]
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    #[schemars(with = "String")]
     pub engine: Engine,
     /// What the engine takes.
     pub engine_bytes: u64,
@@ -55,7 +55,7 @@ pub struct Explanation {
     pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
+    #[schemars(with = "crate::engine::DetailsByEngine")]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,15 +68,14 @@ pub struct Explanation {
 }
 
 /// A layer group of an [`Explanation`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ExplainedGroup {
     /// The kind of cache.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
+    #[schemars(extend("enum" = LayerCache::KINDS))]
     pub kind: &'static str,
     /// The recurrence, of a state.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = crate::model::Mechanism::names())))]
+    #[schemars(extend("enum" = crate::model::Mechanism::names()))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
     pub layers: String,
@@ -95,8 +94,7 @@ pub struct ExplainedGroup {
 }
 
 /// A number of an [`Explanation`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ExplainedFact {
     /// The key.
     pub key: String,
@@ -118,8 +116,7 @@ pub fn explanation(
     warnings: &[Warning],
 ) -> Result<Explanation, Error> {
     let Answer { estimate: of_engine, details, capacity, mut gaps, assumptions, warnings: of_answer } = answer;
-    let mut notes = notes_of(model);
-    warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    let mut notes = notes_of(model, warnings);
     notes.add(&assumptions, &of_answer);
     let live = Workload { kv_dtype: KvDtype::Given(unpacked(of_engine.stored)), ..*workload };
     let ideal = estimate(model, &live)?;
