@@ -11,6 +11,8 @@ pub use examine::{CheckRequest, Examined};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 
+use serde::Serialize;
+
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::fit::{MOST, longest_of};
@@ -29,9 +31,11 @@ pub struct Budget {
 }
 
 /// A limit, and what is taken of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Limit {
-    /// A stable word: `bytes` or `bytes_per_gpu`.
+    /// `bytes`, over all devices of a replica, or `bytes_per_gpu`.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
     pub kind: &'static str,
     /// The budget.
     pub budget: Bytes,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::report::ErrorRow;
 use crate::units::{Code, Error};
 
 /// `kvsize.error/1`: why a question could not be answered. Under `--json` it goes to stderr; of a batch it is a line.
@@ -19,24 +20,7 @@ pub(super) struct ErrorDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a RawValue>,
     /// What is wrong.
-    error: ErrorParts<'a>,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-struct ErrorParts<'a> {
-    /// A stable word for programs to branch on.
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
-    code: Code,
-    /// The flag, key or argument.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    field: &'a str,
-    /// The value found.
-    found: &'a str,
-    /// What to do about it.
-    remedy: &'a str,
-    /// All of it in one line.
-    message: String,
+    error: ErrorRow,
 }
 
 /// The object for programs.
@@ -59,9 +43,7 @@ pub(super) fn of_line(diagnosis: &Error, line: u64, id: Option<&RawValue>) -> St
 }
 
 fn document(diagnosis: &Error, message: String, line: Option<u64>, id: Option<&RawValue>) -> String {
-    let Error { code, field, found, remedy, .. } = diagnosis;
-    let found = found.as_deref().unwrap_or_default();
-    let error = ErrorParts { code: *code, field, found, remedy, message };
+    let error = ErrorRow { message, ..diagnosis.into() };
     let document = ErrorDocument { schema: "kvsize.error/1", line, id, error };
     serde_json::to_string(&document).map(|line| line + "\n").unwrap_or_default()
 }

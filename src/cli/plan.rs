@@ -43,7 +43,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let data = report::render(&document, output.format.format(), output.unit());
     let PlanDocument { notes: Notes { assumptions: mut notes, warnings }, layouts, .. } = document;
     notes.extend(ages_of_prices(
-        fleets.iter().filter(|fleet| layouts.iter().any(|row| row.gpu == fleet.accelerator.id)),
+        fleets.iter().filter(|fleet| layouts.iter().any(|row| row.server.gpu == fleet.accelerator.id)),
     ));
     let status = if layouts.is_empty() { NO } else { 0 };
     Ok(Answer { quiet: output.format.quiet, data, notes, warnings, status, ..Answer::default() })

@@ -13,7 +13,7 @@ use crate::catalogue::AcceleratorEntry;
 use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
 use crate::model::Model;
-use crate::report::{self, ArticleStatement, Gpu, SpeedFigures, Strategies, Typed};
+use crate::report::{self, ArticleStatement, ByItsRule, Gpu, SpeedFigures, Strategies, Typed};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
 use crate::strategy::{Hardware, Question, Streaming, article, strategies};
@@ -250,7 +250,7 @@ fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStateme
     } else {
         let [real, whole] = [bytes(question.model)?, bytes(&question.model.keeping_every_token())?];
         let weights = question.weights.unwrap_or(article::REAL_WEIGHTS);
-        Some([(real, rule(real, weights)), (whole, rule(whole, weights))])
+        Some([real, whole].map(|bytes| ByItsRule { bytes, gpus: rule(bytes, weights) }))
     };
     let gpus = rule(counted, article::WEIGHTS);
     let per_node = question.hardware.per_node;

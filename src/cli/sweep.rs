@@ -159,7 +159,7 @@ impl<'a> Rows<'a> {
     }
 
     fn add_all(&mut self, model: &Model, axes: &Axes) -> anyhow::Result<()> {
-        let own = report::notes_of(model);
+        let own = report::notes_of(model, &[]);
         for (engine, workload) in axes.workloads() {
             match engine.answer(model, &workload) {
                 Ok(answer) => {

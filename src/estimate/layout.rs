@@ -1,13 +1,17 @@
 //! How a model is spread over devices.
 
+use std::fmt;
 use std::ops::Range;
+
+use serde::Serialize;
 
 use super::error;
 use crate::model::LayerCache;
 use crate::units::{Error, Exact};
 
 /// Parallel sizes, each at least 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Layout {
     /// Tensor parallel ranks: each layer's KV heads are divided over them.
     pub tp: u64,
@@ -17,6 +21,15 @@ pub struct Layout {
     pub dp: u64,
     /// Ranks, of the tensor parallel ones, that each keep a part of a sequence's tokens (decode context parallel).
     pub dcp: u64,
+}
+
+/// `tp 8 (dcp 2) x pp 4 x dp 2`
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tp, pp, dp, dcp } = self;
+        let dcp = if *dcp > 1 { format!(" (dcp {dcp})") } else { String::new() };
+        write!(f, "tp {tp}{dcp} x pp {pp} x dp {dp}")
+    }
 }
 
 impl Default for Layout {

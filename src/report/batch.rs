@@ -8,6 +8,7 @@
     reason = "floats only for printing: every one is computed from exact integers kept beside it"
 )]
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -20,11 +21,10 @@ use crate::units::{Error, KvDtype, KvFormat};
 
 /// `kvsize.batch/1`: an estimate as one object, a row of `kvsize.estimate/1` with its model. A line of a batch that is not
 /// answered gets a `kvsize.error/1`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct BatchRow<'a> {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.batch/1")))]
+    #[schemars(extend("const" = "kvsize.batch/1"))]
     pub schema: &'static str,
     /// The line that asked; absent in a sweep.
     #[serde(skip_serializing_if = "Option::is_none")]

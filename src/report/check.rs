@@ -1,5 +1,6 @@
 //! What a budget says of a workload: the verdict first, then the limits.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ModelDescription;
@@ -16,11 +17,10 @@ use crate::model::Model;
 use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckDocument {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.check/1")))]
+    #[schemars(extend("const" = "kvsize.check/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -37,8 +37,7 @@ pub struct CheckDocument {
 }
 
 /// What was measured of a workload.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Measured {
     /// Tokens of each sequence.
     pub seq_len: u64,
@@ -114,18 +113,11 @@ impl Measured {
 }
 
 /// A limit of a [`CheckDocument`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct LimitRow {
-    /// `bytes`, over all devices of a replica, or `bytes_per_gpu`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
-    pub kind: &'static str,
-    /// The budget.
-    pub budget: u64,
-    /// The budget less its margin.
-    pub allowed: u64,
-    /// What the workload takes.
-    pub taken: u64,
+    /// The limit, and what is taken of it.
+    #[serde(flatten)]
+    pub limit: Limit,
     /// Bytes that are left; absent where there are too many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left: Option<u64>,
@@ -136,16 +128,15 @@ pub struct LimitRow {
 
 impl LimitRow {
     pub(super) fn of(limit: &Limit) -> Self {
-        let Limit { kind, budget, allowed, taken } = *limit;
         let (left, over) = match limit.left() {
             Ok(left) => (Some(left.0), None),
             Err(over) => (None, Some(over.0)),
         };
-        Self { kind, budget: budget.0, allowed: allowed.0, taken: taken.0, left, over }
+        Self { limit: *limit, left, over }
     }
 
     fn of_what(&self) -> &'static str {
-        if self.kind == "bytes" { "in all" } else { "on each GPU" }
+        if self.limit.kind == "bytes" { "in all" } else { "on each GPU" }
     }
 
     /// What is left, or with a sign what is too much; exact where the unit would show nothing.
@@ -198,11 +189,10 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
 }
 
 /// What is asserted of hardware, and what it holds.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct HardwareRow {
     /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"])))]
+    #[schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"]))]
     pub kind: &'static str,
     /// The device.
     pub gpu: String,
@@ -386,13 +376,13 @@ impl Report for CheckDocument {
         vec![
             AssertedColumn::left(unit.name(), |row| row.limit().map(LimitRow::of_what)),
             AssertedColumn::csv("limit", |row| match row {
-                Asserted::Limit(limit) => limit.kind.to_owned(),
+                Asserted::Limit(row) => row.limit.kind.to_owned(),
                 Asserted::Hardware(row) => format!("{} {}", row.kind, row.configuration()),
             }),
-            of_limit("budget", |limit| Cell::Bytes(limit.budget)).key("budget"),
-            of_limit("less margin", |limit| Cell::Bytes(limit.allowed)).key("allowed"),
+            of_limit("budget", |row| Cell::Bytes(row.limit.budget.0)).key("budget"),
+            of_limit("less margin", |row| Cell::Bytes(row.limit.allowed.0)).key("allowed"),
             AssertedColumn::right("taken", |row| {
-                Cell::Bytes(row.limit().map_or(self.measured.bytes, |limit| limit.taken))
+                Cell::Bytes(row.limit().map_or(self.measured.bytes, |row| row.limit.taken.0))
             })
             .key("taken"),
             of_limit("left", left).key("left"),
@@ -412,8 +402,8 @@ impl Report for CheckDocument {
     }
 
     fn largest(&self) -> Bytes {
-        let largest = self.measured.limits.iter().map(|limit| limit.budget.max(limit.taken)).max();
-        Bytes(largest.unwrap_or(self.measured.bytes))
+        let largest = self.measured.limits.iter().map(|row| row.limit.budget.max(row.limit.taken)).max();
+        largest.unwrap_or(Bytes(self.measured.bytes))
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {

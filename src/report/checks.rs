@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::check::{Measured, amount, largest_within};
@@ -15,16 +16,15 @@ use crate::units::Code;
 use crate::units::{ByteUnit, Bytes, Error, Notes, fixed_point};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ChecksDocument {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.checks/1")))]
+    #[schemars(extend("const" = "kvsize.checks/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
     /// The worst of all: `within`, `over` or `unknown`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["within", "over", "unknown"])))]
+    #[schemars(extend("enum" = ["within", "over", "unknown"]))]
     pub verdict: &'static str,
     /// Budgets that are kept.
     pub within: usize,
@@ -46,13 +46,12 @@ pub struct ChecksDocument {
 }
 
 /// A budget of a [`ChecksDocument`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckRow {
     /// Its name.
     pub name: String,
     /// `within`, `over` or `unknown`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["within", "over", "unknown"])))]
+    #[schemars(extend("enum" = ["within", "over", "unknown"]))]
     pub verdict: &'static str,
     /// The model's name, unless it could not be told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,11 +73,10 @@ pub struct CheckRow {
 }
 
 /// What became of a budget since the baseline.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ChangeRow {
     /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"])))]
+    #[schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"]))]
     pub kind: &'static str,
     /// Bytes over all devices, then.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,28 +88,32 @@ pub struct ChangeRow {
     pub too_much: bool,
 }
 
-/// Why a budget could not be told of, as the parts of an error.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+/// An error in its parts.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorRow {
-    /// A stable word.
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    /// A stable word for programs to branch on.
+    #[schemars(with = "String")]
     pub code: Code,
-    /// The key.
+    /// The flag, key or argument.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
-    /// What was found.
+    /// The value found.
     pub found: String,
     /// What to do about it.
     pub remedy: String,
-    /// All of it, as a sentence.
+    /// All of it in one line.
     pub message: String,
 }
 
 impl From<&Error> for ErrorRow {
-    fn from(diagnosis: &Error) -> Self {
-        let Error { code, field, found, remedy, .. } = diagnosis.clone();
-        Self { code, field, found: found.unwrap_or_default(), remedy, message: diagnosis.to_string() }
+    fn from(error: &Error) -> Self {
+        Self {
+            code: error.code,
+            field: error.field.clone(),
+            found: error.found.clone().unwrap_or_default(),
+            remedy: error.remedy.clone(),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -313,7 +315,7 @@ impl Report for ChecksDocument {
     fn largest(&self) -> Bytes {
         let measured = self.checks.iter().filter_map(|row| row.measured.as_ref());
         let bytes =
-            measured.flat_map(|measured| measured.limits.iter().map(|limit| limit.budget).chain([measured.bytes]));
+            measured.flat_map(|measured| measured.limits.iter().map(|row| row.limit.budget.0).chain([measured.bytes]));
         Bytes(bytes.max().unwrap_or_default())
     }
 

@@ -226,3 +226,39 @@ fn table_at<R>(step: u8, rows: &[R], columns: &[Column<'_, R>], unit: ByteUnit) 
 pub(super) fn grid<R>(rows: &[R], columns: &[Column<'_, R>], unit: ByteUnit) -> Grid {
     table(rows, columns, unit).grid
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::csv;
+
+    #[test]
+    fn columns_go_step_by_step_where_a_table_is_too_wide() {
+        type Row = (&'static str, u64);
+        let columns = |width: usize| {
+            [
+                Column::left("Name", move |(name, _): &Row| name.repeat(width)).key("name"),
+                Column::right("Bytes", |(_, bytes): &Row| Cell::Bytes(*bytes)).until(1).key("bytes"),
+                Column::left("Long", |(name, _): &Row| name.repeat(20)).until(2),
+                Column::left("Short", |(name, _): &Row| *name).from(2),
+                Column::left("Alike", |_: &Row| "a word").if_differs(),
+                Column::right("TP", |_: &Row| 2u64).if_differs(),
+                Column::csv("large", |(_, bytes): &Row| *bytes > 1),
+            ]
+        };
+        let headings = |width| -> Vec<String> {
+            let columns = columns(width);
+            let table = table(&[("a", 1), ("b", 2_000)], &columns, ByteUnit::Bytes);
+            assert_eq!(table.same, ["a word", "tp 2"]);
+            table.grid.columns.into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(headings(1), ["Name", "Bytes", "Long"]);
+        assert_eq!(headings(50), ["Name", "Long"]);
+        assert_eq!(headings(70), ["Name", "Short"]);
+        assert_eq!(headings(100), ["Name", "Short"]);
+        assert_eq!(
+            csv::header(&columns(1)) + &csv::line(&columns(1), &("b", 2_000)),
+            "name,bytes,large\nb,2000,true\n"
+        );
+    }
+}

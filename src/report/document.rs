@@ -204,8 +204,7 @@ impl Document {
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
     pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[Warning]) -> Result<Self, Error> {
-        let mut notes = notes_of(model);
-        warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+        let mut notes = notes_of(model, warnings);
         for AnsweredEstimate { answer, .. } in answers {
             notes.add(&answer.assumptions, &answer.warnings);
         }
@@ -231,11 +230,15 @@ impl Document {
     }
 }
 
-/// What is said of a model.
-pub fn notes_of(model: &Model) -> Notes {
+/// What is said of a model; `warnings` are those of the question.
+pub fn notes_of(model: &Model, warnings: &[Warning]) -> Notes {
     let mut notes = Notes::default();
-    model.assumptions.iter().for_each(|assumption| notes.assume(assumption.to_string()));
-    model.warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    for assumption in &model.assumptions {
+        notes.assume(assumption.to_string());
+    }
+    for warning in model.warnings.iter().chain(warnings) {
+        notes.warn(warning.to_string());
+    }
     notes
 }
 

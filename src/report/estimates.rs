@@ -10,6 +10,7 @@ use super::grid::{Block, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{Medium, Report, gaps, json, once};
 use crate::engine::Engine;
+use crate::estimate::Layout;
 use crate::model::LayerGroupJson;
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
@@ -117,8 +118,8 @@ fn basis(documents: &[Document]) -> Vec<String> {
     let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
     lines.extend(row.map(|row| {
         let replicas = if row.dp > 1 { "; the bytes are one replica's" } else { "" };
-        let dcp = row.dcp.map_or_else(String::new, |dcp| format!(" (dcp {dcp})"));
-        format!("tp {}{dcp} x pp {} x dp {} = {} GPUs{replicas}", row.tp, row.pp, row.dp, row.gpus)
+        let layout = Layout { tp: row.tp, pp: row.pp, dp: row.dp, dcp: row.dcp.unwrap_or(1) };
+        format!("{layout} = {} GPUs{replicas}", row.gpus)
     }));
     lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
 }

@@ -40,19 +40,19 @@ pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, notes_of};
 pub use estimates::Estimates;
-pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explanation};
+pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explanation};
 pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{
-    Asked, BindingDescription, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, RequestsRow, SmallerRow,
-    StageRow, TermRow, TooSmallRow,
+    Asked, BindingDescription, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, RequestsRow, ServerRow,
+    SmallerRow, StageRow, TermRow, TooSmallRow,
 };
 pub use listing::{
     DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
     WeightsItem,
 };
 pub use model::ModelDescription;
-pub use strategies::{ArticleStatement, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed};
+pub use strategies::{ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed};
 pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};

@@ -1,15 +1,15 @@
 //! What a model weighs, as a document.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::Weights;
 
 /// The weights of a model. What is not known is absent.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct WeightsDescription {
     /// How they are known: `headers`, `index`, `catalogue`, or `computed` from the configuration.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["headers", "index", "catalogue", "computed"])))]
+    #[schemars(extend("enum" = ["headers", "index", "catalogue", "computed"]))]
     pub origin: &'static str,
     /// All bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,8 +29,7 @@ pub struct WeightsDescription {
 }
 
 /// The weights of one element type.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DtypeDescription {
     /// Its name where the weights are.
     pub dtype: String,

@@ -25,8 +25,12 @@ impl Notes {
 
     /// Adds what is not there yet.
     pub fn add(&mut self, assumptions: &[String], warnings: &[String]) {
-        assumptions.iter().for_each(|text| self.assume(text));
-        warnings.iter().for_each(|text| self.warn(text));
+        for text in assumptions {
+            self.assume(text);
+        }
+        for text in warnings {
+            self.warn(text);
+        }
     }
 }
 

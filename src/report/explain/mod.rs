@@ -2,8 +2,7 @@
 
 mod formula;
 
-use std::fmt;
-
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::formula::Formula;
@@ -19,11 +18,10 @@ use crate::model::{LayerCache, LayerGroup, Model, Warning};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.explain/1")))]
+    #[schemars(extend("const" = "kvsize.explain/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -37,7 +35,7 @@ pub struct Explanation {
     pub kv_dtype: String,
     /// Tensor parallel ranks, pipeline stages, replicas, and ranks that share the tokens of a sequence.
     #[serde(flatten)]
-    pub layout: ExplainedLayout,
+    pub layout: Layout,
     /// The live bytes, over all devices of one replica: the sum of the groups'.
     pub bytes: u64,
     /// One more token of one sequence.
@@ -46,7 +44,7 @@ pub struct Explanation {
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
     #[serde(serialize_with = "super::document::as_text")]
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    #[schemars(with = "String")]
     pub engine: Engine,
     /// What the engine takes.
     pub engine_bytes: u64,
@@ -57,7 +55,7 @@ pub struct Explanation {
     pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
+    #[schemars(with = "crate::engine::DetailsByEngine")]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,30 +67,15 @@ pub struct Explanation {
     pub notes: Notes,
 }
 
-/// The layout of an [`Explanation`].
-#[derive(Debug, Clone, Copy, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct ExplainedLayout {
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
-    /// Ranks that each keep a part of a sequence's tokens.
-    pub dcp: u64,
-}
-
 /// A layer group of an [`Explanation`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ExplainedGroup {
     /// The kind of cache.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
+    #[schemars(extend("enum" = LayerCache::KINDS))]
     pub kind: &'static str,
     /// The recurrence, of a state.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = crate::model::Mechanism::names())))]
+    #[schemars(extend("enum" = crate::model::Mechanism::names()))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
     pub layers: String,
@@ -111,8 +94,7 @@ pub struct ExplainedGroup {
 }
 
 /// A number of an [`Explanation`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ExplainedFact {
     /// The key.
     pub key: String,
@@ -134,10 +116,8 @@ pub fn explanation(
     warnings: &[Warning],
 ) -> Result<Explanation, Error> {
     let Answer { estimate: of_engine, details, capacity, mut gaps, assumptions, warnings: of_answer } = answer;
-    let mut notes = notes_of(model);
-    warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+    let mut notes = notes_of(model, warnings);
     notes.add(&assumptions, &of_answer);
-    let Layout { tp, pp, dp, dcp } = workload.layout;
     let live = Workload { kv_dtype: KvDtype::Given(unpacked(of_engine.stored)), ..*workload };
     let ideal = estimate(model, &live)?;
     let on_one = estimate(model, &Workload { layout: Layout::default(), ..live })?;
@@ -160,7 +140,7 @@ pub fn explanation(
         seq_len: workload.seq_len.0,
         batch: workload.batch,
         kv_dtype: of_engine.stored.to_string(),
-        layout: ExplainedLayout { tp, pp, dp, dcp },
+        layout: workload.layout,
         bytes: ideal.bytes.0,
         bytes_per_token: ideal.bytes_per_token.into(),
         layer_groups: groups.collect(),
@@ -308,14 +288,6 @@ fn fact_tables(explanation: &Explanation) -> Vec<Block> {
         [Block::Text(wrapped(&format!("{place}:"), COLUMNS)), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
     };
     places.into_iter().flat_map(of_place).collect()
-}
-
-impl fmt::Display for ExplainedLayout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tp, pp, dp, dcp } = self;
-        let dcp = if *dcp > 1 { format!(" (dcp {dcp})") } else { String::new() };
-        write!(f, "tp {tp}{dcp} x pp {pp} x dp {dp}")
-    }
 }
 
 fn slope(value: BytesPerTokenValue) -> String {

@@ -1,22 +1,22 @@
 //! What fits on hardware, as a document: every figure, and how each is known.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::CostRow;
+use super::{CostRow, ServerRow};
 use crate::engine::{Calibration, Double, Engine, Known, Term};
 use crate::fit::{Binding, Fitted, Requests};
 use crate::hardware::Budget;
 use crate::model::Model;
 use crate::report::ModelDescription;
 use crate::report::document::{BytesPerTokenValue, notes_of};
-use crate::units::{KvDtype, Notes, group_thousands};
+use crate::units::{Notes, group_thousands};
 
 /// `kvsize.fit/1`: a model, and what configurations of hardware hold of it.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct FitDocument {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.fit/1")))]
+    #[schemars(extend("const" = "kvsize.fit/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -32,31 +32,16 @@ pub struct FitDocument {
 }
 
 /// A configuration of a [`FitDocument`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct FitRow {
-    /// The device.
-    pub gpu: String,
-    /// How many.
-    pub gpus: u64,
-    /// The engine.
-    pub engine: String,
-    /// The format asked for.
-    pub kv_dtype: String,
-    /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kv_dtype_resolved: Option<String>,
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages; of an engine that splits by layers, its devices.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
+    /// The server.
+    #[serde(flatten)]
+    pub server: ServerRow,
     /// Ranks that each keep a part of a sequence's tokens, where there is more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dcp: Option<u64>,
     /// `given` or `chosen`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["given", "chosen"])))]
+    #[schemars(extend("enum" = ["given", "chosen"]))]
     pub layout: &'static str,
     /// Whether what was asked for fits.
     pub fits: bool,
@@ -92,20 +77,18 @@ pub struct FitRow {
 }
 
 /// What binds.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct BindingDescription {
     /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences`, `max_seq_len`, `refused`, `engine` or
     /// `nothing`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"])))]
+    #[schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"]))]
     pub kind: &'static str,
     /// The same in words.
     pub reason: String,
 }
 
 /// Requests of a length.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RequestsRow {
     /// Tokens of each.
     pub seq_len: u64,
@@ -120,13 +103,12 @@ pub struct RequestsRow {
     pub max_concurrency: Option<Double>,
     /// The setting that allows no more, where it binds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["max_num_seqs", "max_running_requests"])))]
+    #[schemars(extend("enum" = ["max_num_seqs", "max_running_requests"]))]
     pub bound_by: Option<&'static str>,
 }
 
 /// A term: its bytes on each device, and how they are known.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct TermRow {
     /// Its name.
     pub name: &'static str,
@@ -139,8 +121,7 @@ pub struct TermRow {
 }
 
 /// The memory of each device of a pipeline stage.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct StageRow {
     /// Total, usable, weights, and what the engine needs beside.
     pub terms: Vec<TermRow>,
@@ -150,8 +131,7 @@ pub struct StageRow {
 }
 
 /// How far off pools were that were estimated as this one, each log's model left out of the fit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PoolError {
     /// The engine of the logs, with its version.
     pub engine: String,
@@ -210,7 +190,7 @@ impl PoolError {
 impl FitDocument {
     /// The document of what was asked of a model; `of_question` is said of the question.
     pub fn new(model: &Model, fitted: &[Fitted], of_question: &Notes) -> Self {
-        let mut notes = notes_of(model);
+        let mut notes = notes_of(model, &[]);
         notes.add(&of_question.assumptions, &of_question.warnings);
         for Fitted { fit, .. } in fitted {
             notes.add(&fit.assumptions, &fit.warnings);
@@ -229,16 +209,8 @@ impl FitDocument {
 fn row(fitted: &Fitted) -> FitRow {
     let Fitted { gpu, gpus, price, engine, kv_dtype, layout, layout_given, budgets, calibration, fit, command } =
         fitted;
-    let resolved = (KvDtype::Given(fit.stored) != *kv_dtype).then(|| fit.stored.to_string());
     FitRow {
-        gpu: gpu.clone(),
-        gpus: *gpus,
-        engine: engine.to_string(),
-        kv_dtype: kv_dtype.to_string(),
-        kv_dtype_resolved: resolved,
-        tp: layout.tp,
-        pp: layout.pp,
-        dp: layout.dp,
+        server: ServerRow::new((gpu, *gpus), engine, *kv_dtype, fit.stored, *layout),
         dcp: Some(layout.dcp).filter(|&dcp| dcp > 1),
         layout: if *layout_given { "given" } else { "chosen" },
         fits: fit.fits,

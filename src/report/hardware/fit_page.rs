@@ -1,13 +1,13 @@
 //! What fits on hardware, for people: the answer first, then the terms it rests on.
 
 use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
-use super::{CostRow, add_once, differ, in_dollars, spread, without_version};
+use super::{CostRow, differ, in_dollars};
 use crate::engine::{Double, Known};
 use crate::report::column::{Cell, Column, grid};
 use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, pairs, ranges, wrapped};
-use crate::report::{Medium, Report, clean, once};
+use crate::report::{Medium, Report, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
 type FitColumn<'a> = Column<'a, &'a FitRow>;
@@ -36,24 +36,12 @@ impl Report for FitDocument {
     /// The longest request and the configuration.
     fn plain(&self, _: ByteUnit) -> Vec<String> {
         let longest = |row: &FitRow| row.max_seq_len.map(|longest| longest.to_string()).unwrap_or_default();
-        let line = |row: &FitRow| format!("{} {} {}", longest(row), row.configuration(), row.stored());
+        let line = |row: &FitRow| format!("{} {} {}", longest(row), row.server.configuration(), row.server.stored());
         self.configurations.iter().map(line).collect()
     }
 }
 
 impl FitRow {
-    fn stored(&self) -> &str {
-        self.kv_dtype_resolved.as_deref().unwrap_or(&self.kv_dtype)
-    }
-
-    fn configuration(&self) -> String {
-        format!("{}x{}", self.gpus, self.gpu)
-    }
-
-    fn spread(&self) -> String {
-        spread(self.tp, self.pp, self.dp)
-    }
-
     /// The stage whose pool is the smallest.
     fn tightest(&self) -> Option<&StageRow> {
         self.stages.iter().min_by_key(|stage| stage.pool_bytes.unwrap_or_default())
@@ -66,26 +54,24 @@ impl FitRow {
 
 /// What a configuration is and holds. What is the same in all rows has no column in a table.
 fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
-    let [engines, formats] = [differ(rows, |row| &row.engine), differ(rows, FitRow::stored)];
+    let [engines, formats] = [differ(rows, |row| &row.server.engine), differ(rows, |row| row.server.stored())];
     let priced = rows.iter().any(|row| row.cost.is_some());
     // Where each row has its own longest, one of it fits, and that is all.
     let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len)));
     let length = <[_; 1]>::try_from(lengths).ok().and_then(|[length]| length);
     let requests = |index: usize| move |row: &&FitRow| row.requests.get(index)?.at_once;
     let seq_len = |index: usize| move |row: &&FitRow| Some(row.requests.get(index)?.seq_len);
-    let dollars =
-        |row: &CostRow| Cell::Both(in_dollars(row.dollars_per_hour), row.dollars_per_hour.value().to_string());
     vec![
-        FitColumn::left("GPUs", |row| row.configuration()),
-        FitColumn::left("Layout", |row| row.spread()),
-        FitColumn::csv("gpu", |row| row.gpu.clone()),
-        FitColumn::csv("gpus", |row| row.gpus),
-        FitColumn::left("Engine", |row| row.engine.clone()).when(engines).until(2).key("engine"),
-        FitColumn::left("Engine", |row| without_version(&row.engine)).when(engines).from(2),
-        FitColumn::left("Format", |row| row.stored().to_owned()).when(formats).until(3).key("kv_dtype"),
-        FitColumn::csv("tp", |row| row.tp),
-        FitColumn::csv("pp", |row| row.pp),
-        FitColumn::csv("dp", |row| row.dp),
+        FitColumn::left("GPUs", |row| row.server.configuration()),
+        FitColumn::left("Layout", |row| row.server.spread()),
+        FitColumn::csv("gpu", |row| row.server.gpu.clone()),
+        FitColumn::csv("gpus", |row| row.server.gpus),
+        FitColumn::left("Engine", |row| row.server.engine.clone()).when(engines).until(2).key("engine"),
+        FitColumn::left("Engine", |row| row.server.engine_name()).when(engines).from(2),
+        FitColumn::left("Format", |row| row.server.stored().to_owned()).when(formats).until(3).key("kv_dtype"),
+        FitColumn::csv("tp", |row| row.server.tp),
+        FitColumn::csv("pp", |row| row.server.pp),
+        FitColumn::csv("dp", |row| row.server.dp),
         FitColumn::left("Fits", |row| row.fits).key("fits"),
         FitColumn::csv("shortfall_bytes", |row| row.shortfall_bytes),
         FitColumn::csv("binding", |row| row.binding.kind),
@@ -100,7 +86,7 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
         FitColumn::csv("avg_seq_len", seq_len(1)),
         FitColumn::csv("avg_requests", requests(1)),
         FitColumn::csv("bytes_per_token", |row| row.bytes_per_token.to_string()),
-        FitColumn::right("US$/h", move |row| Cell::or(row.cost.as_ref().map(dollars), "-")).when(priced),
+        FitColumn::right("US$/h", |row| Cell::or(row.cost.as_ref().map(CostRow::per_hour), "-")).when(priced),
     ]
 }
 
@@ -147,16 +133,17 @@ fn page(document: &FitDocument, unit: ByteUnit) -> Page {
 
 /// The longest request of each format on each configuration, where there are several of both.
 fn by_format(rows: &[FitRow]) -> Option<Block> {
-    let formats = once(rows.iter().map(FitRow::stored));
-    let configurations = once(rows.iter().map(FitRow::configuration));
-    let engines = once(rows.iter().map(|row| &row.engine));
+    let formats = once(rows.iter().map(|row| row.server.stored()));
+    let configurations = once(rows.iter().map(|row| row.server.configuration()));
+    let engines = once(rows.iter().map(|row| &row.server.engine));
     if formats.len() < 2 || configurations.len() < 2 || engines.len() > 1 {
         return None;
     }
     let mut columns = vec![Column::left("Longest request, tokens", |configuration: &String| configuration.clone())];
     columns.extend(formats.into_iter().map(|format| {
         Column::right(format, move |configuration: &String| {
-            let found = rows.iter().find(|row| row.configuration() == *configuration && row.stored() == format);
+            let found =
+                rows.iter().find(|row| row.server.configuration() == *configuration && row.server.stored() == format);
             found.map(FitRow::longest)
         })
     }));
@@ -196,7 +183,7 @@ fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
         Cell::or(known.map(|known| cell(bytes, known)), "-")
     };
     let columns = [
-        TermColumn::left(format!("{} on each GPU", unit.name()), |(row, _)| row.configuration()),
+        TermColumn::left(format!("{} on each GPU", unit.name()), |(row, _)| row.server.configuration()),
         term("total"),
         term("usable"),
         term("weights"),
@@ -242,11 +229,9 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         let same = (1..).zip(&row.stages).filter(|(_, other)| alike(stage, other)).map(|(number, _)| number);
         let of_stage = if all_alike { String::new() } else { format!(" of stage {}", ranges(same)) };
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
-        for line in &sources(stage) {
-            add_once(&mut from, line);
-        }
+        from.extend(sources(stage));
     }
-    blocks.push(Block::Text(from.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
+    blocks.push(Block::Text(once(from).iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(&error.words(), COLUMNS))));
     blocks.extend(row.command.as_ref().map(|command| Block::Text(vec![format!("$ {command}")])));
     blocks
@@ -263,11 +248,11 @@ fn grouped(bytes: BytesPerTokenValue) -> String {
 fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     let on = format!(
         "{} ({}; {}): {}, cache in {}",
-        row.configuration(),
-        row.spread(),
+        row.server.configuration(),
+        row.server.spread(),
         row.layout,
-        row.engine,
-        row.stored()
+        row.server.engine,
+        row.server.stored()
     );
     match row.shortfall_bytes {
         _ if row.fits => format!("fits on {on}"),
@@ -331,7 +316,7 @@ fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     );
     let each = row.cost.as_ref().and_then(|cost| cost.dollars_per_million_token_hours);
     said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
-    let mut lines = vec![format!("{}, {} in {}:", row.configuration(), row.engine, row.stored())];
+    let mut lines = vec![format!("{}, {} in {}:", row.server.configuration(), row.server.engine, row.server.stored())];
     lines.extend(hanging("  ", &said.join("; ")));
     let worth_a_line = |(index, requests): &(usize, &RequestsRow)| *index > 0 || requests.bound_by.is_some();
     lines.extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| {
@@ -347,12 +332,8 @@ fn basis(rows: &[FitRow]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     if rows.len() > 1 {
         lines.push("g given, m measured, c from the catalogue, e estimated".into());
-        for error in rows.iter().filter_map(|row| row.pool_error.as_ref()) {
-            add_once(&mut lines, &error.words());
-        }
+        lines.extend(rows.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
     }
-    for (gpu, cost) in rows.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut lines, &format!("{gpu}: {}", clean(&cost.offer.words())));
-    }
-    lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
+    lines.extend(rows.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
+    once(lines).iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
 }

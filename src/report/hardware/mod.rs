@@ -4,19 +4,77 @@ mod fit;
 mod fit_page;
 mod plan;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(super) use self::fit::described;
 pub use self::fit::{BindingDescription, FitDocument, FitRow, PoolError, RequestsRow, StageRow, TermRow};
 pub use self::plan::{Asked, PlanDocument, PlanRow, SmallerRow, TooSmallRow};
 
-use crate::engine::Double;
+use crate::engine::{Double, Engine};
+use crate::estimate::Layout;
 use crate::hardware::Price;
-use crate::units::fixed_point;
+use crate::report::{Cell, clean};
+use crate::units::{KvDtype, KvFormat, fixed_point};
+
+/// What is served, on which devices.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ServerRow {
+    /// The device.
+    pub gpu: String,
+    /// How many.
+    pub gpus: u64,
+    /// The engine.
+    pub engine: String,
+    /// The format asked for.
+    pub kv_dtype: String,
+    /// What is stored, where that is not what was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_dtype_resolved: Option<String>,
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages; of an engine that splits by layers, its devices.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+}
+
+impl ServerRow {
+    fn new((gpu, gpus): (&str, u64), engine: &Engine, kv_dtype: KvDtype, stored: KvFormat, layout: Layout) -> Self {
+        Self {
+            gpu: gpu.to_owned(),
+            gpus,
+            engine: engine.to_string(),
+            kv_dtype: kv_dtype.to_string(),
+            kv_dtype_resolved: (KvDtype::Given(stored) != kv_dtype).then(|| stored.to_string()),
+            tp: layout.tp,
+            pp: layout.pp,
+            dp: layout.dp,
+        }
+    }
+
+    /// `8xh100-sxm`
+    fn configuration(&self) -> String {
+        format!("{}x{}", self.gpus, self.gpu)
+    }
+
+    /// `tp 4, pp 2`
+    fn spread(&self) -> String {
+        spread(self.tp, self.pp, self.dp)
+    }
+
+    fn stored(&self) -> &str {
+        self.kv_dtype_resolved.as_deref().unwrap_or(&self.kv_dtype)
+    }
+
+    /// The name of the engine alone.
+    fn engine_name(&self) -> String {
+        self.engine.split('@').next().unwrap_or_default().to_owned()
+    }
+}
 
 /// What it costs.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CostRow {
     /// US dollars for one GPU in one hour.
     pub dollars_per_gpu_hour: Double,
@@ -46,12 +104,14 @@ impl CostRow {
             offer: price.clone(),
         })
     }
-}
 
-/// Adds a text that is not there yet.
-fn add_once(texts: &mut Vec<String>, text: &str) {
-    if !texts.iter().any(|known| known == text) {
-        texts.push(text.to_owned());
+    fn per_hour(&self) -> Cell {
+        Cell::Both(in_dollars(self.dollars_per_hour), self.dollars_per_hour.value().to_string())
+    }
+
+    /// Whose offer it is, and of what.
+    fn offer_of(&self, server: &ServerRow) -> String {
+        format!("{}: {}", server.gpu, clean(&self.offer.words()))
     }
 }
 
@@ -66,11 +126,6 @@ fn in_dollars(dollars: Double) -> String {
 /// Whether rows differ in something.
 fn differ<'a, T, U: PartialEq + ?Sized + 'a>(rows: &'a [T], of: impl Fn(&'a T) -> &'a U) -> bool {
     rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)))
-}
-
-/// The name of an engine alone.
-fn without_version(engine: &str) -> String {
-    engine.split('@').next().unwrap_or_default().to_owned()
 }
 
 /// `tp 8, pp 4`

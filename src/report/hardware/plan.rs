@@ -1,10 +1,11 @@
 //! The layouts that hold a workload: a row each, and under the rows why fewer devices do not.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::fit::{PoolError, RequestsRow, requests as of_length};
 use super::fit_page::{NO_END, requests_in_words};
-use super::{CostRow, add_once, differ, in_dollars, spread, without_version};
+use super::{CostRow, ServerRow, differ, spread};
 use crate::estimate::Layout;
 use crate::fit::{Planned, PlannedOn, Smaller, TooSmall};
 use crate::model::Model;
@@ -13,15 +14,14 @@ use crate::report::column::{Cell, Column, grid};
 use crate::report::document::notes_of;
 use crate::report::grid::{Block, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
-use crate::report::{Medium, Report, clean};
-use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
+use crate::report::{Medium, Report, once};
+use crate::units::{ByteUnit, Bytes, Notes, group_thousands};
 
 /// `kvsize.plan/1`: a model, a workload, and the layouts that hold it.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanDocument {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.plan/1")))]
+    #[schemars(extend("const" = "kvsize.plan/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -41,26 +41,11 @@ pub struct PlanDocument {
 }
 
 /// A layout of a [`PlanDocument`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanRow {
-    /// The device.
-    pub gpu: String,
-    /// How many.
-    pub gpus: u64,
-    /// The engine.
-    pub engine: String,
-    /// The format asked for.
-    pub kv_dtype: String,
-    /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kv_dtype_resolved: Option<String>,
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages; of an engine that splits by layers, its devices.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
+    /// The server.
+    #[serde(flatten)]
+    pub server: ServerRow,
     /// Whether no layout here has fewer devices.
     pub smallest: bool,
     /// Whether no layout here costs less; false where a price is not known.
@@ -84,8 +69,7 @@ pub struct PlanRow {
 }
 
 /// Why fewer devices do not hold a workload.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SmallerRow {
     /// Devices.
     pub gpus: u64,
@@ -112,9 +96,8 @@ pub struct Asked {
     pub batch: u64,
 }
 
-/// The same in a [`PlanDocument`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+/// Devices of which no number that may be holds the workload.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct TooSmallRow {
     /// The device.
     pub gpu: String,
@@ -123,6 +106,13 @@ pub struct TooSmallRow {
     /// The layout that comes closest, and what it lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closest: Option<SmallerRow>,
+}
+
+impl From<&TooSmall> for TooSmallRow {
+    fn from(TooSmall { gpu, max_gpus, closest }: &TooSmall) -> Self {
+        let closest = closest.map(|closest| smaller_row(closest, Layout::default()));
+        Self { gpu: gpu.clone(), max_gpus: *max_gpus, closest }
+    }
 }
 
 impl PlanDocument {
@@ -135,15 +125,15 @@ impl PlanDocument {
         of_question: &Notes,
     ) -> Self {
         let mut rows: Vec<PlanRow> = planned.iter().map(row).collect();
-        let fewest = rows.iter().map(|row| row.gpus).min();
+        let fewest = rows.iter().map(|row| row.server.gpus).min();
         let least = rows.iter().filter_map(PlanRow::cents).min();
         for row in &mut rows {
-            row.smallest = Some(row.gpus) == fewest;
+            row.smallest = Some(row.server.gpus) == fewest;
             row.cheapest = row.cents().is_some() && row.cents() == least;
         }
         // A price that is not known is no reason to be first.
-        rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.gpus, row.dp));
-        let mut notes = notes_of(model);
+        rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.server.gpus, row.server.dp));
+        let mut notes = notes_of(model, &[]);
         notes.add(&of_question.assumptions, &of_question.warnings);
         Self {
             schema: "kvsize.plan/1",
@@ -152,14 +142,7 @@ impl PlanDocument {
             seq_len: asked.seq_len,
             batch: asked.batch,
             layouts: rows,
-            too_small: too_small
-                .iter()
-                .map(|small| TooSmallRow {
-                    gpu: small.gpu.clone(),
-                    max_gpus: small.max_gpus,
-                    closest: small.closest.map(|closest| smaller_row(closest, 1, 1)),
-                })
-                .collect(),
+            too_small: too_small.iter().map(Into::into).collect(),
             notes,
         }
     }
@@ -169,27 +152,20 @@ fn row(on: &PlannedOn) -> PlanRow {
     let PlannedOn { gpu, price, engine, kv_dtype, stored, calibration, planned, command } = on;
     let Planned { layout, gpus, requests, at_average, slack, smaller, budgets } = planned;
     PlanRow {
-        gpu: gpu.clone(),
-        gpus: *gpus,
-        engine: engine.to_string(),
-        kv_dtype: kv_dtype.to_string(),
-        kv_dtype_resolved: (KvDtype::Given(*stored) != *kv_dtype).then(|| stored.to_string()),
-        tp: layout.tp,
-        pp: layout.pp,
-        dp: layout.dp,
+        server: ServerRow::new((gpu, *gpus), engine, *kv_dtype, *stored, *layout),
         smallest: false,
         cheapest: false,
         requests: [Some(requests), at_average.as_ref()].into_iter().flatten().map(of_length).collect(),
         pool_error: calibration.map(|calibration| PoolError::of(calibration, engine, layout.tp, budgets)),
         slack_bytes: slack.0,
-        smaller: smaller.map(|smaller| smaller_row(smaller, layout.tp, layout.pp)),
+        smaller: smaller.map(|smaller| smaller_row(smaller, *layout)),
         cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, None)),
         command: command.clone(),
     }
 }
 
-/// Why fewer devices do not hold it; of replicas, those of `tp` ranks and `pp` stages.
-fn smaller_row(smaller: Smaller, tp: u64, pp: u64) -> SmallerRow {
+/// Why fewer devices do not hold it; of fewer replicas, those of the ranks and stages of `layout`.
+fn smaller_row(smaller: Smaller, layout: Layout) -> SmallerRow {
     let of = |Layout { tp, pp, dp, .. }: Layout, shortfall_bytes, requests| SmallerRow {
         gpus: tp.saturating_mul(pp).saturating_mul(dp),
         tp,
@@ -200,7 +176,7 @@ fn smaller_row(smaller: Smaller, tp: u64, pp: u64) -> SmallerRow {
     };
     match smaller {
         Smaller::Short { layout, bytes } => of(layout, Some(bytes.0), None),
-        Smaller::Requests { dp, requests } => of(Layout { tp, pp, dp, dcp: 1 }, None, Some(requests)),
+        Smaller::Requests { dp, requests } => of(Layout { dp, ..layout }, None, Some(requests)),
     }
 }
 
@@ -208,18 +184,6 @@ impl PlanRow {
     /// What it costs, for putting in order.
     fn cents(&self) -> Option<u64> {
         self.cost.as_ref().map(|cost| cost.dollars_per_hour.millionths())
-    }
-
-    fn configuration(&self) -> String {
-        format!("{}x{}", self.gpus, self.gpu)
-    }
-
-    fn spread(&self) -> String {
-        spread(self.tp, self.pp, self.dp)
-    }
-
-    fn stored(&self) -> &str {
-        self.kv_dtype_resolved.as_deref().unwrap_or(&self.kv_dtype)
     }
 
     /// Requests of the length asked for that run at once.
@@ -238,24 +202,23 @@ impl Report for PlanDocument {
     }
 
     fn columns(&self, unit: ByteUnit) -> Vec<PlanColumn<'_>> {
-        let [engines, formats] = [differ(&self.layouts, |row| &row.engine), differ(&self.layouts, PlanRow::stored)];
+        let [engines, formats] =
+            [differ(&self.layouts, |row| &row.server.engine), differ(&self.layouts, |row| row.server.stored())];
         let priced = self.layouts.iter().any(|row| row.cost.is_some());
         let batch = self.batch;
         let lack = move |row: &&PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
         let smaller = |of: fn(&SmallerRow) -> Option<u64>| move |row: &&PlanRow| of(row.smaller.as_ref()?);
-        let dollars =
-            |cost: &CostRow| Cell::Both(in_dollars(cost.dollars_per_hour), cost.dollars_per_hour.value().to_string());
         vec![
-            PlanColumn::left("GPUs", |row| row.configuration()),
-            PlanColumn::left("Layout", |row| row.spread()),
-            PlanColumn::csv("gpu", |row| row.gpu.clone()),
-            PlanColumn::csv("gpus", |row| row.gpus),
-            PlanColumn::csv("engine", |row| row.engine.clone()),
-            PlanColumn::left("Engine", |row| without_version(&row.engine)).when(engines),
-            PlanColumn::left("Format", |row| row.stored().to_owned()).when(formats).key("kv_dtype"),
-            PlanColumn::csv("tp", |row| row.tp),
-            PlanColumn::csv("pp", |row| row.pp),
-            PlanColumn::csv("dp", |row| row.dp),
+            PlanColumn::left("GPUs", |row| row.server.configuration()),
+            PlanColumn::left("Layout", |row| row.server.spread()),
+            PlanColumn::csv("gpu", |row| row.server.gpu.clone()),
+            PlanColumn::csv("gpus", |row| row.server.gpus),
+            PlanColumn::csv("engine", |row| row.server.engine.clone()),
+            PlanColumn::left("Engine", |row| row.server.engine_name()).when(engines),
+            PlanColumn::left("Format", |row| row.server.stored().to_owned()).when(formats).key("kv_dtype"),
+            PlanColumn::csv("tp", |row| row.server.tp),
+            PlanColumn::csv("pp", |row| row.server.pp),
+            PlanColumn::csv("dp", |row| row.server.dp),
             PlanColumn::csv("smallest", |row| row.smallest),
             PlanColumn::csv("cheapest", |row| row.cheapest),
             PlanColumn::right("Requests", |row| Cell::or(row.at_once(), NO_END))
@@ -270,7 +233,7 @@ impl Report for PlanDocument {
             PlanColumn::right("Lack", lack).from(2),
             PlanColumn::csv("smaller_shortfall_bytes", smaller(|smaller| smaller.shortfall_bytes)),
             PlanColumn::csv("smaller_requests", smaller(|smaller| smaller.requests)),
-            PlanColumn::right("US$/h", move |row| Cell::or(row.cost.as_ref().map(dollars), "-"))
+            PlanColumn::right("US$/h", |row| Cell::or(row.cost.as_ref().map(CostRow::per_hour), "-"))
                 .when(priced)
                 .key("dollars_per_hour"),
             PlanColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
@@ -288,7 +251,7 @@ impl Report for PlanDocument {
 
     /// The configurations.
     fn plain(&self, _: ByteUnit) -> Vec<String> {
-        self.layouts.iter().map(|row| format!("{} {}", row.configuration(), row.spread())).collect()
+        self.layouts.iter().map(|row| format!("{} {}", row.server.configuration(), row.server.spread())).collect()
     }
 }
 
@@ -323,19 +286,15 @@ fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
             .push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
         basis.push("the commands of all layouts are in --json and -f csv".into());
     }
-    for error in told.iter().filter_map(|row| row.pool_error.as_ref()) {
-        add_once(&mut basis, &error.words());
-    }
+    basis.extend(told.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
     if document.too_small.len() > TOLD {
         let names: Vec<&str> = document.too_small.iter().map(|small| small.gpu.as_str()).collect();
         basis.push(format!("not held by as many as may be of {}", names.join(", ")));
     } else {
         basis.extend(document.too_small.iter().map(|small| small.words(unit)));
     }
-    for (gpu, cost) in told.iter().filter_map(|row| Some((&row.gpu, row.cost.as_ref()?))) {
-        add_once(&mut basis, &format!("{gpu}: {}", clean(&cost.offer.words())));
-    }
-    blocks.push(Block::Text(basis.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
+    basis.extend(told.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
+    blocks.push(Block::Text(once(basis).iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
     Page { blocks }
 }
 
@@ -371,14 +330,14 @@ impl SmallerRow {
 /// Why fewer devices do not hold it, and the line to paste.
 fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let why = match &row.smaller {
-        None if row.gpus == 1 => "one GPU is the fewest".to_owned(),
+        None if row.server.gpus == 1 => "one GPU is the fewest".to_owned(),
         None => "no layout has fewer".to_owned(),
         Some(smaller) => format!("with {}", smaller.words(unit)),
     };
     let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
     let marks = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| (*mark).to_owned());
     let said: Vec<String> = marks.chain([why]).collect();
-    let mut lines = vec![format!("{} ({}):", row.configuration(), row.spread())];
+    let mut lines = vec![format!("{} ({}):", row.server.configuration(), row.server.spread())];
     lines.extend(hanging("  ", &said.join("; ")));
     lines.extend(row.requests.get(1).into_iter().flat_map(|average| {
         hanging(&format!("  requests of {}: ", group_thousands(average.seq_len)), &requests_in_words(average))

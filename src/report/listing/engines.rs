@@ -1,5 +1,6 @@
 //! The engines.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Entry, Item};
@@ -8,8 +9,7 @@ use crate::report::{Column, Medium};
 use crate::units::ByteUnit;
 
 /// An engine of a [`Listing`](super::Listing): a row of `kvsize.engines/1`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct EngineItem {
     /// Its name.
     name: &'static str,
@@ -26,8 +26,7 @@ pub struct EngineItem {
 }
 
 /// A default of an [`EngineItem`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DefaultItem {
     /// The setting.
     name: &'static str,
@@ -36,8 +35,7 @@ pub struct DefaultItem {
 }
 
 /// A setting of an [`EngineItem`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SettingItem {
     /// The option.
     name: &'static str,

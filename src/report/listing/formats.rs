@@ -1,5 +1,6 @@
 //! The element formats.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Item;
@@ -11,8 +12,7 @@ use crate::units::{FORMATS, FormatEntry, PAIRS, PairEntry, fixed_point};
 const HEAD_DIM: u64 = 128;
 
 /// A format of a [`Listing`](super::Listing): a row of `kvsize.formats/1`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct FormatItem {
     /// Its name.
     name: &'static str,

@@ -1,5 +1,6 @@
 //! The accelerators, each figure with where it was read.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Entry, Item};
@@ -10,8 +11,7 @@ use crate::report::{Cell, Column, Medium};
 use crate::units::{ByteUnit, dollars, fixed_point};
 
 /// An accelerator of a [`Listing`](super::Listing): a row of `kvsize.gpus/1`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct GpuItem {
     /// Its name.
     name: String,
@@ -65,8 +65,7 @@ pub struct GpuItem {
 }
 
 /// A size, as it was written and in bytes.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SizeItem {
     /// As it was written.
     value: String,
@@ -83,9 +82,8 @@ impl From<Figure<Size>> for SizeItem {
 }
 
 /// A price of a [`GpuItem`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "cli", schemars(transform = with_any_kind))]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(transform = with_any_kind)]
 pub struct PriceItem {
     /// US dollars of one GPU in one hour.
     usd_per_gpu_hour: String,

@@ -6,6 +6,7 @@ mod gpus;
 mod models;
 mod weights;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::engines::{DefaultItem, EngineItem, SettingItem};
@@ -20,8 +21,7 @@ use super::{Medium, Report, json};
 use crate::units::{ByteUnit, Bytes};
 
 /// Things of a kind.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Listing<T> {
     /// Name and version of the shape.
     pub schema: &'static str,

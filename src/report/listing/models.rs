@@ -1,5 +1,6 @@
 //! The models of the catalogue.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Item;
@@ -7,8 +8,7 @@ use crate::catalogue::ModelEntry;
 use crate::report::{Column, Medium};
 
 /// A model of a [`Listing`](super::Listing): a row of `kvsize.models/1`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ModelItem {
     /// Its shortest name.
     name: String,

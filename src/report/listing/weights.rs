@@ -1,5 +1,6 @@
 //! What models weigh.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Entry, Item};
@@ -8,13 +9,12 @@ use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
 /// A row of `kvsize.weights/1`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct WeightsItem {
     /// The model's name.
     pub name: String,
     /// Where it was read from.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"])))]
+    #[schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"]))]
     source: &'static str,
     /// Its `model_type`.
     #[serde(skip_serializing_if = "Option::is_none")]

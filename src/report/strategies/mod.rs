@@ -3,6 +3,7 @@
 mod command;
 mod page;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use self::command::Typed;
@@ -15,11 +16,10 @@ use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, floors};
 use crate::units::{Bytes, Notes, fixed_point, group_thousands};
 
 /// `kvsize.strategies/1`: a model, a workload, and what each lever makes of it.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Strategies {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.strategies/1")))]
+    #[schemars(extend("const" = "kvsize.strategies/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -52,8 +52,7 @@ pub struct Strategies {
 }
 
 /// The GPUs that are asked about.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Gpu {
     /// Their name in the catalogue.
     pub name: String,
@@ -61,7 +60,7 @@ pub struct Gpu {
     pub per_node: u64,
     /// Memory that is counted of each, which the driver reports, in whole MiB.
     #[serde(rename = "memory_mib", serialize_with = "as_mebibytes")]
-    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
+    #[schemars(with = "u64")]
     pub memory: Bytes,
     /// The price, if one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,9 +73,8 @@ fn as_mebibytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S:
 }
 
 /// Millionths of a dollar, written as cents: a whole number where it is one, else a decimal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct Cents(#[cfg_attr(feature = "cli", schemars(with = "f64"))] pub u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+pub struct Cents(#[schemars(with = "f64")] pub u64);
 
 impl Cents {
     const MILLIONTHS: u64 = 10_000;
@@ -97,8 +95,7 @@ impl Serialize for Cents {
 }
 
 /// What an hour was offered for, or is said to cost.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct PriceFigures {
     /// US cents of one GPU in one hour.
     pub cents_per_gpu_hour: Cents,
@@ -114,8 +111,7 @@ impl From<&Price> for PriceFigures {
 }
 
 /// What one GPU does at most; what has no source is absent.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct SpeedFigures {
     /// Memory bandwidth, in decimal gigabytes a second.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,8 +134,7 @@ impl SpeedFigures {
 }
 
 /// A lever. One that the model can't use has a reason in place of bytes.
-#[derive(Debug, Default, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct StrategyRow {
     /// A stable word.
     pub kind: &'static str,
@@ -203,12 +198,9 @@ pub struct StrategyRow {
 }
 
 /// What the article says of its own model, or of the real one, beside its own rule.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ArticleStatement {
     /// What the article's formula counts.
-    #[serde(serialize_with = "as_number")]
-    #[cfg_attr(feature = "cli", schemars(with = "u64"))]
     pub bytes: Bytes,
     /// What a GPU is sold with, in decimal gigabytes.
     pub marketed_gb: u64,
@@ -219,27 +211,18 @@ pub struct ArticleStatement {
     /// Whether the article names a cluster for just this: 10,000,000 tokens on H100.
     pub named: bool,
     /// Of the real model, cache and GPUs by the article's rule, with all weights: windows honoured, and kept whole.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_numbers")]
-    #[cfg_attr(feature = "cli", schemars(with = "Vec<Count>"))]
-    pub real: Option<[(Bytes, u64); 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<ByItsRule>")]
+    pub real: Option<[ByItsRule; 2]>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn as_number<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(bytes.0)
-}
-
-/// Bytes and GPUs of a count by the article's rule.
-#[derive(Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-struct Count {
-    bytes: u64,
-    gpus: u64,
-}
-
-#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn as_numbers<S: serde::Serializer>(real: &Option<[(Bytes, u64); 2]>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(real.iter().flatten().map(|&(Bytes(bytes), gpus)| Count { bytes, gpus }))
+/// A cache, and the GPUs that the article's rule asks for.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct ByItsRule {
+    /// The cache.
+    pub bytes: Bytes,
+    /// The GPUs.
+    pub gpus: u64,
 }
 
 impl Strategies {
@@ -264,8 +247,7 @@ impl Strategies {
              or dcp takes the GPUs of its layout, if each can hold its share",
             gpu.name
         );
-        let mut notes = notes_of(model);
-        warnings.iter().for_each(|warning| notes.warn(warning.to_string()));
+        let mut notes = notes_of(model, warnings);
         if question.weights.is_none() {
             notes.assume("the weights are not known, and GPUs are counted for the cache alone; --weights adds them");
         }

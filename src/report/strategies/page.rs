@@ -189,22 +189,24 @@ fn said_by_the_article(statement: &ArticleStatement, document: &Strategies, unit
     if let Some(ours) = document.strategies.first().and_then(|row| row.gpus).filter(|_| real.is_none()) {
         lines.push(format!("by the rule here, with the memory that the driver reports: {ours} GPUs{}", nodes(ours)));
     }
-    if let Some([(honoured, by_rule), (whole, by_rule_whole)]) = real {
+    if let Some([honoured, whole]) = real {
         let weights = document.weights_bytes.map_or(article::REAL_WEIGHTS, Bytes);
         lines.push(format!(
             "why it differs: the article counts {}, with hidden_size / kv_heads = 640 elements for K and for V where 8 heads x \
              128 are 1,024: {} if every layer kept every token; 36 of the 48 layers keep a chunk of 8,192: {}",
             amount(*bytes),
-            amount(*whole),
-            amount(*honoured)
+            amount(whole.bytes),
+            amount(honoured.bytes)
         ));
         lines.push(format!(
             "its {} of weights are the 17 billion parameters of one token; all 109 billion take about {}; with them its rule \
-             asks for {by_rule} GPUs{} ({by_rule_whole} GPUs{} if every layer kept every token)",
+             asks for {} GPUs{} ({} GPUs{} if every layer kept every token)",
             amount(article::WEIGHTS),
             amount(weights),
-            nodes(*by_rule),
-            nodes(*by_rule_whole)
+            honoured.gpus,
+            nodes(honoured.gpus),
+            whole.gpus,
+            nodes(whole.gpus)
         ));
     }
     lines
