@@ -408,31 +408,13 @@ fn a_right_header_is_read() {
 
 #[test]
 fn names_of_the_catalogue_have_weights_where_their_dimensions_are_known() {
-    for (name, parameters, bytes) in [
-        ("llama-3.1-8b", 8_030_261_248u64, 16_060_522_496u64),
-        ("llama-3.3-70b", 70_553_706_496, 141_107_412_992),
-        ("mixtral-8x22b-v0.1", 140_620_634_112, 281_241_268_224),
-        ("phi-4", 14_659_507_200, 29_319_014_400),
-        ("gpt-oss-20b", 20_914_757_184, 13_761_264_768),
-        ("qwen3-30b-a3b", 30_532_122_624, 61_064_245_248),
-        ("llama-4-scout", 108_641_793_536, 217_283_587_072),
-        ("llama-2-13b", 13_015_864_320, 26_031_728_640),
-        ("qwen2-7b", 7_615_616_512, 15_231_233_024),
-        ("deepseek-r1-distill-qwen-1.5b", 1_777_088_000, 3_554_176_000),
-        ("ministral-8b-2410", 8_019_808_256, 16_039_616_512),
-        ("olmo-2-0325-32b", 32_234_279_936, 64_468_559_872),
-        ("deepseek-v3", 671_026_419_200, 673_150_582_112),
-        ("deepseek-v3.2", 671_877_944_064, 674_030_307_520),
-        ("qwen3-235b-a22b", 235_093_634_560, 236_445_455_360),
-        ("qwen3-vl-8b", 8_767_123_696, 17_534_247_392),
-        ("qwen3.5-27b", 27_356_728_560, 54_713_457_120),
-        ("nvidia-nemotron-3-nano-30b-a3b", 31_577_940_288, 63_155_880_576),
-        ("llama-2-7b", 6_738_415_616, 13_476_831_232),
-        ("ministral-3-8b-reasoning-2512", 8_918_026_240, 17_836_052_480),
-    ] {
-        let item = item(name);
-        assert_eq!((&item["source"], &item["origin"]), (&json!("catalogue"), &json!("computed")), "{name}");
-        assert_eq!((&item["parameters"], &item["bytes"]), (&json!(parameters), &json!(bytes)), "{name}");
+    let totals = fs::read_to_string(golden("totals.jsonl")).unwrap();
+    for row in totals.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        if let Some(name) = row["catalogue"].as_str() {
+            let item = item(name);
+            assert_eq!((&item["source"], &item["origin"]), (&json!("catalogue"), &json!("computed")), "{name}");
+            assert_eq!((&item["parameters"], &item["bytes"]), (&row["parameters"], &row["bytes"]), "{name}");
+        }
     }
     for (name, parameters, bytes) in [
         ("gemma-4-26b-a4b", 25_805_933_872u64, 51_611_872_412u64),

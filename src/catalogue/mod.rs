@@ -26,7 +26,7 @@ pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day,
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search
 /// through the text, and nothing is parsed but a line that may be the one.
-fn line_naming<T>(data: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+pub(crate) fn line_naming<T>(data: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let quoted = format!("\"{name}\"");
     memmem::find_iter(data.as_bytes(), &quoted).find_map(|index| {
         let (before, after) = data.split_at_checked(index)?;

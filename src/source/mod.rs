@@ -11,7 +11,6 @@ mod hub;
 mod resolver;
 pub mod safetensors;
 pub mod spec;
-mod weight_files;
 mod weights;
 
 use std::fs::File;

@@ -8,8 +8,8 @@ use super::file::{self, Directory, MAX_CONFIG_BYTES};
 use super::file_names::{Choice, Part, choose, has_extension, looks_like_a_path};
 use super::files::{CONFIG, Files, gguf_header};
 use super::hub::{self, HubId, HubSettings};
-use super::weight_files::{self, is_safetensors};
-use super::weights::{self, Known};
+use super::weights::files::{self as weight_files, is_safetensors};
+use super::weights::{self, Known, computed};
 use super::{gguf, hf_config, spec};
 use crate::catalogue::{self, ModelEntry, ModelFacts};
 use crate::model::{Model, Origin, Warning};
@@ -287,7 +287,7 @@ impl<'a> Json<'a> {
         }
         let model = hf_config::model(&config, self.name).map_err(in_text)?;
         let Some(place) = &self.place else {
-            let known = weigh.then(|| Ok(hf_config::weights(&config, false)));
+            let known = weigh.then(|| Ok(computed(&config, None)));
             return Ok(weighed(read_from(model, &self.label), known));
         };
         let model = read_from(model, &place.config);
@@ -297,8 +297,8 @@ impl<'a> Json<'a> {
             None => place.quantization()?,
             Some(_) => None,
         };
-        let computed = || hf_config::weights(&config, quantization.is_some());
-        let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(computed)));
+        let of_config = || computed(&config, quantization.is_some().then_some(QUANTIZATION));
+        let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(of_config)));
         let model = match &quantization {
             Some(declared) => hf_config::with_quantization(model, declared),
             None => model,
@@ -316,8 +316,8 @@ impl<'a> Json<'a> {
         let weights = match (of_files, &self.place) {
             (Some(known), _) => known,
             (None, _) if own => Err(weights::OF_THE_CACHE.into()),
-            (None, Some(place)) => hf_config::weights(&config, place.quantization()?.is_some()),
-            (None, None) => hf_config::weights(&config, false),
+            (None, Some(place)) => computed(&config, place.quantization()?.is_some().then_some(QUANTIZATION)),
+            (None, None) => computed(&config, None),
         };
         let origin = if own { Origin::Spec } else { Origin::Config };
         Ok(Weighed { name: self.name, origin, model_type: model_type(&config), weights })
@@ -347,7 +347,7 @@ fn weigh(found: Found<'_>) -> Result<Weighed, Error> {
     Ok(match found {
         Found::Json(json) => json.weigh()?,
         Found::Weights { files, named, .. } => {
-            let known = weight_files::known(&*files, named.as_deref(), None)?;
+            let known = weight_files::in_files(&*files, named.as_deref(), None)?;
             let weights = known.unwrap_or_else(|| Err("its files are missing".into()));
             Weighed { name: files.model_name(CONFIG), origin: Origin::Config, model_type: None, weights }
         }

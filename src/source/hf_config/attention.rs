@@ -11,12 +11,13 @@ use crate::units::{Code, Error};
 
 /// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
 /// transformers' attribute maps).
-pub(super) const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
-pub(super) const HEADS: &[&str] =
+pub(in crate::source) const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "model_dim"];
+pub(in crate::source) const HEADS: &[&str] =
     &["num_attention_heads", "n_head", "decoder_attention_heads", "num_heads", "n_heads", "attention_heads"];
-pub(super) const KV_HEADS: &[&str] =
+pub(in crate::source) const KV_HEADS: &[&str] =
     &["n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"];
-pub(super) const HEAD_DIM: &[&str] = &["head_dim", "hidden_size_per_head", "attention_head_dim", "d_kv", "kv_channels"];
+pub(in crate::source) const HEAD_DIM: &[&str] =
+    &["head_dim", "hidden_size_per_head", "attention_head_dim", "d_kv", "kv_channels"];
 const V_HEAD_DIM: &[&str] = &["v_head_dim"];
 
 const REMEDY: &str = "add head_dim, or hidden_size and num_attention_heads";

@@ -12,17 +12,17 @@ use crate::units::{Code, Decimal, Error};
 
 /// The text model's object, the path that leads to it, and the defaults of its `model_type`.
 #[derive(Clone)]
-pub(super) struct Keys<'a> {
-    pub(super) object: &'a Map<String, Value>,
-    pub(super) path: String,
-    pub(super) model_type: Option<&'a ModelType>,
+pub(in crate::source) struct Keys<'a> {
+    pub(in crate::source) object: &'a Map<String, Value>,
+    pub(in crate::source) path: String,
+    pub(in crate::source) model_type: Option<&'a ModelType>,
     /// What was read so far, by all that read this configuration.
-    pub(super) read: &'a RefCell<Vec<Fact>>,
+    pub(in crate::source) read: &'a RefCell<Vec<Fact>>,
 }
 
 impl<'a> Keys<'a> {
     /// The value of `key`; none where it is missing or null. What is read is noted.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub(in crate::source) fn get(&self, key: &str) -> Option<&'a Value> {
         let value = self.object.get(key).filter(|value| !value.is_null())?;
         if !value.is_object() {
             self.note(self.field(key), shortened(value), "config".into());
@@ -48,7 +48,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The full path of `key`.
-    pub(super) fn field(&self, key: &str) -> String {
+    pub(in crate::source) fn field(&self, key: &str) -> String {
         format!("{}{key}", self.path)
     }
 
@@ -61,12 +61,12 @@ impl<'a> Keys<'a> {
     }
 
     /// As [`Keys::count`], with 0 taken as not given: `head_dim` and `sliding_window` are published so.
-    pub(super) fn count_or_off(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
+    pub(in crate::source) fn count_or_off(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
         Ok(self.count_or_zero(keys)?.filter(|dimension| dimension.value > 0))
     }
 
     /// As [`Keys::count`], with 0 as a number like any other: an index, a layer to start from.
-    pub(super) fn count_or_zero(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
+    pub(in crate::source) fn count_or_zero(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
         let Some((key, value)) = keys.iter().find_map(|key| Some((*key, self.get(key)?))) else { return Ok(None) };
         let field = self.field(key);
         match value.as_u64() {
@@ -102,7 +102,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A list; an empty one is taken as not given.
-    pub(super) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, Error> {
+    pub(in crate::source) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, Error> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list.as_slice()).filter(|list| !list.is_empty())),
@@ -170,7 +170,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A count, from its keys or else from the class.
-    pub(super) fn count_or_default(
+    pub(in crate::source) fn count_or_default(
         &self,
         keys: &[&str],
         assumptions: &mut Vec<Assumption>,

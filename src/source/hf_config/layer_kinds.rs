@@ -9,7 +9,7 @@ use crate::units::{Code, Error};
 
 /// The kind of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum LayerKind {
+pub(in crate::source) enum LayerKind {
     Full,
     Sliding,
     Chunked,
@@ -83,7 +83,7 @@ impl LayerKind {
 }
 
 /// The number of layers that the lists say, for files that leave `num_hidden_layers` out.
-pub(super) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)> {
+pub(in crate::source) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)> {
     ["layer_types", "layers_block_type"].into_iter().find_map(|key| {
         let len = u64::try_from(keys.get(key)?.as_array()?.len()).ok()?;
         Some((keys.field(key), len))
@@ -91,7 +91,7 @@ pub(super) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)> {
 }
 
 /// The kind of each layer. `windowed` says whether the configuration has a window that is switched on.
-pub(super) fn layer_kinds(
+pub(in crate::source) fn layer_kinds(
     keys: &Keys<'_>,
     layers: u32,
     windowed: bool,

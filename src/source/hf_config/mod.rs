@@ -6,16 +6,12 @@
 
 mod attention;
 mod checkpoint;
-mod classes;
 mod compressed;
 mod keys;
 mod layer_kinds;
 mod layers;
 mod lenient;
-mod parameters;
 mod recurrent;
-mod scheme;
-mod towers;
 mod widths;
 
 #[cfg(test)]
@@ -25,12 +21,14 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
+pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS};
 pub(super) use self::compressed::OVERLAPPING_RATIO;
-use self::keys::{Keys, wrong_type};
-use self::layer_kinds::listed_layers;
+pub(super) use self::keys::Keys;
+use self::keys::wrong_type;
+pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
 use self::layers::LayerKeys;
 pub(super) use self::layers::grouped;
-pub(super) use self::parameters::{experts, further_layers, weights};
+pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
 use crate::model::{Assumption, Checkpoint, Dimension, Model, Origin, Warning, layer_count};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
@@ -40,7 +38,8 @@ const WRAPPERS: &[&[&str]] =
     &[&["text_config"], &["language_config"], &["llm_config"], &["thinker_config", "text_config"]];
 
 /// Spellings of the number of layers; of an encoder-decoder, the decoder's.
-const LAYERS: &[&str] = &["num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_transformer_layers"];
+pub(super) const LAYERS: &[&str] =
+    &["num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_transformer_layers"];
 const DECODER_LAYERS: &[&str] = &["num_decoder_layers", "decoder_layers"];
 const MAX_TOKENS: &[&str] = &[
     "max_position_embeddings",
@@ -233,7 +232,7 @@ fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, Error> {
 }
 
 /// The object of the text model and the path that leads to it.
-fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String), Error> {
+pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String), Error> {
     for wrapper in WRAPPERS {
         let mut object = root;
         let mut path = String::new();

@@ -11,8 +11,9 @@ use crate::model::{ExpertWidths, Image, LatentWidths, Widths};
 use crate::units::Exact;
 
 /// Spellings of the experts of a layer, and of those that a token is sent to.
-pub(super) const EXPERTS: &[&str] = &["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"];
-pub(super) const EXPERTS_PER_TOKEN: &[&str] =
+pub(in crate::source) const EXPERTS: &[&str] =
+    &["num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"];
+pub(in crate::source) const EXPERTS_PER_TOKEN: &[&str] =
     &["num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_k", "top_k_experts"];
 
 /// A larger number is no width.
@@ -92,7 +93,7 @@ impl WidthKeys<'_> {
             || declared.inner(&["config_groups"]).is_some_and(|groups| groups.0.values().any(eight))
     }
 
-    /// Read from the image processors and projectors of the classes of vision towers; others merge four patches.
+    /// Read from the image processors and projectors of the classes in `weights/towers.jsonl`; others merge four patches.
     fn image(&self) -> Option<Image> {
         let vision = self.root.inner(&["vision_config"])?;
         let number =

@@ -3,17 +3,18 @@
 
 use serde_json::Value;
 
-use super::safetensors::Tensors;
-use super::{gguf, hf_config};
+use super::computed;
 use crate::catalogue::{ModelEntry, ModelFacts};
 use crate::model::{DtypeWeights, Experts, Tensors as Shapes, Weights, WeightsOrigin};
+use crate::source::gguf;
+use crate::source::safetensors::Tensors;
 use crate::units::{Bytes, group_thousands};
 
 /// What is known of the weights of a model, or the reason why nothing is.
 pub type Known = Result<Weights, String>;
 
 /// The weights of which only the total of an index is known, with a note that says why.
-pub(super) fn of_total(total: u64, note: String) -> Weights {
+pub(in crate::source) fn of_total(total: u64, note: String) -> Weights {
     Weights {
         by_dtype: Vec::new(),
         bytes: Some(Bytes(total)),
@@ -26,7 +27,7 @@ pub(super) fn of_total(total: u64, note: String) -> Weights {
 }
 
 /// The weights that the tensors of `files` files come to.
-pub(super) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Experts>) -> Weights {
+pub(in crate::source) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Experts>) -> Weights {
     let parameters = tensors.parameters();
     let mut notes = Vec::new();
     if files > 1 {
@@ -112,7 +113,7 @@ pub(super) fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing:
 }
 
 /// The weights of an entry of the catalogue: its figures, or those that its configuration comes to.
-pub(super) fn of_entry(entry: &ModelEntry) -> Known {
+pub(in crate::source) fn of_entry(entry: &ModelEntry) -> Known {
     if entry.parameters.is_some() || entry.weight_bytes.is_some() {
         return Ok(Weights {
             by_dtype: Vec::new(),
@@ -125,26 +126,27 @@ pub(super) fn of_entry(entry: &ModelEntry) -> Known {
         });
     }
     match &entry.facts {
-        ModelFacts::Config(config) => hf_config::weights(config, false)
-            .map_err(|reason| format!("the catalogue has no figure for it, and {reason}")),
+        ModelFacts::Config(config) => {
+            computed(config, None).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
+        }
         ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
     }
 }
 
 /// Adds the tensors that a configuration implies to weights that were read elsewhere.
-pub(super) fn with_tensors(known: &mut Known, config: &Value) {
+pub(in crate::source) fn with_tensors(known: &mut Known, config: &Value) {
     if let Ok(weights) = known {
-        weights.tensors = hf_config::weights(config, false).ok().and_then(|computed| computed.tensors);
+        weights.tensors = computed(config, None).ok().and_then(|computed| computed.tensors);
     }
 }
 
 /// The tensors that the configuration of an entry implies.
 fn tensors_of_entry(entry: &ModelEntry) -> Option<Shapes> {
     match &entry.facts {
-        ModelFacts::Config(config) => hf_config::weights(config, false).ok()?.tensors,
+        ModelFacts::Config(config) => computed(config, None).ok()?.tensors,
         ModelFacts::Spec(_) => None,
     }
 }
 
 /// Why dimensions of a cache tell no weights.
-pub(super) const OF_THE_CACHE: &str = "the dimensions given are those of its cache";
+pub(in crate::source) const OF_THE_CACHE: &str = "the dimensions given are those of its cache";

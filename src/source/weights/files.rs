@@ -7,13 +7,14 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::file::MAX_LIST_BYTES;
-use super::file_names::{MAX_PARTS, Part, is_inside};
-use super::files::{Files, add_tensors, gguf_header};
-use super::safetensors::Tensors;
-use super::weights::{self, Known};
-use super::{gguf, hf_config};
+use super::known::{self, Known};
+use super::{experts, mtp_layers};
 use crate::model::{Experts, WeightsOrigin};
+use crate::source::file::MAX_LIST_BYTES;
+use crate::source::file_names::{MAX_PARTS, Part, is_inside};
+use crate::source::files::{Files, add_tensors, gguf_header};
+use crate::source::gguf;
+use crate::source::safetensors::Tensors;
 use crate::units::{Code, Error, Exact};
 
 const SINGLE: &str = "model.safetensors";
@@ -24,7 +25,7 @@ const SAFETENSORS: &str = ".safetensors";
 const MAX_REMOTE_HEADERS: usize = 8;
 
 /// Whether a name is of a safetensors file or of the index of several.
-pub(super) fn is_safetensors(name: &str) -> bool {
+pub(in crate::source) fn is_safetensors(name: &str) -> bool {
     name.ends_with(SAFETENSORS) || is_index(name)
 }
 
@@ -33,7 +34,7 @@ fn is_index(name: &str) -> bool {
 }
 
 /// Whether there are weights among the files of a directory.
-pub(super) fn are_among(names: &[String]) -> bool {
+pub(in crate::source) fn are_among(names: &[String]) -> bool {
     names.iter().any(|name| name == INDEX) || without_index(names).is_some()
 }
 
@@ -53,10 +54,14 @@ fn without_index(names: &[String]) -> Option<Vec<String>> {
 }
 
 /// The weights in the files that belong to a configuration; `None` if there are none.
-pub(super) fn of_config(files: &dyn Files, wanted: Option<&str>, config: &Value) -> Result<Option<Known>, Error> {
-    let Some(mut known) = known(files, wanted, hf_config::experts(config))? else { return Ok(None) };
-    weights::with_tensors(&mut known, config);
-    if let (Ok(weights), Some(layers)) = (&mut known, hf_config::further_layers(config))
+pub(in crate::source) fn of_config(
+    files: &dyn Files,
+    wanted: Option<&str>,
+    config: &Value,
+) -> Result<Option<Known>, Error> {
+    let Some(mut known) = in_files(files, wanted, experts(config))? else { return Ok(None) };
+    known::with_tensors(&mut known, config);
+    if let (Ok(weights), Some(layers)) = (&mut known, mtp_layers(config))
         && weights.origin == WeightsOrigin::Headers
     {
         weights.notes.push(format!("MTP layers ({layers}) are counted if the files hold them"));
@@ -66,14 +71,18 @@ pub(super) fn of_config(files: &dyn Files, wanted: Option<&str>, config: &Value)
 
 /// The weights in the safetensors files that are `wanted`, by one of them or by their index, or else in those that are
 /// there; `None` if there are none. `experts` are those of the configuration.
-pub(super) fn known(files: &dyn Files, wanted: Option<&str>, experts: Option<Experts>) -> Result<Option<Known>, Error> {
+pub(in crate::source) fn in_files(
+    files: &dyn Files,
+    wanted: Option<&str>,
+    experts: Option<Experts>,
+) -> Result<Option<Known>, Error> {
     let mut tensors = Tensors::default();
     if wanted.is_none() && add_tensors(files, SINGLE, &mut tensors)? {
-        return Ok(Some(Ok(weights::of_tensors(&tensors, 1, experts))));
+        return Ok(Some(Ok(known::of_tensors(&tensors, 1, experts))));
     }
     let Some(Set { names, total }) = set(files, wanted)? else { return Ok(None) };
     let or_total =
-        |reason: String, note: String| Ok(Some(total.map(|total| weights::of_total(total, note)).ok_or(reason)));
+        |reason: String, note: String| Ok(Some(total.map(|total| known::of_total(total, note)).ok_or(reason)));
     let all = names.len();
     if files.is_remote() && all > MAX_REMOTE_HEADERS {
         let reason = format!("the headers of its {all} files were not requested");
@@ -88,7 +97,7 @@ pub(super) fn known(files: &dyn Files, wanted: Option<&str>, experts: Option<Exp
             missing.push(name);
         }
     }
-    let Some(first) = missing.first() else { return Ok(Some(Ok(weights::of_tensors(&tensors, all, experts)))) };
+    let Some(first) = missing.first() else { return Ok(Some(Ok(known::of_tensors(&tensors, all, experts)))) };
     let reason = format!("{} of the {all} files are missing ({first})", missing.len());
     or_total(
         format!("{reason}, and no index states the total"),
@@ -140,7 +149,7 @@ fn index(files: &dyn Files, name: &str) -> Result<Option<Set>, Error> {
 }
 
 /// The weights of the GGUF file `name`, whose header is `first`, and of the other parts of it if it is split.
-pub(super) fn of_gguf(files: &dyn Files, name: &str, first: &gguf::Header) -> Result<Known, Error> {
+pub(in crate::source) fn of_gguf(files: &dyn Files, name: &str, first: &gguf::Header) -> Result<Known, Error> {
     let parts = Part::parse(name).and_then(|part| part.all());
     if let (Some(count), None) = (first.number("split.count").filter(|&count| count > 1), &parts) {
         return Ok(Err(format!("it is a part of {count}, and its name does not show the names of the others")));
@@ -158,7 +167,7 @@ pub(super) fn of_gguf(files: &dyn Files, name: &str, first: &gguf::Header) -> Re
         missing = missing + header.missing;
         tensors.merge(header.tensors).map_err(|error| files.error_in(part, error))?;
     }
-    Ok(Ok(weights::of_headers(first, &tensors, missing.get()?, parts.len())))
+    Ok(Ok(known::of_headers(first, &tensors, missing.get()?, parts.len())))
 }
 
 /// The index of a model in several files.

@@ -1,0 +1,182 @@
+//! Which layers the tensors of a class are on.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::rows::{Class, missing};
+use crate::model::Place;
+use crate::source::hf_config::{Keys, LayerKind, layer_kinds};
+
+/// Where tensors are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum On {
+    Embedding,
+    Head,
+    Tower,
+    /// Every layer.
+    #[default]
+    Layers,
+    /// Layers with full attention; of a class without windows and states, every layer.
+    Full,
+    Sliding,
+    Recurrent,
+    /// Layers with a dense feed-forward.
+    Dense,
+    /// Layers with experts.
+    Sparse,
+    /// Layers whose sparse attention chooses its own tokens.
+    Indexer,
+}
+
+/// The rule for the layers with experts.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Sparse {
+    All,
+    /// From the layer of this key on.
+    From(String),
+    /// Every n-th layer by this key, except `mlp_only_layers`.
+    Every(String),
+    /// All, if this key is a number of experts. The dense feed-forward stays.
+    Optional(String),
+    /// A layer has attention, a state, a feed-forward or experts, and only one of these (Nemotron-H).
+    OneBlock,
+}
+
+/// The layers of each set.
+#[derive(Debug, Default)]
+pub(super) struct Layers(BTreeMap<On, Vec<u32>>);
+
+impl Layers {
+    pub(super) fn new(class: &Class, keys: &Keys<'_>, layers: u32) -> Result<Self, String> {
+        let all: Vec<u32> = (0..layers).collect();
+        let mut sets = BTreeMap::from([(On::Layers, all.clone())]);
+        if matches!(class.sparse, Some(Sparse::OneBlock)) {
+            for (layer, on) in all.into_iter().zip(blocks(keys, layers)?) {
+                sets.entry(on).or_default().push(layer);
+            }
+            return Ok(Self(sets));
+        }
+        if class.is_on(On::Recurrent) || class.is_on(On::Sliding) {
+            let kinds = layer_kinds(keys, layers, true, &mut Vec::new()).map_err(|error| error.to_string())?;
+            for (layer, kind) in all.iter().zip(kinds) {
+                let on = match kind {
+                    LayerKind::Full => On::Full,
+                    LayerKind::Sliding if class.is_on(On::Sliding) => On::Sliding,
+                    LayerKind::Recurrent if class.is_on(On::Recurrent) => On::Recurrent,
+                    _ => return Err("it has layers of kinds whose tensors are not known here".into()),
+                };
+                sets.entry(on).or_default().push(*layer);
+            }
+        } else {
+            sets.insert(On::Full, all.clone());
+        }
+        if class.is_on(On::Indexer) {
+            sets.insert(On::Indexer, indexers(keys, &all)?);
+        }
+        let sparse = sparse(class, keys, &all)?;
+        let both = matches!(class.sparse, Some(Sparse::Optional(_)));
+        sets.insert(On::Dense, all.into_iter().filter(|layer| both || sparse.binary_search(layer).is_err()).collect());
+        sets.insert(On::Sparse, sparse);
+        Ok(Self(sets))
+    }
+
+    /// The place of tensors; `None` where no layer is in the set.
+    pub(super) fn place(&self, on: On) -> Option<Place> {
+        match on {
+            On::Embedding => Some(Place::Embedding),
+            On::Head => Some(Place::Head),
+            On::Tower => Some(Place::Beside),
+            On::Layers | On::Full | On::Sliding | On::Recurrent | On::Dense | On::Sparse | On::Indexer => {
+                self.0.get(&on).filter(|layers| !layers.is_empty()).cloned().map(Place::Layers)
+            }
+        }
+    }
+}
+
+/// Of `layers` those with experts.
+fn sparse(class: &Class, keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, String> {
+    let those = |has_experts: &dyn Fn(u64) -> bool| {
+        Ok(layers.iter().copied().filter(|&layer| has_experts(u64::from(layer))).collect())
+    };
+    let count = |key: &str| keys.count_or_zero(&[key]).map_err(|error| error.to_string());
+    match &class.sparse {
+        None | Some(Sparse::OneBlock) => Ok(Vec::new()),
+        Some(Sparse::All) => Ok(layers.to_vec()),
+        Some(Sparse::From(key)) => {
+            if count("moe_layer_freq")?.is_some_and(|every| every.value != 1) {
+                return Err("moe_layer_freq is not 1, which is not read here".into());
+            }
+            let first = count(key)?.ok_or_else(|| missing(keys, key))?.value;
+            those(&|layer| layer >= first)
+        }
+        Some(Sparse::Every(key)) => {
+            let step = count(key)?.map_or(1, |step| step.value);
+            if step == 0 {
+                return Err(format!("{key} is not a positive count"));
+            }
+            let dense = keys.list("mlp_only_layers").map_err(|error| error.to_string())?.unwrap_or_default();
+            those(&|layer| is_nth(layer, step) && !dense.iter().any(|other| other.as_u64() == Some(layer)))
+        }
+        Some(Sparse::Optional(key)) => {
+            let enabled = keys.get("enable_moe_block").is_none_or(|enabled| *enabled != false);
+            let some = keys.get(key).is_some_and(|experts| *experts != 0);
+            those(&|_| enabled && some)
+        }
+    }
+}
+
+/// Whether a layer, counted from 0, is the last of `step` layers.
+fn is_nth(layer: u64, step: u64) -> bool {
+    layer.saturating_add(1).is_multiple_of(step)
+}
+
+/// Of `layers` those that do not use the tokens that an earlier one's indexer chose.
+fn indexers(keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, String> {
+    if keys.get("index_topk_pattern").is_some() {
+        return Err("index_topk_pattern is not read here".into());
+    }
+    if let Some(kinds) = keys.get("indexer_types").and_then(Value::as_array) {
+        if kinds.len() < layers.len() {
+            return Err("indexer_types has fewer entries than there are layers".into());
+        }
+        return Ok(layers.iter().zip(kinds).filter(|(_, kind)| **kind == "full").map(|(layer, _)| *layer).collect());
+    }
+    let number = |key: &str, default: u64| {
+        let given = keys.count_or_off(&[key]).map_err(|error| error.to_string())?;
+        Ok::<u64, String>(given.map_or(default, |number| number.value))
+    };
+    let (step, offset) = (number("index_topk_freq", 1)?, number("index_skip_topk_offset", 2)?);
+    let chooses = |layer: &u32| u64::from(*layer).saturating_add(1).saturating_sub(offset).is_multiple_of(step);
+    Ok(layers.iter().copied().filter(chooses).collect())
+}
+
+/// What each layer is, by `hybrid_override_pattern` or a list.
+fn blocks(keys: &Keys<'_>, layers: u32) -> Result<Vec<On>, String> {
+    let letter = |letter: char| match letter {
+        'M' => Some(On::Recurrent),
+        '*' => Some(On::Full),
+        '-' => Some(On::Dense),
+        'E' => Some(On::Sparse),
+        _ => None,
+    };
+    let name = |name: &Value| match name.as_str()? {
+        "mamba" | "mamba2" => Some(On::Recurrent),
+        "attention" | "full_attention" => Some(On::Full),
+        "mlp" => Some(On::Dense),
+        "moe" => Some(On::Sparse),
+        _ => None,
+    };
+    let pattern = keys.get("hybrid_override_pattern").and_then(Value::as_str);
+    let list = ["layers_block_type", "layer_types"].iter().find_map(|key| keys.get(key)?.as_array());
+    let blocks: Option<Vec<On>> = match pattern {
+        Some(pattern) => pattern.chars().map(letter).collect(),
+        None => list.and_then(|list| list.iter().map(name).collect()),
+    };
+    blocks
+        .filter(|blocks| u32::try_from(blocks.len()) == Ok(layers))
+        .ok_or_else(|| "neither hybrid_override_pattern nor layers_block_type tells what each layer is".into())
+}

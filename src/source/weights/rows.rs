@@ -1,0 +1,275 @@
+//! The tensors of a class as rows of data, and the sizes that a configuration gives them.
+//!
+//! Read from the `nn.Linear`, `nn.Embedding`, `nn.Parameter` and norms of transformers 5.23, `models/NAME/modeling_NAME.py`;
+//! Kimi-VL's tower from `models/kimi_vl.py` and `models/moonvit.py` of vLLM 0.19. Each class meets a published total:
+//! `tests/golden/totals.jsonl` lists them.
+//!
+//! A size is a sum of products (`/` divides and rounds down) of whole numbers, of names of `let`, and of keys of the
+//! configuration. `key|size` is the size where the key has no value; `root.key` is outside the vision tower's object, and
+//! `#key` is the length of a list. A condition is a key that is true or false: `key|true` where it is true by default, `!`
+//! before one that must be false.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::TOO_LARGE;
+use super::layers::{Layers, On, Sparse};
+use super::scheme::Kind;
+use super::tensors::Shape;
+use crate::catalogue::line_naming;
+use crate::source::hf_config::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, Keys};
+use crate::units::Exact;
+
+pub(super) const CLASSES: &str = include_str!("classes.jsonl");
+pub(super) const TOWERS: &str = include_str!("towers.jsonl");
+pub(super) const BLOCKS: &str = include_str!("blocks.jsonl");
+
+/// A class with its own tensors and those of the blocks it consists of: a text model, or a vision tower with its projector.
+/// A block is one, too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Class {
+    /// The values of `model_type`.
+    names: Vec<String>,
+    /// `tie_word_embeddings` where the file does not say.
+    pub(super) tied: bool,
+    /// The values of keys for which the tensors are known; null: the key may be missing.
+    only: BTreeMap<String, Vec<Value>>,
+    /// The layers with experts.
+    pub(super) sparse: Option<Sparse>,
+    /// Whether checkpoints have an MTP layer that config.json does not mention.
+    pub(super) unlisted_mtp: bool,
+    blocks: Vec<String>,
+    /// Names for sizes and conditions. Those of the class override those of its blocks.
+    #[serde(rename = "let")]
+    names_of_sizes: BTreeMap<String, String>,
+    /// Where the tensors are that do not say it themselves.
+    on: Option<On>,
+    pub(super) tensors: Vec<Tensor>,
+    #[serde(rename = "note")]
+    _note: String,
+}
+
+/// Tensors of one shape.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tensor {
+    pub(super) on: Option<On>,
+    #[serde(rename = "if")]
+    condition: Option<String>,
+    kind: Kind,
+    /// How many there are, 1 by default.
+    count: Option<String>,
+    /// Rows (or columns: the bytes are the same) that tensor-parallel ranks divide.
+    divided: Option<String>,
+    /// Rows that ranks divide by KV heads.
+    by_kv_heads: Option<String>,
+    /// Rows that each rank has.
+    whole: Option<String>,
+    /// 1 by default.
+    columns: Option<String>,
+    /// The KV heads, or groups of a state, that divide `by_kv_heads`; `kv_heads` by default.
+    kv_heads: Option<String>,
+}
+
+impl Class {
+    pub(super) fn of_text(model_type: &str) -> Option<Self> {
+        Self::load(CLASSES, model_type)
+    }
+
+    pub(super) fn of_tower(model_type: &str) -> Option<Self> {
+        Self::load(TOWERS, model_type)
+    }
+
+    pub(super) fn load(rows: &str, name: &str) -> Option<Self> {
+        let mut row = Self::named(rows, name)?;
+        let mut names = BTreeMap::new();
+        let mut tensors = Vec::new();
+        for block in &row.blocks {
+            let block = Self::named(BLOCKS, block)?;
+            names.extend(block.names_of_sizes);
+            tensors.extend(block.tensors);
+        }
+        names.append(&mut row.names_of_sizes);
+        tensors.append(&mut row.tensors);
+        Some(Self { names_of_sizes: names, tensors, ..row })
+    }
+
+    fn named(rows: &str, name: &str) -> Option<Self> {
+        line_naming(rows, name, |line| {
+            let mut row: Self = serde_json::from_str(line).ok()?;
+            for tensor in &mut row.tensors {
+                tensor.on = tensor.on.or(row.on);
+            }
+            row.names.iter().any(|known| known == name).then_some(row)
+        })
+    }
+
+    /// Whether a name in `architectures` is of this class: `Qwen3MoeForCausalLM` is of `qwen3_moe`.
+    pub(super) fn is_named(&self, architecture: &str, suffix: &str) -> bool {
+        let plain = |name: &str| name.trim_end_matches("_text").replace('_', "").to_lowercase();
+        let name = architecture.strip_suffix(suffix).map(plain);
+        self.names.iter().any(|known| Some(plain(known)) == name)
+    }
+
+    /// Whether it has tensors there.
+    pub(super) fn is_on(&self, on: On) -> bool {
+        self.tensors.iter().any(|tensor| tensor.on == Some(on))
+    }
+}
+
+/// What the names in sizes and conditions mean.
+pub(super) struct Scope<'a> {
+    class: &'a Class,
+    keys: &'a Keys<'a>,
+    root: &'a Keys<'a>,
+    /// Names that are not of the class.
+    constants: BTreeMap<&'static str, String>,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(class: &'a Class, keys: &'a Keys<'a>, root: &'a Keys<'a>) -> Self {
+        Self { class, keys, root, constants: BTreeMap::new() }
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.constants.insert(name, value);
+        self
+    }
+
+    fn named(&self, name: &str) -> Option<&str> {
+        self.constants.get(name).or_else(|| self.class.names_of_sizes.get(name)).map(String::as_str)
+    }
+
+    /// Refuses settings with which a class has other tensors than its row has.
+    pub(super) fn check(&self, named: &str) -> Result<(), String> {
+        for (key, values) in &self.class.only {
+            let (keys, name) = self.locate(key);
+            if !values.contains(keys.get(name).unwrap_or(&Value::Null)) {
+                let known = values.last().unwrap_or(&Value::Null);
+                let field = keys.field(name);
+                return Err(format!("{field} is not {known}, and what tensors {named} has then is not known here"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tensors of the class.
+    pub(super) fn shapes(&self, layers: &Layers) -> Result<Vec<Shape>, String> {
+        let mut shapes = Vec::new();
+        for tensor in &self.class.tensors {
+            let Some(place) = layers.place(tensor.on.unwrap_or_default()) else { continue };
+            if let Some(condition) = &tensor.condition
+                && !self.holds(condition)?
+            {
+                continue;
+            }
+            let size = |size: &Option<String>, default| size.as_ref().map_or(Ok(default), |size| self.size(size));
+            let by_kv_heads = size(&tensor.by_kv_heads, 0)?;
+            let kv_heads = tensor.kv_heads.as_deref().unwrap_or("kv_heads");
+            let shape = Shape {
+                place,
+                kind: tensor.kind,
+                count: size(&tensor.count, 1)?,
+                divided: size(&tensor.divided, 0)?,
+                by_kv_heads,
+                num_key_value_heads: if by_kv_heads > 0 { self.size(kv_heads)? } else { 1 },
+                whole: size(&tensor.whole, 0)?,
+                columns: size(&tensor.columns, 1)?,
+            };
+            if shape.parameters() != Exact::ZERO {
+                shapes.push(shape);
+            }
+        }
+        Ok(shapes)
+    }
+
+    pub(super) fn size(&self, size: &str) -> Result<u64, String> {
+        self.value(size)?.get().map_err(|_| TOO_LARGE.into())
+    }
+
+    fn value(&self, size: &str) -> Result<Exact, String> {
+        if let Some((key, other)) = size.split_once('|') {
+            return self.count(key)?.map_or_else(|| self.value(other), |value| Ok(value.into()));
+        }
+        size.split('+').map(|product| self.product(product)).sum()
+    }
+
+    fn product(&self, text: &str) -> Result<Exact, String> {
+        let mut product = Exact::ONE;
+        for factors in text.split('*') {
+            let mut factors = factors.split('/');
+            product = product * self.factor(factors.next().unwrap_or_default())?;
+            for divisor in factors {
+                product = product / self.factor(divisor)?;
+            }
+        }
+        Ok(product)
+    }
+
+    fn factor(&self, name: &str) -> Result<Exact, String> {
+        if let Ok(number) = name.parse::<u64>() {
+            return Ok(number.into());
+        }
+        if name == "adjusted_width" {
+            return self.adjusted_width();
+        }
+        match self.named(name) {
+            Some(size) => self.value(size),
+            None => self.count(name)?.map(Exact::from).ok_or_else(|| {
+                let (keys, name) = self.locate(name);
+                missing(keys, name)
+            }),
+        }
+    }
+
+    /// The width of LFM2's feed-forward: two thirds of the one given, rounded up to a multiple.
+    fn adjusted_width(&self) -> Result<Exact, String> {
+        let width = self.value("intermediate_size")?;
+        if !self.holds("block_auto_adjust_ff_dim|true")? {
+            return Ok(width);
+        }
+        Ok((width * 2u64 / 3u64).round_up_to(self.value("block_multiple_of|256")?))
+    }
+
+    /// The object that a key is in, and its name there.
+    fn locate<'b>(&self, key: &'b str) -> (&'a Keys<'a>, &'b str) {
+        let key = key.trim_start_matches('#');
+        key.strip_prefix("root.").map_or((self.keys, key), |key| (self.root, key))
+    }
+
+    /// The number of a key, or the length of its list.
+    fn count(&self, key: &str) -> Result<Option<u64>, String> {
+        let (keys, name) = self.locate(key);
+        if key.starts_with('#') {
+            let list = keys.get(name).and_then(Value::as_array);
+            return Ok(list.and_then(|list| u64::try_from(list.len()).ok()));
+        }
+        let spellings = [HIDDEN, HEADS, KV_HEADS, HEAD_DIM].into_iter().find(|names| names.contains(&name));
+        let given = keys.count_or_default(spellings.unwrap_or(&[name]), &mut Vec::new());
+        Ok(given.map_err(|error| error.to_string())?.map(|dimension| dimension.value))
+    }
+
+    fn holds(&self, condition: &str) -> Result<bool, String> {
+        if let Some(other) = condition.strip_prefix('!') {
+            return Ok(!self.holds(other)?);
+        }
+        let condition = self.named(condition).unwrap_or(condition);
+        if let Ok(constant) = condition.parse() {
+            return Ok(constant);
+        }
+        let (key, default) = condition.split_once('|').unwrap_or((condition, "false"));
+        let (keys, name) = self.locate(key);
+        match keys.get(name) {
+            None => Ok(default == "true"),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(format!("{} is not true or false", keys.field(name))),
+        }
+    }
+}
+
+pub(super) fn missing(keys: &Keys<'_>, key: &str) -> String {
+    format!("{} is not in the config", keys.field(key))
+}

@@ -1,0 +1,110 @@
+//! Tensors of known shapes, in the formats of a checkpoint.
+
+use serde_json::{Map, Value};
+
+use super::scheme::{Kind, Scheme};
+use crate::model::{DtypeWeights, Place, TensorGroup};
+use crate::units::{Error, Exact};
+
+/// Tensors of one shape.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) place: Place,
+    pub(super) kind: Kind,
+    /// How many there are, in each layer if they are on layers.
+    pub(super) count: u64,
+    /// Rows that ranks divide, rows that they divide by KV heads, and rows that each rank has.
+    pub(super) divided: u64,
+    pub(super) by_kv_heads: u64,
+    pub(super) whole: u64,
+    pub(super) columns: u64,
+    pub(super) num_key_value_heads: u64,
+}
+
+impl Shape {
+    /// How many there are in the model.
+    fn tensors(&self) -> Exact {
+        let places = match &self.place {
+            Place::Layers(layers) => layers.len(),
+            Place::Embedding | Place::Head | Place::Beside => 1,
+        };
+        Exact::from(places) * self.count
+    }
+
+    /// The parameters of all of them.
+    pub(super) fn parameters(&self) -> Exact {
+        let rows = Exact::from(self.divided) + self.by_kv_heads + self.whole;
+        rows * self.columns * self.tensors()
+    }
+
+    /// Whether a token passes through some of them only: those of its experts.
+    pub(super) fn is_routed(&self) -> bool {
+        matches!(self.kind, Kind::Expert | Kind::ExpertBias)
+    }
+}
+
+/// The formats of a checkpoint.
+pub(super) struct Format {
+    dtype: &'static str,
+    element_bytes: u64,
+    /// Of the tensors that are quantized, if all their bytes follow from the configuration.
+    scheme: Option<Scheme>,
+}
+
+impl Format {
+    /// Those of a configuration, `root`, whose text model is `text`, of class `model_type`.
+    pub(super) fn new(text: &Map<String, Value>, root: &Map<String, Value>, model_type: &str) -> Self {
+        let dtype = [text, root]
+            .iter()
+            .find_map(|keys| ["torch_dtype", "dtype"].iter().find_map(|key| keys.get(*key)?.as_str()));
+        let (dtype, element_bytes) = match dtype.map(|name| name.strip_prefix("torch.").unwrap_or(name)) {
+            Some("float16" | "half") => ("F16", 2),
+            Some("float32" | "float") => ("F32", 4),
+            _ => ("BF16", 2),
+        };
+        let scheme = Scheme::declared(text, root).and_then(|declared| Scheme::new(declared, model_type));
+        Self { dtype, element_bytes, scheme }
+    }
+
+    fn scheme(&self, kind: Kind) -> Option<Scheme> {
+        self.scheme.filter(|scheme| scheme.quantizes(kind))
+    }
+
+    fn bytes(&self, shape: &Shape, rows: u64) -> Exact {
+        match self.scheme(shape.kind) {
+            Some(scheme) => scheme.bytes(rows, shape.columns),
+            None => Exact::from(rows) * shape.columns * self.element_bytes,
+        }
+    }
+
+    pub(super) fn group(&self, shape: &Shape) -> Result<TensorGroup, Error> {
+        Ok(TensorGroup {
+            place: shape.place.clone(),
+            count: shape.count,
+            divided: self.bytes(shape, shape.divided).get()?,
+            by_kv_heads: self.bytes(shape, shape.by_kv_heads).get()?,
+            num_key_value_heads: shape.num_key_value_heads,
+            whole: self.bytes(shape, shape.whole).get()?,
+            packed: shape.kind == Kind::Expert && self.scheme == Some(Scheme::Mxfp4),
+        })
+    }
+
+    /// All tensors by element type: those that are not quantized, then those that are.
+    pub(super) fn by_dtype(&self, shapes: &[Shape]) -> Result<Vec<DtypeWeights>, Error> {
+        let share = |dtype: &str, scheme: Option<Scheme>| {
+            let belong = || shapes.iter().filter(|shape| self.scheme(shape.kind) == scheme);
+            let bytes = |shape: &Shape| {
+                let rows = [shape.divided, shape.by_kv_heads, shape.whole];
+                rows.into_iter().map(|rows| self.bytes(shape, rows)).sum::<Exact>() * shape.tensors()
+            };
+            Ok(DtypeWeights {
+                dtype: dtype.into(),
+                tensors: None,
+                parameters: belong().map(Shape::parameters).sum::<Exact>().get()?,
+                bytes: Some(belong().map(bytes).sum::<Exact>().bytes()?),
+            })
+        };
+        let quantized = self.scheme.map(|scheme| share(scheme.dtype(), Some(scheme)));
+        std::iter::once(share(self.dtype, None)).chain(quantized).collect()
+    }
+}
