@@ -12,7 +12,6 @@ mod local;
 mod resolver;
 pub mod safetensors;
 pub mod spec;
-mod weight_files;
 mod weights;
 
 use std::fs::File;

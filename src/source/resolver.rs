@@ -8,8 +8,8 @@ use super::file::{self, Directory, MAX_CONFIG_BYTES};
 use super::file_names::{Choice, Part, choose, has_extension, looks_like_a_path};
 use super::files::{CONFIG, Files, gguf_header};
 use super::hub::{self, HubId, HubSettings};
-use super::weight_files::{self, is_safetensors};
-use super::weights::{self, Known};
+use super::weights::files::{self as weight_files, is_safetensors};
+use super::weights::{self, Known, computed};
 use super::{gguf, hf_config, spec};
 use crate::catalogue::{self, ModelEntry, ModelFacts};
 use crate::model::{Model, Origin, Warning};
@@ -196,8 +196,8 @@ impl<'a> Resolver<'a> {
             }
             Found::Entry(entry) => {
                 let known = weigh.then(|| Ok(weights::of_entry(&entry)));
-                let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
-                let mut model = match facts {
+                let ModelEntry { names, label, facts, .. } = *entry;
+                let model = match facts {
                     ModelFacts::Config(config) => {
                         let name = names.first().cloned().unwrap_or_default();
                         let model = hf_config::model(&config, label)
@@ -206,9 +206,6 @@ impl<'a> Resolver<'a> {
                     }
                     ModelFacts::Spec(spec) => Model { name: label, ..spec.model()? },
                 };
-                if let Some(declared) = hf_quant_config {
-                    model = hf_config::with_quantization(model, &declared);
-                }
                 Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
             }
         }
@@ -281,7 +278,7 @@ impl<'a> Json<'a> {
         }
         let model = hf_config::model(&config, self.name).map_err(in_text)?;
         let Some(place) = &self.place else {
-            let known = weigh.then(|| Ok(weights::computed(&config, None)));
+            let known = weigh.then(|| Ok(computed(&config, None)));
             return Ok(weighed(read_from(model, &self.label), known));
         };
         let model = read_from(model, &place.config);
@@ -291,8 +288,8 @@ impl<'a> Json<'a> {
             None => place.quantization()?,
             Some(_) => None,
         };
-        let computed = || weights::computed(&config, quantization.as_ref().map(|_| QUANTIZATION));
-        let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(computed)));
+        let of_config = || computed(&config, quantization.is_some().then_some(QUANTIZATION));
+        let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(of_config)));
         let model = match &quantization {
             Some(declared) => hf_config::with_quantization(model, declared),
             None => model,
@@ -310,8 +307,8 @@ impl<'a> Json<'a> {
         let weights = match (of_files, &self.place) {
             (Some(known), _) => known,
             (None, _) if own => Err(weights::OF_THE_CACHE.into()),
-            (None, Some(place)) => weights::computed(&config, place.quantization()?.map(|_| QUANTIZATION)),
-            (None, None) => weights::computed(&config, None),
+            (None, Some(place)) => computed(&config, place.quantization()?.is_some().then_some(QUANTIZATION)),
+            (None, None) => computed(&config, None),
         };
         let origin = if own { Origin::Spec } else { Origin::Config };
         Ok(Weighed { name: self.name, origin, model_type: model_type(&config), weights })
@@ -341,7 +338,7 @@ fn weigh(found: Found<'_>) -> Result<Weighed, Error> {
     Ok(match found {
         Found::Json(json) => json.weigh()?,
         Found::Weights { files, named, .. } => {
-            let known = weight_files::known(&*files, named.as_deref(), None)?;
+            let known = weight_files::in_files(&*files, named.as_deref(), None)?;
             let weights = known.unwrap_or_else(|| Err("its files are missing".into()));
             Weighed { name: files.model_name(CONFIG), origin: Origin::Config, model_type: None, weights }
         }

@@ -93,7 +93,7 @@ impl WidthKeys<'_> {
             || declared.inner(&["config_groups"]).is_some_and(|groups| groups.0.values().any(eight))
     }
 
-    /// Read from the image processors and projectors of the same classes as in `weights/towers.jsonl`; others merge four patches.
+    /// Read from the image processors and projectors of the classes in `weights/towers.jsonl`; others merge four patches.
     fn image(&self) -> Option<Image> {
         let vision = self.root.inner(&["vision_config"])?;
         let number =

@@ -1,157 +1,223 @@
-//! What a model weighs: from the headers of the files that hold its weights, else from the total of their index, else from
-//! the catalogue or the dimensions of its configuration. The weights themselves are never read.
+//! The files that hold a model's weights, of which the headers are read, or the index.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::computed;
-use crate::catalogue::{ModelEntry, ModelFacts};
-use crate::model::{DtypeWeights, Experts, Tensors as Shapes, Weights, WeightsOrigin};
+use super::known::{self, Known};
+use super::{experts, mtp_layers};
+use crate::model::{Experts, WeightsOrigin};
+use crate::source::file::MAX_LIST_BYTES;
+use crate::source::file_names::{MAX_PARTS, Part, is_inside};
+use crate::source::files::{Files, add_tensors, gguf_header};
 use crate::source::gguf;
 use crate::source::safetensors::Tensors;
-use crate::units::{Bytes, group_thousands};
+use crate::units::{Code, Error, Exact};
 
-/// What is known of the weights of a model, or the reason why nothing is.
-pub type Known = Result<Weights, String>;
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const SAFETENSORS: &str = ".safetensors";
 
-/// The weights of which only the total of an index is known, with a note that says why.
-pub(in crate::source) fn of_total(total: u64, note: String) -> Weights {
-    Weights {
-        by_dtype: Vec::new(),
-        bytes: Some(Bytes(total)),
-        parameters: None,
-        active_parameters: None,
-        tensors: None,
-        origin: WeightsOrigin::Index,
-        notes: vec![note],
+/// The headers of this many files at most are read over the network.
+const MAX_REMOTE_HEADERS: usize = 8;
+
+/// Whether a name is of a safetensors file or of the index of several.
+pub(in crate::source) fn is_safetensors(name: &str) -> bool {
+    name.ends_with(SAFETENSORS) || is_index(name)
+}
+
+fn is_index(name: &str) -> bool {
+    name.ends_with(".safetensors.index.json")
+}
+
+/// Whether there are weights among the files of a directory.
+pub(in crate::source) fn are_among(names: &[String]) -> bool {
+    names.iter().any(|name| name == INDEX) || without_index(names).is_some()
+}
+
+/// The safetensors files without an index: the one, or the first set whose names say that they belong together.
+fn without_index(names: &[String]) -> Option<Vec<String>> {
+    if names.iter().any(|name| name == SINGLE) {
+        return Some(vec![SINGLE.into()]);
+    }
+    // What was trained for a model, and the same weights under Mistral's own names.
+    let other = |name: &str| name.starts_with("adapter") || name.starts_with("consolidated");
+    let names: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS) && !other(name)).collect();
+    match (names.iter().find_map(|name| Part::parse(name)?.all()), names.as_slice()) {
+        (Some(set), _) => Some(set),
+        (None, [one]) => Some(vec![(*one).clone()]),
+        (None, _) => None,
     }
 }
 
-/// The weights that the tensors of `files` files come to.
-pub(in crate::source) fn of_tensors(tensors: &Tensors, files: usize, experts: Option<Experts>) -> Weights {
-    let parameters = tensors.parameters();
-    let mut notes = Vec::new();
-    if files > 1 {
-        notes.push(format!("the headers of {files} files"));
+/// The weights in the files that belong to a configuration; `None` if there are none.
+pub(in crate::source) fn of_config(
+    files: &dyn Files,
+    wanted: Option<&str>,
+    config: &Value,
+) -> Result<Option<Known>, Error> {
+    let Some(mut known) = in_files(files, wanted, experts(config))? else { return Ok(None) };
+    known::with_tensors(&mut known, config);
+    if let (Ok(weights), Some(layers)) = (&mut known, mtp_layers(config))
+        && weights.origin == WeightsOrigin::Headers
+    {
+        weights.notes.push(format!("MTP layers ({layers}) are counted if the files hold them"));
     }
-    if parameters.is_none() {
-        notes.push(
-            "the weights are packed in a way that the headers don't tell: their parameters are not counted".into(),
+    Ok(Some(known))
+}
+
+/// The weights in the safetensors files that are `wanted`, by one of them or by their index, or else in those that are
+/// there; `None` if there are none. `experts` are those of the configuration.
+pub(in crate::source) fn in_files(
+    files: &dyn Files,
+    wanted: Option<&str>,
+    experts: Option<Experts>,
+) -> Result<Option<Known>, Error> {
+    let mut tensors = Tensors::default();
+    if wanted.is_none() && add_tensors(files, SINGLE, &mut tensors)? {
+        return Ok(Some(Ok(known::of_tensors(&tensors, 1, experts))));
+    }
+    let Some(Set { names, total }) = set(files, wanted)? else { return Ok(None) };
+    let or_total =
+        |reason: String, note: String| Ok(Some(total.map(|total| known::of_total(total, note)).ok_or(reason)));
+    let all = names.len();
+    if files.is_remote() && all > MAX_REMOTE_HEADERS {
+        let reason = format!("the headers of its {all} files were not requested");
+        return or_total(
+            format!("{reason}, and no index states the total"),
+            format!("{reason}: the bytes are the total that the index states"),
         );
     }
-    let active = experts.and_then(|experts| experts.active(parameters?, tensors.routed));
-    if active.is_some() {
-        notes.push(
-            "active: of the tensors under `experts` the share that the config sends a token to, and all others".into(),
-        );
-    }
-    Weights {
-        by_dtype: tensors
-            .types
-            .iter()
-            .map(|share| DtypeWeights {
-                dtype: share.name.into(),
-                tensors: Some(share.tensors),
-                parameters: share.elements,
-                bytes: Some(Bytes(share.bytes)),
-            })
-            .collect(),
-        bytes: tensors.bytes().map(Bytes),
-        parameters,
-        active_parameters: active,
-        tensors: None,
-        origin: WeightsOrigin::Headers,
-        notes,
-    }
-}
-
-/// The weights that the headers of `files` GGUF files come to, `first` being the first.
-pub(in crate::source) fn of_headers(
-    first: &gguf::Header,
-    tensors: &gguf::Tensors,
-    missing: u64,
-    files: usize,
-) -> Weights {
-    let mut notes = Vec::new();
-    if files > 1 {
-        notes.push(format!("the headers of {files} files"));
-    }
-    if missing > 0 {
-        let missing = group_thousands(missing);
-        notes.push(format!(
-            "{missing} bytes of the tensors lie past the end of the file: it is cut short, or a header alone"
-        ));
-    }
-    if !tensors.nextn.is_empty() {
-        notes.push("what predicts further tokens (MTP) is counted".into());
-    }
-    let unknown: Vec<String> =
-        tensors.types.iter().filter(|share| share.name.is_none()).map(|share| share.id.to_string()).collect();
-    if !unknown.is_empty() {
-        notes.push(format!("the bytes of type {} are not known, and so not the sum", unknown.join(", ")));
-    }
-    let architecture = first.text("general.architecture").unwrap_or_default();
-    let all = first.number(&format!("{architecture}.expert_count")).filter(|&all| all > 1);
-    let per_token = first.number(&format!("{architecture}.expert_used_count"));
-    let experts = all.zip(per_token).map(|(all, per_token)| Experts { all, per_token });
-    let active = experts.and_then(|experts| experts.active(tensors.parameters, tensors.routed));
-    if active.is_some() {
-        notes.push("active: of the tensors named _exps the share that a token is sent to, and all others".into());
-    }
-    Weights {
-        by_dtype: tensors
-            .types
-            .iter()
-            .map(|share| DtypeWeights {
-                dtype: share.name.map_or_else(|| format!("type {}", share.id), Into::into),
-                tensors: Some(share.tensors),
-                parameters: share.parameters,
-                bytes: share.bytes.map(Bytes),
-            })
-            .collect(),
-        bytes: tensors.bytes().map(Bytes),
-        parameters: Some(tensors.parameters),
-        active_parameters: active,
-        tensors: None,
-        origin: WeightsOrigin::Headers,
-        notes,
-    }
-}
-
-/// The weights of an entry of the catalogue: its figures, or those that its configuration comes to.
-pub(in crate::source) fn of_entry(entry: &ModelEntry) -> Known {
-    if entry.parameters.is_some() || entry.weight_bytes.is_some() {
-        return Ok(Weights {
-            by_dtype: Vec::new(),
-            bytes: entry.weight_bytes.map(Bytes),
-            parameters: entry.parameters,
-            active_parameters: None,
-            tensors: tensors_of_entry(entry),
-            origin: WeightsOrigin::Catalogue,
-            notes: vec![format!("source: {}", entry.source)],
-        });
-    }
-    match &entry.facts {
-        ModelFacts::Config(config) => {
-            computed(config, None).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
+    let mut missing = Vec::new();
+    for name in &names {
+        if !add_tensors(files, name, &mut tensors)? {
+            missing.push(name);
         }
-        ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
+    }
+    let Some(first) = missing.first() else { return Ok(Some(Ok(known::of_tensors(&tensors, all, experts)))) };
+    let reason = format!("{} of the {all} files are missing ({first})", missing.len());
+    or_total(
+        format!("{reason}, and no index states the total"),
+        format!("{reason}: the bytes are the total that the index states"),
+    )
+}
+
+/// The safetensors files of a model.
+struct Set {
+    names: Vec<String>,
+    /// The bytes that the index states.
+    total: Option<u64>,
+}
+
+fn set(files: &dyn Files, wanted: Option<&str>) -> Result<Option<Set>, Error> {
+    Ok(match wanted {
+        Some(name) if is_index(name) => index(files, name)?,
+        Some(name) => {
+            let names = Part::parse(name).and_then(|part| part.all());
+            let total = match names.as_ref().map(|_| index(files, INDEX)).transpose()?.flatten() {
+                Some(index) => index.total,
+                None => None,
+            };
+            Some(Set { names: names.unwrap_or_else(|| vec![name.to_owned()]), total })
+        }
+        None => match index(files, INDEX)? {
+            Some(set) => Some(set),
+            None if files.is_remote() => None,
+            None => without_index(&files.names()?).map(|names| Set { names, total: None }),
+        },
+    })
+}
+
+/// The files that an index names; `None` if there is no index.
+fn index(files: &dyn Files, name: &str) -> Result<Option<Set>, Error> {
+    let Some(text) = files.text(name, MAX_LIST_BYTES)? else { return Ok(None) };
+    let wrong = |code, found: String, problem: String| {
+        Error::new(code, files.label(name), found, problem, "download the index again")
+    };
+    let index: Index = serde_json::from_str(&text).map_err(|error| {
+        let problem = format!("is not an index of safetensors files: {error}");
+        wrong(Code::SafetensorsIndex, "the text".into(), problem)
+    })?;
+    let total = index.total();
+    if let Some(outside) = index.weight_map.0.iter().find(|name| !is_inside(name)) {
+        return Err(wrong(Code::IndexOutside, format!("{outside:?}"), "is not a file next to the index".into()));
+    }
+    Ok(Some(Set { names: index.weight_map.0.into_iter().collect(), total }))
+}
+
+/// The weights of the GGUF file `name`, whose header is `first`, and of the other parts of it if it is split.
+pub(in crate::source) fn of_gguf(files: &dyn Files, name: &str, first: &gguf::Header) -> Result<Known, Error> {
+    let parts = Part::parse(name).and_then(|part| part.all());
+    if let (Some(count), None) = (first.number("split.count").filter(|&count| count > 1), &parts) {
+        return Ok(Err(format!("it is a part of {count}, and its name does not show the names of the others")));
+    }
+    let parts = parts.unwrap_or_default();
+    if files.is_remote() && parts.len() > MAX_REMOTE_HEADERS {
+        return Ok(Err(format!("the headers of its {} parts were not requested", parts.len())));
+    }
+    let mut tensors = first.tensors.clone();
+    let mut missing = Exact::from(first.missing);
+    for part in parts.iter().filter(|part| *part != name) {
+        let Some(header) = gguf_header(files, part)? else {
+            return Ok(Err(format!("{part}, a part of it, is missing")));
+        };
+        missing = missing + header.missing;
+        tensors.merge(header.tensors).map_err(|error| files.error_in(part, error))?;
+    }
+    Ok(Ok(known::of_headers(first, &tensors, missing.get()?, parts.len())))
+}
+
+/// The index of a model in several files.
+#[derive(Deserialize)]
+struct Index {
+    #[serde(default)]
+    metadata: Option<IndexMetadata>,
+    weight_map: FileNames,
+}
+
+#[derive(Deserialize)]
+struct IndexMetadata {
+    total_size: Option<serde_json::Number>,
+}
+
+impl Index {
+    /// The bytes of all weights; some indices write them with a point.
+    fn total(&self) -> Option<u64> {
+        let number = self.metadata.as_ref()?.total_size.as_ref()?.to_string();
+        number.strip_suffix(".0").unwrap_or(&number).parse().ok()
     }
 }
 
-/// Adds the tensors that a configuration implies to weights that were read elsewhere.
-pub(in crate::source) fn with_tensors(known: &mut Known, config: &Value) {
-    if let Ok(weights) = known {
-        weights.tensors = computed(config, None).ok().and_then(|computed| computed.tensors);
+/// The files that a map of tensors names, each once.
+struct FileNames(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for FileNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = FileNames;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object that names the file of each tensor")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FileNames, A::Error> {
+                let mut names = BTreeSet::new();
+                while map.next_key::<IgnoredAny>()?.is_some() {
+                    let name: std::borrow::Cow<'_, str> = map.next_value()?;
+                    if !names.contains(&*name) {
+                        names.insert(name.into_owned());
+                    }
+                    if names.len() > MAX_PARTS {
+                        return Err(de::Error::custom("it names more files than any model has"));
+                    }
+                }
+                Ok(FileNames(names))
+            }
+        }
+        deserializer.deserialize_map(Names)
     }
 }
-
-/// The tensors that the configuration of an entry implies.
-fn tensors_of_entry(entry: &ModelEntry) -> Option<Shapes> {
-    match &entry.facts {
-        ModelFacts::Config(config) => computed(config, None).ok()?.tensors,
-        ModelFacts::Spec(_) => None,
-    }
-}
-
-/// Why dimensions of a cache tell no weights.
-pub(in crate::source) const OF_THE_CACHE: &str = "the dimensions given are those of its cache";

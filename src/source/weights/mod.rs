@@ -3,7 +3,8 @@
 //! Computed are the classes whose tensors are listed in `classes.jsonl`, with the blocks of `blocks.jsonl` and the vision
 //! towers of `towers.jsonl`. A class that is not listed has no figure: nothing is guessed. MTP layers are not counted.
 
-mod files;
+pub(super) mod files;
+mod known;
 mod layers;
 mod rows;
 mod scheme;
@@ -16,8 +17,8 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-pub use self::files::Known;
-pub(super) use self::files::{OF_THE_CACHE, of_entry, of_headers, of_tensors, of_total, with_tensors};
+pub use self::known::Known;
+pub(super) use self::known::{OF_THE_CACHE, of_entry};
 use self::layers::Layers;
 use self::rows::{Class, Scope};
 use self::scheme::Scheme;
