@@ -11,12 +11,20 @@ fn json_of(arguments: &str) -> Value {
 
 #[test]
 fn json_has_the_shape_others_build_on() {
-    let document = json_of("llama-4-scout -s 131072 -d bf16");
+    let mut document = json_of("llama-4-scout -s 131072 -d bf16");
+    let model = document["model"].as_object_mut().unwrap();
+    // What engines read in addition: tests/round_trip.rs holds it.
+    let checkpoint = model.remove("checkpoint").unwrap();
+    assert_eq!(checkpoint["num_attention_heads"], 40);
+    for group in model["layer_groups"].as_array_mut().unwrap() {
+        let indices = group.as_object_mut().unwrap().remove("layer_indices").unwrap();
+        assert_eq!(indices.as_array().unwrap().len() as u64, group["layers"]);
+    }
     assert_eq!(
         document["model"],
         json!({
             "name": "meta-llama/Llama-4-Scout-17B-16E-Instruct", "source": "catalogue", "model_type": "llama4",
-            "max_seq_len": 10_485_760,
+            "max_seq_len": 10_485_760, "dtype": "bf16", "num_hidden_layers": 48,
             "layer_groups": [
                 {"kind": "full_attention", "layers": 12, "kv_heads": 8, "k_dim": 128, "v_dim": 128},
                 {"kind": "chunked_attention", "layers": 36, "chunk": 8192, "kv_heads": 8, "k_dim": 128, "v_dim": 128}

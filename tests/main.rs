@@ -38,6 +38,7 @@ mod plan;
 mod pool;
 mod quantized;
 mod readme;
+mod round_trip;
 mod schema;
 mod schema_versions;
 mod sglang;

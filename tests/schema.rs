@@ -390,7 +390,7 @@ fn what_is_wrong_in_an_object_is_named() {
         group[key] = value;
         json!({"layer_groups": [group]})
     };
-    let tells = "`kvsize schema spec` tells its shape";
+    let tells = "`kvsize schema spec` shows its shape";
     for (object, message) in [
         (json!({"layers": 4}), "heads: missing; add head_dim, or hidden_size with heads"),
         (json!({"layers": 0, "kv_heads": 2, "head_dim": 4}), "layers: 0 is not a positive count; write 1 or more"),
@@ -412,7 +412,7 @@ fn what_is_wrong_in_an_object_is_named() {
         (json!({"layer_groups": 4}), "layer_groups: 4 is not a list; write a list of objects"),
         (
             json!({"layers": 4, "layer_groups": [{}]}),
-            "layer_groups: it is given beside the dimensions of all layers; give the \
+            "layer_groups: is given in addition to the dimensions of all layers; give the \
              dimensions of each group, or those of all layers and no layer_groups",
         ),
         (
@@ -435,9 +435,20 @@ fn what_is_wrong_in_an_object_is_named() {
         ),
         (full("kv_heads", json!(0)), "layer_groups[0].kv_heads: 0 is not a positive count; write 1 or more"),
         (
+            full("layer_indices", json!([1, 1])),
+            "layer_groups[0].layer_indices: 1 layers differ from 2, the number under layers; list each layer once",
+        ),
+        (
+            json!({"num_hidden_layers": 1, "layer_groups": [{"kind": "shared", "layers": 2}]}),
+            "num_hidden_layers: 1 is less than the 2 layers of layer_groups; count all layers, or leave it out",
+        ),
+        (
+            json!({"schema": "kvsize.estimate/1", "model": {"layer_groups": [{"kind": "none", "layers": 0}]}}),
+            "model.layer_groups[0].layers: 0 is not a positive count; write 1 or more",
+        ),
+        (
             full("formula", json!("article_shortcut")),
-            "layer_groups[0].formula: article_shortcut is not read of a group; give \
-             layers, hidden_size and kv_heads in place of layer_groups",
+            "layer_groups[0].formula: article_shortcut needs a hidden_size of at least kv_heads; add hidden_size to the model",
         ),
         (
             json!({"layer_groups": [{"kind": "recurrent_state", "layers": 1, "mechanism": "x"}]}),
@@ -447,17 +458,29 @@ fn what_is_wrong_in_an_object_is_named() {
         ),
     ] {
         kvsize("-").stdin(object.to_string()).stderr(&format!("error: standard input: {message}\n")).status(2);
-        let allowed = ["heads: missing", "kv_heads: 3", "more layers than", "is given beside"];
+        let allowed = [
+            "heads: missing",
+            "kv_heads: 3",
+            "more layers than",
+            "is given in addition",
+            "needs a hidden_size",
+            "differ from",
+            "is less than the",
+        ];
         assert!(!valid(&spec, &object) || allowed.iter().any(|part| message.contains(part)), "{object}");
     }
     for (object, path) in [
         (full("kv_heads", json!("2")), "layer_groups[0].kv_heads"),
         (full("kvheads", json!(2)), "layer_groups[0].kvheads"),
         (json!({"layers": 4, "kvheads": 2}), "kvheads"),
+        (
+            json!({"layers": 4, "checkpoint": {"quantization": {"kv_cache_scheme": {"num_bits": "8"}}}}),
+            "checkpoint.quantization.kv_cache_scheme.num_bits",
+        ),
         (json!({"layers": "4", "kv_heads": 2}), "layers"),
     ] {
         let text = kvsize("-").stdin(object.to_string()).text();
-        assert!(text.contains(&format!("error: standard input: {path}: it is not read: ")), "{text}");
+        assert!(text.contains(&format!("error: standard input: {path}: is not read: ")), "{text}");
         assert!(text.contains("is not read: ") && text.contains(tells) && text.ends_with("status 2\n"), "{text}");
         assert!(!valid(&spec, &object), "{object}");
     }

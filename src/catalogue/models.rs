@@ -18,6 +18,8 @@ pub struct ModelEntry {
     pub label: String,
     /// What it is.
     pub facts: ModelFacts,
+    /// What the `hf_quant_config.json` next to its `config.json` declares, as far as caches go.
+    pub hf_quant_config: Option<serde_json::Value>,
     /// Parameters, where a public file states them.
     pub parameters: Option<u64>,
     /// Bytes of the published weights, where a public file states them.
@@ -45,6 +47,7 @@ struct Written {
     label: String,
     config: Option<serde_json::Value>,
     spec: Option<crate::model::ModelSpec>,
+    hf_quant_config: Option<serde_json::Value>,
     parameters: Option<u64>,
     weight_bytes: Option<u64>,
     #[serde(default)]
@@ -57,13 +60,13 @@ impl TryFrom<Written> for ModelEntry {
     type Error = &'static str;
 
     fn try_from(written: Written) -> Result<Self, &'static str> {
-        let Written { names, label, config, spec, parameters, weight_bytes, source, date } = written;
+        let Written { names, label, config, spec, hf_quant_config, parameters, weight_bytes, source, date } = written;
         let facts = match (config, spec) {
             (Some(config), None) => ModelFacts::Config(config),
             (None, Some(spec)) => ModelFacts::Spec(spec),
             _ => return Err("an entry has either a config or a spec"),
         };
-        Ok(Self { names, label, facts, parameters, weight_bytes, source, date })
+        Ok(Self { names, label, facts, hf_quant_config, parameters, weight_bytes, source, date })
     }
 }
 

@@ -174,7 +174,7 @@ pub(super) fn own_accelerators(flag: Option<&Path>) -> Result<Vec<AcceleratorEnt
 
 /// The user's own prices, each of a device by its own name.
 fn own_prices(path: &Path, accelerators: &[AcceleratorEntry]) -> Result<Vec<PriceEntry>, Error> {
-    let in_file = |error: Error| error.within(path.display().to_string()).within("--prices");
+    let in_file = |error: Error| error.in_file(path.display().to_string()).in_file("--prices");
     let mut prices = source::prices(path)?;
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {

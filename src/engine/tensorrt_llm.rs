@@ -262,7 +262,7 @@ impl Rules {
             window,
             sinks,
             attention_dp: settings.switch("enable-attention-dp").unwrap_or_default(),
-            windows_named: model.facts.iter().any(|fact| fact.key.rsplit('.').next() == Some("layer_types")),
+            windows_named: model.checkpoint.lists_layer_types,
         })
     }
 

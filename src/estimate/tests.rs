@@ -6,23 +6,7 @@ use crate::units::{Code, Error};
 
 fn model(layer_groups: Vec<LayerGroup>) -> Model {
     let num_hidden_layers = layer_groups.iter().flat_map(|group| &group.layers).max().map_or(0, |last| last + 1);
-    Model {
-        name: "test".into(),
-        origin: Origin::Flags,
-        model_type: None,
-        max_position_embeddings: None,
-        dtype: ElementFormat::BF16,
-        num_hidden_layers,
-        layer_groups,
-        transformers_heads: None,
-        mtp_groups: Vec::new(),
-        drafter: None,
-        weights: None,
-        checkpoint: crate::model::Checkpoint::default(),
-        facts: Vec::new(),
-        assumptions: Vec::new(),
-        warnings: Vec::new(),
-    }
+    Model::new("test".into(), Origin::Flags, ElementFormat::BF16, num_hidden_layers, layer_groups)
 }
 
 const KV_8_128: KeyValue = KeyValue::Heads { num_key_value_heads: 8, head_dim: 128, v_head_dim: 128 };

@@ -1,68 +1,80 @@
-//! What engines read of a checkpoint beside its layers.
+//! What engines read of a checkpoint in addition to its layers.
 
+use serde::{Deserialize, Serialize};
+
+use super::json_object::json_object;
 use super::{Gguf, Widths};
 use crate::units::ElementFormat;
 
-/// What a checkpoint says of itself that an engine acts on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a configuration states")]
-pub struct Checkpoint {
-    /// The classes that serve it (`architectures`).
-    pub architectures: Vec<String>,
-    /// `model_type` of the text model, where it is a part of the model.
-    pub text_model_type: Option<String>,
-    /// Query heads, which tensor parallel ranks divide; the most that any layer has.
-    pub num_attention_heads: Option<u64>,
-    /// The model's width.
-    pub hidden_size: Option<u64>,
-    /// Parameters of the embedding of its vocabulary (`vocab_size` x `hidden_size`); none where layers have further ones.
-    pub embedding_parameters: Option<u64>,
-    /// Whether it reads images, sound or video beside text.
-    pub multimodal: bool,
-    /// Whether it reads the tokens of an image in both directions.
-    pub reads_images_both_ways: bool,
-    /// Whether its attention has learned sinks: parameters, no cache.
-    pub attention_sinks: bool,
-    /// Elements of K in one head without positions, where K and V are made from a latent (`qk_nope_head_dim`).
-    pub qk_nope_head_dim: Option<u64>,
-    /// Elements of V in one head, where K and V are made from a latent (`v_head_dim`).
-    pub v_head_dim: Option<u64>,
-    /// The format that the configuration names for recurrent states.
-    pub state_format: Option<ElementFormat>,
-    /// Whether the gates of its delta attention have a lower bound (`gate_lower_bound`).
-    pub bounded_gates: bool,
-    /// How its weights, and perhaps its cache, are quantised.
-    pub quantization: Option<Quantization>,
-    /// Layers that predict further tokens, under the one name that SGLang reads (`num_nextn_predict_layers`).
-    pub num_nextn_predict_layers: Option<u64>,
-    /// The format of a recurrent state, under the one name that SGLang reads (`mamba_ssm_dtype`).
-    pub mamba_ssm_dtype: Option<String>,
-    /// Of the layers that read an earlier layer's cache, those that slide; none where nothing lists them.
-    pub shared_sliding_layers: Option<u64>,
-    /// The widths that decide how much memory a step takes.
-    pub widths: Widths,
-    /// How llama.cpp takes it, where that is known.
-    pub gguf: Option<Gguf>,
+json_object! {
+    /// What a checkpoint says of itself that an engine acts on.
+    pub struct Checkpoint {
+        /// The classes that serve it (`architectures`).
+        pub architectures: Vec<String>,
+        /// `model_type` of the text model, where it is a part of the model.
+        pub text_model_type: Option<String>,
+        /// The dtype as its configuration names it; `float32` where it names none.
+        pub dtype: Option<String>,
+        /// Query heads, which tensor parallel ranks divide; the most that any layer has.
+        pub num_attention_heads: Option<u64>,
+        /// The model's width.
+        pub hidden_size: Option<u64>,
+        /// KV heads as transformers caches them, where it repeats each for the query heads that share it.
+        pub transformers_kv_heads: Option<u64>,
+        /// Whether `layer_types` lists which layers slide.
+        pub lists_layer_types: bool,
+        /// Parameters of the embedding of its vocabulary (`vocab_size` x `hidden_size`); absent where layers have further ones.
+        pub embedding_parameters: Option<u64>,
+        /// Whether it reads images, sound or video in addition to text.
+        pub multimodal: bool,
+        /// Whether it reads the tokens of an image in both directions.
+        pub reads_images_both_ways: bool,
+        /// Whether its attention has learned sinks: parameters, no cache.
+        pub attention_sinks: bool,
+        /// Elements of K in one head without positions, where K and V are made from a latent.
+        pub qk_nope_head_dim: Option<u64>,
+        /// Elements of V in one head, where K and V are made from a latent.
+        pub v_head_dim: Option<u64>,
+        /// The format that the configuration names for recurrent states.
+        #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+        pub state_format: Option<ElementFormat>,
+        /// Whether the gates of its delta attention have a lower bound (`gate_lower_bound`).
+        pub bounded_gates: bool,
+        /// How its weights, and perhaps its cache, are quantised.
+        pub quantization: Option<Quantization>,
+        /// MTP layers, under the one name that SGLang reads.
+        pub num_nextn_predict_layers: Option<u64>,
+        /// The format of a recurrent state, under the one name that SGLang reads.
+        pub mamba_ssm_dtype: Option<String>,
+        /// Of the layers that read an earlier layer's cache, those that slide; absent where nothing lists them.
+        pub shared_sliding_layers: Option<u64>,
+        /// The widths that decide how much memory a step takes.
+        pub widths: Widths,
+        /// How llama.cpp takes a GGUF file; of other models `model_type` decides.
+        pub gguf: Option<Gguf>,
+    }
 }
 
-/// What a checkpoint declares of its quantisation, as far as caches go (`quantization_config`, or the
-/// `hf_quant_config.json` beside the configuration).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Quantization {
-    /// Who made it: `modelopt`, `compressed-tensors`, `fp8` …
-    pub quant_method: Option<String>,
-    /// What it made of the weights: `FP8`, `NVFP4`, `MIXED_PRECISION` …
-    pub quant_algo: Option<String>,
-    /// `producer.name` of `hf_quant_config.json`.
-    pub producer: Option<String>,
-    /// Whether it was read from `hf_quant_config.json`.
-    pub beside: bool,
-    /// How K and V are stored (`kv_cache_scheme`), where it is an object.
-    pub kv_cache_scheme: Option<KvCacheScheme>,
-    /// `kv_cache_scheme` where it is a text, or `kv_cache_quant_algo`: `FP8`, `NVFP4` …
-    pub kv_cache_quant_algo: Option<String>,
-    /// Whether the text above stands under `kv_cache_scheme`.
-    pub algo_is_scheme: bool,
+json_object! {
+    /// What a checkpoint declares of its quantisation, as far as caches go (`quantization_config`, or the
+    /// `hf_quant_config.json` next to the configuration).
+    pub struct Quantization {
+        /// Who made it: `modelopt`, `compressed-tensors`, `fp8` …
+        pub quant_method: Option<String>,
+        /// What it made of the weights: `FP8`, `NVFP4`, `MIXED_PRECISION` …
+        pub quant_algo: Option<String>,
+        /// `producer.name` of `hf_quant_config.json`.
+        pub producer: Option<String>,
+        /// Whether it was read from `hf_quant_config.json`.
+        #[serde(rename = "hf_quant_config")]
+        pub beside: bool,
+        /// How K and V are stored (`kv_cache_scheme`), where it is an object.
+        pub kv_cache_scheme: Option<KvCacheScheme>,
+        /// `kv_cache_scheme` where it is a text, or `kv_cache_quant_algo`: `FP8`, `NVFP4` …
+        pub kv_cache_quant_algo: Option<String>,
+        /// Whether the text above stands under `kv_cache_scheme`.
+        pub algo_is_scheme: bool,
+    }
 }
 
 impl Quantization {
@@ -78,38 +90,44 @@ impl Quantization {
     }
 }
 
-/// `kv_cache_scheme` as an object.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KvCacheScheme {
-    /// `num_bits`
-    pub num_bits: Option<u64>,
-    /// `type`: `float` or `int`.
-    pub kind: Option<String>,
-    /// `dynamic`
-    pub dynamic: Option<bool>,
-    /// `strategy`: `tensor`, `token` …
-    pub strategy: Option<String>,
-    /// `symmetric`
-    pub symmetric: Option<bool>,
+json_object! {
+    /// `kv_cache_scheme` as an object.
+    pub struct KvCacheScheme {
+        /// Bits of an element.
+        pub num_bits: Option<u64>,
+        /// `float` or `int`.
+        #[serde(rename = "type")]
+        pub kind: Option<String>,
+        /// Whether scales are computed as tokens come.
+        pub dynamic: Option<bool>,
+        /// What shares a scale: `tensor`, `token` …
+        pub strategy: Option<String>,
+        /// Whether there are no zero points.
+        pub symmetric: Option<bool>,
+    }
 }
 
-/// What drafts tokens for a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drafter {
-    /// How.
-    pub method: DraftMethod,
-    /// Tokens drafted at a time.
-    pub tokens: u64,
-    /// The first of the layers that belong to it: those of the model's groups from here on are its own.
-    pub first_layer: u32,
-    /// What the draft model's checkpoint says, where it has one of its own.
-    pub checkpoint: Option<Checkpoint>,
+json_object! {
+    /// What drafts tokens for a model.
+    pub struct Drafter {
+        /// How.
+        pub method: DraftMethod,
+        /// Tokens drafted at a time.
+        pub tokens: u64,
+        /// The first of the layers that belong to it: those of the model's groups from here on are its own.
+        pub first_layer: u32,
+        /// What the draft model's checkpoint says, where it has one of its own.
+        pub checkpoint: Option<Checkpoint>,
+    }
 }
 
 /// How tokens are drafted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
 pub enum DraftMethod {
     /// The model's own layers for it (multi-token prediction).
+    #[default]
     Mtp,
     /// A smaller model.
     DraftModel,

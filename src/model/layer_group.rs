@@ -133,7 +133,14 @@ impl LayerCache {
     pub fn bound(&self) -> Option<Tokens> {
         match *self {
             Self::SlidingWindow { window: bound, .. } | Self::ChunkedLocal { chunk: bound, .. } => Some(bound),
-            _ => None,
+            Self::FullAttention { .. }
+            | Self::Latent { .. }
+            | Self::Indexer { .. }
+            | Self::Compressed { .. }
+            | Self::Recurrent(_)
+            | Self::CrossAttention { .. }
+            | Self::Shared
+            | Self::None => None,
         }
     }
 
@@ -146,7 +153,14 @@ impl LayerCache {
     pub fn ratio(&self) -> u64 {
         match *self {
             Self::Indexer { ratio, .. } | Self::Compressed { ratio, .. } => ratio.max(1),
-            _ => 1,
+            Self::FullAttention { .. }
+            | Self::SlidingWindow { .. }
+            | Self::ChunkedLocal { .. }
+            | Self::Latent { .. }
+            | Self::Recurrent(_)
+            | Self::CrossAttention { .. }
+            | Self::Shared
+            | Self::None => 1,
         }
     }
 
@@ -157,7 +171,14 @@ impl LayerCache {
             Self::SlidingWindow { key_value, .. } | Self::ChunkedLocal { key_value, .. } => {
                 Self::FullAttention { key_value }
             }
-            other => other,
+            Self::FullAttention { .. }
+            | Self::Latent { .. }
+            | Self::Indexer { .. }
+            | Self::Compressed { .. }
+            | Self::Recurrent(_)
+            | Self::CrossAttention { .. }
+            | Self::Shared
+            | Self::None => self,
         }
     }
 }

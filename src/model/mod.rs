@@ -3,7 +3,9 @@
 mod checkpoint;
 mod dimensions;
 mod gguf;
+mod json_object;
 mod layer_group;
+mod layer_group_json;
 mod note;
 mod recurrent;
 mod spec;
@@ -14,6 +16,7 @@ pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantizati
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
 pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
+pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
 pub use note::{Assumption, Warning};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
@@ -41,8 +44,6 @@ pub struct Model {
     pub num_hidden_layers: u32,
     /// The layers, by what they cache.
     pub layer_groups: Vec<LayerGroup>,
-    /// KV heads as transformers caches them, where it repeats each for the query heads that share it.
-    pub transformers_heads: Option<u64>,
     /// The layers that predict further tokens (MTP), which cost nothing until they are used. Numbered on from the model's.
     pub mtp_groups: Vec<LayerGroup>,
     /// What drafts tokens for it; its layers are among the groups.
@@ -60,6 +61,32 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model of these layers, of which nothing else is known.
+    pub fn new(
+        name: String,
+        origin: Origin,
+        dtype: ElementFormat,
+        num_hidden_layers: u32,
+        layer_groups: Vec<LayerGroup>,
+    ) -> Self {
+        Self {
+            name,
+            origin,
+            model_type: None,
+            max_position_embeddings: None,
+            dtype,
+            num_hidden_layers,
+            layer_groups,
+            mtp_groups: Vec::new(),
+            drafter: None,
+            weights: None,
+            checkpoint: Checkpoint::default(),
+            facts: Vec::new(),
+            assumptions: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// The model with what drafts `tokens` tokens at a time for it: its own MTP layers, those of a `draft` model numbered
     /// on from its own, or none at all.
     #[must_use]
@@ -87,23 +114,30 @@ impl Model {
             layers: group.layers.iter().copied().filter(|layer| layers.contains(layer)).collect(),
             cache: group.cache,
         };
+        let layer_groups = self.layer_groups.iter().map(within).collect();
         Self {
-            name: self.name.clone(),
-            origin: self.origin,
             model_type: self.model_type.clone(),
             max_position_embeddings: self.max_position_embeddings,
-            dtype: self.dtype,
-            num_hidden_layers: self.num_hidden_layers,
-            layer_groups: self.layer_groups.iter().map(within).collect(),
-            transformers_heads: self.transformers_heads,
-            mtp_groups: Vec::new(),
             drafter: self.drafter.clone(),
-            weights: None,
             checkpoint: self.checkpoint.clone(),
-            facts: Vec::new(),
-            assumptions: Vec::new(),
-            warnings: Vec::new(),
+            ..Self::new(self.name.clone(), self.origin, self.dtype, self.num_hidden_layers, layer_groups)
         }
+    }
+
+    /// Notes where the width of its entries is the article's shortcut, and what that drops.
+    #[must_use]
+    pub(crate) fn with_shortcut_noted(mut self) -> Self {
+        let shortcut = self.layer_groups.iter().filter_map(|group| group.cache.key_value()).find_map(|key_value| {
+            let KeyValue::ArticleShortcut { hidden_size, num_key_value_heads } = key_value else { return None };
+            Some((hidden_size, num_key_value_heads, key_value.shortcut_width()?))
+        });
+        if let Some((hidden_size, num_key_value_heads, width)) = shortcut {
+            self.assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });
+            if !hidden_size.is_multiple_of(num_key_value_heads) {
+                self.warnings.push(Warning::ShortcutRemainder { hidden_size, num_key_value_heads });
+            }
+        }
+        self
     }
 
     /// The same model, had every layer to keep every token: what an engine takes that honours no window or chunk.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::dimensions::no_width;
-use super::{Assumption, Dimension, Dimensions, Fact, KeyValue, LayerCache, LayerGroup, Model, Origin, Warning};
+use super::{Checkpoint, Dimension, Dimensions, Fact, KeyValue, LayerCache, LayerGroup, Model, Origin};
 use crate::units::{ElementFormat, Error, Tokens};
 
 /// The dimensions of a model, as far as they were given. All layers are alike.
@@ -105,7 +105,6 @@ impl ModelSpec {
             dimension(names.layers, self.layers).ok_or_else(|| Error::missing(names.layers, names.no_layers))?;
         let num_hidden_layers = super::layer_count(layers)?;
         let mut assumptions = Vec::new();
-        let mut warnings = Vec::new();
         let key_value = match *self {
             Self {
                 hidden_size: Some(hidden_size),
@@ -114,7 +113,7 @@ impl ModelSpec {
                 head_dim: None,
                 v_head_dim: None,
                 ..
-            } => shortcut(names, hidden_size, kv_heads, &mut assumptions, &mut warnings)?,
+            } => shortcut(names, hidden_size, kv_heads)?,
             _ => Dimensions {
                 hidden_size: dimension(names.hidden_size, self.hidden_size),
                 num_attention_heads: dimension(names.heads, self.heads),
@@ -132,27 +131,19 @@ impl ModelSpec {
             },
             None => LayerCache::FullAttention { key_value },
         };
-        Ok(Model {
-            name: self.name.clone().unwrap_or_else(|| "model from flags".into()),
-            origin: Origin::Flags,
-            model_type: None,
-            max_position_embeddings: None,
-            dtype: ElementFormat::FP16,
-            num_hidden_layers,
-            layer_groups: vec![LayerGroup { layers: (0..num_hidden_layers).collect(), cache }],
-            transformers_heads: None,
-            mtp_groups: Vec::new(),
-            drafter: None,
-            weights: None,
-            checkpoint: super::Checkpoint {
+        let name = self.name.clone().unwrap_or_else(|| "model from flags".into());
+        let group = LayerGroup { layers: (0..num_hidden_layers).collect(), cache };
+        let model = Model {
+            checkpoint: Checkpoint {
                 num_attention_heads: self.heads,
                 hidden_size: self.hidden_size,
-                ..super::Checkpoint::default()
+                ..Checkpoint::default()
             },
             facts: self.facts(),
             assumptions,
-            warnings,
-        })
+            ..Model::new(name, Origin::Flags, ElementFormat::FP16, num_hidden_layers, vec![group])
+        };
+        Ok(model.with_shortcut_noted())
     }
 }
 
@@ -168,22 +159,12 @@ struct Names {
     no_width: &'static str,
 }
 
-fn shortcut(
-    names: &Names,
-    hidden_size: u64,
-    num_key_value_heads: u64,
-    assumptions: &mut Vec<Assumption>,
-    warnings: &mut Vec<Warning>,
-) -> Result<KeyValue, Error> {
+fn shortcut(names: &Names, hidden_size: u64, num_key_value_heads: u64) -> Result<KeyValue, Error> {
     let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
-    let width = key_value.shortcut_width().filter(|&width| width > 0).ok_or_else(|| {
+    if key_value.shortcut_width().is_none_or(|width| width == 0) {
         let hidden_size = Dimension { field: names.hidden_size.into(), value: hidden_size };
         let kv_heads = Dimension { field: names.kv_heads.into(), value: num_key_value_heads };
-        no_width(&hidden_size, &kv_heads, "give a hidden size of at least the KV heads")
-    })?;
-    assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });
-    if !hidden_size.is_multiple_of(num_key_value_heads) {
-        warnings.push(Warning::ShortcutRemainder { hidden_size, num_key_value_heads });
+        return Err(no_width(&hidden_size, &kv_heads, "give a hidden size of at least the KV heads"));
     }
     Ok(key_value)
 }
@@ -191,6 +172,7 @@ fn shortcut(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Assumption, Warning};
 
     #[test]
     fn width_and_kv_heads_alone_are_the_article_s_shortcut() {

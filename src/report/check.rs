@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::ModelDescription;
 use super::ci::{self, Case};
-use super::document::{ModelDescription, describe};
 use super::grid::{Align, Block, Grid, Page};
 use super::hardware::{BindingDescription, described, spread};
 use super::text::{COLUMNS, wrapped};
@@ -302,7 +302,7 @@ impl CheckDocument {
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             within: measured.holds(),
             measured,
             assumptions,

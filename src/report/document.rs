@@ -9,10 +9,10 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::WeightsDescription;
+use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, Workload};
-use crate::model::{KeyValue, LayerCache, Model, RecurrentState, Warning};
+use crate::model::{LayerCache, Model, Warning};
 use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat};
 
 /// An estimate and what was asked for.
@@ -43,144 +43,6 @@ pub struct Document {
     pub assumptions: Vec<String>,
     /// What may make the answer wrong.
     pub warnings: Vec<String>,
-}
-
-/// The model of a [`Document`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct ModelDescription {
-    /// Its name.
-    pub name: String,
-    /// Where it was read from.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["flags", "spec", "config", "gguf", "catalogue"])))]
-    pub source: &'static str,
-    /// Its `model_type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_type: Option<String>,
-    /// The longest sequence it was made for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_seq_len: Option<u64>,
-    /// Its layers, by what they cache.
-    pub layer_groups: Vec<GroupDescription>,
-    /// What it weighs, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<WeightsDescription>,
-}
-
-/// A layer group of a [`ModelDescription`]: its kind, and the figures that this kind has.
-#[derive(Debug, Default, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct GroupDescription {
-    /// The kind of cache.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
-    pub kind: &'static str,
-    /// How many layers.
-    pub layers: usize,
-    /// KV heads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kv_heads: Option<u64>,
-    /// Elements of K in one head; absent where the article's shortcut gives no whole number of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k_dim: Option<u64>,
-    /// Elements of V in one head.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub v_dim: Option<u64>,
-    /// `article_shortcut` where the article's formula supplied the width.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "article_shortcut")))]
-    pub formula: Option<&'static str>,
-    /// Tokens of a sliding window.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub window: Option<u64>,
-    /// Tokens of a chunk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub chunk: Option<u64>,
-    /// Elements of a latent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kv_lora_rank: Option<u64>,
-    /// Rotary elements beside a latent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub qk_rope_head_dim: Option<u64>,
-    /// Elements of an index key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index_head_dim: Option<u64>,
-    /// Elements of the one vector that is K and V.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head_dim: Option<u64>,
-    /// Tokens of a compressed entry.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ratio: Option<u64>,
-    /// The recurrence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = crate::model::Mechanism::names())))]
-    pub mechanism: Option<&'static str>,
-    /// Channels of a recurrence's convolution, without those of its groups.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conv_channels: Option<u64>,
-    /// Channels of each group of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conv_channels_per_group: Option<u64>,
-    /// Groups of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conv_groups: Option<u64>,
-    /// Its width, the current token included.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conv_kernel: Option<u64>,
-    /// The format of its columns.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conv_dtype: Option<String>,
-    /// Heads of a recurrent state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_heads: Option<u64>,
-    /// Elements of each; of a compressed layer, elements of its compressor's state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_elements: Option<u64>,
-    /// Their format.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_dtype: Option<String>,
-    /// Whether the encoder's input may be absent.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub optional: bool,
-    /// The most tokens an encoder gives.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encoder_tokens: Option<u64>,
-}
-
-impl GroupDescription {
-    /// With the figures of an entry.
-    fn with(self, key_value: KeyValue) -> Self {
-        let dims = key_value.head_dims();
-        Self {
-            kv_heads: key_value.num_key_value_heads(),
-            k_dim: dims.map(|(k, _)| k),
-            v_dim: dims.map(|(_, v)| v),
-            formula: key_value.shortcut_width().map(|_| "article_shortcut"),
-            head_dim: match key_value {
-                KeyValue::Vector { elements } => Some(elements),
-                _ => None,
-            },
-            ..self
-        }
-    }
-}
-
-impl GroupDescription {
-    /// With the figures of a state.
-    fn with_state(self, state: RecurrentState) -> Self {
-        let RecurrentState { mechanism, convolution, memory } = state;
-        Self {
-            mechanism: Some(mechanism.name()),
-            conv_channels: convolution.map(|convolution| convolution.channels),
-            conv_channels_per_group: convolution.map(|convolution| convolution.channels_per_group).filter(|&n| n > 0),
-            conv_groups: convolution.map(|convolution| convolution.groups).filter(|&n| n > 0),
-            conv_kernel: convolution.map(|convolution| convolution.kernel),
-            conv_dtype: convolution.map(|convolution| convolution.format.to_string()),
-            state_heads: memory.map(|memory| memory.heads),
-            state_elements: memory.map(|memory| memory.elements_per_head),
-            state_dtype: memory.map(|memory| memory.format.to_string()),
-            ..self
-        }
-    }
 }
 
 /// An estimate of a [`Document`].
@@ -323,7 +185,7 @@ impl Document {
         Ok(Self {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             estimates: answers.into_iter().map(row).collect::<Result<_, _>>()?,
             assumptions,
             warnings: texts,
@@ -379,53 +241,6 @@ fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, serializer: 
 pub(super) fn largest(documents: &[Document]) -> Bytes {
     let rows = documents.iter().flat_map(|document| &document.estimates);
     Bytes(rows.map(|row| row.bytes).max().unwrap_or_default())
-}
-
-pub(super) fn describe(model: &Model) -> ModelDescription {
-    let groups = model.layer_groups.iter().map(|group| {
-        let description =
-            GroupDescription { kind: group.cache.kind(), layers: group.layers.len(), ..GroupDescription::default() };
-        match group.cache {
-            LayerCache::FullAttention { key_value } => description.with(key_value),
-            LayerCache::SlidingWindow { key_value, window, .. } => {
-                GroupDescription { window: Some(window.0), ..description.with(key_value) }
-            }
-            LayerCache::ChunkedLocal { key_value, chunk } => {
-                GroupDescription { chunk: Some(chunk.0), ..description.with(key_value) }
-            }
-            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => GroupDescription {
-                kv_lora_rank: Some(kv_lora_rank),
-                qk_rope_head_dim: Some(qk_rope_head_dim),
-                ..description
-            },
-            LayerCache::Indexer { index_head_dim, ratio } => GroupDescription {
-                index_head_dim: Some(index_head_dim),
-                ratio: Some(ratio).filter(|&ratio| ratio > 1),
-                ..description
-            },
-            LayerCache::Compressed { head_dim, ratio, state_elements } => GroupDescription {
-                head_dim: Some(head_dim),
-                ratio: Some(ratio),
-                state_elements: Some(state_elements),
-                ..description
-            },
-            LayerCache::Recurrent(state) => description.with_state(state),
-            LayerCache::CrossAttention { key_value, encoder_tokens, optional } => GroupDescription {
-                optional,
-                encoder_tokens: encoder_tokens.map(|tokens| tokens.0),
-                ..description.with(key_value)
-            },
-            LayerCache::Shared | LayerCache::None => description,
-        }
-    });
-    ModelDescription {
-        name: super::clean(&model.name),
-        source: model.origin.name(),
-        model_type: model.model_type.clone(),
-        max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
-        weights: model.weights.as_ref().map(Into::into),
-        layer_groups: groups.collect(),
-    }
 }
 
 pub(super) fn row(answered: AnsweredEstimate) -> Result<EstimateRow, Error> {

@@ -14,6 +14,7 @@ mod grid;
 mod hardware;
 mod json;
 mod markdown;
+mod model;
 mod page;
 mod plain;
 mod schema;
@@ -32,15 +33,14 @@ pub use batch::BatchFrame;
 pub use check::{CheckDocument, HardwareRow, LimitRow, Measured, check};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow, checks};
 pub use ci::{CheckFormat, no_check};
-pub use document::{
-    AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupDescription, GroupShare, ModelDescription,
-};
+pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, GroupShare};
 pub use explain::{ExplainedFact, ExplainedGroup, ExplainedLayout, Explanation, explain, explanation};
 pub use grid::{Align, Grid};
 pub use hardware::{
     Asked, BindingDescription, CostRow, FitDocument, FitRow, Fitted, PlanDocument, PlanRow, PlannedOn, PoolError,
     RequestsRow, SmallerRow, StageRow, TermRow, TooSmall, TooSmallRow, fit, plan,
 };
+pub use model::ModelDescription;
 pub use schema::{SCHEMAS, Schema, all_schemas};
 pub use serve::{Served, serve};
 pub use strategies::{

@@ -1,11 +1,13 @@
 //! What people see of an answer: the table first, then what it is of.
 
 use super::FitDocument;
-use super::document::{BytesPerTokenValue, Document, GroupDescription, ModelDescription};
+use super::ModelDescription;
+use super::document::{BytesPerTokenValue, Document};
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, wrapped};
 use super::{figures, gaps};
 use crate::engine::Engine;
+use crate::model::LayerGroupJson;
 use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, KvFormat, fixed_point, group_thousands};
 
@@ -64,10 +66,10 @@ pub(super) fn whose(engine: &Engine) -> String {
 /// `12 full + 36 chunked (8,192) layers, 8 KV heads x 128`
 fn layers_in_words(model: &ModelDescription) -> String {
     let kinds = model.layer_groups.iter().map(|group| {
-        let kind = group.mechanism.unwrap_or_else(|| group.kind.trim_end_matches("_attention"));
+        let kind = group.mechanism.as_deref().unwrap_or_else(|| group.kind.trim_end_matches("_attention"));
         let bound = group.window.or(group.chunk).map(|tokens| format!(" ({})", group_thousands(tokens)));
         let ratio = group.ratio.map(|ratio| format!(" 1/{ratio}"));
-        format!("{} {kind}{}{}", group.layers, bound.unwrap_or_default(), ratio.unwrap_or_default())
+        format!("{} {kind}{}{}", group.layers.count(), bound.unwrap_or_default(), ratio.unwrap_or_default())
     });
     let kinds = kinds.collect::<Vec<_>>().join(" + ");
     let mut entries: Vec<String> = Vec::new();
@@ -80,20 +82,20 @@ fn layers_in_words(model: &ModelDescription) -> String {
 }
 
 /// `8 KV heads x 128`
-fn entry_in_words(group: &GroupDescription) -> Option<String> {
+fn entry_in_words(group: &LayerGroupJson) -> Option<String> {
     match group {
-        GroupDescription { formula: Some(_), .. } => {
+        LayerGroupJson { formula: Some(_), .. } => {
             Some("width by the article's shortcut, hidden_size / kv_heads".into())
         }
-        GroupDescription { kv_heads: Some(heads), k_dim: Some(k), v_dim: Some(v), .. } if k != v => {
+        LayerGroupJson { kv_heads: Some(heads), k_dim: Some(k), v_dim: Some(v), .. } if k != v => {
             Some(format!("{heads} KV heads x ({k} + {v})"))
         }
-        GroupDescription { kv_heads: Some(heads), k_dim: Some(k), .. } => Some(format!("{heads} KV heads x {k}")),
-        GroupDescription { kv_lora_rank: Some(rank), qk_rope_head_dim: Some(rope), .. } => {
+        LayerGroupJson { kv_heads: Some(heads), k_dim: Some(k), .. } => Some(format!("{heads} KV heads x {k}")),
+        LayerGroupJson { kv_lora_rank: Some(rank), qk_rope_head_dim: Some(rope), .. } => {
             Some(format!("latents of {rank} + {rope}"))
         }
-        GroupDescription { index_head_dim: Some(dim), .. } => Some(format!("index keys of {dim}")),
-        GroupDescription { head_dim: Some(dim), .. } => Some(format!("vectors of {dim}")),
+        LayerGroupJson { index_head_dim: Some(dim), .. } => Some(format!("index keys of {dim}")),
+        LayerGroupJson { head_dim: Some(dim), .. } => Some(format!("vectors of {dim}")),
         _ => None,
     }
 }

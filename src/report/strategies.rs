@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::document::{ModelDescription, describe};
+use super::ModelDescription;
 use super::grid::{Align, Block, Grid, Page};
 use super::text::{COLUMNS, hanging, wrapped};
 use super::{Format, UnitChoice, csv, json, markdown, table};
@@ -320,7 +320,7 @@ impl Strategies {
         Self {
             schema: "kvsize.strategies/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             seq_len: question.workload.seq_len.0,
             batch: question.workload.batch,
             usable_bytes_per_gpu: question.hardware.usable.0,

@@ -1,440 +1,303 @@
 //! A model as an object of our own: its dimensions under the names of the options, or its layers group by group under the
-//! names that our own output has. `kvsize schema spec` documents it.
+//! names that our own output has. `kvsize schema spec` documents it. A document of ours with such a `model` is read, too.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
+use crate::catalogue::gguf_architecture_of;
 use crate::model::{
-    Checkpoint, Convolution, Dimension, Fact, KeyValue, LayerCache, LayerGroup, MAX_LAYERS, Mechanism, Memory, Model,
-    ModelSpec, Origin, RecurrentState, layer_count,
+    Checkpoint, Drafter, Fact, GroupDefaults, LayerGroup, LayerGroupJson, LayerNumbers, Model, ModelSpec, Origin,
 };
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// The name of the shape.
 pub const SCHEMA: &str = "kvsize.spec/1";
 
-/// What is at the top of the object, beside the dimensions.
+/// A model for `kvsize -`: its dimensions where all layers are alike, or its `layer_groups`. The model of an estimate's document is one
+/// too.
 #[derive(Default, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(default)]
-struct Top {
+#[cfg_attr(feature = "cli",
+    derive(schemars::JsonSchema),
+    schemars(extend("anyOf" = [{"required": ["layers"]}, {"required": ["layer_groups"]}]))
+)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ModelObject {
+    #[cfg_attr(feature = "cli", schemars(with = "String", extend("const" = SCHEMA)))]
+    schema: Option<String>,
     /// A name to print.
     name: Option<String>,
-    /// A name of its class; it decides nothing.
+    /// A name of its class; engines treat some classes differently.
     model_type: Option<String>,
     /// The longest sequence it was made for.
     max_seq_len: Option<u64>,
-    /// The 16-bit element format of the checkpoint: fp16 where it is not said.
+    /// The 16-bit element format of the checkpoint: fp16 where it is absent.
     dtype: Option<String>,
-    /// Query heads; with `hidden_size` they give the head dimension.
+    /// All layers, where `layer_groups` do not hold the last ones.
+    num_hidden_layers: Option<u32>,
+    /// Layers.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    heads: Option<u64>,
+    layers: Option<u64>,
     /// Width of the model.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     hidden_size: Option<u64>,
-}
-
-/// What the object may say beside the dimensions of [`ModelSpec`]; `source` and `weights` are what our output says of a
-/// model, and are not used.
-const TOP: &[&str] = &["schema", "model_type", "max_seq_len", "dtype", "layer_groups", "source", "weights"];
-
-/// A group of layers.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(feature = "cli",
-    derive(schemars::JsonSchema),
-    schemars(extend("required" = ["kind", "layers"], "allOf" = shape::needs()))
-)]
-#[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the names that our output has")]
-struct Group {
-    /// What its layers cache.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = LayerCache::KINDS)))]
-    kind: String,
-    /// How many layers, which are the next ones, or a list of them, counted from 0; an indexer and compressed attention stand
-    /// beside other layers and are numbered from 0 each by themselves.
-    #[cfg_attr(feature = "cli", schemars(with = "Layers"))]
-    layers: Option<Layers>,
     /// KV heads.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     kv_heads: Option<u64>,
-    /// Elements of K in one head.
+    /// Query heads; with `hidden_size` they give the head dimension.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    k_dim: Option<u64>,
-    /// Elements of V in one head; as K where it is not said.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    v_dim: Option<u64>,
-    /// Elements of the one vector that is K and V; beside `kv_heads` another name for `k_dim`.
+    heads: Option<u64>,
+    /// Elements of K, and of V unless `v_head_dim` is given, in one head.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     head_dim: Option<u64>,
-    /// Tokens of a sliding window, the current one included.
+    /// Elements of V in one head.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    window: Option<u64>,
-    /// Tokens of a chunk.
+    v_head_dim: Option<u64>,
+    /// The window, if all layers slide.
     #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    chunk: Option<u64>,
-    /// Elements of a latent.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    kv_lora_rank: Option<u64>,
-    /// Rotary elements beside a latent.
-    qk_rope_head_dim: Option<u64>,
-    /// Elements of an index key.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    index_head_dim: Option<u64>,
-    /// Tokens of a compressed entry, or of an index key.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    ratio: Option<u64>,
-    /// The most tokens that an encoder gives.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    encoder_tokens: Option<u64>,
-    /// Whether the encoder's input may be absent.
-    optional: bool,
-    /// The recurrence.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = shape::or_null(Mechanism::names()))))]
-    mechanism: Option<String>,
-    /// Channels of a recurrence's convolution, without those of its groups.
-    conv_channels: Option<u64>,
-    /// Channels of each group of it (Mamba-2's B and C).
-    conv_channels_per_group: Option<u64>,
-    /// Groups of it.
-    conv_groups: Option<u64>,
-    /// Its width, the current token included: one column less is kept.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    conv_kernel: Option<u64>,
-    /// Element format of its columns.
-    conv_dtype: Option<String>,
-    /// Heads of a recurrent state.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
-    state_heads: Option<u64>,
-    /// Elements of each head's state; of a compressed layer, elements of its compressor's state.
-    state_elements: Option<u64>,
-    /// Element format of the state.
-    state_dtype: Option<String>,
-    /// Of an estimate's document: refused, as it gives no head dimension.
-    #[cfg_attr(feature = "cli", schemars(skip))]
-    formula: Option<String>,
-}
-
-/// How many layers, or which.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(untagged)]
-enum Layers {
-    Count(#[cfg_attr(feature = "cli", schemars(range(min = 1)))] u64),
-    List(#[cfg_attr(feature = "cli", schemars(length(min = 1)))] Vec<u32>),
+    sliding_window: Option<u64>,
+    /// The layers, by what they cache; a layer with several caches is in several groups.
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<shape::Group>", length(min = 1)))]
+    layer_groups: Option<Vec<LayerGroupJson>>,
+    /// The MTP layers, which cost nothing until they draft; numbered on from `num_hidden_layers`.
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<shape::Group>"))]
+    mtp_layer_groups: Vec<LayerGroupJson>,
+    /// What drafts tokens for it; its layers are among the groups.
+    drafter: Option<Drafter>,
+    /// What engines read of a checkpoint in addition to its layers.
+    checkpoint: Checkpoint,
+    /// Of an estimate's document; not used.
+    source: Option<Value>,
+    /// Of an estimate's document; not used.
+    weights: Option<Map<String, Value>>,
 }
 
 /// Whether an object is ours and no `config.json`: it says so, or names layers as no configuration does.
 pub(super) fn is_spec(object: &Map<String, Value>) -> bool {
     let theirs = ["num_hidden_layers", "architectures", "text_config", "_class_name"];
-    object.get("schema").is_some_and(|schema| *schema == SCHEMA)
+    model_of_document(object).is_some()
+        || object.get("schema").is_some_and(|schema| *schema == SCHEMA)
         || object.contains_key("layer_groups")
         || (object.get("layers").is_some_and(|layers| !layers.is_object() && !layers.is_array())
             && !theirs.iter().any(|key| object.contains_key(*key)))
 }
 
-/// The model of an object.
+/// The model in a document of ours.
+fn model_of_document(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    let is_ours = object.get("schema").and_then(Value::as_str).is_some_and(|schema| schema.starts_with("kvsize."));
+    object.get("model").filter(|_| is_ours)?.as_object()
+}
+
+/// The model of an object, or of the `model` of a document.
 ///
 /// # Errors
 /// [`Error`], with the path of the key.
 pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
-    if let Some(other) = object.get("schema").filter(|schema| **schema != SCHEMA) {
-        return Err(wrong(
-            "schema",
-            other.to_string(),
-            "is not the shape that is read here",
-            &format!("write {SCHEMA:?}"),
-        ));
+    match model_of_document(object) {
+        Some(inner) => read(inner, name).map_err(|error| error.within("model")),
+        None => read(object, name),
     }
-    let top: Top = typed("", &Value::Object(object.clone()))?;
-    let dtype = match &top.dtype {
-        Some(text) => format("dtype", text)?,
+}
+
+fn read(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
+    if let Some(other) = object.get("schema").filter(|schema| **schema != SCHEMA) {
+        let remedy = format!("write {SCHEMA:?}");
+        return Err(Error::new(Code::Spec, "schema", other.to_string(), "is not the shape that is read here", remedy));
+    }
+    if let Some(other) = object.get("layer_groups").filter(|groups| !groups.is_array()) {
+        let found: String = other.to_string().chars().take(40).collect();
+        return Err(Error::new(Code::Spec, "layer_groups", found, "is not a list", "write a list of objects"));
+    }
+    let typed: ModelObject = typed(&Value::Object(object.clone()))?;
+    let dtype = match &typed.dtype {
+        Some(name) => name.parse().map_err(|error: Error| error.at("dtype"))?,
         None => ElementFormat::FP16,
     };
-    let rest = object.iter().filter(|(key, _)| !TOP.contains(&key.as_str()));
-    let rest: Map<String, Value> = rest.map(|(key, value)| (key.clone(), value.clone())).collect();
-    if let Some((key, _)) = rest.iter().find(|(_, value)| **value == 0) {
-        return Err(wrong(key, "0".into(), "is not a positive count", "write 1 or more"));
-    }
-    let spec: ModelSpec = typed("", &Value::Object(rest))?;
-    let model = match object.get("layer_groups") {
-        None => spec.model_by_keys()?,
-        Some(Value::Array(groups)) => {
-            let alone = ModelSpec { heads: None, hidden_size: None, ..spec.clone() };
-            if !alone.is_empty() {
-                let remedy = "give the dimensions of each group, or those of all layers and no layer_groups";
-                return Err(wrong("layer_groups", "it".into(), "is given beside the dimensions of all layers", remedy));
-            }
-            of_groups(groups, &top, dtype)?
-        }
-        Some(other) => {
-            let remedy = "write a list of objects";
-            return Err(wrong("layer_groups", other.to_string().chars().take(40).collect(), "is not a list", remedy));
-        }
+    let model = match &typed.layer_groups {
+        None => typed.dimensions(object)?.model_by_keys()?,
+        Some(groups) => Model { facts: facts(object), ..typed.grouped(groups, object, dtype)? },
     };
-    Ok(Model {
-        name: top.name.unwrap_or_else(|| name.to_owned()),
-        origin: Origin::Spec,
-        model_type: top.model_type,
-        max_position_embeddings: top.max_seq_len.filter(|&tokens| tokens > 0).map(Tokens),
-        dtype,
-        ..model
-    })
+    Ok(typed.described(model, name, dtype))
 }
 
-fn of_groups(groups: &[Value], top: &Top, dtype: ElementFormat) -> Result<Model, Error> {
-    let mut layer_groups: Vec<LayerGroup> = Vec::with_capacity(groups.len());
-    let mut facts = Vec::new();
-    // The next layer of groups that only say how many they have: of those that stand beside others, of each kind by itself.
-    let (mut next, mut next_indexer, mut next_compressed) = (0u32, 0u32, 0u32);
-    let mut all = 0;
-    for (index, value) in groups.iter().enumerate() {
-        let path = format!("layer_groups[{index}]");
-        let group: Group = typed(&path, value)?;
-        if let Some(object) = value.as_object() {
-            facts.extend(object.iter().map(|(key, value)| Fact {
-                key: format!("{path}.{key}"),
-                value: value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).chars().take(24).collect(),
-                from: "given".into(),
-            }));
+impl ModelObject {
+    /// The dimensions of all layers.
+    fn dimensions(&self, object: &Map<String, Value>) -> Result<ModelSpec, Error> {
+        let Self { layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window, .. } = *self;
+        if let Some((key, _)) = object.iter().find(|(key, value)| **value == 0 && *key != "max_seq_len") {
+            return Err(Error::new(Code::Spec, key, "0", "is not a positive count", "write 1 or more"));
         }
-        let cache = group.cache(&path, dtype)?;
-        let field = format!("{path}.layers");
-        let next = match cache {
-            LayerCache::Indexer { .. } => &mut next_indexer,
-            LayerCache::Compressed { .. } => &mut next_compressed,
-            _ => &mut next,
-        };
-        let layers = match &group.layers {
-            None => return Err(missing(&path, "layers", "say how many layers it has, or list them")),
-            Some(Layers::Count(0)) => {
-                return Err(wrong(&field, "0".into(), "is not a positive count", "write 1 or more"));
-            }
-            Some(Layers::Count(count)) => {
-                let count = layer_count(Dimension { field: field.clone(), value: *count })?;
-                (*next..next.saturating_add(count)).collect()
-            }
-            Some(Layers::List(list)) => {
-                let mut list = list.clone();
-                list.sort_unstable();
-                list.dedup();
-                list
-            }
-        };
-        let Some(&last) = layers.last() else {
-            return Err(wrong(&field, "[]".into(), "is empty", "list the layers, counted from 0"));
-        };
-        if last >= MAX_LAYERS {
-            layer_count(Dimension { field, value: u64::from(last).saturating_add(1) })?;
+        Ok(ModelSpec { name: None, layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window })
+    }
+
+    /// The model of groups.
+    fn grouped(
+        &self,
+        groups: &[LayerGroupJson],
+        object: &Map<String, Value>,
+        dtype: ElementFormat,
+    ) -> Result<Model, Error> {
+        let alone = ModelSpec { heads: None, hidden_size: None, ..self.dimensions(object)? };
+        if !alone.is_empty() {
+            let remedy = "give the dimensions of each group, or those of all layers and no layer_groups";
+            let problem = "is given in addition to the dimensions of all layers";
+            return Err(Error::without_value(Code::Spec, "layer_groups", problem, remedy));
         }
-        *next = (*next).max(last.saturating_add(1));
-        all = all.max(*next);
-        layer_groups.push(LayerGroup { layers, cache });
+        if groups.is_empty() {
+            return Err(Error::new(Code::Spec, "layer_groups", "[]", "is empty", "give one group or more"));
+        }
+        let defaults = GroupDefaults { dtype, hidden_size: self.hidden_size.or(self.checkpoint.hidden_size) };
+        let mut numbers = LayerNumbers::default();
+        let own_groups = layer_groups("layer_groups", groups, defaults, &mut numbers)?;
+        let num_hidden_layers = self.num_hidden_layers.unwrap_or(numbers.end());
+        if num_hidden_layers < numbers.end() && self.drafter.is_none() {
+            let problem = format!("is less than the {} layers of layer_groups", numbers.end());
+            let found = num_hidden_layers.to_string();
+            return Err(Error::new(
+                Code::Spec,
+                "num_hidden_layers",
+                found,
+                problem,
+                "count all layers, or leave it out",
+            ));
+        }
+        let mut mtp_numbers = LayerNumbers::from_layer(num_hidden_layers);
+        let mtp_groups = layer_groups("mtp_layer_groups", &self.mtp_layer_groups, defaults, &mut mtp_numbers)?;
+        let model = Model::new(String::new(), Origin::Spec, dtype, num_hidden_layers, own_groups);
+        Ok(Model { mtp_groups, ..model }.with_shortcut_noted())
     }
-    if layer_groups.is_empty() {
-        return Err(wrong("layer_groups", "[]".into(), "is empty", "give one group or more"));
+
+    /// The model with what else the object says of it.
+    fn described(self, model: Model, name: &str, dtype: ElementFormat) -> Model {
+        let mut checkpoint = self.checkpoint;
+        checkpoint.num_attention_heads = self.heads.or(checkpoint.num_attention_heads);
+        checkpoint.hidden_size = self.hidden_size.or(checkpoint.hidden_size);
+        if checkpoint.gguf.is_none() {
+            let names = [&checkpoint.text_model_type, &self.model_type];
+            let known = names.into_iter().flatten().find_map(|name| gguf_architecture_of(name));
+            checkpoint.gguf = known.map(|known| known.gguf(model.num_hidden_layers));
+        }
+        Model {
+            name: self.name.unwrap_or_else(|| name.to_owned()),
+            origin: Origin::Spec,
+            model_type: self.model_type,
+            max_position_embeddings: self.max_seq_len.filter(|&tokens| tokens > 0).map(Tokens),
+            dtype,
+            drafter: self.drafter,
+            checkpoint,
+            ..model
+        }
     }
-    Ok(Model {
-        name: String::new(),
-        origin: Origin::Spec,
-        model_type: None,
-        max_position_embeddings: None,
-        dtype,
-        num_hidden_layers: all,
-        layer_groups,
-        transformers_heads: None,
-        mtp_groups: Vec::new(),
-        drafter: None,
-        weights: None,
-        checkpoint: Checkpoint {
-            num_attention_heads: top.heads,
-            hidden_size: top.hidden_size,
-            ..Checkpoint::default()
-        },
-        facts,
-        assumptions: Vec::new(),
-        warnings: Vec::new(),
-    })
 }
 
-impl Group {
-    fn cache(&self, path: &str, dtype: ElementFormat) -> Result<LayerCache, Error> {
-        let need = |key: &str, value: Option<u64>| match value {
-            Some(0) => Err(wrong(&format!("{path}.{key}"), "0".into(), "is not a positive count", "write 1 or more")),
-            Some(value) => Ok(value),
-            None => Err(missing(path, key, "add it")),
-        };
-        Ok(match self.kind.as_str() {
-            "full_attention" => LayerCache::FullAttention { key_value: self.key_value(path)? },
-            "sliding_attention" => {
-                let window = Tokens(need("window", self.window)?);
-                LayerCache::SlidingWindow {
-                    key_value: self.key_value(path)?,
-                    window,
-                    transformers_window: Some(window),
-                }
-            }
-            "chunked_attention" => {
-                LayerCache::ChunkedLocal { key_value: self.key_value(path)?, chunk: Tokens(need("chunk", self.chunk)?) }
-            }
-            "latent_attention" => LayerCache::Latent {
-                kv_lora_rank: need("kv_lora_rank", self.kv_lora_rank)?,
-                qk_rope_head_dim: self.qk_rope_head_dim.unwrap_or_default(),
-            },
-            "indexer" => LayerCache::Indexer {
-                index_head_dim: need("index_head_dim", self.index_head_dim)?,
-                ratio: need("ratio", Some(self.ratio.unwrap_or(1)))?,
-            },
-            "compressed_attention" => LayerCache::Compressed {
-                head_dim: need("head_dim", self.head_dim)?,
-                ratio: need("ratio", self.ratio)?,
-                state_elements: self.state_elements.ok_or_else(|| missing(path, "state_elements", "add it"))?,
-            },
-            "recurrent_state" => LayerCache::Recurrent(self.state(path, dtype)?),
-            "cross_attention" => LayerCache::CrossAttention {
-                key_value: self.key_value(path)?,
-                encoder_tokens: self.encoder_tokens.map(Tokens),
-                optional: self.optional,
-            },
-            "shared" => LayerCache::Shared,
-            "none" => LayerCache::None,
-            other => {
-                let remedy = format!("use one of {}", LayerCache::KINDS.join(", "));
-                if other.is_empty() {
-                    return Err(missing(path, "kind", &remedy));
-                }
-                let found = other.chars().take(40).collect();
-                return Err(wrong(&format!("{path}.kind"), found, "is not a kind of layers known here", &remedy));
-            }
+/// The groups under `key`.
+fn layer_groups(
+    key: &str,
+    groups: &[LayerGroupJson],
+    defaults: GroupDefaults,
+    numbers: &mut LayerNumbers,
+) -> Result<Vec<LayerGroup>, Error> {
+    let group = |(index, group): (usize, &LayerGroupJson)| {
+        group.group(defaults, numbers).map_err(|error| error.within(&format!("{key}[{index}]")))
+    };
+    groups.iter().enumerate().map(group).collect()
+}
+
+/// The keys of the groups as they were given.
+fn facts(object: &Map<String, Value>) -> Vec<Fact> {
+    let groups = object.get("layer_groups").and_then(Value::as_array).into_iter().flatten().enumerate();
+    let facts = groups.flat_map(|(index, group)| {
+        group.as_object().into_iter().flatten().map(move |(key, value)| Fact {
+            key: format!("layer_groups[{index}].{key}"),
+            value: value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).chars().take(24).collect(),
+            from: "given".into(),
         })
-    }
-
-    /// Heads, or one vector where no heads are given.
-    fn key_value(&self, path: &str) -> Result<KeyValue, Error> {
-        if let Some(formula) = &self.formula {
-            let remedy = "give layers, hidden_size and kv_heads in place of layer_groups";
-            let found = formula.chars().take(40).collect();
-            return Err(wrong(&format!("{path}.formula"), found, "is not read of a group", remedy));
-        }
-        let positive = |key: &str, value: Option<u64>| match value {
-            Some(0) => Err(wrong(&format!("{path}.{key}"), "0".into(), "is not a positive count", "write 1 or more")),
-            value => Ok(value),
-        };
-        let kv_heads = positive("kv_heads", self.kv_heads)?;
-        let k_dim = positive("k_dim", self.k_dim)?.or(positive("head_dim", self.head_dim)?);
-        let v_dim = positive("v_dim", self.v_dim)?;
-        match (kv_heads, k_dim) {
-            (Some(num_key_value_heads), Some(head_dim)) => {
-                Ok(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim: v_dim.unwrap_or(head_dim) })
-            }
-            (None, Some(elements)) if self.k_dim.is_none() => Ok(KeyValue::Vector { elements }),
-            (None, _) => Err(missing(path, "kv_heads", "add it")),
-            (Some(_), None) => Err(missing(path, "k_dim", "add it")),
-        }
-    }
-
-    fn state(&self, path: &str, dtype: ElementFormat) -> Result<RecurrentState, Error> {
-        let names = || Mechanism::names().join(", ");
-        let Some(name) = &self.mechanism else {
-            return Err(missing(path, "mechanism", &format!("use one of {}", names())));
-        };
-        let Some(&mechanism) = Mechanism::ALL.iter().find(|mechanism| mechanism.name() == name) else {
-            let found = name.chars().take(40).collect();
-            let remedy = format!("use one of {}", names());
-            return Err(wrong(&format!("{path}.mechanism"), found, "is not a recurrence known here", &remedy));
-        };
-        let stored = |key: &str, text: &Option<String>| match text {
-            Some(text) => format(&format!("{path}.{key}"), text),
-            None => Ok(dtype),
-        };
-        let convolution = match (self.conv_channels, self.conv_kernel) {
-            (None, None) => None,
-            (Some(channels), Some(kernel)) => Some(Convolution {
-                channels,
-                channels_per_group: self.conv_channels_per_group.unwrap_or_default(),
-                groups: self.conv_groups.unwrap_or_default(),
-                kernel,
-                format: stored("conv_dtype", &self.conv_dtype)?,
-            }),
-            (None, Some(_)) => return Err(missing(path, "conv_channels", "add it")),
-            (Some(_), None) => return Err(missing(path, "conv_kernel", "add it")),
-        };
-        let memory = match (self.state_heads, self.state_elements) {
-            (None, None) => None,
-            (heads, Some(elements_per_head)) => Some(Memory {
-                heads: heads.unwrap_or(1),
-                elements_per_head,
-                format: stored("state_dtype", &self.state_dtype)?,
-            }),
-            (Some(_), None) => return Err(missing(path, "state_elements", "add it")),
-        };
-        if convolution.is_none() && memory.is_none() {
-            let remedy = "add it, or conv_channels and conv_kernel";
-            return Err(missing(path, "state_elements", remedy));
-        }
-        Ok(RecurrentState { mechanism, convolution, memory })
-    }
+    });
+    facts.collect()
 }
 
-fn typed<T: for<'de> Deserialize<'de>>(path: &str, value: &Value) -> Result<T, Error> {
+/// A value as its type, all keys of which may be absent.
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     T::deserialize(value).map_err(|error| {
-        // The parser names no place: it is the key that is refused by itself.
-        let alone = value.as_object().into_iter().flatten().find_map(|(key, inner)| {
-            let object = Value::Object([(key.clone(), inner.clone())].into_iter().collect());
-            Some((key, T::deserialize(&object).err()?))
-        });
-        let (path, error) = match alone {
-            Some((key, error)) if path.is_empty() => (key.clone(), error),
-            Some((key, error)) => (format!("{path}.{key}"), error),
-            None => (path.to_owned(), error),
-        };
-        let found = if path.is_empty() { "the object" } else { "it" };
-        wrong(&path, found.into(), &format!("is not read: {error}"), "`kvsize schema spec` tells its shape")
+        let (path, error) = culprit::<T>(value, &Value::clone).unwrap_or_else(|| (String::new(), error));
+        let problem = format!("is not read: {error}");
+        Error::without_value(Code::Spec, path, problem, "`kvsize schema spec` shows its shape")
     })
 }
 
-fn format(field: &str, text: &str) -> Result<ElementFormat, Error> {
-    text.parse().map_err(|error: Error| error.at(field))
+/// The path in `value` of what is no `T`. The parser names no place, but as all keys may be absent, it is what is refused
+/// alone: `within` is the whole of which a part is all there is.
+fn culprit<T: DeserializeOwned>(
+    value: &Value,
+    within: &dyn Fn(&Value) -> Value,
+) -> Option<(String, serde_json::Error)> {
+    let part = |step: String, inner: &Value, alone: &dyn Fn(&Value) -> Value| {
+        let error = T::deserialize(alone(inner)).err()?;
+        Some(match culprit::<T>(inner, alone) {
+            Some((path, error)) if path.starts_with('[') => (step + &path, error),
+            Some((path, error)) => (format!("{step}.{path}"), error),
+            None => (step, error),
+        })
+    };
+    match value {
+        Value::Object(object) => {
+            object.iter().find_map(|(key, inner)| part(key.clone(), inner, &|inner| within(&json!({ key: inner }))))
+        }
+        Value::Array(list) => {
+            let item = |(index, inner)| part(format!("[{index}]"), inner, &|inner| within(&json!([inner])));
+            list.iter().enumerate().find_map(item)
+        }
+        _ => None,
+    }
 }
 
-fn missing(path: &str, key: &str, remedy: &str) -> Error {
-    Error { code: Code::Spec, ..Error::missing(format!("{path}.{key}"), remedy) }
-}
-
-fn wrong(field: &str, found: String, problem: &str, remedy: &str) -> Error {
-    Error::new(Code::Spec, field, found, problem, remedy)
-}
-
-/// The shape, for its schema.
+/// The shape of groups that are read, for its schema.
 #[cfg(feature = "cli")]
-pub(crate) mod shape {
-    use schemars::JsonSchema;
-    use serde_json::{Map, Value, json};
+mod shape {
+    use schemars::{JsonSchema, Schema};
+    use serde_json::{Value, json};
 
-    use super::{Group, ModelSpec, Top};
+    use super::LayerGroupJson;
 
-    /// A model for `kvsize -`: its dimensions where all layers are alike, or its `layer_groups`. The model of an estimate's document is one
-    /// too.
+    /// What a group must have that is read, in addition to what one has that is written.
     #[derive(JsonSchema)]
-    #[schemars(deny_unknown_fields, extend("anyOf" = [{"required": ["layers"]}, {"required": ["layer_groups"]}]))]
+    #[schemars(transform = as_read)]
     #[expect(dead_code, reason = "read by the derive alone")]
-    pub(crate) struct Object {
-        #[schemars(default, extend("const" = super::SCHEMA))]
-        schema: String,
-        #[schemars(flatten)]
-        dimensions: ModelSpec,
-        #[schemars(flatten)]
-        top: Top,
-        /// The layers, by what they cache; a layer with several caches is in several groups.
-        #[schemars(default, length(min = 1))]
-        layer_groups: Vec<Group>,
-        /// Of an estimate's document; not used.
-        source: Option<Value>,
-        /// Of an estimate's document; not used.
-        weights: Option<Map<String, Value>>,
+    pub(super) struct Group(LayerGroupJson);
+
+    /// Counts that are at least 1.
+    const POSITIVE: [&str; 12] = [
+        "kv_heads",
+        "k_dim",
+        "v_dim",
+        "head_dim",
+        "window",
+        "chunk",
+        "kv_lora_rank",
+        "index_head_dim",
+        "ratio",
+        "encoder_tokens",
+        "conv_kernel",
+        "state_heads",
+    ];
+
+    fn as_read(schema: &mut Schema) {
+        schema.insert("allOf".into(), needs());
+        let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+        for key in POSITIVE {
+            properties[key]["minimum"] = 1.into();
+        }
+        if let Some(names) = properties["mechanism"]["enum"].as_array_mut() {
+            names.push(Value::Null);
+        }
+        properties["layers"] = json!({"anyOf": [
+            {"type": "integer", "minimum": 1},
+            {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+        ], "description": properties["layers"]["description"]});
     }
 
     /// What groups of each kind must have.
-    pub(super) fn needs() -> Vec<Value> {
+    fn needs() -> Value {
         let needs: [(&str, &[&str]); 6] = [
             ("sliding_attention", &["window"]),
             ("chunked_attention", &["chunk"]),
@@ -445,10 +308,5 @@ pub(crate) mod shape {
         ];
         let rule = |(kind, keys): (&str, &[&str])| json!({"if": {"properties": {"kind": {"const": kind}}}, "then": {"required": keys}});
         needs.into_iter().map(rule).collect()
-    }
-
-    /// Words of which there may be none.
-    pub(super) fn or_null(words: Vec<&str>) -> Vec<Value> {
-        words.into_iter().map(Value::from).chain([Value::Null]).collect()
     }
 }

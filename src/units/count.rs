@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::decimal::Decimal;
 use super::{Code, Error, Quantity, group_thousands, too_large};
 
@@ -16,7 +18,7 @@ use super::{Code, Error, Quantity, group_thousands, too_large};
 /// assert_eq!("25.6k".parse(), Ok(Tokens(25_600)));
 /// assert_eq!("128K".parse(), Ok(Tokens(131_072)));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tokens(pub u64);
 
 impl fmt::Display for Tokens {

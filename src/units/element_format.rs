@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::{Code, Error};
 
 /// The storage format of cached elements: `bits_per_block` bits for every `elements_per_block` elements, scales and
@@ -428,6 +431,18 @@ impl fmt::Display for ElementFormat {
             Name::Known(name) => f.pad(name),
             Name::Bitwidth(bits) => f.pad(&format!("{bits}-bit")),
         }
+    }
+}
+
+impl Serialize for ElementFormat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ElementFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

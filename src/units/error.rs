@@ -60,9 +60,16 @@ impl Error {
 
     /// The same error, with the file, or whatever else holds the field, before it: `FILE: KEY`.
     #[must_use]
-    pub fn within(self, origin: impl Into<String>) -> Self {
+    pub fn in_file(self, origin: impl Into<String>) -> Self {
         let origin = origin.into();
         let field = if self.field.is_empty() { origin } else { format!("{origin}: {}", self.field) };
+        Self { field, ..self }
+    }
+
+    /// The same error of a field within another.
+    #[must_use]
+    pub fn within(self, path: &str) -> Self {
+        let field = format!("{path}.{}", self.field);
         Self { field, ..self }
     }
 }

@@ -113,7 +113,7 @@ fn listed<T: JsonSchema>(name: &str, about: &str) -> Value {
 /// A schema of the name, generated.
 fn generated(name: &str) -> Value {
     match name {
-        "spec" => of::<spec::shape::Object>(SchemaSettings::draft2020_12().for_deserialize()),
+        "spec" => of::<spec::ModelObject>(SchemaSettings::draft2020_12().for_deserialize()),
         "estimate" => written::<Document>(),
         "batch" => {
             let mut schema = written::<BatchRow>();

@@ -530,11 +530,7 @@ impl Resolver<'_> {
     /// The 16-bit type of the model: a checkpoint of 32 bits is served in float16, Gemma's in bfloat16
     /// (`configs/model_config.py`, `_get_and_verify_dtype`).
     fn model_format(&self) -> &'static str {
-        use crate::model::Assumption;
-        let wide = self.model.assumptions.iter().any(|assumption| match assumption {
-            Assumption::Dtype { found, .. } => found.as_deref().is_none_or(|found| found.ends_with("float32")),
-            _ => false,
-        });
+        let wide = self.model.checkpoint.dtype.as_deref().is_some_and(|dtype| dtype.ends_with("float32"));
         // Its mxfp4 kernels take bfloat16 (`arg_groups/model_overrides/gpt_oss.py`).
         let quantization = self.model.checkpoint.quantization.as_ref();
         let mxfp4 = quantization.is_some_and(|quantization| quantization.quant_method.as_deref() == Some("mxfp4"));

@@ -264,7 +264,7 @@ fn as_seen(model: &Model, group: &LayerGroup, cache: Cache) -> Vec<LayerGroup> {
     let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
     match group.cache {
         LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
-            let num_key_value_heads = model.transformers_heads.unwrap_or(num_key_value_heads);
+            let num_key_value_heads = model.checkpoint.transformers_kv_heads.unwrap_or(num_key_value_heads);
             with(LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } })
         }
         LayerCache::SlidingWindow { key_value, transformers_window: None, .. } => {

@@ -8,7 +8,8 @@ use crate::estimate::Layout;
 use crate::fit::{Binding, Fit, Requests};
 use crate::hardware::{Budget, Calibration, Known, Price, Term};
 use crate::model::Model;
-use crate::report::document::{BytesPerTokenValue, ModelDescription, describe};
+use crate::report::ModelDescription;
+use crate::report::document::BytesPerTokenValue;
 use crate::units::{KvDtype, group_thousands};
 
 /// What a configuration of hardware holds, before it is a document.
@@ -250,7 +251,7 @@ impl FitDocument {
         Self {
             schema: "kvsize.fit/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             fits: fitted.iter().all(|fitted| fitted.fit.fits),
             configurations: fitted.iter().map(row).collect(),
             assumptions: said,

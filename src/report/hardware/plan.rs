@@ -10,7 +10,7 @@ use crate::estimate::Layout;
 use crate::fit::{Planned, Smaller};
 use crate::hardware::{Calibration, Price};
 use crate::model::Model;
-use crate::report::document::{ModelDescription, describe};
+use crate::report::ModelDescription;
 use crate::report::grid::{Align, Block, Grid, Page};
 use crate::report::text::{COLUMNS, hanging, wrapped};
 use crate::report::{Format, UnitChoice, csv, json, markdown, table};
@@ -188,7 +188,7 @@ impl PlanDocument {
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: describe(model),
+            model: ModelDescription::new(model),
             seq_len: asked.seq_len,
             batch: asked.batch,
             layouts: rows,

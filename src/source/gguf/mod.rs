@@ -81,22 +81,16 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
         gguf: Some(gguf),
         ..Checkpoint::default()
     };
+    let name = header.text("general.name").unwrap_or(name).to_owned();
+    let layer_groups = super::hf_config::grouped(0, own);
     Ok(Model {
-        name: header.text("general.name").unwrap_or(name).to_owned(),
-        origin: Origin::Gguf,
         model_type: Some(architecture.to_owned()),
         max_position_embeddings: keys.number("context_length")?.filter(|&tokens| tokens > 0).map(Tokens),
-        dtype: FORMAT,
-        num_hidden_layers: count(own.len()),
-        layer_groups: super::hf_config::grouped(0, own),
-        transformers_heads: None,
         mtp_groups: super::hf_config::grouped(count(own.len()), mtp),
-        drafter: None,
-        weights: None,
         checkpoint,
         facts: keys.into_facts(),
-        assumptions: Vec::new(),
         warnings,
+        ..Model::new(name, Origin::Gguf, FORMAT, count(own.len()), layer_groups)
     })
 }
 

@@ -6,7 +6,7 @@ use super::attention::{HEADS, HIDDEN};
 use super::keys::Keys;
 use super::lenient::Lenient;
 use super::recurrent::memory_format;
-use crate::model::{Checkpoint, KvCacheScheme, Quantization, Widths};
+use crate::model::{Checkpoint, KvCacheScheme, Quantization};
 use crate::units::{Error, Exact};
 
 /// Parts that make of a text model one that also sees or hears.
@@ -45,8 +45,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         num_nextn_predict_layers: keys.number(&["num_nextn_predict_layers"]),
         mamba_ssm_dtype: keys.owned("mamba_ssm_dtype"),
         shared_sliding_layers: shared_sliding_layers(keys),
-        widths: Widths::default(),
-        gguf: None,
+        ..Checkpoint::default()
     })
 }
 

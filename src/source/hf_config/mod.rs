@@ -30,7 +30,7 @@ use self::layers::LayerKeys;
 pub(super) use self::layers::grouped;
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
-use crate::model::{Assumption, Checkpoint, Dimension, Model, Origin, Warning, layer_count};
+use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, Origin, Warning, layer_count};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -137,26 +137,26 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let mtp_groups = reader.mtp_groups(&layers)?;
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
+    let layer_groups = grouped(0, &layers);
+    let transformers_kv_heads = attention::repeated_heads(&keys)?;
+    let checkpoint = checkpoint::checkpoint(&root_keys, &keys)?;
+    let facts = read.take();
     Ok(Model {
-        name,
-        origin: Origin::Config,
         model_type: types.outer.or(types.inner).map(Into::into),
         max_position_embeddings: max_position_embeddings.map(|dimension| Tokens(dimension.value)),
-        dtype,
-        num_hidden_layers,
-        layer_groups: grouped(0, &layers),
-        transformers_heads: attention::repeated_heads(&keys)?,
         mtp_groups,
-        drafter: None,
-        weights: None,
         checkpoint: Checkpoint {
+            dtype: Some(dtype_name.unwrap_or("float32").into()),
+            transformers_kv_heads,
+            lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
             gguf: types.names().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root_keys, &keys, dtype_name),
-            ..checkpoint::checkpoint(&root_keys, &keys)?
+            ..checkpoint
         },
-        facts: read.take(),
+        facts,
         assumptions,
         warnings,
+        ..Model::new(name, Origin::Config, dtype, num_hidden_layers, layer_groups)
     })
 }
 

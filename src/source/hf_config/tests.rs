@@ -456,8 +456,8 @@ fn classes_say_what_files_leave_out() {
 fn transformers_repeats_the_heads_of_some() {
     let falcon = json!({"head_dim": 8, "new_decoder_architecture": true, "num_kv_heads": 2});
     let model = read(small("falcon", falcon)).unwrap();
-    assert_eq!((model.layer_groups[0].cache, model.transformers_heads), (full(heads(2, 8)), Some(8)));
-    assert_eq!(read(small("llama", json!({}))).unwrap().transformers_heads, None);
+    assert_eq!((model.layer_groups[0].cache, model.checkpoint.transformers_kv_heads), (full(heads(2, 8)), Some(8)));
+    assert_eq!(read(small("llama", json!({}))).unwrap().checkpoint.transformers_kv_heads, None);
 }
 
 #[test]
