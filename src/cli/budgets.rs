@@ -83,7 +83,7 @@ fn entries(list: Option<&str>, margin: Option<Margin>) -> Result<Vec<Entry>, Err
     let mut names = HashMap::with_capacity(list.len());
     for (index, raw) in list.iter().enumerate() {
         let path = format!("budgets[{index}]");
-        let entry = entry(&reader, raw.get(), margin).map_err(|error| in_keys(error).in_object(&path))?;
+        let entry = entry(&reader, raw.get(), margin).map_err(|error| in_keys(error).within(&path))?;
         if let Some(other) = names.insert(entry.name.clone(), index) {
             let problem = format!("is the name of budgets[{other}], too");
             let remedy = "give each its own name: a baseline is compared by it";

@@ -157,7 +157,7 @@ fn own_prices(
     mut prices: Vec<PriceEntry>,
     accelerators: &[AcceleratorEntry],
 ) -> Result<Vec<PriceEntry>, Error> {
-    let in_file = |error: Error| error.within(file.display().to_string()).within("--prices");
+    let in_file = |error: Error| error.in_file(file.display().to_string()).in_file("--prices");
     for (index, entry) in prices.iter_mut().enumerate() {
         if let Some(as_of) = entry.as_of.as_deref().filter(|as_of| day(as_of).is_none()) {
             return Err(in_file(catalogue::wrong_day(index, as_of)));

@@ -30,7 +30,7 @@ pub(super) trait Files {
 
     /// An error of this content of a file.
     fn error_in(&self, name: &str, error: Error) -> Error {
-        error.within(self.label(name))
+        error.in_file(self.label(name))
     }
 
     /// The error where none of the files is the `wanted` one, or without one, gives a model; `others` are the GGUF files.

@@ -71,7 +71,7 @@ pub fn overlay(path: &Path) -> Result<Vec<ModelEntry>, Error> {
 /// # Errors
 /// [`Error`] when the file can't be read or is not a list of accelerators.
 pub fn accelerators(path: &Path) -> Result<Vec<AcceleratorEntry>, Error> {
-    let in_file = |error: Error| error.within(path.display().to_string()).within("--accelerators");
+    let in_file = |error: Error| error.in_file(path.display().to_string()).in_file("--accelerators");
     catalogue::parse_accelerators(&text(path)?).map_err(in_file)
 }
 
@@ -80,6 +80,6 @@ pub fn accelerators(path: &Path) -> Result<Vec<AcceleratorEntry>, Error> {
 /// # Errors
 /// [`Error`] when the file can't be read or is not a list of prices.
 pub fn prices(path: &Path) -> Result<Vec<PriceEntry>, Error> {
-    let in_file = |error: Error| error.within(path.display().to_string()).within("--prices");
+    let in_file = |error: Error| error.in_file(path.display().to_string()).in_file("--prices");
     catalogue::parse_prices(&text(path)?).map_err(in_file)
 }

@@ -196,16 +196,19 @@ impl<'a> Resolver<'a> {
             }
             Found::Entry(entry) => {
                 let known = weigh.then(|| Ok(weights::of_entry(&entry)));
-                let ModelEntry { names, label, facts, .. } = *entry;
-                let model = match facts {
+                let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
+                let mut model = match facts {
                     ModelFacts::Config(config) => {
                         let name = names.first().cloned().unwrap_or_default();
                         let model = hf_config::model(&config, label)
-                            .map_err(|error| error.within(format!("catalogue entry {name}")))?;
+                            .map_err(|error| error.in_file(format!("catalogue entry {name}")))?;
                         read_from(model, CONFIG)
                     }
                     ModelFacts::Spec(spec) => Model { name: label, ..spec.model()? },
                 };
+                if let Some(declared) = hf_quant_config {
+                    model = hf_config::with_quantization(model, &declared);
+                }
                 Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
             }
         }
@@ -267,12 +270,12 @@ impl<'a> Json<'a> {
     }
 
     fn parse(&self) -> Result<Value, Error> {
-        hf_config::parse(&self.text).map_err(|error| error.within(&self.label))
+        hf_config::parse(&self.text).map_err(|error| error.in_file(&self.label))
     }
 
     fn model(self, weigh: bool) -> Result<Model, Error> {
         let config = self.parse()?;
-        let in_text = |error: Error| error.within(&self.label);
+        let in_text = |error: Error| error.in_file(&self.label);
         if let Some(object) = config.as_object().filter(|object| spec::is_spec(object)) {
             return spec::model(object, &self.name).map_err(in_text);
         }

@@ -94,7 +94,7 @@ fn model_of_document(object: &Map<String, Value>) -> Option<&Map<String, Value>>
 /// [`Error`], with the path of the key.
 pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
     match model_of_document(object) {
-        Some(inner) => read(inner, name).map_err(|error| error.in_object("model")),
+        Some(inner) => read(inner, name).map_err(|error| error.within("model")),
         None => read(object, name),
     }
 }
@@ -198,7 +198,7 @@ fn layer_groups(
     numbers: &mut LayerNumbers,
 ) -> Result<Vec<LayerGroup>, Error> {
     let group = |(index, group): (usize, &LayerGroupJson)| {
-        group.group(defaults, numbers).map_err(|error| error.in_object(&format!("{key}[{index}]")))
+        group.group(defaults, numbers).map_err(|error| error.within(&format!("{key}[{index}]")))
     };
     groups.iter().enumerate().map(group).collect()
 }

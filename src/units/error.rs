@@ -58,18 +58,18 @@ impl Error {
         Self { field: field.into(), ..self }
     }
 
-    /// The same error, with the object that has the key before it: `OBJECT.KEY`.
+    /// The same error, with the file, or whatever else holds the field, before it: `FILE: KEY`.
     #[must_use]
-    pub fn in_object(self, path: &str) -> Self {
-        let field = if self.field.is_empty() { path.to_owned() } else { format!("{path}.{}", self.field) };
+    pub fn in_file(self, origin: impl Into<String>) -> Self {
+        let origin = origin.into();
+        let field = if self.field.is_empty() { origin } else { format!("{origin}: {}", self.field) };
         Self { field, ..self }
     }
 
-    /// The same error, with the file, or whatever else holds the field, before it: `FILE: KEY`.
+    /// The same error, with the object that has the key before it: `OBJECT.KEY`.
     #[must_use]
-    pub fn within(self, origin: impl Into<String>) -> Self {
-        let origin = origin.into();
-        let field = if self.field.is_empty() { origin } else { format!("{origin}: {}", self.field) };
+    pub fn within(self, path: &str) -> Self {
+        let field = if self.field.is_empty() { path.to_owned() } else { format!("{path}.{}", self.field) };
         Self { field, ..self }
     }
 }

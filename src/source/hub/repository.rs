@@ -176,7 +176,7 @@ impl Files for Repository<'_> {
 
     fn error_in(&self, name: &str, error: Error) -> Error {
         // What the hub itself answers to a request in the middle of a file has the id already.
-        if error.field == self.client.field() { error } else { error.within(self.label(name)) }
+        if error.field == self.client.field() { error } else { error.in_file(self.label(name)) }
     }
 
     fn no_model(&self, wanted: Option<&str>, others: &[String]) -> Error {
