@@ -199,7 +199,7 @@ fn what_can_t_be_asked_is_refused() {
     );
     refused("estimate article --sinks 4", "--window: missing; give it as well");
     refused("estimate article --window 4096", "--sinks: missing; give it as well");
-    refused("estimate article --retrieve", "--retrieve: nothing follows it; give it a value");
+    refused("estimate article --retrieve", "--retrieve: has no value; give it one");
     for command in ["estimate ", "strategies "] {
         refused(
             &format!("{command}article --retrieve 512"),
