@@ -22,9 +22,8 @@
 use serde::Serialize;
 
 use super::serve::Options;
-use super::{
-    Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Setting, Share, Steps, ValueKind, longest,
-};
+use super::setting::settings;
+use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Share, Steps, longest};
 use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
@@ -35,24 +34,13 @@ pub(super) const PROFILE: Profile = Profile {
     about: "blocks of its window pools, as its source was read",
     replayed: "nothing: rules read from its source at commits 00043967 and 001541ba (no release), not replayed",
     heading: "Settings of TensorRT-LLM",
-    settings: &[
-        Setting::new("tokens-per-block", ValueKind::Count, "Tokens of a block, a power of two [default: 32]"),
-        Setting::new(
-            "max-attention-window",
-            ValueKind::Count,
-            "Tokens that every layer keeps [default: the model's windows where its layer_types name them]",
-        ),
-        Setting::new(
-            "sink-token-length",
-            ValueKind::CountOrZero,
-            "Tokens kept beside --max-attention-window [default: 0]",
-        ),
-        Setting::new(
-            "enable-attention-dp",
-            ValueKind::Switch { off: "no-enable-attention-dp" },
-            "Each tensor parallel rank keeps whole requests of its own",
-        ),
-    ],
+    settings: settings! {
+        "tokens-per-block" Count "Tokens of a block, a power of two [default: 32]";
+        "max-attention-window" Count
+            "Tokens that every layer keeps [default: the model's windows where its layer_types name them]";
+        "sink-token-length" CountOrZero "Tokens kept beside --max-attention-window [default: 0]";
+        "enable-attention-dp" Switch "Each tensor parallel rank keeps whole requests of its own";
+    },
     defaults: &[
         ("tokens-per-block", "32"),
         ("max-attention-window", "the model's windows where its layer_types name them"),
@@ -450,7 +438,7 @@ mod tests {
     fn engine(settings: &[(&str, &str)]) -> Engine {
         let mut engine: Engine = "tensorrt-llm".parse().unwrap();
         for (name, value) in settings {
-            let setting: &Setting = setting_named(name).unwrap();
+            let setting = setting_named(name).unwrap();
             engine.settings.set(setting.name, setting.read(value).unwrap());
         }
         engine

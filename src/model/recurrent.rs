@@ -1,5 +1,6 @@
 //! States of fixed size: what recurrent layers keep in place of entries.
 
+use self::Mechanism::{Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution};
 use crate::units::ElementFormat;
 
 /// The state of a recurrent layer: the last inputs of its convolution, and what it remembers.
@@ -67,18 +68,8 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::Mamba1,
-        Self::Mamba2,
-        Self::GatedDeltaNet,
-        Self::Kda,
-        Self::Lightning,
-        Self::ShortConvolution,
-        Self::RgLru,
-        Self::Rwkv,
-        Self::Cca,
-        Self::Mlstm,
-    ];
+    pub const ALL: &[Self] =
+        &[Mamba1, Mamba2, GatedDeltaNet, Kda, Lightning, ShortConvolution, RgLru, Rwkv, Cca, Mlstm];
 
     /// The names of all.
     pub fn names() -> Vec<&'static str> {
@@ -88,16 +79,16 @@ impl Mechanism {
     /// Its name in output.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Mamba1 => "mamba1",
-            Self::Mamba2 => "mamba2",
-            Self::GatedDeltaNet => "gated_delta_net",
-            Self::Kda => "kda",
-            Self::Lightning => "lightning",
-            Self::ShortConvolution => "short_conv",
-            Self::RgLru => "rg_lru",
-            Self::Rwkv => "rwkv",
-            Self::Cca => "cca",
-            Self::Mlstm => "mlstm",
+            Mamba1 => "mamba1",
+            Mamba2 => "mamba2",
+            GatedDeltaNet => "gated_delta_net",
+            Kda => "kda",
+            Lightning => "lightning",
+            ShortConvolution => "short_conv",
+            RgLru => "rg_lru",
+            Rwkv => "rwkv",
+            Cca => "cca",
+            Mlstm => "mlstm",
         }
     }
 }

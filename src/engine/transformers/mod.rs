@@ -20,9 +20,13 @@ mod quantized;
 use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
-use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, Steps, ValueKind};
+use super::setting::settings;
+use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps};
 use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Memory, Model, Quantization, RecurrentState};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Memory, Model, Quantization, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -31,16 +35,16 @@ pub(super) const PROFILE: Profile = Profile {
     about: "the tensors of its dynamic, static or quantised cache",
     replayed: "1,202 runs of 118 configurations and 119 of quantised caches, every byte equal",
     heading: "Settings of transformers",
-    settings: &[
-        Setting::new("cache", ValueKind::Choice(&["dynamic", "static", "quantized"]), "Which of its caches"),
-        Setting::new("cache-backend", ValueKind::Choice(&["quanto", "hqq", "fp8"]), "What quantises (backend)"),
-        Setting::new("nbits", ValueKind::Count, "Bits of a quantised element"),
-        Setting::new("axis-key", ValueKind::Choice(&["0", "1", "-1"]), "Axis along which K is grouped"),
-        Setting::new("axis-value", ValueKind::Choice(&["0", "1", "-1"]), "Axis along which V is grouped"),
-        Setting::new("q-group-size", ValueKind::Count, "Elements that share a scale and a zero"),
-        Setting::new("residual-length", ValueKind::CountOrZero, "Decoded tokens at which all are quantised anew"),
-        Setting::new("decoded", ValueKind::CountOrZero, "Of the sequence's tokens, those decoded after its prompt"),
-    ],
+    settings: settings! {
+        "cache" Choice(&["dynamic", "static", "quantized"]) "Which of its caches";
+        "cache-backend" Choice(&["quanto", "hqq", "fp8"]) "What quantises (backend)";
+        "nbits" Count "Bits of a quantised element";
+        "axis-key" Choice(&["0", "1", "-1"]) "Axis along which K is grouped";
+        "axis-value" Choice(&["0", "1", "-1"]) "Axis along which V is grouped";
+        "q-group-size" Count "Elements that share a scale and a zero";
+        "residual-length" CountOrZero "Decoded tokens at which all are quantised anew";
+        "decoded" CountOrZero "Of the sequence's tokens, those decoded after its prompt";
+    },
     defaults: &[
         ("cache", "dynamic"),
         ("cache-backend", "quanto"),
@@ -327,14 +331,10 @@ impl Rules<'_> {
     fn stored(&self, state: RecurrentState) -> (Exact, ElementFormat) {
         let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
         match state.mechanism {
-            Mechanism::RgLru | Mechanism::Rwkv => (kernel.less(1u64), ElementFormat::FP32),
-            Mechanism::Cca => (kernel.less(1u64), self.model.dtype),
-            Mechanism::Lightning | Mechanism::Mlstm => (kernel, self.model.dtype),
-            Mechanism::Mamba1
-            | Mechanism::Mamba2
-            | Mechanism::GatedDeltaNet
-            | Mechanism::Kda
-            | Mechanism::ShortConvolution => (kernel, ElementFormat::FP32),
+            RgLru | Rwkv => (kernel.less(1u64), ElementFormat::FP32),
+            Cca => (kernel.less(1u64), self.model.dtype),
+            Lightning | Mlstm => (kernel, self.model.dtype),
+            Mamba1 | Mamba2 | GatedDeltaNet | Kda | ShortConvolution => (kernel, ElementFormat::FP32),
         }
     }
 }

@@ -3,7 +3,10 @@
 use super::models::Trait;
 use super::planner::{Mtp, Planner};
 use super::release::Rule;
-use crate::model::{KeyValue, LayerCache, Mechanism};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{KeyValue, LayerCache};
 use crate::units::Error;
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
@@ -129,13 +132,8 @@ impl Planner<'_> {
             LayerCache::Compressed { .. } => self.release.has(Rule::COMPRESSED_ATTENTION),
             LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CROSS_ATTENTION),
             LayerCache::Recurrent(state) => match state.mechanism {
-                Mechanism::Mamba1
-                | Mechanism::Mamba2
-                | Mechanism::GatedDeltaNet
-                | Mechanism::Kda
-                | Mechanism::Lightning
-                | Mechanism::ShortConvolution => true,
-                Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm => false,
+                Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution => true,
+                RgLru | Rwkv | Cca | Mlstm => false,
             },
         }
     }

@@ -1,39 +1,23 @@
 //! vLLM's settings: as they are declared, and typed.
 
-use crate::engine::{Engine, Setting, ValueKind};
+use crate::engine::setting::settings;
+use crate::engine::{Engine, Setting};
 use crate::units::ElementFormat;
 
-pub(super) const SETTINGS: &[Setting] = &[
-    Setting::new("block-size", ValueKind::Count, "Block size in tokens [default: chosen by the attention backend]"),
-    Setting::new(
-        "async-scheduling",
-        ValueKind::Switch { off: "no-async-scheduling" },
-        "Schedule the next batch while one runs; --no-async-scheduling turns it off [default: on]",
-    ),
-    Setting::new("max-num-batched-tokens", ValueKind::Count, "Maximum tokens per batch [default: by GPU]"),
-    Setting::new("max-num-seqs", ValueKind::Count, "Maximum sequences per batch [default: by GPU]"),
-    Setting::new(
-        "enable-prefix-caching",
-        ValueKind::Switch { off: "no-enable-prefix-caching" },
-        "Keep prefixes for later requests; --no-enable-prefix-caching turns it off [default: on]",
-    ),
-    Setting::new(
-        "disable-hybrid-kv-cache-manager",
-        ValueKind::Switch { off: "no-disable-hybrid-kv-cache-manager" },
-        "Keep every token in layers with sliding windows or chunks",
-    ),
-    Setting::new(
-        "usage",
-        ValueKind::Choice(&["server", "offline"]),
-        "Use the defaults of the API server or of an offline LLM [default: server]",
-    ),
-    Setting::new("mamba-cache-dtype", ValueKind::Choice(STATE_FORMATS), "Format of convolution states [default: auto]"),
-    Setting::new(
-        "mamba-ssm-cache-dtype",
-        ValueKind::Choice(STATE_FORMATS),
-        "Format of recurrent states [default: auto]",
-    ),
-];
+pub(super) const SETTINGS: &[Setting] = settings! {
+    "block-size" Count "Block size in tokens [default: chosen by the attention backend]";
+    "async-scheduling" Switch
+        "Schedule the next batch while one runs; --no-async-scheduling turns it off [default: on]";
+    "max-num-batched-tokens" Count "Maximum tokens per batch [default: by GPU]";
+    "max-num-seqs" Count "Maximum sequences per batch [default: by GPU]";
+    "enable-prefix-caching" Switch
+        "Keep prefixes for later requests; --no-enable-prefix-caching turns it off [default: on]";
+    "disable-hybrid-kv-cache-manager" Switch "Keep every token in layers with sliding windows or chunks";
+    "usage" Choice(&["server", "offline"])
+        "Use the defaults of the API server or of an offline LLM [default: server]";
+    "mamba-cache-dtype" Choice(STATE_FORMATS) "Format of convolution states [default: auto]";
+    "mamba-ssm-cache-dtype" Choice(STATE_FORMATS) "Format of recurrent states [default: auto]";
+};
 
 const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
 
