@@ -139,10 +139,10 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let ideal = estimate(model, workload)?;
     let kept = rules.sum(model, groups, workload, |window| rules.kept(window, workload.seq_len))?;
     let gaps = Steps::from(ideal.bytes)
-        .to("windows", kept.bytes, rules.why_kept())
-        .to("pages", blocks.bytes, rules.why_blocks())
-        .to("attention_dp", total.bytes, "a request is whole on one rank, and on no other")
-        .gaps();
+        .to("windows", kept.bytes, rules.why_kept())?
+        .to("pages", blocks.bytes, rules.why_blocks())?
+        .to("attention_dp", total.bytes, "a request is whole on one rank, and on no other")?
+        .gaps;
     let pools = rules.pools(model, workload)?;
     let mut warnings = Vec::new();
     let capacity = match (workload.memory, pools.as_slice()) {

@@ -7,7 +7,7 @@ use super::memory::{GroupMemory, Piece};
 use crate::engine::Gap;
 use crate::estimate::{Workload, estimate};
 use crate::model::LayerCache;
-use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
+use crate::units::{Error, Exact, KvDtype, Tokens};
 
 impl Allocated<'_> {
     /// The steps from the ideal figure; none where the ideal has no answer.
@@ -19,22 +19,21 @@ impl Allocated<'_> {
         let steps = [asked, apart, held].map(|workload| estimate(self.model, &workload));
         let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Ok(Vec::new()) };
         let mut gaps = Vec::new();
-        let mut step = |kind, from, to, reason: &str| match Gap::step(kind, from, to, reason.into()) {
-            Some(gap) => gap.join(&mut gaps),
-            None => Ok(()),
+        let mut step = |kind, from: Exact, to: Exact, reason: &str| {
+            Gap::step(kind, from, to, reason)?.map_or(Ok(()), |gap| gap.join(&mut gaps))
         };
+        let [ideal, ideal_apart, held] = [ideal.bytes, ideal_apart.bytes, ideal_held.bytes].map(Exact::from);
         let reason = "cells are set aside for every sequence, whatever they have in common";
-        step("shared_prefix", ideal.bytes, ideal_apart.bytes, reason)?;
-        step("context", ideal_apart.bytes, ideal_held.bytes, "the context is not --seq-len times --batch")?;
+        step("shared_prefix", ideal, ideal_apart, reason)?;
+        step("context", ideal_apart, held, "the context is not --seq-len times --batch")?;
         for (index, (cached, of_group)) in self.layers.groups.iter().zip(&self.memory.groups).enumerate() {
             if !cached.mtp {
-                let live = ideal_held.layer_groups.get(index).map_or(Bytes(0), |group| group.bytes);
-                let base = of_group.bytes(is_base).bytes()?;
+                let live = ideal_held.layer_groups.get(index).map_or(Exact::ZERO, |group| group.bytes.into());
                 let (kind, reason) = self.rule(&cached.group.cache, of_group);
-                step(kind, live, base, &reason)?;
+                step(kind, live, of_group.bytes(is_base), &reason)?;
             }
             for (piece, kind, reason) in EXTRAS {
-                step(kind, Bytes(0), of_group.bytes(|own| own == *piece).bytes()?, reason)?;
+                step(kind, Exact::ZERO, of_group.bytes(|own| own == *piece), reason)?;
             }
         }
         Ok(gaps)

@@ -186,7 +186,7 @@ impl Rules<'_> {
     fn gaps(&self) -> Result<Vec<Gap>, Error> {
         let mut gaps = Vec::new();
         for group in &self.model.layer_groups {
-            self.steps(group)?.gaps().into_iter().try_for_each(|gap| gap.join(&mut gaps))?;
+            self.steps(group)?.gaps.into_iter().try_for_each(|gap| gap.join(&mut gaps))?;
         }
         Ok(gaps)
     }
@@ -197,15 +197,15 @@ impl Rules<'_> {
         let alone = |cache| [LayerGroup { layers: group.layers.clone(), cache }];
         let steps = Steps::from(self.bytes(&alone(group.cache), &live)?);
         let all_rules = self.bytes(&self.as_seen(group), &|cache| self.retained(cache))?;
-        Ok(match group.cache {
+        match group.cache {
             LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
                 let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
                 let as_read = self.bytes(&alone(sliding), &live)?;
                 let whole = self.bytes(&Self { cache: Cache::Static, ..*self }.as_seen(group), &live)?;
                 let twice = "layers without compression keep their one vector as K and as V";
                 steps
-                    .to("window", as_read, "its configuration class reads another window")
-                    .to("vector_twice", whole, twice)
+                    .to("window", as_read, "its configuration class reads another window")?
+                    .to("vector_twice", whole, twice)?
                     .to("entries_dropped", all_rules, DROPPED)
             }
             LayerCache::SlidingWindow { transformers_window: None, .. } => {
@@ -223,7 +223,7 @@ impl Rules<'_> {
                 };
                 let stored = self.bytes(&alone(group.cache), &in_its_format)?;
                 steps
-                    .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")
+                    .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")?
                     .to("convolution", all_rules, "convolutions keep all columns of their kernel, not one less")
             }
             LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => steps.to(
@@ -237,8 +237,8 @@ impl Rules<'_> {
             LayerCache::FullAttention { .. } => {
                 steps.to("repeated_heads", all_rules, "KV heads are repeated for the query heads that share them")
             }
-            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => steps,
-        })
+            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => Ok(steps),
+        }
     }
 
     fn bytes(

@@ -137,7 +137,7 @@ pub(super) fn answer(
     let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
     let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
     let answer = Answer {
-        gaps: scheme.gaps(levels),
+        gaps: scheme.gaps(levels)?,
         assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
@@ -288,7 +288,7 @@ impl Scheme {
     }
 
     /// The steps between the bytes of the ideal, of repeated heads, of the residual and of all rules.
-    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Vec<Gap> {
+    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Result<Vec<Gap>, Error> {
         let Quantized { backend, groups, residual_tokens, .. } = self.shown;
         let window = groups.map_or_else(String::new, |Groups { residual_length, .. }| {
             let format = self.model_format;
@@ -299,11 +299,12 @@ impl Scheme {
             _ => ("packing", "each tensor is packed by itself, into whole rows"),
         };
         let heads = "KV heads are repeated for the query heads that share them";
-        Steps::from(live)
-            .to("repeated_heads", repeated, heads)
-            .to("residual", with_residual, window)
-            .to(kind, all, packing)
-            .gaps()
+        let gaps = Steps::from(live)
+            .to("repeated_heads", repeated, heads)?
+            .to("residual", with_residual, window)?
+            .to(kind, all, packing)?
+            .gaps;
+        Ok(gaps)
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.

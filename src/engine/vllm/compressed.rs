@@ -29,7 +29,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn compressed(&self, dtype: CacheDtype) -> Result<Layers, Error> {
-        let block_size = self.options.block_size.unwrap_or(BLOCK);
+        let block_size = self.block_size().unwrap_or(BLOCK);
         if !block_size.is_multiple_of(BLOCK) {
             let reason = "is not a block size of DeepSeek-V4's kernels";
             return Err(self.engine.refusal("--block-size", block_size, reason, "use a multiple of 256"));

@@ -7,6 +7,7 @@ use super::layers::Block;
 use super::models::Trait;
 use super::planner::Planner;
 use super::release::Rule;
+use super::settings::state_format;
 use crate::estimate::recurrent_bytes;
 use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
@@ -127,21 +128,19 @@ impl Planner<'_> {
     fn check_state(&self, state: &RecurrentState) -> Result<(), Error> {
         let tp = self.workload.layout.tp;
         let groups = state.convolution.map_or(1, |convolution| convolution.groups);
-        if state.mechanism == Mamba2 && groups > 1 && !groups.is_multiple_of(tp) {
-            let reason = format!("does not divide the {groups} groups of Mamba2 layers, which must then be 1");
-            return Err(self.engine.refusal("--tp", tp, reason, "use a size that does"));
-        }
-        if state.mechanism == Kda && self.options.memory_format == Some(ElementFormat::FP16) {
-            let reason = "is no format of a KDA recurrent state, which are auto, float32 and bfloat16";
-            return Err(self.engine.refusal("--mamba-ssm-cache-dtype", "float16", reason, "use one of them"));
-        }
-        Ok(())
+        let divides = state.mechanism != Mamba2 || groups <= 1 || groups.is_multiple_of(tp);
+        let reason = format_args!("does not divide the {groups} groups of Mamba2 layers, which must then be 1");
+        self.engine.require(divides, "--tp", tp, reason, "use a size that does")?;
+        let in_fp16 = self.engine.settings.choice("mamba-ssm-cache-dtype") == Some("float16");
+        let reason = "is no format of a KDA recurrent state, which are auto, float32 and bfloat16";
+        let taken = state.mechanism != Kda || !in_fp16;
+        self.engine.require(taken, "--mamba-ssm-cache-dtype", "float16", reason, "use one of them")
     }
 
     /// The state in the formats that vLLM stores it in.
     fn as_stored(&self, state: RecurrentState) -> RecurrentState {
-        let format = self.options.convolution_format.unwrap_or(self.model.dtype);
-        let memory_format = self.options.memory_format.unwrap_or_else(|| {
+        let format = state_format(self.engine, "mamba-cache-dtype").unwrap_or(self.model.dtype);
+        let memory_format = state_format(self.engine, "mamba-ssm-cache-dtype").unwrap_or_else(|| {
             let declared = self.model.checkpoint.state_format.filter(|_| self.has(Trait::DECLARED_MEMORY));
             match declared {
                 _ if state.mechanism == Kda => ElementFormat::FP32,

@@ -52,7 +52,6 @@ use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
 use self::release::Release;
-use self::settings::Options;
 use self::spec::{Kind, Spec};
 use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, serve};
 use crate::estimate::Workload;
@@ -262,7 +261,7 @@ impl Shape {
 
     pub(super) fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
         let (release, model_type) = (self.release, self.model_type);
-        let planner = Planner { model, workload, engine, options: Options::of(engine), release, model_type };
+        let planner = Planner { model, workload, engine, release, model_type };
         Pool::new(&planner, self)?.answer()
     }
 }

@@ -1,4 +1,4 @@
-//! vLLM's settings: as they are declared, and typed.
+//! vLLM's settings.
 
 use crate::engine::setting::settings;
 use crate::engine::{Engine, Setting};
@@ -21,39 +21,12 @@ pub(super) const SETTINGS: &[Setting] = settings! {
 
 const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
 
-/// The settings, typed; `None` leaves the default.
-#[derive(Debug)]
-pub(super) struct Options {
-    pub(super) block_size: Option<u64>,
-    pub(super) async_scheduling: bool,
-    pub(super) max_num_batched_tokens: Option<u64>,
-    pub(super) max_num_seqs: Option<u64>,
-    pub(super) prefix_caching: Option<bool>,
-    pub(super) windows_off: bool,
-    pub(super) offline: bool,
-    pub(super) convolution_format: Option<ElementFormat>,
-    pub(super) memory_format: Option<ElementFormat>,
-}
-
-impl Options {
-    pub(super) fn of(engine: &Engine) -> Self {
-        let settings = &engine.settings;
-        let format = |name| match settings.choice(name)? {
-            "float32" => Some(ElementFormat::FP32),
-            "float16" => Some(ElementFormat::FP16),
-            "bfloat16" => Some(ElementFormat::BF16),
-            _ => None,
-        };
-        Self {
-            block_size: settings.count("block-size"),
-            async_scheduling: settings.switch("async-scheduling").unwrap_or(true),
-            max_num_batched_tokens: settings.count("max-num-batched-tokens"),
-            max_num_seqs: settings.count("max-num-seqs"),
-            prefix_caching: settings.switch("enable-prefix-caching"),
-            windows_off: settings.switch("disable-hybrid-kv-cache-manager").unwrap_or(false),
-            offline: settings.choice("usage") == Some("offline"),
-            convolution_format: format("mamba-cache-dtype"),
-            memory_format: format("mamba-ssm-cache-dtype"),
-        }
+/// The format that a setting for states names; `None` for `auto`.
+pub(super) fn state_format(engine: &Engine, name: &str) -> Option<ElementFormat> {
+    match engine.settings.choice(name)? {
+        "float32" => Some(ElementFormat::FP32),
+        "float16" => Some(ElementFormat::FP16),
+        "bfloat16" => Some(ElementFormat::BF16),
+        _ => None,
     }
 }
