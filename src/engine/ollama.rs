@@ -13,7 +13,7 @@ use super::setting::settings;
 use super::{Answer, Details, Engine, OwnLengths, Profile, Spread};
 use crate::estimate::Workload;
 use crate::model::{GgufFeature, Model};
-use crate::units::{ElementFormat, Error, KvDtype, KvFormat, Tokens};
+use crate::units::{ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ollama",
@@ -64,15 +64,9 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let settings = &engine.settings;
     let parallel = settings.count("num-parallel");
     let batch = settings.count("num-batch").unwrap_or(NUM_BATCH);
-    let ctx_size = match settings.count("num-ctx") {
-        Some(num_ctx) => {
-            let all = num_ctx.checked_mul(parallel.unwrap_or(workload.batch));
-            Some(all.ok_or_else(Error::too_large)?)
-        }
-        None => None,
-    };
+    let of_all = |num_ctx: u64| (Exact::from(num_ctx) * parallel.unwrap_or(workload.batch)).get();
     let options = Options {
-        ctx_size,
+        ctx_size: settings.count("num-ctx").map(of_all).transpose()?,
         parallel,
         kv_unified: false,
         batch_size: batch,
@@ -91,12 +85,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
             format: "--kv-cache-type",
         },
     };
-    let answer = answer_with(model, workload, engine, options)?;
-    let details = answer.details.map(|details| match details {
-        Details::LlamaCpp(facts) => Details::Ollama(facts),
-        other => other,
-    });
-    Ok(Answer { details, ..answer })
+    answer_with(model, workload, engine, options, Details::Ollama)
 }
 
 /// The formats of `OLLAMA_KV_CACHE_TYPE`.

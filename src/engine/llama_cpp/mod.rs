@@ -92,7 +92,9 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: FORMATS,
     spread: Spread::Layers,
-    answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
+    answer: |model, workload, engine| {
+        answer_with(model, workload, engine, Options::new(model, workload, engine), Details::LlamaCpp)
+    },
     own_lengths,
     share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
@@ -236,6 +238,7 @@ pub(super) fn answer_with(
     workload: &Workload,
     engine: &Engine,
     options: Options,
+    details: fn(Facts) -> Details,
 ) -> Result<Answer, Error> {
     let rollback = has(model, GgufFeature::Rollback);
     let options = Options { rs_seq: if rollback { options.rs_seq } else { 0 }, ..options };
@@ -243,10 +246,10 @@ pub(super) fn answer_with(
     let layers = Layers::new(model, engine)?;
     refuse_formats(model, &layers, &options, engine)?;
     let context = Context::new(&options, workload, model, engine)?;
-    if has(model, GgufFeature::EncoderDecoder) && context.streams() > 1 {
-        let reason = "streams stop an encoder-decoder model";
-        return Err(engine.refusal(options.flags.parallel, context.streams(), reason, "add --kv-unified"));
-    }
+    let streams = context.streams();
+    let runs = streams <= 1 || !has(model, GgufFeature::EncoderDecoder);
+    let reason = "streams stop an encoder-decoder model";
+    engine.require(runs, options.flags.parallel, streams, reason, "add --kv-unified")?;
     let memory = layers.memory(&context, &options)?;
     let facts = Facts {
         version: VERSION,
@@ -264,7 +267,7 @@ pub(super) fn answer_with(
     let answer = Answer {
         capacity: workload.memory.map(|bytes| allocated.capacity(bytes.0)),
         gaps: allocated.gaps()?,
-        details: Some(Details::LlamaCpp(facts)),
+        details: Some(details(facts)),
         ..Answer::of(allocated.estimate()?)
     };
     Ok(with_notes(answer, model, engine, &options))
@@ -304,10 +307,9 @@ fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine:
         let remedy = "use f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl";
         return Err(engine.refusal(flags.format, format, "is not a format of its cache", remedy));
     }
-    if layers.one_vector() && k != v {
-        let reason = "are two formats, and this model's V is a part of K";
-        return Err(engine.refusal(flags.format, format!("{k} and {v}"), reason, "use one for both"));
-    }
+    let reason = "are two formats, and this model's V is a part of K";
+    let alike = k == v || !layers.one_vector();
+    engine.require(alike, flags.format, format_args!("{k} and {v}"), reason, "use one for both")?;
     let quantised = |format: ElementFormat| format.elements_per_block() > 1;
     if quantised(v) && !options.flash_attention {
         let (why, remedy) = if has(model, GgufFeature::NoFlashAttention) {
@@ -321,11 +323,9 @@ fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine:
     let sides = [(k, "K"), (v, "V")];
     for (k_dim, v_dim) in layers.head_dims() {
         for ((format, side), dim) in sides.into_iter().zip([k_dim, v_dim]) {
-            if quantised(format) && !dim.is_multiple_of(format.elements_per_block()) {
-                let block = format.elements_per_block();
-                let reason = format!("packs blocks of {block}, which do not divide heads of {dim} elements of {side}");
-                return Err(engine.refusal(flags.format, format, reason, "use f16, bf16 or f32"));
-            }
+            let block = format.elements_per_block();
+            let reason = format_args!("packs blocks of {block}, which do not divide heads of {dim} elements of {side}");
+            engine.require(dim.is_multiple_of(block), flags.format, format, reason, "use f16, bf16 or f32")?;
         }
     }
     Ok(())

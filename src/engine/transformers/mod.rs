@@ -144,10 +144,8 @@ impl Cache {
 fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
-        if size > 1 {
-            let reason = "divides a model that transformers keeps whole here";
-            return Err(engine.refusal(field, size, reason, "leave it out, or name another engine"));
-        }
+        let reason = "divides a model that transformers keeps whole here";
+        engine.require(size <= 1, field, size, reason, "leave it out, or name another engine")?;
     }
     if let Some(prefix) = workload.shared_prefix {
         let reason = "is not shared: each row of a batch has its own entries";
@@ -163,11 +161,9 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
         let reason = "is not a format of its plain caches";
         return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32, or --cache quantized"));
     }
-    let compresses = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
-    if compresses && cache == Cache::Static {
-        return Err(engine.refusal("--cache", "static", "is not supported for compressed attention", "use dynamic"));
-    }
-    Ok(())
+    let compresses = is_compressed(model, |_| true);
+    let taken = cache == Cache::Dynamic || !compresses;
+    engine.require(taken, "--cache", "static", "is not supported for compressed attention", "use dynamic")
 }
 
 /// Why a full window or chunk of the dynamic cache is below the ideal.

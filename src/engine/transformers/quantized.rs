@@ -206,16 +206,12 @@ impl Groups {
         };
         let (axis_key, axis_value) = (axis("axis-key")?, axis("axis-value")?);
         let residual_length = engine.settings.count("residual-length");
-        if let Some(length) = residual_length.filter(|&length| length > seq_len) {
-            let reason = format!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
-            return Err(engine.refusal("--residual-length", length, reason, "give at most --seq-len, or leave it out"));
-        }
-        Ok(Self {
-            axis_key,
-            axis_value,
-            q_group_size: engine.settings.count("q-group-size").unwrap_or(64),
-            residual_length: residual_length.unwrap_or(128),
-        })
+        let given = residual_length.unwrap_or_default();
+        let reason = format_args!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
+        let remedy = "give at most --seq-len, or leave it out";
+        engine.require(given <= seq_len, "--residual-length", given, reason, remedy)?;
+        let q_group_size = engine.settings.count("q-group-size").unwrap_or(64);
+        Ok(Self { axis_key, axis_value, q_group_size, residual_length: residual_length.unwrap_or(128) })
     }
 }
 
@@ -227,10 +223,9 @@ fn prompt(seq_len: u64, format: &Format, groups: Groups, engine: &Engine) -> Res
         return Err(engine.refusal("--decoded", decoded, reason, "give fewer than the sequence has"));
     };
     let is_unreadable = (format.backend, format.nbits) == (HQQ, 3);
-    if decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1") {
-        let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
-        return Err(engine.refusal("--decoded", decoded, reason, "use axis 0, or leave it out"));
-    }
+    let stops = decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1");
+    let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
+    engine.require(!stops, "--decoded", decoded, reason, "use axis 0, or leave it out")?;
     Ok(prompt)
 }
 

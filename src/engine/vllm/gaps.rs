@@ -55,13 +55,14 @@ impl Pool<'_> {
     /// in pages as they are padded.
     fn levels(&self, alike: &Alike) -> Result<[Exact; 6], Error> {
         let Alike { spec, entry, page, unpadded_page, .. } = *alike;
-        let blocks = spec.blocks(&self.request).ok_or_else(Error::too_large)?;
+        let blocks = spec.blocks(&self.request);
         let (blocked, padded) = (unpadded_page * blocks, page * blocks);
         if let Kind::State { copies } = spec.kind {
             return Ok([entry, entry, entry, entry * copies, blocked, padded]);
         }
-        let bytes = |tokens: u64| entry * tokens.div_ceil(spec.tokens_per_entry);
-        let (live, reserved) = (bytes(self.live_tokens(&spec, &alike.cache)?), bytes(spec.reserved(&self.request)));
+        let bytes = |tokens: Exact| entry * tokens.div_ceil(spec.tokens_per_entry);
+        let (live, reserved) =
+            (bytes(self.live_tokens(&spec, &alike.cache)?.into()), bytes(spec.reserved(&self.request)));
         let unbounded = if spec.kind.keeps_all() { reserved } else { live };
         Ok([live, unbounded, reserved, reserved, blocked, padded])
     }
