@@ -1,6 +1,6 @@
 //! What the weights of a model come to: bytes and parameters, and how they are known.
 
-use crate::units::Bytes;
+use crate::units::{Bytes, named};
 
 /// The weights of a model. What is not known is none; nothing is guessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,30 +34,21 @@ pub struct DtypeWeights {
     pub bytes: Option<Bytes>,
 }
 
-/// How weights are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightsOrigin {
-    /// From the headers of the files that hold them: exact.
-    Headers,
-    /// From the total that the index of the files states.
-    Index,
-    /// From the catalogue, which names its source.
-    Catalogue,
-    /// Computed from the dimensions of the configuration.
-    Config,
+named! {
+    /// How weights are known.
+    pub enum WeightsOrigin {
+        /// From the headers of the files that hold them: exact.
+        Headers = "headers",
+        /// From the total that the index of the files states.
+        Index = "index",
+        /// From the catalogue, which names its source.
+        Catalogue = "catalogue",
+        /// Computed from the dimensions of the configuration.
+        Config = "computed",
+    }
 }
 
 impl WeightsOrigin {
-    /// The name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Headers => "headers",
-            Self::Index => "index",
-            Self::Catalogue => "catalogue",
-            Self::Config => "computed",
-        }
-    }
-
     /// The same in words.
     pub fn words(self) -> &'static str {
         match self {
