@@ -7,7 +7,7 @@ use super::document::{BytesPerTokenValue, Document, EstimateRow, largest};
 use super::estimates::layers_in_words;
 use super::figures::{self, Figure};
 use super::grid::{Block, Grid, Page};
-use super::text::{COLUMNS, wrapped};
+use super::text::folded;
 use super::{Estimates, FitDocument, Medium, Report, json, once};
 use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, fixed_point};
@@ -63,14 +63,13 @@ impl Report for Article {
         let [article, real] = &self.documents;
         let sides =
             [("article", article), ("real, if every layer kept all", &self.whole), ("real, windows honoured", real)];
-        let described = [("article", article), ("real", real)].into_iter();
-        let described = described
-            .flat_map(|(name, document)| wrapped(&format!("{name}: {}", layers_in_words(&document.model)), COLUMNS));
+        let described = [("article", article), ("real", real)];
+        let described = described.map(|(name, document)| format!("{name}: {}", layers_in_words(&document.model)));
         let blocks = [
             Block::Title(format!("{} and {}", article.model.name, real.model.name)),
             Block::Grid(lengths(&self.documents, unit)),
             Block::Grid(rule_of_thumb(sides, unit)),
-            Block::Text(described.collect()),
+            Block::folded(described),
         ];
         Page { blocks: blocks.into_iter().chain(hardware(&self.hardware, unit)).collect() }
     }
@@ -160,6 +159,6 @@ fn hardware(hardware: &[(String, FitDocument); 4], unit: ByteUnit) -> [Block; 3]
     [
         Block::Grid(grid(&held, &said, unit)),
         Block::Grid(grid(&held, &real, unit)),
-        Block::Text(wrapped(rule, COLUMNS).into_iter().chain(commands).collect()),
+        Block::Text(folded(rule).into_iter().chain(commands).collect()),
     ]
 }

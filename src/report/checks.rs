@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::check::{Measured, amount, largest_within};
 use super::ci::{Case, Cases};
 use super::column::{Cell, Column, grid};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, wrapped};
+use super::text::{decimal, folded};
 use super::{Medium, Report, clean, json};
 use crate::check::{Change, Increase, Verdict};
-use crate::units::Code;
-use crate::units::{ByteUnit, Bytes, Error, Notes, fixed_point};
+use crate::units::{ByteUnit, Bytes, Code, Error, Notes};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChecksDocument {
     /// Name and version of this shape.
@@ -35,7 +36,6 @@ pub struct ChecksDocument {
     /// A row a budget, in the order of the file.
     pub checks: Vec<CheckRow>,
     /// Budgets of the baseline that are in the file no more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gone: Option<Vec<String>>,
     #[serde(skip)]
     increase: Option<Increase>,
@@ -46,6 +46,7 @@ pub struct ChecksDocument {
 }
 
 /// A budget of a [`ChecksDocument`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckRow {
     /// Its name.
@@ -54,16 +55,13 @@ pub struct CheckRow {
     #[schemars(extend("enum" = ["within", "over", "unknown"]))]
     pub verdict: &'static str,
     /// The model's name, unless it could not be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// What was measured; absent where there is no answer.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub measured: Option<Measured>,
     /// What became of it since the baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeRow>,
     /// Why it could not be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorRow>,
     /// What there is to say of it.
     #[serde(flatten)]
@@ -73,16 +71,15 @@ pub struct CheckRow {
 }
 
 /// What became of a budget since the baseline.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChangeRow {
     /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
     #[schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"]))]
     pub kind: &'static str,
     /// Bytes over all devices, then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_before: Option<u64>,
     /// Bytes on the device that held most, then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_gpu_before: Option<u64>,
     /// Whether it grew by more than may be.
     pub too_much: bool,
@@ -197,15 +194,14 @@ impl CheckRow {
 /// `+2.000 GB (+12.5%)`
 fn by(before: u64, now: u64, unit: ByteUnit) -> String {
     let (sign, difference) = if now >= before { ("+", now.abs_diff(before)) } else { ("-", now.abs_diff(before)) };
-    let share = (before > 0).then(|| format!(" ({sign}{})", percent(difference.into(), before.into())));
+    let share = (before > 0).then(|| format!(" ({sign}{})", percent(difference.into(), before)));
     let share = share.unwrap_or_default();
     format!("{sign}{}{share}", amount(difference, unit))
 }
 
 /// A part of a whole as `12.5%`; of what four places lose, that it is less than what they show.
-fn percent(part: u128, whole: u128) -> String {
-    let text = fixed_point(part.saturating_mul(100), whole, 4);
-    match text.trim_end_matches('0').trim_end_matches('.') {
+fn percent(part: u128, whole: u64) -> String {
+    match decimal(part.saturating_mul(100), whole, 4).as_str() {
         "0" if part > 0 => "<0.0001%".into(),
         text => format!("{text}%"),
     }
@@ -322,7 +318,7 @@ impl Report for ChecksDocument {
     fn page(&self, unit: ByteUnit, medium: Medium) -> Page {
         let gone = self.gone.iter().flatten().map(|name| format!("gone: {name}: {GONE}"));
         let fold = |line: String| match medium {
-            Medium::Terminal => wrapped(&clean(&line), COLUMNS),
+            Medium::Terminal => folded(clean(&line)),
             Medium::Markdown => vec![clean(&line)],
         };
         let lines = self.lines(unit).chain(gone).flat_map(fold).collect();

@@ -8,7 +8,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
+use serde_with::skip_serializing_none;
 
 use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
@@ -28,11 +30,10 @@ pub struct AnsweredEstimate {
 }
 
 /// `kvsize.estimate/1`: a model and its estimates. Bytes are integers; what is unknown is absent.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Document {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.estimate/1")))]
+    #[schemars(extend("const" = "kvsize.estimate/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -46,8 +47,8 @@ pub struct Document {
 }
 
 /// An estimate of a [`Document`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[skip_serializing_none]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct EstimateRow<'a> {
     /// Tokens of each sequence.
     pub seq_len: u64,
@@ -55,23 +56,23 @@ pub struct EstimateRow<'a> {
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
     #[serde(serialize_with = "as_text")]
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    #[schemars(with = "String")]
     pub kv_dtype: KvDtype,
     /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    #[serde(serialize_with = "as_text_if_any")]
+    #[schemars(with = "Option<String>")]
     pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    #[serde(serialize_with = "as_text_if_any")]
+    #[schemars(with = "Option<String>")]
     pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    #[serde(serialize_with = "as_text_if_any")]
+    #[schemars(with = "Option<String>")]
     pub v_dtype: Option<ElementFormat>,
     /// The engine.
     #[serde(serialize_with = "as_text")]
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    #[schemars(with = "String")]
     pub engine: Cow<'a, Engine>,
     /// Tensor parallel ranks.
     pub tp: u64,
@@ -80,7 +81,6 @@ pub struct EstimateRow<'a> {
     /// Replicas.
     pub dp: u64,
     /// Ranks that each keep a part of a sequence's tokens, where there is more than one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dcp: Option<u64>,
     /// Devices of all replicas.
     pub gpus: u64,
@@ -99,10 +99,9 @@ pub struct EstimateRow<'a> {
     pub gaps: Cow<'a, [Gap]>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
+    #[schemars(with = "crate::engine::DetailsByEngine")]
     pub details: Option<Cow<'a, Details>>,
     /// What the engine makes of the memory given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
 }
 
@@ -160,8 +159,7 @@ impl<'a> EstimateRow<'a> {
 }
 
 /// A whole number where it is one, else a decimal.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BytesPerTokenValue {
     /// A whole number of bytes.

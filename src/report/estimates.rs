@@ -7,7 +7,7 @@ use super::column::Column;
 use super::document::{Document, EstimateRow, largest};
 use super::figures::{self, Figure};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, wrapped};
+use super::text::COLUMNS;
 use super::{Medium, Report, gaps, json, once};
 use crate::engine::Engine;
 use crate::estimate::Layout;
@@ -104,10 +104,10 @@ fn page(documents: &[Document], unit: ByteUnit) -> Page {
     let mut text = Vec::new();
     if let [document] = documents {
         blocks.extend(gaps::of(document, unit).into_iter().map(Block::Text));
-        text.extend(wrapped(&layers_in_words(&document.model), COLUMNS));
+        text.push(layers_in_words(&document.model));
     }
     text.extend(basis(documents));
-    blocks.push(Block::Text(text));
+    blocks.push(Block::folded(text));
     Page { blocks }
 }
 
@@ -121,7 +121,7 @@ fn basis(documents: &[Document]) -> Vec<String> {
         let layout = Layout { tp: row.tp, pp: row.pp, dp: row.dp, dcp: row.dcp.unwrap_or(1) };
         format!("{layout} = {} GPUs{replicas}", row.gpus)
     }));
-    lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
+    lines
 }
 
 /// `tensorrt-llm@00043967 (tokens-per-block 64): blocks of its window pools, …`

@@ -4,7 +4,7 @@ use super::column::{Cell, Column, grid};
 use super::document::{Document, EstimateRow};
 use super::grid::{Block, Grid};
 use super::once;
-use super::text::{COLUMNS, wrapped};
+use super::text::{COLUMNS, in_unit};
 use crate::engine::{Capacity, Engine};
 use crate::units::{ByteUnit, Bytes};
 
@@ -239,11 +239,9 @@ pub(super) fn capacities(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
         let engine = engine.then(|| first.row.engine.to_string());
         engine.into_iter().chain(model.then(|| first.model.to_owned())).map(|name| format!(", {name}")).collect()
     });
-    let of = format!("In {} {} on each GPU{same}:", Bytes(memory).in_unit(unit), unit.name());
-    [Block::Text(wrapped(&of, COLUMNS))]
-        .into_iter()
-        .chain(fitted(&capable, &|capable| capacity(capable, unit)))
-        .collect()
+    let of = format!("In {} on each GPU{same}:", in_unit(memory, unit));
+    let tables = fitted(&capable, &|capable| capacity(capable, unit));
+    [Block::folded([of])].into_iter().chain(tables).collect()
 }
 
 fn capacity<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {

@@ -3,11 +3,10 @@
 use serde::Serialize;
 
 use super::column::{Column, table};
-use super::document::{AnsweredEstimate, EstimateRow};
+use super::document::{AnsweredEstimate, EstimateRow, row};
 use super::figures::{Figure, columns};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, wrapped};
-use super::{BatchRow, Format, Medium, Report, Streamed, UnitChoice, clean, csv, render};
+use super::{BatchFrame, Format, Medium, Report, Streamed, UnitChoice, clean, csv, render};
 use crate::model::Model;
 use crate::units::{ByteUnit, Bytes, Error, Notes};
 
@@ -41,25 +40,32 @@ impl Sweep {
     pub fn add(&mut self, model: &Model, estimate: &AnsweredEstimate, notes: &Notes) -> Result<Vec<u8>, Error> {
         let begins = !std::mem::replace(&mut self.begun, true);
         let AnsweredEstimate { workload, engine, answer } = estimate;
-        let row = EstimateRow::new(workload, engine, answer)?;
-        let model = clean(&model.name);
-        let Notes { assumptions, warnings } = notes;
         let mut out = Vec::new();
         match self.format {
-            Streamed::Array => {
-                out.extend_from_slice(if begins { b"[\n" } else { b",\n" });
-                BatchRow { assumptions, warnings, ..BatchRow::new(&model, row) }.write(&mut out);
-                out.pop();
+            Streamed::Array | Streamed::Lines => {
+                let is_array = matches!(self.format, Streamed::Array);
+                out.extend_from_slice(if !is_array {
+                    b""
+                } else if begins {
+                    b"[\n"
+                } else {
+                    b",\n"
+                });
+                let notes = [&*notes.assumptions, &*notes.warnings];
+                BatchFrame::new(model, engine, workload)?.write(&mut out, (None, None), workload, answer, notes);
+                if is_array {
+                    out.pop();
+                }
             }
-            Streamed::Lines => BatchRow { assumptions, warnings, ..BatchRow::new(&model, row) }.write(&mut out),
             Streamed::Csv(unit) => {
+                let (model, row) = (clean(&model.name), EstimateRow::new(workload, engine, answer)?);
                 let columns = columns(&[], unit);
                 if begins {
                     out.extend_from_slice(csv::header(&columns).as_bytes());
                 }
                 out.extend_from_slice(csv::line(&columns, &Figure { model: &model, row: &row }).as_bytes());
             }
-            Streamed::AtTheEnd(_) => self.kept.push(Row { model, estimate: row.into_owned() }),
+            Streamed::AtTheEnd(_) => self.kept.push(Row { model: clean(&model.name), estimate: row(estimate)? }),
         }
         Ok(out)
     }
@@ -97,7 +103,7 @@ impl Report for Rows {
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
         let table = table(&self.rows(), &self.columns(unit), unit);
-        Page { blocks: vec![Block::Grid(table.grid), Block::Text(wrapped(&table.same.join(", "), COLUMNS))] }
+        Page { blocks: vec![Block::Grid(table.grid), Block::folded([table.same.join(", ")])] }
     }
 
     fn plain(&self, unit: ByteUnit) -> Vec<String> {

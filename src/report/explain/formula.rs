@@ -2,7 +2,8 @@
 
 use crate::estimate::{Batch, Workload, shared};
 use crate::model::{KeyValue, LayerCache, RecurrentState};
-use crate::units::{ElementFormat, KvFormat, fixed_point};
+use crate::report::text::decimal;
+use crate::units::{ElementFormat, KvFormat};
 
 /// What one layer takes, in symbols and in numbers.
 pub(super) struct Formula {
@@ -135,6 +136,5 @@ impl Formula {
 
 /// Bits of an element, as short as they can be written.
 fn bits(format: ElementFormat) -> String {
-    let text = fixed_point(u128::from(format.bits_per_block()), u128::from(format.elements_per_block()), 4);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    decimal(format.bits_per_block(), format.elements_per_block(), 4)
 }

@@ -4,13 +4,14 @@ mod formula;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use self::formula::Formula;
 use super::column::{Column, grid};
 use super::document::notes_of;
 use super::estimates::whose;
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, ranges, wrapped};
+use super::text::{folded, ranges};
 use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
@@ -18,6 +19,7 @@ use crate::model::{LayerCache, LayerGroup, Model, Warning};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Name and version of this shape.
@@ -58,7 +60,6 @@ pub struct Explanation {
     #[schemars(with = "crate::engine::DetailsByEngine")]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
     /// The numbers, and where each came from.
     pub facts: Vec<ExplainedFact>,
@@ -68,13 +69,13 @@ pub struct Explanation {
 }
 
 /// A layer group of an [`Explanation`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ExplainedGroup {
     /// The kind of cache.
     #[schemars(extend("enum" = LayerCache::KINDS))]
     pub kind: &'static str,
     /// The recurrence, of a state.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = crate::model::Mechanism::names()))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
@@ -242,24 +243,25 @@ fn page(explanation: &Explanation) -> Page {
         answer.push(format!("{} B at most on one of {}", number(per_gpu), explanation.layout));
     }
     answer.push(format!("{} B for one more token", slope(*bytes_per_token)));
-    let answer = answer.iter().flat_map(|line| wrapped(line, COLUMNS)).collect();
-    let mut blocks = vec![Block::Title(model.clone()), Block::Text(answer)];
+    let mut blocks = vec![Block::Title(model.clone()), Block::folded(answer)];
     for group in &explanation.layer_groups {
         let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
-        let mut lines = vec![format!("{}{mechanism}: {} B", group.kind, number(group.bytes))];
-        lines.extend(wrapped(&format!("  layers {} ({})", group.layers, group.layer_count), COLUMNS));
-        lines.extend(wrapped(&format!("  = {}", group.formula), COLUMNS));
-        lines.extend(wrapped(&format!("  = {}", group.numbers), COLUMNS));
+        let mut lines = vec![
+            format!("{}{mechanism}: {} B", group.kind, number(group.bytes)),
+            format!("  layers {} ({})", group.layers, group.layer_count),
+            format!("  = {}", group.formula),
+            format!("  = {}", group.numbers),
+        ];
         if group.fixed_bytes > 0 {
             lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
         }
-        blocks.push(Block::Text(lines));
+        blocks.push(Block::folded(lines));
     }
     let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
-    blocks.push(Block::Text(wrapped(&format!("total: {sum} = {} B", number(*bytes)), COLUMNS)));
+    blocks.push(Block::folded([format!("total: {sum} = {} B", number(*bytes))]));
     if !all_live {
         let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
-        let lines = wrapped(&whose(engine), COLUMNS).into_iter().chain(steps).collect();
+        let lines = folded(whose(engine)).into_iter().chain(steps).collect();
         blocks.push(Block::Text(lines));
         blocks.extend(details::blocks(&engine.to_string(), &explanation.details));
         blocks.extend(details::blocks("capacity", &explanation.capacity));
@@ -285,7 +287,7 @@ fn fact_tables(explanation: &Explanation) -> Vec<Block> {
     places.dedup();
     let of_place = |place: &str| {
         let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).collect();
-        [Block::Text(wrapped(&format!("{place}:"), COLUMNS)), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
+        [Block::folded([format!("{place}:")]), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
     };
     places.into_iter().flat_map(of_place).collect()
 }
