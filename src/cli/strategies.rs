@@ -1,6 +1,5 @@
 //! `kvsize strategies MODEL`: the levers of the article's "making it fit", each with what it takes and how to repeat it.
 
-
 use clap::{ArgMatches, Args};
 
 use super::args::OutputArguments;

@@ -135,7 +135,7 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
     }
     let separate = found.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.layout));
     separate.into_iter().for_each(|text| found.notes.assume(text));
-    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| found.notes.warn(past.to_string()));
+    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| found.notes.warn(past));
     refusals.words(found.rows.is_empty())?.into_iter().for_each(|text| found.notes.warn(text));
     Ok(found)
 }
@@ -252,7 +252,7 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
     refusals.words(is_refused_alone)?.into_iter().for_each(|text| plans.notes.warn(text));
     let separate = plans.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.planned.layout));
     separate.into_iter().for_each(|text| plans.notes.assume(text));
-    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| plans.notes.warn(past.to_string()));
+    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| plans.notes.warn(past));
     Ok(plans)
 }
 

@@ -52,7 +52,9 @@ pub use listing::{
     WeightsItem,
 };
 pub use model::ModelDescription;
-pub use strategies::{ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed};
+pub use strategies::{
+    ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed,
+};
 pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};

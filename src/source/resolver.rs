@@ -12,7 +12,7 @@ use super::weights::files::{self as weight_files, is_safetensors};
 use super::weights::{self, Known, computed};
 use super::{gguf, hf_config, spec};
 use crate::catalogue::{self, ModelEntry, ModelFacts};
-use crate::model::{Model, Origin, Warning};
+use crate::model::{Model, Origin};
 use crate::request::Weigh;
 use crate::units::{Code, Error};
 
@@ -374,7 +374,7 @@ fn model_type(config: &Value) -> Option<String> {
 fn weighed(mut model: Model, known: Option<Result<Known, Error>>) -> Model {
     match known {
         Some(Ok(Ok(weights))) => model.weights = Some(weights),
-        Some(Err(error)) => model.warnings.push(Warning::Weights { reason: error.to_string() }),
+        Some(Err(error)) => model.warnings.push(format!("the weights are not told: {error}")),
         Some(Ok(Err(_))) | None => {}
     }
     model

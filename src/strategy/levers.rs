@@ -1,6 +1,6 @@
 //! Levers on what a model keeps and on what it reads, beside the format and the layout of a workload.
 
-use crate::model::{Assumption, LayerCache, Model};
+use crate::model::{LayerCache, Model};
 use crate::units::{Code, Error, Passages, Tokens};
 
 /// `StreamingLLM` (Xiao et al. 2023, arXiv:2309.17453, section 3.2): the first tokens of a sequence, which attention leans
@@ -43,7 +43,7 @@ impl Levers {
     pub fn applied(&self, model: &Model, seq_len: Tokens) -> Result<Model, Error> {
         let mut model = if self.windows_kept {
             let mut whole = model.keeping_every_token();
-            whole.assumptions.push(Assumption::WindowsKept);
+            whole.assumptions.push("windows and chunks are kept whole: every layer keeps every token".into());
             whole
         } else {
             model.clone()
@@ -64,7 +64,9 @@ impl Levers {
             let problem = "changes nothing: no layer keeps more than the sinks and the window";
             return Err(streaming.refused(problem));
         }
-        model.assumptions.push(Assumption::Streaming { sinks, window });
+        model.assumptions.push(format!(
+            "StreamingLLM: a layer keeps the first {sinks} tokens and the last {window}, or its own window where that is less"
+        ));
         Ok(model)
     }
 }

@@ -11,7 +11,6 @@ use super::ModelDescription;
 use super::document::notes_of;
 use crate::engine::Double;
 use crate::hardware::{Price, exact_size};
-use crate::model::Warning;
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, floors};
 use crate::units::{Bytes, Notes, fixed_point, group_thousands};
 
@@ -234,7 +233,7 @@ impl Strategies {
         gpu: Gpu,
         figures: Option<SpeedFigures>,
         article: Option<ArticleStatement>,
-        warnings: &[Warning],
+        warnings: &[String],
     ) -> Self {
         let model = question.model;
         let baseline = rows.first().and_then(|row| row.outcome.as_ref().ok()).map(|outcome| outcome.bytes);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::keys::{Keys, not_positive, wrong_type};
 use super::layer_kinds::LayerKind;
-use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
+use crate::model::{Dimension, Dimensions, KeyValue, LayerCache};
 use crate::units::{Code, Error};
 
 /// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
@@ -30,14 +30,14 @@ pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, Error> {
     if let Some(value) = keys.get("per_layer_config") {
         return Err(unknown_override(keys.field("per_layer_config"), value));
     }
-    Ok(Some(LayerCache::Latent { kv_lora_rank: kv_lora_rank.value, qk_rope_head_dim }))
+    LayerCache::latent(kv_lora_rank.value, qk_rope_head_dim).map(Some)
 }
 
 /// The entry of each layer that attends; what is given for the layers of a kind or for one layer overrides the model's.
 pub(super) fn key_values(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<Option<KeyValue>>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     let listed =
@@ -93,7 +93,7 @@ pub(super) fn key_values(
 }
 
 /// The dimensions of the model itself.
-fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Result<Dimensions, Error> {
+fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
     let inner = keys.inner("attn_config")?;
     let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
     let new_falcon = keys.flag("new_decoder_architecture")?;
@@ -134,7 +134,7 @@ fn sliding(keys: &Keys<'_>) -> Result<Dimensions, Error> {
 }
 
 /// What full layers have that sliding ones have not (Gemma 4; transformers 5.23 `configuration_gemma4.py`).
-fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Dimensions, Error> {
+fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
     if keys.get("per_layer_config").is_some() || !kinds.contains(&LayerKind::Full) {
         return Ok(Dimensions::default());
     }
@@ -221,7 +221,7 @@ fn grouped_heads(
 pub(super) fn index(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Option<(LayerCache, Vec<bool>)>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     // MiniMax-M3.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::keys::{Keys, wrong_type};
 use crate::catalogue::{EveryNthFull, LayerRule};
-use crate::model::{Assumption, Dimension};
+use crate::model::Dimension;
 use crate::units::{Code, Error};
 
 /// The kind of a layer.
@@ -95,7 +95,7 @@ pub(in crate::source) fn layer_kinds(
     keys: &Keys<'_>,
     layers: u32,
     windowed: bool,
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<LayerKind>, Error> {
     let mut kinds = match listed_kinds(keys, layers, assumptions)? {
         Some(kinds) => kinds,
@@ -114,11 +114,7 @@ pub(in crate::source) fn layer_kinds(
 }
 
 /// Lists of one entry a layer, in the order of their authority.
-fn listed_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, Error> {
+fn listed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> Result<Option<Vec<LayerKind>>, Error> {
     for key in ["layer_types", "layers_block_type", "attention_layers"] {
         if let Some(list) = keys.per_layer(key, layers, assumptions)? {
             return list
@@ -176,11 +172,7 @@ fn listed_kinds(
 }
 
 /// Lists of the layers of a kind, and periods: the others are recurrent.
-fn indexed_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, Error> {
+fn indexed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> Result<Option<Vec<LayerKind>>, Error> {
     let full_at = |is_full: &dyn Fn(u64) -> bool| {
         let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
         Ok(Some((0..layers).map(kind).collect()))
@@ -237,7 +229,7 @@ fn ruled_kinds(
     keys: &Keys<'_>,
     layers: u32,
     windowed: bool,
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<LayerKind>, Error> {
     let rule = keys.model_type.map_or(&LayerRule::Plain, |model_type| &model_type.layers);
     let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
@@ -268,7 +260,7 @@ fn ruled_kinds(
         LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, windowed, assumptions)?,
     };
     if let (Some(rule), Some(model_type)) = (words, keys.model_type) {
-        assumptions.push(Assumption::LayerRule { rule, source: model_type.source.clone() });
+        assumptions.push(format!("layer_types is not in the config: {rule} ({})", model_type.source));
     }
     Ok(kinds)
 }
@@ -298,7 +290,7 @@ fn every_nth_full(
     keys: &Keys<'_>,
     layers: u32,
     windowed: bool,
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Ruled, Error> {
     let others = kind_named(&rule.others)?;
     let on = rule.gate.is_none() || windowed;

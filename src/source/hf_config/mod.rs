@@ -30,7 +30,7 @@ use self::layers::LayerKeys;
 pub(super) use self::layers::grouped;
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
-use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, Origin, Warning, layer_count};
+use crate::model::{Checkpoint, Dimension, Fact, Model, Origin, layer_count, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -118,7 +118,8 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let mut assumptions = Vec::new();
     let mut warnings = Vec::new();
     if !keys.path.is_empty() && !WRAPPERS.iter().any(|wrapper| keys.path.starts_with(wrapper[0])) {
-        assumptions.push(Assumption::UnknownWrapper { path: keys.path.trim_end_matches('.').into() });
+        let path = keys.path.trim_end_matches('.');
+        assumptions.push(format!("the text model is taken to be {path}, the one part with layers"));
     }
     if known.is_none() {
         warnings.push(types.unknown());
@@ -192,11 +193,9 @@ impl<'a> Types<'a> {
         Ok(Self { inner, outer, of_architecture: named_by_architecture(root)? })
     }
 
-    fn unknown(&self) -> Warning {
-        match self.inner.or(self.outer) {
-            Some(name) => Warning::UnknownModelType { model_type: name.into() },
-            None => Warning::NoModelType,
-        }
+    fn unknown(&self) -> String {
+        let unnamed = || "the config names no model_type: read by its keys as plain attention".into();
+        self.inner.or(self.outer).map_or_else(unnamed, unknown_model_type)
     }
 
     /// In the order that they decide; the architecture only where nothing else is named.
@@ -298,13 +297,18 @@ fn dtype_name<'a>(keys: &Keys<'a>, root: &Keys<'a>) -> Result<Option<&'a str>, E
 }
 
 /// The checkpoint's 16-bit format.
-fn dtype(name: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
+fn dtype(name: Option<&str>, assumptions: &mut Vec<String>) -> ElementFormat {
     match name {
         Some("bfloat16") => ElementFormat::BF16,
         Some("float16" | "half") => ElementFormat::FP16,
         other => {
             let used = ElementFormat::BF16;
-            assumptions.push(Assumption::Dtype { found: other.map(Into::into), used });
+            assumptions.push(match other {
+                None => format!("the config names no dtype: {used}"),
+                Some(found) => {
+                    format!("the checkpoint is in {found}; its cache is counted in {used}, as engines keep it")
+                }
+            });
             used
         }
     }
