@@ -46,7 +46,7 @@ pub(super) fn key_values(
         Some(key) => keys.per_layer(key, layers, assumptions)?.map(|list| (key, list)),
         None => None,
     };
-    let base = base(keys, listed.is_some(), assumptions)?;
+    let base = base(keys, listed, assumptions)?;
     let sliding = sliding(keys)?;
     let full = global(keys, kinds, assumptions)?;
     let layer_configs = keys.inner("per_layer_config")?.map(|configs| by_layer(&configs, layers)).transpose()?;
@@ -92,15 +92,15 @@ pub(super) fn key_values(
     Ok(entries)
 }
 
-/// The dimensions of the model itself.
-fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
+/// The dimensions of the model itself, without heads where its layers' are `listed`.
+fn base(keys: &Keys<'_>, listed: Option<(&str, &[Value])>, assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
     let inner = keys.inner("attn_config")?;
     let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
     let new_falcon = keys.flag("new_decoder_architecture")?;
     // What is written is checked even where it says nothing.
     keys.flag("multi_query")?;
     let num_key_value_heads = match &inner {
-        _ if listed => None,
+        _ if listed.is_some() => None,
         // Falcon and GPT-BigCode: one head for all, whatever else is named.
         _ if !new_falcon && keys.flag_or_default("multi_query", assumptions)? => one("multi_query"),
         Some(attention) => attention.count(&["kv_n_heads"])?,
@@ -108,7 +108,7 @@ fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<String>) -> Result<
     };
     Ok(Dimensions {
         hidden_size: keys.count(HIDDEN)?,
-        num_attention_heads: if listed { None } else { keys.count_or_default(HEADS, assumptions)? },
+        num_attention_heads: if listed.is_some() { None } else { keys.count_or_default(HEADS, assumptions)? },
         num_key_value_heads,
         head_dim: keys.count_or_default(HEAD_DIM, assumptions)?,
         v_head_dim: keys.count_or_off(V_HEAD_DIM)?,

@@ -23,7 +23,8 @@ impl LayerKeys<'_> {
     pub(super) fn layers(&self, assumptions: &mut Vec<String>) -> Result<Vec<Vec<LayerCache>>, Error> {
         let keys = self.keys;
         let window = self.window(assumptions)?;
-        let kinds = layer_kinds(keys, self.layers, window.is_some(), assumptions)?;
+        let sliding = if window.is_some() { LayerKind::Sliding } else { LayerKind::Full };
+        let kinds = layer_kinds(keys, self.layers, sliding, assumptions)?;
         let mut layers: Vec<Vec<LayerCache>> = vec![Vec::new(); kinds.len()];
         if kinds.contains(&LayerKind::Compressed) {
             let entry = compressed::window_entry(keys)?;

@@ -126,7 +126,8 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     }
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
-    let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
+    let of_decoder = if encoder_decoder { keys.count(DECODER_LAYERS)? } else { None };
+    let num_hidden_layers = layer_count(of_decoder.map_or_else(|| layers(&keys), Ok)?)?;
     let dtype_name = dtype_name(&keys, &root_keys)?;
     let dtype = dtype(dtype_name, &mut assumptions);
     let reader = LayerKeys { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
@@ -268,10 +269,7 @@ pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Valu
 }
 
 /// The number of layers, or the length of the list that names them.
-fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, Error> {
-    if encoder_decoder && let Some(layers) = keys.count(DECODER_LAYERS)? {
-        return Ok(layers);
-    }
+fn layers(keys: &Keys<'_>) -> Result<Dimension, Error> {
     if let Some(layers) = keys.count(LAYERS)? {
         let blocks = keys.get("num_hidden_layers").is_none();
         let each = keys.model_type.and_then(|model_type| model_type.caches_per_block).filter(|_| blocks).unwrap_or(1);
