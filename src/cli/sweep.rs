@@ -181,7 +181,7 @@ impl<'a> Rows<'a> {
         self.capacities |= estimate.answer.capacity.is_some();
         let mut notes = own.clone();
         if let Some(past) = past_maximum(model, Some(estimate.workload.seq_len)) {
-            notes.warn(past.to_string());
+            notes.warn(past);
         }
         notes.add(&estimate.answer.assumptions, &estimate.answer.warnings);
         refuse_warnings(self.strict, &notes.warnings)?;

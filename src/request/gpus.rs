@@ -6,7 +6,7 @@ use super::{Ask, Card, Sources};
 use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size};
 use crate::engine::{Device, Known, Term};
 use crate::hardware::{Accelerator, Price, day, exact_size};
-use crate::units::{Bytes, Code, Error, parse_count};
+use crate::units::{Bytes, Code, Error, Exact, parse_count};
 
 /// GPUs of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,7 +265,7 @@ fn local(text: &str, count: Option<u64>, own: &[AcceleratorEntry], sources: &dyn
         }
         return Ok(Fleet { count: count.or(Some(found)), accelerator: known, entry, price: None });
     };
-    let bytes = Bytes(mib.saturating_mul(1 << 20));
+    let bytes = (Exact::from(mib) * (1u64 << 20)).bytes()?;
     // What engines were told on such a card holds for this one only if the drivers agree.
     let alike = known.driver.as_ref().is_none_or(|driver| driver.bytes == bytes);
     let driver = Some(Term { bytes, known: Known::Measured, source: "nvidia-smi".into() });
