@@ -289,7 +289,7 @@ pub(super) fn engine_device(accelerator: &Accelerator) -> (Device, Option<String
         (Some(_), None) => Some(format!("{id}: its memory is not known; engines' defaults are those of {}", usual.id)),
     };
     let compute_capability = compute_capability.unwrap_or(usual.compute_capability);
-    (Device { id: id.clone(), compute_capability, memory_mib }, assumed)
+    (Device { id: id.clone().into(), compute_capability, memory_mib }, assumed)
 }
 
 /// A note where the memory for the cache alone is what a card has in all.
@@ -415,7 +415,7 @@ mod tests {
         let of = |name: &str| engine_device(&accelerator(&catalogue::accelerator(name, &[]).unwrap()));
         assert_eq!(of("h100"), (Device::default(), None));
         let (device, assumed) = of("mi300x");
-        assert_eq!((device.id.as_str(), device.memory_mib), ("mi300x", 196_592));
+        assert_eq!((device.id.as_ref(), device.memory_mib), ("mi300x", 196_592));
         assert!(assumed.unwrap().starts_with("mi300x: its compute capability is not known"));
         assert_eq!(of("gb10").0.compute_capability, (12, 1));
     }

@@ -81,7 +81,7 @@ impl<'a> Pool<'a> {
         }
         Ok(Plan {
             version: self.planner.release.read,
-            gpu: self.planner.engine.device.id.clone(),
+            gpu: self.planner.engine.device.id.to_string(),
             attention_backend: self.shape.layers.backend,
             block_size: self.shape.layers.block_size,
             null_block_bytes: if self.keeps_null_block() { self.widest_block } else { 0 },
