@@ -186,10 +186,9 @@ fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<
     engine.require(dcp <= 1, "--dcp", dcp, "is a split of tokens whose rule was not read", "leave it out")?;
     let reason = format_args!("does not divide the {layers} layers, and how it splits them was not read");
     engine.require(u64::from(layers).is_multiple_of(pp), "--pp", pp, reason, "use one that divides them")?;
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = "is a sharing of blocks whose rule was not read";
-        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out"));
-    }
+    let prefix = workload.shared_prefix;
+    let reason = "is a sharing of blocks whose rule was not read";
+    engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, "leave it out")?;
     if let Some(drafter) = &model.drafter {
         let found = match drafter.method {
             DraftMethod::Mtp => "mtp",

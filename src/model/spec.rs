@@ -68,17 +68,9 @@ impl ModelSpec {
     /// # Errors
     /// [`Error`] when dimensions are missing or do not divide; it names the options.
     pub fn model(&self) -> Result<Model, Error> {
-        const OPTIONS: Names = Names {
-            layers: "--layers",
-            hidden_size: "--hidden-size",
-            heads: "--heads",
-            kv_heads: "--kv-heads",
-            head_dim: "--head-dim",
-            v_head_dim: "--v-head-dim",
-            no_layers: "give the number of layers, or name a MODEL",
-            no_width: "give --head-dim, or --hidden-size with --heads",
-        };
-        self.named(&OPTIONS)
+        let option = |key: &str| format!("--{}", key.replace('_', "-"));
+        let no_layers = "give the number of layers, or name a MODEL";
+        self.named(option, no_layers, "give --head-dim, or --hidden-size with --heads")
     }
 
     /// As [`ModelSpec::model`], of an object: errors name its keys.
@@ -86,23 +78,15 @@ impl ModelSpec {
     /// # Errors
     /// [`Error`] when dimensions are missing or do not divide.
     pub fn model_by_keys(&self) -> Result<Model, Error> {
-        const KEYS: Names = Names {
-            layers: "layers",
-            hidden_size: "hidden_size",
-            heads: "heads",
-            kv_heads: "kv_heads",
-            head_dim: "head_dim",
-            v_head_dim: "v_head_dim",
-            no_layers: "add the number of layers, or layer_groups",
-            no_width: "add head_dim, or hidden_size with heads",
-        };
-        self.named(&KEYS)
+        let no_layers = "add the number of layers, or layer_groups";
+        self.named(str::to_owned, no_layers, "add head_dim, or hidden_size with heads")
     }
 
-    fn named(&self, names: &Names) -> Result<Model, Error> {
-        let dimension = |field: &str, value: Option<u64>| value.map(|value| Dimension { field: field.into(), value });
-        let layers =
-            dimension(names.layers, self.layers).ok_or_else(|| Error::missing(names.layers, names.no_layers))?;
+    /// The model; `name` is what a key is called where it was given, the others what to do where something is missing.
+    fn named(&self, name: fn(&str) -> String, no_layers: &str, no_width: &'static str) -> Result<Model, Error> {
+        let given = |key: &str, value: u64| Dimension { field: name(key), value };
+        let dimension = |key: &str, value: Option<u64>| value.map(|value| given(key, value));
+        let layers = dimension("layers", self.layers).ok_or_else(|| Error::missing(name("layers"), no_layers))?;
         let num_hidden_layers = super::layer_count(layers)?;
         let mut assumptions = Vec::new();
         let key_value = match *self {
@@ -113,15 +97,15 @@ impl ModelSpec {
                 head_dim: None,
                 v_head_dim: None,
                 ..
-            } => shortcut(names, hidden_size, kv_heads)?,
+            } => shortcut(given("hidden_size", hidden_size), given("kv_heads", kv_heads))?,
             _ => Dimensions {
-                hidden_size: dimension(names.hidden_size, self.hidden_size),
-                num_attention_heads: dimension(names.heads, self.heads),
-                num_key_value_heads: dimension(names.kv_heads, self.kv_heads),
-                head_dim: dimension(names.head_dim, self.head_dim),
-                v_head_dim: dimension(names.v_head_dim, self.v_head_dim),
+                hidden_size: dimension("hidden_size", self.hidden_size),
+                num_attention_heads: dimension("heads", self.heads),
+                num_key_value_heads: dimension("kv_heads", self.kv_heads),
+                head_dim: dimension("head_dim", self.head_dim),
+                v_head_dim: dimension("v_head_dim", self.v_head_dim),
             }
-            .key_value(&[names.heads.into(), names.head_dim.into()], names.no_width, &mut assumptions)?,
+            .key_value(&[name("heads"), name("head_dim")], no_width, &mut assumptions)?,
         };
         let cache = match self.sliding_window {
             Some(window) => LayerCache::SlidingWindow {
@@ -147,23 +131,9 @@ impl ModelSpec {
     }
 }
 
-/// What the dimensions are called where they were given.
-struct Names {
-    layers: &'static str,
-    hidden_size: &'static str,
-    heads: &'static str,
-    kv_heads: &'static str,
-    head_dim: &'static str,
-    v_head_dim: &'static str,
-    no_layers: &'static str,
-    no_width: &'static str,
-}
-
-fn shortcut(names: &Names, hidden_size: u64, num_key_value_heads: u64) -> Result<KeyValue, Error> {
-    let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
+fn shortcut(hidden_size: Dimension, kv_heads: Dimension) -> Result<KeyValue, Error> {
+    let key_value = KeyValue::ArticleShortcut { hidden_size: hidden_size.value, num_key_value_heads: kv_heads.value };
     if key_value.shortcut_width().is_none_or(|width| width == 0) {
-        let hidden_size = Dimension { field: names.hidden_size.into(), value: hidden_size };
-        let kv_heads = Dimension { field: names.kv_heads.into(), value: num_key_value_heads };
         return Err(no_width(&hidden_size, &kv_heads, "give a hidden size of at least the KV heads"));
     }
     Ok(key_value)

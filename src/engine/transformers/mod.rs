@@ -147,11 +147,9 @@ fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
         let reason = "divides a model that transformers keeps whole here";
         engine.require(size <= 1, field, size, reason, "leave it out, or name another engine")?;
     }
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = "is not shared: each row of a batch has its own entries";
-        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
-    }
-    Ok(())
+    let (prefix, remedy) = (workload.shared_prefix, "leave it out, or name another engine");
+    let reason = "is not shared: each row of a batch has its own entries";
+    engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, remedy)
 }
 
 fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), Error> {
