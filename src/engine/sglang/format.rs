@@ -52,10 +52,6 @@ impl Format {
         self.row().name
     }
 
-    pub(super) fn is_fp4(self) -> bool {
-        matches!(self, Self::Nvfp4 | Self::Fp4MxBlock16)
-    }
-
     /// The same among the formats of kvsize.
     pub(super) fn stored(self) -> Result<KvFormat, Error> {
         Ok(self.name().parse()?)
