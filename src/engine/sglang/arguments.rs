@@ -5,12 +5,12 @@ use super::attention_backend::Attention;
 use super::classes::{RunnerWindow, Trait};
 use super::draft::Draft;
 use super::layers::{Role, groups_of};
-use super::resolver::{Notes, Resolver};
+use super::resolver::Resolver;
 use super::snapshots::Snapshots;
 use crate::engine::{Double, Engine};
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{ElementFormat, Error, Exact};
+use crate::units::{ElementFormat, Error, Exact, Notes};
 
 /// Every argument that a pool depends on.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
 };
 use crate::model::{LayerCache, Mechanism, Model};
-use crate::units::Error;
+use crate::units::{Error, Notes};
 
 /// What every argument is resolved from, and what is noted on the way.
 pub(super) struct Resolver<'a> {
@@ -30,13 +30,6 @@ pub(super) struct Resolver<'a> {
     /// What drafts tokens.
     pub(super) algorithm: Option<Algorithm>,
     pub(super) notes: Notes,
-}
-
-/// What is said with the answer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Notes {
-    pub(super) assumptions: Vec<String>,
-    pub(super) warnings: Vec<String>,
 }
 
 /// Generations of GPUs that SGLang's rules distinguish.

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
 use super::setting::settings;
-use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps};
+use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps, is_one_of};
 use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
 use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
@@ -154,10 +154,9 @@ fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
 
 fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), Error> {
     let format = workload.kv_dtype.or(model.dtype);
-    let is_plain = |format: &ElementFormat| format.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
-    if let Some(format) = [format.k, format.v].into_iter().find(|format| !is_plain(format)) {
-        let reason = "is not a format of its plain caches";
-        return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32, or --cache quantized"));
+    for format in [format.k, format.v] {
+        let (reason, remedy) = ("is not a format of its plain caches", "use bf16, fp16 or fp32, or --cache quantized");
+        engine.require(is_one_of(format, MODEL_FORMATS), "--kv-dtype", format, reason, remedy)?;
     }
     let compresses = is_compressed(model, |_| true);
     let taken = cache == Cache::Dynamic || !compresses;

@@ -15,7 +15,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Cache, MODEL_FORMATS, Rules};
-use crate::engine::{Answer, Engine, Gap, SettingValue, Steps};
+use crate::engine::{Answer, Engine, Gap, SettingValue, Steps, is_one_of};
 use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
@@ -240,7 +240,7 @@ fn model_format(
 ) -> Result<ElementFormat, Error> {
     match workload.kv_dtype {
         KvDtype::Given(format) if given.is_none() => {
-            let is_known = format.k == format.v && format.k.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
+            let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
             let reason = "is not a format of the model under its quantized cache";
             let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
             engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
