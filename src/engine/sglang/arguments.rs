@@ -115,7 +115,7 @@ impl Arguments {
         let states = snapshots.map(|snapshots| resolver.states(snapshots, ranks, schedule));
         let unified = resolver.unified(window, states)?;
         if engine.settings.switch("enable-multimodal").is_some() {
-            resolver.notes.assumptions.push("--enable-multimodal does not change what the pools hold".into());
+            resolver.notes.assume("--enable-multimodal does not change what the pools hold");
         }
         let window = Window { ratio: resolver.window_ratio()?, tokens: window, cap: None };
         let entries = resolver.entries(attention)?;

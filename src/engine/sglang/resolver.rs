@@ -154,7 +154,7 @@ impl<'a> Resolver<'a> {
         let attends = has(self.model, Role::Full);
         let reason = "has recurrent layers that SGLang 0.5.23 keeps no states for";
         self.engine.require(attends, "MODEL", name, reason, IDEAL)?;
-        self.notes.warnings.push(format!(
+        self.notes.warn(format!(
             "{name} {reason}: sized as its transformers wrapper is, every layer as full attention; whether it can be \
              served is not known"
         ));
@@ -165,7 +165,7 @@ impl<'a> Resolver<'a> {
         if self.latent && !self.class.is(Trait::Latent) {
             let class = self.class.name_or("a model of no class that SGLang 0.5.23 is known to have");
             let text = format!("{class} is taken to keep its latents, as MLA classes do");
-            self.notes.warnings.push(text);
+            self.notes.warn(text);
         }
     }
 }
