@@ -67,8 +67,13 @@ impl Stage {
     }
 
     /// Number of tensors of a group on this stage.
-    pub(super) fn tensors(&self, group: &TensorGroup) -> u64 {
-        group.on_stage(self.first, self.last, &self.layers)
+    pub(super) fn tensors(&self, group: &TensorGroup) -> Exact {
+        let places = match &group.place {
+            Place::Embedding | Place::Beside => u64::from(self.first).into(),
+            Place::Head => u64::from(self.last).into(),
+            Place::Layers(layers) => Exact::from(layers.iter().filter(|layer| self.layers.contains(layer)).count()),
+        };
+        places * group.count
     }
 }
 
@@ -96,7 +101,9 @@ impl Scale {
         let whole = Stage { layers: 0..u32::MAX, first: true, last: true };
         let sum = |ends: bool| {
             let groups = tensors.groups.iter().filter(|group| is_end(group) == ends);
-            groups.map(|group| Exact::from(group.bytes()) * whole.tensors(group)).sum::<Exact>()
+            groups
+                .map(|group| whole.tensors(group) * (Exact::from(group.divided) + group.by_kv_heads + group.whole))
+                .sum::<Exact>()
         };
         let (ends, layers) = (sum(true), sum(false));
         let scales_ends = layers.wide()? == 0 || ends.wide()? > u128::from(weights.0);

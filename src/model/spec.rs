@@ -97,7 +97,7 @@ impl ModelSpec {
                 head_dim: None,
                 v_head_dim: None,
                 ..
-            } => shortcut(given("hidden_size", hidden_size), given("kv_heads", kv_heads))?,
+            } => shortcut(&given("hidden_size", hidden_size), &given("kv_heads", kv_heads))?,
             _ => Dimensions {
                 hidden_size: dimension("hidden_size", self.hidden_size),
                 num_attention_heads: dimension("heads", self.heads),
@@ -131,10 +131,10 @@ impl ModelSpec {
     }
 }
 
-fn shortcut(hidden_size: Dimension, kv_heads: Dimension) -> Result<KeyValue, Error> {
+fn shortcut(hidden_size: &Dimension, kv_heads: &Dimension) -> Result<KeyValue, Error> {
     let key_value = KeyValue::ArticleShortcut { hidden_size: hidden_size.value, num_key_value_heads: kv_heads.value };
     if key_value.shortcut_width().is_none_or(|width| width == 0) {
-        return Err(no_width(&hidden_size, &kv_heads, "give a hidden size of at least the KV heads"));
+        return Err(no_width(hidden_size, kv_heads, "give a hidden size of at least the KV heads"));
     }
     Ok(key_value)
 }

@@ -102,27 +102,6 @@ pub enum Place {
     Beside,
 }
 
-impl TensorGroup {
-    /// Bytes of one tensor, undivided.
-    pub fn bytes(&self) -> u64 {
-        self.divided.saturating_add(self.by_kv_heads).saturating_add(self.whole)
-    }
-
-    /// How many of its tensors a stage holds that is the first, the last, or has these layers.
-    pub fn on_stage(&self, first: bool, last: bool, layers: &std::ops::Range<u32>) -> u64 {
-        let places = match &self.place {
-            Place::Embedding | Place::Beside => u64::from(first),
-            Place::Head => u64::from(last),
-            Place::Layers(numbers) => {
-                let below = |end: u32| numbers.partition_point(|&layer| layer < end);
-                let between = below(layers.end).saturating_sub(below(layers.start));
-                u64::try_from(between).unwrap_or(u64::MAX)
-            }
-        };
-        places.saturating_mul(self.count)
-    }
-}
-
 /// Experts of a mixture: those of a layer, and those that one token is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Experts {
