@@ -79,9 +79,7 @@ impl Share {
 /// The bytes that a fraction of the total is: ⌈visible × fraction⌉ in doubles, as vLLM rounds it (`v1/worker/utils.py`,
 /// `request_memory`).
 pub fn usable(visible: Bytes, fraction: Double) -> Bytes {
-    let product = Double::whole(visible.0).times(fraction);
-    let whole = product.truncated();
-    Bytes(if product.is_whole() { whole } else { whole.saturating_add(1) })
+    Bytes(Double::whole(visible.0).times(fraction).ceiling())
 }
 
 /// The name of the overhead that a share of the memory replaces, where one is given.

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::estimate::{Layout, Workload};
 use crate::model::Model;
-use crate::units::{Code, Error, Tokens, group_thousands};
+use crate::units::{Code, ElementFormat, Error, Tokens, group_thousands};
 
 pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
 use answer::{Steps, longest};
@@ -338,6 +338,11 @@ impl Engine {
     ) -> Result<(), Error> {
         if condition { Ok(()) } else { Err(self.refusal(field, found, reason.to_string(), remedy)) }
     }
+}
+
+/// Whether a format is one of these, by its name.
+fn is_one_of(format: ElementFormat, names: &[&str]) -> bool {
+    format.name().is_some_and(|name| names.contains(&name))
 }
 
 impl PartialEq for Engine {

@@ -10,7 +10,7 @@
 
 use super::llama_cpp::{Flags, LEFT_FREE, Options, answer_with, has, margin};
 use super::setting::settings;
-use super::{Answer, Details, Engine, OwnLengths, Profile, Spread};
+use super::{Answer, Details, Engine, OwnLengths, Profile, Spread, is_one_of};
 use crate::estimate::Workload;
 use crate::model::{GgufFeature, Model};
 use crate::units::{ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
@@ -42,7 +42,13 @@ pub(super) const PROFILE: Profile = Profile {
     formats: FORMATS,
     spread: Spread::Layers,
     answer,
-    own_lengths: |engine, _, _| own_lengths(engine),
+    own_lengths: |engine, _, _| {
+        let count = |name| engine.settings.count(name);
+        OwnLengths {
+            sequences: count("num-parallel").map(|count| ("--num-parallel", count)),
+            seq_len: count("num-ctx").map(|num_ctx| ("--num-ctx", Tokens(num_ctx))),
+        }
+    },
     share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
     ..Profile::DEFAULT
@@ -50,15 +56,6 @@ pub(super) const PROFILE: Profile = Profile {
 
 /// Tokens of a batch where nothing else is said.
 const NUM_BATCH: u64 = 512;
-
-/// What `--num-ctx` and `--num-parallel` fix instead of `--seq-len` and `--batch`.
-fn own_lengths(engine: &Engine) -> OwnLengths {
-    let count = |name| engine.settings.count(name);
-    OwnLengths {
-        sequences: count("num-parallel").map(|count| ("--num-parallel", count)),
-        seq_len: count("num-ctx").map(|num_ctx| ("--num-ctx", Tokens(num_ctx))),
-    }
-}
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let settings = &engine.settings;
@@ -94,16 +91,13 @@ const FORMATS: &[&str] = &["fp16", "q8_0", "q4_0"];
 /// One format for K and V, of those that it takes.
 fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, Error> {
     let set = engine.settings.choice("kv-cache-type").and_then(|word| word.parse::<ElementFormat>().ok());
-    match (workload.kv_dtype, set) {
-        (KvDtype::Auto, set) => Ok(set.unwrap_or(ElementFormat::FP16).into()),
-        (KvDtype::Given(asked), Some(set)) if asked != set.into() => {
-            let reason = format!("is not the {set} of --kv-cache-type");
-            Err(engine.refusal("--kv-dtype", asked, reason, "leave one of them out"))
-        }
-        (KvDtype::Given(asked), _) => {
-            let known = asked.k == asked.v && asked.k.name().is_some_and(|name| FORMATS.contains(&name));
-            let remedy = "use f16, q8_0 or q4_0 for both K and V";
-            if known { Ok(asked) } else { Err(engine.refusal("--kv-dtype", asked, "is not a format it takes", remedy)) }
-        }
+    let KvDtype::Given(asked) = workload.kv_dtype else { return Ok(set.unwrap_or(ElementFormat::FP16).into()) };
+    if let Some(set) = set {
+        let reason = format_args!("is not the {set} of --kv-cache-type");
+        engine.require(asked == set.into(), "--kv-dtype", asked, reason, "leave one of them out")?;
     }
+    let taken = asked.k == asked.v && is_one_of(asked.k, FORMATS);
+    let remedy = "use f16, q8_0 or q4_0 for both K and V";
+    engine.require(taken, "--kv-dtype", asked, "is not a format it takes", remedy)?;
+    Ok(asked)
 }

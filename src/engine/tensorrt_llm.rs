@@ -23,9 +23,9 @@ use serde::Serialize;
 
 use super::serve::Options;
 use super::setting::settings;
-use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Share, Steps, longest};
+use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Share, Steps, is_one_of, longest};
 use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
-use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
+use crate::model::{LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -186,19 +186,17 @@ fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<
     engine.require(dcp <= 1, "--dcp", dcp, "is a split of tokens whose rule was not read", "leave it out")?;
     let reason = format_args!("does not divide the {layers} layers, and how it splits them was not read");
     engine.require(u64::from(layers).is_multiple_of(pp), "--pp", pp, reason, "use one that divides them")?;
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = "is a sharing of blocks whose rule was not read";
-        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out"));
-    }
+    let prefix = workload.shared_prefix;
+    let reason = "is a sharing of blocks whose rule was not read";
+    engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, "leave it out")?;
     if let Some(drafter) = &model.drafter {
-        let found = match drafter.method {
-            DraftMethod::Mtp => "mtp",
-            DraftMethod::DraftModel => "draft_model",
-            DraftMethod::Eagle => "eagle3",
-            DraftMethod::Ngram => "ngram",
-        };
         let reason = "has a cache manager of its own whose rules were not read";
-        return Err(engine.refusal("--speculative-method", found, reason, "leave it out, or name another engine"));
+        return Err(engine.refusal(
+            "--speculative-method",
+            drafter.method.name(),
+            reason,
+            "leave it out, or name another engine",
+        ));
     }
     Ok(())
 }
@@ -214,7 +212,7 @@ fn refuse_formats(model: &Model, workload: &Workload, engine: &Engine) -> Result
     let reason = "on a checkpoint with a KV scheme of its own is a choice whose rule was not read";
     engine.require(!decides, "--kv-dtype", "auto", reason, "name the format: fp8, nvfp4 or bf16")?;
     let stored = workload.kv_dtype.or(model.dtype);
-    let taken = stored.k == stored.v && stored.k.name().is_some_and(|name| FORMATS.contains(&name));
+    let taken = stored.k == stored.v && is_one_of(stored.k, FORMATS);
     let remedy = "use bf16, fp16, fp8, int8 or nvfp4";
     engine.require(taken, "--kv-dtype", stored, "is not a format of its cache", remedy)
 }

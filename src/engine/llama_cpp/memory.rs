@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Options;
 use super::context::Context;
+use super::{Options, has};
 use crate::engine::Engine;
 use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
@@ -114,7 +114,7 @@ impl<'a> Layers<'a> {
 
     fn refuse(&self, cache: &LayerCache, engine: &Engine) -> Result<(), Error> {
         let refusal = |reason: &str| Err(engine.refusal("MODEL", &self.model.name, reason, "give its GGUF file"));
-        if matches!(cache, LayerCache::Latent { .. }) && self.gguf.is_some() && !self.is(GgufFeature::Latent) {
+        if matches!(cache, LayerCache::Latent { .. }) && self.gguf.is_some() && !has(self.model, GgufFeature::Latent) {
             return refusal("is kept as full heads, whose sizes are not in what was read");
         }
         let LayerCache::Recurrent(state) = cache else { return Ok(()) };
@@ -123,10 +123,6 @@ impl<'a> Layers<'a> {
             Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
             Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Rwkv => Ok(()),
         }
-    }
-
-    fn is(&self, feature: GgufFeature) -> bool {
-        self.gguf.is_some_and(|gguf| gguf.has(feature))
     }
 
     fn file(&self) -> Option<&GgufFile> {
@@ -244,7 +240,7 @@ impl<'a> Layers<'a> {
     /// The part of the layers that keep every token.
     fn entries_part(&self) -> &'static str {
         match (self.has_index() && !self.has_states(), self.slides()) {
-            (true, _) if self.is(GgufFeature::IndexValues) => "kv.base",
+            (true, _) if has(self.model, GgufFeature::IndexValues) => "kv.base",
             (true, _) => "kv.mla",
             (false, true) => "kv.full",
             (false, false) => "kv",
@@ -378,7 +374,7 @@ impl Rules<'_> {
     /// An index of every token.
     fn index(&self, dim: u64) -> Tensors {
         let slots = self.layers.gguf.map_or(1, |gguf| gguf.index_slots);
-        let value = if self.layers.is(GgufFeature::IndexValues) { self.layers.value_dim() } else { 0 };
+        let value = if has(self.layers.model, GgufFeature::IndexValues) { self.layers.value_dim() } else { 0 };
         let own = self.row(dim.into(), Exact::ZERO);
         let extra = self.row(Exact::from(dim) * slots, value.into()).less(own);
         let (cells, pieces) = (self.context.n_ctx_seq, [(Piece::Entries, own), (Piece::IndexExtra, extra)]);

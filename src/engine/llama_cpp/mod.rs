@@ -48,7 +48,7 @@ use self::memory::{CachedGroup, GroupMemory, Layers, Memory};
 use super::setting::settings;
 use super::{
     Answer, Capacity, Details, Double, Engine, Overhead, OverheadTerm, OwnLengths, Profile, Rule, Served, Share,
-    Spread, Term, longest,
+    Spread, Term, is_one_of, longest,
 };
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload};
 use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, Model};
@@ -303,9 +303,9 @@ const FORMATS: &[&str] = &["fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_
 fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine: &Engine) -> Result<(), Error> {
     let KvFormat { k, v, .. } = options.format;
     let flags = options.flags;
-    if let Some(format) = [k, v].into_iter().find(|format| format.name().is_none_or(|name| !FORMATS.contains(&name))) {
+    for format in [k, v] {
         let remedy = "use f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl";
-        return Err(engine.refusal(flags.format, format, "is not a format of its cache", remedy));
+        engine.require(is_one_of(format, FORMATS), flags.format, format, "is not a format of its cache", remedy)?;
     }
     let reason = "are two formats, and this model's V is a part of K";
     let alike = k == v || !layers.one_vector();

@@ -274,7 +274,7 @@ impl Resolver<'_> {
 
     /// Refuses backends that do not read 4 bits (`arg_groups/kv_cache_hook.py`, `handle_kv4_compatibility`).
     fn check_fp4(&self, format: Option<Format>, backend: Backend) -> Result<(), Error> {
-        let Some(format) = format.filter(|format| format.is_fp4()) else { return Ok(()) };
+        let Some(format @ (Format::Nvfp4 | Format::Fp4MxBlock16)) = format else { return Ok(()) };
         let unified = self.is_on("enable-unified-memory");
         let reason = "does not yet support --enable-unified-memory";
         self.engine.require(!unified, "--kv-dtype", format.name(), reason, "leave that out")?;
@@ -283,12 +283,10 @@ impl Resolver<'_> {
         } else {
             ("MHA", &[Backend::Triton, Backend::TorchNative, Backend::FlexAttention, Backend::TrtllmMha])
         };
-        if taken.contains(&backend) {
-            return Ok(());
-        }
         let names = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let reason = format!("of {kind} expects attention_backend to be one of {names}, but got {backend}");
-        self.refuse("--kv-dtype", format.name(), &reason, "name one with --attention-backend")
+        let reason = format_args!("of {kind} expects attention_backend to be one of {names}, but got {backend}");
+        let remedy = "name one with --attention-backend";
+        self.engine.require(taken.contains(&backend), "--kv-dtype", format.name(), reason, remedy)
     }
 
     /// Bytes of an element of MiniMax-M3's index; `None` for other models (`get_minimax_sparse_index_dtype`).
@@ -304,9 +302,9 @@ impl Resolver<'_> {
         let (prefill, decode) = (self.choice("dsa-prefill-backend"), self.choice("dsa-decode-backend"));
         if !self.indexed {
             for (field, given) in [("--dsa-prefill-backend", prefill), ("--dsa-decode-backend", decode)] {
-                if let Some(given) = given.map(|given: DsaBackend| given.to_string()) {
-                    return self.refuse(field, &given, "is for models of DeepSeek sparse attention", "leave it out");
-                }
+                let found = given.map_or("", DsaBackend::into);
+                let reason = "is for models of DeepSeek sparse attention";
+                self.engine.require(given.is_none(), field, found, reason, "leave it out")?;
             }
             return Ok(false);
         }

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
 use super::setting::settings;
-use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps};
+use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps, is_one_of};
 use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
 use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
@@ -147,19 +147,16 @@ fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
         let reason = "divides a model that transformers keeps whole here";
         engine.require(size <= 1, field, size, reason, "leave it out, or name another engine")?;
     }
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = "is not shared: each row of a batch has its own entries";
-        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
-    }
-    Ok(())
+    let (prefix, remedy) = (workload.shared_prefix, "leave it out, or name another engine");
+    let reason = "is not shared: each row of a batch has its own entries";
+    engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, remedy)
 }
 
 fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), Error> {
     let format = workload.kv_dtype.or(model.dtype);
-    let is_plain = |format: &ElementFormat| format.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
-    if let Some(format) = [format.k, format.v].into_iter().find(|format| !is_plain(format)) {
-        let reason = "is not a format of its plain caches";
-        return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32, or --cache quantized"));
+    for format in [format.k, format.v] {
+        let (reason, remedy) = ("is not a format of its plain caches", "use bf16, fp16 or fp32, or --cache quantized");
+        engine.require(is_one_of(format, MODEL_FORMATS), "--kv-dtype", format, reason, remedy)?;
     }
     let compresses = is_compressed(model, |_| true);
     let taken = cache == Cache::Dynamic || !compresses;

@@ -10,10 +10,12 @@
 //! - FP8 is e4m3 with one fp32 scale for K and one for V of a layer, and no residual (`Fp8QuantizedLayer`).
 //! - Every layer must be full attention, and nothing may be encoded.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Cache, MODEL_FORMATS, Rules};
-use crate::engine::{Answer, Engine, Gap, SettingValue, Steps};
+use crate::engine::{Answer, Engine, Gap, SettingValue, Steps, is_one_of};
 use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
@@ -238,10 +240,11 @@ fn model_format(
 ) -> Result<ElementFormat, Error> {
     match workload.kv_dtype {
         KvDtype::Given(format) if given.is_none() => {
-            let is_known = format.k == format.v && format.k.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
+            let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
             let reason = "is not a format of the model under its quantized cache";
             let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
-            if is_known { Ok(format.k) } else { Err(engine.refusal("--kv-dtype", format, reason, remedy)) }
+            engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
+            Ok(format.k)
         }
         KvDtype::Given(_) | KvDtype::Auto => Ok(model.dtype),
     }
@@ -353,7 +356,9 @@ impl Scheme {
 
     fn check_at(&self, tokens: Exact, side: Side, groups: Groups, engine: &Engine) -> Result<(), Error> {
         let of_group = groups.q_group_size;
-        let refused = |reason: String, remedy| Err(engine.refusal("--q-group-size", of_group, reason, remedy));
+        let require = |condition: bool, reason: fmt::Arguments<'_>, remedy| {
+            engine.require(condition, "--q-group-size", of_group, reason, remedy)
+        };
         let of_sequence = tokens * side.heads * side.dim;
         let elements = of_sequence * self.batch;
         let by_sequence = (self.shown.backend, side.axis) == (QUANTO, "0");
@@ -363,21 +368,16 @@ impl Scheme {
             _ => elements,
         };
         let (tokens, grouped) = (tokens.get()?, grouped.get()?);
-        if !grouped.is_multiple_of(of_group) {
-            let reason = format!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
-            return refused(reason, "use a group size that does");
-        }
-        if grouped == of_group && by_sequence && self.batch == 1 {
-            let reason = "makes one group of all, for which quanto keeps other scales";
-            return refused(reason.into(), "use a smaller one");
-        }
+        let reason = format_args!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
+        require(grouped.is_multiple_of(of_group), reason, "use a group size that does")?;
+        let is_one = grouped == of_group && by_sequence && self.batch == 1;
+        let reason = format_args!("makes one group of all, for which quanto keeps other scales");
+        require(!is_one, reason, "use a smaller one")?;
         let (rows_in_one, word) = self.packing();
         let rows = if self.packs_across(side.axis) { (elements / of_group).get()? } else { of_group };
-        if self.shown.backend == HQQ && word == 1 && !rows.is_multiple_of(rows_in_one) {
-            let reason = format!("makes {rows} rows at {tokens} tokens, and hqq packs {rows_in_one} into one");
-            return refused(reason, "use a group size that makes a multiple");
-        }
-        Ok(())
+        let packs = self.shown.backend != HQQ || word != 1 || rows.is_multiple_of(rows_in_one);
+        let reason = format_args!("makes {rows} rows at {tokens} tokens, and hqq packs {rows_in_one} into one");
+        require(packs, reason, "use a group size that makes a multiple")
     }
 
     /// Elements of that many tokens in one layer.

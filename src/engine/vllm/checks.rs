@@ -19,31 +19,6 @@ const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";
 
-/// Whose code runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ModelClass {
-    /// vLLM's own.
-    Own,
-    /// That of transformers, through vLLM's Transformers backend.
-    Transformers,
-    /// Nobody's.
-    Unknown,
-}
-
-/// A line of the classes.
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    class: ModelClass,
-    one_stage: bool,
-}
-
-impl Listed {
-    fn of(line: &str) -> Self {
-        let class = if line.starts_with('~') { ModelClass::Transformers } else { ModelClass::Own };
-        Self { class, one_stage: line.ends_with(ONE_STAGE) }
-    }
-}
-
 /// Whether the class of a line has the name of a model type, less its separators.
 fn is_named_for(line: &str, family: &str) -> bool {
     let name = line.strip_prefix('~').unwrap_or(line);
@@ -72,53 +47,36 @@ impl Planner<'_> {
         self.check_mtp()
     }
 
-    /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
-    /// for, if that is known.
-    fn class(&self, listed: Option<Listed>) -> ModelClass {
-        match listed {
-            Some(listed) => listed.class,
-            None if self.model.checkpoint.architectures.is_empty() && !self.has(Trait::EAGER) => ModelClass::Own,
-            None => ModelClass::Unknown,
-        }
-    }
-
-    /// The line of its class.
-    fn listed(&self) -> Option<Listed> {
+    /// The line of its class. A configuration that names none is of the class that its type is named for, if that is known.
+    fn listed(&self) -> Option<&'static str> {
         let architectures = &self.model.checkpoint.architectures;
         if !architectures.is_empty() {
             let marked = |mark: &str| architectures.iter().find_map(|name| line_after(&format!("\n{mark}{name}")));
-            return marked("").or_else(|| marked("~")).map(Listed::of);
+            return marked("").or_else(|| marked("~"));
         }
         let family = self.family().replace(['_', '-'], "");
         let of_family = |family: &str| ARCHITECTURES.split('\n').find(|line| is_named_for(line, family));
-        of_family(&family).or_else(|| of_family(family.strip_suffix("text")?)).map(Listed::of)
+        of_family(&family).or_else(|| of_family(family.strip_suffix("text")?))
     }
 
     /// What vLLM has no class for.
-    fn check_architecture(&self, listed: Option<Listed>) -> Result<(), Error> {
-        let refused = |reason: &str| {
-            let architectures = &self.model.checkpoint.architectures;
-            let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
-            let found = found.unwrap_or_else(|| self.model.name.clone());
-            Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
+    fn check_architecture(&self, listed: Option<&str>) -> Result<(), Error> {
+        let model = self.model;
+        let architectures = &model.checkpoint.architectures;
+        let found = architectures.first().or(model.model_type.as_ref()).unwrap_or(&model.name);
+        let require = |condition: bool, reason: &str| {
+            self.engine.require(condition, "MODEL", found, reason, "name another engine")
         };
-        if self.has(Trait::NOT_COVERED) {
-            return refused("has caches in vLLM that are not covered here");
-        }
-        match self.class(listed) {
-            ModelClass::Unknown => return refused("is not a model architecture that is supported for now"),
-            ModelClass::Transformers if self.has_states() => {
-                return refused(
-                    "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
-                     other way to handle them",
-                );
-            }
-            ModelClass::Transformers | ModelClass::Own => {}
-        }
-        if !self.groups().all(|cache| self.has_class_for(cache)) {
-            return refused("has layers that this version has no class for");
-        }
-        Ok(())
+        require(!self.has(Trait::NOT_COVERED), "has caches in vLLM that are not covered here")?;
+        let is_known = listed.is_some() || (architectures.is_empty() && !self.has(Trait::EAGER));
+        require(is_known, "is not a model architecture that is supported for now")?;
+        let of_transformers = listed.is_some_and(|line| line.starts_with('~'));
+        require(
+            !of_transformers || !self.has_states(),
+            "has layers that do not dispatch through the Transformers attention interface, and vLLM has no other way to \
+             handle them",
+        )?;
+        require(self.groups().all(|cache| self.has_class_for(cache)), "has layers that this version has no class for")
     }
 
     /// Whether this version has a class for layers of a kind.
@@ -140,9 +98,10 @@ impl Planner<'_> {
         }
     }
 
-    fn check_stages(&self, listed: Option<Listed>) -> Result<(), Error> {
+    fn check_stages(&self, listed: Option<&str>) -> Result<(), Error> {
         let pp = self.workload.layout.pp;
-        let one_stage = listed.is_some_and(|listed| listed.one_stage) && self.release.has(Rule::ONE_STAGE_CLASSES);
+        let one_stage =
+            listed.is_some_and(|line| line.ends_with(ONE_STAGE)) && self.release.has(Rule::ONE_STAGE_CLASSES);
         let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
         self.engine.require(pp <= 1 || !one_stage, "--pp", pp, reason, "use 1")
     }

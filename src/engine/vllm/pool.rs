@@ -56,15 +56,11 @@ impl<'a> Pool<'a> {
         let workload = self.planner.workload;
         let all = Exact::from(self.blocks_per_request) * workload.batch;
         let Some(prefix) = workload.shared_prefix else { return all.get() };
-        let refused =
-            |reason: String, remedy| Err(self.planner.engine.refusal("--shared-prefix", prefix, reason, remedy));
-        if prefix > workload.seq_len {
-            return refused(format!("is longer than the sequences ({})", workload.seq_len), "give at most --seq-len");
-        }
-        if !self.planner.caches_prefixes() {
-            let reason = "is shared only with prefix caching, which is off";
-            return refused(reason.into(), "give --enable-prefix-caching");
-        }
+        let (engine, field, seq_len) = (self.planner.engine, "--shared-prefix", workload.seq_len);
+        let reason = format_args!("is longer than the sequences ({seq_len})");
+        engine.require(prefix <= seq_len, field, prefix, reason, "give at most --seq-len")?;
+        let reason = "is shared only with prefix caching, which is off";
+        engine.require(self.planner.caches_prefixes(), field, prefix, reason, "give --enable-prefix-caching")?;
         let tokens = prefix.0.checked_div(self.request.dcp).unwrap_or(prefix.0);
         let whole_blocks = |group: &Group| {
             let spec = group.specs.first().filter(|spec| spec.kind.keeps_all())?;
@@ -114,7 +110,10 @@ impl<'a> Pool<'a> {
         let tokens = if self.planner.release.has(Rule::TOKENS_BY_CONCURRENCY) {
             concurrency.times(Double::whole(len)).truncated()
         } else {
-            self.tokens_by_groups(blocks)?
+            // ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
+            let groups = &self.shape.pool_groups;
+            let smallest = groups.iter().map(|group| group.block_size).min().unwrap_or_default();
+            (Exact::from(blocks) / groups.len().max(1) * smallest * self.request.dcp).get()?
         };
         Ok(Capacity {
             memory: memory.0,
@@ -125,12 +124,6 @@ impl<'a> Pool<'a> {
             max_concurrency: whole.then_some(concurrency),
             max_seq_len: if whole { len } else { longest(len, fits) },
         })
-    }
-
-    /// ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
-    fn tokens_by_groups(&self, blocks: u64) -> Result<u64, Error> {
-        let Some(smallest) = self.shape.pool_groups.iter().map(|group| group.block_size).min() else { return Ok(0) };
-        (Exact::from(blocks) / self.shape.pool_groups.len() * smallest * self.request.dcp).get()
     }
 
     /// One more token of one sequence, over all devices, before blocks.
