@@ -71,7 +71,7 @@ impl Report for Article {
             Block::Grid(rule_of_thumb(sides, unit)),
             Block::folded(described),
         ];
-        Page { blocks: blocks.into_iter().chain(hardware(&self.hardware, unit)).collect() }
+        blocks.into_iter().chain(hardware(&self.hardware, unit)).collect()
     }
 
     fn plain(&self, unit: ByteUnit) -> Vec<String> {

@@ -323,7 +323,7 @@ impl Report for ChecksDocument {
         };
         let lines = self.lines(unit).chain(gone).flat_map(fold).collect();
         let grid = grid(&self.rows(), &self.columns(unit), unit);
-        Page { blocks: vec![Block::Text(vec![self.verdict()]), Block::Grid(grid), Block::Text(lines)] }
+        vec![Block::Text(vec![self.verdict()]), Block::Grid(grid), Block::Text(lines)]
     }
 
     /// A line a budget.

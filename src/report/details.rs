@@ -176,7 +176,7 @@ mod tests {
 
     fn text(json: &str) -> String {
         let blocks = of_object("engine", serde_json::from_str(json).unwrap());
-        crate::report::table::render(&crate::report::Page { blocks })
+        crate::report::table::render(&blocks)
     }
 
     #[test]

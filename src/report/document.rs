@@ -16,7 +16,7 @@ use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::{Model, Warning};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -178,6 +178,14 @@ impl From<BytesPerToken> for BytesPerTokenValue {
 }
 
 impl BytesPerTokenValue {
+    /// With its thousands apart where it is whole.
+    pub(super) fn grouped(self) -> String {
+        match self {
+            Self::Whole(whole) => group_thousands(whole),
+            Self::Decimal(decimal) => decimal.to_string(),
+        }
+    }
+
     /// For putting in order.
     pub fn as_f64(self) -> f64 {
         match self {
