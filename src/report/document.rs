@@ -5,7 +5,6 @@
     reason = "floats only for printing: every one is computed from exact integers kept beside it"
 )]
 
-use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -40,7 +39,7 @@ pub struct Document {
     /// The model.
     pub model: ModelDescription,
     /// The estimates, in the order asked for.
-    pub estimates: Vec<EstimateRow<'static>>,
+    pub estimates: Vec<EstimateRow>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
@@ -49,7 +48,7 @@ pub struct Document {
 /// An estimate of a [`Document`].
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct EstimateRow<'a> {
+pub struct EstimateRow {
     /// Tokens of each sequence.
     pub seq_len: u64,
     /// Sequences.
@@ -73,7 +72,7 @@ pub struct EstimateRow<'a> {
     /// The engine.
     #[serde(serialize_with = "as_text")]
     #[schemars(with = "String")]
-    pub engine: Cow<'a, Engine>,
+    pub engine: Engine,
     /// Tensor parallel ranks.
     pub tp: u64,
     /// Pipeline stages.
@@ -93,26 +92,26 @@ pub struct EstimateRow<'a> {
     /// One more token of one sequence at this length.
     pub bytes_per_token: BytesPerTokenValue,
     /// The same bytes by layer group.
-    pub layer_groups: Cow<'a, [GroupEstimate]>,
+    pub layer_groups: Vec<GroupEstimate>,
     /// The steps from the ideal figure to this one, of an engine that allocates more or less.
-    #[serde(skip_serializing_if = "<[Gap]>::is_empty")]
-    pub gaps: Cow<'a, [Gap]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
     #[schemars(with = "crate::engine::DetailsByEngine")]
-    pub details: Option<Cow<'a, Details>>,
+    pub details: Option<Details>,
     /// What the engine makes of the memory given.
     pub capacity: Option<Capacity>,
 }
 
-impl<'a> EstimateRow<'a> {
-    /// The row of an engine's answer to `workload`.
+impl EstimateRow {
+    /// The row of an estimate.
     ///
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
-    pub fn new(workload: &Workload, engine: &'a Engine, answer: &'a Answer) -> Result<Self, Error> {
-        let Answer { estimate, details, capacity, gaps, .. } = answer;
-        let Workload { seq_len, batch, kv_dtype, layout, .. } = *workload;
+    pub fn new(answered: &AnsweredEstimate) -> Result<Self, Error> {
+        let Answer { estimate, details, capacity, gaps, .. } = &answered.answer;
+        let Workload { seq_len, batch, kv_dtype, layout, .. } = answered.workload;
         let KvFormat { k, v, .. } = estimate.stored;
         Ok(Self {
             seq_len: seq_len.0,
@@ -121,7 +120,7 @@ impl<'a> EstimateRow<'a> {
             kv_dtype_resolved: (kv_dtype != KvDtype::Given(estimate.stored)).then_some(estimate.stored),
             k_dtype: (k != v).then_some(k),
             v_dtype: (k != v).then_some(v),
-            engine: Cow::Borrowed(engine),
+            engine: answered.engine.clone(),
             tp: layout.tp,
             pp: layout.pp,
             dp: layout.dp,
@@ -131,22 +130,11 @@ impl<'a> EstimateRow<'a> {
             bytes_per_gpu: estimate.bytes_per_gpu.0,
             gb: estimate.bytes.0 as f64 / 1e9,
             bytes_per_token: estimate.bytes_per_token.into(),
-            layer_groups: Cow::Borrowed(&estimate.layer_groups),
-            gaps: Cow::Borrowed(gaps),
-            details: details.as_ref().map(Cow::Borrowed),
+            layer_groups: estimate.layer_groups.clone(),
+            gaps: gaps.clone(),
+            details: details.clone(),
             capacity: capacity.clone(),
         })
-    }
-
-    /// The same without what it borrows.
-    pub fn into_owned(self) -> EstimateRow<'static> {
-        EstimateRow {
-            engine: Cow::Owned(self.engine.into_owned()),
-            layer_groups: Cow::Owned(self.layer_groups.into_owned()),
-            gaps: Cow::Owned(self.gaps.into_owned()),
-            details: self.details.map(|details| Cow::Owned(details.into_owned())),
-            ..self
-        }
     }
 
     /// The format stored.
@@ -218,19 +206,19 @@ impl Document {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: ModelDescription::new(model),
-            estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
+            estimates: answers.iter().map(EstimateRow::new).collect::<Result<_, _>>()?,
             notes,
         })
     }
 
     /// The estimate of the first engine and format at the longest length.
-    pub fn longest(&self) -> Option<&EstimateRow<'static>> {
+    pub fn longest(&self) -> Option<&EstimateRow> {
         self.longest_of(&self.estimates.first()?.engine)
     }
 
     /// The estimate of an engine's first format at the longest length.
-    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow<'static>> {
-        let of_engine = || self.estimates.iter().filter(|row| *row.engine == *engine);
+    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow> {
+        let of_engine = || self.estimates.iter().filter(|row| row.engine == *engine);
         let first = of_engine().next()?;
         of_engine().filter(|row| row.kv_dtype == first.kv_dtype).max_by_key(|row| (row.seq_len, row.batch))
     }
@@ -264,8 +252,4 @@ fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, serializer: 
 pub(super) fn largest(documents: &[Document]) -> Bytes {
     let rows = documents.iter().flat_map(|document| &document.estimates);
     Bytes(rows.map(|row| row.bytes).max().unwrap_or_default())
-}
-
-pub(super) fn row(answered: &AnsweredEstimate) -> Result<EstimateRow<'static>, Error> {
-    Ok(EstimateRow::new(&answered.workload, &answered.engine, &answered.answer)?.into_owned())
 }

@@ -88,7 +88,7 @@ impl Report for Estimates<'_> {
 fn plain_blocks(document: &Document, unit: ByteUnit) -> Vec<Vec<String>> {
     let first = document.estimates.first().map(|row| &row.engine);
     let several = document.estimates.iter().any(|row| Some(&row.engine) != first);
-    let heading = |row: &EstimateRow<'_>| {
+    let heading = |row: &EstimateRow| {
         let format = row.stored().to_string().to_uppercase();
         let engine = if several { format!(", {}", row.engine) } else { String::new() };
         format!("KV-Cache Memory Estimates for {} ({format}{engine}):", document.model.name)
@@ -100,7 +100,7 @@ fn plain_blocks(document: &Document, unit: ByteUnit) -> Vec<Vec<String>> {
     once(document.estimates.iter().map(heading)).into_iter().map(block).collect()
 }
 
-fn plain_line(row: &EstimateRow<'_>, unit: ByteUnit) -> String {
+fn plain_line(row: &EstimateRow, unit: ByteUnit) -> String {
     let batch = if row.batch == 1 { String::new() } else { format!(" x {}", group_thousands(row.batch)) };
     let amount = Bytes(row.bytes).in_unit(unit);
     format!("{:>12} tokens{batch} → {amount:>7} {}", group_thousands(row.seq_len), unit.name())
@@ -108,7 +108,7 @@ fn plain_line(row: &EstimateRow<'_>, unit: ByteUnit) -> String {
 
 /// Whose bytes these are, with which settings, and of which devices: each said once.
 fn basis(documents: &[Document]) -> Vec<String> {
-    let engines = once(documents.iter().flat_map(|document| &document.estimates).map(|row| &*row.engine));
+    let engines = once(documents.iter().flat_map(|document| &document.estimates).map(|row| &row.engine));
     let mut lines: Vec<String> = engines.into_iter().map(whose).collect();
     let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
     lines.extend(row.map(|row| {

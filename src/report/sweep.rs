@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::column::{Column, table};
-use super::document::{AnsweredEstimate, EstimateRow, row};
+use super::document::{AnsweredEstimate, EstimateRow};
 use super::figures::{Figure, columns};
 use super::grid::{Block, Page};
 use super::{BatchFrame, Format, Medium, Report, UnitChoice, clean, csv, render};
@@ -24,7 +24,7 @@ pub struct Sweep {
 struct Row {
     model: String,
     #[serde(flatten)]
-    estimate: EstimateRow<'static>,
+    estimate: EstimateRow,
 }
 
 impl Sweep {
@@ -54,14 +54,14 @@ impl Sweep {
             }
             (Format::Jsonl, _) => write(&mut out)?,
             (Format::Csv, UnitChoice::Fixed(unit)) => {
-                let (model, row) = (clean(&model.name), EstimateRow::new(workload, engine, answer)?);
+                let (model, row) = (clean(&model.name), EstimateRow::new(estimate)?);
                 let columns = columns(&[], unit);
                 if begins {
                     out.extend_from_slice(csv::header(&columns).as_bytes());
                 }
                 out.extend_from_slice(csv::line(&columns, &Figure { model: &model, row: &row }).as_bytes());
             }
-            _ => self.kept.push(Row { model: clean(&model.name), estimate: row(estimate)? }),
+            _ => self.kept.push(Row { model: clean(&model.name), estimate: EstimateRow::new(estimate)? }),
         }
         Ok(out)
     }
