@@ -296,7 +296,7 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
         data,
         notes: document.said(|row| &row.notes.assumptions),
         warnings: document.said(|row| &row.notes.warnings).into_iter().chain(document.gone_warnings()).collect(),
-        status: status(document.worst()),
+        status: status(document.verdict),
         ..Answer::default()
     })
 }

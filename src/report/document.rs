@@ -8,8 +8,8 @@
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Serialize, Serializer};
-use serde_with::skip_serializing_none;
+use serde::Serialize;
+use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
@@ -46,6 +46,7 @@ pub struct Document {
 }
 
 /// An estimate of a [`Document`].
+#[serde_as]
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct EstimateRow {
@@ -54,23 +55,23 @@ pub struct EstimateRow {
     /// Sequences.
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
-    #[serde(serialize_with = "as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
     pub kv_dtype: KvDtype,
     /// What is stored, where that is not what was asked for.
-    #[serde(serialize_with = "as_text_if_any")]
+    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
-    #[serde(serialize_with = "as_text_if_any")]
+    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
-    #[serde(serialize_with = "as_text_if_any")]
+    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub v_dtype: Option<ElementFormat>,
     /// The engine.
-    #[serde(serialize_with = "as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
     pub engine: Engine,
     /// Tensor parallel ranks.
@@ -234,18 +235,6 @@ pub fn notes_of(model: &Model, warnings: &[Warning]) -> Notes {
         notes.warn(warning.to_string());
     }
     notes
-}
-
-pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// The largest figure of all documents.

@@ -1,6 +1,5 @@
 //! What a layer takes, as a formula.
 
-use std::fmt::Display;
 use std::ops::{Add, Mul};
 
 use crate::estimate::{Batch, Workload, shared};
@@ -43,18 +42,20 @@ impl Formula {
         Self { symbols: format!("({})", self.symbols), numbers: format!("({})", self.numbers) }
     }
 
+    /// Bits in bytes.
+    fn eighth(self) -> Self {
+        Self { symbols: self.symbols + "/8", numbers: self.numbers + "/8" }
+    }
+
     pub(super) fn of(cache: &LayerCache, workload: &Workload, format: KvFormat) -> Self {
         let (seq_len, batch) = (workload.seq_len.0, workload.batch);
+        let least = |of: &str, most: u64| Self::new(format!("min(S, {of})"), format!("min({seq_len}, {most})"));
         let tokens = match *cache {
             LayerCache::FullAttention { .. } | LayerCache::Latent { .. } | LayerCache::Indexer { ratio: 1, .. } => {
                 Self::new("S", seq_len)
             }
-            LayerCache::SlidingWindow { window, .. } => {
-                Self::new("min(S, window)", format!("min({seq_len}, {})", window.0))
-            }
-            LayerCache::ChunkedLocal { chunk, .. } => {
-                Self::new("min(S, chunk)", format!("min({seq_len}, {})", chunk.0))
-            }
+            LayerCache::SlidingWindow { window, .. } => least("window", window.0),
+            LayerCache::ChunkedLocal { chunk, .. } => least("chunk", chunk.0),
             LayerCache::Indexer { ratio, .. } | LayerCache::Compressed { ratio, .. } => {
                 Self::new("ceil(S / ratio)", format!("ceil({seq_len} / {ratio})"))
             }
@@ -96,12 +97,11 @@ impl Formula {
     fn of_entry(cache: &LayerCache, format: KvFormat) -> Self {
         let KvFormat { k, v, .. } = format;
         // A format with bits for each vector, its scale, has them beside the elements.
-        let vector = |elements: Self, format: ElementFormat, name: &str| match format.bits_per_vector() {
-            0 => elements * Self::eighth(name, bits(format)),
-            scale => {
-                let sum = elements * Self::new(name, bits(format)) + Self::new("scale", scale);
-                let sum = sum.in_brackets();
-                Self::eighth(&sum.symbols, sum.numbers)
+        let vector = |elements: Self, format: ElementFormat, name: &str| {
+            let vector = elements * Self::new(name, bits(format));
+            match format.bits_per_vector() {
+                0 => vector.eighth(),
+                scale => (vector + Self::new("scale", scale)).in_brackets().eighth(),
             }
         };
         match (cache, cache.key_value()) {
@@ -109,31 +109,24 @@ impl Formula {
                 let sum = Self::new("kv_lora_rank", kv_lora_rank) + Self::new("qk_rope_head_dim", qk_rope_head_dim);
                 vector(sum.in_brackets(), k, "bits")
             }
-            (LayerCache::Indexer { index_head_dim, .. }, _) => {
-                vector(Self::new("index_head_dim", index_head_dim), k, "bits")
-            }
+            (LayerCache::Indexer { index_head_dim: dim, .. }, _) => vector(Self::new("index_head_dim", dim), k, "bits"),
             (_, Some(KeyValue::Vector { elements })) => vector(Self::new("head_dim", elements), k, "bits"),
             (_, Some(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim })) => {
                 let [heads, k_dim] = [Self::new("kv_heads", num_key_value_heads), Self::new("k_dim", head_dim)];
                 let v_dim = Self::new("v_dim", v_head_dim);
                 if bits(k) == bits(v) && (k.bits_per_vector(), v.bits_per_vector()) == (0, 0) {
-                    heads * (k_dim + v_dim).in_brackets() * Self::eighth("bits", bits(k))
+                    heads * (k_dim + v_dim).in_brackets() * Self::new("bits", bits(k)).eighth()
                 } else {
                     heads * (vector(k_dim, k, "k_bits") + vector(v_dim, v, "v_bits")).in_brackets()
                 }
             }
             (_, Some(KeyValue::ArticleShortcut { hidden_size, num_key_value_heads })) => {
                 let share = format!("({hidden_size} / {num_key_value_heads})");
-                let both = (Self::new("k_bits", bits(k)) + Self::new("v_bits", bits(v))).in_brackets();
-                Self::new("(hidden_size / kv_heads)", share) * Self::eighth(&both.symbols, both.numbers)
+                let both = Self::new("k_bits", bits(k)) + Self::new("v_bits", bits(v));
+                Self::new("(hidden_size / kv_heads)", share) * both.in_brackets().eighth()
             }
             (_, None) => Self::new("0", 0),
         }
-    }
-
-    /// Bits in bytes.
-    fn eighth(symbols: &str, numbers: impl Display) -> Self {
-        Self::new(format!("{symbols}/8"), format!("{numbers}/8"))
     }
 
     fn of_state(state: RecurrentState) -> Self {
@@ -143,11 +136,11 @@ impl Formula {
                 groups => format!(" + {groups} x {}", convolution.channels_per_group),
             };
             let numbers = format!("({}{grouped}) x ({} - 1)", convolution.channels, convolution.kernel);
-            Self::new("channels x (kernel - 1)", numbers) * Self::eighth("bits", bits(convolution.format))
+            Self::new("channels x (kernel - 1)", numbers) * Self::new("bits", bits(convolution.format)).eighth()
         });
         let memory = state.memory.map(|memory| {
             let elements = Self::new("heads", memory.heads) * Self::new("state", memory.elements_per_head);
-            elements * Self::eighth("state_bits", bits(memory.format))
+            elements * Self::new("state_bits", bits(memory.format)).eighth()
         });
         convolution.into_iter().chain(memory).reduce(Self::add).unwrap_or_else(|| Self::new("", ""))
     }

@@ -4,7 +4,7 @@ mod formula;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_with::skip_serializing_none;
+use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use self::formula::Formula;
 use super::column::{Column, grid};
@@ -19,6 +19,7 @@ use crate::model::{LayerCache, LayerGroup, Model, Warning};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
+#[serde_as]
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
@@ -45,7 +46,7 @@ pub struct Explanation {
     /// The layer groups.
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
-    #[serde(serialize_with = "super::document::as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
     pub engine: Engine,
     /// What the engine takes.
