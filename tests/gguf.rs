@@ -7,8 +7,7 @@ use std::io::{Cursor, Read, Result as IoResult, Seek, SeekFrom};
 use kvsize::engine::Engine;
 use kvsize::estimate::{Workload, estimate};
 use kvsize::source::gguf::{self, Header};
-use kvsize::units::Error;
-use kvsize::units::Tokens;
+use kvsize::units::{Bytes, Error, Tokens};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -54,10 +53,13 @@ fn keys_and_tensors_are_read_and_the_tokenizer_is_stepped_over() {
     assert!(!header.metadata.keys().any(|key| key.starts_with("tokenizer.")));
     let tensors = &header.tensors;
     assert_eq!((tensors.count, tensors.parameters), (4, 256_000 + 256 + 65_536 + 512));
-    let types: Vec<_> = tensors.types.iter().map(|share| (share.name, share.tensors, share.bytes)).collect();
+    let types: Vec<_> = tensors.types.iter().map(|share| (share.dtype.as_str(), share.tensors, share.bytes)).collect();
     // 144 bytes for 256 elements of q4_K; nothing is known of type 99.
     let q4_k = 144 * (256_000 + 65_536) / 256;
-    assert_eq!(types, [(Some("q4_K"), 2, Some(q4_k)), (Some("f32"), 1, Some(1024)), (None, 1, None)]);
+    assert_eq!(
+        types,
+        [("q4_K", Some(2), Some(Bytes(q4_k))), ("f32", Some(1), Some(Bytes(1024))), ("type 99", Some(1), None)]
+    );
     assert_eq!(tensors.bytes(), None);
     let model = gguf::model(&header, "m", "m.gguf").unwrap();
     assert_eq!(model.name, "A small model");
@@ -83,10 +85,10 @@ fn the_samples_hold_what_their_tensors_say() {
         let bytes = fs::read(golden(&format!("gguf/{name}.hdr.gguf"))).unwrap();
         let header = read(&bytes).unwrap();
         assert_eq!((header.tensors.count, header.tensors.parameters), (count, parameters), "{name}");
-        let shares = header.tensors.types.iter().map(|share| match share.name {
-            Some("f32") => 4 * share.parameters,
-            Some("q4_K") => 144 * share.parameters / 256,
-            Some("q8_0") => 34 * share.parameters / 32,
+        let shares = header.tensors.types.iter().map(|share| match share.dtype.as_str() {
+            "f32" => 4 * share.parameters,
+            "q4_K" => 144 * share.parameters / 256,
+            "q8_0" => 34 * share.parameters / 32,
             other => panic!("{name} {other:?}"),
         });
         assert_eq!(header.tensors.bytes(), Some(shares.sum()), "{name}");

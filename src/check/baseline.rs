@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::units::{Bytes, Error, parse_percentage};
+use crate::units::{Bytes, Error, Exact, parse_percentage};
 
 /// By how much something may grow, in millionths of what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +20,9 @@ impl FromStr for Increase {
 impl Increase {
     /// The most that it may be.
     pub fn most(self, before: Bytes) -> Bytes {
-        const WHOLE: u128 = 1_000_000;
-        let most = u128::from(before.0).saturating_mul(WHOLE.saturating_add(self.0.into())).div_euclid(WHOLE);
-        Bytes(u64::try_from(most).unwrap_or(u64::MAX))
+        let whole = Exact::from(1_000_000u64);
+        // No number of bytes is past the largest.
+        ((whole + self.0) * before / whole).bytes().unwrap_or(Bytes(u64::MAX))
     }
 
     /// Whether it may grow so much, to the byte.

@@ -84,7 +84,7 @@ impl CheckRequest {
         let Self { model, engine, mut workload, budget, ref demands, ref hardware, .. } = self;
         let mut of_hardware = Notes::default();
         self.assumption.iter().for_each(|text| of_hardware.assume(text.as_str()));
-        past_maximum(&model, Some(workload.seq_len)).iter().for_each(|past| of_hardware.warn(past.to_string()));
+        past_maximum(&model, Some(workload.seq_len)).into_iter().for_each(|past| of_hardware.warn(past));
         let (mut held, mut failure) = (Vec::new(), None);
         for (demand, fleet) in demands {
             let Some(hardware) = hardware else { continue };
@@ -114,8 +114,7 @@ impl CheckRequest {
         }
         let checked = check(&model, &share, &engine, &budget)?;
         let mut notes = Notes::default();
-        model.assumptions.iter().for_each(|text| notes.assume(text.to_string()));
-        model.warnings.iter().for_each(|text| notes.warn(text.to_string()));
+        notes.add(&model.assumptions, &model.warnings);
         notes.add(&checked.assumptions, &checked.warnings);
         notes.add(&of_hardware.assumptions, &of_hardware.warnings);
         Ok(Examined { model, workload, engine, checked, held, notes, failure })

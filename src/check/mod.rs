@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::fit::{MOST, longest_of};
 use crate::model::Model;
-use crate::units::{Bytes, Code, Error, KvFormat, Margin, Tokens};
+use crate::units::{Bytes, Code, Error, Exact, KvFormat, Margin, Tokens};
 
 /// What is allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,10 +51,8 @@ impl Limit {
     /// # Errors
     /// The bytes that are too many.
     pub fn left(self) -> Result<Bytes, Bytes> {
-        match self.allowed.0.checked_sub(self.taken.0) {
-            Some(left) => Ok(Bytes(left)),
-            None => Err(Bytes(self.taken.0.saturating_sub(self.allowed.0))),
-        }
+        let left = Exact::from(self.allowed) - self.taken;
+        left.bytes().map_err(|_| Exact::from(self.taken).less(self.allowed).bytes().unwrap_or_default())
     }
 }
 

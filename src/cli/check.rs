@@ -69,7 +69,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
     about: "Whether a workload stays within a budget: exit status 0 within, 1 over, 2 could not tell",
     arguments: |command| {
-        let command = OPTIONS.augment(CheckOutput::augment_args(FileArguments::augment_args(command)));
+        let command =
+            OPTIONS.augment(command, |command| CheckOutput::augment_args(FileArguments::augment_args(command)));
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
     notes: "",

@@ -105,7 +105,7 @@ impl LineReader {
         if memory.is_some() && answer.capacity.is_none() {
             assumptions.to_mut().push("memory has no effect with this engine".to_owned());
         }
-        let past = past_maximum(model, Some(seq_len)).map(|past| past.to_string());
+        let past = past_maximum(model, Some(seq_len));
         let warnings = match &past {
             Some(past) => {
                 together(&together(warnings, std::slice::from_ref(past)), &answer.warnings).into_owned().into()
@@ -127,8 +127,8 @@ impl LineReader {
             let shape = Shape {
                 prepared: request.prepare(),
                 frame: BatchFrame::new(model, engine, workload)?,
-                assumptions: model.assumptions.iter().map(ToString::to_string).chain(assumption.clone()).collect(),
-                warnings: model.warnings.iter().map(ToString::to_string).collect(),
+                assumptions: model.assumptions.iter().chain(assumption).cloned().collect(),
+                warnings: model.warnings.clone(),
                 request,
             };
             if self.shapes.len() >= MOST_SHAPES {

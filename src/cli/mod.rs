@@ -143,7 +143,7 @@ fn program(needs: Needs) -> clap::Command {
         .override_usage("kvsize [OPTIONS] MODEL...\n       kvsize COMMAND [OPTIONS]")
         .disable_help_subcommand(true)
         .after_help(AFTER_HELP);
-    let program = estimate::OPTIONS.options(estimate::EstimateOutput::augment_args(program));
+    let program = estimate::EstimateOutput::augment_args(estimate::OPTIONS.options(program));
     if needs >= Needs::Settings { options::settings(program) } else { program }
 }
 

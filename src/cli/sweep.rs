@@ -26,7 +26,9 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
     about: "Every combination of lists and ranges, a row each",
-    arguments: |command| OPTIONS.augment(EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true))),
+    arguments: |command| {
+        OPTIONS.augment(command, |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)))
+    },
     notes: ABOUT_RANGES,
     examples: &[
         (
@@ -179,7 +181,7 @@ impl<'a> Rows<'a> {
         self.capacities |= estimate.answer.capacity.is_some();
         let mut notes = own.clone();
         if let Some(past) = past_maximum(model, Some(estimate.workload.seq_len)) {
-            notes.warn(past.to_string());
+            notes.warn(past);
         }
         notes.add(&estimate.answer.assumptions, &estimate.answer.warnings);
         refuse_warnings(self.strict, &notes.warnings)?;

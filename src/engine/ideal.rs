@@ -51,7 +51,7 @@ pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Res
     }
     let (of_k, of_v) = (of_k.get()?, of_v.get()?);
     let reason = format!("the newest {of_k} tokens of K and {of_v} of V are in {plain}");
-    answer.gaps = Gap::step("residual", live_bytes, answer.estimate.bytes, reason).into_iter().collect();
+    answer.gaps = Gap::step("residual", live_bytes, answer.estimate.bytes, reason)?.into_iter().collect();
     answer.assumptions.push(format!("{k} is by KIVI's definition (arXiv:2402.02750), and was not replayed"));
     Ok(answer)
 }

@@ -67,8 +67,16 @@ impl Stage {
     }
 
     /// Number of tensors of a group on this stage.
-    pub(super) fn tensors(&self, group: &TensorGroup) -> u64 {
-        group.on_stage(self.first, self.last, &self.layers)
+    pub(super) fn tensors(&self, group: &TensorGroup) -> Exact {
+        let places = match &group.place {
+            Place::Embedding | Place::Beside => Exact::from(u64::from(self.first)),
+            Place::Head => Exact::from(u64::from(self.last)),
+            Place::Layers(numbers) => {
+                let below = |end: u32| Exact::from(numbers.partition_point(|&layer| layer < end));
+                below(self.layers.end) - below(self.layers.start)
+            }
+        };
+        places * group.count
     }
 }
 
@@ -96,7 +104,7 @@ impl Scale {
         let whole = Stage { layers: 0..u32::MAX, first: true, last: true };
         let sum = |ends: bool| {
             let groups = tensors.groups.iter().filter(|group| is_end(group) == ends);
-            groups.map(|group| Exact::from(group.bytes()) * whole.tensors(group)).sum::<Exact>()
+            groups.map(|group| group.bytes() * whole.tensors(group)).sum::<Exact>()
         };
         let (ends, layers) = (sum(true), sum(false));
         let scales_ends = layers.wide()? == 0 || ends.wide()? > u128::from(weights.0);

@@ -135,8 +135,8 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
     }
     let separate = found.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.layout));
     separate.into_iter().for_each(|text| found.notes.assume(text));
-    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| found.notes.warn(past.to_string()));
-    refusals.words(found.rows.is_empty())?.into_iter().for_each(|text| found.notes.warn(text));
+    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| found.notes.warn(past));
+    refusals.words(found.rows.len())?.into_iter().for_each(|text| found.notes.warn(text));
     Ok(found)
 }
 
@@ -248,11 +248,10 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
             }
         }
     }
-    let is_refused_alone = plans.rows.is_empty() && plans.too_small.is_empty();
-    refusals.words(is_refused_alone)?.into_iter().for_each(|text| plans.notes.warn(text));
+    refusals.words(plans.rows.len().max(plans.too_small.len()))?.into_iter().for_each(|text| plans.notes.warn(text));
     let separate = plans.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.planned.layout));
     separate.into_iter().for_each(|text| plans.notes.assume(text));
-    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| plans.notes.warn(past.to_string()));
+    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| plans.notes.warn(past));
     Ok(plans)
 }
 
@@ -371,8 +370,9 @@ impl Refusals {
         Ok(())
     }
 
-    fn words(self, is_alone: bool) -> Result<Vec<String>, Error> {
-        match self.first.filter(|_| is_alone) {
+    /// The warnings beside the rows that are left; without any, the error.
+    fn words(self, rows: usize) -> Result<Vec<String>, Error> {
+        match self.first.filter(|_| rows == 0) {
             Some(error) => Err(error),
             None => Ok(self.words),
         }

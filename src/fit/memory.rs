@@ -5,7 +5,7 @@ use crate::engine::{Calibration, Double, Engine, Known, Overhead, OverheadTerm, 
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Accelerator, Budget};
 use crate::request::Total;
-use crate::units::{Bytes, Code, Error};
+use crate::units::{Bytes, Code, Error, Exact};
 
 /// What is known of the memory of a device, and what was given in its place.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl Memory<'_> {
         let counts = |term: &OverheadTerm| self.utilization.is_none() || term.name != RESERVE;
         let Question { model, engine, .. } = question;
         let by_stage = engine.weights_by_stage(model, weights.bytes, layout)?;
-        let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| {
+        let of_stage = |(bytes, terms): (Bytes, Vec<OverheadTerm>)| -> Result<Budget, Error> {
             let mut budget = Budget {
                 total: whole.clone(),
                 usable: share.usable(&whole),
@@ -72,11 +72,12 @@ impl Memory<'_> {
                 overhead: terms.into_iter().filter(counts).map(|OverheadTerm { name, term }| (name, term)).collect(),
             };
             if let (Rule::OfFree, Ok(free)) = (share.rule, budget.pool()) {
-                budget.overhead.push(("left_free", share.left_free(free)));
+                budget.overhead.push(("left_free", share.left_free(free)?));
             }
-            budget
+            Ok(budget)
         };
-        Ok(Budgets { stages: by_stage.into_iter().zip(overheads).map(of_stage).collect(), calibration, notes })
+        let stages = by_stage.into_iter().zip(overheads).map(of_stage).collect::<Result<_, _>>()?;
+        Ok(Budgets { stages, calibration, notes })
     }
 
     /// The share that an engine takes: the one given, or its own.
@@ -123,9 +124,9 @@ impl EngineShare {
     }
 
     /// What an engine leaves of what is free.
-    fn left_free(&self, free: Bytes) -> Term {
+    fn left_free(&self, free: Bytes) -> Result<Term, Error> {
         let taken = Double::whole(free.0).times(self.fraction).truncated();
         let source = format!("the engine takes {} of what is free: {}", self.fraction.value(), self.source);
-        Term { bytes: Bytes(free.0.saturating_sub(taken)), known: self.known, source }
+        Ok(Term { bytes: Exact::from(free).less(taken).bytes()?, known: self.known, source })
     }
 }

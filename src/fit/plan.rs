@@ -10,7 +10,7 @@ use crate::engine::Spread;
 use crate::estimate::{Layout, Workload, estimate};
 use crate::hardware::Budget;
 use crate::request::Place;
-use crate::units::{Bytes, Error, KvDtype};
+use crate::units::{Bytes, Error, Exact, KvDtype};
 
 /// A layout that holds the workload.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,9 +191,9 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
     }
 
     /// The fewest stages that could hold weights and so many requests, if all could be divided evenly.
-    fn fewest_stages(&self, ranks: &Ranks, batch: u64) -> u64 {
-        let of_rank = self.least.0.saturating_mul(batch).checked_div(ranks.tp).unwrap_or_default();
-        ranks.weights.0.saturating_add(of_rank).div_ceil(ranks.usable.0.max(1)).max(1)
+    fn fewest_stages(&self, ranks: &Ranks, batch: u64) -> Result<u64, Error> {
+        let of_rank = Exact::from(self.least) * batch / ranks.tp;
+        (of_rank + ranks.weights).div_ceil(ranks.usable.0.max(1)).max(1u64).get()
     }
 
     /// Puts the fewest devices in `best` that hold the workload with such ranks and `dp` replicas, if they are fewer.
@@ -206,7 +206,7 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
             return Ok(());
         }
         let (first, last) = self.stages().into_inner();
-        for pp in self.fewest_stages(ranks, batch).max(first)..=last {
+        for pp in self.fewest_stages(ranks, batch)?.max(first)..=last {
             let gpus = tp.saturating_mul(pp).saturating_mul(dp);
             if gpus > self.limits.gpus || best.as_ref().is_some_and(|found| found.gpus <= gpus) {
                 break;
@@ -214,8 +214,8 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
             let layout = Layout { tp, pp, dp, dcp: self.limits.given.dcp.unwrap_or(1) };
             let budgets = self.budgets(layout)?;
             // Cheaper to see than to ask the engine: all pools together are too small.
-            let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default().0).fold(0, u64::saturating_add);
-            if pools.saturating_mul(tp) < self.least.0.saturating_mul(batch) {
+            let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default()).sum::<Exact>();
+            if (pools * tp).wide()? < (Exact::from(self.least) * batch).wide()? {
                 continue;
             }
             let Some(server) = self.server(layout, &budgets) else { continue };

@@ -1,7 +1,7 @@
 //! Searches for the largest that still holds.
 
-use crate::model::{LayerCache, Model};
-use crate::units::{Error, least_common_multiple};
+use crate::model::Model;
+use crate::units::{Error, Exact, least_common_multiple};
 
 /// The longest that is looked for: what still fits there has no end.
 pub const MOST: u64 = 1 << 40;
@@ -36,11 +36,8 @@ pub(super) fn largest(most: u64, guess: u64, holds: impl Fn(u64) -> Result<bool,
 /// (`transformers`), so that a longer request takes less. None of a model without, or whose period is past looking through.
 fn period(model: &Model) -> Option<u64> {
     const MOST: u128 = 1 << 12;
-    let ratios = model.layer_groups.iter().filter_map(|group| match group.cache {
-        LayerCache::Compressed { ratio, .. } | LayerCache::Indexer { ratio, .. } => Some(u128::from(ratio)),
-        _ => None,
-    });
-    let period = ratios.filter(|&ratio| ratio > 0).try_fold(1, least_common_multiple)?;
+    let mut ratios = model.layer_groups.iter().map(|group| u128::from(group.cache.ratio()));
+    let period = ratios.try_fold(1, least_common_multiple)?;
     u64::try_from(period).ok().filter(|_| (2..=MOST).contains(&period))
 }
 
@@ -52,10 +49,11 @@ fn period(model: &Model) -> Option<u64> {
 pub fn longest_of(model: &Model, most: u64, holds: impl Fn(u64) -> Result<bool, Error>) -> Result<u64, Error> {
     let Some(period) = period(model) else { return largest(most, most, holds) };
     let whole = most.checked_div(period).unwrap_or_default();
-    let whole = largest(whole, whole, |count| if count == 0 { Ok(true) } else { holds(count.saturating_mul(period)) })?;
-    let start = whole.saturating_mul(period);
-    let end = start.saturating_add(period).saturating_sub(1).min(most);
-    for seq_len in (start.saturating_add(1)..=end).rev() {
+    let len = |periods: u64| (Exact::from(periods) * period).get();
+    let whole = largest(whole, whole, |count| if count == 0 { Ok(true) } else { holds(len(count)?) })?;
+    let start = len(whole)?;
+    let end = (Exact::from(start) + period - 1u64).min(most).get()?;
+    for seq_len in (start..=end).rev().take_while(|&seq_len| seq_len > start) {
         if holds(seq_len)? {
             return Ok(seq_len);
         }

@@ -9,7 +9,7 @@ use crate::engine::{Allocation, Answer, Capacity, Double, Engine, RequestLimit, 
 use crate::estimate::{BytesPerToken, Layout, Workload};
 use crate::hardware::Budget;
 use crate::model::Model;
-use crate::units::{Bytes, Code, Error, KvFormat, Tokens};
+use crate::units::{Bytes, Code, Error, Exact, KvFormat, Tokens};
 
 /// What is asked of hardware.
 #[derive(Debug, Clone, Copy)]
@@ -216,7 +216,7 @@ impl<'a> Server<'a> {
         let fewest = counts.iter().copied().min().unwrap_or_default();
         let is_full = |&count: &u64| count == fewest;
         self.full_first = counts.iter().position(is_full).filter(|_| !counts.iter().all(is_full));
-        Ok(blocks.iter().copied().max().unwrap_or_default().saturating_mul(fewest))
+        (Exact::from(blocks.iter().copied().max().unwrap_or_default()) * fewest).get()
     }
 
     fn ask(&self, model: &Model, seq_len: Tokens, batch: u64, memory: Option<u64>) -> Result<Answer, Error> {
@@ -285,8 +285,9 @@ impl<'a> Server<'a> {
     fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, Error>, Error> {
         let mut balances = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
-            match self.needed(part, seq_len, batch)? {
-                Ok(needed) => balances.push((needed.saturating_add(part.short), part.pool)),
+            let needed = self.needed(part, seq_len, batch)?;
+            match needed.and_then(|needed| (Exact::from(needed) + part.short).get()) {
+                Ok(needed) => balances.push((needed, part.pool)),
                 Err(error) => return Ok(Err(error)),
             }
         }
@@ -302,8 +303,8 @@ impl<'a> Server<'a> {
             Ok(balances) => balances,
             Err(error) => return Ok(Left::Refused(error)),
         };
-        let short = balances.iter().map(|(needed, pool)| needed.saturating_sub(*pool)).max().unwrap_or_default();
-        let left = balances.iter().map(|(needed, pool)| pool.saturating_sub(*needed)).min().unwrap_or_default();
+        let short = balances.iter().filter_map(|(needed, pool)| needed.checked_sub(*pool)).max().unwrap_or_default();
+        let left = balances.iter().filter_map(|(needed, pool)| pool.checked_sub(*needed)).min().unwrap_or_default();
         Ok(if short > 0 { Left::Short(Bytes(short)) } else { Left::Spare(Bytes(left)) })
     }
 
@@ -343,7 +344,7 @@ impl<'a> Server<'a> {
         let Ok(balances) = self.balances(seq_len, 1)? else { return Ok(of(0)) };
         let guess = balances.iter().filter_map(|&(needed, pool)| pool.checked_div(needed)).min();
         let Some(guess) = guess else { return Ok(Requests { room: None, ..of(0) }) };
-        let most = guess.saturating_mul(2).saturating_add(2);
+        let most = (Exact::from(guess) * 2u64 + 2u64).get()?;
         Ok(of(largest(most, guess, |batch| self.holds(seq_len, batch))?))
     }
 
@@ -370,9 +371,14 @@ impl<'a> Server<'a> {
     /// [`Error`] where the engine has no answer.
     pub fn requests(&self, seq_len: Tokens) -> Result<Requests, Error> {
         let one = self.of_replica(seq_len)?;
-        let over_replicas = |count: u64| count.saturating_mul(self.layout.dp);
-        let at_most = one.at_most.map(|(name, most)| (name, over_replicas(most)));
-        Ok(Requests { room: one.room.map(over_replicas), at_most, ..one })
+        let at_most = one.at_most.map(|(name, most)| self.over_replicas(most).map(|most| (name, most)));
+        let room = one.room.map(|room| self.over_replicas(room));
+        Ok(Requests { room: room.transpose()?, at_most: at_most.transpose()?, ..one })
+    }
+
+    /// What all replicas have, of what one has.
+    fn over_replicas(&self, count: u64) -> Result<u64, Error> {
+        (Exact::from(count) * self.layout.dp).get()
     }
 
     /// Tokens in the pool of one replica, filled with requests of `seq_len`; without a pool, the longest request of all.
@@ -381,7 +387,7 @@ impl<'a> Server<'a> {
             let tokens = self.of_pool(seq_len)?.1.and_then(|capacity| capacity.tokens).unwrap_or_default();
             let Question { engine, .. } = self.question;
             let pools = (engine.profile.pools_per_replica)(engine, self.layout);
-            return Ok(Some(tokens.saturating_mul(pools)));
+            return (Exact::from(tokens) * pools).get().map(Some);
         }
         if self.usual_batch() == 1 && maximum.is_some_and(|maximum| longest < maximum) {
             return Ok(Some(longest));
@@ -429,7 +435,7 @@ impl<'a> Server<'a> {
                 None => self.binding(maximum, longest)?,
             },
             longest: Some(Tokens(longest)).filter(|_| !endless),
-            tokens: tokens.map(|tokens| tokens.saturating_mul(self.layout.dp)),
+            tokens: tokens.map(|tokens| self.over_replicas(tokens)).transpose()?,
             requests,
             bytes_per_token: described.estimate.bytes_per_token,
             stored: described.estimate.stored,
@@ -450,7 +456,7 @@ impl<'a> Server<'a> {
         if longest == MOST {
             return Ok(Binding::Nothing);
         }
-        let longer = Tokens(longest.saturating_add(1));
+        let longer = (Exact::from(longest) + 1u64).tokens()?;
         self.full(longer, self.left(longer, self.usual_batch())?)
     }
 

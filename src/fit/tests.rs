@@ -191,7 +191,7 @@ fn a_share_of_the_total_less_weights_is_left() {
     let unknown = Memory { total: Total::Visible, ..memory.clone() };
     assert_eq!(
         unknown.budgets(&question, layout).unwrap_err().to_string(),
-        "--gpu: a has no total from any source that is visible; give it with --gpu-memory, or another --capacity"
+        "--gpu: a has no visible memory size from any source; give it with --gpu-memory, or another --capacity"
     );
     let weightless = Memory { weights: None, ..memory };
     assert_eq!(weightless.budgets(&question, layout).unwrap_err().code, Code::NoWeights);

@@ -1,6 +1,6 @@
 //! From the numbers a source names to the shape of an entry, with the checks that every source needs.
 
-use super::{Assumption, KeyValue};
+use super::KeyValue;
 use crate::units::{Code, Error};
 
 /// More layers than any model has; past it a number is a mistake, and lists of layers would eat memory.
@@ -66,7 +66,7 @@ impl Dimensions {
         self,
         names: &[String; 2],
         remedy: &'static str,
-        assumptions: &mut Vec<Assumption>,
+        assumptions: &mut Vec<String>,
     ) -> Result<KeyValue, Error> {
         let [heads_name, head_dim_name] = names;
         let num_key_value_heads = match (self.num_key_value_heads, &self.num_attention_heads) {
@@ -84,8 +84,9 @@ impl Dimensions {
             }
             (Some(key_value), None) => key_value.value,
             (None, Some(attention)) => {
-                assumptions.push(Assumption::MultiHead { heads: attention.value, field: attention.field.clone() });
-                attention.value
+                let Dimension { field, value } = attention;
+                assumptions.push(format!("no KV heads given: {value}, as many as {field} (MHA)"));
+                *value
             }
             (None, None) => return Err(Error::missing(heads_name, remedy)),
         };
@@ -95,7 +96,9 @@ impl Dimensions {
                 Some(head_dim) if head_dim > 0 => {
                     if !hidden_size.value.is_multiple_of(attention.value) {
                         let (hidden_size, heads) = (hidden_size.value, attention.value);
-                        assumptions.push(Assumption::HeadDimRoundedDown { hidden_size, heads, head_dim });
+                        assumptions.push(format!(
+                            "no head_dim given: {hidden_size} / {heads} = {head_dim}, rounded down as engines do"
+                        ));
                     }
                     head_dim
                 }

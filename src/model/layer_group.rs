@@ -1,7 +1,7 @@
 //! Layers that cache alike, and how much each kind of layer keeps.
 
 use super::RecurrentState;
-use crate::units::Tokens;
+use crate::units::{Error, Exact, Tokens};
 
 /// Layers that cache alike. A layer that has several caches (attention beside a recurrent state, a latent beside its
 /// index) is in several groups.
@@ -39,7 +39,7 @@ pub enum LayerCache {
         chunk: Tokens,
     },
     /// One latent vector a token, no heads and no separate V: S entries of `kv_lora_rank + qk_rope_head_dim` elements,
-    /// whole on every rank (MLA; DeepSeek-V2, arXiv:2405.04434, section 2.1).
+    /// whole on every rank (MLA; DeepSeek-V2, arXiv:2405.04434, section 2.1). [`LayerCache::latent`] checks their sum.
     Latent {
         /// The compressed K and V.
         kv_lora_rank: u64,
@@ -113,34 +113,51 @@ impl LayerCache {
         }
     }
 
+    /// A latent of these parts.
+    ///
+    /// # Errors
+    /// [`Error`] where their sum is past 2⁶⁴ − 1.
+    pub fn latent(kv_lora_rank: u64, qk_rope_head_dim: u64) -> Result<Self, Error> {
+        (Exact::from(kv_lora_rank) + qk_rope_head_dim).get()?;
+        Ok(Self::Latent { kv_lora_rank, qk_rope_head_dim })
+    }
+
+    fn entries(&self) -> Option<Entries> {
+        let entries = |key_value| Entries { key_value, bound: None, ratio: 1 };
+        let vector = |elements| entries(KeyValue::Vector { elements });
+        Some(match *self {
+            Self::FullAttention { key_value } | Self::CrossAttention { key_value, .. } => entries(key_value),
+            Self::SlidingWindow { key_value, window: bound, .. } | Self::ChunkedLocal { key_value, chunk: bound } => {
+                Entries { bound: Some(bound), ..entries(key_value) }
+            }
+            Self::Latent { kv_lora_rank, qk_rope_head_dim } => vector(kv_lora_rank.checked_add(qk_rope_head_dim)?),
+            Self::Indexer { index_head_dim, ratio } => Entries { ratio: ratio.max(1), ..vector(index_head_dim) },
+            Self::Compressed { head_dim, ratio, .. } => Entries { ratio: ratio.max(1), ..vector(head_dim) },
+            Self::Recurrent(_) | Self::Shared | Self::None => return None,
+        })
+    }
+
     /// What one entry holds; none where there are no entries.
     pub fn key_value(&self) -> Option<KeyValue> {
-        match *self {
-            Self::FullAttention { key_value }
-            | Self::SlidingWindow { key_value, .. }
-            | Self::ChunkedLocal { key_value, .. }
-            | Self::CrossAttention { key_value, .. } => Some(key_value),
-            Self::Latent { kv_lora_rank, qk_rope_head_dim } => {
-                Some(KeyValue::Vector { elements: kv_lora_rank.saturating_add(qk_rope_head_dim) })
-            }
-            Self::Indexer { index_head_dim, .. } => Some(KeyValue::Vector { elements: index_head_dim }),
-            Self::Compressed { head_dim, .. } => Some(KeyValue::Vector { elements: head_dim }),
-            Self::Recurrent(_) | Self::Shared | Self::None => None,
-        }
+        self.entries().map(|entries| entries.key_value)
     }
 
     /// The most entries it keeps, if there is a bound: its window or chunk.
     pub fn bound(&self) -> Option<Tokens> {
-        match *self {
-            Self::SlidingWindow { window: bound, .. } | Self::ChunkedLocal { chunk: bound, .. } => Some(bound),
-            Self::FullAttention { .. }
-            | Self::Latent { .. }
-            | Self::Indexer { .. }
-            | Self::Compressed { .. }
-            | Self::Recurrent(_)
-            | Self::CrossAttention { .. }
-            | Self::Shared
-            | Self::None => None,
+        self.entries()?.bound
+    }
+
+    /// Tokens of an entry: 1 but for compressed layers.
+    pub fn ratio(&self) -> u64 {
+        self.entries().map_or(1, |entries| entries.ratio)
+    }
+
+    /// The same layer, had it to keep every token.
+    #[must_use]
+    pub fn keeping_every_token(self) -> Self {
+        match self.entries() {
+            Some(Entries { key_value, bound: Some(_), .. }) => Self::FullAttention { key_value },
+            _ => self,
         }
     }
 
@@ -148,39 +165,15 @@ impl LayerCache {
     pub fn follows_the_sequence(&self) -> bool {
         self.key_value().is_some() && !matches!(self, Self::CrossAttention { .. })
     }
+}
 
-    /// Tokens of an entry: 1 but for compressed layers.
-    pub fn ratio(&self) -> u64 {
-        match *self {
-            Self::Indexer { ratio, .. } | Self::Compressed { ratio, .. } => ratio.max(1),
-            Self::FullAttention { .. }
-            | Self::SlidingWindow { .. }
-            | Self::ChunkedLocal { .. }
-            | Self::Latent { .. }
-            | Self::Recurrent(_)
-            | Self::CrossAttention { .. }
-            | Self::Shared
-            | Self::None => 1,
-        }
-    }
-
-    /// The same layer, had it to keep every token.
-    #[must_use]
-    pub fn keeping_every_token(self) -> Self {
-        match self {
-            Self::SlidingWindow { key_value, .. } | Self::ChunkedLocal { key_value, .. } => {
-                Self::FullAttention { key_value }
-            }
-            Self::FullAttention { .. }
-            | Self::Latent { .. }
-            | Self::Indexer { .. }
-            | Self::Compressed { .. }
-            | Self::Recurrent(_)
-            | Self::CrossAttention { .. }
-            | Self::Shared
-            | Self::None => self,
-        }
-    }
+/// The entries of a layer.
+struct Entries {
+    key_value: KeyValue,
+    /// The most there are.
+    bound: Option<Tokens>,
+    /// Tokens of each.
+    ratio: u64,
 }
 
 /// The elements of one entry: what one layer keeps of one token.

@@ -282,10 +282,10 @@ impl LayerGroupJson {
                 key_value: self.key_value(defaults)?,
                 chunk: Tokens(required("chunk", self.chunk)?),
             },
-            "latent_attention" => LayerCache::Latent {
-                kv_lora_rank: required("kv_lora_rank", self.kv_lora_rank)?,
-                qk_rope_head_dim: self.qk_rope_head_dim.unwrap_or_default(),
-            },
+            "latent_attention" => {
+                let kv_lora_rank = required("kv_lora_rank", self.kv_lora_rank)?;
+                LayerCache::latent(kv_lora_rank, self.qk_rope_head_dim.unwrap_or_default())?
+            }
             "indexer" => LayerCache::Indexer {
                 index_head_dim: required("index_head_dim", self.index_head_dim)?,
                 ratio: required("ratio", Some(self.ratio.unwrap_or(1)))?,

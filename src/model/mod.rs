@@ -6,7 +6,6 @@ mod gguf;
 mod json_object;
 mod layer_group;
 mod layer_group_json;
-mod note;
 mod recurrent;
 mod spec;
 mod weights;
@@ -17,7 +16,6 @@ pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
 pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
-pub use note::{Assumption, Warning};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
 pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
@@ -25,7 +23,7 @@ pub use widths::{ExpertWidths, Image, LatentWidths, Widths};
 
 use std::ops::Range;
 
-use crate::units::{ElementFormat, Tokens};
+use crate::units::{ElementFormat, Tokens, group_thousands, named};
 
 /// A model, reduced to what decides the size of its cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +53,9 @@ pub struct Model {
     /// The numbers it was made of, and where each came from.
     pub facts: Vec<Fact>,
     /// What was taken for granted in reading it.
-    pub assumptions: Vec<Assumption>,
+    pub assumptions: Vec<String>,
     /// What may make the answer wrong.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<String>,
 }
 
 impl Model {
@@ -132,9 +130,15 @@ impl Model {
             Some((hidden_size, num_key_value_heads, key_value.shortcut_width()?))
         });
         if let Some((hidden_size, num_key_value_heads, width)) = shortcut {
-            self.assumptions.push(Assumption::ArticleShortcut { hidden_size, num_key_value_heads, width });
+            self.assumptions.push(format!(
+                "formula: the article's shortcut, 2 x layers x tokens x batch x (hidden_size / kv_heads) x bits/8 with \
+                 {hidden_size} / {num_key_value_heads} = {width}; give --heads or --head-dim for the exact width"
+            ));
             if !hidden_size.is_multiple_of(num_key_value_heads) {
-                self.warnings.push(Warning::ShortcutRemainder { hidden_size, num_key_value_heads });
+                let hidden_size = group_thousands(hidden_size);
+                self.warnings.push(format!(
+                    "the article's shortcut does not divide evenly: {hidden_size} / {num_key_value_heads} leaves a remainder, which it drops"
+                ));
             }
         }
         self
@@ -151,6 +155,13 @@ impl Model {
     }
 }
 
+/// The warning of a `model_type`, or an architecture of a GGUF file, that is not known here.
+pub(crate) fn unknown_model_type(name: &str) -> String {
+    format!(
+        "model_type {name:?} is not known: read by its keys as plain attention, which is wrong if it has a mechanism of its own"
+    )
+}
+
 /// A number, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
@@ -162,30 +173,18 @@ pub struct Fact {
     pub from: String,
 }
 
-/// Where a model was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Dimensions given one by one.
-    Flags,
-    /// An object of our own.
-    Spec,
-    /// A Hugging Face `config.json`.
-    Config,
-    /// The header of a GGUF file.
-    Gguf,
-    /// The embedded catalogue.
-    Catalogue,
-}
-
-impl Origin {
-    /// The name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flags => "flags",
-            Self::Spec => "spec",
-            Self::Config => "config",
-            Self::Gguf => "gguf",
-            Self::Catalogue => "catalogue",
-        }
+named! {
+    /// Where a model was read from.
+    pub enum Origin {
+        /// Dimensions given one by one.
+        Flags = "flags",
+        /// An object of our own.
+        Spec = "spec",
+        /// A Hugging Face `config.json`.
+        Config = "config",
+        /// The header of a GGUF file.
+        Gguf = "gguf",
+        /// The embedded catalogue.
+        Catalogue = "catalogue",
     }
 }

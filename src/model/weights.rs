@@ -1,6 +1,6 @@
 //! What the weights of a model come to: bytes and parameters, and how they are known.
 
-use crate::units::Bytes;
+use crate::units::{Bytes, Error, Exact, named};
 
 /// The weights of a model. What is not known is none; nothing is guessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,30 +34,52 @@ pub struct DtypeWeights {
     pub bytes: Option<Bytes>,
 }
 
-/// How weights are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightsOrigin {
-    /// From the headers of the files that hold them: exact.
-    Headers,
-    /// From the total that the index of the files states.
-    Index,
-    /// From the catalogue, which names its source.
-    Catalogue,
-    /// Computed from the dimensions of the configuration.
-    Config,
+impl DtypeWeights {
+    /// Adds this to what there is of the same type.
+    pub(crate) fn add_to(self, types: &mut Vec<Self>) -> Result<(), Error> {
+        let Some(same) = types.iter_mut().find(|known| known.dtype == self.dtype) else {
+            types.push(self);
+            return Ok(());
+        };
+        let sum = |(a, b)| (Exact::from(a) + b).get();
+        same.tensors = same.tensors.zip(self.tensors).map(sum).transpose()?;
+        same.parameters = sum((same.parameters, self.parameters))?;
+        let bytes = same.bytes.zip(self.bytes).map(|(a, b)| sum((a.0, b.0)));
+        same.bytes = bytes.transpose()?.map(Bytes);
+        Ok(())
+    }
+}
+
+named! {
+    /// How weights are known.
+    pub enum WeightsOrigin {
+        /// From the headers of the files that hold them: exact.
+        Headers = "headers",
+        /// From the total that the index of the files states.
+        Index = "index",
+        /// From the catalogue, which names its source.
+        Catalogue = "catalogue",
+        /// Computed from the dimensions of the configuration.
+        Config = "computed",
+    }
+}
+
+impl Weights {
+    /// Weights of which nothing is known yet but how.
+    pub(crate) fn new(origin: WeightsOrigin) -> Self {
+        Self {
+            by_dtype: Vec::new(),
+            bytes: None,
+            parameters: None,
+            active_parameters: None,
+            tensors: None,
+            origin,
+            notes: Vec::new(),
+        }
+    }
 }
 
 impl WeightsOrigin {
-    /// The name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Headers => "headers",
-            Self::Index => "index",
-            Self::Catalogue => "catalogue",
-            Self::Config => "computed",
-        }
-    }
-
     /// The same in words.
     pub fn words(self) -> &'static str {
         match self {
@@ -113,22 +135,8 @@ pub enum Place {
 
 impl TensorGroup {
     /// Bytes of one tensor, undivided.
-    pub fn bytes(&self) -> u64 {
-        self.divided.saturating_add(self.by_kv_heads).saturating_add(self.whole)
-    }
-
-    /// How many of its tensors a stage holds that is the first, the last, or has these layers.
-    pub fn on_stage(&self, first: bool, last: bool, layers: &std::ops::Range<u32>) -> u64 {
-        let places = match &self.place {
-            Place::Embedding | Place::Beside => u64::from(first),
-            Place::Head => u64::from(last),
-            Place::Layers(numbers) => {
-                let below = |end: u32| numbers.partition_point(|&layer| layer < end);
-                let between = below(layers.end).saturating_sub(below(layers.start));
-                u64::try_from(between).unwrap_or(u64::MAX)
-            }
-        };
-        places.saturating_mul(self.count)
+    pub fn bytes(&self) -> Exact {
+        Exact::from(self.divided) + self.by_kv_heads + self.whole
     }
 }
 

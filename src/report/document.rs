@@ -14,7 +14,7 @@ use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
-use crate::model::{Model, Warning};
+use crate::model::Model;
 use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// An estimate and what was asked for.
@@ -198,7 +198,7 @@ impl Document {
     ///
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
-    pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[Warning]) -> Result<Self, Error> {
+    pub fn new(model: &Model, answers: &[AnsweredEstimate], warnings: &[String]) -> Result<Self, Error> {
         let mut notes = notes_of(model, warnings);
         for AnsweredEstimate { answer, .. } in answers {
             notes.add(&answer.assumptions, &answer.warnings);
@@ -226,13 +226,13 @@ impl Document {
 }
 
 /// What is said of a model; `warnings` are those of the question.
-pub fn notes_of(model: &Model, warnings: &[Warning]) -> Notes {
+pub fn notes_of(model: &Model, warnings: &[String]) -> Notes {
     let mut notes = Notes::default();
     for assumption in &model.assumptions {
-        notes.assume(assumption.to_string());
+        notes.assume(assumption);
     }
     for warning in model.warnings.iter().chain(warnings) {
-        notes.warn(warning.to_string());
+        notes.warn(warning);
     }
     notes
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Ask, Named, Sources, Weigh};
 use crate::engine::{Answer, Engine, OwnLengths, PROFILES, Prepared, Setting};
 use crate::estimate::{Layout, Workload};
-use crate::model::{DraftMethod, LayerCache, LayerGroup, Model, Warning};
+use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Series, Tokens};
 
 /// The lengths of the article's tables.
@@ -457,9 +457,11 @@ fn usual_formats(axes: &Axes, model: &Model, engine: &Engine) -> Vec<KvDtype> {
 }
 
 /// The warning of a length past what the model was made for.
-pub fn past_maximum(model: &Model, longest: Option<Tokens>) -> Option<Warning> {
+pub fn past_maximum(model: &Model, longest: Option<Tokens>) -> Option<String> {
     let (seq_len, max_position_embeddings) = longest.zip(model.max_position_embeddings)?;
-    (seq_len > max_position_embeddings).then_some(Warning::PastMaximum { seq_len, max_position_embeddings })
+    (seq_len > max_position_embeddings).then(|| {
+        format!("{seq_len} tokens is past the model's maximum of {max_position_embeddings} (max_position_embeddings)")
+    })
 }
 
 /// The one value of an option that takes a list elsewhere; `None` where it was not given.

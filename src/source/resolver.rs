@@ -12,7 +12,7 @@ use super::weights::files::{self as weight_files, is_safetensors};
 use super::weights::{self, Known, computed};
 use super::{gguf, hf_config, spec};
 use crate::catalogue::{self, ModelEntry, ModelFacts};
-use crate::model::{Model, Origin, Warning};
+use crate::model::{Model, Origin};
 use crate::request::Weigh;
 use crate::units::{Code, Error};
 
@@ -182,7 +182,7 @@ impl<'a> Resolver<'a> {
     fn model_found(&self, found: Found<'_>) -> Result<Model, Error> {
         let weigh = self.weights == Weigh::Yes;
         match found {
-            Found::Json(json) => json.model(weigh),
+            Found::Json(json) => json.model(self.weights),
             Found::Weights { label, .. } => {
                 let problem = "no config.json next to it; weights alone do not determine the cache";
                 let remedy = "put the model's config.json there (`kvsize weights` needs none)";
@@ -273,7 +273,8 @@ impl<'a> Json<'a> {
         hf_config::parse(&self.text).map_err(|error| error.in_file(&self.label))
     }
 
-    fn model(self, weigh: bool) -> Result<Model, Error> {
+    fn model(self, weigh: Weigh) -> Result<Model, Error> {
+        let weigh = weigh == Weigh::Yes;
         let config = self.parse()?;
         let in_text = |error: Error| error.in_file(&self.label);
         if let Some(object) = config.as_object().filter(|object| spec::is_spec(object)) {
@@ -374,7 +375,7 @@ fn model_type(config: &Value) -> Option<String> {
 fn weighed(mut model: Model, known: Option<Result<Known, Error>>) -> Model {
     match known {
         Some(Ok(Ok(weights))) => model.weights = Some(weights),
-        Some(Err(error)) => model.warnings.push(Warning::Weights { reason: error.to_string() }),
+        Some(Err(error)) => model.warnings.push(format!("the weights are not told: {error}")),
         Some(Ok(Err(_))) | None => {}
     }
     model

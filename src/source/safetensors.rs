@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::file;
-use crate::units::{Code, Error, Exact, group_thousands};
+use crate::model::DtypeWeights;
+use crate::units::{Bytes, Code, Error, Exact, group_thousands};
 
 /// The longest header that is read: the limit of the library that writes them (`MAX_HEADER_SIZE` of safetensors 0.7).
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -47,7 +48,7 @@ const TYPES: &[(&str, u64)] = &[
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tensors {
     /// By type, in the order of first appearance.
-    pub types: Vec<TypeShare>,
+    pub types: Vec<DtypeWeights>,
     /// Elements of quantisation scales and the like, which are no parameters.
     pub scales: u64,
     /// Parameters that are stored packed, several in an element, beside the elements themselves.
@@ -67,19 +68,6 @@ pub struct Packed {
     pub has_scales: bool,
     /// Elements of as many parameters as only the configuration of the quantisation says.
     pub unclear: u64,
-}
-
-/// The tensors of one type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TypeShare {
-    /// Its name.
-    pub name: &'static str,
-    /// Tensors of it.
-    pub tensors: u64,
-    /// Their elements.
-    pub elements: u64,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 const AGAIN: &str = "the file is damaged or not a safetensors file: download it again";
@@ -245,27 +233,27 @@ impl Tensors {
             let remedy = format!("known are {known}");
             return Err(Error::new(Code::SafetensorsDtype, shortened(name), shortened(&entry.dtype), problem, remedy));
         };
-        let exact = |number: Exact| number.get().map_err(|_| wrong("has more than 2^64 - 1 elements or bytes"));
+        let too_many = || wrong("has more than 2^64 - 1 elements or bytes");
+        let exact = |number: Exact| number.get().map_err(|_| too_many());
         let all_bits = exact(entry.shape.0 * *bits)?;
         let elements = exact(entry.shape.0)?;
         if !all_bits.is_multiple_of(8) {
             return Err(wrong("does not end at a whole byte"));
         }
         let [begin, end] = entry.data_offsets;
-        let bytes = end.checked_sub(begin).ok_or_else(|| wrong("ends before it begins"))?;
-        if all_bits / 8 != bytes {
-            let bytes = group_thousands(bytes);
+        let all_bytes = end.checked_sub(begin).ok_or_else(|| wrong("ends before it begins"))?;
+        if all_bits / 8 != all_bytes {
+            let bytes = group_thousands(all_bytes);
             return Err(wrong(&format!("has {bytes} bytes, which its type {dtype} and shape do not give")));
         }
-        if !self.types.iter().any(|share| share.name == *dtype) {
-            self.types.push(TypeShare { name: dtype, tensors: 0, elements: 0, bytes: 0 });
-        }
         let add = |sum: &mut u64, more: u64| exact(Exact::from(*sum) + more).map(|total| *sum = total);
-        if let Some(share) = self.types.iter_mut().find(|share| share.name == *dtype) {
-            share.tensors = share.tensors.saturating_add(1);
-            add(&mut share.elements, elements)?;
-            add(&mut share.bytes, bytes)?;
-        }
+        let share = DtypeWeights {
+            dtype: (*dtype).to_owned(),
+            tensors: Some(1),
+            parameters: elements,
+            bytes: Some(Bytes(all_bytes)),
+        };
+        share.add_to(&mut self.types).map_err(|_| too_many())?;
         let two = || exact(Exact::from(elements) * 2u64);
         let parameters = match role(name, dtype) {
             Role::Parameters => elements,
@@ -296,7 +284,7 @@ impl Tensors {
 
     /// All bytes.
     pub fn bytes(&self) -> Option<u64> {
-        self.types.iter().map(|share| share.bytes).sum::<Exact>().get().ok()
+        self.types.iter().filter_map(|share| share.bytes).sum::<Exact>().get().ok()
     }
 
     /// All parameters; `None` where only the quantisation's configuration gives the parameters in an element.
@@ -305,7 +293,7 @@ impl Tensors {
         if unclear > 0 || (weight_bytes > 0 && !has_scales) {
             return None;
         }
-        let elements: Exact = self.types.iter().map(|share| share.elements).sum();
+        let elements: Exact = self.types.iter().map(|share| share.parameters).sum();
         (elements - self.scales + two_in_one + weight_bytes).get().ok()
     }
 }
@@ -392,7 +380,12 @@ mod tests {
             "b":{"dtype":"F32","shape":[],"data_offsets":[12,16]},
             "c":{"dtype":"BF16","shape":[0,7],"data_offsets":[16,16]}}"#;
         let tensors = tensors(header, 16).unwrap();
-        let share = |name, tensors, elements, bytes| TypeShare { name, tensors, elements, bytes };
+        let share = |dtype: &str, tensors, parameters, bytes| DtypeWeights {
+            dtype: dtype.into(),
+            tensors: Some(tensors),
+            parameters,
+            bytes: Some(Bytes(bytes)),
+        };
         assert_eq!(tensors.types, [share("BF16", 2, 6, 12), share("F32", 1, 1, 4)]);
         assert_eq!((tensors.bytes(), tensors.parameters()), (Some(16), Some(7)));
     }

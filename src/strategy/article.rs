@@ -1,7 +1,7 @@
 //! What the article says of the GPUs that its model needs, and the one rule that its table follows.
 
 use super::ceiling;
-use crate::units::{Bytes, Tokens};
+use crate::units::{Bytes, Exact, Tokens};
 
 /// The weights it counts: 17 billion parameters in 16 bits.
 pub const WEIGHTS: Bytes = Bytes(34_000_000_000);
@@ -59,7 +59,7 @@ pub const USABLE_THOUSANDTHS: u64 = 900;
 /// ```
 pub fn rounded(tokens: u64) -> u64 {
     const STEP: u64 = 500_000;
-    tokens.saturating_add(STEP / 2).div_euclid(STEP).saturating_mul(STEP).min(SEQ_LEN.0)
+    ((Exact::from(tokens) + STEP / 2) / STEP * STEP).min(SEQ_LEN).get().unwrap_or(SEQ_LEN.0)
 }
 
 /// The GPUs that its table's own rule asks for: cache and weights over nine tenths of the memory a GPU is sold with, in

@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::{Question, Strategy};
 use crate::estimate::Workload;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, WeightsOrigin};
+use crate::units::Exact;
 
 /// The figures of one GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub struct Floors {
 }
 
 /// The parameters that a token passes through without the embedding, and what they take; what is left without the output too.
-fn active(model: &Model) -> Option<(u128, u128)> {
+fn active(model: &Model) -> Option<(Exact, Exact)> {
     let weights = model.weights.as_ref()?;
     let [share] = weights.by_dtype.as_slice() else { return None };
     // Read from a configuration, quantised weights are counted as more than they are.
@@ -61,23 +62,20 @@ fn active(model: &Model) -> Option<(u128, u128)> {
     let all = weights.parameters?;
     let passed = weights.active_parameters.unwrap_or(all);
     let embedding = model.checkpoint.embedding_parameters?;
-    let read = u128::from(passed.checked_sub(embedding)?);
-    let bytes = read.checked_mul(u128::from(share.bytes?.0))?.checked_div(u128::from(all))?;
-    Some((bytes, read.saturating_sub(u128::from(embedding))))
+    let read = Exact::from(passed) - embedding;
+    Some((read * share.bytes? / all, read.less(embedding)))
 }
 
 /// The floors of a row; none of one that is not usable or does not fit.
 pub fn floors(question: &Question, row: &Strategy, speed: Speed) -> Option<Floors> {
     let outcome = row.outcome.as_ref().ok().filter(|outcome| outcome.fits != Some(false))?;
     let model = row.levers.applied(question.model, row.workload.seq_len).ok()?;
-    let gpus = u128::from(outcome.gpus);
-    let time =
-        |amount: u128, each: Option<u64>| u64::try_from(amount.checked_div(gpus.checked_mul(u128::from(each?))?)?).ok();
+    let time = |amount: Exact, each: Option<u64>| (amount / (Exact::from(outcome.gpus) * each?)).get().ok();
     let picks = |group: &LayerGroup| matches!(group.cache, LayerCache::Indexer { .. } | LayerCache::Compressed { .. });
     let reads_all = !model.layer_groups.iter().any(picks);
-    let cache = Some(u128::from(outcome.bytes.0)).filter(|_| reads_all && outcome.moved.is_none());
+    let cache = Some(Exact::from(outcome.bytes)).filter(|_| reads_all && outcome.moved.is_none());
     let active = active(&model);
-    let linear = active.and_then(|(_, parameters)| parameters.checked_mul(2)?.checked_mul(tokens(&row.workload)?));
+    let linear = active.map(|(_, parameters)| parameters * 2u64 * once_and_each(&row.workload, Exact::from));
     let attention = if reads_all { attention(&model, &row.workload) } else { None };
     Some(Floors {
         cache_read: cache.and_then(|bytes| time(bytes, speed.bandwidth)),
@@ -88,25 +86,20 @@ pub fn floors(question: &Question, row: &Strategy, speed: Speed) -> Option<Floor
 }
 
 /// Of all sequences, those of a shared prefix once.
-fn once_and_each(workload: &Workload, of: impl Fn(u64) -> Option<u128>) -> Option<u128> {
-    let common = workload.shared_prefix.map_or(Some(0), |prefix| of(prefix.0))?;
-    let own = of(workload.seq_len.0)?.checked_sub(common)?;
-    own.checked_mul(u128::from(workload.batch))?.checked_add(common)
+fn once_and_each(workload: &Workload, of: impl Fn(u64) -> Exact) -> Exact {
+    let common = workload.shared_prefix.map_or(Exact::ZERO, |prefix| of(prefix.0));
+    (of(workload.seq_len.0) - common) * workload.batch + common
 }
 
-fn tokens(workload: &Workload) -> Option<u128> {
-    once_and_each(workload, |tokens| Some(u128::from(tokens)))
-}
-
-fn attention(model: &Model, workload: &Workload) -> Option<u128> {
+fn attention(model: &Model, workload: &Workload) -> Option<Exact> {
     let heads = model.checkpoint.num_attention_heads?;
     let kv_heads = |group: &LayerGroup| group.cache.key_value().and_then(KeyValue::num_key_value_heads);
     let mut known = model.layer_groups.iter().filter_map(kv_heads);
     let first = known.next();
     let alike = known.all(|heads| Some(heads) == first);
-    let mut sum = 0u128;
+    let mut sum = Exact::ZERO;
     for group in &model.layer_groups {
-        let dims = match group.cache {
+        let (k, v) = match group.cache {
             LayerCache::FullAttention { key_value } => key_value.head_dims()?,
             LayerCache::SlidingWindow { key_value, .. } | LayerCache::ChunkedLocal { key_value, .. } if alike => {
                 key_value.head_dims()?
@@ -116,29 +109,38 @@ fn attention(model: &Model, workload: &Workload) -> Option<u128> {
                 (nope.checked_add(qk_rope_head_dim)?, model.checkpoint.v_head_dim?)
             }
             LayerCache::CrossAttention { .. } => return None,
-            _ => continue,
+            LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Indexer { .. }
+            | LayerCache::Compressed { .. }
+            | LayerCache::Recurrent(_)
+            | LayerCache::Shared
+            | LayerCache::None => continue,
         };
-        let pairs = once_and_each(workload, |tokens| pairs(&group.cache, tokens))?;
-        let elements = u128::from(heads).checked_mul(u128::from(dims.0.checked_add(dims.1)?))?;
-        let layers = u128::try_from(group.layers.len()).ok()?;
-        sum = sum.checked_add(pairs.checked_mul(2)?.checked_mul(elements)?.checked_mul(layers)?)?;
+        let pairs = once_and_each(workload, |tokens| pairs(&group.cache, tokens));
+        sum = sum + pairs * 2u64 * heads * (Exact::from(k) + v) * group.layers.len();
     }
     Some(sum)
 }
 
 /// Pairs of a token and one that it sees, itself included.
-fn pairs(cache: &LayerCache, tokens: u64) -> Option<u128> {
-    let triangle = |side: u64| Some(u128::from(side).checked_mul(u128::from(side).checked_add(1)?)? >> 1);
+fn pairs(cache: &LayerCache, tokens: u64) -> Exact {
+    let triangle = |side: Exact| side * (side + 1u64) / 2u64;
+    let all = Exact::from(tokens);
     match *cache {
-        LayerCache::SlidingWindow { window, .. } if tokens > window.0 => {
-            let past = u128::from(tokens.checked_sub(window.0)?);
-            triangle(window.0)?.checked_add(past.checked_mul(u128::from(window.0))?)
+        LayerCache::SlidingWindow { window, .. } => {
+            let within = all.min(window);
+            triangle(within) + (all - within) * window
         }
-        LayerCache::ChunkedLocal { chunk, .. } => {
-            let whole = u128::from(tokens.checked_div(chunk.0)?);
-            triangle(chunk.0)?.checked_mul(whole)?.checked_add(triangle(tokens.checked_rem(chunk.0)?)?)
-        }
-        _ => triangle(tokens),
+        LayerCache::ChunkedLocal { chunk, .. } => triangle(chunk.into()) * (all / chunk) + triangle(all % chunk),
+        LayerCache::FullAttention { .. }
+        | LayerCache::Latent { .. }
+        | LayerCache::Indexer { .. }
+        | LayerCache::Compressed { .. }
+        | LayerCache::Recurrent(_)
+        | LayerCache::CrossAttention { .. }
+        | LayerCache::Shared
+        | LayerCache::None => triangle(all),
     }
 }
 
@@ -157,11 +159,11 @@ mod tests {
             for bound in 1..12 {
                 let window = Tokens(bound);
                 let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: None };
-                assert_eq!(pairs(&sliding, tokens), Some(brute(&|i, j| i - j < bound)));
+                assert_eq!(pairs(&sliding, tokens), brute(&|i, j| i - j < bound).into());
                 let chunked = LayerCache::ChunkedLocal { key_value, chunk: Tokens(bound) };
-                assert_eq!(pairs(&chunked, tokens), Some(brute(&|i, j| i / bound == j / bound)));
+                assert_eq!(pairs(&chunked, tokens), brute(&|i, j| i / bound == j / bound).into());
             }
-            assert_eq!(pairs(&LayerCache::FullAttention { key_value }, tokens), Some(brute(&|_, _| true)));
+            assert_eq!(pairs(&LayerCache::FullAttention { key_value }, tokens), brute(&|_, _| true).into());
         }
     }
 }

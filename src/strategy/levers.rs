@@ -1,7 +1,7 @@
 //! Levers on what a model keeps and on what it reads, beside the format and the layout of a workload.
 
-use crate::model::{Assumption, LayerCache, Model};
-use crate::units::{Code, Error, Passages, Tokens};
+use crate::model::{LayerCache, Model};
+use crate::units::{Code, Error, Exact, Passages, Tokens};
 
 /// `StreamingLLM` (Xiao et al. 2023, arXiv:2309.17453, section 3.2): the first tokens of a sequence, which attention leans
 /// on, and the last ones are kept; what lies between is dropped.
@@ -15,8 +15,8 @@ pub struct Streaming {
 
 impl Streaming {
     /// The most tokens a layer keeps.
-    fn bound(self) -> Tokens {
-        Tokens(self.sinks.saturating_add(self.window.0))
+    pub(super) fn bound(self) -> Result<Tokens, Error> {
+        (Exact::from(self.sinks) + self.window).tokens()
     }
 
     fn refused(self, problem: impl Into<String>) -> Error {
@@ -43,7 +43,7 @@ impl Levers {
     pub fn applied(&self, model: &Model, seq_len: Tokens) -> Result<Model, Error> {
         let mut model = if self.windows_kept {
             let mut whole = model.keeping_every_token();
-            whole.assumptions.push(Assumption::WindowsKept);
+            whole.assumptions.push("windows and chunks are kept whole: every layer keeps every token".into());
             whole
         } else {
             model.clone()
@@ -64,14 +64,16 @@ impl Levers {
             let problem = "changes nothing: no layer keeps more than the sinks and the window";
             return Err(streaming.refused(problem));
         }
-        model.assumptions.push(Assumption::Streaming { sinks, window });
+        model.assumptions.push(format!(
+            "StreamingLLM: a layer keeps the first {sinks} tokens and the last {window}, or its own window where that is less"
+        ));
         Ok(model)
     }
 }
 
 /// The layer with no more than the sinks and the window. Its own window or chunk stays where it is shorter.
 fn bounded(cache: LayerCache, streaming: Streaming) -> Result<LayerCache, Error> {
-    let bound = streaming.bound();
+    let bound = streaming.bound()?;
     match cache {
         LayerCache::FullAttention { key_value }
         | LayerCache::SlidingWindow { key_value, .. }
@@ -85,6 +87,12 @@ fn bounded(cache: LayerCache, streaming: Streaming) -> Result<LayerCache, Error>
             let problem = "is of StreamingLLM, which is published for K and V of heads and not for";
             Err(streaming.refused(format!("{problem} {kind} layers")))
         }
-        other => Ok(other),
+        LayerCache::FullAttention { .. }
+        | LayerCache::SlidingWindow { .. }
+        | LayerCache::ChunkedLocal { .. }
+        | LayerCache::Recurrent(_)
+        | LayerCache::CrossAttention { .. }
+        | LayerCache::Shared
+        | LayerCache::None => Ok(cache),
     }
 }

@@ -13,7 +13,7 @@ pub use levers::{Levers, Streaming};
 
 use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, Passages, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Passages, Tokens};
 
 /// GPUs of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Hardware {
     /// assert_eq!(Hardware::of(Bytes(81_559 << 20), 8).usable, Bytes(76_968_728_985));
     /// ```
     pub fn of(memory: Bytes, per_node: u64) -> Self {
-        Self { usable: Bytes(memory.0.saturating_mul(9) / 10), per_node }
+        Self { usable: (Exact::from(memory) * 9u64 / 10u64).bytes().unwrap_or_default(), per_node }
     }
 }
 
@@ -200,7 +200,7 @@ impl Question<'_> {
         let name = format!("StreamingLLM {sinks} + {window}");
         let levers = Levers { streaming: Some(self.streaming), ..Levers::default() };
         let cost = "quality: the middle is forgotten; time: dear to recompute where it is needed";
-        if self.workload.seq_len.0 <= sinks.saturating_add(window.0) {
+        if self.streaming.bound().ok().is_none_or(|bound| self.workload.seq_len <= bound) {
             let reason = format!("{} tokens are within the sinks and the window", self.workload.seq_len);
             return self.refused("streaming", &name, reason, cost);
         }
@@ -345,10 +345,7 @@ impl Layouts {
         let cost = "time: ranks add up their parts in every layer, which wants a fast link";
         let tp = self.most();
         if tp == 1 {
-            let vector =
-                |cache: &LayerCache| cache.key_value().is_some_and(|entry| entry.num_key_value_heads().is_none());
-            let latent = question.model.layer_groups.iter().any(|group| vector(&group.cache));
-            let reason = if latent {
+            let reason = if has_latents(question.model) {
                 "a latent is whole on every rank: more ranks hold copies"
             } else {
                 "its KV heads or states do not divide over ranks of a node"

@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::Options;
 use super::context::Context;
 use crate::engine::Engine;
-use crate::model::{
-    Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState,
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
 };
+use crate::model::{Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{ElementFormat, Error, Exact, KvFormat};
 
 /// Ratios that are cached, and the rows of what their compressors keep (`DSV4_CSA_RATIO`, `DSV4_HCA_RATIO`).
@@ -118,17 +119,9 @@ impl<'a> Layers<'a> {
         }
         let LayerCache::Recurrent(state) = cache else { return Ok(()) };
         match state.mechanism {
-            Mechanism::RgLru | Mechanism::Cca | Mechanism::Mlstm => {
-                refusal("has recurrent layers of a kind that llama.cpp does not run")
-            }
-            Mechanism::Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
-            Mechanism::Mamba1
-            | Mechanism::Mamba2
-            | Mechanism::GatedDeltaNet
-            | Mechanism::Kda
-            | Mechanism::Lightning
-            | Mechanism::ShortConvolution
-            | Mechanism::Rwkv => Ok(()),
+            RgLru | Cca | Mlstm => refusal("has recurrent layers of a kind that llama.cpp does not run"),
+            Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
+            Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Rwkv => Ok(()),
         }
     }
 

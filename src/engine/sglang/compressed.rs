@@ -4,7 +4,7 @@
 use super::arguments::Arguments;
 use super::format::Format;
 use super::layers::{Role, Stage, groups_of, index_head_dim, own_groups};
-use super::share::{NoPools, Part, Share, Sizes, refused};
+use super::share::{Part, Share, Sizes, refused};
 use crate::engine::Double;
 use crate::model::{KeyValue, LayerCache};
 use crate::units::{Error, Exact};
@@ -126,7 +126,7 @@ impl Compressed {
     }
 
     /// How many full tokens a budget holds.
-    pub(super) fn tokens(&self, budget: u64, arguments: &Arguments) -> Result<u64, NoPools> {
+    pub(super) fn tokens(&self, budget: u64, arguments: &Arguments) -> Result<u64, Error> {
         let requests = arguments.schedule.requests.unwrap_or(256);
         let fixed = (self.heavy_states(requests) * self.heavy).get()?;
         let rest = Exact::from(budget).less(fixed).get()?;

@@ -9,6 +9,9 @@ use super::draft::Algorithm;
 use super::layers::{IDEAL, Role, groups_of, has, recurrence};
 use crate::engine::Engine;
 use crate::estimate::Workload;
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
 use crate::model::{LayerCache, Mechanism, Model};
 use crate::units::Error;
 
@@ -177,13 +180,7 @@ impl<'a> Resolver<'a> {
 /// Whether SGLang has a shape for the states of a recurrence (`configs/mamba_utils.py`).
 fn has_shape(mechanism: Mechanism) -> bool {
     match mechanism {
-        Mechanism::Mamba1
-        | Mechanism::Mamba2
-        | Mechanism::GatedDeltaNet
-        | Mechanism::Kda
-        | Mechanism::Lightning
-        | Mechanism::ShortConvolution
-        | Mechanism::Cca => true,
-        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Mlstm => false,
+        Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Cca => true,
+        RgLru | Rwkv | Mlstm => false,
     }
 }

@@ -137,7 +137,7 @@ pub(super) fn answer(
     let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
     let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
     let answer = Answer {
-        gaps: scheme.gaps(levels),
+        gaps: scheme.gaps(levels)?,
         assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
@@ -206,16 +206,12 @@ impl Groups {
         };
         let (axis_key, axis_value) = (axis("axis-key")?, axis("axis-value")?);
         let residual_length = engine.settings.count("residual-length");
-        if let Some(length) = residual_length.filter(|&length| length > seq_len) {
-            let reason = format!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
-            return Err(engine.refusal("--residual-length", length, reason, "give at most --seq-len, or leave it out"));
-        }
-        Ok(Self {
-            axis_key,
-            axis_value,
-            q_group_size: engine.settings.count("q-group-size").unwrap_or(64),
-            residual_length: residual_length.unwrap_or(128),
-        })
+        let given = residual_length.unwrap_or_default();
+        let reason = format_args!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
+        let remedy = "give at most --seq-len, or leave it out";
+        engine.require(given <= seq_len, "--residual-length", given, reason, remedy)?;
+        let q_group_size = engine.settings.count("q-group-size").unwrap_or(64);
+        Ok(Self { axis_key, axis_value, q_group_size, residual_length: residual_length.unwrap_or(128) })
     }
 }
 
@@ -227,10 +223,9 @@ fn prompt(seq_len: u64, format: &Format, groups: Groups, engine: &Engine) -> Res
         return Err(engine.refusal("--decoded", decoded, reason, "give fewer than the sequence has"));
     };
     let is_unreadable = (format.backend, format.nbits) == (HQQ, 3);
-    if decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1") {
-        let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
-        return Err(engine.refusal("--decoded", decoded, reason, "use axis 0, or leave it out"));
-    }
+    let stops = decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1");
+    let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
+    engine.require(!stops, "--decoded", decoded, reason, "use axis 0, or leave it out")?;
     Ok(prompt)
 }
 
@@ -288,7 +283,7 @@ impl Scheme {
     }
 
     /// The steps between the bytes of the ideal, of repeated heads, of the residual and of all rules.
-    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Vec<Gap> {
+    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Result<Vec<Gap>, Error> {
         let Quantized { backend, groups, residual_tokens, .. } = self.shown;
         let window = groups.map_or_else(String::new, |Groups { residual_length, .. }| {
             let format = self.model_format;
@@ -299,11 +294,12 @@ impl Scheme {
             _ => ("packing", "each tensor is packed by itself, into whole rows"),
         };
         let heads = "KV heads are repeated for the query heads that share them";
-        Steps::from(live)
-            .to("repeated_heads", repeated, heads)
-            .to("residual", with_residual, window)
-            .to(kind, all, packing)
-            .gaps()
+        let gaps = Steps::from(live)
+            .to("repeated_heads", repeated, heads)?
+            .to("residual", with_residual, window)?
+            .to(kind, all, packing)?
+            .gaps;
+        Ok(gaps)
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.

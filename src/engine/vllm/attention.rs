@@ -92,7 +92,7 @@ impl Planner<'_> {
             kv_heads: heads.count,
             qk_nope_head_dim: checkpoint.qk_nope_head_dim,
             dcp: self.workload.layout.dcp > 1,
-            block_size: self.options.block_size,
+            block_size: self.block_size(),
         }
     }
 

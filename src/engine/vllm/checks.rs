@@ -1,9 +1,14 @@
 //! What vLLM's start-up says no to before it makes a cache.
 
+use std::fmt;
+
 use super::models::Trait;
 use super::planner::{Mtp, Planner};
 use super::release::Rule;
-use crate::model::{KeyValue, LayerCache, Mechanism};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{KeyValue, LayerCache};
 use crate::units::Error;
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
@@ -129,13 +134,8 @@ impl Planner<'_> {
             LayerCache::Compressed { .. } => self.release.has(Rule::COMPRESSED_ATTENTION),
             LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CROSS_ATTENTION),
             LayerCache::Recurrent(state) => match state.mechanism {
-                Mechanism::Mamba1
-                | Mechanism::Mamba2
-                | Mechanism::GatedDeltaNet
-                | Mechanism::Kda
-                | Mechanism::Lightning
-                | Mechanism::ShortConvolution => true,
-                Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm => false,
+                Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution => true,
+                RgLru | Rwkv | Cca | Mlstm => false,
             },
         }
     }
@@ -143,11 +143,8 @@ impl Planner<'_> {
     fn check_stages(&self, listed: Option<Listed>) -> Result<(), Error> {
         let pp = self.workload.layout.pp;
         let one_stage = listed.is_some_and(|listed| listed.one_stage) && self.release.has(Rule::ONE_STAGE_CLASSES);
-        if pp > 1 && one_stage {
-            let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
-            return Err(self.engine.refusal("--pp", pp, reason, "use 1"));
-        }
-        Ok(())
+        let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
+        self.engine.require(pp <= 1 || !one_stage, "--pp", pp, reason, "use 1")
     }
 
     /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
@@ -155,17 +152,14 @@ impl Planner<'_> {
         let tp = self.workload.layout.tp;
         let attends = self.groups().any(|cache| cache.key_value().is_some());
         let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
-        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(tp)) {
-            let reason = format!("does not divide the total number of attention heads ({heads})");
-            return Err(self.engine.refusal("--tp", tp, reason, "use a size that does"));
-        }
+        let total = heads.unwrap_or_default();
+        let reason = format_args!("does not divide the total number of attention heads ({total})");
+        self.engine.require(total.is_multiple_of(tp), "--tp", tp, reason, "use a size that does")?;
         let kv_heads = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
         self.check_decode_context(heads, kv_heads)?;
-        if self.has(Trait::OWN_KV_HEADS) && kv_heads.is_some_and(|kv_heads| tp > kv_heads) {
-            let reason = "is more than the KV heads, which this model's class does not replicate";
-            return Err(self.engine.refusal("--tp", tp, reason, "use at most as many as there are KV heads"));
-        }
-        Ok(())
+        let replicates = !self.has(Trait::OWN_KV_HEADS) || kv_heads.is_none_or(|kv_heads| tp <= kv_heads);
+        let reason = "is more than the KV heads, which this model's class does not replicate";
+        self.engine.require(replicates, "--tp", tp, reason, "use at most as many as there are KV heads")
     }
 
     fn check_decode_context(&self, heads: Option<u64>, kv_heads: Option<u64>) -> Result<(), Error> {
@@ -173,41 +167,38 @@ impl Planner<'_> {
         if dcp <= 1 {
             return Ok(());
         }
-        let refused = |reason: String| Err(self.engine.refusal("--dcp", dcp, reason, "use a smaller size, or 1"));
-        if !tp.is_multiple_of(dcp) {
-            return refused(format!("does not divide the tensor parallel size ({tp})"));
-        }
+        let require = |condition: bool, reason: fmt::Arguments<'_>| {
+            self.engine.require(condition, "--dcp", dcp, reason, "use a smaller size, or 1")
+        };
+        require(tp.is_multiple_of(dcp), format_args!("does not divide the tensor parallel size ({tp})"))?;
         let latent =
             self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
         let Some(kv) = kv_heads.filter(|_| !latent || !self.has(Trait::LATENT_CACHE)) else { return Ok(()) };
-        if tp <= kv {
-            return refused(format!(
+        require(
+            tp > kv,
+            format_args!(
                 "requires, for GQA/MQA, a tensor parallel size ({tp}) greater than the model's total number of KV heads ({kv})"
-            ));
-        }
+            ),
+        )?;
         let most = tp.checked_div(kv).unwrap_or(1);
-        if dcp > most {
-            return refused(format!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads"));
-        }
+        require(
+            dcp <= most,
+            format_args!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads"),
+        )?;
         let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(dcp);
-        if !group.is_multiple_of(dcp) {
-            return refused(format!("does not divide the number of query heads per KV head ({group})"));
-        }
-        Ok(())
+        let reason = format_args!("does not divide the number of query heads per KV head ({group})");
+        require(group.is_multiple_of(dcp), reason)
     }
 
     /// What the checkpoint's own layers draft.
     fn check_mtp(&self) -> Result<(), Error> {
         let Some(Mtp { tokens, layers }) = self.mtp() else { return Ok(()) };
-        if self.release.has(Rule::MTP_TYPES) && !self.has(Trait::MTP) {
-            let reason = format!("is an unsupported speculative method for layers of {}", self.family());
-            return Err(self.engine.refusal("--speculative-method", "mtp", reason, "name a --draft model"));
-        }
+        let drafts = !self.release.has(Rule::MTP_TYPES) || self.has(Trait::MTP);
+        let reason = format_args!("is an unsupported speculative method for layers of {}", self.family());
+        self.engine.require(drafts, "--speculative-method", "mtp", reason, "name a --draft model")?;
         let layers = layers.max(1);
-        if tokens > layers && !tokens.is_multiple_of(layers) {
-            let reason = format!("is not a multiple of the {layers} tokens that the model's own layers draft");
-            return Err(self.engine.refusal("--num-speculative-tokens", tokens, reason, "use one that is"));
-        }
-        Ok(())
+        let divides = tokens <= layers || tokens.is_multiple_of(layers);
+        let reason = format_args!("is not a multiple of the {layers} tokens that the model's own layers draft");
+        self.engine.require(divides, "--num-speculative-tokens", tokens, reason, "use one that is")
     }
 }

@@ -44,9 +44,9 @@ impl Group {
         Self { members, specs, pages }
     }
 
-    /// Blocks that one request takes in it, unless they pass 2⁶⁴ − 1.
-    pub(super) fn blocks(&self, request: &Request) -> Option<u64> {
-        self.specs.iter().try_fold(0, |most: u64, spec| Some(most.max(spec.blocks(request)?)))
+    /// Blocks that one request takes in it.
+    pub(super) fn blocks(&self, request: &Request) -> Exact {
+        self.specs.iter().fold(Exact::ZERO, |most, spec| most.max(spec.blocks(request)))
     }
 }
 
@@ -131,9 +131,9 @@ impl Groups {
         self.groups.iter().fold(Exact::ZERO, |widest, group| widest.max(self.sum_of_pages(group, &within)))
     }
 
-    /// Blocks that one request takes in all groups, unless they pass 2⁶⁴ − 1.
-    pub(super) fn blocks_per_request(&self, request: &Request) -> Option<u64> {
-        self.groups.iter().try_fold(0u64, |sum, group| sum.checked_add(group.blocks(request)?))
+    /// Blocks that one request takes in all groups.
+    pub(super) fn blocks_per_request(&self, request: &Request) -> Result<u64, Error> {
+        self.groups.iter().map(|group| group.blocks(request)).sum::<Exact>().get()
     }
 
     fn sum_of_pages(&self, group: &Group, within: impl Fn(u32) -> bool) -> Exact {

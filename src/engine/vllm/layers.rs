@@ -134,7 +134,7 @@ impl Planner<'_> {
             caches.push(Cache { layer: state.layer, spec, source: state.source });
         }
         let mut assumptions = Vec::new();
-        if hybrid && caching && self.options.prefix_caching.is_none() {
+        if hybrid && caching && self.engine.settings.switch("enable-prefix-caching").is_none() {
             assumptions
                 .push("prefix caching is on, as by default: each state is held at the start and end of a block".into());
         }
@@ -157,7 +157,7 @@ impl Planner<'_> {
 
     /// The block size that was chosen, or the one that the backends prefer.
     fn preferred_block(&self, backends: &[Choice]) -> Result<u64, Error> {
-        let Some(size) = self.options.block_size else {
+        let Some(size) = self.block_size() else {
             return preferred_block(backends).ok_or_else(|| {
                 let reason = "is served by attention backends that share no supported KV cache block size";
                 self.engine.refusal("MODEL", &self.model.name, reason, "name another device or format")

@@ -15,7 +15,7 @@ use super::text::{folded, ranges};
 use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
-use crate::model::{LayerCache, LayerGroup, Model, Warning};
+use crate::model::{LayerCache, LayerGroup, Model};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
@@ -115,7 +115,7 @@ pub fn explanation(
     workload: &Workload,
     engine: &Engine,
     answer: Answer,
-    warnings: &[Warning],
+    warnings: &[String],
 ) -> Result<Explanation, Error> {
     let Answer { estimate: of_engine, details, capacity, mut gaps, assumptions, warnings: of_answer } = answer;
     let mut notes = notes_of(model, warnings);

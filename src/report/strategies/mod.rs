@@ -13,7 +13,6 @@ use super::document::notes_of;
 use super::text::decimal;
 use crate::engine::Double;
 use crate::hardware::{Price, exact_size};
-use crate::model::Warning;
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, floors};
 use crate::units::{Bytes, Notes, group_thousands};
 
@@ -214,7 +213,7 @@ impl Strategies {
         gpu: Gpu,
         figures: Option<SpeedFigures>,
         article: Option<ArticleStatement>,
-        warnings: &[Warning],
+        warnings: &[String],
     ) -> Self {
         let model = question.model;
         let baseline = rows.first().and_then(|row| row.outcome.as_ref().ok()).map(|outcome| outcome.bytes);

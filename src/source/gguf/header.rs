@@ -220,7 +220,7 @@ fn entry<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Option<(String, Value)>, 
                 Value::Other(format!("a text of {len} bytes"))
             }
         }
-        ARRAY => list(walk, &key, wanted)?,
+        ARRAY => list(walk, &key)?,
         _ => scalar(walk, kind)?.ok_or_else(|| value_type(&key, kind))?,
     };
     Ok(wanted.then_some((key, value)))
@@ -259,7 +259,7 @@ fn scalar<R: Read + Seek>(walk: &mut Walk<R>, kind: u32) -> Result<Option<Value>
 }
 
 /// A list: kept if it is short and of whole numbers, else stepped over, texts one by one.
-fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<Value, Error> {
+fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str) -> Result<Value, Error> {
     let kind = walk.u32(VALUE)?;
     match kind {
         STRING => {
@@ -272,7 +272,7 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str, wanted: bool) -> Result<V
             let bytes = size(kind).ok_or_else(|| value_type(key, kind))?;
             let count = walk.u64(VALUE)?;
             let len = walk.within(count, "entries of a list", bytes)?;
-            if !wanted || count > MAX_LIST || matches!(kind, 6 | 12) {
+            if count > MAX_LIST || matches!(kind, 6 | 12) {
                 walk.skip(len, VALUE)?;
                 return Ok(Value::Other(format!("{count} entries")));
             }

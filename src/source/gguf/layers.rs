@@ -83,14 +83,14 @@ pub(super) fn layers(
     }
     layers.share(&mut caches)?;
     let mut head_dims = Vec::new();
-    for slides in layers.slides.iter().take(layers.own) {
-        let dims = layers.dims(*slides);
+    for layer in 0..layers.own {
+        let dims = layers.dims(layer);
         if !head_dims.contains(&dims) {
             head_dims.push(dims);
         }
     }
-    let widths = layers.slides.iter().zip(&layers.kv_heads);
-    let widths = widths.map(|(slides, kv_heads)| Exact::from(layers.dims(*slides).v) * *kv_heads);
+    let widths = layers.kv_heads.iter().enumerate();
+    let widths = widths.map(|(layer, kv_heads)| Exact::from(layers.dims(layer).v) * *kv_heads);
     let widest_value = keys.elements(widths.fold(Exact::ZERO, Exact::max))?;
     Ok(Layers { caches, own: layers.own, head_dims, widest_value })
 }
@@ -183,23 +183,27 @@ impl<'a> LayerKeys<'a> {
         Ok(layers)
     }
 
-    fn dims(&self, slides: bool) -> HeadDims {
-        if slides { self.sliding } else { self.full }
+    fn slides(&self, layer: usize) -> bool {
+        self.slides.get(layer).copied().unwrap_or_default()
+    }
+
+    fn dims(&self, layer: usize) -> HeadDims {
+        if self.slides(layer) { self.sliding } else { self.full }
     }
 
     /// The entries of the layers that attend.
     fn attention(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
-        let layers = self.slides.iter().zip(&self.attends).zip(&self.kv_heads);
-        let entry = |((slides, attends), kv_heads): ((&bool, &bool), &u64)| match attends {
-            true => self.entry(*slides, *kv_heads).map(|entry| entry.into_iter().collect()),
+        let layers = self.attends.iter().zip(&self.kv_heads).enumerate();
+        let entry = |(layer, (attends, kv_heads)): (usize, (&bool, &u64))| match attends {
+            true => self.entry(layer, *kv_heads).map(|entry| entry.into_iter().collect()),
             false => Ok(Vec::new()),
         };
         layers.map(entry).collect()
     }
 
     /// The entry of a layer that attends; `None` without heads.
-    fn entry(&self, slides: bool, kv_heads: u64) -> Result<Option<LayerCache>, Error> {
-        let HeadDims { k, v } = self.dims(slides);
+    fn entry(&self, layer: usize, kv_heads: u64) -> Result<Option<LayerCache>, Error> {
+        let HeadDims { k, v } = self.dims(layer);
         if kv_heads == 0 || (k == 0 && v == 0) {
             return Ok(None);
         }
@@ -209,7 +213,7 @@ impl<'a> LayerKeys<'a> {
         } else {
             KeyValue::Heads { num_key_value_heads: kv_heads, head_dim: k, v_head_dim: v }
         };
-        Ok(Some(match self.window.filter(|_| slides) {
+        Ok(Some(match self.window.filter(|_| self.slides(layer)) {
             Some(chunk) if self.rules.window.as_ref().is_some_and(|rule| rule.chunked) => {
                 LayerCache::ChunkedLocal { key_value, chunk }
             }

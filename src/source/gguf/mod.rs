@@ -16,11 +16,12 @@ mod tensors;
 mod walk;
 
 pub use self::header::{Header, Value, read};
-pub use self::tensors::{TensorType, Tensors};
+pub use self::tensors::Tensors;
+pub(super) use self::tensors::too_much;
 
 use self::keys::Keys;
 use crate::catalogue::{FeatureName, GgufArchitecture, gguf_architecture};
-use crate::model::{Checkpoint, GgufFile, Model, Origin, Warning};
+use crate::model::{Checkpoint, GgufFile, Model, Origin, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// Keys of mechanisms: an unknown architecture with one of these keys is refused.
@@ -107,7 +108,7 @@ fn architecture(header: &Header) -> Result<&str, Error> {
 }
 
 /// The rules of an architecture. One that is not known is plain attention, unless a key says otherwise.
-fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<Warning>) -> Result<GgufArchitecture, Error> {
+fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<String>) -> Result<GgufArchitecture, Error> {
     match gguf_architecture(architecture) {
         Some(GgufArchitecture { no_cache: Some(reason), .. }) => Err(no_cache(architecture, &reason)),
         Some(rules) => Ok(rules),
@@ -124,7 +125,7 @@ fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<Warning>) -> Re
                     remedy,
                 ));
             }
-            warnings.push(Warning::UnknownModelType { model_type: architecture.to_owned() });
+            warnings.push(unknown_model_type(architecture));
             Ok(GgufArchitecture { name: architecture.to_owned(), ..GgufArchitecture::default() })
         }
     }

@@ -1,7 +1,8 @@
 //! Bytes and parameters of the tensors of a file, by type, from their descriptions alone.
 
 use super::damaged;
-use crate::units::{Code, Error, Exact};
+use crate::model::DtypeWeights;
+use crate::units::{Bytes, Code, Error, Exact};
 
 /// A type of tensors: its number, name, elements of a block and bytes of one (`ggml/include/ggml.h`,
 /// `ggml/src/ggml-common.h` of ggml 0.26.0).
@@ -52,79 +53,43 @@ pub struct Tensors {
     pub parameters: u64,
     /// Elements in experts that tokens are sent to: of tensors named `…_exps…`.
     pub routed: u64,
-    /// Their bytes, by type, in the order of first appearance.
-    pub types: Vec<TensorType>,
+    /// The same by type, in the order of first appearance.
+    pub types: Vec<DtypeWeights>,
     /// The names of those of MTP layers.
     pub nextn: Vec<String>,
-}
-
-/// The tensors of one type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorType {
-    /// The number of the type.
-    pub id: u32,
-    /// Its name; none for a type that is not known here.
-    pub name: Option<&'static str>,
-    /// Tensors of it.
-    pub tensors: u64,
-    /// Their elements.
-    pub parameters: u64,
-    /// Their bytes; none for a type that is not known here.
-    pub bytes: Option<u64>,
 }
 
 impl Tensors {
     /// Adds a tensor of these dimensions, the first of which is that of rows, and gives its bytes, if they are known; the reason
     /// if there can be no such tensor.
     pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<Option<u64>, String> {
-        let exact = |number: Exact| number.get().map_err(|_| "has more than 2^64 - 1 elements or bytes".to_owned());
+        let too_many = |_| "has more than 2^64 - 1 elements or bytes".to_owned();
         let elements = dimensions.iter().fold(Exact::ONE, |product, &dimension| product * dimension);
-        let known = TYPES.iter().find(|(known, ..)| *known == id);
-        let bytes = match known {
+        let (dtype, bytes) = match TYPES.iter().find(|(known, ..)| *known == id) {
             Some((_, name, block, bytes)) => {
                 let row = dimensions.first().copied().unwrap_or(1);
                 if !row.is_multiple_of(*block) {
                     return Err(format!("has rows of {row} elements, which blocks of {name} do not divide"));
                 }
-                Some(exact(elements / *block * *bytes)?)
+                ((*name).to_owned(), Some((elements / *block * *bytes).get().map_err(too_many)?))
             }
-            None => None,
+            None => (format!("type {id}"), None),
         };
-        let elements = exact(elements)?;
-        if !self.types.iter().any(|share| share.id == id) {
-            let name = known.map(|(_, name, ..)| *name);
-            let bytes = known.map(|_| 0);
-            self.types.push(TensorType { id, name, tensors: 0, parameters: 0, bytes });
-        }
-        let share = self.types.iter_mut().find(|share| share.id == id);
-        if let Some(share) = share {
-            share.tensors = share.tensors.saturating_add(1);
-            share.parameters = exact(Exact::from(share.parameters) + elements)?;
-            share.bytes = share.bytes.zip(bytes).map(|(sum, bytes)| exact(Exact::from(sum) + bytes)).transpose()?;
-        }
-        if name.contains("_exps.") {
-            self.routed = exact(Exact::from(self.routed) + elements)?;
-        }
-        self.count = self.count.saturating_add(1);
-        self.parameters = exact(Exact::from(self.parameters) + elements)?;
+        let elements = elements.get().map_err(too_many)?;
+        let routed = if name.contains("_exps.") { elements } else { 0 };
+        let share = DtypeWeights { dtype, tensors: Some(1), parameters: elements, bytes: bytes.map(Bytes) };
+        let one = Self { count: 1, parameters: elements, routed, types: vec![share], nextn: Vec::new() };
+        self.merge(one).map_err(too_many)?;
         Ok(bytes)
     }
 
-    /// Adds the tensors of another part of the same file.
+    /// Adds other tensors of the same file, or those of another part of it.
     pub(in crate::source) fn merge(&mut self, other: Self) -> Result<(), Error> {
-        let exact = |a: u64, b: u64| (Exact::from(a) + b).get().map_err(|_| too_much());
-        self.count = exact(self.count, other.count)?;
-        self.parameters = exact(self.parameters, other.parameters)?;
-        self.routed = exact(self.routed, other.routed)?;
-        for more in other.types {
-            match self.types.iter_mut().find(|share| share.id == more.id) {
-                None => self.types.push(more),
-                Some(share) => {
-                    share.tensors = share.tensors.saturating_add(more.tensors);
-                    share.parameters = exact(share.parameters, more.parameters)?;
-                    share.bytes = share.bytes.zip(more.bytes).map(|(a, b)| exact(a, b)).transpose()?;
-                }
-            }
+        self.count = (Exact::from(self.count) + other.count).get()?;
+        self.parameters = (Exact::from(self.parameters) + other.parameters).get()?;
+        self.routed = (Exact::from(self.routed) + other.routed).get()?;
+        for share in other.types {
+            share.add_to(&mut self.types)?;
         }
         self.nextn.extend(other.nextn);
         Ok(())
@@ -132,10 +97,11 @@ impl Tensors {
 
     /// All bytes; none if there is a type that is not known here.
     pub fn bytes(&self) -> Option<u64> {
-        self.types.iter().try_fold(0u64, |sum, share| sum.checked_add(share.bytes?))
+        let bytes: Option<Exact> = self.types.iter().map(|share| share.bytes.map(Exact::from)).sum();
+        bytes?.get().ok()
     }
 }
 
-pub(super) fn too_much() -> Error {
+pub(in crate::source) fn too_much() -> Error {
     damaged(Code::GgufTooMuch, "", "the metadata", "is more than any model has")
 }

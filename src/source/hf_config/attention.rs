@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::keys::{Keys, not_positive, wrong_type};
 use super::layer_kinds::LayerKind;
-use crate::model::{Assumption, Dimension, Dimensions, KeyValue, LayerCache};
+use crate::model::{Dimension, Dimensions, KeyValue, LayerCache};
 use crate::units::{Code, Error};
 
 /// Spellings of the same key, tried in order (vLLM 0.33 `transformers_utils/config.py`, `CONFIG_FIELD_ALIASES`;
@@ -30,14 +30,14 @@ pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, Error> {
     if let Some(value) = keys.get("per_layer_config") {
         return Err(unknown_override(keys.field("per_layer_config"), value));
     }
-    Ok(Some(LayerCache::Latent { kv_lora_rank: kv_lora_rank.value, qk_rope_head_dim }))
+    LayerCache::latent(kv_lora_rank.value, qk_rope_head_dim).map(Some)
 }
 
 /// The entry of each layer that attends; what is given for the layers of a kind or for one layer overrides the model's.
 pub(super) fn key_values(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<Option<KeyValue>>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     let listed =
@@ -46,7 +46,7 @@ pub(super) fn key_values(
         Some(key) => keys.per_layer(key, layers, assumptions)?.map(|list| (key, list)),
         None => None,
     };
-    let base = base(keys, listed.is_some(), assumptions)?;
+    let base = base(keys, listed, assumptions)?;
     let sliding = sliding(keys)?;
     let full = global(keys, kinds, assumptions)?;
     let layer_configs = keys.inner("per_layer_config")?.map(|configs| by_layer(&configs, layers)).transpose()?;
@@ -92,15 +92,15 @@ pub(super) fn key_values(
     Ok(entries)
 }
 
-/// The dimensions of the model itself.
-fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Result<Dimensions, Error> {
+/// The dimensions of the model itself, without heads where its layers' are `listed`.
+fn base(keys: &Keys<'_>, listed: Option<(&str, &[Value])>, assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
     let inner = keys.inner("attn_config")?;
     let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
     let new_falcon = keys.flag("new_decoder_architecture")?;
     // What is written is checked even where it says nothing.
     keys.flag("multi_query")?;
     let num_key_value_heads = match &inner {
-        _ if listed => None,
+        _ if listed.is_some() => None,
         // Falcon and GPT-BigCode: one head for all, whatever else is named.
         _ if !new_falcon && keys.flag_or_default("multi_query", assumptions)? => one("multi_query"),
         Some(attention) => attention.count(&["kv_n_heads"])?,
@@ -108,7 +108,7 @@ fn base(keys: &Keys<'_>, listed: bool, assumptions: &mut Vec<Assumption>) -> Res
     };
     Ok(Dimensions {
         hidden_size: keys.count(HIDDEN)?,
-        num_attention_heads: if listed { None } else { keys.count_or_default(HEADS, assumptions)? },
+        num_attention_heads: if listed.is_some() { None } else { keys.count_or_default(HEADS, assumptions)? },
         num_key_value_heads,
         head_dim: keys.count_or_default(HEAD_DIM, assumptions)?,
         v_head_dim: keys.count_or_off(V_HEAD_DIM)?,
@@ -134,7 +134,7 @@ fn sliding(keys: &Keys<'_>) -> Result<Dimensions, Error> {
 }
 
 /// What full layers have that sliding ones have not (Gemma 4; transformers 5.23 `configuration_gemma4.py`).
-fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Dimensions, Error> {
+fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
     if keys.get("per_layer_config").is_some() || !kinds.contains(&LayerKind::Full) {
         return Ok(Dimensions::default());
     }
@@ -221,7 +221,7 @@ fn grouped_heads(
 pub(super) fn index(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Option<(LayerCache, Vec<bool>)>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     // MiniMax-M3.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::keys::{Keys, wrong_type};
 use super::layer_kinds::LayerKind;
-use crate::model::{Assumption, KeyValue, LayerCache};
+use crate::model::{KeyValue, LayerCache};
 use crate::units::{Error, Exact};
 
 /// Layers that compress by this ratio overlap their windows, and have an index.
@@ -20,7 +20,7 @@ pub(super) fn window_entry(keys: &Keys<'_>) -> Result<KeyValue, Error> {
 pub(super) fn caches(
     keys: &Keys<'_>,
     kinds: &[LayerKind],
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<Vec<LayerCache>>, Error> {
     let head_dim = keys.needed(&["head_dim"])?;
     let index_head_dim = keys.count_or_off(&["index_head_dim"])?.map(|dimension| dimension.value);
@@ -47,7 +47,7 @@ fn state_elements(ratio: u64, dim: u64) -> Exact {
 }
 
 /// The ratio of each layer that compresses.
-fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Vec<Option<u64>>, Error> {
+fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Vec<Option<u64>>, Error> {
     let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
     // A list of ratios has said its length when the kinds were read from it.
     let said = keys.get("layer_types").is_none();
@@ -66,8 +66,8 @@ fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<Assumption
             return Ok(given.value);
         }
         if names.iter().any(|kind| *kind == name) {
-            let reason = "the ratio of such layers in DeepSeek-V4";
-            assumptions.push(Assumption::Unstated { key: keys.field("compress_rates.") + name, value, reason });
+            let key = format!("compress_rates.{name}");
+            keys.assume(&key, value, "the ratio of such layers in DeepSeek-V4", assumptions);
         }
         Ok(value)
     };

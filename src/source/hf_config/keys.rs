@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::lenient::Lenient;
 use crate::catalogue::ModelType;
-use crate::model::{Assumption, Dimension, Fact};
+use crate::model::{Dimension, Fact};
 use crate::units::{Code, Decimal, Error};
 
 /// The text model's object, the path that leads to it, and the defaults of its `model_type`.
@@ -78,7 +78,7 @@ impl<'a> Keys<'a> {
     }
 
     /// A flag; null is false, and so is a missing one unless the class says otherwise.
-    pub(super) fn flag_or_default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Result<bool, Error> {
+    pub(super) fn flag_or_default(&self, key: &str, assumptions: &mut Vec<String>) -> Result<bool, Error> {
         let on = |value: &Value| *value == Value::Bool(true);
         Ok(self.flag(key)? || self.class_default(key, on, assumptions).is_some())
     }
@@ -144,7 +144,7 @@ impl<'a> Keys<'a> {
         &self,
         key: &str,
         layers: u32,
-        assumptions: &mut Vec<Assumption>,
+        assumptions: &mut Vec<String>,
     ) -> Result<Option<&'a [Value]>, Error> {
         self.list(key)?.map(|list| self.fit(key, list, layers, assumptions)).transpose()
     }
@@ -156,7 +156,7 @@ impl<'a> Keys<'a> {
         key: &str,
         list: &'b [T],
         layers: u32,
-        assumptions: &mut Vec<Assumption>,
+        assumptions: &mut Vec<String>,
     ) -> Result<&'b [T], Error> {
         let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
         let Some(head) = list.get(..wanted) else {
@@ -164,7 +164,8 @@ impl<'a> Keys<'a> {
             return Err(Error::new(Code::ShortList, self.field(key), found, problem, "give one entry a layer"));
         };
         if list.len() > wanted {
-            assumptions.push(Assumption::LongList { key: self.field(key), found: list.len(), layers });
+            let (key, found) = (self.field(key), list.len());
+            assumptions.push(format!("{key} has {found} entries for {layers} layers: the first {layers} are read"));
         }
         Ok(head)
     }
@@ -173,7 +174,7 @@ impl<'a> Keys<'a> {
     pub(in crate::source) fn count_or_default(
         &self,
         keys: &[&str],
-        assumptions: &mut Vec<Assumption>,
+        assumptions: &mut Vec<String>,
     ) -> Result<Option<Dimension>, Error> {
         let given = self.count_or_off(keys)?;
         Ok(given.or_else(|| keys.iter().find_map(|key| self.default(key, assumptions))))
@@ -184,8 +185,13 @@ impl<'a> Keys<'a> {
         Ok(self.count(keys)?.ok_or_else(|| self.missing(keys.first().copied().unwrap_or_default()))?.value)
     }
 
+    /// Says that `key` is taken to be `value`, for the reason given.
+    pub(super) fn assume(&self, key: &str, value: u64, reason: &str, assumptions: &mut Vec<String>) {
+        assumptions.push(format!("{} is not in the config: {value}, {reason}", self.field(key)));
+    }
+
     /// The class default of `key`, only where the file does not have the key at all: a null is an answer.
-    pub(super) fn default(&self, key: &str, assumptions: &mut Vec<Assumption>) -> Option<Dimension> {
+    pub(super) fn default(&self, key: &str, assumptions: &mut Vec<String>) -> Option<Dimension> {
         let positive = |value: &Value| value.as_u64().is_some_and(|value| value > 0);
         let (value, model_type) = self.class_default(key, positive, assumptions)?;
         Some(Dimension { field: format!("{} (the default of {model_type})", self.field(key)), value: value.as_u64()? })
@@ -196,18 +202,14 @@ impl<'a> Keys<'a> {
         &self,
         key: &str,
         accepts: impl Fn(&Value) -> bool,
-        assumptions: &mut Vec<Assumption>,
+        assumptions: &mut Vec<String>,
     ) -> Option<(&'a Value, String)> {
         let class = self.model_type.filter(|_| !self.object.contains_key(key))?;
         let value = class.defaults.get(key).filter(|value| accepts(value))?;
         let model_type = class.names.first().cloned().unwrap_or_default();
-        assumptions.push(Assumption::ClassDefault {
-            key: self.field(key),
-            value: value.to_string(),
-            model_type: model_type.clone(),
-            source: class.source.clone(),
-        });
-        self.note(self.field(key), value.to_string(), format!("default: {}", class.source));
+        let (key, source) = (self.field(key), &class.source);
+        assumptions.push(format!("{key} is not in the config: {value}, the default of {model_type} ({source})"));
+        self.note(key, value.to_string(), format!("default: {source}"));
         Some((value, model_type))
     }
 }

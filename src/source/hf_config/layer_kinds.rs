@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::keys::{Keys, wrong_type};
 use crate::catalogue::{EveryNthFull, LayerRule};
-use crate::model::{Assumption, Dimension};
+use crate::model::Dimension;
 use crate::units::{Code, Error};
 
 /// The kind of a layer.
@@ -90,18 +90,18 @@ pub(in crate::source) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)>
     })
 }
 
-/// The kind of each layer. `windowed` says whether the configuration has a window that is switched on.
+/// The kind of each layer; of those that a rule lets slide it is `sliding`: full where no window is switched on.
 pub(in crate::source) fn layer_kinds(
     keys: &Keys<'_>,
     layers: u32,
-    windowed: bool,
-    assumptions: &mut Vec<Assumption>,
+    sliding: LayerKind,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<LayerKind>, Error> {
     let mut kinds = match listed_kinds(keys, layers, assumptions)? {
         Some(kinds) => kinds,
         None => match indexed_kinds(keys, layers, assumptions)? {
             Some(kinds) => kinds,
-            None => ruled_kinds(keys, layers, windowed, assumptions)?,
+            None => ruled_kinds(keys, layers, sliding, assumptions)?,
         },
     };
     // Llama 3.2 Vision: these layers attend to the image and to nothing else.
@@ -114,11 +114,7 @@ pub(in crate::source) fn layer_kinds(
 }
 
 /// Lists of one entry a layer, in the order of their authority.
-fn listed_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, Error> {
+fn listed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> Result<Option<Vec<LayerKind>>, Error> {
     for key in ["layer_types", "layers_block_type", "attention_layers"] {
         if let Some(list) = keys.per_layer(key, layers, assumptions)? {
             return list
@@ -176,11 +172,7 @@ fn listed_kinds(
 }
 
 /// Lists of the layers of a kind, and periods: the others are recurrent.
-fn indexed_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    assumptions: &mut Vec<Assumption>,
-) -> Result<Option<Vec<LayerKind>>, Error> {
+fn indexed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> Result<Option<Vec<LayerKind>>, Error> {
     let full_at = |is_full: &dyn Fn(u64) -> bool| {
         let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
         Ok(Some((0..layers).map(kind).collect()))
@@ -236,12 +228,13 @@ impl Ruled {
 fn ruled_kinds(
     keys: &Keys<'_>,
     layers: u32,
-    windowed: bool,
-    assumptions: &mut Vec<Assumption>,
+    sliding: LayerKind,
+    assumptions: &mut Vec<String>,
 ) -> Result<Vec<LayerKind>, Error> {
     let rule = keys.model_type.map_or(&LayerRule::Plain, |model_type| &model_type.layers);
     let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
-    let all_slide = || Ruled { kinds: all(sliding_if(windowed)), words: windowed.then(|| "every layer slides".into()) };
+    let windowed = sliding.slides();
+    let all_slide = || Ruled { kinds: all(sliding), words: windowed.then(|| "every layer slides".into()) };
     let Ruled { kinds, words } = match rule {
         LayerRule::Full => Ruled::silent(all(LayerKind::Full)),
         LayerRule::Listed => return Err(keys.missing("layer_types")),
@@ -257,24 +250,21 @@ fn ruled_kinds(
         LayerRule::All { kind } => Ruled::silent(all(kind_named(kind)?)),
         LayerRule::SlideFrom { from_key, from, .. } => {
             let from = keys.count_or_zero(&[from_key])?.map_or(*from, |dimension| dimension.value);
-            let kinds = (0..layers).map(|layer| sliding_if(windowed && u64::from(layer) >= from)).collect();
+            let kinds =
+                (0..layers).map(|layer| if u64::from(layer) >= from { sliding } else { LayerKind::Full }).collect();
             Ruled { kinds, words: windowed.then(|| format!("layers from {from} on slide ({from_key})")) }
         }
         LayerRule::Yoco { n_key } => {
             let n = keys.count(&[n_key])?.map_or(2, |n| n.value);
-            let kinds = (0..layers).map(|layer| yoco_kind(layer, layers / 2, n, windowed)).collect();
+            let kinds = (0..layers).map(|layer| yoco_kind(layer, layers / 2, n, sliding)).collect();
             Ruled { kinds, words: Some("the second half reads one layer's cache".into()) }
         }
-        LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, windowed, assumptions)?,
+        LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, sliding, assumptions)?,
     };
     if let (Some(rule), Some(model_type)) = (words, keys.model_type) {
-        assumptions.push(Assumption::LayerRule { rule, source: model_type.source.clone() });
+        assumptions.push(format!("layer_types is not in the config: {rule} ({})", model_type.source));
     }
     Ok(kinds)
-}
-
-fn sliding_if(slides: bool) -> LayerKind {
-    if slides { LayerKind::Sliding } else { LayerKind::Full }
 }
 
 /// A kind as the rules of the catalogue name it.
@@ -283,10 +273,10 @@ fn kind_named(name: &str) -> Result<LayerKind, Error> {
 }
 
 /// The kind of a layer where the second half reads the cache of one.
-fn yoco_kind(layer: u32, half: u32, n: u64, windowed: bool) -> LayerKind {
+fn yoco_kind(layer: u32, half: u32, n: u64, sliding: LayerKind) -> LayerKind {
     match layer.checked_sub(half) {
         None if u64::from(layer).is_multiple_of(n) => LayerKind::Recurrent,
-        None => sliding_if(windowed),
+        None => sliding,
         Some(0) => LayerKind::Recurrent,
         Some(1) => LayerKind::Full,
         Some(_) => LayerKind::Shared,
@@ -297,11 +287,11 @@ fn every_nth_full(
     rule: &EveryNthFull,
     keys: &Keys<'_>,
     layers: u32,
-    windowed: bool,
-    assumptions: &mut Vec<Assumption>,
+    sliding: LayerKind,
+    assumptions: &mut Vec<String>,
 ) -> Result<Ruled, Error> {
     let others = kind_named(&rule.others)?;
-    let on = rule.gate.is_none() || windowed;
+    let on = rule.gate.is_none() || sliding.slides();
     let n = every_nth(keys, &rule.n_keys)?.unwrap_or(rule.n);
     let below = match &rule.below_key {
         Some(key) => keys.count_or_zero(&[key])?.map(|dimension| dimension.value).or(rule.below),

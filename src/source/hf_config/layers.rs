@@ -6,7 +6,7 @@ use super::keys::Keys;
 use super::layer_kinds::{LayerKind, layer_kinds, window_gate};
 use super::{attention, compressed, recurrent};
 use crate::catalogue::MtpKind;
-use crate::model::{Assumption, Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
+use crate::model::{Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// What is known when the layers are read.
@@ -20,10 +20,11 @@ pub(super) struct LayerKeys<'a> {
 
 impl LayerKeys<'_> {
     /// What each layer caches.
-    pub(super) fn layers(&self, assumptions: &mut Vec<Assumption>) -> Result<Vec<Vec<LayerCache>>, Error> {
+    pub(super) fn layers(&self, assumptions: &mut Vec<String>) -> Result<Vec<Vec<LayerCache>>, Error> {
         let keys = self.keys;
         let window = self.window(assumptions)?;
-        let kinds = layer_kinds(keys, self.layers, window.is_some(), assumptions)?;
+        let sliding = if window.is_some() { LayerKind::Sliding } else { LayerKind::Full };
+        let kinds = layer_kinds(keys, self.layers, sliding, assumptions)?;
         let mut layers: Vec<Vec<LayerCache>> = vec![Vec::new(); kinds.len()];
         if kinds.contains(&LayerKind::Compressed) {
             let entry = compressed::window_entry(keys)?;
@@ -133,7 +134,7 @@ impl LayerKeys<'_> {
     }
 
     /// W, unless it is switched off.
-    fn window(&self, assumptions: &mut Vec<Assumption>) -> Result<Option<Dimension>, Error> {
+    fn window(&self, assumptions: &mut Vec<String>) -> Result<Option<Dimension>, Error> {
         let keys = self.keys;
         let given = match keys.count_or_off(&["sliding_window", "window_size", "attention_window_size"])? {
             // ModernBERT's is two-sided; a decoder looks back by half of it.
@@ -144,7 +145,7 @@ impl LayerKeys<'_> {
             && !keys.flag(gate)?
         {
             if given.is_some() {
-                assumptions.push(Assumption::WindowOff { key: keys.field(gate) });
+                assumptions.push(format!("sliding_window is not used: {} is false", keys.field(gate)));
             }
             return Ok(None);
         }
@@ -155,8 +156,9 @@ impl LayerKeys<'_> {
             && let Some(window) = window
         {
             let halved = (Exact::from(window.value / 2) + 1u64).get()?;
-            assumptions.push(Assumption::TwoSidedWindow { window: window.value, halved });
-            return Ok(Some(Dimension { value: halved, ..window }));
+            let Dimension { field, value: both } = window;
+            assumptions.push(format!("attention is bidirectional: of a window of {both}, {halved} tokens are kept"));
+            return Ok(Some(Dimension { field, value: halved }));
         }
         Ok(window)
     }
@@ -189,7 +191,7 @@ impl LayerKeys<'_> {
     }
 
     /// C, where layers are chunked; none where it is switched off and they keep every token (vLLM 0.33 `models/llama4.py`).
-    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<Assumption>) -> Result<Option<Tokens>, Error> {
+    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Option<Tokens>, Error> {
         if !kinds.contains(&LayerKind::Chunked) {
             return Ok(None);
         }
@@ -198,7 +200,7 @@ impl LayerKeys<'_> {
             const KEY: &str = "attention_chunk_size";
             let found = self.keys.object.get(KEY).map_or_else(|| "missing".into(), Value::to_string);
             let key = self.keys.field(KEY);
-            assumptions.push(Assumption::NoChunk { key, found });
+            assumptions.push(format!("{key} is {found}: chunked layers keep every token"));
         }
         Ok(chunk.map(|chunk| Tokens(chunk.value)))
     }

@@ -30,7 +30,7 @@ use self::layers::LayerKeys;
 pub(super) use self::layers::grouped;
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
-use crate::model::{Assumption, Checkpoint, Dimension, Fact, Model, Origin, Warning, layer_count};
+use crate::model::{Checkpoint, Dimension, Fact, Model, Origin, layer_count, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -118,14 +118,16 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let mut assumptions = Vec::new();
     let mut warnings = Vec::new();
     if !keys.path.is_empty() && !WRAPPERS.iter().any(|wrapper| keys.path.starts_with(wrapper[0])) {
-        assumptions.push(Assumption::UnknownWrapper { path: keys.path.trim_end_matches('.').into() });
+        let path = keys.path.trim_end_matches('.');
+        assumptions.push(format!("the text model is taken to be {path}, the one part with layers"));
     }
     if known.is_none() {
         warnings.push(types.unknown());
     }
     let encoder_decoder =
         root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
-    let num_hidden_layers = layer_count(layers(&keys, encoder_decoder)?)?;
+    let of_decoder = if encoder_decoder { keys.count(DECODER_LAYERS)? } else { None };
+    let num_hidden_layers = layer_count(of_decoder.map_or_else(|| layers(&keys), Ok)?)?;
     let dtype_name = dtype_name(&keys, &root_keys)?;
     let dtype = dtype(dtype_name, &mut assumptions);
     let reader = LayerKeys { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
@@ -192,11 +194,9 @@ impl<'a> Types<'a> {
         Ok(Self { inner, outer, of_architecture: named_by_architecture(root)? })
     }
 
-    fn unknown(&self) -> Warning {
-        match self.inner.or(self.outer) {
-            Some(name) => Warning::UnknownModelType { model_type: name.into() },
-            None => Warning::NoModelType,
-        }
+    fn unknown(&self) -> String {
+        let unnamed = || "the config names no model_type: read by its keys as plain attention".into();
+        self.inner.or(self.outer).map_or_else(unnamed, unknown_model_type)
     }
 
     /// In the order that they decide; the architecture only where nothing else is named.
@@ -269,10 +269,7 @@ pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Valu
 }
 
 /// The number of layers, or the length of the list that names them.
-fn layers(keys: &Keys<'_>, encoder_decoder: bool) -> Result<Dimension, Error> {
-    if encoder_decoder && let Some(layers) = keys.count(DECODER_LAYERS)? {
-        return Ok(layers);
-    }
+fn layers(keys: &Keys<'_>) -> Result<Dimension, Error> {
     if let Some(layers) = keys.count(LAYERS)? {
         let blocks = keys.get("num_hidden_layers").is_none();
         let each = keys.model_type.and_then(|model_type| model_type.caches_per_block).filter(|_| blocks).unwrap_or(1);
@@ -298,13 +295,18 @@ fn dtype_name<'a>(keys: &Keys<'a>, root: &Keys<'a>) -> Result<Option<&'a str>, E
 }
 
 /// The checkpoint's 16-bit format.
-fn dtype(name: Option<&str>, assumptions: &mut Vec<Assumption>) -> ElementFormat {
+fn dtype(name: Option<&str>, assumptions: &mut Vec<String>) -> ElementFormat {
     match name {
         Some("bfloat16") => ElementFormat::BF16,
         Some("float16" | "half") => ElementFormat::FP16,
         other => {
             let used = ElementFormat::BF16;
-            assumptions.push(Assumption::Dtype { found: other.map(Into::into), used });
+            assumptions.push(match other {
+                None => format!("the config names no dtype: {used}"),
+                Some(found) => {
+                    format!("the checkpoint is in {found}; its cache is counted in {used}, as engines keep it")
+                }
+            });
             used
         }
     }

@@ -1,7 +1,7 @@
 //! The state of recurrent layers: a row for each mechanism, with the keys that it is known by, and a formula.
 
 use super::keys::{Keys, wrong_type};
-use crate::model::{Assumption, Convolution, Mechanism, Memory, RecurrentState};
+use crate::model::{Convolution, Mechanism, Memory, RecurrentState};
 use crate::units::{Code, ElementFormat, Error, Exact};
 
 /// A mechanism by its keys.
@@ -36,14 +36,14 @@ struct StateKeys<'a, 'k> {
     keys: &'a Keys<'k>,
     model_format: ElementFormat,
     memory_format: ElementFormat,
-    assumptions: &'a mut Vec<Assumption>,
+    assumptions: &'a mut Vec<String>,
 }
 
 /// The state of each recurrent layer.
 pub(super) fn state(
     keys: &Keys<'_>,
     model_format: ElementFormat,
-    assumptions: &mut Vec<Assumption>,
+    assumptions: &mut Vec<String>,
 ) -> Result<RecurrentState, Error> {
     let memory_format = memory_format(keys)?.unwrap_or(model_format);
     let class = |key: &str| keys.model_type.is_some_and(|known| known.defaults.contains_key(key));
@@ -187,8 +187,7 @@ fn mamba2(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
     let given = state.keys.count(&group_keys)?;
     let groups = given.or_else(|| group_keys.iter().find_map(|key| state.keys.default(key, state.assumptions)));
     if groups.is_none() {
-        let reason = "one group of B and C";
-        state.assumptions.push(Assumption::Unstated { key: state.keys.field("n_groups"), value: 1, reason });
+        state.keys.assume("n_groups", 1, "one group of B and C", state.assumptions);
     }
     let groups = groups.map_or(1, |groups| groups.value);
     let kernel = state.needed_or_default(&["conv_kernel", "mamba_d_conv"])?;

@@ -214,7 +214,10 @@ impl Client {
             429 => {
                 let seconds = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
                 let retry_after = reply.header("retry-after").map(str::trim).filter(seconds);
-                Err(error::rate_limited(&host, reply.status, retry_after, self.has_token()))
+                let wait = retry_after.map_or_else(|| "later".to_owned(), |seconds| format!("in {seconds} s"));
+                let token = if self.has_token() { "" } else { ", or set HF_TOKEN" };
+                let remedy = format!("try again {wait}{token}");
+                Err(error::refused(Code::HubRateLimited, &host, reply.status, "had too many requests", &remedy))
             }
             500..=599 => Err(error::broken(&host, reply.status, ATTEMPTS)),
             _ => Ok(reply),

@@ -22,12 +22,6 @@ pub(super) fn broken(host: &str, status: u16, attempts: usize) -> Error {
     refused(Code::HubServer, host, status, &format!("is broken, asked {attempts} times"), AGAIN)
 }
 
-pub(super) fn rate_limited(host: &str, status: u16, retry_after: Option<&str>, has_token: bool) -> Error {
-    let wait = retry_after.map_or_else(|| "later".to_owned(), |seconds| format!("in {seconds} s"));
-    let token = if has_token { "" } else { ", or set HF_TOKEN" };
-    refused(Code::HubRateLimited, host, status, "had too many requests", &format!("try again {wait}{token}"))
-}
-
 pub(super) fn redirect(host: &str, problem: &str) -> Error {
     Error::new(Code::HubRedirect, "", host, format!("redirects {problem}"), "check HF_ENDPOINT")
 }

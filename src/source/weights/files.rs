@@ -165,7 +165,7 @@ pub(in crate::source) fn of_gguf(files: &dyn Files, name: &str, first: &gguf::He
             return Ok(Err(format!("{part}, a part of it, is missing")));
         };
         missing = missing + header.missing;
-        tensors.merge(header.tensors).map_err(|error| files.error_in(part, error))?;
+        tensors.merge(header.tensors).map_err(|_| files.error_in(part, gguf::too_much()))?;
     }
     Ok(Ok(known::of_headers(first, &tensors, missing.get()?, parts.len())))
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::computed;
 use crate::catalogue::{ModelEntry, ModelFacts};
-use crate::model::{DtypeWeights, Experts, Tensors as Shapes, Weights, WeightsOrigin};
+use crate::model::{Experts, Weights, WeightsOrigin};
 use crate::source::gguf;
 use crate::source::safetensors::Tensors;
 use crate::units::{Bytes, group_thousands};
@@ -15,15 +15,7 @@ pub type Known = Result<Weights, String>;
 
 /// The weights of which only the total of an index is known, with a note that says why.
 pub(in crate::source) fn of_total(total: u64, note: String) -> Weights {
-    Weights {
-        by_dtype: Vec::new(),
-        bytes: Some(Bytes(total)),
-        parameters: None,
-        active_parameters: None,
-        tensors: None,
-        origin: WeightsOrigin::Index,
-        notes: vec![note],
-    }
+    Weights { bytes: Some(Bytes(total)), notes: vec![note], ..Weights::new(WeightsOrigin::Index) }
 }
 
 /// The weights that the tensors of `files` files come to.
@@ -45,22 +37,12 @@ pub(in crate::source) fn of_tensors(tensors: &Tensors, files: usize, experts: Op
         );
     }
     Weights {
-        by_dtype: tensors
-            .types
-            .iter()
-            .map(|share| DtypeWeights {
-                dtype: share.name.into(),
-                tensors: Some(share.tensors),
-                parameters: share.elements,
-                bytes: Some(Bytes(share.bytes)),
-            })
-            .collect(),
+        by_dtype: tensors.types.clone(),
         bytes: tensors.bytes().map(Bytes),
         parameters,
         active_parameters: active,
-        tensors: None,
-        origin: WeightsOrigin::Headers,
         notes,
+        ..Weights::new(WeightsOrigin::Headers)
     }
 }
 
@@ -79,10 +61,10 @@ pub(super) fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing:
     if !tensors.nextn.is_empty() {
         notes.push("what predicts further tokens (MTP) is counted".into());
     }
-    let unknown: Vec<String> =
-        tensors.types.iter().filter(|share| share.name.is_none()).map(|share| share.id.to_string()).collect();
+    let unknown = tensors.types.iter().filter(|share| share.bytes.is_none()).map(|share| share.dtype.as_str());
+    let unknown = unknown.collect::<Vec<_>>().join(", ");
     if !unknown.is_empty() {
-        notes.push(format!("the bytes of type {} are not known, and so not the sum", unknown.join(", ")));
+        notes.push(format!("the bytes of {unknown} are not known, and so not the sum"));
     }
     let architecture = first.text("general.architecture").unwrap_or_default();
     let all = first.number(&format!("{architecture}.expert_count")).filter(|&all| all > 1);
@@ -93,58 +75,39 @@ pub(super) fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing:
         notes.push("active: of the tensors named _exps the share that a token is sent to, and all others".into());
     }
     Weights {
-        by_dtype: tensors
-            .types
-            .iter()
-            .map(|share| DtypeWeights {
-                dtype: share.name.map_or_else(|| format!("type {}", share.id), Into::into),
-                tensors: Some(share.tensors),
-                parameters: share.parameters,
-                bytes: share.bytes.map(Bytes),
-            })
-            .collect(),
+        by_dtype: tensors.types.clone(),
         bytes: tensors.bytes().map(Bytes),
         parameters: Some(tensors.parameters),
         active_parameters: active,
-        tensors: None,
-        origin: WeightsOrigin::Headers,
         notes,
+        ..Weights::new(WeightsOrigin::Headers)
     }
 }
 
 /// The weights of an entry of the catalogue: its figures, or those that its configuration comes to.
 pub(in crate::source) fn of_entry(entry: &ModelEntry) -> Known {
-    if entry.parameters.is_some() || entry.weight_bytes.is_some() {
-        return Ok(Weights {
-            by_dtype: Vec::new(),
-            bytes: entry.weight_bytes.map(Bytes),
-            parameters: entry.parameters,
-            active_parameters: None,
-            tensors: tensors_of_entry(entry),
-            origin: WeightsOrigin::Catalogue,
-            notes: vec![format!("source: {}", entry.source)],
-        });
-    }
-    match &entry.facts {
+    let computed = match &entry.facts {
         ModelFacts::Config(config) => {
             computed(config, None).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
         }
         ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
+    };
+    if entry.parameters.is_none() && entry.weight_bytes.is_none() {
+        return computed;
     }
+    Ok(Weights {
+        bytes: entry.weight_bytes.map(Bytes),
+        parameters: entry.parameters,
+        tensors: computed.ok().and_then(|computed| computed.tensors),
+        notes: vec![format!("source: {}", entry.source)],
+        ..Weights::new(WeightsOrigin::Catalogue)
+    })
 }
 
 /// Adds the tensors that a configuration implies to weights that were read elsewhere.
 pub(in crate::source) fn with_tensors(known: &mut Known, config: &Value) {
     if let Ok(weights) = known {
         weights.tensors = computed(config, None).ok().and_then(|computed| computed.tensors);
-    }
-}
-
-/// The tensors that the configuration of an entry implies.
-fn tensors_of_entry(entry: &ModelEntry) -> Option<Shapes> {
-    match &entry.facts {
-        ModelFacts::Config(config) => computed(config, None).ok()?.tensors,
-        ModelFacts::Spec(_) => None,
     }
 }
 

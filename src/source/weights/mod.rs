@@ -56,7 +56,7 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     let named = object.get("model_type").and_then(Value::as_str).or(outer).ok_or("the config names no model_type")?;
     let class = Class::of_text(named)
         .ok_or_else(|| format!("the tensors of model_type {named:?} are not known here one by one"))?;
-    let tower = tower(root, outer, !path.is_empty())?;
+    let tower = tower(root, outer, &path)?;
     let first = root.get("architectures").and_then(|names| names.as_array()?.first()?.as_str());
     let is_known = |name: &&str| {
         let of_tower = tower.as_ref().is_some_and(|tower| tower.is_named(name, "ForConditionalGeneration"));
@@ -79,7 +79,9 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
         shapes.extend(scope.shapes(&Layers::default())?);
     }
     let format = Format::new(object, root, named);
-    let mut weights = weights(&shapes, &format, experts(config), tied).map_err(|_| TOO_LARGE)?;
+    let mut weights = weights(&shapes, &format, experts(config)).map_err(|_| TOO_LARGE)?;
+    let groups = shapes.iter().map(|shape| format.group(shape)).collect::<Result<_, _>>().map_err(|_| TOO_LARGE)?;
+    weights.tensors = Some(Tensors { groups, tied });
     let declared = Scheme::declared(object, root);
     let method = declared.map(|declared| declared.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));
     if let (Some(method), [share]) = (method.or(quant_file), weights.by_dtype.as_slice()) {
@@ -100,12 +102,12 @@ fn vision(root: &Map<String, Value>) -> Option<&Map<String, Value>> {
     root.get("vision_config")?.as_object()
 }
 
-/// The vision tower of a configuration; `None` for a text model alone.
-fn tower(root: &Map<String, Value>, model_type: Option<&str>, wrapped: bool) -> Result<Option<Class>, String> {
+/// The vision tower of a configuration whose text model is at `path`; `None` for a text model alone.
+fn tower(root: &Map<String, Value>, model_type: Option<&str>, path: &str) -> Result<Option<Class>, String> {
     let others = ["visual", "vision_encoder", "audio_config", "audio_encoder"];
     let other = others.iter().any(|part| root.get(*part).is_some_and(Value::is_object));
     match vision(root) {
-        None if !wrapped && !other => Ok(None),
+        None if path.is_empty() && !other => Ok(None),
         Some(_) if !other => model_type.and_then(Class::of_tower).map(Some).ok_or_else(|| UNKNOWN_PARTS.into()),
         _ => Err(UNKNOWN_PARTS.into()),
     }
@@ -119,19 +121,16 @@ fn layer_count(keys: &Keys<'_>) -> Result<u32, String> {
     known.ok_or_else(|| format!("{layers} is more layers than any model has"))
 }
 
-fn weights(shapes: &[Shape], format: &Format, experts: Option<Experts>, tied: bool) -> Result<Weights, Error> {
+fn weights(shapes: &[Shape], format: &Format, experts: Option<Experts>) -> Result<Weights, Error> {
     let by_dtype = format.by_dtype(shapes)?;
     let bytes: Exact = by_dtype.iter().filter_map(|share| share.bytes).sum();
     let parameters = shapes.iter().map(Shape::parameters).sum::<Exact>().get()?;
     let routed = shapes.iter().filter(|shape| shape.is_routed()).map(Shape::parameters).sum::<Exact>().get()?;
-    let groups = shapes.iter().map(|shape| format.group(shape)).collect::<Result<_, _>>()?;
     Ok(Weights {
         by_dtype,
         bytes: Some(bytes.bytes()?),
         parameters: Some(parameters),
         active_parameters: experts.and_then(|experts| experts.active(parameters, routed)),
-        tensors: Some(Tensors { groups, tied }),
-        origin: WeightsOrigin::Config,
-        notes: Vec::new(),
+        ..Weights::new(WeightsOrigin::Config)
     })
 }
