@@ -24,23 +24,17 @@ pub struct Article {
     pub hardware: [(String, FitDocument); 4],
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Part<'a> {
-    Estimates(&'a Document),
-    Hardware(&'a FitDocument),
-}
-
-impl Article {
-    fn parts(&self) -> Vec<Part<'_>> {
-        let hardware = self.hardware.iter().map(|(_, document)| Part::Hardware(document));
-        self.documents.iter().map(Part::Estimates).chain(hardware).collect()
+/// A list of all documents, those of the hardware last.
+impl Serialize for Article {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ([article, real], [held, whole, all_weights, chunked]) = (&self.documents, self.on_hardware());
+        (article, real, held, whole, all_weights, chunked).serialize(serializer)
     }
 }
 
-impl Serialize for Article {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.parts().serialize(serializer)
+impl Article {
+    fn on_hardware(&self) -> [&FitDocument; 4] {
+        self.hardware.each_ref().map(|(_, document)| document)
     }
 }
 
@@ -71,7 +65,7 @@ impl Report for Article {
             Block::Grid(rule_of_thumb(sides, unit)),
             Block::folded(described),
         ];
-        Page { blocks: blocks.into_iter().chain(hardware(&self.hardware, unit)).collect() }
+        blocks.into_iter().chain(hardware(&self.hardware, unit)).collect()
     }
 
     fn plain(&self, unit: ByteUnit) -> Vec<String> {
@@ -79,7 +73,7 @@ impl Report for Article {
     }
 
     fn json_lines(&self) -> String {
-        json::lines(&self.parts())
+        json::lines(&self.documents) + &json::lines(&self.on_hardware())
     }
 }
 
@@ -132,10 +126,8 @@ type HeldColumn<'a> = Column<'a, Held<'a>>;
 /// The article's table of hardware, its rule, and the same with real figures.
 fn hardware(hardware: &[(String, FitDocument); 4], unit: ByteUnit) -> [Block; 3] {
     let held = article::HARDWARE.iter().enumerate().map(|(index, said)| {
-        let tokens = |(_, document): &(String, FitDocument)| {
-            document.configurations.get(index).and_then(|row| row.tokens).unwrap_or_default()
-        };
-        Held { said, tokens: hardware.each_ref().map(tokens) }
+        let row = |document: &FitDocument| document.configurations.get(index)?.tokens;
+        Held { said, tokens: hardware.each_ref().map(|(_, document)| row(document).unwrap_or_default()) }
     });
     let held: Vec<Held<'_>> = held.collect();
     let gpus = |row: &Held<'_>| format!("{}x{}", row.said.gpus, row.said.device);

@@ -38,7 +38,7 @@ pub struct BatchRow<'a> {
     pub model: &'a str,
     /// The estimate.
     #[serde(flatten)]
-    pub row: EstimateRow<'a>,
+    pub row: EstimateRow,
     /// What was taken for granted, where there is something.
     pub assumptions: Option<&'a [String]>,
     /// What may make the answer wrong, where there is something.
@@ -155,6 +155,7 @@ mod tests {
     use super::*;
     use crate::estimate::Layout;
     use crate::model::ModelSpec;
+    use crate::report::AnsweredEstimate;
     use crate::units::{Bytes, ElementFormat, Tokens};
 
     #[test]
@@ -189,7 +190,12 @@ mod tests {
                     let texts = |texts: &[String]| Some(Value::from(texts)).filter(|_| !texts.is_empty());
                     assert_eq!(own("assumptions"), texts(assumptions));
                     assert_eq!(own("warnings"), texts(&answer.warnings));
-                    let row = EstimateRow::new(&workload, &engine, &answer).unwrap();
+                    let row = EstimateRow::new(&AnsweredEstimate {
+                        workload,
+                        engine: engine.clone(),
+                        answer: answer.clone(),
+                    })
+                    .unwrap();
                     assert_eq!(Value::from(written), serde_json::to_value(row).unwrap());
                 }
             }

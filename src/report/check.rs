@@ -412,7 +412,7 @@ impl Report for CheckDocument {
         let line = format!("{margin} {longest}");
         // A terminal would break it in the middle of a number.
         let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
-        Page { blocks: [verdict].into_iter().chain(grid).chain([Block::folded([of])]).collect() }
+        [verdict].into_iter().chain(grid).chain([Block::folded([of])]).collect()
     }
 
     /// The verdict.

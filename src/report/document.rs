@@ -5,18 +5,17 @@
     reason = "floats only for printing: every one is computed from exact integers kept beside it"
 )]
 
-use std::borrow::Cow;
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Serialize, Serializer};
-use serde_with::skip_serializing_none;
+use serde::Serialize;
+use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::Model;
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -40,40 +39,41 @@ pub struct Document {
     /// The model.
     pub model: ModelDescription,
     /// The estimates, in the order asked for.
-    pub estimates: Vec<EstimateRow<'static>>,
+    pub estimates: Vec<EstimateRow>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
 }
 
 /// An estimate of a [`Document`].
+#[serde_as]
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct EstimateRow<'a> {
+pub struct EstimateRow {
     /// Tokens of each sequence.
     pub seq_len: u64,
     /// Sequences.
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
-    #[serde(serialize_with = "as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
     pub kv_dtype: KvDtype,
     /// What is stored, where that is not what was asked for.
-    #[serde(serialize_with = "as_text_if_any")]
+    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
-    #[serde(serialize_with = "as_text_if_any")]
+    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
-    #[serde(serialize_with = "as_text_if_any")]
+    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub v_dtype: Option<ElementFormat>,
     /// The engine.
-    #[serde(serialize_with = "as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
-    pub engine: Cow<'a, Engine>,
+    pub engine: Engine,
     /// Tensor parallel ranks.
     pub tp: u64,
     /// Pipeline stages.
@@ -93,26 +93,26 @@ pub struct EstimateRow<'a> {
     /// One more token of one sequence at this length.
     pub bytes_per_token: BytesPerTokenValue,
     /// The same bytes by layer group.
-    pub layer_groups: Cow<'a, [GroupEstimate]>,
+    pub layer_groups: Vec<GroupEstimate>,
     /// The steps from the ideal figure to this one, of an engine that allocates more or less.
-    #[serde(skip_serializing_if = "<[Gap]>::is_empty")]
-    pub gaps: Cow<'a, [Gap]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
     #[schemars(with = "crate::engine::DetailsByEngine")]
-    pub details: Option<Cow<'a, Details>>,
+    pub details: Option<Details>,
     /// What the engine makes of the memory given.
     pub capacity: Option<Capacity>,
 }
 
-impl<'a> EstimateRow<'a> {
-    /// The row of an engine's answer to `workload`.
+impl EstimateRow {
+    /// The row of an estimate.
     ///
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
-    pub fn new(workload: &Workload, engine: &'a Engine, answer: &'a Answer) -> Result<Self, Error> {
-        let Answer { estimate, details, capacity, gaps, .. } = answer;
-        let Workload { seq_len, batch, kv_dtype, layout, .. } = *workload;
+    pub fn new(answered: &AnsweredEstimate) -> Result<Self, Error> {
+        let Answer { estimate, details, capacity, gaps, .. } = &answered.answer;
+        let Workload { seq_len, batch, kv_dtype, layout, .. } = answered.workload;
         let KvFormat { k, v, .. } = estimate.stored;
         Ok(Self {
             seq_len: seq_len.0,
@@ -121,7 +121,7 @@ impl<'a> EstimateRow<'a> {
             kv_dtype_resolved: (kv_dtype != KvDtype::Given(estimate.stored)).then_some(estimate.stored),
             k_dtype: (k != v).then_some(k),
             v_dtype: (k != v).then_some(v),
-            engine: Cow::Borrowed(engine),
+            engine: answered.engine.clone(),
             tp: layout.tp,
             pp: layout.pp,
             dp: layout.dp,
@@ -131,22 +131,11 @@ impl<'a> EstimateRow<'a> {
             bytes_per_gpu: estimate.bytes_per_gpu.0,
             gb: estimate.bytes.0 as f64 / 1e9,
             bytes_per_token: estimate.bytes_per_token.into(),
-            layer_groups: Cow::Borrowed(&estimate.layer_groups),
-            gaps: Cow::Borrowed(gaps),
-            details: details.as_ref().map(Cow::Borrowed),
+            layer_groups: estimate.layer_groups.clone(),
+            gaps: gaps.clone(),
+            details: details.clone(),
             capacity: capacity.clone(),
         })
-    }
-
-    /// The same without what it borrows.
-    pub fn into_owned(self) -> EstimateRow<'static> {
-        EstimateRow {
-            engine: Cow::Owned(self.engine.into_owned()),
-            layer_groups: Cow::Owned(self.layer_groups.into_owned()),
-            gaps: Cow::Owned(self.gaps.into_owned()),
-            details: self.details.map(|details| Cow::Owned(details.into_owned())),
-            ..self
-        }
     }
 
     /// The format stored.
@@ -178,6 +167,14 @@ impl From<BytesPerToken> for BytesPerTokenValue {
 }
 
 impl BytesPerTokenValue {
+    /// With its thousands apart where it is whole.
+    pub(super) fn grouped(self) -> String {
+        match self {
+            Self::Whole(whole) => group_thousands(whole),
+            Self::Decimal(decimal) => decimal.to_string(),
+        }
+    }
+
     /// For putting in order.
     pub fn as_f64(self) -> f64 {
         match self {
@@ -210,19 +207,19 @@ impl Document {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: ModelDescription::new(model),
-            estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
+            estimates: answers.iter().map(EstimateRow::new).collect::<Result<_, _>>()?,
             notes,
         })
     }
 
     /// The estimate of the first engine and format at the longest length.
-    pub fn longest(&self) -> Option<&EstimateRow<'static>> {
+    pub fn longest(&self) -> Option<&EstimateRow> {
         self.longest_of(&self.estimates.first()?.engine)
     }
 
     /// The estimate of an engine's first format at the longest length.
-    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow<'static>> {
-        let of_engine = || self.estimates.iter().filter(|row| *row.engine == *engine);
+    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow> {
+        let of_engine = || self.estimates.iter().filter(|row| row.engine == *engine);
         let first = of_engine().next()?;
         of_engine().filter(|row| row.kv_dtype == first.kv_dtype).max_by_key(|row| (row.seq_len, row.batch))
     }
@@ -240,24 +237,8 @@ pub fn notes_of(model: &Model, warnings: &[String]) -> Notes {
     notes
 }
 
-pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
-}
-
 /// The largest figure of all documents.
 pub(super) fn largest(documents: &[Document]) -> Bytes {
     let rows = documents.iter().flat_map(|document| &document.estimates);
     Bytes(rows.map(|row| row.bytes).max().unwrap_or_default())
-}
-
-pub(super) fn row(answered: &AnsweredEstimate) -> Result<EstimateRow<'static>, Error> {
-    Ok(EstimateRow::new(&answered.workload, &answered.engine, &answered.answer)?.into_owned())
 }

@@ -3,11 +3,7 @@
 use super::text::folded;
 
 /// Blocks of text and tables, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The blocks.
-    pub blocks: Vec<Block>,
-}
+pub type Page = Vec<Block>;
 
 /// A part of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]

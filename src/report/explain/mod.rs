@@ -4,7 +4,7 @@ mod formula;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_with::skip_serializing_none;
+use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use self::formula::Formula;
 use super::column::{Column, grid};
@@ -19,6 +19,7 @@ use crate::model::{LayerCache, LayerGroup, Model};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
+#[serde_as]
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
@@ -45,7 +46,7 @@ pub struct Explanation {
     /// The layer groups.
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
-    #[serde(serialize_with = "super::document::as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
     pub engine: Engine,
     /// What the engine takes.
@@ -215,59 +216,55 @@ impl Report for Explanation {
     }
 
     fn page(&self, _: ByteUnit, _: Medium) -> Page {
-        page(self)
+        let Explanation { model, seq_len, batch, kv_dtype, bytes, bytes_per_token, engine, engine_bytes, .. } = self;
+        let number = |number: u64| group_thousands(number);
+        let sequences = if *batch == 1 { "sequence" } else { "sequences" };
+        let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
+        let all_live = engine.is_ideal() && self.gaps.is_empty();
+        let mut answer = if all_live {
+            vec![format!("{} B: {asked}", number(*bytes))]
+        } else {
+            vec![
+                format!("{} B in {engine}: {asked}", number(*engine_bytes)),
+                format!("{} B live (ideal): what the layers below keep", number(*bytes)),
+            ]
+        };
+        let per_gpu = self.engine_bytes_per_gpu;
+        if per_gpu != *engine_bytes {
+            answer.push(format!("{} B at most on one of {}", number(per_gpu), self.layout));
+        }
+        answer.push(format!("{} B for one more token", bytes_per_token.grouped()));
+        let mut blocks = vec![Block::Title(model.clone()), Block::folded(answer)];
+        for group in &self.layer_groups {
+            let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
+            let mut lines = vec![
+                format!("{}{mechanism}: {} B", group.kind, number(group.bytes)),
+                format!("  layers {} ({})", group.layers, group.layer_count),
+                format!("  = {}", group.formula),
+                format!("  = {}", group.numbers),
+            ];
+            if group.fixed_bytes > 0 {
+                lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
+            }
+            blocks.push(Block::folded(lines));
+        }
+        let sum = self.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
+        blocks.push(Block::folded([format!("total: {sum} = {} B", number(*bytes))]));
+        if !all_live {
+            let steps = gaps::steps(*engine_bytes, &self.gaps, ByteUnit::Bytes, &engine.to_string());
+            let lines = folded(whose(engine)).into_iter().chain(steps).collect();
+            blocks.push(Block::Text(lines));
+            blocks.extend(details::blocks(&engine.to_string(), &self.details));
+            blocks.extend(details::blocks("capacity", &self.capacity));
+        }
+        blocks.extend(fact_tables(self));
+        blocks
     }
 
     /// The page: what is explained is no row.
     fn plain(&self, _: ByteUnit) -> Vec<String> {
-        table::render(&page(self)).lines().map(ToOwned::to_owned).collect()
+        table::render(&self.page(ByteUnit::Bytes, Medium::Terminal)).lines().map(ToOwned::to_owned).collect()
     }
-}
-
-fn page(explanation: &Explanation) -> Page {
-    let Explanation { model, seq_len, batch, kv_dtype, bytes, bytes_per_token, engine, engine_bytes, .. } = explanation;
-    let number = |number: u64| group_thousands(number);
-    let sequences = if *batch == 1 { "sequence" } else { "sequences" };
-    let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
-    let all_live = engine.is_ideal() && explanation.gaps.is_empty();
-    let mut answer = if all_live {
-        vec![format!("{} B: {asked}", number(*bytes))]
-    } else {
-        vec![
-            format!("{} B in {engine}: {asked}", number(*engine_bytes)),
-            format!("{} B live (ideal): what the layers below keep", number(*bytes)),
-        ]
-    };
-    let per_gpu = explanation.engine_bytes_per_gpu;
-    if per_gpu != *engine_bytes {
-        answer.push(format!("{} B at most on one of {}", number(per_gpu), explanation.layout));
-    }
-    answer.push(format!("{} B for one more token", slope(*bytes_per_token)));
-    let mut blocks = vec![Block::Title(model.clone()), Block::folded(answer)];
-    for group in &explanation.layer_groups {
-        let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
-        let mut lines = vec![
-            format!("{}{mechanism}: {} B", group.kind, number(group.bytes)),
-            format!("  layers {} ({})", group.layers, group.layer_count),
-            format!("  = {}", group.formula),
-            format!("  = {}", group.numbers),
-        ];
-        if group.fixed_bytes > 0 {
-            lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
-        }
-        blocks.push(Block::folded(lines));
-    }
-    let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
-    blocks.push(Block::folded([format!("total: {sum} = {} B", number(*bytes))]));
-    if !all_live {
-        let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
-        let lines = folded(whose(engine)).into_iter().chain(steps).collect();
-        blocks.push(Block::Text(lines));
-        blocks.extend(details::blocks(&engine.to_string(), &explanation.details));
-        blocks.extend(details::blocks("capacity", &explanation.capacity));
-    }
-    blocks.extend(fact_tables(explanation));
-    Page { blocks }
 }
 
 /// The numbers in one table; where that is too wide, one for each place they came from.
@@ -290,13 +287,6 @@ fn fact_tables(explanation: &Explanation) -> Vec<Block> {
         [Block::folded([format!("{place}:")]), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
     };
     places.into_iter().flat_map(of_place).collect()
-}
-
-fn slope(value: BytesPerTokenValue) -> String {
-    match value {
-        BytesPerTokenValue::Whole(whole) => group_thousands(whole),
-        decimal @ BytesPerTokenValue::Decimal(_) => decimal.to_string(),
-    }
 }
 
 fn count(group: &LayerGroup) -> u64 {

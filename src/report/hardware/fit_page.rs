@@ -4,7 +4,6 @@ use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
 use super::{CostRow, differ, in_dollars};
 use crate::engine::{Double, Known};
 use crate::report::column::{Cell, Column, grid};
-use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{hanging, in_unit, pairs, ranges};
 use crate::report::{Medium, Report, once};
@@ -30,7 +29,19 @@ impl Report for FitDocument {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        page(self, unit)
+        let rows = &self.configurations;
+        let mut blocks = vec![Block::Title(self.model.name.clone())];
+        match rows.as_slice() {
+            [row] => blocks.extend(alone(row, unit)),
+            rows => {
+                blocks.extend(by_format(rows));
+                blocks.push(Block::Grid(grid(&self.rows(), &columns(rows), unit)));
+                blocks.push(Block::Grid(terms_of_all(rows, unit)));
+                blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
+            }
+        }
+        blocks.push(Block::folded(basis(rows)));
+        blocks
     }
 
     /// The longest request and the configuration.
@@ -115,22 +126,6 @@ fn exact_terms<'a>() -> [FitColumn<'a>; 8] {
 /// Of a count: there is none that would be too many.
 pub(super) const NO_END: &str = "no end";
 
-fn page(document: &FitDocument, unit: ByteUnit) -> Page {
-    let rows = &document.configurations;
-    let mut blocks = vec![Block::Title(document.model.name.clone())];
-    match rows.as_slice() {
-        [row] => blocks.extend(alone(row, unit)),
-        rows => {
-            blocks.extend(by_format(rows));
-            blocks.push(Block::Grid(grid(&document.rows(), &columns(rows), unit)));
-            blocks.push(Block::Grid(terms_of_all(rows, unit)));
-            blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
-        }
-    }
-    blocks.push(Block::folded(basis(rows)));
-    Page { blocks }
-}
-
 /// The longest request of each format on each configuration, where there are several of both.
 fn by_format(rows: &[FitRow]) -> Option<Block> {
     let formats = once(rows.iter().map(|row| row.server.stored()));
@@ -213,7 +208,7 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         answers.extend(row.requests.iter().map(of_length));
         answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
     }
-    answers.push(("one more token".to_owned(), format!("{} bytes", grouped(row.bytes_per_token))));
+    answers.push(("one more token".to_owned(), format!("{} bytes", row.bytes_per_token.grouped())));
     answers.extend(row.cost.as_ref().map(|cost| ("cost".to_owned(), cost_in_words(cost))));
     let mut blocks = vec![Block::folded([verdict(row, unit)]), Block::Text(pairs(2, &answers))];
     let bytes = |stage: &StageRow| stage.terms.iter().map(|term| (term.name, term.bytes)).collect::<Vec<_>>();
@@ -234,14 +229,6 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
     blocks.extend(row.pool_error.as_ref().map(|error| Block::folded([error.words()])));
     blocks.extend(row.command.as_ref().map(|command| Block::Text(vec![format!("$ {command}")])));
     blocks
-}
-
-/// Bytes of a token, with their thousands apart where they are whole.
-fn grouped(bytes: BytesPerTokenValue) -> String {
-    match bytes {
-        BytesPerTokenValue::Whole(bytes) => group_thousands(bytes),
-        BytesPerTokenValue::Decimal(_) => bytes.to_string(),
-    }
 }
 
 fn verdict(row: &FitRow, unit: ByteUnit) -> String {

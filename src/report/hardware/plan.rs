@@ -243,7 +243,40 @@ impl Report for PlanDocument {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        page(self, unit)
+        let of = match self.batch {
+            1 => String::new(),
+            batch => format!(" x {}", group_thousands(batch)),
+        };
+        if self.layouts.is_empty() {
+            // The answer comes first.
+            let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(self.seq_len));
+            let small = self.too_small.iter().take(TOLD).map(|small| small.words(unit));
+            let words = Block::folded([no].into_iter().chain(small));
+            return vec![Block::Title(self.model.name.clone()), words];
+        }
+        let title = format!("{}, {} tokens{of}", self.model.name, group_thousands(self.seq_len));
+        let layouts = &self.layouts;
+        let told: Vec<&PlanRow> =
+            layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
+        let mut blocks = vec![Block::Title(title), Block::Grid(grid(&self.rows(), &self.columns(unit), unit))];
+        blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
+        let mut basis: Vec<String> = Vec::new();
+        if told.len() < layouts.len() {
+            basis.push(
+                "slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into(),
+            );
+            basis.push("the commands of all layouts are in --json and -f csv".into());
+        }
+        basis.extend(told.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
+        if self.too_small.len() > TOLD {
+            let names: Vec<&str> = self.too_small.iter().map(|small| small.gpu.as_str()).collect();
+            basis.push(format!("not held by as many as may be of {}", names.join(", ")));
+        } else {
+            basis.extend(self.too_small.iter().map(|small| small.words(unit)));
+        }
+        basis.extend(told.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
+        blocks.push(Block::folded(once(basis)));
+        blocks
     }
 
     /// The configurations.
@@ -254,42 +287,6 @@ impl Report for PlanDocument {
 
 /// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
 const TOLD: usize = 8;
-
-fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
-    let of = match document.batch {
-        1 => String::new(),
-        batch => format!(" x {}", group_thousands(batch)),
-    };
-    if document.layouts.is_empty() {
-        // The answer comes first.
-        let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(document.seq_len));
-        let small = document.too_small.iter().take(TOLD).map(|small| small.words(unit));
-        let words = Block::folded([no].into_iter().chain(small));
-        return Page { blocks: vec![Block::Title(document.model.name.clone()), words] };
-    }
-    let title = format!("{}, {} tokens{of}", document.model.name, group_thousands(document.seq_len));
-    let layouts = &document.layouts;
-    let told: Vec<&PlanRow> =
-        layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-    let mut blocks = vec![Block::Title(title), Block::Grid(grid(&document.rows(), &document.columns(unit), unit))];
-    blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
-    let mut basis: Vec<String> = Vec::new();
-    if told.len() < layouts.len() {
-        basis
-            .push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
-        basis.push("the commands of all layouts are in --json and -f csv".into());
-    }
-    basis.extend(told.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
-    if document.too_small.len() > TOLD {
-        let names: Vec<&str> = document.too_small.iter().map(|small| small.gpu.as_str()).collect();
-        basis.push(format!("not held by as many as may be of {}", names.join(", ")));
-    } else {
-        basis.extend(document.too_small.iter().map(|small| small.words(unit)));
-    }
-    basis.extend(told.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
-    blocks.push(Block::folded(once(basis)));
-    Page { blocks }
-}
 
 impl TooSmallRow {
     fn words(&self, unit: ByteUnit) -> String {

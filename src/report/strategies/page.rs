@@ -65,7 +65,7 @@ impl Report for Strategies {
             Block::Text(self.strategies.iter().flat_map(|row| words(row, unit)).collect()),
             Block::folded(basis(self, unit)),
         ]);
-        Page { blocks }
+        blocks
     }
 
     /// Exact bytes and the stable word of each.
