@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{line_naming, overlay};
+use super::{most_alike, overlay, row_naming};
 use crate::units::{Bytes, Code, Error, Quantity};
 
 const ACCELERATORS: &str = include_str!("accelerators.jsonl");
@@ -146,10 +146,9 @@ pub fn accelerator(name: &str, overlay: &[AcceleratorEntry]) -> Result<Accelerat
 }
 
 fn named(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry> {
-    let own = overlay.iter().find(|entry| entry.names.iter().any(|name| name == wanted)).cloned();
-    let quick = || {
-        line_naming(ACCELERATORS, wanted, |line| parse(line).filter(|entry| entry.names.iter().any(|n| n == wanted)))
-    };
+    let is_named = |entry: &AcceleratorEntry| entry.names.iter().any(|name| name == wanted);
+    let own = overlay.iter().find(|entry| is_named(entry)).cloned();
+    let quick = || row_naming(ACCELERATORS, wanted, is_named);
     // "rtx4090" is "rtx-4090": the same letters and digits in the same order.
     let joined = |name: &str| name.replace('-', "");
     let slow = || accelerators(overlay).find(|entry| entry.names.iter().any(|name| joined(name) == joined(wanted)));
@@ -189,15 +188,8 @@ fn nearest(wanted: &str, overlay: &[AcceleratorEntry]) -> Nearest {
     if !beginning.is_empty() {
         return Nearest::Beginning(beginning);
     }
-    let likeness = |entry: &AcceleratorEntry| {
-        entry.names.iter().map(|name| strsim::jaro_winkler(name, wanted)).fold(0.0, f64::max)
-    };
-    let mut alike: Vec<(f64, String)> = accelerators(overlay)
-        .filter_map(|entry| Some((likeness(&entry), own(entry)?)))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .collect();
-    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    Nearest::Alike(alike.into_iter().take(3).map(|(_, name)| name).collect())
+    let names = accelerators(overlay).map(|entry| entry.names);
+    Nearest::Alike(most_alike(names, ALIKE, |name| strsim::jaro_winkler(name, wanted)))
 }
 
 fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> Error {

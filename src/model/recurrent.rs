@@ -66,38 +66,32 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::Mamba1,
-        Self::Mamba2,
-        Self::GatedDeltaNet,
-        Self::Kda,
-        Self::Lightning,
-        Self::ShortConvolution,
-        Self::RgLru,
-        Self::Rwkv,
-        Self::Cca,
-        Self::Mlstm,
+    /// Each with its name in output, in the order of the variants.
+    const TABLE: [(Self, &str); 10] = [
+        (Self::Mamba1, "mamba1"),
+        (Self::Mamba2, "mamba2"),
+        (Self::GatedDeltaNet, "gated_delta_net"),
+        (Self::Kda, "kda"),
+        (Self::Lightning, "lightning"),
+        (Self::ShortConvolution, "short_conv"),
+        (Self::RgLru, "rg_lru"),
+        (Self::Rwkv, "rwkv"),
+        (Self::Cca, "cca"),
+        (Self::Mlstm, "mlstm"),
     ];
 
     /// The names of all.
-    pub fn names() -> Vec<&'static str> {
-        Self::ALL.iter().map(|mechanism| mechanism.name()).collect()
+    pub fn names() -> [&'static str; 10] {
+        Self::TABLE.map(|(_, name)| name)
+    }
+
+    /// The one of this name.
+    pub(super) fn named(wanted: &str) -> Option<Self> {
+        Self::TABLE.into_iter().find(|(_, name)| *name == wanted).map(|(mechanism, _)| mechanism)
     }
 
     /// Its name in output.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Mamba1 => "mamba1",
-            Self::Mamba2 => "mamba2",
-            Self::GatedDeltaNet => "gated_delta_net",
-            Self::Kda => "kda",
-            Self::Lightning => "lightning",
-            Self::ShortConvolution => "short_conv",
-            Self::RgLru => "rg_lru",
-            Self::Rwkv => "rwkv",
-            Self::Cca => "cca",
-            Self::Mlstm => "mlstm",
-        }
+        Self::TABLE[self as usize].1
     }
 }
