@@ -1,6 +1,6 @@
 //! What engines read of a configuration in addition to its layers: classes, query heads, and what is declared of its cache.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::attention::{HEADS, HIDDEN};
 use super::keys::Keys;
@@ -42,7 +42,8 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         bounded_gates: keys
             .inner(&["linear_attn_config"])
             .is_some_and(|linear| linear.get("gate_lower_bound").is_some()),
-        quantization: declared_quantization(root, keys).map(|declared| quantization(declared, Declared::InConfig)),
+        quantization: declared_quantization(root.0, keys.0)
+            .map(|declared| quantization(Lenient(declared), Declared::InConfig)),
         num_nextn_predict_layers: keys.number(&["num_nextn_predict_layers"]),
         mamba_ssm_dtype: keys.owned("mamba_ssm_dtype"),
         shared_sliding_layers: shared_sliding_layers(keys),
@@ -51,8 +52,11 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
 }
 
 /// The quantisation that a configuration declares.
-pub(super) fn declared_quantization<'a>(root: Lenient<'a>, text: Lenient<'a>) -> Option<Lenient<'a>> {
-    [root, text].into_iter().find_map(|keys| keys.inner(&["quantization_config"]))
+pub(in crate::source) fn declared_quantization<'a>(
+    root: &'a Map<String, Value>,
+    text: &'a Map<String, Value>,
+) -> Option<&'a Map<String, Value>> {
+    [root, text].into_iter().find_map(|keys| keys.get("quantization_config")?.as_object())
 }
 
 /// How many of the last `num_kv_shared_layers` layers slide, by the list of kinds.

@@ -21,7 +21,8 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS};
+pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indices};
+pub(super) use self::checkpoint::declared_quantization;
 pub(super) use self::compressed::OVERLAPPING_RATIO;
 pub(super) use self::keys::Keys;
 use self::keys::wrong_type;

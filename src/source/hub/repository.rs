@@ -51,7 +51,7 @@ impl<'a> Repository<'a> {
     fn address(&self, file: &str) -> String {
         format!(
             "{}/{}/resolve/{}/{}",
-            self.client.endpoint(),
+            self.client.endpoint,
             escaped(&self.id.repository, Slashes::Keep),
             escaped(&self.revision(), Slashes::Escape),
             escaped(file, Slashes::Keep)
@@ -69,7 +69,7 @@ impl<'a> Repository<'a> {
         let refused = |code, problem: &str, remedy: &str| error::refused(code, &host, status, problem, remedy);
         match (status, reply.header("x-error-code")) {
             (401 | 403, Some("GatedRepo")) => {
-                let page = format!("{}/{}", self.client.endpoint(), self.id.repository);
+                let page = format!("{}/{}", self.client.endpoint, self.id.repository);
                 let how = if token { "with the account of the token" } else { "and set HF_TOKEN" };
                 let remedy = format!("accept it at {page} {how}, or give a config.json");
                 refused(Code::HubGated, "gives it only to those who accepted its licence", &remedy)
@@ -130,19 +130,17 @@ impl Files for Repository<'_> {
     }
 
     fn open(&self, name: &str) -> Result<Option<Opened<'_>>, Error> {
-        match RemoteFile::open(&self.client, &self.address(name), name)
-            .map_err(|error| error.at(self.client.field()))?
-        {
+        match RemoteFile::open(&self.client, &self.address(name), name).map_err(|error| error.at(&self.client.field))? {
             Ok(file) => Ok(Some(Opened { len: file.len(), reader: Box::new(file) })),
             Err(reply) if is_not_there(&reply) => Ok(None),
-            Err(reply) => Err(self.refusal(&reply).at(self.client.field())),
+            Err(reply) => Err(self.refusal(&reply).at(&self.client.field)),
         }
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {
         let address = format!(
             "{}/api/models/{}/revision/{}",
-            self.client.endpoint(),
+            self.client.endpoint,
             escaped(&self.id.repository, Slashes::Keep),
             escaped(&self.revision(), Slashes::Escape)
         );
@@ -152,7 +150,7 @@ impl Files for Repository<'_> {
         })?;
         let listing: Listing = serde_json::from_slice(&text).map_err(|_| {
             let problem = "gives no list of the files of the repository";
-            error::malformed(&self.client.host(), problem).at(self.client.field())
+            error::malformed(&self.client.host(), problem).at(&self.client.field)
         })?;
         // A name that leads out of the repository is none of its files.
         Ok(listing.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|name| is_inside(name)).collect())
@@ -176,11 +174,11 @@ impl Files for Repository<'_> {
 
     fn error_in(&self, name: &str, error: Error) -> Error {
         // What the hub itself answers to a request in the middle of a file has the id already.
-        if error.field == self.client.field() { error } else { error.in_file(self.label(name)) }
+        if error.field == self.client.field { error } else { error.in_file(self.label(name)) }
     }
 
     fn no_model(&self, wanted: Option<&str>, others: &[String]) -> Error {
-        let field = self.client.field();
+        let field = &self.client.field;
         let Some(wanted) = wanted else {
             let problem = format!("has no config.json and no GGUF file at {}", self.client.host());
             let remedy = "name the repository of a language model";
@@ -194,7 +192,7 @@ impl Files for Repository<'_> {
     }
 
     fn several_gguf(&self, names: &[String]) -> Error {
-        let (field, found) = (self.client.field(), format!("{} GGUF files", names.len()));
+        let (field, found) = (&self.client.field, format!("{} GGUF files", names.len()));
         let remedy = format!("say which after a colon, {field}:FILE: {}", listed(names));
         Error::new(Code::SeveralGguf, field, found, "are there", remedy)
     }

@@ -21,9 +21,8 @@ pub use self::known::Known;
 pub(super) use self::known::{OF_THE_CACHE, of_entry};
 use self::layers::Layers;
 use self::rows::{Class, Scope};
-use self::scheme::Scheme;
 use self::tensors::{Format, Shape};
-use super::hf_config::{EXPERTS, EXPERTS_PER_TOKEN, Keys, LAYERS, listed_layers, text_model};
+use super::hf_config::{EXPERTS, EXPERTS_PER_TOKEN, Keys, LAYERS, declared_quantization, listed_layers, text_model};
 use crate::catalogue::model_type;
 use crate::model::{Experts, MAX_LAYERS, Tensors, Weights, WeightsOrigin};
 use crate::units::{Error, Exact};
@@ -82,7 +81,7 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     let mut weights = weights(&shapes, &format, experts(config)).map_err(|_| TOO_LARGE)?;
     let groups = shapes.iter().map(|shape| format.group(shape)).collect::<Result<_, _>>().map_err(|_| TOO_LARGE)?;
     weights.tensors = Some(Tensors { groups, tied });
-    let declared = Scheme::declared(object, root);
+    let declared = declared_quantization(root, object);
     let method = declared.map(|declared| declared.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));
     if let (Some(method), [share]) = (method.or(quant_file), weights.by_dtype.as_slice()) {
         let dtype = &share.dtype;
