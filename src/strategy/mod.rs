@@ -176,7 +176,7 @@ impl Question<'_> {
     }
 
     fn outcome(&self, workload: &Workload, levers: &Levers) -> Result<Outcome, String> {
-        let model = levers.applied(self.model, workload.seq_len).map_err(|error| reason(error.into()))?;
+        let model = levers.applied(self.model, workload.seq_len).map_err(reason)?;
         let Estimate { bytes, bytes_per_gpu, .. } = estimate(&model, workload).map_err(reason)?;
         let weights = self.weights.unwrap_or_default();
         let laid_out = workload.layout != Layout::default();

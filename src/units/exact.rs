@@ -6,7 +6,7 @@ use std::ops::{Add, Div, Mul, Rem, Sub};
 use super::{Bytes, Error, Tokens};
 
 /// A whole number of bytes, blocks or tokens in the middle of a formula. Once an operation overflows, goes below zero or
-/// divides by zero, it stays [overflowed](Exact::is_overflow), and reading it is an error: no wrong number gets out.
+/// divides by zero, it stays overflowed, and reading it is an error: no wrong number gets out.
 ///
 /// ```
 /// use kvsize::units::Exact;
@@ -53,11 +53,6 @@ impl Exact {
     #[must_use]
     pub fn less(self, other: impl Into<Self>) -> Self {
         self.with(other.into(), |a, b| Some(a.saturating_sub(b)))
-    }
-
-    /// Whether an operation overflowed.
-    pub fn is_overflow(self) -> bool {
-        self.0.is_none()
     }
 
     /// The number, if it is below 2⁶⁴.

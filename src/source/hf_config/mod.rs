@@ -141,7 +141,6 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
     let layer_groups = grouped(0, &layers);
-    let transformers_kv_heads = attention::repeated_heads(&keys)?;
     let checkpoint = checkpoint::checkpoint(&root_keys, &keys)?;
     let facts = read.take();
     Ok(Model {
@@ -150,7 +149,6 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
         mtp_groups,
         checkpoint: Checkpoint {
             dtype: Some(dtype_name.unwrap_or("float32").into()),
-            transformers_kv_heads,
             lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
             gguf: types.names().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root_keys, &keys, dtype_name),

@@ -44,18 +44,13 @@ impl<'a> Repository<'a> {
     }
 
     /// The commit of the first answer, so that all files are of one; before it, the revision as it was given.
-    fn revision(&self) -> String {
-        self.client.commit().unwrap_or_else(|| self.id.revision.clone())
+    fn escaped_revision(&self) -> String {
+        escaped(&self.client.commit().unwrap_or_else(|| self.id.revision.clone()), Slashes::Escape)
     }
 
     fn address(&self, file: &str) -> String {
-        format!(
-            "{}/{}/resolve/{}/{}",
-            self.client.endpoint,
-            escaped(&self.id.repository, Slashes::Keep),
-            escaped(&self.revision(), Slashes::Escape),
-            escaped(file, Slashes::Keep)
-        )
+        let (repository, file) = (escaped(&self.id.repository, Slashes::Keep), escaped(file, Slashes::Keep));
+        format!("{}/{repository}/resolve/{}/{file}", self.client.endpoint, self.escaped_revision())
     }
 
     /// Why there is no file, by the status and what the hub's own header says.
@@ -138,12 +133,9 @@ impl Files for Repository<'_> {
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {
-        let address = format!(
-            "{}/api/models/{}/revision/{}",
-            self.client.endpoint,
-            escaped(&self.id.repository, Slashes::Keep),
-            escaped(&self.revision(), Slashes::Escape)
-        );
+        let repository = escaped(&self.id.repository, Slashes::Keep);
+        let endpoint = &self.client.endpoint;
+        let address = format!("{endpoint}/api/models/{repository}/revision/{}", self.escaped_revision());
         let text = self.client.get(&address, None, |reply| match reply.status {
             200 => self.client.bytes(reply, "the list of its files", MAX_LIST_BYTES),
             _ => Err(self.refusal(&reply)),

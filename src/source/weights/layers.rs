@@ -121,7 +121,9 @@ fn sparse(class: &Class, keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, St
                 return Err(format!("{key} is not a positive count"));
             }
             let dense = keys.list("mlp_only_layers").map_err(|error| error.to_string())?.unwrap_or_default();
-            those(&|layer| is_nth(layer, step) && !dense.iter().any(|other| other.as_u64() == Some(layer)))
+            those(&|layer| {
+                layer.saturating_add(1).is_multiple_of(step) && !dense.iter().any(|other| other.as_u64() == Some(layer))
+            })
         }
         Some(Sparse::Optional(key)) => {
             let enabled = keys.get("enable_moe_block").is_none_or(|enabled| *enabled != false);
@@ -129,11 +131,6 @@ fn sparse(class: &Class, keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, St
             those(&|_| enabled && some)
         }
     }
-}
-
-/// Whether a layer, counted from 0, is the last of `step` layers.
-fn is_nth(layer: u64, step: u64) -> bool {
-    layer.saturating_add(1).is_multiple_of(step)
 }
 
 /// What each layer is, by `hybrid_override_pattern` or a list.
