@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{line_naming, overlay};
+use super::{most_alike, overlay, row_naming};
 use crate::units::{Bytes, Code, Error, Quantity};
 
 const ACCELERATORS: &str = include_str!("accelerators.jsonl");
@@ -146,10 +146,9 @@ pub fn accelerator(name: &str, overlay: &[AcceleratorEntry]) -> Result<Accelerat
 }
 
 fn named(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry> {
-    let own = overlay.iter().find(|entry| entry.names.iter().any(|name| name == wanted)).cloned();
-    let quick = || {
-        line_naming(ACCELERATORS, wanted, |line| parse(line).filter(|entry| entry.names.iter().any(|n| n == wanted)))
-    };
+    let is_named = |entry: &AcceleratorEntry| entry.names.iter().any(|name| name == wanted);
+    let own = overlay.iter().find(|entry| is_named(entry)).cloned();
+    let quick = || row_naming(ACCELERATORS, wanted, is_named);
     // "rtx4090" is "rtx-4090": the same letters and digits in the same order.
     let joined = |name: &str| name.replace('-', "");
     let slow = || accelerators(overlay).find(|entry| entry.names.iter().any(|name| joined(name) == joined(wanted)));
@@ -174,45 +173,24 @@ fn sized(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry>
     Some(AcceleratorEntry { names, marketed, ..entry })
 }
 
-/// The devices whose names begin with `wanted`, or else up to three with a name like it.
-enum Nearest {
-    Beginning(Vec<String>),
-    Alike(Vec<String>),
-}
-
-fn nearest(wanted: &str, overlay: &[AcceleratorEntry]) -> Nearest {
+fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> Error {
     const ALIKE: f64 = 0.8;
-    let own = |entry: AcceleratorEntry| entry.names.into_iter().next();
     let starts =
         |entry: &AcceleratorEntry| !wanted.is_empty() && entry.names.iter().any(|name| name.starts_with(wanted));
-    let beginning: Vec<String> = accelerators(overlay).filter(starts).filter_map(own).collect();
-    if !beginning.is_empty() {
-        return Nearest::Beginning(beginning);
+    let beginning: Vec<String> = accelerators(overlay).filter(starts).map(|entry| entry.id().to_owned()).collect();
+    if beginning.len() > 1 {
+        let remedy = format!("name one of {}", beginning.join(", "));
+        return Error::new(Code::UnknownGpu, "--gpu", name, "names several devices", remedy);
     }
-    let likeness = |entry: &AcceleratorEntry| {
-        entry.names.iter().map(|name| strsim::jaro_winkler(name, wanted)).fold(0.0, f64::max)
+    let all = accelerators(overlay).map(|entry| entry.names);
+    let alike = || most_alike(all, ALIKE, |name| strsim::jaro_winkler(name, wanted));
+    let nearest = if beginning.is_empty() { alike() } else { beginning };
+    let remedy = if nearest.is_empty() {
+        "`kvsize gpus` lists all; --gpu-memory BYTES is for any other".into()
+    } else {
+        format!("nearest names: {}; `kvsize gpus` lists all", nearest.join(", "))
     };
-    let mut alike: Vec<(f64, String)> = accelerators(overlay)
-        .filter_map(|entry| Some((likeness(&entry), own(entry)?)))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .collect();
-    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-    Nearest::Alike(alike.into_iter().take(3).map(|(_, name)| name).collect())
-}
-
-fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> Error {
-    let (problem, remedy) = match nearest(wanted, overlay) {
-        Nearest::Beginning(names) if names.len() > 1 => {
-            ("names several devices", format!("name one of {}", names.join(", ")))
-        }
-        Nearest::Beginning(names) | Nearest::Alike(names) if !names.is_empty() => {
-            ("is not a device known here", format!("nearest names: {}; `kvsize gpus` lists all", names.join(", ")))
-        }
-        Nearest::Beginning(_) | Nearest::Alike(_) => {
-            ("is not a device known here", "`kvsize gpus` lists all; --gpu-memory BYTES is for any other".into())
-        }
-    };
-    Error::new(Code::UnknownGpu, "--gpu", name, problem, remedy)
+    Error::new(Code::UnknownGpu, "--gpu", name, "is not a device known here", remedy)
 }
 
 /// The accelerators of a user's own file: a JSON list of entries like the catalogue's, or an object with such a list under

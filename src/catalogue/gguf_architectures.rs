@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::line_naming;
+use super::row_naming;
 use crate::model::{Gguf, GgufFeature, GgufWindow};
 use crate::units::Tokens;
 
@@ -40,7 +40,9 @@ pub struct GgufArchitecture {
     /// The tensor without which there are no such layers after all.
     pub nextn_tensor: Option<String>,
     /// What else is its own.
-    pub features: Vec<FeatureName>,
+    pub features: Vec<GgufFeature>,
+    /// What else its files are read by.
+    pub reading: Vec<ReadingRule>,
     /// The file of llama.cpp it was read from.
     pub source: String,
 }
@@ -54,22 +56,18 @@ pub struct WindowRule {
     /// Which layers it is of.
     pub layers: WindowLayers,
     /// Every n-th layer is full, where the file has no pattern of its own.
-    #[serde(default)]
     pub pattern: Option<u64>,
     /// Whether the first of the n is the full one, and not the last.
     #[serde(default)]
     pub dense_first: bool,
     /// The window where the key is missing.
-    #[serde(default)]
     pub default: Option<u64>,
     /// The window whatever the key says.
-    #[serde(default)]
     pub fixed: Option<u64>,
     /// Whether it is a chunk.
     #[serde(default)]
     pub chunked: bool,
     /// The number of layers of the one model that has it.
-    #[serde(default)]
     pub only_layers: Option<u32>,
 }
 
@@ -146,19 +144,14 @@ pub struct IndexerRule {
     /// Which layers have one of their own.
     pub layers: IndexerLayers,
     /// What is listed where the file lists nothing; none if it must.
-    #[serde(default)]
     pub default: Option<IndexerDefault>,
     /// What is listed instead of the default where the context is long.
-    #[serde(default)]
     pub long_context: Option<LongContextIndexer>,
     /// The key that must be above 0 for there to be one.
-    #[serde(default)]
     pub only_if: Option<String>,
     /// Keys kept for each token.
-    #[serde(default)]
     pub slots: Option<u64>,
     /// The list that must have an entry above 0 for there to be more than one.
-    #[serde(default)]
     pub multi_slot_key: Option<String>,
 }
 
@@ -198,20 +191,10 @@ pub enum IndexerDefault {
     None,
 }
 
-/// A feature as the table names it.
+/// What the files of only some architectures are read by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FeatureName {
-    /// [`GgufFeature::Latent`]
-    Latent,
-    /// [`GgufFeature::IndexValues`]
-    IndexValues,
-    /// [`GgufFeature::Rollback`]
-    Rollback,
-    /// [`GgufFeature::NoFlashAttention`]
-    NoFlashAttention,
-    /// [`GgufFeature::EncoderDecoder`]
-    EncoderDecoder,
+pub enum ReadingRule {
     /// Recurrent layers may keep n-grams of the past (`ple.…`).
     NgramState,
     /// Every few tokens are compressed into one entry (DeepSeek-V4).
@@ -225,9 +208,9 @@ pub enum FeatureName {
 }
 
 impl GgufArchitecture {
-    /// Whether it has this feature.
-    pub fn has(&self, feature: FeatureName) -> bool {
-        self.features.contains(&feature)
+    /// Whether its files are read by this rule.
+    pub fn reads(&self, rule: ReadingRule) -> bool {
+        self.reading.contains(&rule)
     }
 
     /// How llama.cpp takes a model of this architecture with so many layers.
@@ -238,37 +221,22 @@ impl GgufArchitecture {
             Some(rule) if rule.only_layers.is_some_and(|only| only != layers) => GgufWindow::Unknown,
             Some(rule) => rule.fixed.map_or(GgufWindow::Kept, |fixed| GgufWindow::Fixed(Tokens(fixed))),
         };
-        let features = self.features.iter().filter_map(|name| match name {
-            FeatureName::Latent => Some(GgufFeature::Latent),
-            FeatureName::IndexValues => Some(GgufFeature::IndexValues),
-            FeatureName::Rollback => Some(GgufFeature::Rollback),
-            FeatureName::NoFlashAttention => Some(GgufFeature::NoFlashAttention),
-            FeatureName::EncoderDecoder => Some(GgufFeature::EncoderDecoder),
-            _ => None,
-        });
         let slots = self.indexer.as_ref().and_then(|rule| rule.slots);
-        Gguf {
-            architecture: self.name.clone(),
-            window,
-            features: features.collect(),
-            index_slots: slots.unwrap_or(1),
-            file: None,
-        }
+        let (architecture, features) = (self.name.clone(), self.features.clone());
+        Gguf { architecture, window, features, index_slots: slots.unwrap_or(1), file: None }
     }
 }
 
 /// The architecture of that name.
 pub fn gguf_architecture(name: &str) -> Option<GgufArchitecture> {
-    look_up(name, |entry| entry.name == name)
+    row_naming(ARCHITECTURES, name, |entry: &GgufArchitecture| entry.name == name)
 }
 
 /// The architecture that a configuration of this `model_type` is converted to.
 pub fn gguf_architecture_of(model_type: &str) -> Option<GgufArchitecture> {
-    look_up(model_type, |entry| entry.model_types.iter().any(|known| known == model_type))
-}
-
-fn look_up(name: &str, is_it: impl Fn(&GgufArchitecture) -> bool) -> Option<GgufArchitecture> {
-    line_naming(ARCHITECTURES, name, |line| serde_json::from_str(line).ok().filter(&is_it))
+    row_naming(ARCHITECTURES, model_type, |entry: &GgufArchitecture| {
+        entry.model_types.iter().any(|known| known == model_type)
+    })
 }
 
 #[cfg(test)]

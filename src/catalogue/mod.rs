@@ -17,7 +17,7 @@ pub use accelerators::{
     AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
 };
 pub use gguf_architectures::{
-    FeatureName, GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, LongContextIndexer, RecurrentRule,
+    GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule,
     StateRule, WindowKey, WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
 pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
@@ -37,11 +37,23 @@ pub(crate) fn line_naming<'a, T>(data: &'a str, name: &str, read: impl Fn(&'a st
     })
 }
 
-/// The row of an engine's own JSON Lines that has `name` in quotes and that `is_wanted` accepts.
+/// The row of JSON Lines that has `name` in quotes and that `is_wanted` accepts.
 pub(crate) fn row_naming<T: Deserialize<'static>>(
     data: &'static str,
     name: &str,
     is_wanted: impl Fn(&T) -> bool,
 ) -> Option<T> {
     line_naming(data, name, |line| serde_json::from_str(line).ok().filter(|row| is_wanted(row)))
+}
+
+/// Up to three names that are most like a wanted one: the first of each of `entries`, by the name of it that `likeness` is
+/// highest of, and at least `least`.
+fn most_alike(entries: impl Iterator<Item = Vec<String>>, least: f64, likeness: impl Fn(&str) -> f64) -> Vec<String> {
+    let scored = entries.filter_map(|names| {
+        let best = names.iter().map(|name| likeness(name)).fold(0.0, f64::max);
+        Some((best, names.into_iter().next()?))
+    });
+    let mut scored: Vec<(f64, String)> = scored.filter(|(best, _)| *best >= least).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
 }

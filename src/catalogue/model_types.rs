@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::line_naming;
+use super::row_naming;
 
 const MODEL_TYPES: &str = include_str!("model_types.jsonl");
 
@@ -126,10 +126,7 @@ pub struct EveryNthFull {
 
 /// The `model_type` of that name.
 pub fn model_type(name: &str) -> Option<ModelType> {
-    line_naming(MODEL_TYPES, name, |line| {
-        let model_type: ModelType = serde_json::from_str(line).ok()?;
-        model_type.names.iter().any(|known| known == name).then_some(model_type)
-    })
+    row_naming(MODEL_TYPES, name, |known: &ModelType| known.names.iter().any(|known| known == name))
 }
 
 #[cfg(test)]

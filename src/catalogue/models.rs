@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::line_naming;
+use super::{most_alike, row_naming};
 use crate::units::{Code, Error};
 
 const MODELS: &str = include_str!("models.jsonl");
@@ -107,7 +107,7 @@ pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, Error> {
 pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
     let lower = name.to_lowercase();
     let own = overlay.iter().find(|entry| entry.names.contains(&lower)).cloned();
-    own.or_else(|| line_naming(MODELS, &lower, |line| parse(line).filter(|entry| entry.names.contains(&lower))))
+    own.or_else(|| row_naming(MODELS, &lower, |entry: &ModelEntry| entry.names.contains(&lower)))
 }
 
 /// All models: the overlay's, then the catalogue's that it does not shadow.
@@ -129,18 +129,9 @@ pub(crate) fn nearest(name: &str, overlay: &[ModelEntry]) -> Vec<String> {
     if name.is_empty() {
         return Vec::new();
     }
-    let mut scored: Vec<(f64, String)> = models(overlay)
-        .filter_map(|entry| {
-            let likeness = |candidate: &String| {
-                if candidate.contains(&name) { 1.0 } else { strsim::jaro_winkler(candidate, &name) }
-            };
-            let best = entry.names.iter().map(likeness).fold(0.0, f64::max);
-            Some((best, entry.names.into_iter().next()?))
-        })
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
+    most_alike(models(overlay).map(|entry| entry.names), ALIKE, |candidate| {
+        if candidate.contains(&name) { 1.0 } else { strsim::jaro_winkler(candidate, &name) }
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{line_naming, overlay};
+use super::{overlay, row_naming};
 use crate::units::{Code, Error, parse_dollars};
 
 const PRICES: &str = include_str!("prices.jsonl");
@@ -72,11 +72,7 @@ impl PriceKind {
 /// The price of a device, by its own name: of the user's own, or else of the snapshot, if it has one.
 pub fn price(device: &str, overlay: &[PriceEntry]) -> Option<PriceEntry> {
     let own = overlay.iter().find(|entry| entry.device == device).cloned();
-    own.or_else(|| {
-        line_naming(PRICES, device, |line| {
-            serde_json::from_str(line).ok().filter(|entry: &PriceEntry| entry.device == device)
-        })
-    })
+    own.or_else(|| row_naming(PRICES, device, |entry: &PriceEntry| entry.device == device))
 }
 
 /// The prices of a user's own file: a JSON list of entries like the snapshot's, or an object with such a list under `prices`;

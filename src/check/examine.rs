@@ -83,8 +83,7 @@ impl CheckRequest {
     pub fn examine(self) -> Result<Examined, Error> {
         let Self { model, engine, mut workload, budget, ref demands, ref hardware, .. } = self;
         let mut of_hardware = Notes::default();
-        self.assumption.iter().for_each(|text| of_hardware.assume(text.as_str()));
-        past_maximum(&model, Some(workload.seq_len)).into_iter().for_each(|past| of_hardware.warn(past));
+        of_hardware.add(self.assumption.as_slice(), past_maximum(&model, Some(workload.seq_len)).as_slice());
         let (mut held, mut failure) = (Vec::new(), None);
         for (demand, fleet) in demands {
             let Some(hardware) = hardware else { continue };

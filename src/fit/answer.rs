@@ -125,7 +125,7 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
             for &kv_dtype in formats {
                 match fitted_in(request, fleet, engine, kv_dtype) {
                     Ok((row, assumed)) => {
-                        assumed.into_iter().for_each(|text| found.notes.assume(text));
+                        found.notes.add(assumed.as_slice(), &[]);
                         found.rows.push(row);
                     }
                     Err(error) => refusals.add(error, fleet, engine)?,
@@ -134,9 +134,8 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
         }
     }
     let separate = found.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.layout));
-    separate.into_iter().for_each(|text| found.notes.assume(text));
-    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| found.notes.warn(past));
-    refusals.words(found.rows.len())?.into_iter().for_each(|text| found.notes.warn(text));
+    add_of_all(&mut found.notes, request, separate);
+    found.notes.add(&[], &refusals.words(found.rows.len())?);
     Ok(found)
 }
 
@@ -248,10 +247,9 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
             }
         }
     }
-    refusals.words(plans.rows.len().max(plans.too_small.len()))?.into_iter().for_each(|text| plans.notes.warn(text));
+    plans.notes.add(&[], &refusals.words(plans.rows.len().max(plans.too_small.len()))?);
     let separate = plans.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.planned.layout));
-    separate.into_iter().for_each(|text| plans.notes.assume(text));
-    past_maximum(&request.model, request.seq_len).into_iter().for_each(|past| plans.notes.warn(past));
+    add_of_all(&mut plans.notes, request, separate);
     Ok(plans)
 }
 
@@ -272,16 +270,15 @@ fn plan_in(
     let memory = memory(request, fleet);
     let budgets = |layout| Ok(memory.budgets(&question, layout)?.stages);
     let class = (engine.to_string(), engine.device.compute_capability, kv_dtype);
-    let ranks = match possible.iter().find(|(known, _)| *known == class) {
-        Some((_, ranks)) => ranks.clone(),
-        None => {
-            let found = ranks(&question, limits)?;
-            possible.push((class, found.clone()));
-            found
-        }
+    let ranks = if let Some((_, ranks)) = possible.iter().find(|(known, _)| *known == class) {
+        ranks.clone()
+    } else {
+        let found = ranks(&question, limits)?;
+        possible.push((class, found.clone()));
+        found
     };
     let planned = plan(&question, &ranks, limits, budgets)?;
-    assumed.into_iter().for_each(|text| plans.notes.assume(text));
+    plans.notes.add(assumed.as_slice(), &[]);
     let gpu = fleet.accelerator.id.clone();
     let Some(first) = planned.first() else {
         let closest = closest(&question, &ranks, limits, budgets)?;
@@ -330,6 +327,14 @@ fn command(request: &HardwareRequest, question: &Question, layout: Layout, seq_l
         replicas_apart: engine.separate_replicas(model, layout).is_some(),
     };
     served.command()
+}
+
+/// Adds what there is to say of all rows together.
+fn add_of_all(notes: &mut Notes, request: &HardwareRequest, separate: Option<&str>) {
+    if let Some(text) = separate {
+        notes.assume(text);
+    }
+    notes.add(&[], past_maximum(&request.model, request.seq_len).as_slice());
 }
 
 /// What had to be assumed of the memory of GPUs: of each, or, of many, all in one.

@@ -37,7 +37,7 @@ impl Question<'_> {
 }
 
 /// A model in an engine over devices whose budgets are known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server<'a> {
     question: Question<'a>,
     layout: Layout,
@@ -49,7 +49,7 @@ pub struct Server<'a> {
     usual: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Part<'a> {
     model: Cow<'a, Model>,
     /// What the cache may take.
@@ -393,15 +393,9 @@ impl<'a> Server<'a> {
             return Ok(Some(longest));
         }
         let alone = Question { batch: None, ..self.question };
-        let alone = Self { question: alone, ..self.alike() };
+        let alone = Self { question: alone, usual: None, ..self.clone() };
         let most = longest_of(self.question.model, MOST, |seq_len| alone.holds(Tokens(seq_len), 1))?;
         Ok(Some(most).filter(|&most| most < MOST))
-    }
-
-    /// The same server, to be asked something else.
-    fn alike(&self) -> Self {
-        let part = |part: &Part<'a>| Part { model: part.model.clone(), pool: part.pool, short: part.short };
-        Self { parts: self.parts.iter().map(part).collect(), usual: None, ..*self }
     }
 
     /// What it holds.

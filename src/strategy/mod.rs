@@ -74,6 +74,16 @@ pub struct Strategy {
     pub outcome: Result<Outcome, String>,
 }
 
+impl Strategy {
+    /// With a note, if it has an outcome.
+    fn with_note(mut self, note: impl Into<String>) -> Self {
+        if let Ok(outcome) = &mut self.outcome {
+            outcome.note = Some(note.into());
+        }
+        self
+    }
+}
+
 /// What a row takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -139,22 +149,34 @@ impl Question<'_> {
     fn row(
         &self,
         kind: &'static str,
-        name: String,
+        name: impl Into<String>,
         workload: Workload,
         levers: Levers,
         cost: &'static str,
     ) -> Strategy {
+        let name = name.into();
         Strategy { kind, name, workload, levers, cost, outcome: self.outcome(&workload, &levers) }
     }
 
+    /// The workload over a layout.
+    fn over(&self, layout: Layout) -> Workload {
+        Workload { layout, ..self.workload }
+    }
+
     /// A row that this model can't use.
-    fn refused(&self, kind: &'static str, name: &str, reason: impl Into<String>, cost: &'static str) -> Strategy {
-        let (name, workload) = (name.to_owned(), self.workload);
+    fn refused(
+        &self,
+        kind: &'static str,
+        name: impl Into<String>,
+        reason: impl Into<String>,
+        cost: &'static str,
+    ) -> Strategy {
+        let (name, workload) = (name.into(), self.workload);
         Strategy { kind, name, workload, levers: Levers::default(), cost, outcome: Err(reason.into()) }
     }
 
     fn outcome(&self, workload: &Workload, levers: &Levers) -> Result<Outcome, String> {
-        let model = levers.applied(self.model, workload.seq_len).map_err(|error| reason(error.into()))?;
+        let model = levers.applied(self.model, workload.seq_len).map_err(reason)?;
         let Estimate { bytes, bytes_per_gpu, .. } = estimate(&model, workload).map_err(reason)?;
         let weights = self.weights.unwrap_or_default();
         let laid_out = workload.layout != Layout::default();
@@ -177,7 +199,7 @@ impl Question<'_> {
     fn formats(&self, baseline: Bytes) -> impl Iterator<Item = Strategy> {
         FORMATS.into_iter().map(move |(kind, name, format, cost)| {
             let workload = Workload { kv_dtype: format.into(), ..self.workload };
-            let mut row = self.row(kind, name.to_owned(), workload, Levers::default(), cost);
+            let mut row = self.row(kind, name, workload, Levers::default(), cost);
             if row.outcome.as_ref().is_ok_and(|outcome| outcome.bytes == baseline) {
                 row.outcome = Err("nothing is stored in the cache's format: states keep their own".into());
             }
@@ -192,7 +214,7 @@ impl Question<'_> {
             return self.refused(kind, name, "no layer has a window or a chunk", cost);
         }
         let levers = Levers { windows_kept: true, ..Levers::default() };
-        self.row(kind, name.to_owned(), self.workload, levers, cost)
+        self.row(kind, name, self.workload, levers, cost)
     }
 
     fn stream(&self) -> Strategy {
@@ -202,7 +224,7 @@ impl Question<'_> {
         let cost = "quality: the middle is forgotten; time: dear to recompute where it is needed";
         if self.streaming.bound().ok().is_none_or(|bound| self.workload.seq_len <= bound) {
             let reason = format!("{} tokens are within the sinks and the window", self.workload.seq_len);
-            return self.refused("streaming", &name, reason, cost);
+            return self.refused("streaming", name, reason, cost);
         }
         self.row("streaming", name, self.workload, levers, cost)
     }
@@ -221,9 +243,8 @@ impl Question<'_> {
     /// The cache is on the host; a GPU has one layer's at a time, which is what a pipeline with a stage for each layer holds.
     fn offload(&self) -> Strategy {
         let cost = "time: the whole cache crosses the link to the host for every decoded token";
-        let layout = Layout { pp: u64::from(self.model.num_hidden_layers), ..Layout::default() };
-        let workload = Workload { layout, ..self.workload };
-        let mut row = self.row("offload", "offload to host memory".into(), workload, Levers::default(), cost);
+        let workload = self.over(Layout { pp: u64::from(self.model.num_hidden_layers), ..Layout::default() });
+        let mut row = self.row("offload", "offload to host memory", workload, Levers::default(), cost);
         row.outcome = row.outcome.and_then(|outcome| {
             let gpus = self.by_memory(outcome.bytes_per_gpu)?;
             Ok(Outcome { gpus, fits: None, moved: Some(outcome.bytes), ..outcome })
@@ -238,18 +259,13 @@ impl Question<'_> {
         match passages.tokens().filter(|&tokens| tokens < self.workload.seq_len) {
             None => {
                 let reason = format!("the text has {} tokens, no more than the passages", self.workload.seq_len);
-                self.refused("retrieval", &name, reason, cost)
+                self.refused("retrieval", name, reason, cost)
             }
             Some(seq_len) => {
                 let levers = Levers { retrieval: Some(passages), ..Levers::default() };
-                let mut row = self.row("retrieval", name, Workload { seq_len, ..self.workload }, levers, cost);
-                if let Ok(outcome) = &mut row.outcome {
-                    outcome.note = Some(format!(
-                        "{seq_len} tokens in place of {}; question and answer on top",
-                        self.workload.seq_len
-                    ));
-                }
-                row
+                let whole = self.workload.seq_len;
+                let row = self.row("retrieval", name, Workload { seq_len, ..self.workload }, levers, cost);
+                row.with_note(format!("{seq_len} tokens in place of {whole}; question and answer on top"))
             }
         }
     }
@@ -280,7 +296,7 @@ impl Question<'_> {
         let cost = "the costs of its format and its layout together; it fits";
         let Some((_, tp, pp)) = fewest else {
             let reason = "does not fit even with a stage for each layer on ranks of one node";
-            return self.refused(kind, &format!("{name}, laid out"), reason, cost);
+            return self.refused(kind, format!("{name}, laid out"), reason, cost);
         };
         if tp == 1 && pp == 1 {
             let cost = "what its format costs and no more; it fits";
@@ -322,8 +338,8 @@ impl Layouts {
         let ranks = if question.hardware.per_node > 1 { question.hardware.per_node } else { USUAL_NODE };
         let ranks = ranks.min(MOST_RANKS);
         let taken = |tp: u64| {
-            let layout = Layout { tp, ..Layout::default() };
-            estimate(question.model, &Workload { layout, ..question.workload }).ok().map(|estimate| estimate.bytes)
+            let workload = question.over(Layout { tp, ..Layout::default() });
+            estimate(question.model, &workload).ok().map(|estimate| estimate.bytes)
         };
         let even: Vec<u64> = (1..=ranks).filter(|&tp| taken(tp) == Some(baseline)).collect();
         let most = even.last().copied().unwrap_or(1);
@@ -352,8 +368,7 @@ impl Layouts {
             };
             return question.refused("tensor_parallel", "tensor parallel", reason, cost);
         }
-        let layout = Layout { tp, ..Layout::default() };
-        let workload = Workload { layout, ..question.workload };
+        let workload = question.over(Layout { tp, ..Layout::default() });
         question.row("tensor_parallel", format!("tensor parallel, tp {tp}"), workload, Levers::default(), cost)
     }
 
@@ -375,12 +390,8 @@ impl Layouts {
             }
             None => (format!("copies on tp {tp}"), "what the ranks share is copied".to_owned()),
         };
-        let workload = Workload { layout: Layout { tp, ..Layout::default() }, ..question.workload };
-        let mut row = question.row("tensor_parallel_copies", name, workload, Levers::default(), cost);
-        if let Ok(outcome) = &mut row.outcome {
-            outcome.note = Some(note);
-        }
-        row
+        let workload = question.over(Layout { tp, ..Layout::default() });
+        question.row("tensor_parallel_copies", name, workload, Levers::default(), cost).with_note(note)
     }
 
     fn pipeline(&self, question: &Question) -> Strategy {
@@ -391,20 +402,17 @@ impl Layouts {
             return question.refused("pipeline_parallel", "pipeline parallel", "it has one layer", cost);
         }
         let layout = Layout { pp, ..Layout::default() };
-        let workload = Workload { layout, ..question.workload };
-        let mut row =
-            question.row("pipeline_parallel", format!("pipeline parallel, pp {pp}"), workload, Levers::default(), cost);
-        if let (Ok(outcome), Ok(stages)) = (&mut row.outcome, layout.stages(layers)) {
-            let sizes = || stages.iter().map(ExactSizeIterator::len);
-            let (least, most) = (sizes().min().unwrap_or_default(), sizes().max().unwrap_or_default());
-            outcome.note = Some(if least == most {
-                format!("stages of {most} layers")
-            } else {
-                let full = sizes().filter(|&size| size == most).count();
-                format!("uneven stages: {full} of {most} layers, {} of {least}", stages.len().saturating_sub(full))
-            });
+        let name = format!("pipeline parallel, pp {pp}");
+        let row = question.row("pipeline_parallel", name, question.over(layout), Levers::default(), cost);
+        let Ok(stages) = layout.stages(layers) else { return row };
+        let sizes = || stages.iter().map(ExactSizeIterator::len);
+        let (least, most) = (sizes().min().unwrap_or_default(), sizes().max().unwrap_or_default());
+        if least == most {
+            return row.with_note(format!("stages of {most} layers"));
         }
-        row
+        let of_size = |wanted: usize| sizes().filter(|&size| size == wanted).count();
+        let (full, rest) = (of_size(most), of_size(least));
+        row.with_note(format!("uneven stages: {full} of {most} layers, {rest} of {least}"))
     }
 
     fn context(&self, question: &Question) -> Strategy {
@@ -413,7 +421,7 @@ impl Layouts {
         let Some((tp, copies)) = self.copied else {
             return question.refused(kind, name, "there are no copies to spare", cost);
         };
-        let asked = |dcp| Workload { layout: Layout { tp, dcp, ..Layout::default() }, ..question.workload };
+        let asked = |dcp| question.over(Layout { tp, dcp, ..Layout::default() });
         let saves = |dcp: &u64| {
             let outcome = question.outcome(&asked(*dcp), &Levers::default());
             outcome.is_ok_and(|outcome| outcome.bytes < copies)

@@ -94,51 +94,32 @@ pub enum ByteUnit {
 }
 
 impl ByteUnit {
-    const ALL: [Self; 9] = [
-        Self::Bytes,
-        Self::Kilobytes,
-        Self::Kibibytes,
-        Self::Megabytes,
-        Self::Mebibytes,
-        Self::Gigabytes,
-        Self::Gibibytes,
-        Self::Terabytes,
-        Self::Tebibytes,
+    /// Each unit with its name, as it is printed, and its bytes; in the order of the variants.
+    const TABLE: [(Self, &str, u64); 9] = [
+        (Self::Bytes, "B", 1),
+        (Self::Kilobytes, "kB", 1_000),
+        (Self::Kibibytes, "KiB", 1 << 10),
+        (Self::Megabytes, "MB", 1_000_000),
+        (Self::Mebibytes, "MiB", 1 << 20),
+        (Self::Gigabytes, "GB", 1_000_000_000),
+        (Self::Gibibytes, "GiB", 1 << 30),
+        (Self::Terabytes, "TB", 1_000_000_000_000),
+        (Self::Tebibytes, "TiB", 1 << 40),
     ];
 
     /// Bytes in one of this unit.
     pub fn bytes(self) -> u64 {
-        match self {
-            Self::Bytes => 1,
-            Self::Kilobytes => 1_000,
-            Self::Kibibytes => 1 << 10,
-            Self::Megabytes => 1_000_000,
-            Self::Mebibytes => 1 << 20,
-            Self::Gigabytes => 1_000_000_000,
-            Self::Gibibytes => 1 << 30,
-            Self::Terabytes => 1_000_000_000_000,
-            Self::Tebibytes => 1 << 40,
-        }
+        Self::TABLE[self as usize].2
     }
 
     /// The unit's name, as it is printed.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Bytes => "B",
-            Self::Kilobytes => "kB",
-            Self::Kibibytes => "KiB",
-            Self::Megabytes => "MB",
-            Self::Mebibytes => "MiB",
-            Self::Gigabytes => "GB",
-            Self::Gibibytes => "GiB",
-            Self::Terabytes => "TB",
-            Self::Tebibytes => "TiB",
-        }
+        Self::TABLE[self as usize].1
     }
 
     fn named(text: &str) -> Option<Self> {
-        let names = |unit: Self| [unit.name().to_owned(), unit.name().to_lowercase(), unit.name().to_uppercase()];
-        Self::ALL.into_iter().find(|&unit| names(unit).iter().any(|name| name == text))
+        let is_named = |name: &str| name == text || name.to_lowercase() == text || name.to_uppercase() == text;
+        Self::TABLE.into_iter().find(|(_, name, _)| is_named(name)).map(|(unit, ..)| unit)
     }
 
     /// The largest decimal unit in which `largest` is at least one: the unit of a column whose largest entry it is.
@@ -231,7 +212,7 @@ mod tests {
     proptest! {
         #[test]
         fn whole_units_round_trip(count in 0u64..1 << 20, index in 0usize..9) {
-            let unit = ByteUnit::ALL[index];
+            let unit = ByteUnit::TABLE[index].0;
             let bytes = Bytes(count * unit.bytes());
             prop_assert_eq!(format!("{count}{}", unit.name()).parse(), Ok(bytes));
             if unit != ByteUnit::Bytes {

@@ -83,40 +83,21 @@ impl Decimal {
 /// assert_eq!(kvsize::units::fixed_point(1, 8, 2), "0.13");
 /// ```
 pub fn fixed_point(numerator: u128, denominator: u128, decimals: u32) -> String {
-    let denominator = denominator.max(1);
+    let (numerator, denominator) = (Exact::from(numerator), Exact::from(denominator.max(1)));
     // Long division digit by digit: no intermediate exceeds ten times the denominator.
-    let whole = numerator.checked_div(denominator).unwrap_or_default();
-    let mut remainder = numerator.checked_rem(denominator).unwrap_or_default();
-    let mut digits = String::new();
+    let (mut remainder, mut fraction, mut one) = (numerator % denominator, Exact::ZERO, Exact::ONE);
     for _ in 0..decimals {
-        let scaled = remainder.saturating_mul(10);
-        digits.push(char::from(
-            b'0'.saturating_add(u8::try_from(scaled.checked_div(denominator).unwrap_or_default()).unwrap_or_default()),
-        ));
-        remainder = scaled.checked_rem(denominator).unwrap_or_default();
+        let scaled = remainder * 10u64;
+        fraction = fraction * 10u64 + scaled / denominator;
+        remainder = scaled % denominator;
+        one = one * 10u64;
     }
-    let text = if decimals == 0 { whole.to_string() } else { format!("{whole}.{digits}") };
-    if remainder >= denominator.saturating_sub(remainder) { increment(&text) } else { text }
-}
-
-/// Adds one to the last digit of a decimal text.
-fn increment(text: &str) -> String {
-    let mut reversed = String::with_capacity(text.len().saturating_add(1));
-    let mut carry = true;
-    for c in text.chars().rev() {
-        reversed.push(match (carry, c) {
-            (true, '9') => '0',
-            (true, '0'..='8') => {
-                carry = false;
-                char::from_digit(c.to_digit(10).unwrap_or_default().saturating_add(1), 10).unwrap_or(c)
-            }
-            _ => c,
-        });
+    let fraction = fraction + remainder * 2u64 / denominator;
+    let whole = (numerator / denominator + fraction / one).wide().unwrap_or_default();
+    match usize::try_from(decimals) {
+        Ok(0) | Err(_) => whole.to_string(),
+        Ok(width) => format!("{whole}.{:0width$}", (fraction % one).wide().unwrap_or_default()),
     }
-    if carry {
-        reversed.push('1');
-    }
-    reversed.chars().rev().collect()
 }
 
 /// Digits in groups of three, as the article prints its tokens.

@@ -183,10 +183,10 @@ const HQQ: &str = "transformers 5.23 with hqq 0.2.8.post1, groups of 64 on axis 
 const KIVI: &str = "arXiv:2402.02750, algorithm 1, groups of 32, 128 tokens in full precision";
 const VLLM_TURBOQUANT: &str = "vLLM 0.33.0, model_executor/layers/quantization/turboquant";
 
-const FP32: FormatEntry = plain("fp32", &["float32", "f32", "float"], 32, "single precision", IEEE);
-const FP16: FormatEntry = plain("fp16", &["float16", "f16", "half"], 16, "half precision", IEEE);
-const BF16: FormatEntry = plain("bf16", &["bfloat16"], 16, "fp32 with 7 bits of fraction", BFLOAT16);
-const FP8: FormatEntry = plain("fp8", &[], 8, "e4m3 or e5m2, scales elsewhere", OCP_FP8);
+const FP32: FormatEntry = plain("fp32", 32, "single precision", IEEE).or(&["float32", "f32", "float"]);
+const FP16: FormatEntry = plain("fp16", 16, "half precision", IEEE).or(&["float16", "f16", "half"]);
+const BF16: FormatEntry = plain("bf16", 16, "fp32 with 7 bits of fraction", BFLOAT16).or(&["bfloat16"]);
+const FP8: FormatEntry = plain("fp8", 8, "e4m3 or e5m2, scales elsewhere", OCP_FP8);
 
 /// Every format known by name.
 pub const FORMATS: &[FormatEntry] = &[
@@ -194,83 +194,63 @@ pub const FORMATS: &[FormatEntry] = &[
     FP16,
     BF16,
     FP8,
-    plain("fp8_e4m3", &["e4m3"], 8, "float, 4 bits of exponent", OCP_FP8),
-    plain("fp8_e5m2", &["e5m2"], 8, "float, 5 bits of exponent", OCP_FP8),
-    plain("int8", &[], 8, "integers, scales not counted", PLAIN),
-    plain("int4", &[], 4, "integers, scales not counted", PLAIN),
-    plain("int2", &[], 2, "integers, scales not counted", PLAIN),
-    scaled("fp8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
-    scaled("int8_per_token_head", 8, 32, "fp32 scale a vector", VLLM_SPEC),
-    scaled("int4_per_token_head", 4, 32, "4 bytes more a vector", VLLM_SPEC),
-    blocks("nvfp4", &[], 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
-    blocks("nvfp4_4over6", &[], 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
-    blocks("fp4_mx_block16", &[], 9 * 8, 16, "8-bit scale for 16", SGLANG_FP4),
-    blocks("mxfp8", &[], 33 * 8, 32, "8-bit scale for 32", "OCP microscaling formats 1.0"),
-    blocks("q8_0", &[], 34 * 8, 32, "fp16 scale for 32", GGML),
-    blocks("q5_1", &[], 24 * 8, 32, "fp16 scale and minimum for 32", GGML),
-    blocks("q5_0", &[], 22 * 8, 32, "fp16 scale for 32", GGML),
-    blocks("q4_1", &[], 20 * 8, 32, "fp16 scale and minimum for 32", GGML),
-    blocks("q4_0", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
-    blocks("iq4_nl", &[], 18 * 8, 32, "fp16 scale for 32", GGML),
-    blocks("quanto_int4", &[], 64 * 4 + 32, 64, "16-bit scale, shift for 64", QUANTO),
-    blocks("quanto_int2", &[], 64 * 2 + 32, 64, "16-bit scale, shift for 64", QUANTO),
-    blocks("hqq_int8", &[], 64 * 8 + 32, 64, "16-bit scale, zero for 64", HQQ),
-    blocks("hqq_int4", &[], 64 * 4 + 32, 64, "16-bit scale, zero for 64", HQQ),
-    blocks("hqq_int3", &[], 7 * 32 + 32, 64, "ten in 32 bits; the same", HQQ),
-    blocks("hqq_int2", &[], 64 * 2 + 32, 64, "16-bit scale, zero for 64", HQQ),
-    blocks("hqq_int1", &[], 64 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    plain("fp8_e4m3", 8, "float, 4 bits of exponent", OCP_FP8).or(&["e4m3"]),
+    plain("fp8_e5m2", 8, "float, 5 bits of exponent", OCP_FP8).or(&["e5m2"]),
+    plain("int8", 8, "integers, scales not counted", PLAIN),
+    plain("int4", 4, "integers, scales not counted", PLAIN),
+    plain("int2", 2, "integers, scales not counted", PLAIN),
+    plain("fp8_per_token_head", 8, "fp32 scale a vector", VLLM_SPEC).with_vector_bits(32),
+    plain("int8_per_token_head", 8, "fp32 scale a vector", VLLM_SPEC).with_vector_bits(32),
+    plain("int4_per_token_head", 4, "4 bytes more a vector", VLLM_SPEC).with_vector_bits(32),
+    blocks("nvfp4", 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
+    blocks("nvfp4_4over6", 9 * 8, 16, "fp8 scale for 16", "vLLM 0.33.0, utils/torch_utils.py"),
+    blocks("fp4_mx_block16", 9 * 8, 16, "8-bit scale for 16", SGLANG_FP4),
+    blocks("mxfp8", 33 * 8, 32, "8-bit scale for 32", "OCP microscaling formats 1.0"),
+    blocks("q8_0", 34 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("q5_1", 24 * 8, 32, "fp16 scale and minimum for 32", GGML),
+    blocks("q5_0", 22 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("q4_1", 20 * 8, 32, "fp16 scale and minimum for 32", GGML),
+    blocks("q4_0", 18 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("iq4_nl", 18 * 8, 32, "fp16 scale for 32", GGML),
+    blocks("quanto_int4", 64 * 4 + 32, 64, "16-bit scale, shift for 64", QUANTO),
+    blocks("quanto_int2", 64 * 2 + 32, 64, "16-bit scale, shift for 64", QUANTO),
+    blocks("hqq_int8", 64 * 8 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int4", 64 * 4 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int3", 7 * 32 + 32, 64, "ten in 32 bits; the same", HQQ),
+    blocks("hqq_int2", 64 * 2 + 32, 64, "16-bit scale, zero for 64", HQQ),
+    blocks("hqq_int1", 64 + 32, 64, "16-bit scale, zero for 64", HQQ),
     kivi("kivi_int4", 32 * 4 + 32),
     kivi("kivi_int2", 32 * 2 + 32),
-    packed("fp8_ds_mla", 8, (656, 576), "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py"),
-    packed("nvfp4_ds_mla", 4, (352, 576), "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py"),
+    plain("fp8_ds_mla", 8, "latents, rotary part in bf16", "vLLM 0.33.0, flashmla_sparse.py")
+        .with_packed_latent(656, 576),
+    plain("nvfp4_ds_mla", 4, "latents, rotary part in fp8", "vLLM 0.33.0, flashmla_sparse.py")
+        .with_packed_latent(352, 576),
 ];
 
 /// Every pair of formats known by one name: `TurboQuant` keeps the norm of a K vector in 2 bytes, scale and zero point of
 /// a V vector in 4.
 pub const PAIRS: &[PairEntry] = &[
-    turboquant("turboquant_k8v4", "fp8 K, 4-bit V with scales", FP8, 4),
-    turboquant(
-        "turboquant_4bit_nc",
-        "4-bit K and V with scales",
-        scaled("turboquant_k4", 4, 16, "", VLLM_TURBOQUANT),
-        4,
-    ),
-    turboquant(
-        "turboquant_k3v4_nc",
-        "3-bit K, 4-bit V with scales",
-        scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
-        4,
-    ),
-    turboquant(
-        "turboquant_3bit_nc",
-        "3-bit K and V with scales",
-        scaled("turboquant_k3", 3, 16, "", VLLM_TURBOQUANT),
-        3,
-    ),
+    turboquant("turboquant_k8v4", "fp8 K, 4-bit V with scales", FP8, TURBOQUANT_V4),
+    turboquant("turboquant_4bit_nc", "4-bit K and V with scales", TURBOQUANT_K4, TURBOQUANT_V4),
+    turboquant("turboquant_k3v4_nc", "3-bit K, 4-bit V with scales", TURBOQUANT_K3, TURBOQUANT_V4),
+    turboquant("turboquant_3bit_nc", "3-bit K and V with scales", TURBOQUANT_K3, TURBOQUANT_V3),
 ];
 
-const fn turboquant(name: &'static str, about: &'static str, k: FormatEntry, v_bits: u64) -> PairEntry {
-    PairEntry {
-        name,
-        about,
-        k,
-        v: scaled(if v_bits == 4 { "turboquant_v4" } else { "turboquant_v3" }, v_bits, 32, "", VLLM_TURBOQUANT),
-    }
+const TURBOQUANT_K4: FormatEntry = plain("turboquant_k4", 4, "", VLLM_TURBOQUANT).with_vector_bits(16);
+const TURBOQUANT_K3: FormatEntry = plain("turboquant_k3", 3, "", VLLM_TURBOQUANT).with_vector_bits(16);
+const TURBOQUANT_V4: FormatEntry = plain("turboquant_v4", 4, "", VLLM_TURBOQUANT).with_vector_bits(32);
+const TURBOQUANT_V3: FormatEntry = plain("turboquant_v3", 3, "", VLLM_TURBOQUANT).with_vector_bits(32);
+
+const fn turboquant(name: &'static str, about: &'static str, k: FormatEntry, v: FormatEntry) -> PairEntry {
+    PairEntry { name, about, k, v }
 }
 
-const fn plain(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    bits: u64,
-    about: &'static str,
-    source: &'static str,
-) -> FormatEntry {
-    blocks(name, aliases, bits, 1, about, source)
+const fn plain(name: &'static str, bits: u64, about: &'static str, source: &'static str) -> FormatEntry {
+    blocks(name, bits, 1, about, source)
 }
 
 const fn blocks(
     name: &'static str,
-    aliases: &'static [&'static str],
     bits_per_block: u64,
     elements_per_block: u64,
     about: &'static str,
@@ -278,7 +258,7 @@ const fn blocks(
 ) -> FormatEntry {
     FormatEntry {
         name,
-        aliases,
+        aliases: &[],
         bits_per_block,
         elements_per_block,
         bits_per_vector: 0,
@@ -289,30 +269,10 @@ const fn blocks(
     }
 }
 
-const fn scaled(
-    name: &'static str,
-    bits: u64,
-    bits_per_vector: u64,
-    about: &'static str,
-    source: &'static str,
-) -> FormatEntry {
-    FormatEntry { bits_per_vector, ..plain(name, &[], bits, about, source) }
-}
-
 /// K by channel and V by token, in groups of 32 with a scale and a zero of 16 bits, and a window of 128.
 const fn kivi(name: &'static str, bits: u64) -> FormatEntry {
-    let entry = blocks(name, &[], bits, 32, "16-bit scale, zero for 32", KIVI);
+    let entry = blocks(name, bits, 32, "16-bit scale, zero for 32", KIVI);
     FormatEntry { full_precision_tokens: 128, ..entry }
-}
-
-const fn packed(
-    name: &'static str,
-    bits: u64,
-    latent: (u64, u64),
-    about: &'static str,
-    source: &'static str,
-) -> FormatEntry {
-    FormatEntry { packed: Some(latent), ..plain(name, &[], bits, about, source) }
 }
 
 /// The names of all formats, for a message.
@@ -322,15 +282,25 @@ fn names() -> String {
 }
 
 impl FormatEntry {
+    const fn or(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    const fn with_vector_bits(self, bits_per_vector: u64) -> Self {
+        Self { bits_per_vector, ..self }
+    }
+
+    const fn with_packed_latent(self, bytes: u64, elements: u64) -> Self {
+        Self { packed: Some((bytes, elements)), ..self }
+    }
+
     /// The format this line defines.
     pub const fn format(&self) -> ElementFormat {
         ElementFormat {
-            name: Name::Known(self.name),
-            bits_per_block: self.bits_per_block,
-            elements_per_block: self.elements_per_block,
             bits_per_vector: self.bits_per_vector,
             packed: self.packed.is_some(),
             full_precision_tokens: self.full_precision_tokens,
+            ..ElementFormat::blocks(self.name, self.bits_per_block, self.elements_per_block)
         }
     }
 }
@@ -347,14 +317,7 @@ impl ElementFormat {
 
     /// A format of `bits` per element and no overhead, as the article's `bitwidth`.
     pub const fn bitwidth(bits: u64) -> Self {
-        Self {
-            name: Name::Bitwidth(bits),
-            bits_per_block: bits,
-            elements_per_block: 1,
-            bits_per_vector: 0,
-            packed: false,
-            full_precision_tokens: 0,
-        }
+        Self { name: Name::Bitwidth(bits), ..Self::blocks("", bits, 1) }
     }
 
     /// A format that packs `elements_per_block` elements and their scales into `bits_per_block` bits.

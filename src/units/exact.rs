@@ -6,7 +6,7 @@ use std::ops::{Add, Div, Mul, Rem, Sub};
 use super::{Bytes, Error, Tokens};
 
 /// A whole number of bytes, blocks or tokens in the middle of a formula. Once an operation overflows, goes below zero or
-/// divides by zero, it stays [overflowed](Exact::is_overflow), and reading it is an error: no wrong number gets out.
+/// divides by zero, it stays overflowed, and reading it is an error: no wrong number gets out.
 ///
 /// ```
 /// use kvsize::units::Exact;
@@ -57,11 +57,6 @@ impl Exact {
     #[must_use]
     pub fn less(self, other: impl Into<Self>) -> Self {
         self.with(other.into(), |a, b| Some(a.saturating_sub(b)))
-    }
-
-    /// Whether an operation overflowed.
-    pub fn is_overflow(self) -> bool {
-        self.0.is_none()
     }
 
     /// The number, if it is below 2⁶⁴.
@@ -188,7 +183,7 @@ mod tests {
             prop_assert_eq!((exact / b).0, a.checked_div(b));
             prop_assert_eq!((exact % b).0, a.checked_rem(b));
             prop_assert_eq!(exact.div_ceil(b).0, (b > 0).then(|| a.div_ceil(b)));
-            prop_assert!((Exact(None) * b).is_overflow() && (exact + Exact(None)).is_overflow());
+            prop_assert!((Exact(None) * b).wide().is_err() && (exact + Exact(None)).wide().is_err());
         }
     }
 }

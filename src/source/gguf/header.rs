@@ -202,28 +202,24 @@ const TENSOR_BYTES: u64 = 24;
 /// A key and its value; none if it is of no use here.
 fn entry<R: Read + Seek>(walk: &mut Walk<R>) -> Result<Option<(String, Value)>, Error> {
     let len = walk.count("bytes of a key", 1)?;
-    let key = if len <= MAX_TEXT {
-        walk.text(len, KEY)?
-    } else {
-        walk.skip(len, KEY)?;
-        String::new()
-    };
+    let key = short_text(walk, len, KEY)?.unwrap_or_default();
     let wanted = !key.is_empty() && !key.starts_with("tokenizer.");
     let kind = walk.u32(VALUE)?;
     let value = match kind {
         STRING => {
             let len = walk.count("bytes of a text", 1)?;
-            if wanted && len <= MAX_TEXT {
-                Value::Text(walk.text(len, VALUE)?)
-            } else {
-                walk.skip(len, VALUE)?;
-                Value::Other(format!("a text of {len} bytes"))
-            }
+            let text = short_text(walk, len, VALUE)?;
+            text.map_or_else(|| Value::Other(format!("a text of {len} bytes")), Value::Text)
         }
         ARRAY => list(walk, &key)?,
         _ => scalar(walk, kind)?.ok_or_else(|| value_type(&key, kind))?,
     };
     Ok(wanted.then_some((key, value)))
+}
+
+/// A text of `len` bytes; `None` where it is too long to be kept.
+fn short_text<R: Read + Seek>(walk: &mut Walk<R>, len: u64, what: &'static str) -> Result<Option<String>, Error> {
+    if len <= MAX_TEXT { walk.text(len, what).map(Some) } else { walk.skip(len, what).map(|()| None) }
 }
 
 const STRING: u32 = 8;
@@ -290,12 +286,7 @@ fn list<R: Read + Seek>(walk: &mut Walk<R>, key: &str) -> Result<Value, Error> {
 /// The description of a tensor.
 fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut Data) -> Result<(), Error> {
     let len = walk.count("bytes of the name of a tensor", 1)?;
-    let name = if len <= MAX_TEXT {
-        walk.text(len, TENSOR)?
-    } else {
-        walk.skip(len, TENSOR)?;
-        "a tensor".into()
-    };
+    let name = short_text(walk, len, TENSOR)?.unwrap_or_else(|| "a tensor".into());
     let dimensions = walk.u32(TENSOR)?;
     if dimensions > 4 {
         return Err(tensor_error(&name, format!("has {dimensions} dimensions, and ggml no more than 4")));

@@ -7,42 +7,45 @@ use crate::units::{Error, Tokens};
 impl LayerKeys<'_> {
     /// Which layers are recurrent, and which attend.
     pub(super) fn recurrent(&mut self) -> Result<(), Error> {
-        let (all, own) = (self.all, self.own);
-        let is_own = |layer: usize| layer < own;
-        match self.rules.recurrent {
-            None => {}
-            Some(RecurrentRule::All) => {
-                self.recurs = (0..all).map(is_own).collect();
-                self.attends = vec![false; all];
+        let Some(rule) = self.rules.recurrent else { return Ok(()) };
+        let all = self.all;
+        let widths = match rule {
+            RecurrentRule::NoKvHeadsNorFeedForward => self.keys.per_layer("feed_forward_length", all)?,
+            RecurrentRule::All | RecurrentRule::Beside | RecurrentRule::NoKvHeads | RecurrentRule::Interval => None,
+        };
+        let widths = widths.unwrap_or_else(|| vec![0; all]);
+        let without_heads = self.kv_heads.iter().map(|heads| *heads == 0);
+        let recurs: Vec<bool> = match rule {
+            RecurrentRule::All | RecurrentRule::Beside => vec![true; all],
+            RecurrentRule::NoKvHeads => without_heads.collect(),
+            RecurrentRule::NoKvHeadsNorFeedForward => {
+                without_heads.zip(&widths).map(|(without, width)| without && *width == 0).collect()
             }
-            Some(RecurrentRule::Beside) => self.recurs = (0..all).map(is_own).collect(),
-            Some(RecurrentRule::NoKvHeads) => {
-                self.recurs = self.kv_heads.iter().enumerate().map(|(i, heads)| is_own(i) && *heads == 0).collect();
-                self.attends = self.recurs.iter().map(|recurs| !recurs).collect();
+            RecurrentRule::Interval => self.recurrent_by_interval()?,
+        };
+        self.recurs = recurs.into_iter().enumerate().map(|(layer, recurs)| recurs && layer < self.own).collect();
+        let others = self.recurs.iter().map(|recurs| !recurs);
+        self.attends = match rule {
+            RecurrentRule::All => vec![false; all],
+            RecurrentRule::Beside => vec![true; all],
+            RecurrentRule::NoKvHeads | RecurrentRule::Interval => others.collect(),
+            RecurrentRule::NoKvHeadsNorFeedForward => {
+                others.zip(&widths).map(|(other, width)| other && *width == 0).collect()
             }
-            Some(RecurrentRule::NoKvHeadsNorFeedForward) => {
-                let widths = self.keys.per_layer("feed_forward_length", all)?.unwrap_or_else(|| vec![0; all]);
-                let layers = self.kv_heads.iter().zip(&widths).enumerate();
-                self.recurs =
-                    layers.clone().map(|(i, (heads, width))| is_own(i) && *heads == 0 && *width == 0).collect();
-                let recurs = &self.recurs;
-                self.attends = widths.iter().zip(recurs).map(|(width, recurs)| !recurs && *width == 0).collect();
-            }
-            Some(RecurrentRule::Interval) => {
-                self.recurs = if let Some(flags) = self.keys.per_layer("attention.recurrent_layers", all)? {
-                    flags.iter().enumerate().map(|(i, flag)| is_own(i) && *flag != 0).collect()
-                } else {
-                    let given = self.keys.number("full_attention_interval")?.or(self.rules.interval);
-                    let interval = usize_of(given.unwrap_or(1));
-                    if interval == 0 {
-                        return Err(self.keys.wrong("full_attention_interval", "a positive count"));
-                    }
-                    (0..all).map(|i| is_own(i) && !i.saturating_add(1).is_multiple_of(interval)).collect()
-                };
-                self.attends = self.recurs.iter().map(|recurs| !recurs).collect();
-            }
-        }
+        };
         Ok(())
+    }
+
+    fn recurrent_by_interval(&self) -> Result<Vec<bool>, Error> {
+        if let Some(flags) = self.keys.per_layer("attention.recurrent_layers", self.all)? {
+            return Ok(flags.iter().map(|flag| *flag != 0).collect());
+        }
+        let given = self.keys.number("full_attention_interval")?.or(self.rules.interval);
+        let interval = usize_of(given.unwrap_or(1));
+        if interval == 0 {
+            return Err(self.keys.wrong("full_attention_interval", "a positive count"));
+        }
+        Ok((1..=self.all).map(|number| !number.is_multiple_of(interval)).collect())
     }
 
     /// Which layers slide, and by how much.

@@ -1,8 +1,8 @@
 //! What each layer caches, by the keys of the architecture and its rules.
 
 use super::keys::Keys;
-use crate::catalogue::{FeatureName, GgufArchitecture};
-use crate::model::{Dimension, KeyValue, LayerCache, layer_count};
+use crate::catalogue::{GgufArchitecture, ReadingRule};
+use crate::model::{Dimension, GgufFeature, KeyValue, LayerCache, layer_count};
 use crate::units::{ElementFormat, Error, Exact, Tokens};
 
 /// What was read of the layers.
@@ -65,7 +65,7 @@ pub(super) fn layers(
     if let Some(rule) = &rules.indexer {
         layers.index(rule, &mut caches)?;
     }
-    if rules.has(FeatureName::Compressed) {
+    if rules.reads(ReadingRule::Compressed) {
         layers.compressed(&mut caches)?;
     }
     if let Some(rule) = rules.state.filter(|_| layers.recurs.contains(&true)) {
@@ -73,7 +73,7 @@ pub(super) fn layers(
         for (caches, _) in caches.iter_mut().zip(&layers.recurs).filter(|(_, recurs)| **recurs) {
             caches.push(state);
         }
-        if rules.has(FeatureName::NgramState) {
+        if rules.reads(ReadingRule::NgramState) {
             layers.ngram_state(&mut caches)?;
         }
     }
@@ -121,7 +121,7 @@ impl Counts {
             let Self { heads, kv_heads, .. } = counts;
             counts = Self { all, own: all, heads: repeated(heads), kv_heads: repeated(kv_heads) };
         }
-        if rules.has(FeatureName::RouterLayer) {
+        if rules.reads(ReadingRule::RouterLayer) {
             counts.all = counts.all.saturating_add(1);
             counts.own = counts.own.saturating_add(1);
             counts.heads.push(1);
@@ -134,7 +134,7 @@ impl Counts {
     fn head_dims(&self, keys: &Keys<'_>, rules: &GgufArchitecture) -> Result<(HeadDims, HeadDims), Error> {
         let first = self.heads.first().copied().unwrap_or_default();
         let quotient = keys.needed("embedding_length")?.checked_div(first).unwrap_or_default();
-        let with_heads = first > 0 || rules.has(FeatureName::OwnHeadDims);
+        let with_heads = first > 0 || rules.reads(ReadingRule::OwnHeadDims);
         let dim = |key: &str| -> Result<u64, Error> {
             if with_heads { Ok(keys.number(key)?.unwrap_or(quotient)) } else { Ok(0) }
         };
@@ -156,7 +156,7 @@ impl<'a> LayerKeys<'a> {
     ) -> Result<Self, Error> {
         let counts = Counts::read(keys, rules, has_tensor)?;
         let (full, sliding) = counts.head_dims(keys, rules)?;
-        let latent = rules.has(FeatureName::Latent)
+        let latent = rules.features.contains(&GgufFeature::Latent)
             && keys.number_or_zero("attention.key_length_mla")? > 0
             && keys.number_or_zero("attention.value_length_mla")? > 0;
         let Counts { all, own, heads, kv_heads } = counts;
@@ -208,7 +208,7 @@ impl<'a> LayerKeys<'a> {
             return Ok(None);
         }
         let width = self.keys.elements(Exact::from(k) * kv_heads)?;
-        let key_value = if self.latent || self.rules.has(FeatureName::Compressed) {
+        let key_value = if self.latent || self.rules.reads(ReadingRule::Compressed) {
             KeyValue::Vector { elements: width }
         } else {
             KeyValue::Heads { num_key_value_heads: kv_heads, head_dim: k, v_head_dim: v }

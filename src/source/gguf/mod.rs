@@ -20,7 +20,7 @@ pub use self::tensors::Tensors;
 pub(super) use self::tensors::too_much;
 
 use self::keys::Keys;
-use crate::catalogue::{FeatureName, GgufArchitecture, gguf_architecture};
+use crate::catalogue::{GgufArchitecture, ReadingRule, gguf_architecture};
 use crate::model::{Checkpoint, GgufFile, Model, Origin, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
@@ -67,7 +67,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
     }
     gguf.file = Some(GgufFile {
         block_count: count(layers.caches.len()),
-        keeps_nextn: rules.has(FeatureName::MtpInMainCache),
+        keeps_nextn: rules.reads(ReadingRule::MtpInMainCache),
         head_dims: layers.head_dims.iter().map(|dims| (dims.k, dims.v)).collect(),
         widest_value: layers.widest_value,
     });

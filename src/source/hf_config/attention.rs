@@ -251,7 +251,7 @@ pub(super) fn index(
 }
 
 /// Which layers have index keys of their own and do not read an earlier layer's (vLLM 0.33 `models/deepseek_v2.py`).
-fn owned_indices(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>, Error> {
+pub(in crate::source) fn owned_indices(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>, Error> {
     let silent = &mut Vec::new();
     if let Some(types) = keys.per_layer("indexer_types", layers, silent)? {
         return Ok(types.iter().map(|name| *name != "shared").collect());

@@ -1,8 +1,8 @@
 //! What engines read of a configuration in addition to its layers: classes, query heads, and what is declared of its cache.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::attention::{HEADS, HIDDEN};
+use super::attention::{HEADS, HIDDEN, repeated_heads};
 use super::keys::Keys;
 use super::lenient::Lenient;
 use super::recurrent::memory_format;
@@ -17,6 +17,7 @@ const SINKS: &[&str] = &["add_swa_attention_sink_bias", "add_full_attention_sink
 
 /// The facts of the whole configuration, `root`, and of its text model, `keys`.
 pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint, Error> {
+    let transformers_kv_heads = repeated_heads(keys)?;
     let names = root.list("architectures")?.unwrap_or_default();
     let text_model_type = keys.text("model_type")?.filter(|_| !keys.path.is_empty()).map(ToOwned::to_owned);
     let state_format = memory_format(keys)?;
@@ -25,6 +26,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         architectures: names.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
         text_model_type,
         dtype: None,
+        transformers_kv_heads,
         num_attention_heads: keys.number(HEADS),
         hidden_size: keys.number(HIDDEN),
         embedding_parameters: keys
@@ -42,7 +44,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         bounded_gates: keys
             .inner(&["linear_attn_config"])
             .is_some_and(|linear| linear.get("gate_lower_bound").is_some()),
-        quantization: declared_quantization(root, keys).map(|declared| quantization(declared, Declared::InConfig)),
+        quantization: declared_quantization(root.0, keys.0).map(|declared| quantization(Lenient(declared))),
         num_nextn_predict_layers: keys.number(&["num_nextn_predict_layers"]),
         mamba_ssm_dtype: keys.owned("mamba_ssm_dtype"),
         shared_sliding_layers: shared_sliding_layers(keys),
@@ -51,8 +53,11 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
 }
 
 /// The quantisation that a configuration declares.
-pub(super) fn declared_quantization<'a>(root: Lenient<'a>, text: Lenient<'a>) -> Option<Lenient<'a>> {
-    [root, text].into_iter().find_map(|keys| keys.inner(&["quantization_config"]))
+pub(in crate::source) fn declared_quantization<'a>(
+    root: &'a Map<String, Value>,
+    text: &'a Map<String, Value>,
+) -> Option<&'a Map<String, Value>> {
+    [root, text].into_iter().find_map(|keys| keys.get("quantization_config")?.as_object())
 }
 
 /// How many of the last `num_kv_shared_layers` layers slide, by the list of kinds.
@@ -67,18 +72,12 @@ fn shared_sliding_layers(keys: Lenient<'_>) -> Option<u64> {
 
 /// What `hf_quant_config.json` declares.
 pub(super) fn beside(value: &Value) -> Option<Quantization> {
-    value.as_object().map(|declared| quantization(Lenient(declared), Declared::InOwnFile))
-}
-
-/// Where a quantisation is declared.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Declared {
-    InConfig,
-    InOwnFile,
+    let declared = value.as_object().map(|declared| quantization(Lenient(declared)));
+    declared.map(|declared| Quantization { beside: true, ..declared })
 }
 
 /// What is declared, at once or under `quantization`. It decides formats and never layers.
-fn quantization(declared: Lenient<'_>, place: Declared) -> Quantization {
+fn quantization(declared: Lenient<'_>) -> Quantization {
     let inner = declared.inner(&["quantization"]).unwrap_or(declared);
     let found = |key: &str| inner.get(key).or_else(|| declared.get(key));
     let text = |key: &str| found(key).and_then(Value::as_str).map(ToOwned::to_owned);
@@ -88,7 +87,7 @@ fn quantization(declared: Lenient<'_>, place: Declared) -> Quantization {
         quant_method: declared.owned("quant_method"),
         quant_algo: text("quant_algo"),
         producer: declared.inner(&["producer"]).and_then(|producer| producer.owned("name")),
-        beside: place == Declared::InOwnFile,
+        beside: false,
         kv_cache_scheme: scheme.and_then(Value::as_object).map(Lenient).map(|scheme| KvCacheScheme {
             num_bits: scheme.number(&["num_bits"]),
             kind: scheme.owned("type"),

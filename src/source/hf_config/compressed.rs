@@ -5,16 +5,11 @@ use serde_json::Value;
 
 use super::keys::{Keys, wrong_type};
 use super::layer_kinds::LayerKind;
-use crate::model::{KeyValue, LayerCache};
+use crate::model::LayerCache;
 use crate::units::{Error, Exact};
 
 /// Layers that compress by this ratio overlap their windows, and have an index.
 pub(in crate::source) const OVERLAPPING_RATIO: u64 = 4;
-
-/// The entry of a window: K and V are one vector.
-pub(super) fn window_entry(keys: &Keys<'_>) -> Result<KeyValue, Error> {
-    Ok(KeyValue::Vector { elements: keys.needed(&["head_dim"])? })
-}
 
 /// The caches of each layer in addition to its window.
 pub(super) fn caches(

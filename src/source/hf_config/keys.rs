@@ -83,38 +83,30 @@ impl<'a> Keys<'a> {
         Ok(self.flag(key)? || self.class_default(key, on, assumptions).is_some())
     }
 
-    /// A flag; null is false, and so is a missing one.
-    pub(super) fn flag(&self, key: &str) -> Result<bool, Error> {
-        match self.get(key) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(wrong_type(self.field(key), other, "true or false")),
-        }
+    /// The value of `key` as `read` takes it; an error where it is of another type.
+    fn typed<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, Error> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| wrong_type(self.field(key), value, expected))
     }
 
-    /// A text.
+    /// A flag; null is false, and so is a missing one.
+    pub(super) fn flag(&self, key: &str) -> Result<bool, Error> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or_default())
+    }
+
     pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Error> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(wrong_type(self.field(key), other, "a text")),
-        }
+        self.typed(key, "a text", Value::as_str)
     }
 
     /// A list; an empty one is taken as not given.
     pub(in crate::source) fn list(&self, key: &str) -> Result<Option<&'a [Value]>, Error> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Array(list)) => Ok(Some(list.as_slice()).filter(|list| !list.is_empty())),
-            Some(other) => Err(wrong_type(self.field(key), other, "a list")),
-        }
+        let list = self.typed(key, "a list", Value::as_array)?;
+        Ok(list.map(Vec::as_slice).filter(|list| !list.is_empty()))
     }
 
     /// A decimal number of 0 or more.
     pub(super) fn decimal(&self, key: &str) -> Result<Option<Decimal>, Error> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let decimal = value.as_number().and_then(|number| Decimal::parse(&number.to_string()));
-        decimal.map(Some).ok_or_else(|| wrong_type(self.field(key), value, "a decimal number"))
+        self.typed(key, "a decimal number", |value| Decimal::parse(&value.as_number()?.to_string()))
     }
 
     /// A list of layers, counted from `first`; none where it is missing. A layer that is not there is an error.
@@ -129,14 +121,9 @@ impl<'a> Keys<'a> {
 
     /// The keys of an object within; none where it is missing.
     pub(super) fn inner(&self, key: &str) -> Result<Option<Self>, Error> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Object(object)) => {
-                let path = format!("{}.", self.field(key));
-                Ok(Some(Self { object, path, model_type: self.model_type, read: self.read }))
-            }
-            Some(other) => Err(wrong_type(self.field(key), other, "an object")),
-        }
+        let object = self.typed(key, "an object", Value::as_object)?;
+        let path = || format!("{}.", self.field(key));
+        Ok(object.map(|object| Self { object, path: path(), model_type: self.model_type, read: self.read }))
     }
 
     /// A list of one value a layer, cut to the layers. An empty one is taken as not given.

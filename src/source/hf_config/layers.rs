@@ -27,7 +27,8 @@ impl LayerKeys<'_> {
         let kinds = layer_kinds(keys, self.layers, sliding, assumptions)?;
         let mut layers: Vec<Vec<LayerCache>> = vec![Vec::new(); kinds.len()];
         if kinds.contains(&LayerKind::Compressed) {
-            let entry = compressed::window_entry(keys)?;
+            // K and V are one vector.
+            let entry = KeyValue::Vector { elements: keys.needed(&["head_dim"])? };
             let beside = compressed::caches(keys, &kinds, assumptions)?;
             for (caches, beside) in layers.iter_mut().zip(beside) {
                 caches.push(self.sliding(entry, window.as_ref())?);

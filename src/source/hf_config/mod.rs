@@ -21,7 +21,8 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS};
+pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indices};
+pub(super) use self::checkpoint::declared_quantization;
 pub(super) use self::compressed::OVERLAPPING_RATIO;
 pub(super) use self::keys::Keys;
 use self::keys::wrong_type;
@@ -140,7 +141,6 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let max_position_embeddings =
         keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
     let layer_groups = grouped(0, &layers);
-    let transformers_kv_heads = attention::repeated_heads(&keys)?;
     let checkpoint = checkpoint::checkpoint(&root_keys, &keys)?;
     let facts = read.take();
     Ok(Model {
@@ -149,7 +149,6 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
         mtp_groups,
         checkpoint: Checkpoint {
             dtype: Some(dtype_name.unwrap_or("float32").into()),
-            transformers_kv_heads,
             lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
             gguf: types.names().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root_keys, &keys, dtype_name),

@@ -6,28 +6,39 @@ use crate::units::{Code, ElementFormat, Error, Exact};
 
 /// A mechanism by its keys.
 struct Row {
+    mechanism: Mechanism,
     /// The configuration has all keys of one of these lists, in the file or as defaults of its class.
     keys: &'static [&'static [&'static str]],
-    state: fn(&mut StateKeys<'_, '_>) -> Result<RecurrentState, Error>,
+    parts: fn(&mut StateKeys<'_, '_>) -> Result<Parts, Error>,
+}
+
+/// What a state consists of.
+struct Parts {
+    convolution: Option<Convolution>,
+    memory: Option<Memory>,
 }
 
 /// The first row whose keys are there decides.
 const ROWS: &[Row] = &[
-    Row { keys: &[&["linear_attn_config"]], state: kimi_linear },
-    Row { keys: &[&["linear_num_value_heads"]], state: gated_delta_net },
-    Row { keys: &[&["linear_num_heads"]], state: kda_by_plain_keys },
-    Row { keys: &[&["conv_L_cache"]], state: short_convolution },
-    Row { keys: &[&["lru_width"], &["conv1d_width"]], state: rg_lru },
-    Row { keys: &[&["qk_dim_factor"]], state: mlstm },
-    Row { keys: &[&["attention_hidden_size", "rescale_every"]], state: rwkv },
+    Row { mechanism: Mechanism::Kda, keys: &[&["linear_attn_config"]], parts: kimi_linear },
+    Row { mechanism: Mechanism::GatedDeltaNet, keys: &[&["linear_num_value_heads"]], parts: gated_delta_net },
+    Row { mechanism: Mechanism::Kda, keys: &[&["linear_num_heads"]], parts: kda_by_plain_keys },
+    Row { mechanism: Mechanism::ShortConvolution, keys: &[&["conv_L_cache"]], parts: short_convolution },
+    Row { mechanism: Mechanism::RgLru, keys: &[&["lru_width"], &["conv1d_width"]], parts: rg_lru },
+    Row { mechanism: Mechanism::Mlstm, keys: &[&["qk_dim_factor"]], parts: mlstm },
+    Row { mechanism: Mechanism::Rwkv, keys: &[&["attention_hidden_size", "rescale_every"]], parts: rwkv },
+    Row { mechanism: Mechanism::Mamba2, keys: MAMBA2, parts: mamba2 },
+    Row { mechanism: Mechanism::Mamba1, keys: &[&["state_size"], &["mamba_d_state"]], parts: mamba1 },
+    Row { mechanism: Mechanism::Cca, keys: &[&["cca_time0"]], parts: cca },
     Row {
-        keys: &[&["mamba_num_heads"], &["mamba_n_heads"], &["mamba_headdim"], &["num_heads", "state_size"]],
-        state: mamba2,
+        mechanism: Mechanism::Lightning,
+        keys: &[&["attn_type_list"], &["linear_attn_alpha_factor"]],
+        parts: lightning,
     },
-    Row { keys: &[&["state_size"], &["mamba_d_state"]], state: mamba1 },
-    Row { keys: &[&["cca_time0"]], state: cca },
-    Row { keys: &[&["attn_type_list"], &["linear_attn_alpha_factor"]], state: lightning },
 ];
+
+const MAMBA2: &[&[&str]] =
+    &[&["mamba_num_heads"], &["mamba_n_heads"], &["mamba_headdim"], &["num_heads", "state_size"]];
 
 const HIDDEN: &[&str] = &["hidden_size"];
 
@@ -58,7 +69,8 @@ pub(super) fn state(
             "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 and mLSTM",
         )
     })?;
-    (row.state)(&mut StateKeys { keys, model_format, memory_format, assumptions })
+    let Parts { convolution, memory } = (row.parts)(&mut StateKeys { keys, model_format, memory_format, assumptions })?;
+    Ok(RecurrentState { mechanism: row.mechanism, convolution, memory })
 }
 
 /// The format that the configuration names for the memory.
@@ -102,85 +114,74 @@ impl StateKeys<'_, '_> {
 }
 
 /// q, k and v each have their convolution.
-fn kda(state: &StateKeys<'_, '_>, heads: u64, dim: u64, kernel: u64) -> Result<RecurrentState, Error> {
-    Ok(RecurrentState {
-        mechanism: Mechanism::Kda,
+fn kda(state: &StateKeys<'_, '_>, heads: u64, dim: u64, kernel: u64) -> Result<Parts, Error> {
+    Ok(Parts {
         convolution: state.convolution(Exact::from(heads) * dim * 3u64, kernel)?,
         memory: state.memory(heads, Exact::from(dim) * dim)?,
     })
 }
 
-fn kimi_linear(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn kimi_linear(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let linear = state.keys.inner("linear_attn_config")?.ok_or_else(|| state.keys.missing("linear_attn_config"))?;
     let kernel = linear.needed(&["short_conv_kernel_size"])?;
     kda(state, linear.needed(&["num_heads"])?, linear.needed(&["head_dim"])?, kernel)
 }
 
-fn kda_by_plain_keys(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn kda_by_plain_keys(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let kernel = state.needed(&["linear_conv_kernel_dim"])?;
     kda(state, state.needed(&["linear_num_heads"])?, state.needed(&["linear_head_dim"])?, kernel)
 }
 
-fn gated_delta_net(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn gated_delta_net(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let key_heads = state.needed(&["linear_num_key_heads"])?;
     let key_dim = Exact::from(state.needed(&["linear_key_head_dim"])?);
     let heads = state.needed(&["linear_num_value_heads"])?;
     let value_dim = state.needed(&["linear_value_head_dim"])?;
     let channels = Exact::from(heads) * value_dim + key_dim * key_heads * 2u64;
-    Ok(RecurrentState {
-        mechanism: Mechanism::GatedDeltaNet,
+    Ok(Parts {
         memory: state.memory(heads, key_dim * value_dim)?,
         convolution: state.convolution(channels, state.needed(&["linear_conv_kernel_dim"])?)?,
     })
 }
 
-fn short_convolution(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn short_convolution(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let convolution = state.convolution(state.needed(HIDDEN)?, state.needed(&["conv_L_cache"])?)?;
-    Ok(RecurrentState { mechanism: Mechanism::ShortConvolution, convolution, memory: None })
+    Ok(Parts { convolution, memory: None })
 }
 
-fn rg_lru(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn rg_lru(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let width = state.needed(&["lru_width", "hidden_size"])?;
-    Ok(RecurrentState {
-        mechanism: Mechanism::RgLru,
+    Ok(Parts {
         convolution: state.convolution(width, state.needed(&["conv1d_width"])?)?,
         memory: state.memory(width, 1u64)?,
     })
 }
 
 /// The last token's input to attention and to the feed-forward layer; numerator, denominator and maximum.
-fn rwkv(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn rwkv(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let width = state.needed(&["attention_hidden_size", "hidden_size"])?;
-    Ok(RecurrentState {
-        mechanism: Mechanism::Rwkv,
-        convolution: state.convolution(state.needed(HIDDEN)?, 3u64)?,
-        memory: state.memory(width, 3u64)?,
-    })
+    Ok(Parts { convolution: state.convolution(state.needed(HIDDEN)?, 3u64)?, memory: state.memory(width, 3u64)? })
 }
 
 /// Two convolutions one after the other look back as far as both.
-fn cca(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn cca(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let dim = state.needed(&["head_dim"])?;
     let kv_heads = state.needed(&["num_key_value_heads"])?;
     let heads = Exact::from(state.needed(&["num_attention_heads"])?) + kv_heads;
     let kernel = Exact::from(state.needed(&["cca_time0"])?) + state.needed(&["cca_time1"])? - 1u64;
-    Ok(RecurrentState {
-        mechanism: Mechanism::Cca,
-        convolution: state.convolution(heads * dim, kernel)?,
-        memory: state.memory(kv_heads, dim / 2)?,
-    })
+    Ok(Parts { convolution: state.convolution(heads * dim, kernel)?, memory: state.memory(kv_heads, dim / 2)? })
 }
 
-fn lightning(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn lightning(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let heads = state.needed(&["num_attention_heads"])?;
     let dim = match state.keys.count_or_off(&["head_dim"])? {
         Some(dim) => dim.value.into(),
         None => Exact::from(state.needed(HIDDEN)?) / heads,
     };
-    Ok(RecurrentState { mechanism: Mechanism::Lightning, convolution: None, memory: state.memory(heads, dim * dim)? })
+    Ok(Parts { convolution: None, memory: state.memory(heads, dim * dim)? })
 }
 
-fn mamba2(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn mamba2(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let (heads, dim) = mamba2_heads(state)?;
     let state_size = state.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
     let group_keys = ["n_groups", "mamba_n_groups", "mamba_ngroups"];
@@ -193,8 +194,7 @@ fn mamba2(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
     let kernel = state.needed_or_default(&["conv_kernel", "mamba_d_conv"])?;
     let channels_per_group = state.elements(Exact::from(state_size) * 2u64)?;
     let convolution = state.convolution(Exact::from(heads) * dim, kernel)?;
-    Ok(RecurrentState {
-        mechanism: Mechanism::Mamba2,
+    Ok(Parts {
         convolution: convolution.map(|all| Convolution { channels_per_group, groups, ..all }),
         memory: state.memory(heads, Exact::from(dim) * state_size)?,
     })
@@ -221,7 +221,7 @@ fn mamba2_heads(state: &mut StateKeys<'_, '_>) -> Result<(u64, u64), Error> {
 }
 
 /// In a hybrid `intermediate_size` is the feed-forward layer's; in a pure Mamba it is the state's own, and `expand` may lie.
-fn mamba1(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn mamba1(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let inner = match state.keys.count(&["mamba_expand"])? {
         Some(expand) => Exact::from(expand.value) * state.needed(HIDDEN)?,
         None => match state.keys.count(&["intermediate_size"])? {
@@ -231,14 +231,13 @@ fn mamba1(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
     };
     let inner = state.elements(inner)?;
     let state_size = state.needed(&["state_size", "mamba_d_state"])?;
-    Ok(RecurrentState {
-        mechanism: Mechanism::Mamba1,
+    Ok(Parts {
         convolution: state.convolution(inner, state.needed(&["conv_kernel", "mamba_d_conv"])?)?,
         memory: state.memory(inner, state_size)?,
     })
 }
 
-fn mlstm(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
+fn mlstm(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     let heads = state.needed(&["num_heads"])?;
     let width = state.needed(&["hidden_size", "embedding_dim"])?;
     let dim = |key: &str| -> Result<Exact, Error> {
@@ -246,9 +245,5 @@ fn mlstm(state: &mut StateKeys<'_, '_>) -> Result<RecurrentState, Error> {
         Ok(share.times_rounded_down(width) / heads)
     };
     let (qk, v) = (dim("qk_dim_factor")?, dim("v_dim_factor")?);
-    Ok(RecurrentState {
-        mechanism: Mechanism::Mlstm,
-        convolution: None,
-        memory: state.memory(heads, qk * v + qk + 1u64)?,
-    })
+    Ok(Parts { convolution: None, memory: state.memory(heads, qk * v + qk + 1u64)? })
 }

@@ -82,7 +82,7 @@ impl WidthKeys<'_> {
     }
 
     fn quantization(&self) -> Option<Lenient<'_>> {
-        declared_quantization(self.root, self.text)
+        declared_quantization(self.root.0, self.text.0).map(Lenient)
     }
 
     /// FP8 checkpoints and those of compressed-tensors that say so.

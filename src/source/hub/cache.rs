@@ -1,7 +1,6 @@
 //! The local cache of the hub, as its own programs lay it out: `models--org--name/refs/REVISION` holds a commit, and
 //! `snapshots/COMMIT` the files, which are links to where they really lie. It is read and never written.
 
-use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,53 +8,20 @@ use std::path::{Path, PathBuf};
 use super::id::HubId;
 use crate::source::file_names::{Choice, choose};
 
-/// Why a model is not in the cache.
-pub(in crate::source) enum Miss {
-    /// There is no cache to look into.
-    NoCache,
-    /// No such repository in this directory.
-    Repository(PathBuf),
-    /// The repository in this directory, but not the revision.
-    Revision(PathBuf),
-    /// A snapshot without a `config.json` and without a GGUF file.
-    Files(PathBuf),
-    /// A snapshot without the file that is asked for, or with several like it.
-    File(PathBuf),
-    /// A link that leads nowhere.
-    Broken(PathBuf),
-}
-
-impl fmt::Display for Miss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoCache => f.write_str("not a file, not in the catalogue, and there is no local cache"),
-            Self::Repository(cache) => {
-                write!(f, "not a file, not in the catalogue, not in the cache {}", cache.display())
-            }
-            Self::Revision(cache) => write!(f, "the cache {} has other revisions of it only", cache.display()),
-            Self::Files(snapshot) => {
-                write!(f, "{} in the cache has no config.json and no GGUF file", snapshot.display())
-            }
-            Self::File(snapshot) => {
-                write!(f, "{} in the cache does not have that file, or several like it", snapshot.display())
-            }
-            Self::Broken(link) => write!(f, "the link {} in the cache leads nowhere", link.display()),
-        }
-    }
-}
-
 /// The snapshot that has the model, or the file of it that is asked for.
-pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, Miss> {
-    let cache = cache.ok_or(Miss::NoCache)?;
+///
+/// # Errors
+/// Why it is not in the cache, in words.
+pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, String> {
+    let cache = cache.ok_or("not a file, not in the catalogue, and there is no local cache")?;
     let repository = cache.join(folder(id));
     if !repository.is_dir() {
-        return Err(Miss::Repository(cache.to_path_buf()));
+        return Err(format!("not a file, not in the catalogue, not in the cache {}", cache.display()));
     }
-    let commit = commit(&repository, &id.revision).ok_or_else(|| Miss::Revision(cache.to_path_buf()))?;
-    let snapshot = repository.join("snapshots").join(commit);
-    if !snapshot.is_dir() {
-        return Err(Miss::Revision(cache.to_path_buf()));
-    }
+    let snapshot = commit(&repository, &id.revision).map(|commit| repository.join("snapshots").join(commit));
+    let snapshot = snapshot
+        .filter(|snapshot| snapshot.is_dir())
+        .ok_or_else(|| format!("the cache {} has other revisions of it only", cache.display()))?;
     if id.file.is_none() {
         let config = snapshot.join("config.json");
         if config.is_file() {
@@ -63,16 +29,20 @@ pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, Miss> {
         }
         // Links to links without end, and links to what was removed.
         if config.is_symlink() && fs::metadata(&config).is_err() {
-            return Err(Miss::Broken(config));
+            return Err(format!("the link {} in the cache leads nowhere", config.display()));
         }
     }
-    let names = gguf_files(&snapshot);
-    match choose(&names, id.file.as_deref()) {
+    let place = snapshot.display();
+    match choose(&gguf_files(&snapshot), id.file.as_deref()) {
         Choice::One(name) => Ok(snapshot.join(name)),
         // The reader of directories lists them.
         Choice::Several(_) if id.file.is_none() => Ok(snapshot),
-        Choice::None(_) if id.file.is_none() => Err(Miss::Files(snapshot)),
-        Choice::Several(_) | Choice::None(_) => Err(Miss::File(snapshot)),
+        Choice::None(_) if id.file.is_none() => {
+            Err(format!("{place} in the cache has no config.json and no GGUF file"))
+        }
+        Choice::Several(_) | Choice::None(_) => {
+            Err(format!("{place} in the cache does not have that file, or several like it"))
+        }
     }
 }
 

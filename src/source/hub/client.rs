@@ -31,11 +31,11 @@ const TOTAL: u32 = 6;
 /// What talks to the hub, for one model.
 pub(super) struct Client {
     agent: Agent,
-    endpoint: String,
+    pub(super) endpoint: String,
     origin: Origin,
     token: Option<String>,
     /// What is asked for, for errors.
-    field: String,
+    pub(super) field: String,
     deadline: Instant,
     /// The commit that the hub says it answers from.
     commit: RefCell<Option<String>>,
@@ -104,10 +104,6 @@ impl Client {
         Ok(Self { agent, endpoint, origin, token, field, deadline, commit, received, _watch: watch })
     }
 
-    pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }
@@ -120,11 +116,6 @@ impl Client {
     /// Whether an address is the hub's own, and not where it redirects to.
     pub(super) fn is_endpoint(&self, address: &str) -> bool {
         Origin::parse(address).as_ref() == Some(&self.origin)
-    }
-
-    /// What was asked for.
-    pub(super) fn field(&self) -> &str {
-        &self.field
     }
 
     /// The host of the endpoint.

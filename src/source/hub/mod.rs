@@ -26,7 +26,6 @@ use std::time::Duration;
 use crate::catalogue::{self, ModelEntry};
 use crate::units::{Code, Error};
 
-use self::cache::Miss;
 pub use self::id::HubId;
 #[cfg(feature = "hub")]
 pub(super) use self::repository::Repository;
@@ -82,20 +81,20 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// The path of the model in the cache.
-pub(super) fn cached(settings: &HubSettings, id: &HubId) -> Result<PathBuf, Miss> {
+/// The path of the model in the cache; else why it is not there.
+pub(super) fn cached(settings: &HubSettings, id: &HubId) -> Result<PathBuf, String> {
     cache::find(settings.cache.as_deref(), id)
 }
 
 /// The id is not in the cache, and the option or variable `by` keeps the hub from being asked.
-pub(super) fn offline(id: &HubId, miss: &Miss, by: &str, overlay: &[ModelEntry]) -> Error {
+pub(super) fn offline(id: &HubId, miss: &str, by: &str, overlay: &[ModelEntry]) -> Error {
     let problem = format!("{miss}, and {by} is set");
     let remedy = format!("leave {by} out, or fetch the model's files into the cache first");
     Error::without_value(Code::Offline, id.to_string(), problem, meant(id, overlay, &remedy))
 }
 
 #[cfg(not(feature = "hub"))]
-pub(super) fn no_client(id: &HubId, miss: &Miss, overlay: &[ModelEntry]) -> Error {
+pub(super) fn no_client(id: &HubId, miss: &str, overlay: &[ModelEntry]) -> Error {
     let problem = format!("{miss}, and this program was built without the feature hub");
     let remedy = "build it with that feature, or fetch the model's files into the cache";
     Error::without_value(Code::NoClient, id.to_string(), problem, meant(id, overlay, remedy))

@@ -186,7 +186,7 @@ impl Read for RemoteFile<'_> {
             return Ok(0);
         }
         if self.ahead().is_empty() {
-            self.fetch().map_err(|error| io::Error::other(error.at(self.client.field())))?;
+            self.fetch().map_err(|error| io::Error::other(error.at(&self.client.field)))?;
         }
         let mut ahead = self.ahead();
         let count = ahead.read(buffer)?;

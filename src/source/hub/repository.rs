@@ -44,18 +44,13 @@ impl<'a> Repository<'a> {
     }
 
     /// The commit of the first answer, so that all files are of one; before it, the revision as it was given.
-    fn revision(&self) -> String {
-        self.client.commit().unwrap_or_else(|| self.id.revision.clone())
+    fn escaped_revision(&self) -> String {
+        escaped(&self.client.commit().unwrap_or_else(|| self.id.revision.clone()), Slashes::Escape)
     }
 
     fn address(&self, file: &str) -> String {
-        format!(
-            "{}/{}/resolve/{}/{}",
-            self.client.endpoint(),
-            escaped(&self.id.repository, Slashes::Keep),
-            escaped(&self.revision(), Slashes::Escape),
-            escaped(file, Slashes::Keep)
-        )
+        let (repository, file) = (escaped(&self.id.repository, Slashes::Keep), escaped(file, Slashes::Keep));
+        format!("{}/{repository}/resolve/{}/{file}", self.client.endpoint, self.escaped_revision())
     }
 
     /// Why there is no file, by the status and what the hub's own header says.
@@ -69,7 +64,7 @@ impl<'a> Repository<'a> {
         let refused = |code, problem: &str, remedy: &str| error::refused(code, &host, status, problem, remedy);
         match (status, reply.header("x-error-code")) {
             (401 | 403, Some("GatedRepo")) => {
-                let page = format!("{}/{}", self.client.endpoint(), self.id.repository);
+                let page = format!("{}/{}", self.client.endpoint, self.id.repository);
                 let how = if token { "with the account of the token" } else { "and set HF_TOKEN" };
                 let remedy = format!("accept it at {page} {how}, or give a config.json");
                 refused(Code::HubGated, "gives it only to those who accepted its licence", &remedy)
@@ -130,29 +125,24 @@ impl Files for Repository<'_> {
     }
 
     fn open(&self, name: &str) -> Result<Option<Opened<'_>>, Error> {
-        match RemoteFile::open(&self.client, &self.address(name), name)
-            .map_err(|error| error.at(self.client.field()))?
-        {
+        match RemoteFile::open(&self.client, &self.address(name), name).map_err(|error| error.at(&self.client.field))? {
             Ok(file) => Ok(Some(Opened { len: file.len(), reader: Box::new(file) })),
             Err(reply) if is_not_there(&reply) => Ok(None),
-            Err(reply) => Err(self.refusal(&reply).at(self.client.field())),
+            Err(reply) => Err(self.refusal(&reply).at(&self.client.field)),
         }
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {
-        let address = format!(
-            "{}/api/models/{}/revision/{}",
-            self.client.endpoint(),
-            escaped(&self.id.repository, Slashes::Keep),
-            escaped(&self.revision(), Slashes::Escape)
-        );
+        let repository = escaped(&self.id.repository, Slashes::Keep);
+        let endpoint = &self.client.endpoint;
+        let address = format!("{endpoint}/api/models/{repository}/revision/{}", self.escaped_revision());
         let text = self.client.get(&address, None, |reply| match reply.status {
             200 => self.client.bytes(reply, "the list of its files", MAX_LIST_BYTES),
             _ => Err(self.refusal(&reply)),
         })?;
         let listing: Listing = serde_json::from_slice(&text).map_err(|_| {
             let problem = "gives no list of the files of the repository";
-            error::malformed(&self.client.host(), problem).at(self.client.field())
+            error::malformed(&self.client.host(), problem).at(&self.client.field)
         })?;
         // A name that leads out of the repository is none of its files.
         Ok(listing.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|name| is_inside(name)).collect())
@@ -176,11 +166,11 @@ impl Files for Repository<'_> {
 
     fn error_in(&self, name: &str, error: Error) -> Error {
         // What the hub itself answers to a request in the middle of a file has the id already.
-        if error.field == self.client.field() { error } else { error.in_file(self.label(name)) }
+        if error.field == self.client.field { error } else { error.in_file(self.label(name)) }
     }
 
     fn no_model(&self, wanted: Option<&str>, others: &[String]) -> Error {
-        let field = self.client.field();
+        let field = &self.client.field;
         let Some(wanted) = wanted else {
             let problem = format!("has no config.json and no GGUF file at {}", self.client.host());
             let remedy = "name the repository of a language model";
@@ -194,7 +184,7 @@ impl Files for Repository<'_> {
     }
 
     fn several_gguf(&self, names: &[String]) -> Error {
-        let (field, found) = (self.client.field(), format!("{} GGUF files", names.len()));
+        let (field, found) = (&self.client.field, format!("{} GGUF files", names.len()));
         let remedy = format!("say which after a colon, {field}:FILE: {}", listed(names));
         Error::new(Code::SeveralGguf, field, found, "are there", remedy)
     }

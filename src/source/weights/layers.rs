@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::rows::{Class, missing};
 use crate::model::Place;
-use crate::source::hf_config::{Keys, LayerKind, layer_kinds};
+use crate::source::hf_config::{Keys, LayerKind, layer_kinds, owned_indices};
 
 /// Where tensors are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -76,7 +76,8 @@ impl Layers {
             sets.insert(On::Full, all.clone());
         }
         if class.is_on(On::Indexer) {
-            sets.insert(On::Indexer, indexers(keys, &all)?);
+            let own = owned_indices(keys, layers).map_err(|error| error.to_string())?;
+            sets.insert(On::Indexer, all.iter().zip(own).filter(|(_, own)| *own).map(|(layer, _)| *layer).collect());
         }
         let sparse = sparse(class, keys, &all)?;
         let both = matches!(class.sparse, Some(Sparse::Optional(_)));
@@ -120,7 +121,9 @@ fn sparse(class: &Class, keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, St
                 return Err(format!("{key} is not a positive count"));
             }
             let dense = keys.list("mlp_only_layers").map_err(|error| error.to_string())?.unwrap_or_default();
-            those(&|layer| is_nth(layer, step) && !dense.iter().any(|other| other.as_u64() == Some(layer)))
+            those(&|layer| {
+                layer.saturating_add(1).is_multiple_of(step) && !dense.iter().any(|other| other.as_u64() == Some(layer))
+            })
         }
         Some(Sparse::Optional(key)) => {
             let enabled = keys.get("enable_moe_block").is_none_or(|enabled| *enabled != false);
@@ -128,31 +131,6 @@ fn sparse(class: &Class, keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, St
             those(&|_| enabled && some)
         }
     }
-}
-
-/// Whether a layer, counted from 0, is the last of `step` layers.
-fn is_nth(layer: u64, step: u64) -> bool {
-    layer.saturating_add(1).is_multiple_of(step)
-}
-
-/// Of `layers` those that do not use the tokens that an earlier one's indexer chose.
-fn indexers(keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, String> {
-    if keys.get("index_topk_pattern").is_some() {
-        return Err("index_topk_pattern is not read here".into());
-    }
-    if let Some(kinds) = keys.get("indexer_types").and_then(Value::as_array) {
-        if kinds.len() < layers.len() {
-            return Err("indexer_types has fewer entries than there are layers".into());
-        }
-        return Ok(layers.iter().zip(kinds).filter(|(_, kind)| **kind == "full").map(|(layer, _)| *layer).collect());
-    }
-    let number = |key: &str, default: u64| {
-        let given = keys.count_or_off(&[key]).map_err(|error| error.to_string())?;
-        Ok::<u64, String>(given.map_or(default, |number| number.value))
-    };
-    let (step, offset) = (number("index_topk_freq", 1)?, number("index_skip_topk_offset", 2)?);
-    let chooses = |layer: &u32| u64::from(*layer).saturating_add(1).saturating_sub(offset).is_multiple_of(step);
-    Ok(layers.iter().copied().filter(chooses).collect())
 }
 
 /// What each layer is, by `hybrid_override_pattern` or a list.

@@ -20,10 +20,9 @@ use serde_json::{Map, Value};
 pub use self::known::Known;
 pub(super) use self::known::{OF_THE_CACHE, of_entry};
 use self::layers::Layers;
-use self::rows::{Class, Scope};
-use self::scheme::Scheme;
+use self::rows::{CLASSES, Class, Scope, TOWERS};
 use self::tensors::{Format, Shape};
-use super::hf_config::{EXPERTS, EXPERTS_PER_TOKEN, Keys, LAYERS, listed_layers, text_model};
+use super::hf_config::{EXPERTS, EXPERTS_PER_TOKEN, Keys, LAYERS, declared_quantization, listed_layers, text_model};
 use crate::catalogue::model_type;
 use crate::model::{Experts, MAX_LAYERS, Tensors, Weights, WeightsOrigin};
 use crate::units::{Error, Exact};
@@ -54,7 +53,7 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     let (object, path) = text_model(root).map_err(|error| error.to_string())?;
     let outer = root.get("model_type").and_then(Value::as_str);
     let named = object.get("model_type").and_then(Value::as_str).or(outer).ok_or("the config names no model_type")?;
-    let class = Class::of_text(named)
+    let class = Class::load(CLASSES, named)
         .ok_or_else(|| format!("the tensors of model_type {named:?} are not known here one by one"))?;
     let tower = tower(root, outer, &path)?;
     let first = root.get("architectures").and_then(|names| names.as_array()?.first()?.as_str());
@@ -82,7 +81,7 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     let mut weights = weights(&shapes, &format, experts(config)).map_err(|_| TOO_LARGE)?;
     let groups = shapes.iter().map(|shape| format.group(shape)).collect::<Result<_, _>>().map_err(|_| TOO_LARGE)?;
     weights.tensors = Some(Tensors { groups, tied });
-    let declared = Scheme::declared(object, root);
+    let declared = declared_quantization(root, object);
     let method = declared.map(|declared| declared.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));
     if let (Some(method), [share]) = (method.or(quant_file), weights.by_dtype.as_slice()) {
         let dtype = &share.dtype;
@@ -108,7 +107,9 @@ fn tower(root: &Map<String, Value>, model_type: Option<&str>, path: &str) -> Res
     let other = others.iter().any(|part| root.get(*part).is_some_and(Value::is_object));
     match vision(root) {
         None if path.is_empty() && !other => Ok(None),
-        Some(_) if !other => model_type.and_then(Class::of_tower).map(Some).ok_or_else(|| UNKNOWN_PARTS.into()),
+        Some(_) if !other => {
+            model_type.and_then(|name| Class::load(TOWERS, name)).map(Some).ok_or_else(|| UNKNOWN_PARTS.into())
+        }
         _ => Err(UNKNOWN_PARTS.into()),
     }
 }

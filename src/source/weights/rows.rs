@@ -75,14 +75,6 @@ pub(super) struct Tensor {
 }
 
 impl Class {
-    pub(super) fn of_text(model_type: &str) -> Option<Self> {
-        Self::load(CLASSES, model_type)
-    }
-
-    pub(super) fn of_tower(model_type: &str) -> Option<Self> {
-        Self::load(TOWERS, model_type)
-    }
-
     pub(super) fn load(rows: &str, name: &str) -> Option<Self> {
         let mut row = Self::named(rows, name)?;
         let mut names = BTreeMap::new();

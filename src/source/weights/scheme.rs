@@ -36,14 +36,6 @@ pub(super) enum Kind {
 }
 
 impl Scheme {
-    /// The quantization that a configuration declares.
-    pub(super) fn declared<'a>(
-        text: &'a Map<String, Value>,
-        root: &'a Map<String, Value>,
-    ) -> Option<&'a Map<String, Value>> {
-        [root, text].into_iter().find_map(|keys| keys.get("quantization_config")?.as_object())
-    }
-
     /// The scheme, where all its bytes follow from what is declared.
     pub(super) fn new(declared: &Map<String, Value>, model_type: &str) -> Option<Self> {
         match declared.get("quant_method")?.as_str()? {

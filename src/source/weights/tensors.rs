@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::scheme::{Kind, Scheme};
 use crate::model::{DtypeWeights, Place, TensorGroup};
+use crate::source::hf_config::declared_quantization;
 use crate::units::{Error, Exact};
 
 /// Tensors of one shape.
@@ -62,7 +63,7 @@ impl Format {
             Some("float32" | "float") => ("F32", 4),
             _ => ("BF16", 2),
         };
-        let scheme = Scheme::declared(text, root).and_then(|declared| Scheme::new(declared, model_type));
+        let scheme = declared_quantization(root, text).and_then(|declared| Scheme::new(declared, model_type));
         Self { dtype, element_bytes, scheme }
     }
 
