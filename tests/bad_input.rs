@@ -227,8 +227,8 @@ fn options_and_their_values_are_known() {
         "llama-3.1-8b -s 1k,",
         "--seq-len: an empty text is not a number of tokens; give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
     );
-    refused("llama-3.1-8b --tp 2 --tp 4", "--tp: it is given twice; give it once");
-    refused("llama-3.1-8b -f csv -f plain", "--format: it is given twice; give it once");
+    refused("llama-3.1-8b --tp 2 --tp 4", "--tp: is given twice; give it once");
+    refused("llama-3.1-8b -f csv -f plain", "--format: is given twice; give it once");
     refused("-s 1k models", "models: --seq-len stands before it; put the command first, and what it takes after it");
     refused("article extra", "extra is not an option here; `kvsize --help` tells how");
     refused(
@@ -245,7 +245,7 @@ fn options_and_their_values_are_known() {
         "--engine: vllm@0.34 is not a known version of vllm; use one of vllm@0.33, vllm@0.19",
     );
     refused("llama-3.1-8b -e ollama@1", "--engine: ollama@1 names a version, and ollama has none here; use ollama");
-    refused("llama-3.1-8b --kv-heads", "--kv-heads: nothing follows it; give it a value");
+    refused("llama-3.1-8b --kv-heads", "--kv-heads: has no value; give it one");
     refused("llama-3.1-8b -d fp8 --bitwidth 4", "--kv-dtype: --bitwidth is given as well; give one of the two");
     refused(
         "llama-3.1-8b -d fp9",

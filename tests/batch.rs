@@ -147,7 +147,7 @@ fn golden_cases_are_lines() {
 }
 
 /// What an answer assumes of memory, and an estimate says in a note.
-const UNUSED: &str = "memory is not used: nothing here tells what would be made of it";
+const UNUSED: &str = "memory has no effect with this engine";
 
 /// The row of an estimate as an answer to a line has it.
 fn as_answer(document: &Value, line: u64) -> Value {
@@ -347,15 +347,15 @@ fn bad_values_are_one_error_each() {
     for (line, expected) in [
         (
             r#"{"model":"llama-3.1-8b","seq_len":[1,2]}"#,
-            "seq_len: a list for the one estimate of a line; give one value, or use `kvsize sweep` for every combination",
+            "seq_len: lists several values, where one is taken; give one value, or use `kvsize sweep` for every combination",
         ),
         (
             r#"{"model":"llama-3.1-8b","kv_dtype":"fp8,bf16"}"#,
-            "kv_dtype or bitwidth: 2 values for the one estimate of a line; give one value, or use `kvsize sweep` for every combination",
+            "kv_dtype or bitwidth: 2 values are more than one estimate takes; give one value, or use `kvsize sweep` for every combination",
         ),
         (
             r#"{"model":"llama-3.1-8b","engine":"vllm,ideal"}"#,
-            "engine: 2 values for the one estimate of a line; give one value, or use `kvsize sweep` for every combination",
+            "engine: 2 values are more than one estimate takes; give one value, or use `kvsize sweep` for every combination",
         ),
         (
             r#"{"model":"llama-3.1-8b","batch":"8"}"#,
@@ -394,13 +394,13 @@ fn bad_values_are_one_error_each() {
 #[test]
 fn bad_keys_and_bad_lines_are_one_error_each() {
     for (line, expected) in [
-        (r#"{"model":"llama-3.1-8b","batch":2,"tp":1,"batch":2}"#, "batch: it is there twice; give it once"),
-        (r#"{"model":"llama-3.1-8b","seq_len":2,"context":2}"#, "context: it is there twice; give it once"),
-        (r#"{"model":"llama-3.1-8b","id":2,"id":2}"#, "id: it is there twice; give it once"),
-        (r#"{"model":"llama-3.1-8b","seqlen":2}"#, "seqlen: it is not a key of a line; did you mean seq_len?"),
+        (r#"{"model":"llama-3.1-8b","batch":2,"tp":1,"batch":2}"#, "batch: is there twice; give it once"),
+        (r#"{"model":"llama-3.1-8b","seq_len":2,"context":2}"#, "context: is there twice; give it once"),
+        (r#"{"model":"llama-3.1-8b","id":2,"id":2}"#, "id: is there twice; give it once"),
+        (r#"{"model":"llama-3.1-8b","seqlen":2}"#, "seqlen: unknown key; did you mean seq_len?"),
         (
             r#"{"model":"llama-3.1-8b","zzz":2}"#,
-            "zzz: it is not a key of a line; `kvsize schema batch-line` lists the keys; --lenient passes over others",
+            "zzz: unknown key; `kvsize schema batch-line` lists the keys; --lenient passes over others",
         ),
         (
             r#"{"seq_len":2}"#,
@@ -408,7 +408,7 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
         ),
         (
             r#"{"model":{"layers":2,"layers":3,"kv_heads":2,"head_dim":64}}"#,
-            "model.layers: it is there twice; give it once",
+            "model.layers: is there twice; give it once",
         ),
         (
             r#"{"model":"-"}"#,
@@ -437,15 +437,15 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
         ),
         (
             "[1]",
-            "[1] is not one JSON object: invalid type: sequence, expected an object; write an object in one line, its keys and texts in double quotes",
+            "[1] is not one JSON object: invalid type: sequence, expected an object; write an object, its keys and texts in double quotes",
         ),
         (
             "{}{}",
-            "{}{} is not one JSON object: trailing characters at column 3; write an object in one line, its keys and texts in double quotes",
+            "{}{} is not one JSON object: trailing characters at column 3; write an object, its keys and texts in double quotes",
         ),
         (
             "model=x",
-            "model=x is not one JSON object: expected value at column 1; write an object in one line, its keys and texts in double quotes",
+            "model=x is not one JSON object: expected value at column 1; write an object, its keys and texts in double quotes",
         ),
     ] {
         assert_eq!(message(line), expected, "{line}");

@@ -152,7 +152,7 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b llama-3.1-70b --budget 1GB",
-            "MODEL: 2 models are more than a budget is checked for; check one after the other",
+            "MODEL: 2 models are more than can be asked about; ask about one after the other",
         ),
         ("llama-3.1-8b -s 1K,2K --budget 1GB", "--seq-len: 2 values are more than one estimate takes; give one"),
         (
@@ -222,6 +222,6 @@ fn gpus_hold_what_fit_says() {
     let document = json_with(0, "llama-3.1-8b --gpu 2xl4 -s 32K -e vllm");
     assert_eq!((&document["tp"], &document["bytes_per_gpu"]), (&2.into(), &(131_072_u64 * 32_768 / 2).into()));
     kvsize("check llama-3.1-8b --gpu h100,h200")
-        .stderr("error: --gpu: h100,h200 is a list, and this is of one kind; give one (`kvsize fit` and `kvsize plan` take a list)\n")
+        .stderr("error: --gpu: h100,h200 lists several GPUs, and this takes one; give one (`kvsize fit` and `kvsize plan` take a list)\n")
         .status(2);
 }

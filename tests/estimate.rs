@@ -204,7 +204,7 @@ fn memory_that_no_engine_uses_is_said() {
         .stdout(
             "KV-Cache Memory Estimates for meta-llama/Meta-Llama-3.1-8B (BF16):\n       1,000 tokens →   0.131 GB\n",
         )
-        .stderr("note: --memory is not used: nothing here tells what would be made of it\n")
+        .stderr("note: --memory has no effect with this engine\n")
         .status(0);
 }
 

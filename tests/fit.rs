@@ -355,7 +355,10 @@ fn what_is_refused_in_a_list_is_left_out() {
     assert!(words("fit llama-3.1-8b --gpu v100-16gb -e vllm -d fp8").ends_with("--- status 2\n"));
     assert!(words("plan llama-3.1-8b -s 8K -e vllm -d fp8").ends_with("--- status 0\n"));
     let apple = words("fit llama-3.1-8b --gpu m3-max-64gb -e vllm");
-    assert!(apple.contains("apple-m3-max-64gb is no CUDA device whose compute capability is known"), "{apple}");
+    assert!(
+        apple.contains("apple-m3-max-64gb needs to be a CUDA GPU with a known compute capability for vllm"),
+        "{apple}"
+    );
 }
 
 /// Weights and cache of a device are of the same layers; llama.cpp keeps the embedding on the host.
@@ -422,12 +425,12 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu 8xh100 --tp 4 --pp 4",
-            "--tp --pp --dp: tp 4 x pp 4 does not come to 8 GPUs; give sizes whose product is the number of GPUs, or fewer of \
+            "--tp --pp --dp: tp 4 x pp 4 is not 8 GPUs; give sizes whose product is the number of GPUs, or fewer of \
              them",
         ),
         (
             "llama-3.1-8b --gpu 8xh100 --tp 2 --pp 2 --dp 1",
-            "--tp --pp --dp: tp 2 x pp 2 x dp 1 does not come to 8 GPUs; give sizes whose product is the number of GPUs, or \
+            "--tp --pp --dp: tp 2 x pp 2 x dp 1 is not 8 GPUs; give sizes whose product is the number of GPUs, or \
              fewer of them",
         ),
         ("llama-3.1-8b --gpu 6xh100 --tp 6", "--tp: 6 does not divide the 32 query heads; give a divisor of them"),
@@ -447,11 +450,11 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu h100 --utilization 1.5",
-            "--utilization: 1.5 is not a share of the whole; give a decimal above 0 and of at most 1, as 0.9",
+            "--utilization: 1.5 is not a share of the whole; give a decimal above 0 and at most 1, as 0.9",
         ),
         (
             "llama-3.1-8b --gpu h100 --utilization 0",
-            "--utilization: 0 is not a share of the whole; give a decimal above 0 and of at most 1, as 0.9",
+            "--utilization: 0 is not a share of the whole; give a decimal above 0 and at most 1, as 0.9",
         ),
         (
             "llama-3.1-8b --gpu h100 -e sglang --mem-fraction-static 0.9 --utilization 0.8",
@@ -476,11 +479,11 @@ fn bad_input() {
         ),
         (
             "llama-3.1-8b --gpu mi250x",
-            "--gpu: mi250x has no total from any source that is visible; give it with --gpu-memory, or another --capacity",
+            "--gpu: mi250x has no visible memory size from any source; give it with --gpu-memory, or another --capacity",
         ),
         (
             "--layers 32 --kv-heads 8 --head-dim 128 --gpu h100",
-            "MODEL: model from flags has weights that are not known here; give their bytes with --weights, or the files that hold \
+            "MODEL: model from flags has unknown weights; give their bytes with --weights, or the files that hold \
              them",
         ),
         (
@@ -488,7 +491,10 @@ fn bad_input() {
             "--overhead: unknown: no public start-up logs say what it holds beside weights and cache (tensorrt-llm); \
              give it, as --overhead 8GiB",
         ),
-        ("--gpu h100", "MODEL: missing; name one (`kvsize models` lists them), or give its dimensions"),
+        (
+            "--gpu h100",
+            "MODEL: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
+        ),
     ] {
         kvsize(&format!("fit {arguments}")).stderr(&format!("error: {error}\n")).status(2);
     }

@@ -122,8 +122,7 @@ fn counts_and_names_that_are_none_are_refused() {
     );
     refused(
         "llama-3.1-8b -s 8k -e vllm --gpu 8xh100",
-        "--gpu: 8xh100 is a number of GPUs, and defaults depend on the kind alone; give h100; how many there are is told by \
-         --tp, --pp and --dp",
+        "--gpu: 8xh100 is a number of GPUs, and defaults depend on the kind alone; give h100; --tp, --pp and --dp say how many there are",
     );
     Run::new(["strategies", "article", "--gpu", ""])
         .stderr("error: --gpu: an empty name names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)\n")
@@ -294,10 +293,7 @@ fn what_is_not_known_of_a_device_is_said() {
 fn the_size_of_a_card_is_met_with_a_hint() {
     for memory in ["80GB", "80GiB", "81559MiB", "79.19GiB", "141GB", "24GB"] {
         let text = kvsize(&format!("llama-3.1-8b -s 8k -e vllm --memory {memory}")).text();
-        assert!(
-            text.contains("note: --memory is what the cache alone may take") && text.contains("--gpu-memory"),
-            "{text}"
-        );
+        assert!(text.contains("note: --memory is for the cache alone") && text.contains("--gpu-memory"), "{text}");
         let explained = kvsize(&format!("explain llama-3.1-8b -s 8k -e vllm --memory {memory}")).text();
         assert!(explained.contains("--gpu-memory"), "{explained}");
     }
@@ -367,7 +363,7 @@ mod local {
                 "local",
                 "asks nvidia-smi, which answers \"NVIDIA H100, lots\": no name and MiB",
             ),
-            ("na", Some("echo 'NVIDIA X2, [N/A]'"), "local", "is NVIDIA X2, whose memory nvidia-smi does not tell"),
+            ("na", Some("echo 'NVIDIA X2, [N/A]'"), "local", "is NVIDIA X2, whose memory nvidia-smi does not report"),
             (
                 "mixed",
                 Some("echo 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'; echo 'NVIDIA L4, 23034'"),

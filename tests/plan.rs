@@ -145,12 +145,12 @@ fn bad_input() {
     for (arguments, error) in [
         (
             "--layers 2 --kv-heads 2 --head-dim 8 --weights 1GB",
-            "--seq-len: it is not given, and the model has no maximum of its own; give the tokens of a request",
+            "--seq-len: missing, and the model has no maximum of its own; give the tokens of a request",
         ),
         ("llama-3.1-8b --max-gpus 0", "--max-gpus: 0 is not a positive count; give a whole number of 1 or more"),
         (
             "bamba-9b-v2 -s 1k",
-            "MODEL: ibm-ai-platform/Bamba-9B-v2 has weights that are not known here; give their bytes with --weights, or the files that hold them",
+            "MODEL: ibm-ai-platform/Bamba-9B-v2 has unknown weights; give their bytes with --weights, or the files that hold them",
         ),
         (
             "llama-3.1-8b --gpu a100",

@@ -41,7 +41,7 @@ fn engines() -> Vec<Engine> {
     let device = |name: &str| {
         let entry = catalogue::accelerator(name, &[]).unwrap();
         let (compute_capability, driver) = (entry.compute_capability.unwrap().value, entry.driver.unwrap().value);
-        Device { id: name.into(), compute_capability, memory_mib: driver.bytes.0 >> 20 }
+        Device { id: name.to_owned().into(), compute_capability, memory_mib: driver.bytes.0 >> 20 }
     };
     let devices = ["h100-sxm", "b200-sxm"].map(device);
     let names = PROFILES.iter().flat_map(|profile| {

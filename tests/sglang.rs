@@ -28,7 +28,7 @@ fn model(case: &Value) -> Model {
 fn device(name: &str) -> Device {
     match name {
         "h100-sxm" => Device::default(),
-        "b200-sxm" => Device { id: name.into(), compute_capability: (10, 0), memory_mib: 183_359 },
+        "b200-sxm" => Device { id: name.to_owned().into(), compute_capability: (10, 0), memory_mib: 183_359 },
         other => panic!("{other}"),
     }
 }

@@ -199,7 +199,7 @@ fn what_can_t_be_asked_is_refused() {
     );
     refused("estimate article --sinks 4", "--window: missing; give it as well");
     refused("estimate article --window 4096", "--sinks: missing; give it as well");
-    refused("estimate article --retrieve", "--retrieve: nothing follows it; give it a value");
+    refused("estimate article --retrieve", "--retrieve: has no value; give it one");
     for command in ["estimate ", "strategies "] {
         refused(
             &format!("{command}article --retrieve 512"),
@@ -236,11 +236,11 @@ fn what_can_t_be_asked_is_refused() {
     );
     refused(
         "llama-3.1-8b -s 1m --sinks 4 --window 4096 -e ideal,vllm",
-        "--sinks: 4 is of the ideal estimate; vllm keeps what its own rules say; use -e ideal, or leave it out",
+        "--sinks: 4 applies to the ideal estimate; vllm keeps what its own rules say; use -e ideal, or leave it out",
     );
     refused(
         "llama-4-scout --windows kept -e sglang",
-        "--windows: kept is of the ideal estimate; sglang keeps what its own rules say; use -e ideal, or leave it out",
+        "--windows: kept applies to the ideal estimate; sglang keeps what its own rules say; use -e ideal, or leave it out",
     );
     refused(
         "llama-3.1-8b -s 1m -b 2 --sinks 4 --window 4096 --shared-prefix 1k",

@@ -24,7 +24,7 @@ fn read(config: &str) -> Model {
 fn device(name: &str) -> Device {
     let entry = catalogue::accelerator(name, &[]).unwrap();
     let (compute_capability, driver) = (entry.compute_capability.unwrap().value, entry.driver.unwrap().value);
-    Device { id: name.into(), compute_capability, memory_mib: driver.bytes.0 >> 20 }
+    Device { id: name.to_owned().into(), compute_capability, memory_mib: driver.bytes.0 >> 20 }
 }
 
 /// What a case asks for: the model with its drafter, the workload and the engine.

@@ -139,8 +139,8 @@ fn where_files_are_missing_the_index_tells_the_total() {
     refused(
         &directory.path(""),
         &format!(
-            "{name}: its weights are not known: 1 of the 1 files are missing (b.safetensors), and no index states the \
-             total; give its safetensors or GGUF files, whose headers tell"
+            "{name}: unknown weights: 1 of the 1 files are missing (b.safetensors), and no index states the \
+             total; give its safetensors or GGUF files"
         ),
     );
 }
@@ -210,16 +210,16 @@ fn a_split_gguf_weighs_all_its_parts() {
     }
     fs::remove_file(directory.path("m-00002-of-00002.gguf")).unwrap();
     let name = "m-00001-of-00002";
-    let files = "give its safetensors or GGUF files, whose headers tell";
+    let files = "give its safetensors or GGUF files";
     refused(
         &directory.path(""),
-        &format!("{name}: its weights are not known: m-00002-of-00002.gguf, a part of it, is missing; {files}"),
+        &format!("{name}: unknown weights: m-00002-of-00002.gguf, a part of it, is missing; {files}"),
     );
     directory.write("other.gguf", &first);
     refused(
         &directory.path("other.gguf"),
         &format!(
-            "other: its weights are not known: it is a part of 2, and its name does not show the names of the others; {files}"
+            "other: unknown weights: it is a part of 2, and its name does not show the names of the others; {files}"
         ),
     );
     // The first part may be the one that is missing.
@@ -227,9 +227,7 @@ fn a_split_gguf_weighs_all_its_parts() {
     fs::remove_file(directory.path("m-00001-of-00002.gguf")).unwrap();
     refused(
         &directory.path("m-00002-of-00002.gguf"),
-        &format!(
-            "m-00002-of-00002: its weights are not known: m-00001-of-00002.gguf, a part of it, is missing; {files}"
-        ),
+        &format!("m-00002-of-00002: unknown weights: m-00001-of-00002.gguf, a part of it, is missing; {files}"),
     );
     directory.write("m-00001-of-00002.gguf", &first);
     // A part that is damaged is named.
@@ -265,8 +263,8 @@ fn what_is_known_and_how_is_said() {
     insta::assert_snapshot!("weights_csv", kvsize("weights hunyuan-7b Qwen--Qwen3-30B-A3B.json -f csv").text());
     refused(
         "class-default--stablelm.json",
-        "class-default/stablelm: its weights are not known: the tensors of model_type \"stablelm\" are not known here one \
-         by one; give its safetensors or GGUF files, whose headers tell",
+        "class-default/stablelm: unknown weights: the tensors of model_type \"stablelm\" are not known here one \
+         by one; give its safetensors or GGUF files",
     );
     refused("", "MODEL: missing; name one (`kvsize models` lists them), or give its files");
 }

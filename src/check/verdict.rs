@@ -1,7 +1,10 @@
 //! How a check ends.
 
+use serde::Serialize;
+
 /// How a check ends; of several the worst counts, which is the greatest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All that is asserted holds.
     #[default]

@@ -18,6 +18,11 @@ impl ValueEnum for Format {
     }
 }
 
+/// The formats that a command writes: those of all answers, and what it has in addition.
+pub(super) trait Written: ValueEnum + From<Format> + Copy + Send + Sync + 'static {}
+
+impl<F: ValueEnum + From<Format> + Copy + Send + Sync + 'static> Written for F {}
+
 /// What several models are ordered by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SortKey {
@@ -33,15 +38,15 @@ pub(super) enum SortKey {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub(super) struct OutputArguments {
+pub(super) struct OutputArguments<F: Written = Format> {
     #[command(flatten)]
-    pub(super) format: FormatArguments,
+    pub(super) format: FormatArguments<F>,
     /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto [default: GB]
     #[arg(long, value_name = "UNIT", value_parser = unit_choice)]
     unit: Option<UnitChoice>,
 }
 
-impl OutputArguments {
+impl<F: Written> OutputArguments<F> {
     pub(super) fn unit(&self) -> UnitChoice {
         self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes))
     }
@@ -49,10 +54,10 @@ impl OutputArguments {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub(super) struct FormatArguments {
+pub(super) struct FormatArguments<F: Written = Format> {
     /// How the answer is written [default: table]
     #[arg(short, long, value_name = "FORMAT", value_enum)]
-    format: Option<Format>,
+    format: Option<F>,
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -62,14 +67,16 @@ pub(super) struct FormatArguments {
     pub(super) quiet: bool,
 }
 
+impl<F: Written> FormatArguments<F> {
+    pub(super) fn format(&self) -> F {
+        if self.json { F::from(Format::Json) } else { self.format.unwrap_or(F::from(Format::Table)) }
+    }
+}
+
 impl FormatArguments {
     /// Whether the answer is for programs, which get more of it.
     pub(super) fn for_programs(&self) -> bool {
         matches!(self.format(), Format::Json | Format::Jsonl)
-    }
-
-    pub(super) fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.format.unwrap_or(Format::Table) }
     }
 }
 

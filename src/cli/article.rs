@@ -24,7 +24,7 @@ pub(super) const REAL: &str = "llama-4-scout";
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
     about: "The article's numbers beside the real ones",
-    arguments: OutputArguments::augment_args,
+    arguments: <OutputArguments>::augment_args,
     notes: "",
     examples: &[
         ("The article's tables beside the real model's", "kvsize article"),

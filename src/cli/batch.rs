@@ -4,7 +4,8 @@
 //! held back when the input pauses. A large input goes on to several threads, which take blocks of lines in turn and give
 //! them back in the same turn. What is held is a few blocks, however long the input.
 
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read, Write};
+use std::mem::take;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -144,10 +145,10 @@ enum Lines {
 
 /// The input in blocks of whole lines.
 struct Blocks {
-    input: Box<dyn Read + Send>,
-    buffer: Vec<u8>,
-    filled: usize,
-    /// The number of the first line in the buffer.
+    input: BufReader<Box<dyn Read + Send>>,
+    /// The start of a line whose end has not come.
+    begun: Vec<u8>,
+    /// The number of that line.
     line: u64,
     /// The rest of a line that is too long is being passed over.
     passing_over: bool,
@@ -158,80 +159,55 @@ struct Blocks {
 
 impl Blocks {
     fn new(input: Box<dyn Read + Send>) -> Self {
-        Self { input, buffer: Vec::new(), filled: 0, line: 1, passing_over: false, read: 0, ended: false }
+        let input = BufReader::with_capacity(BLOCK_BYTES, input);
+        Self { input, begun: Vec::new(), line: 1, passing_over: false, read: 0, ended: false }
     }
 
     /// The lines that have come; waits only if there is none.
     fn next(&mut self) -> Option<Block> {
         while !self.ended {
-            if self.buffer.len() == self.filled {
-                let more = self.filled.saturating_mul(2).clamp(BLOCK_BYTES, MAX_LINE_BYTES.saturating_add(1));
-                self.buffer.resize(more, 0);
-            }
-            let mut start = self.filled;
-            match self.input.read(self.buffer.get_mut(start..).unwrap_or_default()) {
-                Ok(0) => {
-                    self.ended = true;
-                    // A last line may have no end.
-                    return (self.filled > 0).then(|| self.take(self.filled));
-                }
-                Ok(count) => self.filled = start.saturating_add(count),
+            let come = match self.input.fill_buf() {
+                Ok(come) => come,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
                     self.ended = true;
                     return Some(Block { first: self.line, lines: Lines::Broken(error) });
                 }
-            }
-            self.read = self.read.saturating_add(self.filled.saturating_sub(start));
-            if self.passing_over {
-                let Some(end) = memchr(b'\n', self.buffer.get(..self.filled).unwrap_or_default()) else {
-                    self.filled = 0;
-                    continue;
-                };
-                self.passing_over = false;
-                self.drop_first(end.saturating_add(1));
-                start = 0;
-            }
-            if let Some(end) = memrchr(b'\n', self.buffer.get(start..self.filled).unwrap_or_default()) {
-                return Some(self.take(start.saturating_add(end).saturating_add(1)));
-            }
-            if self.filled > MAX_LINE_BYTES {
+            };
+            let first_end = memchr(b'\n', come);
+            let of_first = first_end.unwrap_or(come.len());
+            let after = |end: Option<usize>| end.map_or(come.len(), |end| end.saturating_add(1));
+            let mut taken = after(memrchr(b'\n', come));
+            let mut lines = None;
+            if come.is_empty() {
+                // A last line may have no end.
+                self.ended = true;
+                lines = (!self.begun.is_empty()).then(|| Lines::Read(take(&mut self.begun)));
+            } else if self.passing_over {
+                taken = after(first_end);
+                self.passing_over = first_end.is_none();
+            } else if self.begun.len().saturating_add(of_first) > MAX_LINE_BYTES {
+                taken = of_first;
+                self.begun.clear();
                 self.passing_over = true;
-                self.filled = 0;
+                lines = Some(Lines::TooLong);
+            } else {
+                self.begun.extend_from_slice(come.get(..taken).unwrap_or_default());
+                lines = first_end.map(|_| Lines::Read(take(&mut self.begun)));
+            }
+            self.input.consume(taken);
+            self.read = self.read.saturating_add(taken);
+            if let Some(lines) = lines {
                 let first = self.line;
-                self.line = self.line.saturating_add(1);
-                return Some(Block { first, lines: Lines::TooLong });
+                let count = match &lines {
+                    Lines::Read(lines) => u64::try_from(memchr_iter(b'\n', lines).count()).unwrap_or(u64::MAX),
+                    Lines::TooLong | Lines::Broken(_) => 1,
+                };
+                self.line = first.saturating_add(count);
+                return Some(Block { first, lines });
             }
         }
         None
-    }
-
-    /// Takes the first `end` bytes, which are whole lines.
-    fn take(&mut self, end: usize) -> Block {
-        let rest = self.filled.saturating_sub(end);
-        let lines = if end < BLOCK_BYTES / 4 {
-            let lines = self.buffer.get(..end).unwrap_or_default().to_vec();
-            self.drop_first(end);
-            lines
-        } else {
-            let mut buffer = vec![0; rest.saturating_mul(2).max(BLOCK_BYTES)];
-            if let (Some(new), Some(old)) = (buffer.get_mut(..rest), self.buffer.get(end..self.filled)) {
-                new.copy_from_slice(old);
-            }
-            let mut lines = std::mem::replace(&mut self.buffer, buffer);
-            self.filled = rest;
-            lines.truncate(end);
-            lines
-        };
-        let first = self.line;
-        let count = u64::try_from(memchr_iter(b'\n', &lines).count()).unwrap_or(u64::MAX);
-        self.line = first.saturating_add(count);
-        Block { first, lines: Lines::Read(lines) }
-    }
-
-    fn drop_first(&mut self, count: usize) {
-        self.buffer.copy_within(count..self.filled, 0);
-        self.filled = self.filled.saturating_sub(count);
     }
 }
 

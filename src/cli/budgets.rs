@@ -1,9 +1,11 @@
 //! A file of budgets: read, looked through from top to bottom, and answered.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::check::{CheckRequest, Demand, Examined, Taken};
@@ -108,7 +110,7 @@ fn entry(reader: &ObjectReader, raw: &str, margin: Option<Margin>) -> Result<Ent
     }
     let ask = object.ask.into_owned();
     ask.refuse_pairs()?;
-    let engine = engine(&ask)?;
+    let engine = engine(&ask, raw)?;
     refuse_what_asserts_nothing(&ask)?;
     if ask.models.is_empty() && ask.dimensions.is_empty() {
         let remedy = "name one (`kvsize models` lists them), write it as an object, or give its dimensions";
@@ -119,7 +121,12 @@ fn entry(reader: &ObjectReader, raw: &str, margin: Option<Margin>) -> Result<Ent
 }
 
 /// The engine, which is named with its version: an upgrade of kvsize does not move a budget.
-fn engine(ask: &Ask) -> Result<Engine, Error> {
+fn engine(ask: &Ask, raw: &str) -> Result<Engine, Error> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow)]
+        engine: Cow<'a, str>,
+    }
     if ask.engine.is_empty() {
         return Err(Error::missing("engine", "name it with its version, as vllm@0.33, or ideal"));
     }
@@ -128,7 +135,13 @@ fn engine(ask: &Ask) -> Result<Engine, Error> {
         let found = format!("{} values", engines.len());
         one_only(Error::new(Code::Several, "engine", found, "are more than one estimate takes", ""))
     })?;
-    Ok(engine)
+    match serde_json::from_str(raw) {
+        Ok(Typed { engine: typed }) if !typed.contains('@') && !engine.version.is_empty() => {
+            let remedy = format!("write {engine}, so that an upgrade of kvsize does not move the budget");
+            Err(Error::new(Code::NoVersion, "engine", typed, "has no version", remedy))
+        }
+        _ => Ok(engine),
+    }
 }
 
 /// What a budget asserts, and what it says of hardware that nothing is asserted of.
@@ -221,12 +234,12 @@ fn demands(ask: &Ask, gpu: &[Fleet], must_hold: &[Fleet]) -> Vec<(Demand, Fleet)
 
 /// What budgets took, by name; `None` of those that have no answer.
 pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Error> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Document {
         schema: Option<String>,
         checks: Option<Vec<Row>>,
     }
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Row {
         name: String,
         bytes: Option<u64>,
@@ -236,7 +249,10 @@ pub(super) fn baseline(path: &Path) -> Result<Vec<(String, Option<Taken>)>, Erro
     let text = text_at(path, "--baseline", REMEDY)?;
     let file = path.display();
     let refused = |found: String, problem: String| Error::new(Code::Baseline, "--baseline", found, problem, REMEDY);
-    let document: Document = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text))
+    if !text.trim_start().starts_with('{') {
+        return Err(refused(file.to_string(), "is not one JSON object".into()));
+    }
+    let document: Document = serde_json::from_str(&text)
         .map_err(|error| refused(file.to_string(), format!("is no such document: {error}")))?;
     match document.schema {
         Some(schema) if schema == BASELINE_SCHEMA => {}
@@ -263,9 +279,7 @@ fn text_at(path: &Path, option: &str, remedy: &str) -> Result<String, Error> {
     let text = if path.as_os_str() == "-" { source::text_of_stdin(&mut io::stdin()) } else { source::text(path) };
     text.map(|text| text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text)).map_err(|error| {
         let found = format!("{}: {}", path.display(), error.found.unwrap_or_default());
-        // The reader's own words are about a config.json.
-        let problem = if error.code == Code::TooLarge { "is longer than is read".into() } else { error.problem };
-        Error::new(error.code, option, found, problem, remedy)
+        Error::new(error.code, option, found.trim_end(), error.problem, remedy)
     })
 }
 

@@ -9,16 +9,16 @@ use std::str::FromStr;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum, builder::PossibleValue};
 
-use super::args::unit_choice;
+use super::args::OutputArguments;
 use super::budgets::{self, Entry};
 use super::options::{Models, Options};
 use super::sources::{Places, SharedModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
 use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verdict};
-use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured, UnitChoice};
+use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh};
 use crate::source;
-use crate::units::{ByteUnit, Code, Error, Notes};
+use crate::units::{Code, Error, Notes};
 
 const OPTIONS: Options = Options {
     selection: Selection {
@@ -69,7 +69,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
     about: "Whether a workload stays within a budget: exit status 0 within, 1 over, 2 could not tell",
     arguments: |command| {
-        let command = OPTIONS.augment(CheckOutput::augment_args(FileArguments::augment_args(command)));
+        let command =
+            OPTIONS.augment(command, |command| CheckOutput::augment_args(FileArguments::augment_args(command)));
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
     notes: "",
@@ -119,30 +120,11 @@ struct FileArguments {
     init: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Output")]
-struct CheckOutput {
-    /// How the answer is written [default: table]
-    #[arg(short, long, value_name = "FORMAT", value_enum)]
-    format: Option<CheckFormat>,
-    /// The same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-    /// No notes or warnings on stderr
-    #[arg(short, long)]
-    quiet: bool,
-    /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto [default: GB]
-    #[arg(long, value_name = "UNIT", value_parser = unit_choice)]
-    unit: Option<UnitChoice>,
-}
+type CheckOutput = OutputArguments<CheckFormat>;
 
-impl CheckOutput {
-    fn format(&self) -> CheckFormat {
-        if self.json { CheckFormat::As(Format::Json) } else { self.format.unwrap_or(CheckFormat::As(Format::Table)) }
-    }
-
-    fn unit(&self) -> UnitChoice {
-        self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes))
+impl From<Format> for CheckFormat {
+    fn from(format: Format) -> Self {
+        Self::As(format)
     }
 }
 
@@ -183,7 +165,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let files: FileArguments = typed(matches)?;
     let output: CheckOutput = typed(matches)?;
     if let Some(path) = &files.init {
-        return init(path, output.quiet);
+        return init(path, output.format.quiet);
     }
     let ask = OPTIONS.ask(matches)?;
     let answered = match &files.file {
@@ -192,8 +174,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     };
     answered.or_else(|error| {
         // Where a CI system reads the answer, it reads there why there is none.
-        let data = report::no_check(&error.to_string(), output.format()).ok_or(error)?;
-        Ok(Answer { quiet: output.quiet, data, status: CANNOT_ANSWER, ..Answer::default() })
+        let data = report::no_check(&error.to_string(), output.format.format()).ok_or(error)?;
+        Ok(Answer { quiet: output.format.quiet, data, status: CANNOT_ANSWER, ..Answer::default() })
     })
 }
 
@@ -251,11 +233,11 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     let measured = Measured::new(&model, &workload, &engine, &checked, &held);
     let document = CheckDocument::new(&model, measured, notes);
     refuse_warnings(ask.strict, &document.notes.warnings)?;
-    let data = report::render_check(&document, output.format(), output.unit());
+    let data = report::render_check(&document, output.format.format(), output.unit());
     let CheckDocument { within, notes: Notes { assumptions, warnings }, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = status(Verdict::of(within));
-    Ok(Answer { quiet: output.quiet, data, notes, warnings, status, ..Answer::default() })
+    Ok(Answer { quiet: output.format.quiet, data, notes, warnings, status, ..Answer::default() })
 }
 
 /// The GPUs that must hold a workload that has no budget.
@@ -309,13 +291,13 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
         names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
     let document = ChecksDocument::new(rows, gone, increase, ask.strict);
-    let data = report::render_check(&document, output.format(), output.unit());
+    let data = report::render_check(&document, output.format.format(), output.unit());
     Ok(Answer {
-        quiet: output.quiet,
+        quiet: output.format.quiet,
         data,
         notes: document.said(|row| &row.notes.assumptions),
         warnings: document.said(|row| &row.notes.warnings).into_iter().chain(document.gone_warnings()).collect(),
-        status: status(document.worst()),
+        status: status(document.verdict),
         ..Answer::default()
     })
 }

@@ -25,7 +25,7 @@ pub(super) const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "estimate",
     about: "The estimate of a model (what is done without a command)",
-    arguments: |command| OPTIONS.augment(EstimateOutput::augment_args(command)),
+    arguments: |command| OPTIONS.augment(command, EstimateOutput::augment_args),
     notes: "",
     examples: &[
         ("The article's lengths, in 16 bits and FP8, with a model of the catalogue", "kvsize estimate llama-4-scout"),

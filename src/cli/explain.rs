@@ -32,7 +32,7 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
-    arguments: |command| OPTIONS.augment(FormatArguments::augment_args(command)),
+    arguments: |command| OPTIONS.augment(command, <FormatArguments>::augment_args),
     notes: "",
     examples: &[
         ("The live bytes of each group of layers, and the keys behind them", "kvsize explain gemma-3-27b -s 128K"),

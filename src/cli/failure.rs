@@ -1,23 +1,23 @@
 //! One error, in parts; as one object for programs.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
 
 use crate::report::ErrorRow;
 use crate::units::{Code, Error};
 
 /// `kvsize.error/1`: why a question could not be answered. Under `--json` it goes to stderr; of a batch it is a line.
-#[derive(Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[skip_serializing_none]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct ErrorDocument<'a> {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.error/1")))]
+    #[schemars(extend("const" = "kvsize.error/1"))]
     schema: &'static str,
     /// The line of a batch.
-    #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     /// The `id` that came with the line.
-    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a RawValue>,
     /// What is wrong.
     error: ErrorRow,

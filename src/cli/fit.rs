@@ -13,7 +13,7 @@ use crate::units::{Code, Error, Notes};
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
     about: "What hardware holds: the longest context, requests at once, cost",
-    arguments: |command| FIT.augment(OutputArguments::augment_args(command)),
+    arguments: |command| FIT.augment(command, <OutputArguments>::augment_args),
     notes: "",
     examples: &[
         (

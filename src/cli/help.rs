@@ -98,5 +98,5 @@ fn below(examples: &[(&str, &str)], notes: &str, statuses: &[(u8, &str)]) -> Str
 /// The whole command line with all that is elsewhere defined when it is used.
 pub(super) fn whole() -> Command {
     let commands = COMMANDS.iter().map(|known| defined(Command::new(known.name)));
-    super::program(super::Settings::Defined).subcommands(commands)
+    super::program(super::Needs::Settings).subcommands(commands)
 }

@@ -53,7 +53,7 @@ struct Page {
     examples: &'static [(&'static str, &'static str)],
     environment: &'static [(&'static str, &'static str)],
     statuses: &'static [(u8, &'static str)],
-    see_also: &'static [&'static str],
+    see_also: Option<&'static str>,
 }
 
 impl Page {
@@ -64,7 +64,7 @@ impl Page {
             examples: help::EXAMPLES,
             environment: help::ENVIRONMENT,
             statuses: help::STATUSES,
-            see_also: &[],
+            see_also: None,
         }
     }
 
@@ -81,7 +81,7 @@ impl Page {
             examples: known.examples,
             environment: &[],
             statuses: known.statuses,
-            see_also: &["kvsize"],
+            see_also: Some("kvsize"),
         }
     }
 
@@ -116,16 +116,9 @@ impl Page {
             roff.control("SH", ["NOTES"]);
             as_it_is(&mut roff, self.notes);
         }
-        roff.control("SH", ["EXIT STATUS"]);
-        for (status, what) in self.statuses {
-            roff.control("TP", []).text([bold(status.to_string())]).text([roman(*what)]);
-        }
-        if !self.environment.is_empty() {
-            roff.control("SH", ["ENVIRONMENT"]);
-        }
-        for (name, what) in self.environment {
-            roff.control("TP", []).text([bold(*name)]).text([roman(*what)]);
-        }
+        let statuses = self.statuses.iter().map(|(status, what)| (status.to_string(), *what));
+        described(&mut roff, "EXIT STATUS", statuses);
+        described(&mut roff, "ENVIRONMENT", self.environment.iter().map(|(name, what)| ((*name).to_owned(), *what)));
         if !self.examples.is_empty() {
             roff.control("SH", ["EXAMPLES"]);
         }
@@ -134,13 +127,20 @@ impl Page {
             as_it_is(&mut roff, line);
             roff.control("RE", []);
         }
-        if !self.see_also.is_empty() {
-            roff.control("SH", ["SEE ALSO"]);
-        }
-        for page in self.see_also {
-            roff.text([bold(*page), roman("(1)")]);
+        if let Some(page) = self.see_also {
+            roff.control("SH", ["SEE ALSO"]).text([bold(page), roman("(1)")]);
         }
         roff
+    }
+}
+
+/// A section of names, and what each is.
+fn described(roff: &mut Roff, heading: &str, names: impl ExactSizeIterator<Item = (String, &'static str)>) {
+    if names.len() > 0 {
+        roff.control("SH", [heading]);
+    }
+    for (name, what) in names {
+        roff.control("TP", []).text([bold(name)]).text([roman(what)]);
     }
 }
 

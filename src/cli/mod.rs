@@ -103,33 +103,39 @@ struct Answer {
 /// Writes data as it comes.
 type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 
-/// Whether a start needs the long help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Help {
-    Put,
-    LeftOut,
+/// What of the definitions a start needs, each with all before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Needs {
+    Options,
+    Settings,
+    LongHelp,
 }
 
-/// Whether a start needs the settings of engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settings {
-    Defined,
-    LeftOut,
+impl Needs {
+    fn of_arguments() -> Self {
+        if help::may_be_asked(std::env::args_os()) {
+            Self::LongHelp
+        } else if options::settings_may_be_needed(std::env::args_os()) {
+            Self::Settings
+        } else {
+            Self::Options
+        }
+    }
 }
 
 /// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
 /// is most of our time.
-fn command(settings: Settings, help: Help) -> clap::Command {
-    let defined = if help == Help::Put { help::described } else { help::defined };
+fn command(needs: Needs) -> clap::Command {
+    let defined = if needs == Needs::LongHelp { help::described } else { help::defined };
     let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(defined));
-    let program = program(settings).subcommands(commands);
-    if help == Help::Put { help::with_long_help(program) } else { program }
+    let program = program(needs).subcommands(commands);
+    if needs == Needs::LongHelp { help::with_long_help(program) } else { program }
 }
 
 const AFTER_HELP: &str = "More options, and the settings of each engine under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
 
 /// The program without commands: the estimate of a model.
-fn program(settings: Settings) -> clap::Command {
+fn program(needs: Needs) -> clap::Command {
     let program = clap::Command::new("kvsize")
         .version(env!("CARGO_PKG_VERSION"))
         .about("How many bytes the KV cache of a language model takes")
@@ -137,8 +143,8 @@ fn program(settings: Settings) -> clap::Command {
         .override_usage("kvsize [OPTIONS] MODEL...\n       kvsize COMMAND [OPTIONS]")
         .disable_help_subcommand(true)
         .after_help(AFTER_HELP);
-    let program = estimate::OPTIONS.options(estimate::EstimateOutput::augment_args(program));
-    if settings == Settings::Defined { options::settings(program) } else { program }
+    let program = estimate::EstimateOutput::augment_args(estimate::OPTIONS.options(program));
+    if needs >= Needs::Settings { options::settings(program) } else { program }
 }
 
 /// The arguments of a command, as typed.
@@ -149,10 +155,7 @@ fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Error> {
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
     // Not dropped: the process ends soon, and taking the definitions apart is a tenth of a query's time.
-    let settings =
-        if options::settings_may_be_needed(std::env::args_os()) { Settings::Defined } else { Settings::LeftOut };
-    let help = if help::may_be_asked(std::env::args_os()) { Help::Put } else { Help::LeftOut };
-    let mut command = ManuallyDrop::new(command(settings, help));
+    let mut command = ManuallyDrop::new(command(Needs::of_arguments()));
     let result = match command.try_get_matches_from_mut(std::env::args_os()) {
         Ok(mut matches) => run(&mut matches),
         Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
@@ -252,7 +255,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     #[test]
     fn the_definitions_hold_together() {
-        super::command(super::Settings::Defined, super::Help::Put).debug_assert();
+        super::command(super::Needs::LongHelp).debug_assert();
         super::help::whole().debug_assert();
     }
 }

@@ -31,10 +31,13 @@ pub(super) enum Models {
     Several,
 }
 
+/// After all that is shown in the order of its definition.
+const LAST: usize = 999;
+
 impl Options {
-    /// The command with an option for each row, and for each setting of an engine.
-    pub(super) fn augment(&self, command: Command) -> Command {
-        settings(self.options(command))
+    /// The command with an option for each row, then its `own`, then one for each setting of an engine.
+    pub(super) fn augment(&self, command: Command, own: fn(Command) -> Command) -> Command {
+        settings(own(self.options(command)))
     }
 
     /// The command with an option for each row.
@@ -44,9 +47,11 @@ impl Options {
 
     fn arg(&self, field: &'static Field) -> Arg {
         let about = self.about.iter().find(|(name, _)| *name == field.name).map(|(_, about)| *about);
-        let arg = Arg::new(field.name).help(about.unwrap_or(field.about)).help_heading(heading(field.group));
+        let arg = Arg::new(field.name).help(about.unwrap_or(field.about));
         let is_rare = if self.brief.is_empty() { field.is_rare } else { !self.brief.contains(&field.name) };
-        let arg = arg.hide_short_help(is_rare);
+        let arg = arg.help_heading(heading(field.group)).hide_short_help(is_rare);
+        // Below what the command has of its own under the same heading.
+        let arg = if field.group == Group::Sources { arg.display_order(LAST) } else { arg };
         let arg = match about {
             None if !field.more.is_empty() => arg.long_help(format!("{}\n\n{}", field.about, field.more)),
             _ => arg,
@@ -81,20 +86,14 @@ impl Options {
     /// A value that its option does not take.
     pub(super) fn ask<'m>(&self, matches: &'m ArgMatches) -> Result<Ask<'m>, Error> {
         let mut ask = Ask::default();
-        for field in self.selection.fields() {
-            let name = if field.group == Group::Model { "MODEL".to_owned() } else { format!("--{}", field.name) };
-            let in_field = |error: Error| error.at(name.clone());
-            if field.kind == Kind::Switch {
-                if matches.get_flag(field.name) {
-                    field.read(&mut ask, "true".into()).map_err(in_field)?;
-                }
-                continue;
-            }
-            let values = matches.get_many::<String>(field.name).into_iter().flatten();
-            for value in values {
-                let mut read = |text: &'m str| field.read(&mut ask, text.into()).map_err(in_field);
-                if self.lists.contains(&field.name) { value.split(',').try_for_each(read) } else { read(value) }?;
-            }
+        for (_, field, value) in self.typed(matches) {
+            let mut read = |text: &'m str| {
+                field.read(&mut ask, text.into()).map_err(|error| match field.group {
+                    Group::Model => error.at("MODEL"),
+                    _ => error.at(format!("--{}", field.name)),
+                })
+            };
+            if self.lists.contains(&field.name) { value.split(',').try_for_each(read) } else { read(value) }?;
         }
         // One that several engines have is met once for each, which changes nothing.
         for setting in PROFILES.iter().flat_map(|profile| profile.settings) {
@@ -104,6 +103,22 @@ impl Options {
         }
         Ok(ask)
     }
+
+    /// The values and where each was typed, in that order: the first mistake is the one that is told.
+    fn typed<'m>(&self, matches: &'m ArgMatches) -> Vec<(usize, &'static Field, &'m str)> {
+        let mut typed = Vec::new();
+        for field in self.selection.fields() {
+            let indices = matches.indices_of(field.name).into_iter().flatten();
+            if field.kind != Kind::Switch {
+                let values = matches.get_many::<String>(field.name).into_iter().flatten();
+                typed.extend(indices.zip(values).map(|(index, value)| (index, field, value.as_str())));
+            } else if matches.get_flag(field.name) {
+                typed.extend(indices.map(|index| (index, field, "true")));
+            }
+        }
+        typed.sort_by_key(|(index, ..)| *index);
+        typed
+    }
 }
 
 /// The words of an option; those after the first name of each are other names, which help does not show.
@@ -112,17 +127,18 @@ fn words_parser(words: &'static [&'static str]) -> ValueParser {
     PossibleValuesParser::new(names.map(|(index, name)| PossibleValue::new(name).hide(index > 0))).into()
 }
 
-fn heading(group: Group) -> &'static str {
-    match group {
-        Group::Model => "Arguments",
+fn heading(group: Group) -> Option<&'static str> {
+    Some(match group {
+        // Arguments have one of their own.
+        Group::Model => return None,
         Group::Dimensions => "A model from flags",
         Group::Workload => "Workload",
         Group::Device => "Device",
         Group::Terms | Group::Average => "Memory",
         Group::Gpus | Group::Plan | Group::Accelerators => "Hardware",
         Group::Check | Group::Budget => "Budget",
-        Group::Sources => "Sources",
-    }
+        Group::Sources => "Output",
+    })
 }
 
 /// Whether the arguments may name an engine, a setting of one, or ask for help: only then are settings defined at all, since

@@ -13,7 +13,7 @@ use crate::units::{Error, Notes};
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
     about: "The smallest and the cheapest layouts that hold a workload",
-    arguments: |command| PLAN.augment(OutputArguments::augment_args(command)),
+    arguments: |command| PLAN.augment(command, <OutputArguments>::augment_args),
     notes: "",
     examples: &[
         (

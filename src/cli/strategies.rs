@@ -83,7 +83,7 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
-    arguments: |command| OPTIONS.options(StrategiesOutput::augment_args(command)),
+    arguments: |command| StrategiesOutput::augment_args(OPTIONS.options(command)),
     notes: "",
     examples: &[
         ("Every lever for the article's model and its ten million tokens", "kvsize strategies article"),

@@ -26,7 +26,9 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
     about: "Every combination of lists and ranges, a row each",
-    arguments: |command| OPTIONS.augment(EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true))),
+    arguments: |command| {
+        OPTIONS.augment(command, |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)))
+    },
     notes: ABOUT_RANGES,
     examples: &[
         (

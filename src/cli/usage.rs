@@ -63,67 +63,57 @@ pub(super) fn refuse_options_before(command: &str, matches: &ArgMatches) -> Resu
 
 /// The parser's error in our parts.
 pub(super) fn failure(error: &clap::Error) -> Error {
-    let text = |kind| match error.get(kind) {
+    let field = flag(&context(error, ContextKind::InvalidArg));
+    if let Some(ours) = error.source().and_then(|source| source.downcast_ref::<Error>()) {
+        return ours.clone().at(field);
+    }
+    match error.kind() {
+        ErrorKind::InvalidValue => not_a_value(error, field),
+        ErrorKind::UnknownArgument => {
+            let nearest = context(error, ContextKind::SuggestedArg);
+            let remedy = if nearest.is_empty() { HELP.into() } else { format!("did you mean {nearest}?") };
+            Error::new(Code::UnknownArgument, "", field, "is not an option here", remedy)
+        }
+        ErrorKind::ArgumentConflict => {
+            let other = flag(&context(error, ContextKind::PriorArg));
+            if other == field {
+                return Error::without_value(Code::Conflict, field, "is given twice", "give it once");
+            }
+            let other = if other.is_empty() { "another option".into() } else { other };
+            Error::new(Code::Conflict, field, other, "is given as well", "give one of the two")
+        }
+        ErrorKind::MissingRequiredArgument => Error::missing(field, "give it as well"),
+        ErrorKind::InvalidUtf8 => Error::new(Code::NotText, field, "an argument", "is not UTF-8", "give text"),
+        _ => {
+            let rendered = error.to_string();
+            let line = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            Error::without_value(Code::Usage, field, line, HELP)
+        }
+    }
+}
+
+/// A value that is none of an option's, or is not there.
+fn not_a_value(error: &clap::Error, field: String) -> Error {
+    let found = context(error, ContextKind::InvalidValue);
+    if found.is_empty() {
+        return Error::without_value(Code::NoValue, field, "has no value", "give it one");
+    }
+    let all = format!("use one of {}", context(error, ContextKind::ValidValue));
+    let nearest = context(error, ContextKind::SuggestedValue);
+    let remedy = if nearest.is_empty() { all } else { format!("nearest: {nearest}; {all}") };
+    Error::new(Code::InvalidValue, field, found, "is not one of its values", remedy)
+}
+
+/// What the parser tells of an error, in words.
+fn context(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(texts)) => texts.join(", "),
         _ => String::new(),
-    };
-    // "--seq-len <TOKENS>" is the flag and the name of its value, "<SHELL>" and "[COMMAND]" arguments.
-    let flag =
-        |text: &str| text.split([' ', '=']).next().unwrap_or_default().trim_matches(['<', '>', '[', ']']).to_owned();
-    let field = flag(&text(ContextKind::InvalidArg));
-    let found = text(ContextKind::InvalidValue);
-    let ours = error.source().and_then(diagnosis);
-    if let Some(diagnosis) = ours {
-        return Error { field, ..diagnosis };
     }
-    let suggestion = |kind| Some(text(kind)).filter(|text| !text.is_empty());
-    let (code, found, problem, remedy) = match error.kind() {
-        ErrorKind::InvalidValue if found.is_empty() => {
-            (Code::NoValue, "nothing".into(), "follows it".into(), "give it a value".into())
-        }
-        ErrorKind::InvalidValue => (
-            Code::InvalidValue,
-            found,
-            "is not one of its values".into(),
-            match suggestion(ContextKind::SuggestedValue) {
-                Some(nearest) => format!("nearest: {nearest}; use one of {}", text(ContextKind::ValidValue)),
-                None => format!("use one of {}", text(ContextKind::ValidValue)),
-            },
-        ),
-        ErrorKind::UnknownArgument => {
-            let remedy = suggestion(ContextKind::SuggestedArg)
-                .map_or_else(|| HELP.into(), |known| format!("did you mean {known}?"));
-            return Error {
-                code: Code::UnknownArgument,
-                field: String::new(),
-                found: Some(field),
-                problem: "is not an option here".into(),
-                remedy,
-            };
-        }
-        ErrorKind::ArgumentConflict => {
-            let other = flag(&text(ContextKind::PriorArg));
-            if other == field {
-                (Code::Conflict, "it".into(), "is given twice".into(), "give it once".into())
-            } else {
-                let other = if other.is_empty() { "another option".into() } else { other };
-                (Code::Conflict, other, "is given as well".into(), "give one of the two".into())
-            }
-        }
-        ErrorKind::MissingRequiredArgument => {
-            (Code::Missing, "missing".into(), String::new(), "give it as well".into())
-        }
-        ErrorKind::InvalidUtf8 => (Code::NotText, "an argument".into(), "is not UTF-8".into(), "give text".into()),
-        _ => {
-            let rendered = error.to_string();
-            let line = rendered.lines().next().unwrap_or_default();
-            (Code::Usage, line.trim_start_matches("error: ").to_owned(), String::new(), HELP.into())
-        }
-    };
-    Error { code, field, found: Some(found), problem, remedy }
 }
 
-fn diagnosis(source: &(dyn StdError + 'static)) -> Option<Error> {
-    source.downcast_ref::<Error>().cloned()
+/// The option alone: `--seq-len <TOKENS>` has the name of its value with it, and arguments are `<SHELL>` and `[COMMAND]`.
+fn flag(text: &str) -> String {
+    text.split([' ', '=']).next().unwrap_or_default().trim_matches(['<', '>', '[', ']']).to_owned()
 }

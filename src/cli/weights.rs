@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::args::{FormatArguments, SourceArguments, unit_choice};
+use super::args::{OutputArguments, SourceArguments};
 use super::sources::Places;
 use super::{ANSWERED, Answer, Subcommand, typed};
-use crate::report::{self, Format, Listing, UnitChoice, WeightsItem};
+use crate::report::{self, Format, Listing, WeightsItem};
 use crate::source::Weighed;
-use crate::units::{ByteUnit, Code, Error};
+use crate::units::{Code, Error};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "weights",
@@ -30,10 +30,7 @@ struct WeightsArguments {
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
     #[command(flatten)]
-    format: FormatArguments,
-    /// Unit of printed bytes: B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto [default: GB]
-    #[arg(long, value_name = "UNIT", value_parser = unit_choice, help_heading = "Output")]
-    unit: Option<UnitChoice>,
+    output: OutputArguments,
     #[command(flatten)]
     sources: SourceArguments,
 }
@@ -54,7 +51,7 @@ fn run(arguments: &WeightsArguments) -> Result<Answer, Error> {
             Err(reason) => return Err(unknown(report::clean(&name), &reason)),
         }
     }
-    let format = arguments.format.format();
+    let format = arguments.output.format.format();
     let several = items.len() > 1;
     let mut notes = Vec::new();
     // The other formats have them in the answer itself.
@@ -64,9 +61,8 @@ fn run(arguments: &WeightsArguments) -> Result<Answer, Error> {
             notes.extend(weights.notes.iter().map(of));
         }
     }
-    let unit = arguments.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes));
-    let data = report::render(&Listing::new(items), format, unit);
-    Ok(Answer { quiet: arguments.format.quiet, data, notes, ..Answer::default() })
+    let data = report::render(&Listing::new(items), format, arguments.output.unit());
+    Ok(Answer { quiet: arguments.output.format.quiet, data, notes, ..Answer::default() })
 }
 
 /// Nothing is known, which is said and never guessed.

@@ -1,10 +1,12 @@
 //! An engine's answer for a workload.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Details, Double};
 use crate::estimate::Estimate;
-use crate::units::{Bytes, Error};
+use crate::units::{Error, Exact};
 
 /// What a workload takes in an engine, and why it is not the ideal figure.
 #[derive(Debug, Clone)]
@@ -51,9 +53,19 @@ pub struct Gap {
 
 impl Gap {
     /// The step from one figure to the next; `None` where they are the same.
-    pub fn step(kind: &'static str, from: Bytes, to: Bytes, reason: String) -> Option<Self> {
-        let bytes = i128::from(to.0).checked_sub(i128::from(from.0)).filter(|&bytes| bytes != 0)?;
-        Some(Self { kind, bytes, reason })
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](crate::units::Code::TooLarge).
+    pub fn step(
+        kind: &'static str,
+        from: impl Into<Exact>,
+        to: impl Into<Exact>,
+        reason: impl fmt::Display,
+    ) -> Result<Option<Self>, Error> {
+        let signed = |bytes: Exact| i128::try_from(bytes.wide()?).map_err(|_| Error::too_large());
+        let bytes = signed(to.into())?.checked_sub(signed(from.into())?).ok_or_else(Error::too_large)?;
+        // A reason is put into words only where there is a step.
+        Ok((bytes != 0).then(|| Self { kind, bytes, reason: reason.to_string() }))
     }
 
     /// Adds it to the one of the same kind and reason, if there is one.
@@ -68,22 +80,25 @@ impl Gap {
 
 /// The steps from one figure through others.
 pub(super) struct Steps {
-    at: Bytes,
-    gaps: Vec<Gap>,
+    at: Exact,
+    pub(super) gaps: Vec<Gap>,
 }
 
 impl Steps {
-    pub(super) fn from(bytes: Bytes) -> Self {
-        Self { at: bytes, gaps: Vec::new() }
+    pub(super) fn from(bytes: impl Into<Exact>) -> Self {
+        Self { at: bytes.into(), gaps: Vec::new() }
     }
 
-    pub(super) fn to(mut self, kind: &'static str, bytes: Bytes, reason: impl Into<String>) -> Self {
-        self.gaps.extend(Gap::step(kind, self.at, bytes, reason.into()));
-        Self { at: bytes, ..self }
-    }
-
-    pub(super) fn gaps(self) -> Vec<Gap> {
-        self.gaps
+    /// The step to a figure, for a reason.
+    pub(super) fn to(
+        mut self,
+        kind: &'static str,
+        bytes: impl Into<Exact>,
+        reason: impl fmt::Display,
+    ) -> Result<Self, Error> {
+        let before = std::mem::replace(&mut self.at, bytes.into());
+        self.gaps.extend(Gap::step(kind, before, self.at, reason)?);
+        Ok(self)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The device class, as far as an engine's defaults depend on it.
 
+use std::borrow::Cow;
+
 /// A device, as an engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its name in the catalogue: `h100-sxm`.
-    pub id: String,
+    pub id: Cow<'static, str>,
     /// CUDA's compute capability, major and minor: 9.0 is (9, 0).
     pub compute_capability: (u32, u32),
     /// Memory that the driver reports, in MiB.

@@ -75,6 +75,11 @@ impl Double {
         self.0 as u64
     }
 
+    /// `math.ceil(x)` of a number that is not negative; at most 2⁶⁴ − 1.
+    pub fn ceiling(self) -> u64 {
+        self.0.ceil() as u64
+    }
+
     /// Millionths, to the nearest: what a decimal of six places is exactly.
     pub fn millionths(self) -> u64 {
         (self.0 * 1e6).round() as u64

@@ -5,7 +5,7 @@
 //! there; of V, quantised by token, the newest min(S, R).
 
 use super::{Answer, Engine, Gap, Profile};
-use crate::estimate::{Estimate, Workload, estimate};
+use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{KeyValue, LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
@@ -51,14 +51,13 @@ pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Res
     }
     let (of_k, of_v) = (of_k.get()?, of_v.get()?);
     let reason = format!("the newest {of_k} tokens of K and {of_v} of V are in {plain}");
-    answer.gaps = Gap::step("residual", live_bytes, answer.estimate.bytes, reason).into_iter().collect();
+    answer.gaps = Gap::step("residual", live_bytes, answer.estimate.bytes, reason)?.into_iter().collect();
     answer.assumptions.push(format!("{k} is by KIVI's definition (arXiv:2402.02750), and was not replayed"));
     Ok(answer)
 }
 
 /// Refuses what KIVI's definition does not cover.
 fn refuse(model: &Model, workload: &Workload, format: ElementFormat, engine: &Engine) -> Result<(), Error> {
-    let refused = |field, found: String, reason: String, remedy| Err(engine.refusal(field, found, reason, remedy));
     let group = format.elements_per_block();
     for cache in model.layer_groups.iter().map(|group| group.cache) {
         let dims = match cache {
@@ -69,31 +68,21 @@ fn refuse(model: &Model, workload: &Workload, format: ElementFormat, engine: &En
             LayerCache::FullAttention { key_value } => [key_value.shortcut_width().unwrap_or_default(); 2],
             _ => {
                 let reason = format!("is defined for full attention only, and the model has {}", cache.kind());
-                return refused("--kv-dtype", format.to_string(), reason, "use another format");
+                return Err(engine.refusal("--kv-dtype", format, reason, "use another format"));
             }
         };
-        if let Some(dim) = dims.into_iter().find(|dim| !dim.is_multiple_of(group)) {
-            let reason = format!("has groups of {group}, which do not divide a head dimension of {dim}");
-            return refused("--kv-dtype", format.to_string(), reason, "use another format");
+        for dim in dims {
+            let reason = format_args!("has groups of {group}, which do not divide a head dimension of {dim}");
+            engine.require(dim.is_multiple_of(group), "--kv-dtype", format, reason, "use another format")?;
         }
     }
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = format!("is not covered by the definition of {format}");
-        return refused("--shared-prefix", prefix.0.to_string(), reason, "leave it out");
-    }
-    let (dcp, pp) = (workload.layout.dcp, workload.layout.pp);
-    if dcp > 1 {
-        return refused(
-            "--dcp",
-            dcp.to_string(),
-            format!("is not covered by the definition of {format}"),
-            "leave it out",
-        );
-    }
+    let (Layout { dcp, pp, .. }, prefix) = (workload.layout, workload.shared_prefix);
+    let reason = format!("is not covered by the definition of {format}");
+    let tokens = prefix.unwrap_or_default().0;
+    engine.require(prefix.is_none(), "--shared-prefix", tokens, &reason, "leave it out")?;
+    engine.require(dcp <= 1, "--dcp", dcp, &reason, "leave it out")?;
     // Which stage holds the most is known only where all layers are alike.
-    if pp > 1 && model.layer_groups.len() > 1 {
-        let reason = format!("is not covered by {format} where layers differ");
-        return refused("--pp", pp.to_string(), reason, "leave it out");
-    }
-    Ok(())
+    let alike = pp <= 1 || model.layer_groups.len() <= 1;
+    let reason = format_args!("is not covered by {format} where layers differ");
+    engine.require(alike, "--pp", pp, reason, "leave it out")
 }

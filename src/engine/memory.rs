@@ -5,32 +5,22 @@ use serde::Serialize;
 use super::Double;
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{Bytes, Error};
+use crate::units::{Bytes, Error, named};
 
-/// How a figure is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Known {
-    /// The user said so.
-    Given,
-    /// Read where it is: from a driver, or from the headers of files.
-    Measured,
-    /// From the catalogue, which names its source.
-    Catalogue,
-    /// Computed by a rule that may be off.
-    Estimated,
-}
-
-impl Known {
-    /// The name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Given => "given",
-            Self::Measured => "measured",
-            Self::Catalogue => "catalogue",
-            Self::Estimated => "estimated",
-        }
+named! {
+    /// How a figure is known.
+    #[derive(Serialize)]
+    #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+    #[serde(rename_all = "snake_case")]
+    pub enum Known {
+        /// The user said so.
+        Given = "given",
+        /// Read where it is: from a driver, or from the headers of files.
+        Measured = "measured",
+        /// From the catalogue, which names its source.
+        Catalogue = "catalogue",
+        /// Computed by a rule that may be off.
+        Estimated = "estimated",
     }
 }
 
@@ -89,9 +79,7 @@ impl Share {
 /// The bytes that a fraction of the total is: ⌈visible × fraction⌉ in doubles, as vLLM rounds it (`v1/worker/utils.py`,
 /// `request_memory`).
 pub fn usable(visible: Bytes, fraction: Double) -> Bytes {
-    let product = Double::whole(visible.0).times(fraction);
-    let whole = product.truncated();
-    Bytes(if product.is_whole() { whole } else { whole.saturating_add(1) })
+    Bytes(Double::whole(visible.0).times(fraction).ceiling())
 }
 
 /// The name of the overhead that a share of the memory replaces, where one is given.

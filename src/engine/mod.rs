@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::estimate::{Layout, Workload};
 use crate::model::Model;
-use crate::units::{Code, Error, Tokens, group_thousands};
+use crate::units::{Code, ElementFormat, Error, Tokens, group_thousands};
 
 pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
 use answer::{Steps, longest};
@@ -113,7 +113,7 @@ pub struct Profile {
     /// What a workload on a model takes in it.
     pub answer: fn(&Model, &Workload, &Engine) -> Result<Answer, Error>,
     /// What can be worked out once for workloads that differ only in tokens, sequences and memory.
-    pub prepare: fn(&Model, &Workload, &Engine) -> Option<Box<dyn AnyLength>>,
+    pub prepare: fn(&Model, &Workload, &Engine) -> Option<AnyLength>,
     /// What its settings fix instead of the workload, for that many sequences.
     pub own_lengths: fn(&Engine, &Model, u64) -> OwnLengths,
     /// The share of a device's memory that it takes by default.
@@ -199,17 +199,10 @@ pub struct Engine {
 }
 
 /// What was worked out for a model in an engine, whatever the tokens, sequences and memory ([`Engine::prepare`]).
-#[derive(Debug)]
-pub struct Prepared(Option<Box<dyn AnyLength>>);
+pub struct Prepared(Option<AnyLength>);
 
-/// What an engine works out once for a model, to answer for workloads of any length.
-pub trait AnyLength: fmt::Debug {
-    /// The answer for one of them.
-    ///
-    /// # Errors
-    /// As [`Engine::answer`].
-    fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error>;
-}
+/// The answers for workloads of any length, from what an engine works out once for a model.
+pub type AnyLength = Box<dyn Fn(&Model, &Workload, &Engine) -> Result<Answer, Error>>;
 
 /// What an engine's settings fix instead of a workload, with the name of the setting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -266,7 +259,7 @@ impl Engine {
     /// [`Error`] as [`Engine::answer`].
     pub fn answer_prepared(&self, prepared: &Prepared, model: &Model, workload: &Workload) -> Result<Answer, Error> {
         match &prepared.0 {
-            Some(any_length) => Ok(self.noted(any_length.answer(model, workload, self)?, workload)),
+            Some(any_length) => Ok(self.noted(any_length(model, workload, self)?, workload)),
             None => self.answer(model, workload),
         }
     }
@@ -281,10 +274,8 @@ impl Engine {
 
     /// Takes out the setting for its share of the memory, if it was given.
     pub fn take_share(&mut self) -> Option<Double> {
-        match self.settings.take(self.profile.share_setting?) {
-            Some(SettingValue::Ratio(share)) => Some(share),
-            _ => None,
-        }
+        let SettingValue::Ratio(share) = self.settings.take(self.profile.share_setting?)? else { return None };
+        Some(share)
     }
 
     /// What its server's memory holds in addition to weights and cache of `model`, for requests of the workload's length.
@@ -347,6 +338,11 @@ impl Engine {
     ) -> Result<(), Error> {
         if condition { Ok(()) } else { Err(self.refusal(field, found, reason.to_string(), remedy)) }
     }
+}
+
+/// Whether a format is one of these, by its name.
+fn is_one_of(format: ElementFormat, names: &[&str]) -> bool {
+    format.name().is_some_and(|name| names.contains(&name))
 }
 
 impl PartialEq for Engine {

@@ -9,10 +9,11 @@
 //! (`docs/context-length.mdx`: 32k from 24 GiB, 256k from 48 GiB).
 
 use super::llama_cpp::{Flags, LEFT_FREE, Options, answer_with, has, margin};
-use super::{Answer, Details, Engine, OwnLengths, Profile, Setting, SettingValue, Spread, ValueKind};
+use super::setting::settings;
+use super::{Answer, Details, Engine, OwnLengths, Profile, Spread, is_one_of};
 use crate::estimate::Workload;
 use crate::model::{GgufFeature, Model};
-use crate::units::{ElementFormat, Error, KvDtype, KvFormat, Tokens};
+use crate::units::{ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ollama",
@@ -20,25 +21,16 @@ pub(super) const PROFILE: Profile = Profile {
     about: "llama.cpp's context, under Ollama's names",
     replayed: "not replayed itself: it starts llama.cpp's server with these sizes",
     heading: "Settings of Ollama",
-    settings: &[
-        Setting::new("num-ctx", ValueKind::Count, "Tokens of each sequence (num_ctx, OLLAMA_CONTEXT_LENGTH)")
-            .not_with_hardware("give --seq-len instead"),
-        Setting::new("num-parallel", ValueKind::Count, "Sequences (OLLAMA_NUM_PARALLEL)")
-            .not_with_hardware("give --batch instead"),
-        Setting::new("num-batch", ValueKind::Count, "Tokens of a batch (num_batch)"),
-        Setting::new("num-gpu", ValueKind::CountOrZero, "Layers on the GPU, the output being one (num_gpu)")
-            .not_with_hardware("leave it out: here all layers are on the GPUs"),
-        Setting::new(
-            "kv-cache-type",
-            ValueKind::Choice(&["f16", "q8_0", "q4_0"]),
-            "Format of K and V (OLLAMA_KV_CACHE_TYPE)",
-        ),
-        Setting::new(
-            "flash-attention",
-            ValueKind::Switch { off: "no-flash-attention" },
-            "Flash attention (OLLAMA_FLASH_ATTENTION)",
-        ),
-    ],
+    settings: settings! {
+        "num-ctx" Count "Tokens of each sequence (num_ctx, OLLAMA_CONTEXT_LENGTH)",
+            with_hardware: Some("give --seq-len instead");
+        "num-parallel" Count "Sequences (OLLAMA_NUM_PARALLEL)", with_hardware: Some("give --batch instead");
+        "num-batch" Count "Tokens of a batch (num_batch)";
+        "num-gpu" CountOrZero "Layers on the GPU, the output being one (num_gpu)",
+            with_hardware: Some("leave it out: here all layers are on the GPUs");
+        "kv-cache-type" Choice(&["f16", "q8_0", "q4_0"]) "Format of K and V (OLLAMA_KV_CACHE_TYPE)";
+        "flash-attention" Switch "Flash attention (OLLAMA_FLASH_ATTENTION)";
+    },
     defaults: &[
         ("num-ctx", "--seq-len"),
         ("num-parallel", "--batch"),
@@ -50,7 +42,13 @@ pub(super) const PROFILE: Profile = Profile {
     formats: FORMATS,
     spread: Spread::Layers,
     answer,
-    own_lengths: |engine, _, _| own_lengths(engine),
+    own_lengths: |engine, _, _| {
+        let count = |name| engine.settings.count(name);
+        OwnLengths {
+            sequences: count("num-parallel").map(|count| ("--num-parallel", count)),
+            seq_len: count("num-ctx").map(|num_ctx| ("--num-ctx", Tokens(num_ctx))),
+        }
+    },
     share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
     ..Profile::DEFAULT
@@ -59,28 +57,13 @@ pub(super) const PROFILE: Profile = Profile {
 /// Tokens of a batch where nothing else is said.
 const NUM_BATCH: u64 = 512;
 
-/// What `--num-ctx` and `--num-parallel` fix instead of `--seq-len` and `--batch`.
-fn own_lengths(engine: &Engine) -> OwnLengths {
-    let count = |name| engine.settings.count(name);
-    OwnLengths {
-        sequences: count("num-parallel").map(|count| ("--num-parallel", count)),
-        seq_len: count("num-ctx").map(|num_ctx| ("--num-ctx", Tokens(num_ctx))),
-    }
-}
-
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     let settings = &engine.settings;
     let parallel = settings.count("num-parallel");
     let batch = settings.count("num-batch").unwrap_or(NUM_BATCH);
-    let ctx_size = match settings.count("num-ctx") {
-        Some(num_ctx) => {
-            let all = num_ctx.checked_mul(parallel.unwrap_or(workload.batch));
-            Some(all.ok_or_else(Error::too_large)?)
-        }
-        None => None,
-    };
+    let of_all = |num_ctx: u64| (Exact::from(num_ctx) * parallel.unwrap_or(workload.batch)).get();
     let options = Options {
-        ctx_size,
+        ctx_size: settings.count("num-ctx").map(of_all).transpose()?,
         parallel,
         kv_unified: false,
         batch_size: batch,
@@ -99,12 +82,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
             format: "--kv-cache-type",
         },
     };
-    let answer = answer_with(model, workload, engine, options)?;
-    let details = answer.details.map(|details| match details {
-        Details::LlamaCpp(facts) => Details::Ollama(facts),
-        other => other,
-    });
-    Ok(Answer { details, ..answer })
+    answer_with(model, workload, engine, options, Details::Ollama)
 }
 
 /// The formats of `OLLAMA_KV_CACHE_TYPE`.
@@ -112,20 +90,14 @@ const FORMATS: &[&str] = &["fp16", "q8_0", "q4_0"];
 
 /// One format for K and V, of those that it takes.
 fn format(workload: &Workload, engine: &Engine) -> Result<KvFormat, Error> {
-    let set = match engine.settings.get("kv-cache-type") {
-        Some(SettingValue::Choice(word)) => word.parse::<ElementFormat>().ok(),
-        _ => None,
-    };
-    match (workload.kv_dtype, set) {
-        (KvDtype::Auto, set) => Ok(set.unwrap_or(ElementFormat::FP16).into()),
-        (KvDtype::Given(asked), Some(set)) if asked != set.into() => {
-            let reason = format!("is not the {set} of --kv-cache-type");
-            Err(engine.refusal("--kv-dtype", asked, reason, "leave one of them out"))
-        }
-        (KvDtype::Given(asked), _) => {
-            let known = asked.k == asked.v && asked.k.name().is_some_and(|name| FORMATS.contains(&name));
-            let remedy = "use f16, q8_0 or q4_0 for both K and V";
-            if known { Ok(asked) } else { Err(engine.refusal("--kv-dtype", asked, "is not a format it takes", remedy)) }
-        }
+    let set = engine.settings.choice("kv-cache-type").and_then(|word| word.parse::<ElementFormat>().ok());
+    let KvDtype::Given(asked) = workload.kv_dtype else { return Ok(set.unwrap_or(ElementFormat::FP16).into()) };
+    if let Some(set) = set {
+        let reason = format_args!("is not the {set} of --kv-cache-type");
+        engine.require(asked == set.into(), "--kv-dtype", asked, reason, "leave one of them out")?;
     }
+    let taken = asked.k == asked.v && is_one_of(asked.k, FORMATS);
+    let remedy = "use f16, q8_0 or q4_0 for both K and V";
+    engine.require(taken, "--kv-dtype", asked, "is not a format it takes", remedy)?;
+    Ok(asked)
 }

@@ -20,22 +20,24 @@ pub struct Setting {
     pub with_hardware: Option<&'static str>,
 }
 
+/// Declares settings, a row each: the name, the kind of the value, what it does, and the other fields of a [`Setting`] that
+/// it has. The other name of a switch is its name after `no-`.
+macro_rules! settings {
+    (@kind $name:literal Switch) => { $crate::engine::ValueKind::Switch { off: concat!("no-", $name) } };
+    (@kind $name:literal $kind:ident $($words:tt)?) => { $crate::engine::ValueKind::$kind $($words)? };
+    ($($name:literal $kind:ident $(($words:expr))? $about:literal $(, $field:ident: $value:expr)*;)*) => {
+        &[$($crate::engine::Setting {
+            $($field: $value,)*
+            ..$crate::engine::Setting::new($name, settings!(@kind $name $kind $(($words))?), $about)
+        }),*]
+    };
+}
+pub(super) use settings;
+
 impl Setting {
     /// A setting with one name.
-    pub const fn new(name: &'static str, kind: ValueKind, about: &'static str) -> Self {
+    pub(super) const fn new(name: &'static str, kind: ValueKind, about: &'static str) -> Self {
         Self { name, alias: "", kind, about, with_hardware: None }
-    }
-
-    /// The same setting, with another name.
-    #[must_use]
-    pub const fn or(self, alias: &'static str) -> Self {
-        Self { alias, ..self }
-    }
-
-    /// The same setting, refused where hardware is asked about.
-    #[must_use]
-    pub(super) const fn not_with_hardware(self, remedy: &'static str) -> Self {
-        Self { with_hardware: Some(remedy), ..self }
     }
 
     /// The error of a setting that `engine` does not have.
@@ -123,34 +125,26 @@ impl Settings {
 
     /// A switch, if it was given.
     pub fn switch(&self, name: &str) -> Option<bool> {
-        match self.get(name) {
-            Some(SettingValue::Switch(on)) => Some(on),
-            _ => None,
-        }
+        let SettingValue::Switch(on) = self.get(name)? else { return None };
+        Some(on)
     }
 
     /// A number, if it was given.
     pub fn count(&self, name: &str) -> Option<u64> {
-        match self.get(name) {
-            Some(SettingValue::Count(count)) => Some(count),
-            _ => None,
-        }
+        let SettingValue::Count(count) = self.get(name)? else { return None };
+        Some(count)
     }
 
     /// A ratio, if it was given.
     pub fn ratio(&self, name: &str) -> Option<Double> {
-        match self.get(name) {
-            Some(SettingValue::Ratio(ratio)) => Some(ratio),
-            _ => None,
-        }
+        let SettingValue::Ratio(ratio) = self.get(name)? else { return None };
+        Some(ratio)
     }
 
     /// A word, if it was given.
     pub fn choice(&self, name: &str) -> Option<&'static str> {
-        match self.get(name) {
-            Some(SettingValue::Choice(word)) => Some(word),
-            _ => None,
-        }
+        let SettingValue::Choice(word) = self.get(name)? else { return None };
+        Some(word)
     }
 }
 

@@ -22,11 +22,10 @@
 use serde::Serialize;
 
 use super::serve::Options;
-use super::{
-    Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Setting, Share, Steps, ValueKind, longest,
-};
+use super::setting::settings;
+use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Share, Steps, is_one_of, longest};
 use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
-use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
+use crate::model::{LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -35,24 +34,13 @@ pub(super) const PROFILE: Profile = Profile {
     about: "blocks of its window pools, as its source was read",
     replayed: "nothing: rules read from its source at commits 00043967 and 001541ba (no release), not replayed",
     heading: "Settings of TensorRT-LLM",
-    settings: &[
-        Setting::new("tokens-per-block", ValueKind::Count, "Tokens of a block, a power of two [default: 32]"),
-        Setting::new(
-            "max-attention-window",
-            ValueKind::Count,
-            "Tokens that every layer keeps [default: the model's windows where its layer_types name them]",
-        ),
-        Setting::new(
-            "sink-token-length",
-            ValueKind::CountOrZero,
-            "Tokens kept beside --max-attention-window [default: 0]",
-        ),
-        Setting::new(
-            "enable-attention-dp",
-            ValueKind::Switch { off: "no-enable-attention-dp" },
-            "Each tensor parallel rank keeps whole requests of its own",
-        ),
-    ],
+    settings: settings! {
+        "tokens-per-block" Count "Tokens of a block, a power of two [default: 32]";
+        "max-attention-window" Count
+            "Tokens that every layer keeps [default: the model's windows where its layer_types name them]";
+        "sink-token-length" CountOrZero "Tokens kept beside --max-attention-window [default: 0]";
+        "enable-attention-dp" Switch "Each tensor parallel rank keeps whole requests of its own";
+    },
     defaults: &[
         ("tokens-per-block", "32"),
         ("max-attention-window", "the model's windows where its layer_types name them"),
@@ -151,10 +139,10 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let ideal = estimate(model, workload)?;
     let kept = rules.sum(model, groups, workload, |window| rules.kept(window, workload.seq_len))?;
     let gaps = Steps::from(ideal.bytes)
-        .to("windows", kept.bytes, rules.why_kept())
-        .to("pages", blocks.bytes, rules.why_blocks())
-        .to("attention_dp", total.bytes, "a request is whole on one rank, and on no other")
-        .gaps();
+        .to("windows", kept.bytes, rules.why_kept())?
+        .to("pages", blocks.bytes, rules.why_blocks())?
+        .to("attention_dp", total.bytes, "a request is whole on one rank, and on no other")?
+        .gaps;
     let pools = rules.pools(model, workload)?;
     let mut warnings = Vec::new();
     let capacity = match (workload.memory, pools.as_slice()) {
@@ -195,26 +183,20 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
 fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let Layout { pp, dcp, .. } = workload.layout;
     let layers = model.num_hidden_layers;
-    if dcp > 1 {
-        return Err(engine.refusal("--dcp", dcp, "is a split of tokens whose rule was not read", "leave it out"));
-    }
-    if pp > 1 && !u64::from(layers).is_multiple_of(pp) {
-        let reason = format!("does not divide the {layers} layers, and how it splits them was not read");
-        return Err(engine.refusal("--pp", pp, reason, "use one that divides them"));
-    }
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = "is a sharing of blocks whose rule was not read";
-        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out"));
-    }
+    engine.require(dcp <= 1, "--dcp", dcp, "is a split of tokens whose rule was not read", "leave it out")?;
+    let reason = format_args!("does not divide the {layers} layers, and how it splits them was not read");
+    engine.require(u64::from(layers).is_multiple_of(pp), "--pp", pp, reason, "use one that divides them")?;
+    let prefix = workload.shared_prefix;
+    let reason = "is a sharing of blocks whose rule was not read";
+    engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, "leave it out")?;
     if let Some(drafter) = &model.drafter {
-        let found = match drafter.method {
-            DraftMethod::Mtp => "mtp",
-            DraftMethod::DraftModel => "draft_model",
-            DraftMethod::Eagle => "eagle3",
-            DraftMethod::Ngram => "ngram",
-        };
         let reason = "has a cache manager of its own whose rules were not read";
-        return Err(engine.refusal("--speculative-method", found, reason, "leave it out, or name another engine"));
+        return Err(engine.refusal(
+            "--speculative-method",
+            drafter.method.name(),
+            reason,
+            "leave it out, or name another engine",
+        ));
     }
     Ok(())
 }
@@ -226,16 +208,13 @@ fn refuse_formats(model: &Model, workload: &Workload, engine: &Engine) -> Result
         .quantization
         .as_ref()
         .is_some_and(|declared| declared.kv_cache_scheme.is_some() || declared.kv_cache_quant_algo.is_some());
-    if declares && workload.kv_dtype == KvDtype::Auto {
-        let reason = "on a checkpoint with a KV scheme of its own is a choice whose rule was not read";
-        return Err(engine.refusal("--kv-dtype", "auto", reason, "name the format: fp8, nvfp4 or bf16"));
-    }
+    let decides = declares && workload.kv_dtype == KvDtype::Auto;
+    let reason = "on a checkpoint with a KV scheme of its own is a choice whose rule was not read";
+    engine.require(!decides, "--kv-dtype", "auto", reason, "name the format: fp8, nvfp4 or bf16")?;
     let stored = workload.kv_dtype.or(model.dtype);
-    if stored.k != stored.v || stored.k.name().is_none_or(|name| !FORMATS.contains(&name)) {
-        let reason = "is not a format of its cache";
-        return Err(engine.refusal("--kv-dtype", stored, reason, "use bf16, fp16, fp8, int8 or nvfp4"));
-    }
-    Ok(())
+    let taken = stored.k == stored.v && is_one_of(stored.k, FORMATS);
+    let remedy = "use bf16, fp16, fp8, int8 or nvfp4";
+    engine.require(taken, "--kv-dtype", stored, "is not a format of its cache", remedy)
 }
 
 /// Layers whose rules were not read.
@@ -288,16 +267,13 @@ impl Rules {
     fn new(model: &Model, engine: &Engine) -> Result<Self, Error> {
         let settings = &engine.settings;
         let tokens_per_block = settings.count("tokens-per-block").unwrap_or(32);
-        if !tokens_per_block.is_power_of_two() {
-            let reason = "is not a power of two";
-            return Err(engine.refusal("--tokens-per-block", tokens_per_block, reason, "use 16, 32, 64 or 128"));
-        }
+        let (reason, remedy) = ("is not a power of two", "use 16, 32, 64 or 128");
+        engine.require(tokens_per_block.is_power_of_two(), "--tokens-per-block", tokens_per_block, reason, remedy)?;
         let window = settings.count("max-attention-window");
         let sinks = settings.count("sink-token-length").unwrap_or_default();
-        if sinks > 0 && window.is_none() {
-            let reason = "keeps tokens in addition to a window that is not given";
-            return Err(engine.refusal("--sink-token-length", sinks, reason, "add --max-attention-window"));
-        }
+        let reason = "keeps tokens in addition to a window that is not given";
+        let has_window = sinks == 0 || window.is_some();
+        engine.require(has_window, "--sink-token-length", sinks, reason, "add --max-attention-window")?;
         Ok(Self {
             tokens_per_block,
             window,
@@ -450,7 +426,7 @@ mod tests {
     fn engine(settings: &[(&str, &str)]) -> Engine {
         let mut engine: Engine = "tensorrt-llm".parse().unwrap();
         for (name, value) in settings {
-            let setting: &Setting = setting_named(name).unwrap();
+            let setting = setting_named(name).unwrap();
             engine.settings.set(setting.name, setting.read(value).unwrap());
         }
         engine

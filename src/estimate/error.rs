@@ -2,12 +2,6 @@
 
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
-/// More devices than 2⁶⁴ − 1.
-pub(super) fn too_many_devices(dp: u64) -> Error {
-    let problem = "times --tp and --pp is past 2^64 - 1 devices";
-    Error::new(Code::TooLarge, "--dp", dp.to_string(), problem, "give smaller numbers")
-}
-
 /// KV heads that neither divide over the ranks nor are replicated evenly.
 pub(super) fn uneven_heads(num_key_value_heads: u64, tp: u64) -> Error {
     let problem = format!("neither divides the {num_key_value_heads} KV heads nor is a multiple of them");
@@ -19,12 +13,6 @@ pub(super) fn undivided_shortcut(num_key_value_heads: u64, tp: u64) -> Error {
     let problem =
         format!("can't divide the article's shortcut: its width is no multiple of the {num_key_value_heads} KV heads");
     Error::new(Code::ShortcutTensorParallel, "--tp", tp.to_string(), problem, "give --heads or --head-dim")
-}
-
-/// Heads or channels of a recurrent state that do not divide over the ranks.
-pub(super) fn uneven_state(mechanism: &str, size: u64, tp: u64) -> Error {
-    let problem = format!("does not divide the {size} heads or channels of the {mechanism} state");
-    Error::new(Code::UnevenTensorParallel, "--tp", tp.to_string(), problem, "use one that does")
 }
 
 /// An engine's layout of latents, which means nothing without that engine.

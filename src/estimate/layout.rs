@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::error;
 use crate::model::LayerCache;
-use crate::units::{Error, Exact};
+use crate::units::{Code, Error, Exact};
 
 /// Parallel sizes, each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,15 +42,18 @@ impl Layout {
     /// Devices in all.
     ///
     /// # Errors
-    /// [`Code::TooLarge`](crate::units::Code::TooLarge) past 2⁶⁴ − 1.
+    /// [`Code::TooLarge`] past 2⁶⁴ − 1.
     pub fn gpus(self) -> Result<u64, Error> {
-        (Exact::from(self.tp) * self.pp * self.dp).get().map_err(|_| error::too_many_devices(self.dp))
+        (Exact::from(self.tp) * self.pp * self.dp).get().map_err(|_| {
+            let problem = "times --tp and --pp is past 2^64 - 1 devices";
+            Error::new(Code::TooLarge, "--dp", self.dp.to_string(), problem, "give smaller numbers")
+        })
     }
 
     /// KV heads of one rank: `heads` divided over `tp` ranks, and replicated once there are more ranks than heads.
     ///
     /// # Errors
-    /// [`Code::UnevenTensorParallel`](crate::units::Code::UnevenTensorParallel) when neither divides the other.
+    /// [`Code::UnevenTensorParallel`] when neither divides the other.
     pub fn heads_on_rank(self, heads: u64) -> Result<u64, Error> {
         let tp = self.tp;
         if !heads.is_multiple_of(tp) && !tp.is_multiple_of(heads) {
@@ -63,7 +66,7 @@ impl Layout {
     /// ranks would otherwise hold copies; 1 for windows, states, indexes and encoders' tokens, which every rank keeps whole.
     ///
     /// # Errors
-    /// [`Code::DecodeContext`](crate::units::Code::DecodeContext) when `dcp` does not divide `tp`, or is more than the ranks that hold the same KV
+    /// [`Code::DecodeContext`] when `dcp` does not divide `tp`, or is more than the ranks that hold the same KV
     /// head (vLLM 0.33 `config/parallel.py` and `v1/worker`: tp > KV heads, and dcp ≤ tp / KV heads; any divisor for MLA).
     pub(super) fn ranks_of_a_sequence(self, cache: &LayerCache) -> Result<u64, Error> {
         let Self { tp, dcp, .. } = self;
@@ -97,7 +100,7 @@ impl Layout {
     /// (`get_pp_indices` in vLLM 0.33's `distributed/utils.py`; SGLang has the same).
     ///
     /// # Errors
-    /// [`Code::TooManyStages`](crate::units::Code::TooManyStages).
+    /// [`Code::TooManyStages`].
     pub fn stages(self, layers: u32) -> Result<Vec<Range<u32>>, Error> {
         let too_many = || error::too_many_stages(layers, self.pp);
         let pp = u32::try_from(self.pp).ok().filter(|&pp| pp >= 1 && pp <= layers).ok_or_else(too_many)?;

@@ -34,7 +34,10 @@ pub use state::recurrent_bytes;
 
 use self::entry::Entry;
 use self::state::StateTensor;
-use crate::model::{LayerCache, LayerGroup, Mechanism, Model, RecurrentState};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 
 /// What is asked of a model.
@@ -227,16 +230,9 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error>
 fn columns(state: RecurrentState) -> Exact {
     let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
     match state.mechanism {
-        Mechanism::Mamba1
-        | Mechanism::Mamba2
-        | Mechanism::GatedDeltaNet
-        | Mechanism::Kda
-        | Mechanism::Lightning
-        | Mechanism::ShortConvolution
-        | Mechanism::RgLru
-        | Mechanism::Rwkv
-        | Mechanism::Cca
-        | Mechanism::Mlstm => kernel.less(1u64),
+        Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | RgLru | Rwkv | Cca | Mlstm => {
+            kernel.less(1u64)
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The tensors of a state, as one rank holds them.
 
-use super::{State, error};
+use super::State;
 use crate::model::RecurrentState;
-use crate::units::{ElementFormat, Error, Exact};
+use crate::units::{Code, ElementFormat, Error, Exact};
 
 /// Bytes of a recurrent layer's state on one of `tp` ranks, for one sequence; `columns` are what its convolution keeps.
 ///
@@ -35,7 +35,11 @@ impl StateTensor {
     fn recurrent(state: RecurrentState, columns: Exact, tp: u64) -> Result<[Option<Self>; 2], Error> {
         let divided = |size: u64| match size.checked_div(tp) {
             Some(each) if size.is_multiple_of(tp) => Ok(Exact::from(each)),
-            _ => Err(error::uneven_state(state.mechanism.name(), size, tp)),
+            _ => {
+                let name = state.mechanism.name();
+                let problem = format!("does not divide the {size} heads or channels of the {name} state");
+                Err(Error::new(Code::UnevenTensorParallel, "--tp", tp.to_string(), problem, "use one that does"))
+            }
         };
         let convolution = state.convolution.map(|convolution| {
             let groups = divided(convolution.groups).unwrap_or(Exact::ONE);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::json_object::json_object;
 use super::{Gguf, Widths};
-use crate::units::ElementFormat;
+use crate::units::{ElementFormat, named};
 
 json_object! {
     /// What a checkpoint says of itself that an engine acts on.
@@ -121,18 +121,20 @@ json_object! {
     }
 }
 
-/// How tokens are drafted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum DraftMethod {
-    /// The model's own layers for it (multi-token prediction).
-    #[default]
-    Mtp,
-    /// A smaller model.
-    DraftModel,
-    /// A head trained for it (EAGLE, arXiv:2401.15077; EAGLE-3, arXiv:2503.01840).
-    Eagle,
-    /// What the text said before: no layers at all.
-    Ngram,
+named! {
+    /// How tokens are drafted.
+    #[derive(Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+    #[serde(rename_all = "snake_case")]
+    pub enum DraftMethod {
+        /// The model's own layers for it (multi-token prediction).
+        #[default]
+        Mtp = "mtp",
+        /// A smaller model.
+        DraftModel = "draft_model",
+        /// A head trained for it (EAGLE, arXiv:2401.15077; EAGLE-3, arXiv:2503.01840).
+        Eagle = "eagle3",
+        /// What the text said before: no layers at all.
+        Ngram = "ngram",
+    }
 }

@@ -23,7 +23,7 @@ pub use widths::{ExpertWidths, Image, LatentWidths, Widths};
 
 use std::ops::Range;
 
-use crate::units::{ElementFormat, Tokens, group_thousands};
+use crate::units::{ElementFormat, Tokens, group_thousands, named};
 
 /// A model, reduced to what decides the size of its cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,30 +173,18 @@ pub struct Fact {
     pub from: String,
 }
 
-/// Where a model was read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// Dimensions given one by one.
-    Flags,
-    /// An object of our own.
-    Spec,
-    /// A Hugging Face `config.json`.
-    Config,
-    /// The header of a GGUF file.
-    Gguf,
-    /// The embedded catalogue.
-    Catalogue,
-}
-
-impl Origin {
-    /// The name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flags => "flags",
-            Self::Spec => "spec",
-            Self::Config => "config",
-            Self::Gguf => "gguf",
-            Self::Catalogue => "catalogue",
-        }
+named! {
+    /// Where a model was read from.
+    pub enum Origin {
+        /// Dimensions given one by one.
+        Flags = "flags",
+        /// An object of our own.
+        Spec = "spec",
+        /// A Hugging Face `config.json`.
+        Config = "config",
+        /// The header of a GGUF file.
+        Gguf = "gguf",
+        /// The embedded catalogue.
+        Catalogue = "catalogue",
     }
 }

@@ -1,6 +1,6 @@
 //! States of fixed size: what recurrent layers keep in place of entries.
 
-use crate::units::ElementFormat;
+use crate::units::{ElementFormat, named};
 
 /// The state of a recurrent layer: the last inputs of its convolution, and what it remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,59 +39,36 @@ pub struct Memory {
     pub format: ElementFormat,
 }
 
-/// The recurrence of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mechanism {
-    /// Mamba, arXiv:2312.00752: `d_inner × d_state`, after a convolution over `d_inner`.
-    Mamba1,
-    /// Mamba-2, arXiv:2405.21060: `heads × head_dim × d_state`, after a convolution over `d_inner` and B and C of each group.
-    Mamba2,
-    /// Gated delta net, arXiv:2412.06464: `value_heads × value_dim × key_dim`, after a convolution over q, k and v.
-    GatedDeltaNet,
-    /// Kimi delta attention, arXiv:2510.26692: `heads × dim × dim`, after convolutions over q, k and v.
-    Kda,
-    /// Lightning attention (`MiniMax`-01, arXiv:2501.08313): `heads × dim × dim`, no convolution.
-    Lightning,
-    /// A short convolution and no memory (LFM2).
-    ShortConvolution,
-    /// RG-LRU (Griffin, arXiv:2402.19427): one number a channel, after a convolution.
-    RgLru,
-    /// RWKV-4, arXiv:2305.13048: three numbers a channel, and the last token's input twice.
-    Rwkv,
-    /// Compressed convolutional attention (Zaya): two convolutions over q and k beside the cached K and V, and the half of
-    /// each V that waits for the next token.
-    Cca,
-    /// mLSTM (xLSTM 7B, arXiv:2503.13427): `heads × (qk_dim × v_dim + qk_dim + 1)`, no convolution.
-    Mlstm,
+named! {
+    /// The recurrence of a layer.
+    pub enum Mechanism {
+        /// Mamba, arXiv:2312.00752: `d_inner × d_state`, after a convolution over `d_inner`.
+        Mamba1 = "mamba1",
+        /// Mamba-2, arXiv:2405.21060: `heads × head_dim × d_state`, after a convolution over `d_inner` and B and C of each group.
+        Mamba2 = "mamba2",
+        /// Gated delta net, arXiv:2412.06464: `value_heads × value_dim × key_dim`, after a convolution over q, k and v.
+        GatedDeltaNet = "gated_delta_net",
+        /// Kimi delta attention, arXiv:2510.26692: `heads × dim × dim`, after convolutions over q, k and v.
+        Kda = "kda",
+        /// Lightning attention (`MiniMax`-01, arXiv:2501.08313): `heads × dim × dim`, no convolution.
+        Lightning = "lightning",
+        /// A short convolution and no memory (LFM2).
+        ShortConvolution = "short_conv",
+        /// RG-LRU (Griffin, arXiv:2402.19427): one number a channel, after a convolution.
+        RgLru = "rg_lru",
+        /// RWKV-4, arXiv:2305.13048: three numbers a channel, and the last token's input twice.
+        Rwkv = "rwkv",
+        /// Compressed convolutional attention (Zaya): two convolutions over q and k beside the cached K and V, and the half of
+        /// each V that waits for the next token.
+        Cca = "cca",
+        /// mLSTM (xLSTM 7B, arXiv:2503.13427): `heads × (qk_dim × v_dim + qk_dim + 1)`, no convolution.
+        Mlstm = "mlstm",
+    }
 }
 
 impl Mechanism {
-    /// Each with its name in output, in the order of the variants.
-    const TABLE: [(Self, &str); 10] = [
-        (Self::Mamba1, "mamba1"),
-        (Self::Mamba2, "mamba2"),
-        (Self::GatedDeltaNet, "gated_delta_net"),
-        (Self::Kda, "kda"),
-        (Self::Lightning, "lightning"),
-        (Self::ShortConvolution, "short_conv"),
-        (Self::RgLru, "rg_lru"),
-        (Self::Rwkv, "rwkv"),
-        (Self::Cca, "cca"),
-        (Self::Mlstm, "mlstm"),
-    ];
-
     /// The names of all.
-    pub fn names() -> [&'static str; 10] {
-        Self::TABLE.map(|(_, name)| name)
-    }
-
-    /// The one of this name.
-    pub(super) fn named(wanted: &str) -> Option<Self> {
-        Self::TABLE.into_iter().find(|(_, name)| *name == wanted).map(|(mechanism, _)| mechanism)
-    }
-
-    /// Its name in output.
-    pub fn name(self) -> &'static str {
-        Self::TABLE[self as usize].1
+    pub fn names() -> Vec<&'static str> {
+        Self::ALL.iter().map(|mechanism| mechanism.name()).collect()
     }
 }

@@ -68,7 +68,9 @@ impl ModelSpec {
     /// # Errors
     /// [`Error`] when dimensions are missing or do not divide; it names the options.
     pub fn model(&self) -> Result<Model, Error> {
-        self.named(Names::Options)
+        let option = |key: &str| format!("--{}", key.replace('_', "-"));
+        let no_layers = "give the number of layers, or name a MODEL";
+        self.named(option, no_layers, "give --head-dim, or --hidden-size with --heads")
     }
 
     /// As [`ModelSpec::model`], of an object: errors name its keys.
@@ -76,19 +78,15 @@ impl ModelSpec {
     /// # Errors
     /// [`Error`] when dimensions are missing or do not divide.
     pub fn model_by_keys(&self) -> Result<Model, Error> {
-        self.named(Names::Keys)
+        let no_layers = "add the number of layers, or layer_groups";
+        self.named(str::to_owned, no_layers, "add head_dim, or hidden_size with heads")
     }
 
-    fn named(&self, names: Names) -> Result<Model, Error> {
-        let (no_layers, no_width) = match names {
-            Names::Options => {
-                ("give the number of layers, or name a MODEL", "give --head-dim, or --hidden-size with --heads")
-            }
-            Names::Keys => ("add the number of layers, or layer_groups", "add head_dim, or hidden_size with heads"),
-        };
-        let dimension = |key: &str, value: Option<u64>| value.map(|value| Dimension { field: names.field(key), value });
-        let layers =
-            dimension("layers", self.layers).ok_or_else(|| Error::missing(names.field("layers"), no_layers))?;
+    /// The model; `name` is what a key is called where it was given, the others what to do where something is missing.
+    fn named(&self, name: fn(&str) -> String, no_layers: &str, no_width: &'static str) -> Result<Model, Error> {
+        let given = |key: &str, value: u64| Dimension { field: name(key), value };
+        let dimension = |key: &str, value: Option<u64>| value.map(|value| given(key, value));
+        let layers = dimension("layers", self.layers).ok_or_else(|| Error::missing(name("layers"), no_layers))?;
         let num_hidden_layers = super::layer_count(layers)?;
         let mut assumptions = Vec::new();
         let key_value = match *self {
@@ -99,7 +97,7 @@ impl ModelSpec {
                 head_dim: None,
                 v_head_dim: None,
                 ..
-            } => shortcut(names, hidden_size, kv_heads)?,
+            } => shortcut(&given("hidden_size", hidden_size), &given("kv_heads", kv_heads))?,
             _ => Dimensions {
                 hidden_size: dimension("hidden_size", self.hidden_size),
                 num_attention_heads: dimension("heads", self.heads),
@@ -107,7 +105,7 @@ impl ModelSpec {
                 head_dim: dimension("head_dim", self.head_dim),
                 v_head_dim: dimension("v_head_dim", self.v_head_dim),
             }
-            .key_value(&[names.field("heads"), names.field("head_dim")], no_width, &mut assumptions)?,
+            .key_value(&[name("heads"), name("head_dim")], no_width, &mut assumptions)?,
         };
         let cache = match self.sliding_window {
             Some(window) => LayerCache::SlidingWindow {
@@ -133,28 +131,10 @@ impl ModelSpec {
     }
 }
 
-/// What the dimensions are called where they were given.
-#[derive(Clone, Copy)]
-enum Names {
-    Options,
-    Keys,
-}
-
-impl Names {
-    fn field(self, key: &str) -> String {
-        match self {
-            Self::Options => format!("--{}", key.replace('_', "-")),
-            Self::Keys => key.to_owned(),
-        }
-    }
-}
-
-fn shortcut(names: Names, hidden_size: u64, num_key_value_heads: u64) -> Result<KeyValue, Error> {
-    let key_value = KeyValue::ArticleShortcut { hidden_size, num_key_value_heads };
+fn shortcut(hidden_size: &Dimension, kv_heads: &Dimension) -> Result<KeyValue, Error> {
+    let key_value = KeyValue::ArticleShortcut { hidden_size: hidden_size.value, num_key_value_heads: kv_heads.value };
     if key_value.shortcut_width().is_none_or(|width| width == 0) {
-        let hidden_size = Dimension { field: names.field("hidden_size"), value: hidden_size };
-        let kv_heads = Dimension { field: names.field("kv_heads"), value: num_key_value_heads };
-        return Err(no_width(&hidden_size, &kv_heads, "give a hidden size of at least the KV heads"));
+        return Err(no_width(hidden_size, kv_heads, "give a hidden size of at least the KV heads"));
     }
     Ok(key_value)
 }

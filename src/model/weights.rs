@@ -1,6 +1,6 @@
 //! What the weights of a model come to: bytes and parameters, and how they are known.
 
-use crate::units::{Bytes, Error, Exact};
+use crate::units::{Bytes, Error, Exact, named};
 
 /// The weights of a model. What is not known is none; nothing is guessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,17 +50,18 @@ impl DtypeWeights {
     }
 }
 
-/// How weights are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightsOrigin {
-    /// From the headers of the files that hold them: exact.
-    Headers,
-    /// From the total that the index of the files states.
-    Index,
-    /// From the catalogue, which names its source.
-    Catalogue,
-    /// Computed from the dimensions of the configuration.
-    Config,
+named! {
+    /// How weights are known.
+    pub enum WeightsOrigin {
+        /// From the headers of the files that hold them: exact.
+        Headers = "headers",
+        /// From the total that the index of the files states.
+        Index = "index",
+        /// From the catalogue, which names its source.
+        Catalogue = "catalogue",
+        /// Computed from the dimensions of the configuration.
+        Config = "computed",
+    }
 }
 
 impl Weights {
@@ -79,16 +80,6 @@ impl Weights {
 }
 
 impl WeightsOrigin {
-    /// The name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Headers => "headers",
-            Self::Index => "index",
-            Self::Catalogue => "catalogue",
-            Self::Config => "computed",
-        }
-    }
-
     /// The same in words.
     pub fn words(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use super::document::{BytesPerTokenValue, Document, EstimateRow, largest};
 use super::estimates::layers_in_words;
 use super::figures::{self, Figure};
 use super::grid::{Block, Grid, Page};
-use super::text::{COLUMNS, wrapped};
+use super::text::folded;
 use super::{Estimates, FitDocument, Medium, Report, json, once};
 use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, fixed_point};
@@ -24,23 +24,17 @@ pub struct Article {
     pub hardware: [(String, FitDocument); 4],
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Part<'a> {
-    Estimates(&'a Document),
-    Hardware(&'a FitDocument),
-}
-
-impl Article {
-    fn parts(&self) -> Vec<Part<'_>> {
-        let hardware = self.hardware.iter().map(|(_, document)| Part::Hardware(document));
-        self.documents.iter().map(Part::Estimates).chain(hardware).collect()
+/// A list of all documents, those of the hardware last.
+impl Serialize for Article {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ([article, real], [held, whole, all_weights, chunked]) = (&self.documents, self.on_hardware());
+        (article, real, held, whole, all_weights, chunked).serialize(serializer)
     }
 }
 
-impl Serialize for Article {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.parts().serialize(serializer)
+impl Article {
+    fn on_hardware(&self) -> [&FitDocument; 4] {
+        self.hardware.each_ref().map(|(_, document)| document)
     }
 }
 
@@ -63,16 +57,15 @@ impl Report for Article {
         let [article, real] = &self.documents;
         let sides =
             [("article", article), ("real, if every layer kept all", &self.whole), ("real, windows honoured", real)];
-        let described = [("article", article), ("real", real)].into_iter();
-        let described = described
-            .flat_map(|(name, document)| wrapped(&format!("{name}: {}", layers_in_words(&document.model)), COLUMNS));
+        let described = [("article", article), ("real", real)];
+        let described = described.map(|(name, document)| format!("{name}: {}", layers_in_words(&document.model)));
         let blocks = [
             Block::Title(format!("{} and {}", article.model.name, real.model.name)),
             Block::Grid(lengths(&self.documents, unit)),
             Block::Grid(rule_of_thumb(sides, unit)),
-            Block::Text(described.collect()),
+            Block::folded(described),
         ];
-        Page { blocks: blocks.into_iter().chain(hardware(&self.hardware, unit)).collect() }
+        blocks.into_iter().chain(hardware(&self.hardware, unit)).collect()
     }
 
     fn plain(&self, unit: ByteUnit) -> Vec<String> {
@@ -80,7 +73,7 @@ impl Report for Article {
     }
 
     fn json_lines(&self) -> String {
-        json::lines(&self.parts())
+        json::lines(&self.documents) + &json::lines(&self.on_hardware())
     }
 }
 
@@ -133,10 +126,8 @@ type HeldColumn<'a> = Column<'a, Held<'a>>;
 /// The article's table of hardware, its rule, and the same with real figures.
 fn hardware(hardware: &[(String, FitDocument); 4], unit: ByteUnit) -> [Block; 3] {
     let held = article::HARDWARE.iter().enumerate().map(|(index, said)| {
-        let tokens = |(_, document): &(String, FitDocument)| {
-            document.configurations.get(index).and_then(|row| row.tokens).unwrap_or_default()
-        };
-        Held { said, tokens: hardware.each_ref().map(tokens) }
+        let row = |document: &FitDocument| document.configurations.get(index)?.tokens;
+        Held { said, tokens: hardware.each_ref().map(|(_, document)| row(document).unwrap_or_default()) }
     });
     let held: Vec<Held<'_>> = held.collect();
     let gpus = |row: &Held<'_>| format!("{}x{}", row.said.gpus, row.said.device);
@@ -160,6 +151,6 @@ fn hardware(hardware: &[(String, FitDocument); 4], unit: ByteUnit) -> [Block; 3]
     [
         Block::Grid(grid(&held, &said, unit)),
         Block::Grid(grid(&held, &real, unit)),
-        Block::Text(wrapped(rule, COLUMNS).into_iter().chain(commands).collect()),
+        Block::Text(folded(rule).into_iter().chain(commands).collect()),
     ]
 }

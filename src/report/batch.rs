@@ -11,6 +11,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
 
 use super::clean;
 use super::document::{BytesPerTokenValue, EstimateRow};
@@ -21,41 +22,27 @@ use crate::units::{Error, KvDtype, KvFormat};
 
 /// `kvsize.batch/1`: an estimate as one object, a row of `kvsize.estimate/1` with its model. A line of a batch that is not
 /// answered gets a `kvsize.error/1`.
-#[derive(Debug, Serialize, JsonSchema)]
+///
+/// The shape alone, for its schema: it is written by a [`BatchFrame`].
+#[skip_serializing_none]
+#[derive(Debug, JsonSchema)]
 pub struct BatchRow<'a> {
     /// Name and version of this shape.
     #[schemars(extend("const" = "kvsize.batch/1"))]
     pub schema: &'static str,
     /// The line that asked; absent in a sweep.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
     /// The id that came with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<&'a RawValue>,
     /// The model's name.
     pub model: &'a str,
     /// The estimate.
     #[serde(flatten)]
-    pub row: EstimateRow<'a>,
+    pub row: EstimateRow,
     /// What was taken for granted, where there is something.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    pub assumptions: &'a [String],
+    pub assumptions: Option<&'a [String]>,
     /// What may make the answer wrong, where there is something.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    pub warnings: &'a [String],
-}
-
-impl<'a> BatchRow<'a> {
-    /// The row of an estimate of `model`, whose name is [clean]; without a line, an id, assumptions and warnings.
-    pub fn new(model: &'a str, row: EstimateRow<'a>) -> Self {
-        Self { schema: "kvsize.batch/1", line: None, id: None, model, row, assumptions: &[], warnings: &[] }
-    }
-
-    /// Writes the row as a line.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        put(out, "", self);
-        out.push(b'\n');
-    }
+    pub warnings: Option<&'a [String]>,
 }
 
 /// What is the same in every answer for a model in an engine, in one format and layout.
@@ -104,7 +91,7 @@ impl BatchFrame {
         answer: &Answer,
         [assumptions, warnings]: [&[String]; 2],
     ) {
-        let estimate = &answer.estimate;
+        let Answer { estimate, details, capacity, gaps, .. } = answer;
         out.extend_from_slice(b"{\"schema\":\"kvsize.batch/1\"");
         if let Some(line) = line {
             put(out, ",\"line\":", &line);
@@ -130,19 +117,11 @@ impl BatchFrame {
         put(out, ",\"bytes_per_gpu\":", &estimate.bytes_per_gpu.0);
         put(out, ",\"gb\":", &(estimate.bytes.0 as f64 / 1e9));
         put(out, ",\"bytes_per_token\":", &BytesPerTokenValue::from(estimate.bytes_per_token));
-        for (index, group) in estimate.layer_groups.iter().enumerate() {
-            out.extend_from_slice(if index == 0 { b",\"layer_groups\":[{\"kind\":\"" } else { b",{\"kind\":\"" });
-            out.extend_from_slice(group.kind.as_bytes());
-            put(out, "\",\"layers\":", &group.layers);
-            put(out, ",\"entries\":", &group.entries.0);
-            put(out, ",\"bytes\":", &group.bytes.0);
-            out.push(b'}');
+        put(out, ",\"layer_groups\":", &estimate.layer_groups);
+        if !gaps.is_empty() {
+            put(out, ",\"gaps\":", gaps);
         }
-        out.extend_from_slice(if estimate.layer_groups.is_empty() { b",\"layer_groups\":[]" } else { b"]" });
-        if !answer.gaps.is_empty() {
-            put(out, ",\"gaps\":", &answer.gaps);
-        }
-        if let Some(details) = &answer.details {
+        if let Some(details) = details {
             // Its one key becomes one of ours: `{"vllm":{…}}` without the braces around it.
             let brace = out.len();
             put(out, "", details);
@@ -151,7 +130,7 @@ impl BatchFrame {
             }
             out.pop();
         }
-        if let Some(capacity) = &answer.capacity {
+        if let Some(capacity) = capacity {
             put(out, ",\"capacity\":", capacity);
         }
         for (key, texts) in [(",\"assumptions\":", assumptions), (",\"warnings\":", warnings)] {
@@ -171,13 +150,16 @@ fn put(out: &mut Vec<u8>, key: &str, value: &(impl Serialize + ?Sized)) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, Value};
+
     use super::*;
     use crate::estimate::Layout;
     use crate::model::ModelSpec;
+    use crate::report::AnsweredEstimate;
     use crate::units::{Bytes, ElementFormat, Tokens};
 
     #[test]
-    fn a_row_is_written_as_the_frame_writes_it() {
+    fn a_line_is_the_row_of_an_estimate() {
         let spec = ModelSpec {
             name: Some("a \"name\"".into()),
             layers: Some(4),
@@ -196,13 +178,25 @@ mod tests {
                 let engine: Engine = engine.parse().unwrap();
                 let Ok(answer) = engine.answer(&model, &workload) else { continue };
                 for (line, id, assumptions) in [(None, None, &texts[..0]), (Some(7), Some(&*id), &texts[..])] {
-                    let (mut expected, mut out) = (Vec::new(), Vec::new());
+                    let mut out = Vec::new();
                     let frame = BatchFrame::new(&model, &engine, &workload).unwrap();
-                    frame.write(&mut expected, (line, id), &workload, &answer, [assumptions, &answer.warnings]);
-                    let row = EstimateRow::new(&workload, &engine, &answer).unwrap();
-                    let row = BatchRow { line, id, assumptions, ..BatchRow::new(&model.name, row) };
-                    BatchRow { warnings: &answer.warnings, ..row }.write(&mut out);
-                    assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(expected).unwrap());
+                    frame.write(&mut out, (line, id), &workload, &answer, [assumptions, &answer.warnings]);
+                    let mut written: Map<String, Value> = serde_json::from_slice(&out).unwrap();
+                    let mut own = |key| written.remove(key);
+                    assert_eq!(own("schema"), Some("kvsize.batch/1".into()));
+                    assert_eq!(own("model"), Some("a \"name\"".into()));
+                    assert_eq!(own("line"), line.map(Value::from));
+                    assert_eq!(own("id"), id.map(|id| serde_json::from_str(id.get()).unwrap()));
+                    let texts = |texts: &[String]| Some(Value::from(texts)).filter(|_| !texts.is_empty());
+                    assert_eq!(own("assumptions"), texts(assumptions));
+                    assert_eq!(own("warnings"), texts(&answer.warnings));
+                    let row = EstimateRow::new(&AnsweredEstimate {
+                        workload,
+                        engine: engine.clone(),
+                        answer: answer.clone(),
+                    })
+                    .unwrap();
+                    assert_eq!(Value::from(written), serde_json::to_value(row).unwrap());
                 }
             }
         }

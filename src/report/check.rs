@@ -2,13 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::ModelDescription;
 use super::ci::{Case, Cases};
 use super::column::{Cell, Column, grid};
 use super::grid::{Block, Page};
 use super::hardware::{BindingDescription, described, spread};
-use super::text::{COLUMNS, wrapped};
+use super::text::{COLUMNS, in_unit};
 use super::{Medium, Report, clean};
 use crate::check::{Checked, Demand, Held, Limit, Verdict};
 use crate::engine::Engine;
@@ -37,6 +38,7 @@ pub struct CheckDocument {
 }
 
 /// What was measured of a workload.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Measured {
     /// Tokens of each sequence.
@@ -48,7 +50,6 @@ pub struct Measured {
     /// The format asked for.
     pub kv_dtype: String,
     /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_dtype_resolved: Option<String>,
     /// Tensor parallel ranks.
     pub tp: u64,
@@ -65,7 +66,6 @@ pub struct Measured {
     pub hardware: Vec<HardwareRow>,
     /// The longest request within all limits, or on the hardware, no longer than the model's own maximum; absent where there is
     /// no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
     /// The model's own maximum.
     #[serde(skip)]
@@ -113,16 +113,15 @@ impl Measured {
 }
 
 /// A limit of a [`CheckDocument`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct LimitRow {
     /// The limit, and what is taken of it.
     #[serde(flatten)]
     pub limit: Limit,
     /// Bytes that are left; absent where there are too many.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left: Option<u64>,
     /// Bytes that are too many.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub over: Option<u64>,
 }
 
@@ -180,7 +179,7 @@ fn tokens(count: u64) -> String {
 /// `2.416 GB`; exact where that would be nothing.
 pub(super) fn amount(bytes: u64, unit: ByteUnit) -> String {
     let unit = if is_lost(bytes, unit) { ByteUnit::Bytes } else { unit };
-    format!("{} {}", Bytes(bytes).in_unit(unit), unit.name())
+    in_unit(bytes, unit)
 }
 
 /// Whether `bytes` would be printed as none.
@@ -189,6 +188,7 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
 }
 
 /// What is asserted of hardware, and what it holds.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct HardwareRow {
     /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
@@ -207,19 +207,14 @@ pub struct HardwareRow {
     /// Whether it holds.
     pub holds: bool,
     /// The number that is wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u64>,
     /// What there is of it; absent where there is no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<u64>,
     /// Bytes that are missing on the device that is full first.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shortfall_bytes: Option<u64>,
     /// The longest of so many requests; absent where there is no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
     /// Requests that run at once; absent where there is no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
     /// What keeps it from holding more.
     pub binding: BindingDescription,
@@ -417,7 +412,7 @@ impl Report for CheckDocument {
         let line = format!("{margin} {longest}");
         // A terminal would break it in the middle of a number.
         let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
-        Page { blocks: [verdict].into_iter().chain(grid).chain([Block::Text(wrapped(&of, COLUMNS))]).collect() }
+        [verdict].into_iter().chain(grid).chain([Block::folded([of])]).collect()
     }
 
     /// The verdict.

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::check::{Measured, amount, largest_within};
 use super::ci::{Case, Cases};
 use super::column::{Cell, Column, grid};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, wrapped};
+use super::text::{decimal, folded};
 use super::{Medium, Report, clean, json};
 use crate::check::{Change, Increase, Verdict};
-use crate::units::Code;
-use crate::units::{ByteUnit, Bytes, Error, Notes, fixed_point};
+use crate::units::{ByteUnit, Bytes, Code, Error, Notes};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChecksDocument {
     /// Name and version of this shape.
@@ -24,8 +25,8 @@ pub struct ChecksDocument {
     /// Version of kvsize.
     pub kvsize: &'static str,
     /// The worst of all: `within`, `over` or `unknown`.
-    #[schemars(extend("enum" = ["within", "over", "unknown"]))]
-    pub verdict: &'static str,
+    #[schemars(with = "String", extend("enum" = ["within", "over", "unknown"]))]
+    pub verdict: Verdict,
     /// Budgets that are kept.
     pub within: usize,
     /// Budgets that are not.
@@ -35,54 +36,46 @@ pub struct ChecksDocument {
     /// A row a budget, in the order of the file.
     pub checks: Vec<CheckRow>,
     /// Budgets of the baseline that are in the file no more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gone: Option<Vec<String>>,
     #[serde(skip)]
     increase: Option<Increase>,
-    #[serde(skip)]
-    worst: Verdict,
     #[serde(skip)]
     strict: bool,
 }
 
 /// A budget of a [`ChecksDocument`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckRow {
     /// Its name.
     pub name: String,
     /// `within`, `over` or `unknown`.
-    #[schemars(extend("enum" = ["within", "over", "unknown"]))]
-    pub verdict: &'static str,
+    #[schemars(with = "String", extend("enum" = ["within", "over", "unknown"]))]
+    pub verdict: Verdict,
     /// The model's name, unless it could not be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// What was measured; absent where there is no answer.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub measured: Option<Measured>,
     /// What became of it since the baseline.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeRow>,
     /// Why it could not be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorRow>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
-    #[serde(skip)]
-    worst: Verdict,
 }
 
 /// What became of a budget since the baseline.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChangeRow {
     /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
     #[schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"]))]
     pub kind: &'static str,
     /// Bytes over all devices, then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_before: Option<u64>,
     /// Bytes on the device that held most, then.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_gpu_before: Option<u64>,
     /// Whether it grew by more than may be.
     pub too_much: bool,
@@ -128,7 +121,7 @@ impl CheckRow {
     ) -> Self {
         let (model, measured) = measured.unzip();
         let kept = measured.as_ref().is_some_and(Measured::holds) && !change.is_some_and(Change::is_too_much);
-        let worst = if error.is_some() || measured.is_none() { Verdict::Unknown } else { Verdict::of(kept) };
+        let verdict = if error.is_some() || measured.is_none() { Verdict::Unknown } else { Verdict::of(kept) };
         let change = change.map(|change| {
             let before = match change {
                 Change::Since { before, .. } => Some([before.bytes.0, before.bytes_per_gpu.0]),
@@ -142,7 +135,7 @@ impl CheckRow {
             }
         });
         let error = error.map(ErrorRow::from);
-        Self { name, verdict: worst.name(), model, measured, change, error, notes, worst }
+        Self { name, verdict, model, measured, change, error, notes }
     }
 
     /// What there is to say of it: what is not kept, or else what is left.
@@ -151,7 +144,7 @@ impl CheckRow {
         if let Some(error) = &self.error {
             sentences.push(error.message.clone());
         }
-        let kept = self.worst == Verdict::Within;
+        let kept = self.verdict == Verdict::Within;
         if let Some(measured) = &self.measured {
             let limits = measured.limits.iter().filter(|limit| kept || limit.over.is_some());
             sentences.extend(limits.map(|limit| limit.sentence(unit)));
@@ -197,15 +190,14 @@ impl CheckRow {
 /// `+2.000 GB (+12.5%)`
 fn by(before: u64, now: u64, unit: ByteUnit) -> String {
     let (sign, difference) = if now >= before { ("+", now.abs_diff(before)) } else { ("-", now.abs_diff(before)) };
-    let share = (before > 0).then(|| format!(" ({sign}{})", percent(difference.into(), before.into())));
+    let share = (before > 0).then(|| format!(" ({sign}{})", percent(difference.into(), before)));
     let share = share.unwrap_or_default();
     format!("{sign}{}{share}", amount(difference, unit))
 }
 
 /// A part of a whole as `12.5%`; of what four places lose, that it is less than what they show.
-fn percent(part: u128, whole: u128) -> String {
-    let text = fixed_point(part.saturating_mul(100), whole, 4);
-    match text.trim_end_matches('0').trim_end_matches('.') {
+fn percent(part: u128, whole: u64) -> String {
+    match decimal(part.saturating_mul(100), whole, 4).as_str() {
         "0" if part > 0 => "<0.0001%".into(),
         text => format!("{text}%"),
     }
@@ -215,30 +207,24 @@ impl ChecksDocument {
     /// The document of these rows. Of a baseline, `gone` are the names that are in the file no more: a warning, which
     /// `strict` makes one that could not be told.
     pub fn new(checks: Vec<CheckRow>, gone: Option<Vec<String>>, increase: Option<Increase>, strict: bool) -> Self {
-        let count = |verdict| checks.iter().filter(|row| row.worst == verdict).count();
+        let count = |verdict| checks.iter().filter(|row| row.verdict == verdict).count();
         let missed = if strict { gone.iter().flatten().count() } else { 0 };
         let (within, over) = (count(Verdict::Within), count(Verdict::Over));
         let unknown = count(Verdict::Unknown).saturating_add(missed);
         let least = if missed > 0 { Verdict::Unknown } else { Verdict::Within };
-        let worst = checks.iter().map(|row| row.worst).chain([least]).max().unwrap_or_default();
+        let verdict = checks.iter().map(|row| row.verdict).chain([least]).max().unwrap_or_default();
         Self {
             schema: "kvsize.checks/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            verdict: worst.name(),
+            verdict,
             within,
             over,
             unknown,
             checks,
             gone,
             increase,
-            worst,
             strict,
         }
-    }
-
-    /// The worst of all.
-    pub fn worst(&self) -> Verdict {
-        self.worst
     }
 
     /// What is said of budgets, each text once, after the names of those that it is said of.
@@ -263,7 +249,7 @@ impl ChecksDocument {
     }
 
     /// `1 over, 2 within`
-    fn verdict(&self) -> String {
+    fn counts(&self) -> String {
         // Under strict these are among those that could not be told.
         let gone = if self.strict { 0 } else { self.gone.iter().flatten().count() };
         let parts = [(self.over, "over"), (self.unknown, "could not be told"), (self.within, "within"), (gone, "gone")];
@@ -273,7 +259,7 @@ impl ChecksDocument {
 
     fn lines(&self, unit: ByteUnit) -> impl Iterator<Item = String> {
         self.checks.iter().map(move |row| {
-            let word = if row.worst == Verdict::Unknown { "could not be told" } else { row.verdict };
+            let word = if row.verdict == Verdict::Unknown { "could not be told" } else { row.verdict.name() };
             format!("{word}: {}: {}", row.name, row.message(unit, self.increase))
         })
     }
@@ -298,7 +284,7 @@ impl Report for ChecksDocument {
         };
         vec![
             CheckColumn::left("Budget", |row| row.name.clone()).key("name"),
-            CheckColumn::left("Verdict", |row| row.verdict).key("verdict"),
+            CheckColumn::left("Verdict", |row| row.verdict.name()).key("verdict"),
             CheckColumn::csv("model", |row| row.model.clone()),
             CheckColumn::csv("engine", |row| Some(row.measured.as_ref()?.engine.clone())),
             CheckColumn::csv("seq_len", |row| Some(row.measured.as_ref()?.seq_len)),
@@ -322,12 +308,12 @@ impl Report for ChecksDocument {
     fn page(&self, unit: ByteUnit, medium: Medium) -> Page {
         let gone = self.gone.iter().flatten().map(|name| format!("gone: {name}: {GONE}"));
         let fold = |line: String| match medium {
-            Medium::Terminal => wrapped(&clean(&line), COLUMNS),
+            Medium::Terminal => folded(clean(&line)),
             Medium::Markdown => vec![clean(&line)],
         };
         let lines = self.lines(unit).chain(gone).flat_map(fold).collect();
         let grid = grid(&self.rows(), &self.columns(unit), unit);
-        Page { blocks: vec![Block::Text(vec![self.verdict()]), Block::Grid(grid), Block::Text(lines)] }
+        vec![Block::Text(vec![self.counts()]), Block::Grid(grid), Block::Text(lines)]
     }
 
     /// A line a budget.
@@ -344,7 +330,7 @@ impl Cases for ChecksDocument {
     fn cases(&self, unit: ByteUnit) -> Vec<Case> {
         let case = |row: &CheckRow| Case {
             name: row.name.clone(),
-            verdict: row.worst,
+            verdict: row.verdict,
             message: row.message(unit, self.increase),
             warnings: row.notes.warnings.clone(),
         };

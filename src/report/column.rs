@@ -57,28 +57,21 @@ impl Cell {
     }
 }
 
-impl From<u64> for Cell {
-    fn from(count: u64) -> Self {
-        Self::Count(count)
-    }
+macro_rules! cells {
+    ($($value:ty => $cell:ident,)*) => {
+        $(impl From<$value> for Cell {
+            fn from(value: $value) -> Self {
+                Self::$cell(value)
+            }
+        })*
+    };
 }
 
-impl From<bool> for Cell {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
-
-impl From<Double> for Cell {
-    fn from(value: Double) -> Self {
-        Self::Decimal(value)
-    }
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
+cells! {
+    u64 => Count,
+    bool => Flag,
+    Double => Decimal,
+    String => Text,
 }
 
 impl From<&str> for Cell {

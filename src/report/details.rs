@@ -1,21 +1,26 @@
 //! An engine's own figures as text and tables, whatever they are: the same fields that its JSON has, under the same names and in the same order.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
+use serde_with::{Map, serde_as};
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-
+use super::clean;
 use super::grid::{Align, Block, Grid};
 use super::text::{COLUMNS, hanging, pairs};
 use crate::units::group_thousands;
 
 /// A value of JSON whose objects keep their order.
-#[derive(Debug, Clone, PartialEq)]
+#[serde_as]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
 enum Field {
+    None(()),
+    Flag(bool),
+    Count(u64),
+    Negative(i64),
+    Decimal(f64),
     Text(String),
-    Number(String),
     List(Vec<Field>),
-    Object(Vec<(String, Field)>),
+    Object(#[serde_as(as = "Map<_, _>")] Vec<(String, Field)>),
 }
 
 impl Field {
@@ -27,12 +32,30 @@ impl Field {
     /// On one line.
     fn text(&self) -> String {
         match self {
-            Self::Text(text) | Self::Number(text) => text.clone(),
+            Self::None(()) => "none".into(),
+            Self::Flag(flag) => if *flag { "yes" } else { "no" }.into(),
+            Self::Count(count) => group_thousands(*count),
+            Self::Negative(count) => format!("-{}", group_thousands(count.unsigned_abs())),
+            Self::Decimal(decimal) => decimal.to_string(),
+            Self::Text(text) => clean(text),
             Self::List(items) if items.is_empty() => "none".into(),
             Self::List(items) => items.iter().map(Self::text).collect::<Vec<_>>().join(", "),
             Self::Object(fields) => {
                 fields.iter().map(|(name, field)| format!("{} {}", name, field.text())).collect::<Vec<_>>().join(", ")
             }
+        }
+    }
+
+    fn is_number(&self) -> bool {
+        matches!(self, Self::Count(_) | Self::Negative(_) | Self::Decimal(_))
+    }
+
+    /// Whether it has a place of its own: a table, or a part.
+    fn is_part(&self) -> bool {
+        match self {
+            Self::Object(_) => true,
+            Self::List(items) => !items.is_empty() && items.iter().all(|item| item.fields().is_some()),
+            _ => false,
         }
     }
 
@@ -61,18 +84,13 @@ fn of_object(heading: &str, object: Field) -> Vec<Block> {
 
 /// Single figures under one another, then a table for each list of objects and a part for each object.
 fn of_fields(heading: &str, fields: &[(String, Field)]) -> Vec<Block> {
-    let is_part = |field: &Field| match field {
-        Field::Object(_) => true,
-        Field::List(items) => !items.is_empty() && items.iter().all(|item| item.fields().is_some()),
-        Field::Text(_) | Field::Number(_) => false,
-    };
-    let single = fields.iter().filter(|(_, field)| !is_part(field));
+    let single = fields.iter().filter(|(_, field)| !field.is_part());
     let single: Vec<(String, String)> = single.map(|(name, field)| (name.clone(), field.text())).collect();
     let mut blocks = Vec::new();
     if !single.is_empty() {
         blocks.push(Block::Text([format!("{heading}:")].into_iter().chain(pairs(2, &single)).collect()));
     }
-    for (name, field) in fields.iter().filter(|(_, field)| is_part(field)) {
+    for (name, field) in fields.iter().filter(|(_, field)| field.is_part()) {
         let heading = format!("{heading}, {name}");
         match field {
             Field::Object(fields) => blocks.extend(of_fields(&heading, fields)),
@@ -80,7 +98,7 @@ fn of_fields(heading: &str, fields: &[(String, Field)]) -> Vec<Block> {
                 let rows: Vec<&[(String, Field)]> = items.iter().filter_map(Field::fields).collect();
                 blocks.extend(of_list(&heading, &rows));
             }
-            Field::Text(_) | Field::Number(_) => {}
+            _ => {}
         }
     }
     blocks
@@ -97,8 +115,7 @@ fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
     let find = |row: &[(String, Field)], name: &str| {
         row.iter().find(|(known, _)| known == name).map(|(_, field)| field.clone())
     };
-    let is_number =
-        |name: &str| rows.iter().filter_map(|row| find(row, name)).all(|field| matches!(field, Field::Number(_)));
+    let is_number = |name: &str| rows.iter().filter_map(|row| find(row, name)).all(|field| field.is_number());
     let align = |name: &str| if is_number(name) { Align::Right } else { Align::Left };
     let grid = Grid {
         columns: names.iter().map(|name| ((*name).to_owned(), align(name))).collect(),
@@ -114,69 +131,13 @@ fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
     vec![Block::Text([format!("{heading}:")].into_iter().chain(lines).collect())]
 }
 
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FieldVisitor)
-    }
-}
-
-struct FieldVisitor;
-
-impl<'de> Visitor<'de> for FieldVisitor {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Field, E> {
-        Ok(Field::Text(if value { "yes" } else { "no" }.into()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Field, E> {
-        Ok(Field::Text("none".into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Field, E> {
-        Ok(Field::Number(group_thousands(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Field, E> {
-        Ok(Field::Number(format!("-{}", group_thousands(value.unsigned_abs()))))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Field, E> {
-        Ok(Field::Number(value.to_string()))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Field, E> {
-        Ok(Field::Text(super::clean(value)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Field, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Field::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Field, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = access.next_entry()? {
-            fields.push(field);
-        }
-        Ok(Field::Object(fields))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn text(json: &str) -> String {
         let blocks = of_object("engine", serde_json::from_str(json).unwrap());
-        crate::report::table::render(&crate::report::Page { blocks })
+        crate::report::table::render(&blocks)
     }
 
     #[test]

@@ -5,16 +5,17 @@
     reason = "floats only for printing: every one is computed from exact integers kept beside it"
 )]
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::Model;
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -28,51 +29,51 @@ pub struct AnsweredEstimate {
 }
 
 /// `kvsize.estimate/1`: a model and its estimates. Bytes are integers; what is unknown is absent.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Document {
     /// Name and version of this shape.
-    #[cfg_attr(feature = "cli", schemars(extend("const" = "kvsize.estimate/1")))]
+    #[schemars(extend("const" = "kvsize.estimate/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
     /// The model.
     pub model: ModelDescription,
     /// The estimates, in the order asked for.
-    pub estimates: Vec<EstimateRow<'static>>,
+    pub estimates: Vec<EstimateRow>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
 }
 
 /// An estimate of a [`Document`].
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-pub struct EstimateRow<'a> {
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EstimateRow {
     /// Tokens of each sequence.
     pub seq_len: u64,
     /// Sequences.
     pub batch: u64,
     /// The format asked for; `K/V` where they differ.
-    #[serde(serialize_with = "as_text")]
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    #[serde_as(as = "DisplayFromStr")]
+    #[schemars(with = "String")]
     pub kv_dtype: KvDtype,
     /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    #[serde_as(as = "Option<DisplayFromStr>")]
+    #[schemars(with = "Option<String>")]
     pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    #[serde_as(as = "Option<DisplayFromStr>")]
+    #[schemars(with = "Option<String>")]
     pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text_if_any")]
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    #[serde_as(as = "Option<DisplayFromStr>")]
+    #[schemars(with = "Option<String>")]
     pub v_dtype: Option<ElementFormat>,
     /// The engine.
-    #[serde(serialize_with = "as_text")]
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
-    pub engine: Cow<'a, Engine>,
+    #[serde_as(as = "DisplayFromStr")]
+    #[schemars(with = "String")]
+    pub engine: Engine,
     /// Tensor parallel ranks.
     pub tp: u64,
     /// Pipeline stages.
@@ -80,7 +81,6 @@ pub struct EstimateRow<'a> {
     /// Replicas.
     pub dp: u64,
     /// Ranks that each keep a part of a sequence's tokens, where there is more than one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dcp: Option<u64>,
     /// Devices of all replicas.
     pub gpus: u64,
@@ -93,27 +93,26 @@ pub struct EstimateRow<'a> {
     /// One more token of one sequence at this length.
     pub bytes_per_token: BytesPerTokenValue,
     /// The same bytes by layer group.
-    pub layer_groups: Cow<'a, [GroupEstimate]>,
+    pub layer_groups: Vec<GroupEstimate>,
     /// The steps from the ideal figure to this one, of an engine that allocates more or less.
-    #[serde(skip_serializing_if = "<[Gap]>::is_empty")]
-    pub gaps: Cow<'a, [Gap]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
     /// The engine's own figures, under its name.
     #[serde(flatten)]
-    #[cfg_attr(feature = "cli", schemars(with = "crate::engine::DetailsByEngine"))]
-    pub details: Option<Cow<'a, Details>>,
+    #[schemars(with = "crate::engine::DetailsByEngine")]
+    pub details: Option<Details>,
     /// What the engine makes of the memory given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
 }
 
-impl<'a> EstimateRow<'a> {
-    /// The row of an engine's answer to `workload`.
+impl EstimateRow {
+    /// The row of an estimate.
     ///
     /// # Errors
     /// [`Code::TooLarge`](crate::units::Code::TooLarge) when the devices can't be counted.
-    pub fn new(workload: &Workload, engine: &'a Engine, answer: &'a Answer) -> Result<Self, Error> {
-        let Answer { estimate, details, capacity, gaps, .. } = answer;
-        let Workload { seq_len, batch, kv_dtype, layout, .. } = *workload;
+    pub fn new(answered: &AnsweredEstimate) -> Result<Self, Error> {
+        let Answer { estimate, details, capacity, gaps, .. } = &answered.answer;
+        let Workload { seq_len, batch, kv_dtype, layout, .. } = answered.workload;
         let KvFormat { k, v, .. } = estimate.stored;
         Ok(Self {
             seq_len: seq_len.0,
@@ -122,7 +121,7 @@ impl<'a> EstimateRow<'a> {
             kv_dtype_resolved: (kv_dtype != KvDtype::Given(estimate.stored)).then_some(estimate.stored),
             k_dtype: (k != v).then_some(k),
             v_dtype: (k != v).then_some(v),
-            engine: Cow::Borrowed(engine),
+            engine: answered.engine.clone(),
             tp: layout.tp,
             pp: layout.pp,
             dp: layout.dp,
@@ -132,22 +131,11 @@ impl<'a> EstimateRow<'a> {
             bytes_per_gpu: estimate.bytes_per_gpu.0,
             gb: estimate.bytes.0 as f64 / 1e9,
             bytes_per_token: estimate.bytes_per_token.into(),
-            layer_groups: Cow::Borrowed(&estimate.layer_groups),
-            gaps: Cow::Borrowed(gaps),
-            details: details.as_ref().map(Cow::Borrowed),
+            layer_groups: estimate.layer_groups.clone(),
+            gaps: gaps.clone(),
+            details: details.clone(),
             capacity: capacity.clone(),
         })
-    }
-
-    /// The same without what it borrows.
-    pub fn into_owned(self) -> EstimateRow<'static> {
-        EstimateRow {
-            engine: Cow::Owned(self.engine.into_owned()),
-            layer_groups: Cow::Owned(self.layer_groups.into_owned()),
-            gaps: Cow::Owned(self.gaps.into_owned()),
-            details: self.details.map(|details| Cow::Owned(details.into_owned())),
-            ..self
-        }
     }
 
     /// The format stored.
@@ -160,8 +148,7 @@ impl<'a> EstimateRow<'a> {
 }
 
 /// A whole number where it is one, else a decimal.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum BytesPerTokenValue {
     /// A whole number of bytes.
@@ -180,6 +167,14 @@ impl From<BytesPerToken> for BytesPerTokenValue {
 }
 
 impl BytesPerTokenValue {
+    /// With its thousands apart where it is whole.
+    pub(super) fn grouped(self) -> String {
+        match self {
+            Self::Whole(whole) => group_thousands(whole),
+            Self::Decimal(decimal) => decimal.to_string(),
+        }
+    }
+
     /// For putting in order.
     pub fn as_f64(self) -> f64 {
         match self {
@@ -212,19 +207,19 @@ impl Document {
             schema: "kvsize.estimate/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: ModelDescription::new(model),
-            estimates: answers.iter().map(row).collect::<Result<_, _>>()?,
+            estimates: answers.iter().map(EstimateRow::new).collect::<Result<_, _>>()?,
             notes,
         })
     }
 
     /// The estimate of the first engine and format at the longest length.
-    pub fn longest(&self) -> Option<&EstimateRow<'static>> {
+    pub fn longest(&self) -> Option<&EstimateRow> {
         self.longest_of(&self.estimates.first()?.engine)
     }
 
     /// The estimate of an engine's first format at the longest length.
-    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow<'static>> {
-        let of_engine = || self.estimates.iter().filter(|row| *row.engine == *engine);
+    pub fn longest_of(&self, engine: &Engine) -> Option<&EstimateRow> {
+        let of_engine = || self.estimates.iter().filter(|row| row.engine == *engine);
         let first = of_engine().next()?;
         of_engine().filter(|row| row.kv_dtype == first.kv_dtype).max_by_key(|row| (row.seq_len, row.batch))
     }
@@ -242,24 +237,8 @@ pub fn notes_of(model: &Model, warnings: &[String]) -> Notes {
     notes
 }
 
-pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-#[allow(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
-    }
-}
-
 /// The largest figure of all documents.
 pub(super) fn largest(documents: &[Document]) -> Bytes {
     let rows = documents.iter().flat_map(|document| &document.estimates);
     Bytes(rows.map(|row| row.bytes).max().unwrap_or_default())
-}
-
-pub(super) fn row(answered: &AnsweredEstimate) -> Result<EstimateRow<'static>, Error> {
-    Ok(EstimateRow::new(&answered.workload, &answered.engine, &answered.answer)?.into_owned())
 }

@@ -7,7 +7,7 @@ use super::column::Column;
 use super::document::{Document, EstimateRow, largest};
 use super::figures::{self, Figure};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, wrapped};
+use super::text::COLUMNS;
 use super::{Medium, Report, gaps, json, once};
 use crate::engine::Engine;
 use crate::estimate::Layout;
@@ -46,7 +46,28 @@ impl Report for Estimates<'_> {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        page(self.0, unit)
+        let mut blocks = Vec::new();
+        let all = figures::figures(self.0);
+        let several = (self.0.len() > 1).then(|| figures::long(&all, unit));
+        if let Some(together) = several.filter(|grid| grid.width() <= COLUMNS) {
+            blocks.push(Block::Grid(together));
+            blocks.extend(figures::capacities(&all, unit));
+        } else {
+            for document in self.0 {
+                let own = figures::figures(std::slice::from_ref(document));
+                blocks.push(Block::Title(document.model.name.clone()));
+                blocks.extend(figures::bytes(&own, unit));
+                blocks.extend(figures::capacities(&own, unit));
+            }
+        }
+        let mut text = Vec::new();
+        if let [document] = self.0 {
+            blocks.extend(gaps::of(document, unit).into_iter().map(Block::Text));
+            text.push(layers_in_words(&document.model));
+        }
+        text.extend(basis(self.0));
+        blocks.push(Block::folded(text));
+        blocks
     }
 
     /// What the article's script prints, to the byte: a block for each format; of each engine, named, where there are
@@ -67,7 +88,7 @@ impl Report for Estimates<'_> {
 fn plain_blocks(document: &Document, unit: ByteUnit) -> Vec<Vec<String>> {
     let first = document.estimates.first().map(|row| &row.engine);
     let several = document.estimates.iter().any(|row| Some(&row.engine) != first);
-    let heading = |row: &EstimateRow<'_>| {
+    let heading = |row: &EstimateRow| {
         let format = row.stored().to_string().to_uppercase();
         let engine = if several { format!(", {}", row.engine) } else { String::new() };
         format!("KV-Cache Memory Estimates for {} ({format}{engine}):", document.model.name)
@@ -79,41 +100,15 @@ fn plain_blocks(document: &Document, unit: ByteUnit) -> Vec<Vec<String>> {
     once(document.estimates.iter().map(heading)).into_iter().map(block).collect()
 }
 
-fn plain_line(row: &EstimateRow<'_>, unit: ByteUnit) -> String {
+fn plain_line(row: &EstimateRow, unit: ByteUnit) -> String {
     let batch = if row.batch == 1 { String::new() } else { format!(" x {}", group_thousands(row.batch)) };
     let amount = Bytes(row.bytes).in_unit(unit);
     format!("{:>12} tokens{batch} → {amount:>7} {}", group_thousands(row.seq_len), unit.name())
 }
 
-/// What people see of estimates: the bytes, what fits, why an engine's are not the live ones, and what they are of.
-fn page(documents: &[Document], unit: ByteUnit) -> Page {
-    let mut blocks = Vec::new();
-    let all = figures::figures(documents);
-    let several = (documents.len() > 1).then(|| figures::long(&all, unit));
-    if let Some(together) = several.filter(|grid| grid.width() <= COLUMNS) {
-        blocks.push(Block::Grid(together));
-        blocks.extend(figures::capacities(&all, unit));
-    } else {
-        for document in documents {
-            let own = figures::figures(std::slice::from_ref(document));
-            blocks.push(Block::Title(document.model.name.clone()));
-            blocks.extend(figures::bytes(&own, unit));
-            blocks.extend(figures::capacities(&own, unit));
-        }
-    }
-    let mut text = Vec::new();
-    if let [document] = documents {
-        blocks.extend(gaps::of(document, unit).into_iter().map(Block::Text));
-        text.extend(wrapped(&layers_in_words(&document.model), COLUMNS));
-    }
-    text.extend(basis(documents));
-    blocks.push(Block::Text(text));
-    Page { blocks }
-}
-
 /// Whose bytes these are, with which settings, and of which devices: each said once.
 fn basis(documents: &[Document]) -> Vec<String> {
-    let engines = once(documents.iter().flat_map(|document| &document.estimates).map(|row| &*row.engine));
+    let engines = once(documents.iter().flat_map(|document| &document.estimates).map(|row| &row.engine));
     let mut lines: Vec<String> = engines.into_iter().map(whose).collect();
     let row = documents.iter().flat_map(|document| &document.estimates).find(|row| row.gpus > 1);
     lines.extend(row.map(|row| {
@@ -121,7 +116,7 @@ fn basis(documents: &[Document]) -> Vec<String> {
         let layout = Layout { tp: row.tp, pp: row.pp, dp: row.dp, dcp: row.dcp.unwrap_or(1) };
         format!("{layout} = {} GPUs{replicas}", row.gpus)
     }));
-    lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
+    lines
 }
 
 /// `tensorrt-llm@00043967 (tokens-per-block 64): blocks of its window pools, …`

@@ -4,7 +4,7 @@ use super::column::{Cell, Column, grid};
 use super::document::{Document, EstimateRow};
 use super::grid::{Block, Grid};
 use super::once;
-use super::text::{COLUMNS, wrapped};
+use super::text::{COLUMNS, in_unit};
 use crate::engine::{Capacity, Engine};
 use crate::units::{ByteUnit, Bytes};
 
@@ -12,7 +12,7 @@ use crate::units::{ByteUnit, Bytes};
 #[derive(Debug, Clone, Copy)]
 pub struct Figure<'a> {
     pub(super) model: &'a str,
-    pub(super) row: &'a EstimateRow<'a>,
+    pub(super) row: &'a EstimateRow,
 }
 
 impl Figure<'_> {
@@ -168,7 +168,7 @@ fn names<'a>(figures: &[Figure<'_>]) -> [FigureColumn<'a>; 2] {
 
 /// Each engine once, in the order of its first appearance.
 fn engines<'a>(figures: &[Figure<'a>]) -> Vec<&'a Engine> {
-    once(figures.iter().map(|figure| &*figure.row.engine))
+    once(figures.iter().map(|figure| &figure.row.engine))
 }
 
 /// A table of figures; where it is wider than a terminal, one for each engine.
@@ -179,7 +179,7 @@ fn fitted(figures: &[Figure<'_>], grid: &dyn Fn(&[Figure<'_>]) -> Grid) -> Vec<B
         return vec![Block::Grid(whole)];
     }
     let of_engine = |engine: &Engine| {
-        let own: Vec<Figure<'_>> = figures.iter().filter(|figure| *figure.row.engine == *engine).copied().collect();
+        let own: Vec<Figure<'_>> = figures.iter().filter(|figure| figure.row.engine == *engine).copied().collect();
         [Block::Text(vec![format!("{engine}:")]), Block::Grid(grid(&own))]
     };
     engines.into_iter().flat_map(of_engine).collect()
@@ -198,12 +198,12 @@ pub(super) fn bytes(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
 
 /// A row for each length, batch and engine, a column a format: empty where the engine does not store it.
 fn wide<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
-    let key = |figure: &Figure<'a>| (figure.row.seq_len, figure.row.batch, &*figure.row.engine);
+    let key = |figure: &Figure<'a>| (figure.row.seq_len, figure.row.batch, &figure.row.engine);
     let formats = once(figures.iter().map(|figure| figure.row.stored()));
     let spread = is_spread(figures);
     let mut columns = keys(figures);
     for name in formats {
-        let find = move |figure: &Figure<'a>, bytes: fn(&EstimateRow<'_>) -> u64| {
+        let find = move |figure: &Figure<'a>, bytes: fn(&EstimateRow) -> u64| {
             let alike = |other: &&Figure<'a>| key(other) == key(figure) && other.row.stored() == name;
             Cell::bytes(figures.iter().find(alike).map(|found| bytes(found.row)))
         };
@@ -239,11 +239,9 @@ pub(super) fn capacities(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
         let engine = engine.then(|| first.row.engine.to_string());
         engine.into_iter().chain(model.then(|| first.model.to_owned())).map(|name| format!(", {name}")).collect()
     });
-    let of = format!("In {} {} on each GPU{same}:", Bytes(memory).in_unit(unit), unit.name());
-    [Block::Text(wrapped(&of, COLUMNS))]
-        .into_iter()
-        .chain(fitted(&capable, &|capable| capacity(capable, unit)))
-        .collect()
+    let of = format!("In {} on each GPU{same}:", in_unit(memory, unit));
+    let tables = fitted(&capable, &|capable| capacity(capable, unit));
+    [Block::folded([of])].into_iter().chain(tables).collect()
 }
 
 fn capacity<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {

@@ -8,7 +8,7 @@ use crate::units::{ByteUnit, Bytes, group_thousands};
 
 /// For each engine that has any, the steps of its first format at the longest length.
 pub(super) fn of(document: &Document, unit: ByteUnit) -> Vec<Vec<String>> {
-    let engines = once(document.estimates.iter().map(|row| &*row.engine));
+    let engines = once(document.estimates.iter().map(|row| &row.engine));
     let rows = engines.into_iter().filter_map(|engine| document.longest_of(engine));
     rows.filter(|row| !row.gaps.is_empty()).map(|row| of_row(row, unit)).collect()
 }

@@ -1,11 +1,9 @@
 //! What people see of an answer, before it is a table of some format.
 
+use super::text::folded;
+
 /// Blocks of text and tables, in order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The blocks.
-    pub blocks: Vec<Block>,
-}
+pub type Page = Vec<Block>;
 
 /// A part of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +14,13 @@ pub enum Block {
     Text(Vec<String>),
     /// A table.
     Grid(Grid),
+}
+
+impl Block {
+    /// Lines of text, no wider than a terminal.
+    pub(super) fn folded(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        Self::Text(lines.into_iter().flat_map(folded).collect())
+    }
 }
 
 /// A table of cells.

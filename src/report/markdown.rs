@@ -1,9 +1,9 @@
 //! Tables for GitHub and its like. The table crate has no alignment row, and numbers must line up.
 
-use super::grid::{Align, Block, Grid, Page};
+use super::grid::{Align, Block, Grid};
 
-pub(super) fn render(page: &Page) -> String {
-    let blocks = page.blocks.iter().map(|block| match block {
+pub(super) fn render(page: &[Block]) -> String {
+    let blocks = page.iter().map(|block| match block {
         Block::Title(title) => format!("**{}**\n", escape(title)),
         Block::Text(lines) => lines.iter().map(|line| format!("{}  \n", escape(line))).collect(),
         Block::Grid(grid) => render_grid(grid),

@@ -173,30 +173,6 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
     }
 }
 
-/// How rows are written that come one after the other.
-#[derive(Debug, Clone, Copy)]
-enum Streamed {
-    /// As an array of JSON.
-    Array,
-    /// As lines of JSON.
-    Lines,
-    /// As records with bytes in this unit, too.
-    Csv(ByteUnit),
-    /// All together, when there are no more.
-    AtTheEnd(Format),
-}
-
-impl Streamed {
-    fn new(format: Format, unit: UnitChoice) -> Self {
-        match (format, unit) {
-            (Format::Json, _) => Self::Array,
-            (Format::Jsonl, _) => Self::Lines,
-            (Format::Csv, UnitChoice::Fixed(unit)) => Self::Csv(unit),
-            (format, _) => Self::AtTheEnd(format),
-        }
-    }
-}
-
 /// Each item once, in the order of its first appearance.
 fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut kept = Vec::new();

@@ -1,24 +1,24 @@
 //! A model in our documents, and what reads them again.
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::WeightsDescription;
 use crate::model::{Checkpoint, Drafter, LayerGroup, LayerGroupJson, LayerNumbers, Model};
 
 /// A model, with all that any engine needs of it: `kvsize -` reads it again.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[skip_serializing_none]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ModelDescription {
     /// Its name.
     pub name: String,
     /// Where it was read from.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["flags", "spec", "config", "gguf", "catalogue"])))]
+    #[schemars(extend("enum" = ["flags", "spec", "config", "gguf", "catalogue"]))]
     pub source: &'static str,
     /// Its `model_type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model_type: Option<String>,
     /// The longest sequence it was made for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
     /// The 16-bit element format of the checkpoint.
     pub dtype: String,
@@ -30,12 +30,10 @@ pub struct ModelDescription {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mtp_layer_groups: Vec<LayerGroupJson>,
     /// What drafts tokens for it; its layers are among the groups.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub drafter: Option<Drafter>,
     /// What engines read of its checkpoint in addition to its layers.
     pub checkpoint: Checkpoint,
     /// What it weighs, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightsDescription>,
 }
 

@@ -6,15 +6,14 @@ use super::column::{Column, table};
 use super::document::{AnsweredEstimate, EstimateRow};
 use super::figures::{Figure, columns};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, wrapped};
-use super::{BatchRow, Format, Medium, Report, Streamed, UnitChoice, clean, csv, render};
+use super::{BatchFrame, Format, Medium, Report, UnitChoice, clean, csv, render};
 use crate::model::Model;
 use crate::units::{ByteUnit, Bytes, Error, Notes};
 
 /// Turns estimates into rows of a format.
 #[derive(Debug)]
 pub struct Sweep {
-    format: Streamed,
+    format: Format,
     unit: UnitChoice,
     /// What is kept until the end: formats whose columns depend on all rows.
     kept: Vec<Row>,
@@ -25,13 +24,13 @@ pub struct Sweep {
 struct Row {
     model: String,
     #[serde(flatten)]
-    estimate: EstimateRow<'static>,
+    estimate: EstimateRow,
 }
 
 impl Sweep {
     /// Without a row.
     pub fn new(format: Format, unit: UnitChoice) -> Self {
-        Self { format: Streamed::new(format, unit), unit, kept: Vec::new(), begun: false }
+        Self { format, unit, kept: Vec::new(), begun: false }
     }
 
     /// Takes an estimate with what was assumed and warned of. What can be written now.
@@ -41,36 +40,39 @@ impl Sweep {
     pub fn add(&mut self, model: &Model, estimate: &AnsweredEstimate, notes: &Notes) -> Result<Vec<u8>, Error> {
         let begins = !std::mem::replace(&mut self.begun, true);
         let AnsweredEstimate { workload, engine, answer } = estimate;
-        let row = EstimateRow::new(workload, engine, answer)?;
-        let model = clean(&model.name);
-        let Notes { assumptions, warnings } = notes;
+        let write = |out: &mut Vec<u8>| {
+            let notes = [&*notes.assumptions, &*notes.warnings];
+            BatchFrame::new(model, engine, workload)
+                .map(|frame| frame.write(out, (None, None), workload, answer, notes))
+        };
         let mut out = Vec::new();
-        match self.format {
-            Streamed::Array => {
+        match (self.format, self.unit) {
+            (Format::Json, _) => {
                 out.extend_from_slice(if begins { b"[\n" } else { b",\n" });
-                BatchRow { assumptions, warnings, ..BatchRow::new(&model, row) }.write(&mut out);
+                write(&mut out)?;
                 out.pop();
             }
-            Streamed::Lines => BatchRow { assumptions, warnings, ..BatchRow::new(&model, row) }.write(&mut out),
-            Streamed::Csv(unit) => {
+            (Format::Jsonl, _) => write(&mut out)?,
+            (Format::Csv, UnitChoice::Fixed(unit)) => {
+                let (model, row) = (clean(&model.name), EstimateRow::new(estimate)?);
                 let columns = columns(&[], unit);
                 if begins {
                     out.extend_from_slice(csv::header(&columns).as_bytes());
                 }
                 out.extend_from_slice(csv::line(&columns, &Figure { model: &model, row: &row }).as_bytes());
             }
-            Streamed::AtTheEnd(_) => self.kept.push(Row { model, estimate: row.into_owned() }),
+            _ => self.kept.push(Row { model: clean(&model.name), estimate: EstimateRow::new(estimate)? }),
         }
         Ok(out)
     }
 
     /// What is left to be written after the last row.
     pub fn end(self) -> String {
-        match self.format {
-            Streamed::Array if self.begun => "\n]\n".into(),
-            Streamed::Array => "[]\n".into(),
-            Streamed::Lines | Streamed::Csv(_) => String::new(),
-            Streamed::AtTheEnd(format) => render(&Rows(self.kept), format, self.unit),
+        match (self.format, self.unit) {
+            (Format::Json, _) if self.begun => "\n]\n".into(),
+            (Format::Json, _) => "[]\n".into(),
+            (Format::Jsonl, _) | (Format::Csv, UnitChoice::Fixed(_)) => String::new(),
+            (format, unit) => render(&Rows(self.kept), format, unit),
         }
     }
 }
@@ -97,7 +99,7 @@ impl Report for Rows {
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
         let table = table(&self.rows(), &self.columns(unit), unit);
-        Page { blocks: vec![Block::Grid(table.grid), Block::Text(wrapped(&table.same.join(", "), COLUMNS))] }
+        vec![Block::Grid(table.grid), Block::folded([table.same.join(", ")])]
     }
 
     fn plain(&self, unit: ByteUnit) -> Vec<String> {

@@ -2,13 +2,13 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
-use super::grid::{Align, Block, Grid, Page};
+use super::grid::{Align, Block, Grid};
 
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::new('─', '─', '─', '─'));
 
-pub(super) fn render(page: &Page) -> String {
+pub(super) fn render(page: &[Block]) -> String {
     let mut text = String::new();
-    for block in &page.blocks {
+    for block in page {
         if !text.is_empty() {
             text.push('\n');
         }

@@ -1,5 +1,7 @@
 //! Lines of words: folded to a terminal, hung under a head, in pairs.
 
+use crate::units::{ByteUnit, Bytes, fixed_point};
+
 /// The width of a terminal that tables are made for.
 pub(super) const COLUMNS: usize = 80;
 
@@ -19,6 +21,22 @@ pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// `text` in lines no wider than a terminal.
+pub(super) fn folded(text: impl AsRef<str>) -> Vec<String> {
+    wrapped(text.as_ref(), COLUMNS)
+}
+
+/// `2.416 GB`
+pub(super) fn in_unit(bytes: u64, unit: ByteUnit) -> String {
+    format!("{} {}", Bytes(bytes).in_unit(unit), unit.name())
+}
+
+/// A fraction as a decimal, with no more places than it has, nor than `most`.
+pub(super) fn decimal(numerator: impl Into<u128>, denominator: u64, most: u32) -> String {
+    let text = fixed_point(numerator.into(), denominator.into(), most);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// `text` after `head`, in lines no wider than a terminal; what goes on stands under its start.

@@ -2,23 +2,22 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use crate::model::Weights;
 
 /// The weights of a model. What is not known is absent.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WeightsDescription {
     /// How they are known: `headers`, `index`, `catalogue`, or `computed` from the configuration.
     #[schemars(extend("enum" = ["headers", "index", "catalogue", "computed"]))]
     pub origin: &'static str,
     /// All bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// All parameters.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<u64>,
     /// Parameters that one token passes through, of a mixture of experts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub active_parameters: Option<u64>,
     /// The same by element type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -29,17 +28,16 @@ pub struct WeightsDescription {
 }
 
 /// The weights of one element type.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct DtypeDescription {
     /// Its name where the weights are.
     pub dtype: String,
     /// Tensors of it, where they are listed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tensors: Option<u64>,
     /// Elements as stored.
     pub parameters: u64,
     /// Their bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }
 

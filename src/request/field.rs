@@ -195,9 +195,10 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The options, in the order of help.
+    /// The options, group by group.
     pub fn fields(self) -> impl Iterator<Item = &'static Field> {
-        FIELDS.iter().filter(move |field| self.groups.contains(&field.group) && !self.without.contains(&field.name))
+        let of_group = |group: &'static Group| FIELDS.iter().filter(move |field| field.group == *group);
+        self.groups.iter().flat_map(of_group).filter(move |field| !self.without.contains(&field.name))
     }
 }
 

@@ -289,7 +289,7 @@ pub(super) fn engine_device(accelerator: &Accelerator) -> (Device, Option<String
         (Some(_), None) => Some(format!("{id}: its memory is not known; engines' defaults are those of {}", usual.id)),
     };
     let compute_capability = compute_capability.unwrap_or(usual.compute_capability);
-    (Device { id: id.clone(), compute_capability, memory_mib }, assumed)
+    (Device { id: id.clone().into(), compute_capability, memory_mib }, assumed)
 }
 
 /// A note where the memory for the cache alone is what a card has in all.
@@ -309,4 +309,127 @@ pub fn memory_of_a_card(memory: Bytes) -> Option<String> {
         exact_size(memory),
         entry.id()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::DRIVER_LESS_VISIBLE;
+    use crate::source::LocalSources;
+
+    #[test]
+    fn a_number_and_a_name() {
+        for (text, count, name) in [
+            ("h100", None, "h100"),
+            ("8xh100", Some(8), "h100"),
+            ("8XH100", Some(8), "H100"),
+            ("rtx-4090", None, "rtx-4090"),
+            ("2xrtx-4090", Some(2), "rtx-4090"),
+            ("max-1550", None, "max-1550"),
+            ("8x h100", Some(8), "h100"),
+        ] {
+            assert_eq!(counted(text), Ok((count, name)), "{text}");
+        }
+        for text in
+            ["0xh100", "xh100", "-1xh100", "1.5xh100", "8x", "x", "", " ", "99999999999999999999xh100", "+8xh100"]
+        {
+            assert!(counted(text).is_err(), "{text}");
+        }
+    }
+
+    fn asked(options: &[(&str, &'static str)]) -> Ask<'static> {
+        options.iter().fold(Ask::default(), |ask, (name, value)| ask.set(name, value).unwrap())
+    }
+
+    #[test]
+    fn lists_of_gpus_are_resolved_in_order() {
+        let name = |fleet: Fleet| match fleet.count {
+            Some(count) => format!("{count}x{}", fleet.accelerator.id),
+            None => fleet.accelerator.id,
+        };
+        let names = |options: &[(&str, &'static str)]| -> Vec<String> {
+            asked(options).fleets(&LocalSources).unwrap().into_iter().map(name).collect()
+        };
+        assert_eq!(names(&[]), [""; 0]);
+        let listed = [("gpu", "8xh100"), ("gpu", "8xh200"), ("gpu", "l4"), ("gpu", "H200-SXM"), ("gpu", "8xh100-sxm")];
+        assert_eq!(names(&listed), ["8xh100-sxm", "8xh200-sxm", "l4", "h200-sxm"]);
+        assert_eq!(names(&[("gpu_memory", "80GiB")]), ["gpu-80gib"]);
+        assert_eq!(names(&[("gpu", "2xapple-m3-max"), ("gpu_memory", "64GiB")]), ["2xapple-m3-max"]);
+    }
+
+    #[test]
+    fn what_is_of_one_kind_or_of_one_node_is_refused_for_others() {
+        let code = |options: &[(&str, &'static str)]| asked(options).fleets(&LocalSources).unwrap_err().code;
+        let two = [("gpu", "h100"), ("gpu", "l4")];
+        assert_eq!(code(&[two.as_slice(), &[("gpu_memory", "70GiB")]].concat()), Code::Conflict);
+        assert_eq!(code(&[two.as_slice(), &[("price", "2.49/gpu-h")]].concat()), Code::Conflict);
+        assert_eq!(code(&[("gpu_memory", "80GiB"), ("price", "9/node-h")]), Code::PriceNode);
+        assert_eq!(code(&[("gpu", "h100"), ("price", "9/gpu-h"), ("prices", "own.json")]), Code::Conflict);
+        assert_eq!(code(&[("gpu", "local")]), Code::LocalGpu);
+        assert_eq!(asked(&two).one_gpu().unwrap_err().code, Code::Several);
+    }
+
+    #[test]
+    fn fleets_have_the_memory_and_the_price_that_are_known_or_given() {
+        let one = |options: &[(&str, &'static str)]| asked(options).fleets(&LocalSources).unwrap().remove(0);
+        let price = |fleet: &Fleet| fleet.price.as_ref().map(|price| price.micro_dollars_per_gpu_hour);
+        let h100 = one(&[("gpu", "8xh100")]);
+        assert_eq!((h100.count, price(&h100)), (Some(8), Some(3_900_000)));
+        assert_eq!(h100.accelerator.total().unwrap().known, Known::Catalogue);
+        let given = one(&[("gpu", "8xh100"), ("gpu_memory", "70GiB"), ("price", "20/node-h")]);
+        assert_eq!(price(&given), Some(2_500_000));
+        assert_eq!(given.accelerator.total(), Some(Term::given(Bytes(70 << 30), "--gpu-memory")));
+        // What its driver reports is nothing to go by then.
+        assert_eq!(given.accelerator.driver, None);
+        let sized = one(&[("gpu_memory", "80GiB")]);
+        assert_eq!((sized.count, price(&sized)), (None, None));
+        assert_eq!(sized.accelerator.total().unwrap().bytes, Bytes(80 << 30));
+        // Without a driver's figure nothing is taken for an engine's total.
+        assert_eq!(one(&[("gpu", "mi325x")]).accelerator.total(), None);
+        let apple = one(&[("gpu", "apple-m3-max-64gb")]);
+        assert_eq!(apple.accelerator.total().unwrap().bytes, Bytes(48 << 30));
+        assert_eq!(one(&[("gpu", "gh200-480gb")]).accelerator.driver.unwrap().bytes, Bytes(97_871 << 20));
+    }
+
+    #[test]
+    fn without_a_name_every_accelerator_that_has_a_total_is_asked_about() {
+        let all = Ask::default().fleets_or_all(&LocalSources).unwrap();
+        let known = catalogue::accelerators(&[]).filter(|entry| accelerator(entry).total().is_some()).count();
+        assert_eq!((all.len(), known), (known, 43));
+        assert!(all.iter().all(|fleet| fleet.count.is_none()));
+    }
+
+    #[test]
+    fn a_price_of_a_chip_is_one_of_the_chip_with_any_memory() {
+        let own = catalogue::parse_prices(r#"[{"device": "apple-m3", "usd_per_gpu_hour": "1"}]"#).unwrap();
+        let price = |name: &str| {
+            let entry = catalogue::accelerator(name, &[]).unwrap();
+            priced(entry.id(), Some(&entry), &own).is_some()
+        };
+        assert!(price("apple-m3") && price("apple-m3-16gb"));
+        assert!(!price("apple-m3-max") && !price("apple-m3-max-64gb"));
+    }
+
+    #[test]
+    fn what_engines_need_is_known_or_said_to_be_assumed() {
+        let of = |name: &str| engine_device(&accelerator(&catalogue::accelerator(name, &[]).unwrap()));
+        assert_eq!(of("h100"), (Device::default(), None));
+        let (device, assumed) = of("mi300x");
+        assert_eq!((device.id.as_ref(), device.memory_mib), ("mi300x", 196_592));
+        assert!(assumed.unwrap().starts_with("mi300x: its compute capability is not known"));
+        assert_eq!(of("gb10").0.compute_capability, (12, 1));
+    }
+
+    #[test]
+    fn the_difference_that_is_assumed_is_the_median_of_the_data() {
+        let difference = |entry: AcceleratorEntry| {
+            let (driver, visible) = (entry.driver?.value.bytes, entry.visible?.value.bytes);
+            Some(driver.0 - visible.0)
+        };
+        let mut differences: Vec<u64> = catalogue::accelerators(&[]).filter_map(difference).collect();
+        differences.sort_unstable();
+        assert_eq!(differences.len(), 11);
+        let median = differences[differences.len() / 2];
+        assert_eq!(Bytes((median + (1 << 19)) >> 20 << 20), DRIVER_LESS_VISIBLE);
+    }
 }

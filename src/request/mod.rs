@@ -10,7 +10,7 @@
 //! use kvsize::source::LocalSources;
 //! let ask = Ask::new("llama-3.1-8b").set("engine", "vllm")?.set("seq_len", "128K")?.set("tp", "2")?;
 //! let request = ask.request(&LocalSources)?;
-//! assert_eq!(request.answer()?.estimate.bytes_per_gpu.0, 8_606_711_808);
+//! assert_eq!(request.answer()?.estimate.bytes_per_gpu.0, 8_589_934_592);
 //! # Ok::<(), kvsize::units::Error>(())
 //! ```
 

@@ -32,6 +32,9 @@ impl Hasher for ShortHasher {
         }
     }
 
+    /// What ends a text, which is all that is hashed.
+    fn write_u8(&mut self, _: u8) {}
+
     fn finish(&self) -> u64 {
         self.0
     }
@@ -343,13 +346,13 @@ pub fn text_of<'a>(key: &str, raw: &'a str) -> Result<Cow<'a, str>, Error> {
     })
 }
 
-/// What the parser says, without the number of the line, which it takes for the first.
+/// What the parser says; of the first line, which may be all there is, without its number.
 pub(super) fn said_by(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" at line ").next().unwrap_or_default();
-    match error.column() {
-        0 => text.to_owned(),
-        column => format!("{text} at column {column}"),
+    match (error.line(), error.column()) {
+        (1, 0) => text.split(" at line ").next().unwrap_or_default().to_owned(),
+        (1, _) => text.replacen(" at line 1 column ", " at column ", 1),
+        _ => text,
     }
 }
 

@@ -27,7 +27,11 @@ impl Exact {
     /// The quotient, rounded up.
     #[must_use]
     pub fn div_ceil(self, divisor: impl Into<Self>) -> Self {
-        self.with(divisor.into(), |a, b| if b == 0 { None } else { Some(a.div_ceil(b)) })
+        self.with(divisor.into(), |a, b| match small(a, b) {
+            Some((_, 0)) => None,
+            Some((a, b)) => Some(a.div_ceil(b).into()),
+            None => a.checked_sub(1).map_or(Some(0), |less| quotient(less, b)?.checked_add(1)),
+        })
     }
 
     /// The smallest multiple of `unit` that is no smaller.
@@ -87,14 +91,40 @@ impl Exact {
         self.get().map(Tokens)
     }
 
+    #[inline]
     fn with(self, other: Self, operation: impl Fn(u128, u128) -> Option<u128>) -> Self {
-        Self(self.0.zip(other.0).and_then(|(a, b)| operation(a, b)))
+        match (self.0, other.0) {
+            (Some(a), Some(b)) => Self(operation(a, b)),
+            _ => Self(None),
+        }
     }
+}
+
+/// Both in one word, as nearly all are: much faster to multiply and to divide.
+#[inline]
+fn small(a: u128, b: u128) -> Option<(u64, u64)> {
+    Some((a.try_into().ok()?, b.try_into().ok()?))
+}
+
+#[inline]
+fn product(a: u128, b: u128) -> Option<u128> {
+    small(a, b).map_or_else(|| a.checked_mul(b), |(a, b)| Some(u128::from(a).wrapping_mul(b.into())))
+}
+
+#[inline]
+fn quotient(a: u128, b: u128) -> Option<u128> {
+    small(a, b).map_or_else(|| a.checked_div(b), |(a, b)| a.checked_div(b).map(Into::into))
+}
+
+#[inline]
+fn remainder(a: u128, b: u128) -> Option<u128> {
+    small(a, b).map_or_else(|| a.checked_rem(b), |(a, b)| a.checked_rem(b).map(Into::into))
 }
 
 macro_rules! from_unsigned {
     ($($number:ty),*) => {$(
         impl From<$number> for Exact {
+            #[inline]
             fn from(number: $number) -> Self {
                 Self(u128::try_from(number).ok())
             }
@@ -116,20 +146,49 @@ impl From<Tokens> for Exact {
 }
 
 macro_rules! operator {
-    ($($operator:ident $method:ident $checked:ident),*) => {$(
+    ($($operator:ident $method:ident $checked:path),*) => {$(
         impl<T: Into<Exact>> $operator<T> for Exact {
             type Output = Self;
 
+            #[inline]
             fn $method(self, other: T) -> Self {
-                self.with(other.into(), u128::$checked)
+                self.with(other.into(), $checked)
             }
         }
     )*};
 }
-operator!(Add add checked_add, Sub sub checked_sub, Mul mul checked_mul, Div div checked_div, Rem rem checked_rem);
+operator!(Add add u128::checked_add, Sub sub u128::checked_sub, Mul mul product, Div div quotient, Rem rem remainder);
 
 impl<T: Into<Self>> Sum<T> for Exact {
     fn sum<I: Iterator<Item = T>>(numbers: I) -> Self {
         numbers.fold(Self::ZERO, |sum, number| sum + number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn number() -> impl Strategy<Value = u128> {
+        prop_oneof![
+            0u128..20,
+            u128::from(u64::MAX) - 3..u128::from(u64::MAX) + 3,
+            any::<u128>(),
+            u128::MAX - 3..=u128::MAX
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_is_what_wider_numbers_come_to(a in number(), b in number()) {
+            let exact = Exact::from(a);
+            prop_assert_eq!((exact * b).0, a.checked_mul(b));
+            prop_assert_eq!((exact / b).0, a.checked_div(b));
+            prop_assert_eq!((exact % b).0, a.checked_rem(b));
+            prop_assert_eq!(exact.div_ceil(b).0, (b > 0).then(|| a.div_ceil(b)));
+            prop_assert!((Exact(None) * b).wide().is_err() && (exact + Exact(None)).wide().is_err());
+        }
     }
 }

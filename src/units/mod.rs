@@ -7,6 +7,7 @@ mod element_format;
 mod error;
 mod exact;
 mod money;
+mod named;
 mod notes;
 mod percentage;
 mod series;
@@ -23,6 +24,7 @@ pub use percentage::{Margin, parse_percentage};
 pub use series::Series;
 
 pub(crate) use decimal::{Decimal, Product};
+pub(crate) use named::named;
 
 /// What a text was to be read as; it decides the wording of errors.
 #[derive(Clone, Copy)]

@@ -31,7 +31,9 @@ impl Series {
     /// # Errors
     /// [`Error`] of `read`, or for a range that has no step or does not get from its start to its end.
     pub fn parse(text: &str, read: impl Fn(&str) -> Result<u64, Error>) -> Result<Self, Error> {
-        let Some((start, rest)) = text.split_once("..") else {
+        // A byte is found sooner than a text, and most values have none.
+        let range = if text.contains('.') { text.split_once("..") } else { None };
+        let Some((start, rest)) = range else {
             let value = read(text)?;
             return Ok(Self { first: value, last: value, step: Step::None });
         };

@@ -37,10 +37,8 @@ impl Context {
     /// The context of a workload, or of the sizes set instead.
     pub(super) fn new(options: &Options, workload: &Workload, model: &Model, engine: &Engine) -> Result<Self, Error> {
         let n_seq_max = options.parallel.unwrap_or(workload.batch);
-        if n_seq_max > MAX_SEQUENCES {
-            let reason = format!("is more sequences than a context may have ({MAX_SEQUENCES})");
-            return Err(engine.refusal(options.flags.parallel, n_seq_max, reason, "ask for fewer"));
-        }
+        let reason = format_args!("is more sequences than a context may have ({MAX_SEQUENCES})");
+        engine.require(n_seq_max <= MAX_SEQUENCES, options.flags.parallel, n_seq_max, reason, "ask for fewer")?;
         let asked = match options.ctx_size {
             Some(0) => model.max_position_embeddings.map(|tokens| tokens.0).ok_or_else(|| {
                 let reason = "is the length the model was made for, which is unknown";
@@ -54,10 +52,9 @@ impl Context {
 
     /// The context of `asked` tokens for `n_seq_max` sequences.
     pub(super) fn sized(asked: u64, n_seq_max: u64, options: &Options, engine: &Engine) -> Result<Self, Error> {
-        if asked > MAX_CONTEXT {
-            let reason = format!("is past the largest context, {MAX_CONTEXT} tokens over all sequences");
-            return Err(engine.refusal(options.flags.context, asked, reason, "ask for fewer tokens or sequences"));
-        }
+        let reason = format_args!("is past the largest context, {MAX_CONTEXT} tokens over all sequences");
+        let remedy = "ask for fewer tokens or sequences";
+        engine.require(asked <= MAX_CONTEXT, options.flags.context, asked, reason, remedy)?;
         // The log says that it rounds down; it rounds up.
         let padded = pad(asked.into()).get()?;
         let n_batch = options.batch_size.min(asked);

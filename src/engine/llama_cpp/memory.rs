@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Options;
 use super::context::Context;
+use super::{Options, has};
 use crate::engine::Engine;
-use crate::model::{
-    Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup, Mechanism, Model, RecurrentState,
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
 };
+use crate::model::{Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{ElementFormat, Error, Exact, KvFormat};
 
 /// Ratios that are cached, and the rows of what their compressors keep (`DSV4_CSA_RATIO`, `DSV4_HCA_RATIO`).
@@ -113,27 +114,15 @@ impl<'a> Layers<'a> {
 
     fn refuse(&self, cache: &LayerCache, engine: &Engine) -> Result<(), Error> {
         let refusal = |reason: &str| Err(engine.refusal("MODEL", &self.model.name, reason, "give its GGUF file"));
-        if matches!(cache, LayerCache::Latent { .. }) && self.gguf.is_some() && !self.is(GgufFeature::Latent) {
+        if matches!(cache, LayerCache::Latent { .. }) && self.gguf.is_some() && !has(self.model, GgufFeature::Latent) {
             return refusal("is kept as full heads, whose sizes are not in what was read");
         }
         let LayerCache::Recurrent(state) = cache else { return Ok(()) };
         match state.mechanism {
-            Mechanism::RgLru | Mechanism::Cca | Mechanism::Mlstm => {
-                refusal("has recurrent layers of a kind that llama.cpp does not run")
-            }
-            Mechanism::Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
-            Mechanism::Mamba1
-            | Mechanism::Mamba2
-            | Mechanism::GatedDeltaNet
-            | Mechanism::Kda
-            | Mechanism::Lightning
-            | Mechanism::ShortConvolution
-            | Mechanism::Rwkv => Ok(()),
+            RgLru | Cca | Mlstm => refusal("has recurrent layers of a kind that llama.cpp does not run"),
+            Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
+            Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Rwkv => Ok(()),
         }
-    }
-
-    fn is(&self, feature: GgufFeature) -> bool {
-        self.gguf.is_some_and(|gguf| gguf.has(feature))
     }
 
     fn file(&self) -> Option<&GgufFile> {
@@ -251,7 +240,7 @@ impl<'a> Layers<'a> {
     /// The part of the layers that keep every token.
     fn entries_part(&self) -> &'static str {
         match (self.has_index() && !self.has_states(), self.slides()) {
-            (true, _) if self.is(GgufFeature::IndexValues) => "kv.base",
+            (true, _) if has(self.model, GgufFeature::IndexValues) => "kv.base",
             (true, _) => "kv.mla",
             (false, true) => "kv.full",
             (false, false) => "kv",
@@ -385,7 +374,7 @@ impl Rules<'_> {
     /// An index of every token.
     fn index(&self, dim: u64) -> Tensors {
         let slots = self.layers.gguf.map_or(1, |gguf| gguf.index_slots);
-        let value = if self.layers.is(GgufFeature::IndexValues) { self.layers.value_dim() } else { 0 };
+        let value = if has(self.layers.model, GgufFeature::IndexValues) { self.layers.value_dim() } else { 0 };
         let own = self.row(dim.into(), Exact::ZERO);
         let extra = self.row(Exact::from(dim) * slots, value.into()).less(own);
         let (cells, pieces) = (self.context.n_ctx_seq, [(Piece::Entries, own), (Piece::IndexExtra, extra)]);

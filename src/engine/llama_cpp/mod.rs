@@ -35,22 +35,23 @@
 //! `--n-gpu-layers`, its "offload KV cache to GPU memory" `--kv-offload`, its evaluation batch size `--batch-size`.
 
 mod context;
+mod gaps;
 mod memory;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Serialize;
 
 use self::context::Context;
-use self::memory::{CachedGroup, GroupMemory, Layers, Memory, Piece};
+use self::memory::{CachedGroup, GroupMemory, Layers, Memory};
+use super::setting::settings;
 use super::{
-    Answer, Capacity, Details, Double, Engine, Gap, Overhead, OverheadTerm, OwnLengths, Profile, Rule, Served, Setting,
-    Share, Spread, Term, ValueKind, longest,
+    Answer, Capacity, Details, Double, Engine, Overhead, OverheadTerm, OwnLengths, Profile, Rule, Served, Share,
+    Spread, Term, is_one_of, longest,
 };
-use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate};
-use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, LayerCache, Model};
+use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload};
+use crate::model::{DraftMethod, Gguf, GgufFeature, GgufWindow, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
 
 pub use self::memory::Part;
@@ -61,30 +62,22 @@ pub(super) const PROFILE: Profile = Profile {
     about: "what its context allocates, all of it at once",
     replayed: "1,573 runs of 48 models in libllama itself, bytes, cells and refusals equal",
     heading: "Settings of llama.cpp",
-    settings: &[
-        Setting::new(
-            "ctx-size",
-            ValueKind::CountOrZero,
-            "Tokens of all sequences together; 0: what the model was made for",
-        )
-        .not_with_hardware("give --seq-len and --batch instead"),
-        Setting::new("parallel", ValueKind::Count, "Sequences").not_with_hardware("give --batch instead"),
-        Setting::new("kv-unified", ValueKind::Switch { off: "no-kv-unified" }, "One cache for all sequences"),
-        Setting::new("batch-size", ValueKind::Count, "Tokens of a batch (n_batch)"),
-        Setting::new("ubatch-size", ValueKind::CountOrZero, "Tokens worked on at once (n_ubatch)"),
-        Setting::new("swa-full", ValueKind::Switch { off: "no-swa-full" }, "Windows as long as the context"),
-        Setting::new("flash-attn", ValueKind::Choice(&["on", "off", "auto"]), "Flash attention"),
-        Setting::new("rs-seq", ValueKind::CountOrZero, "Tokens that a recurrent state can go back (n_rs_seq)"),
-        Setting::new("n-gpu-layers", ValueKind::CountOrZero, "Layers on the GPU, the output being one")
-            .or("gpu-layers")
-            .not_with_hardware("leave it out: here all layers are on the GPUs"),
-        Setting::new(
-            "kv-offload",
-            ValueKind::Switch { off: "no-kv-offload" },
+    settings: settings! {
+        "ctx-size" CountOrZero "Tokens of all sequences together; 0: what the model was made for",
+            with_hardware: Some("give --seq-len and --batch instead");
+        "parallel" Count "Sequences", with_hardware: Some("give --batch instead");
+        "kv-unified" Switch "One cache for all sequences";
+        "batch-size" Count "Tokens of a batch (n_batch)";
+        "ubatch-size" CountOrZero "Tokens worked on at once (n_ubatch)";
+        "swa-full" Switch "Windows as long as the context";
+        "flash-attn" Choice(&["on", "off", "auto"]) "Flash attention";
+        "rs-seq" CountOrZero "Tokens that a recurrent state can go back (n_rs_seq)";
+        "n-gpu-layers" CountOrZero "Layers on the GPU, the output being one",
+            alias: "gpu-layers", with_hardware: Some("leave it out: here all layers are on the GPUs");
+        "kv-offload" Switch
             "The cache of those layers on the GPU, too [default]; --no-kv-offload keeps it all on the host",
-        )
-        .not_with_hardware("leave it out: here the cache is on the GPUs"),
-    ],
+            with_hardware: Some("leave it out: here the cache is on the GPUs");
+    },
     defaults: &[
         ("ctx-size", "--seq-len times the sequences"),
         ("parallel", "--batch"),
@@ -99,7 +92,9 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: FORMATS,
     spread: Spread::Layers,
-    answer: |model, workload, engine| answer_with(model, workload, engine, Options::new(model, workload, engine)),
+    answer: |model, workload, engine| {
+        answer_with(model, workload, engine, Options::new(model, workload, engine), Details::LlamaCpp)
+    },
     own_lengths,
     share: |_| Ok(LEFT_FREE),
     overhead: |model, workload, _| margin(model, workload),
@@ -243,6 +238,7 @@ pub(super) fn answer_with(
     workload: &Workload,
     engine: &Engine,
     options: Options,
+    details: fn(Facts) -> Details,
 ) -> Result<Answer, Error> {
     let rollback = has(model, GgufFeature::Rollback);
     let options = Options { rs_seq: if rollback { options.rs_seq } else { 0 }, ..options };
@@ -250,10 +246,10 @@ pub(super) fn answer_with(
     let layers = Layers::new(model, engine)?;
     refuse_formats(model, &layers, &options, engine)?;
     let context = Context::new(&options, workload, model, engine)?;
-    if has(model, GgufFeature::EncoderDecoder) && context.streams() > 1 {
-        let reason = "streams stop an encoder-decoder model";
-        return Err(engine.refusal(options.flags.parallel, context.streams(), reason, "add --kv-unified"));
-    }
+    let streams = context.streams();
+    let runs = streams <= 1 || !has(model, GgufFeature::EncoderDecoder);
+    let reason = "streams stop an encoder-decoder model";
+    engine.require(runs, options.flags.parallel, streams, reason, "add --kv-unified")?;
     let memory = layers.memory(&context, &options)?;
     let facts = Facts {
         version: VERSION,
@@ -267,42 +263,38 @@ pub(super) fn answer_with(
         gpu_bytes: memory.gpu_bytes,
         host_bytes: (Exact::from(memory.bytes) - memory.gpu_bytes).get()?,
     };
-    let (assumptions, warnings) = words(model, engine, &options);
-    Ok(Answer {
-        capacity: workload.memory.map(|bytes| capacity(bytes.0, &layers, &context, &memory, &options, engine)),
-        gaps: gaps(model, workload, &layers, &context, &memory, &options)?,
-        estimate: whole(&layers, &memory, &options)?,
-        details: Some(Details::LlamaCpp(facts)),
-        assumptions,
-        warnings,
-    })
+    let allocated = Allocated { model, workload, engine, options: &options, layers: &layers, context, memory: &memory };
+    let answer = Answer {
+        capacity: workload.memory.map(|bytes| allocated.capacity(bytes.0)),
+        gaps: allocated.gaps()?,
+        details: Some(details(facts)),
+        ..Answer::of(allocated.estimate()?)
+    };
+    Ok(with_notes(answer, model, engine, &options))
+}
+
+/// What a context allocates for a workload.
+struct Allocated<'a> {
+    model: &'a Model,
+    workload: &'a Workload,
+    engine: &'a Engine,
+    options: &'a Options,
+    layers: &'a Layers<'a>,
+    context: Context,
+    memory: &'a Memory,
 }
 
 fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
-        if size > 1 {
-            let reason = "is not how it divides a model: it splits by layers, over the devices it finds";
-            return Err(engine.refusal(
-                field,
-                size,
-                reason,
-                "leave it out; --n-gpu-layers (Ollama: --num-gpu) tells what is on the GPU",
-            ));
-        }
+        let reason = "is not how it divides a model: it splits by layers, over the devices it finds";
+        let remedy = "leave it out; --n-gpu-layers (Ollama: --num-gpu) tells what is on the GPU";
+        engine.require(size <= 1, field, size, reason, remedy)?;
     }
-    match &model.drafter {
-        Some(drafter) if drafter.method != DraftMethod::Ngram => {
-            let reason = "drafts in a context of its own, which is not modelled";
-            Err(engine.refusal(
-                "--speculative-method",
-                "a draft model",
-                reason,
-                "leave it out, or ask for that model alone",
-            ))
-        }
-        _ => Ok(()),
-    }
+    let drafts = model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram);
+    let reason = "drafts in a context of its own, which is not modelled";
+    let remedy = "leave it out, or ask for that model alone";
+    engine.require(!drafts, "--speculative-method", "a draft model", reason, remedy)
 }
 
 /// The formats that `--cache-type-k` and `-v` take (`common/arg.cpp`, `kv_cache_types`).
@@ -311,14 +303,13 @@ const FORMATS: &[&str] = &["fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_
 fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine: &Engine) -> Result<(), Error> {
     let KvFormat { k, v, .. } = options.format;
     let flags = options.flags;
-    if let Some(format) = [k, v].into_iter().find(|format| format.name().is_none_or(|name| !FORMATS.contains(&name))) {
+    for format in [k, v] {
         let remedy = "use f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl";
-        return Err(engine.refusal(flags.format, format, "is not a format of its cache", remedy));
+        engine.require(is_one_of(format, FORMATS), flags.format, format, "is not a format of its cache", remedy)?;
     }
-    if layers.one_vector() && k != v {
-        let reason = "are two formats, and this model's V is a part of K";
-        return Err(engine.refusal(flags.format, format!("{k} and {v}"), reason, "use one for both"));
-    }
+    let reason = "are two formats, and this model's V is a part of K";
+    let alike = k == v || !layers.one_vector();
+    engine.require(alike, flags.format, format_args!("{k} and {v}"), reason, "use one for both")?;
     let quantised = |format: ElementFormat| format.elements_per_block() > 1;
     if quantised(v) && !options.flash_attention {
         let (why, remedy) = if has(model, GgufFeature::NoFlashAttention) {
@@ -332,11 +323,9 @@ fn refuse_formats(model: &Model, layers: &Layers<'_>, options: &Options, engine:
     let sides = [(k, "K"), (v, "V")];
     for (k_dim, v_dim) in layers.head_dims() {
         for ((format, side), dim) in sides.into_iter().zip([k_dim, v_dim]) {
-            if quantised(format) && !dim.is_multiple_of(format.elements_per_block()) {
-                let block = format.elements_per_block();
-                let reason = format!("packs blocks of {block}, which do not divide heads of {dim} elements of {side}");
-                return Err(engine.refusal(flags.format, format, reason, "use f16, bf16 or f32"));
-            }
+            let block = format.elements_per_block();
+            let reason = format_args!("packs blocks of {block}, which do not divide heads of {dim} elements of {side}");
+            engine.require(dim.is_multiple_of(block), flags.format, format, reason, "use f16, bf16 or f32")?;
         }
     }
     Ok(())
@@ -352,173 +341,79 @@ pub fn layers_by_device(layers: u64, devices: u64) -> Vec<Range<u32>> {
     (0..devices).map(|device| first(device)..first(device.saturating_add(1))).collect()
 }
 
-/// The estimate, group by group.
-fn whole(layers: &Layers<'_>, memory: &Memory, options: &Options) -> Result<Estimate, Error> {
-    let group = |(cached, memory): (&CachedGroup, &GroupMemory)| {
-        Ok(GroupEstimate {
-            kind: cached.group.cache.kind(),
-            layers: cached.group.layers.len(),
-            entries: Tokens(memory.cells),
-            bytes: memory.bytes(|_| true).bytes()?,
+impl Allocated<'_> {
+    /// The estimate, group by group.
+    fn estimate(&self) -> Result<Estimate, Error> {
+        let memory = self.memory;
+        let group = |(cached, memory): (&CachedGroup, &GroupMemory)| {
+            Ok(GroupEstimate {
+                kind: cached.group.cache.kind(),
+                layers: cached.group.layers.len(),
+                entries: Tokens(memory.cells),
+                bytes: memory.bytes(|_| true).bytes()?,
+            })
+        };
+        Ok(Estimate {
+            bytes: Bytes(memory.bytes),
+            bytes_per_gpu: Bytes(memory.gpu_bytes),
+            bytes_per_token: BytesPerToken { numerator: memory.bytes_per_128_tokens, denominator: 128 },
+            layer_groups: self.layers.groups.iter().zip(&memory.groups).map(group).collect::<Result<_, Error>>()?,
+            stored: self.options.format,
         })
-    };
-    Ok(Estimate {
-        bytes: Bytes(memory.bytes),
-        bytes_per_gpu: Bytes(memory.gpu_bytes),
-        bytes_per_token: BytesPerToken { numerator: memory.bytes_per_128_tokens, denominator: 128 },
-        layer_groups: layers.groups.iter().zip(&memory.groups).map(group).collect::<Result<_, Error>>()?,
-        stored: options.format,
-    })
-}
-
-/// All is allocated before the first token: it fits if it is no more than the memory. The longest that fits is looked for
-/// below the length asked for, the number of sequences being the same.
-fn capacity(
-    bytes: u64,
-    layers: &Layers<'_>,
-    context: &Context,
-    memory: &Memory,
-    options: &Options,
-    engine: &Engine,
-) -> Capacity {
-    let fits = memory.gpu_bytes <= bytes;
-    let holds = |seq_len: u64| -> Result<bool, Error> {
-        let asked = (Exact::from(seq_len) * context.n_seq_max).min(context.asked).get()?;
-        let sized = Context::sized(asked, context.n_seq_max, options, engine)?;
-        Ok(layers.memory(&sized, options)?.gpu_bytes <= bytes)
-    };
-    let asked = context.seq_len();
-    let max_seq_len =
-        if fits { asked } else { longest(asked, |seq_len| seq_len < asked && holds(seq_len) == Ok(true)) };
-    Capacity {
-        memory: bytes,
-        fits,
-        holds_batch: (context.n_seq_max > 1).then_some(fits),
-        blocks: None,
-        tokens: fits.then_some(context.n_ctx),
-        max_concurrency: fits.then_some(Double::whole(context.n_seq_max)),
-        max_seq_len,
     }
-}
 
-/// The steps from the ideal figure.
-fn gaps(
-    model: &Model,
-    workload: &Workload,
-    layers: &Layers<'_>,
-    context: &Context,
-    memory: &Memory,
-    options: &Options,
-) -> Result<Vec<Gap>, Error> {
-    let asked = Workload { kv_dtype: KvDtype::Given(options.format), ..*workload };
-    let apart = Workload { shared_prefix: None, ..asked };
-    let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..apart };
-    let steps = [asked, apart, held].map(|workload| estimate(model, &workload));
-    let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Ok(Vec::new()) };
-    let mut gaps = Vec::new();
-    let mut step = |kind, from, to, reason: &str| match Gap::step(kind, from, to, reason.into()) {
-        Some(gap) => gap.join(&mut gaps),
-        None => Ok(()),
-    };
-    let reason = "cells are set aside for every sequence, whatever they have in common";
-    step("shared_prefix", ideal.bytes, ideal_apart.bytes, reason)?;
-    step("context", ideal_apart.bytes, ideal_held.bytes, "the context is not --seq-len times --batch")?;
-    for (index, (cached, of_group)) in layers.groups.iter().zip(&memory.groups).enumerate() {
-        if !cached.mtp {
-            let live = ideal_held.layer_groups.get(index).map_or(Bytes(0), |group| group.bytes);
-            let base = of_group.bytes(is_base).bytes()?;
-            let (kind, reason) = rule(&cached.group.cache, of_group, context, memory, options);
-            step(kind, live, base, &reason)?;
-        }
-        for (piece, kind, reason) in EXTRAS {
-            step(kind, Bytes(0), of_group.bytes(|own| own == *piece).bytes()?, reason)?;
-        }
-    }
-    Ok(gaps)
-}
-
-/// Whether a piece is of entries or states, and not in addition to them.
-fn is_base(piece: Piece) -> bool {
-    match piece {
-        Piece::Entries | Piece::Window | Piece::NoWindow | Piece::State => true,
-        Piece::Rollback | Piece::WidestValue | Piece::IndexExtra | Piece::Mtp => false,
-    }
-}
-
-/// The rule by which the entries or states of a group are not the live ones: its stable word, and the reason.
-fn rule(
-    cache: &LayerCache,
-    of_group: &GroupMemory,
-    context: &Context,
-    memory: &Memory,
-    options: &Options,
-) -> (&'static str, Cow<'static, str>) {
-    let has = |wanted: Piece| of_group.bytes(|piece| piece == wanted) != Exact::ZERO;
-    match cache {
-        LayerCache::CrossAttention { .. } => ("no_cross_cache", "what an encoder gives is not cached".into()),
-        LayerCache::Recurrent(_) => ("f32_states", "states are in single precision".into()),
-        LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } if has(Piece::NoWindow) => {
-            ("no_window", "this architecture knows no window there: every token is kept".into())
-        }
-        LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } if options.swa_full => {
-            ("swa_full", "windows are as long as the context".into())
-        }
-        LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => {
-            let sequences = if context.unified { " of all sequences" } else { "" };
-            let n_ubatch = context.n_ubatch;
-            let reason = format!("a batch of {n_ubatch} tokens beside the window{sequences}, padded to 256 cells");
-            ("window_batch", reason.into())
-        }
-        LayerCache::FullAttention { .. }
-        | LayerCache::Latent { .. }
-        | LayerCache::Indexer { .. }
-        | LayerCache::Compressed { .. }
-        | LayerCache::Shared
-        | LayerCache::None => {
-            if context.unified && context.n_seq_max > 1 && memory.parts.contains_key("kv.csa") {
-                ("streams", "each sequence has a cache of the whole context".into())
-            } else {
-                ("padding", "cells are padded to 256".into())
-            }
+    /// All is allocated before the first token: it fits if it is no more than the memory. The longest that fits is looked for
+    /// below the length asked for, the number of sequences being the same.
+    fn capacity(&self, bytes: u64) -> Capacity {
+        let Context { n_ctx, n_seq_max, .. } = self.context;
+        let fits = self.memory.gpu_bytes <= bytes;
+        let holds = |seq_len: u64| -> Result<bool, Error> {
+            let asked = (Exact::from(seq_len) * n_seq_max).min(self.context.asked).get()?;
+            let sized = Context::sized(asked, n_seq_max, self.options, self.engine)?;
+            Ok(self.layers.memory(&sized, self.options)?.gpu_bytes <= bytes)
+        };
+        let asked = self.context.seq_len();
+        let max_seq_len =
+            if fits { asked } else { longest(asked, |seq_len| seq_len < asked && holds(seq_len) == Ok(true)) };
+        Capacity {
+            memory: bytes,
+            fits,
+            holds_batch: (n_seq_max > 1).then_some(fits),
+            blocks: None,
+            tokens: fits.then_some(n_ctx),
+            max_concurrency: fits.then_some(Double::whole(n_seq_max)),
+            max_seq_len,
         }
     }
 }
-
-/// What is there in addition to entries and states.
-const EXTRAS: &[(Piece, &str, &str)] = &[
-    (Piece::WidestValue, "widest_value", "without flash attention V is as wide in every layer as in the widest"),
-    (Piece::IndexExtra, "index_extra", "an index keeps more than its keys"),
-    (Piece::Rollback, "rollback", "states are kept to go back to"),
-    (Piece::Mtp, "nextn_layers", "MTP layers have a cache, too"),
-];
 
 /// What was taken for granted, and what may make it wrong.
-fn words(model: &Model, engine: &Engine, options: &Options) -> (Vec<String>, Vec<String>) {
-    let (mut assumptions, mut warnings) = (Vec::new(), Vec::new());
+fn with_notes(mut answer: Answer, model: &Model, engine: &Engine, options: &Options) -> Answer {
     let Some(Gguf { architecture, window, file, .. }) = &model.checkpoint.gguf else {
         match &model.model_type {
-            Some(model_type) => warnings
+            Some(model_type) => answer
+                .warnings
                 .push(format!("no architecture is known for model_type {model_type}: taken by its layers as they are")),
-            None => assumptions.push("taken to know an architecture with these layers, windows included".into()),
+            None => answer.assumptions.push("taken to know an architecture with these layers, windows included".into()),
         }
-        return (assumptions, warnings);
+        return answer;
     };
+    let mut assume = |text: String| answer.assumptions.push(text);
     if file.is_none() {
-        assumptions.push(format!("read as a GGUF that its own converter made: architecture {architecture}"));
+        assume(format!("read as a GGUF that its own converter made: architecture {architecture}"));
     }
-    let bounds: Vec<u64> =
-        model.layer_groups.iter().filter_map(|group| group.cache.bound()).map(|bound| bound.0).collect();
+    let mut bounds = model.layer_groups.iter().filter_map(|group| group.cache.bound());
     match window {
-        GgufWindow::Unknown if !bounds.is_empty() => {
-            assumptions.push(format!("no window is known in {architecture}: every token is kept"));
+        GgufWindow::Unknown if bounds.next().is_some() => {
+            assume(format!("no window is known in {architecture}: every token is kept"));
         }
-        GgufWindow::Fixed(fixed) if bounds.iter().any(|bound| *bound != fixed.0) => {
-            assumptions.push(format!("the window of {architecture} is {fixed} tokens, whatever the model says"));
+        GgufWindow::Fixed(fixed) if bounds.any(|bound| bound != *fixed) => {
+            assume(format!("the window of {architecture} is {fixed} tokens, whatever the model says"));
         }
-        _ => {}
+        GgufWindow::Unknown | GgufWindow::Fixed(_) | GgufWindow::Kept => {}
     }
     if options.rs_seq == 0 && engine.settings.count("rs-seq").is_some_and(|count| count > 0) {
-        assumptions.push(format!("--rs-seq has no effect: {architecture} keeps no states to go back to"));
+        assume(format!("--rs-seq has no effect: {architecture} keeps no states to go back to"));
     }
-    (assumptions, warnings)
+    answer
 }

@@ -5,12 +5,12 @@ use super::attention_backend::Attention;
 use super::classes::{RunnerWindow, Trait};
 use super::draft::Draft;
 use super::layers::{Role, groups_of};
-use super::resolver::{Notes, Resolver};
+use super::resolver::Resolver;
 use super::snapshots::Snapshots;
 use crate::engine::{Double, Engine};
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{ElementFormat, Error, Exact};
+use crate::units::{ElementFormat, Error, Exact, Notes};
 
 /// Every argument that a pool depends on.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ impl Arguments {
         let states = snapshots.map(|snapshots| resolver.states(snapshots, ranks, schedule));
         let unified = resolver.unified(window, states)?;
         if engine.settings.switch("enable-multimodal").is_some() {
-            resolver.notes.assumptions.push("--enable-multimodal does not change what the pools hold".into());
+            resolver.notes.assume("--enable-multimodal does not change what the pools hold");
         }
         let window = Window { ratio: resolver.window_ratio()?, tokens: window, cap: None };
         let entries = resolver.entries(attention)?;

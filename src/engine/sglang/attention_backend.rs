@@ -95,6 +95,17 @@ struct DsaBackends {
 const FIELD: &str = "--attention-backend";
 const OTHER: &str = "use another backend";
 
+/// The GPUs that a backend runs on, where those are not all.
+const GPUS: &[(Backend, &[Generation], &str)] = &[
+    (Backend::TrtllmMla, &[Generation::Blackwell], "is only supported on Blackwell GPUs (SM100/SM12x)"),
+    (Backend::CutedslMla, &[Generation::Sm100], "is only supported on Blackwell GPUs (SM100)"),
+    (
+        Backend::TrtllmMha,
+        &[Generation::Hopper, Generation::Sm100, Generation::Sm120],
+        "requires Hopper (SM90), Blackwell (SM100) or SM120 GPUs",
+    ),
+];
+
 impl Resolver<'_> {
     /// The backend, the format and the page, in the order in which SGLang settles them (`arg_groups/pipeline.py`).
     pub(super) fn attention(&mut self, requested: Option<Format>) -> Result<Attention, Error> {
@@ -245,37 +256,25 @@ impl Resolver<'_> {
     /// Refuses what the backend does not take (`arg_groups/attention_hook.py`, `overrides.py`).
     fn check_backend(&self, backend: Backend, format: Option<Format>) -> Result<(), Error> {
         let engine = self.engine;
-        let is = |generation| self.gpu_is(generation);
-        match backend {
-            Backend::TrtllmMla => {
-                let reason = "is only supported on Blackwell GPUs (SM100/SM12x)";
-                engine.require(is(Generation::Blackwell), FIELD, backend, reason, OTHER)?;
-                let taken = matches!(format, None | Some(Format::Fp8E4m3 | Format::Fp16 | Format::Bf16));
-                let reason = "only supports a cache in fp8_e4m3, bf16 or auto";
-                engine.require(taken, FIELD, backend, reason, "use one of these")?;
-            }
-            Backend::CutedslMla => {
-                let reason = "is only supported on Blackwell GPUs (SM100)";
-                engine.require(is(Generation::Sm100), FIELD, backend, reason, OTHER)?;
-            }
-            Backend::TrtllmMha => {
-                let runs = is(Generation::Hopper) || is(Generation::Sm100) || is(Generation::Sm120);
-                let reason = "requires Hopper (SM90), Blackwell (SM100) or SM120 GPUs";
-                engine.require(runs, FIELD, backend, reason, OTHER)?;
-            }
-            _ => {}
+        for (of, generations, reason) in GPUS {
+            let runs = *of != backend || generations.iter().any(|&generation| self.gpu_is(generation));
+            engine.require(runs, FIELD, backend, reason, OTHER)?;
         }
+        let taken = backend != Backend::TrtllmMla
+            || matches!(format, None | Some(Format::Fp8E4m3 | Format::Fp16 | Format::Bf16));
+        let reason = "only supports a cache in fp8_e4m3, bf16 or auto";
+        engine.require(taken, FIELD, backend, reason, "use one of these")?;
         let refused = self.class.refused_backends.contains(&backend);
         let reason = format_args!("is not supported by {}", self.class.name);
         engine.require(!refused, FIELD, backend, reason, OTHER)?;
-        let runs = format != Some(Format::Mxfp8) || is(Generation::Blackwell);
+        let runs = format != Some(Format::Mxfp8) || self.gpu_is(Generation::Blackwell);
         let remedy = "name one with --gpu, or use fp8_e4m3";
         engine.require(runs, "--kv-dtype", "mxfp8", "requires an SM100+ (Blackwell) GPU", remedy)
     }
 
     /// Refuses backends that do not read 4 bits (`arg_groups/kv_cache_hook.py`, `handle_kv4_compatibility`).
     fn check_fp4(&self, format: Option<Format>, backend: Backend) -> Result<(), Error> {
-        let Some(format) = format.filter(|format| format.is_fp4()) else { return Ok(()) };
+        let Some(format @ (Format::Nvfp4 | Format::Fp4MxBlock16)) = format else { return Ok(()) };
         let unified = self.is_on("enable-unified-memory");
         let reason = "does not yet support --enable-unified-memory";
         self.engine.require(!unified, "--kv-dtype", format.name(), reason, "leave that out")?;
@@ -284,12 +283,10 @@ impl Resolver<'_> {
         } else {
             ("MHA", &[Backend::Triton, Backend::TorchNative, Backend::FlexAttention, Backend::TrtllmMha])
         };
-        if taken.contains(&backend) {
-            return Ok(());
-        }
         let names = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let reason = format!("of {kind} expects attention_backend to be one of {names}, but got {backend}");
-        self.refuse("--kv-dtype", format.name(), &reason, "name one with --attention-backend")
+        let reason = format_args!("of {kind} expects attention_backend to be one of {names}, but got {backend}");
+        let remedy = "name one with --attention-backend";
+        self.engine.require(taken.contains(&backend), "--kv-dtype", format.name(), reason, remedy)
     }
 
     /// Bytes of an element of MiniMax-M3's index; `None` for other models (`get_minimax_sparse_index_dtype`).
@@ -305,9 +302,9 @@ impl Resolver<'_> {
         let (prefill, decode) = (self.choice("dsa-prefill-backend"), self.choice("dsa-decode-backend"));
         if !self.indexed {
             for (field, given) in [("--dsa-prefill-backend", prefill), ("--dsa-decode-backend", decode)] {
-                if let Some(given) = given.map(|given: DsaBackend| given.to_string()) {
-                    return self.refuse(field, &given, "is for models of DeepSeek sparse attention", "leave it out");
-                }
+                let found = given.map_or("", DsaBackend::into);
+                let reason = "is for models of DeepSeek sparse attention";
+                self.engine.require(given.is_none(), field, found, reason, "leave it out")?;
             }
             return Ok(false);
         }

@@ -4,7 +4,7 @@
 use super::arguments::Arguments;
 use super::format::Format;
 use super::layers::{Role, Stage, groups_of, index_head_dim, own_groups};
-use super::share::{NoPools, Part, Share, Sizes, refused};
+use super::share::{Part, Share, Sizes, refused};
 use crate::engine::Double;
 use crate::model::{KeyValue, LayerCache};
 use crate::units::{Error, Exact};
@@ -89,11 +89,6 @@ impl Compressed {
         if self.speculative { 16 } else { 8 }
     }
 
-    /// Rows of the ring of open entries of a request in heavy layers; speculation doubles it.
-    fn heavy_ring(&self) -> u64 {
-        if self.speculative { 256 } else { 128 }
-    }
-
     /// Bytes of an index key with the scale of each 128 elements.
     fn index_entry(&self) -> Exact {
         Exact::from(self.index_dim) + Exact::from(self.index_dim) / 128u64 * 4u64
@@ -121,12 +116,14 @@ impl Compressed {
 
     /// Bytes of the states of a heavy layer: a ring for each request.
     fn heavy_states(&self, requests: u64) -> Exact {
-        let rows = (Exact::from(requests) + 2u64) * self.heavy_ring() + 1u64;
+        // Rows of the ring of open entries of a request; speculation doubles it.
+        let ring: u64 = if self.speculative { 256 } else { 128 };
+        let rows = (Exact::from(requests) + 2u64) * ring + 1u64;
         rows.round_up_to(128u64) * HEAD_DIM * 2u64 * FP32
     }
 
     /// How many full tokens a budget holds.
-    pub(super) fn tokens(&self, budget: u64, arguments: &Arguments) -> Result<u64, NoPools> {
+    pub(super) fn tokens(&self, budget: u64, arguments: &Arguments) -> Result<u64, Error> {
         let requests = arguments.schedule.requests.unwrap_or(256);
         let fixed = (self.heavy_states(requests) * self.heavy).get()?;
         let rest = Exact::from(budget).less(fixed).get()?;

@@ -94,9 +94,8 @@ impl Resolver<'_> {
         let of_drafter = self.draft_model_layers()?;
         let layers = of_drafter.or(self.model.checkpoint.num_nextn_predict_layers).unwrap_or_default();
         if layers == 0 && !self.class.is(Trait::Compressed) {
-            self.notes.assumptions.push(
-                "the number of draft layers is unknown (no draft model, no num_nextn_predict_layers): none is priced"
-                    .into(),
+            self.notes.assume(
+                "the number of draft layers is unknown (no draft model, no num_nextn_predict_layers): none is priced",
             );
         }
         let sliding = if window.is_some() && of_drafter.is_none() { layers } else { 0 };

@@ -52,13 +52,9 @@ impl Format {
         self.row().name
     }
 
-    pub(super) fn is_fp4(self) -> bool {
-        matches!(self, Self::Nvfp4 | Self::Fp4MxBlock16)
-    }
-
     /// The same among the formats of kvsize.
     pub(super) fn stored(self) -> Result<KvFormat, Error> {
-        Ok(self.name().parse()?)
+        self.name().parse()
     }
 }
 
@@ -68,7 +64,7 @@ impl Resolver<'_> {
         let KvDtype::Given(requested) = self.workload.kv_dtype else { return Ok(None) };
         let name = requested.k.name().filter(|_| requested.k == requested.v);
         if name == Some("fp8") {
-            self.notes.assumptions.push("fp8 is taken as fp8_e4m3".into());
+            self.notes.assume("fp8 is taken as fp8_e4m3");
             return Ok(Some(Format::Fp8E4m3));
         }
         let known = Format::ALL.iter().copied().find(|format| Some(format.name()) == name);
@@ -117,9 +113,7 @@ impl Resolver<'_> {
         }
         let blackwell = self.gpu_is(Generation::SinceBlackwell) && !self.class.is(Trait::DsaAutoBf16);
         let format = if is_compressed || blackwell { Format::Fp8E4m3 } else { Format::Bf16 };
-        self.notes
-            .assumptions
-            .push(format!("auto is {}: SGLang's own choice for this class and device", format.name()));
+        self.notes.assume(format!("auto is {}: SGLang's own choice for this class and device", format.name()));
         Ok(Some(format))
     }
 
@@ -133,7 +127,7 @@ impl Resolver<'_> {
         let format = if follows { Format::Fp8E4m3 } else { of_model };
         if let Some(declared) = quantization.declared_kv() {
             let name = format.name();
-            self.notes.assumptions.push(if follows {
+            self.notes.assume(if follows {
                 format!("auto is {name}: the checkpoint declares {declared}")
             } else {
                 format!("auto is {name}: SGLang does not read the {declared} of this checkpoint")

@@ -35,25 +35,18 @@ pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
         Some(cap) => format!("a window pool of {cap} tokens, for all requests that may run"),
         None => format!("a window pool of {} tokens for each full token", arguments.window.ratio.value()),
     };
-    let prefix = "whole pages of the prefix are kept once, and no windows".into();
-    let format = "convolutions in bf16, memory in its own format".into();
+    let prefix = "whole pages of the prefix are kept once, and no windows";
+    let format = "convolutions in bf16, memory in its own format";
     let steps = [
         // What sharing saves here, against what it saves of the live bytes.
-        step("shared_prefix", slotted + ideal.bytes, live_total + allocated, prefix)?,
-        step("layout", of_full, full, layout)?,
-        step("window_pool", windows, window, pool)?,
-        step("state_format", states, part(&exact, Part::State), format)?,
-        step("page_padding", sum(&exact), paged, pages_reason(server))?,
-        step("state_copies", paged, slotted, slots_reason(server))?,
+        Gap::step("shared_prefix", slotted + ideal.bytes, live_total + allocated, prefix)?,
+        Gap::step("layout", of_full, full, layout)?,
+        Gap::step("window_pool", windows, window, pool)?,
+        Gap::step("state_format", states, part(&exact, Part::State), format)?,
+        Gap::step("page_padding", sum(&exact), paged, pages_reason(server))?,
+        Gap::step("state_copies", paged, slotted, slots_reason(server))?,
     ];
-    Ok(steps.into_iter().filter(|step| step.bytes != 0).collect())
-}
-
-/// The step from the bytes of some part to what they are afterwards.
-fn step(kind: &'static str, from: Exact, to: Exact, reason: String) -> Result<Gap, Error> {
-    let signed = |bytes: Exact| i128::try_from(bytes.wide()?).map_err(|_| Error::too_large());
-    let bytes = signed(to)?.checked_sub(signed(from)?).ok_or_else(Error::too_large)?;
-    Ok(Gap { kind, bytes, reason })
+    Ok(steps.into_iter().flatten().collect())
 }
 
 /// Live bytes of all layers of a role. The groups of an estimate are those of the model, one for one.

@@ -54,22 +54,11 @@ use self::attention_backend::{Backend, DsaBackend};
 use self::draft::Algorithm;
 use self::server::Server;
 use self::snapshots::Strategy;
-use super::{Allocation, Answer, Details, Double, Engine, Profile, RequestLimit, Setting, ValueKind, serve};
+use super::setting::settings;
+use super::{Allocation, Answer, Details, Double, Engine, Profile, RequestLimit, serve};
 use crate::estimate::Workload;
 use crate::model::Model;
 use crate::units::Error;
-
-const fn count(name: &'static str, about: &'static str) -> Setting {
-    Setting::new(name, ValueKind::Count, about)
-}
-
-const fn switch(name: &'static str, off: &'static str, about: &'static str) -> Setting {
-    Setting::new(name, ValueKind::Switch { off }, about)
-}
-
-const fn choice(name: &'static str, words: &'static [&'static str], about: &'static str) -> Setting {
-    Setting::new(name, ValueKind::Choice(words), about)
-}
 
 pub(super) const PROFILE: Profile = Profile {
     name: "sglang",
@@ -77,43 +66,35 @@ pub(super) const PROFILE: Profile = Profile {
     about: "its pools of tokens and states, sized from a budget",
     replayed: "309 runs of its own pool configurator and builders, every number equal",
     heading: "Settings of SGLang",
-    settings: &[
-        count("page-size", "Tokens per page of the cache"),
-        count("context-length", "Maximum tokens of a request; default: the sequence length")
-            .not_with_hardware("give --seq-len instead"),
-        count("max-running-requests", "Maximum concurrent requests"),
-        count("max-total-tokens", "Maximum tokens of the pool"),
-        count("max-mamba-cache-size", "Slots for Mamba states"),
-        Setting::new(
-            "chunked-prefill-size",
-            ValueKind::CountOrZero,
-            "Tokens of a prefill chunk; 0 disables chunked prefill",
-        ),
-        Setting::new("swa-full-tokens-ratio", ValueKind::Ratio, "Ratio of sliding-window tokens to full tokens"),
-        Setting::new("mamba-full-memory-ratio", ValueKind::Ratio, "Ratio of Mamba state memory to KV memory"),
-        Setting::new("mem-fraction-static", ValueKind::Ratio, "Refused: give the memory of the cache with --memory"),
-        switch("disable-radix-cache", "no-disable-radix-cache", "Disable the prefix cache"),
-        switch("disable-overlap-schedule", "no-disable-overlap-schedule", "Disable the overlap scheduler"),
-        switch(
-            "disable-hybrid-swa-memory",
-            "no-disable-hybrid-swa-memory",
-            "Use one pool: windowed layers keep every token",
-        ),
-        switch("enable-unified-memory", "no-enable-unified-memory", "Share one buffer among all pools"),
-        switch("enable-dp-attention", "no-enable-dp-attention", "Enable data-parallel attention"),
-        switch("enable-multimodal", "no-enable-multimodal", "Serve images; does not change the pools"),
-        count("dp-size", "Data-parallel groups of attention ranks"),
-        choice("attention-backend", Backend::WORDS, "Attention kernels, which constrain the page size"),
-        choice("dsa-prefill-backend", DsaBackend::WORDS, "Sparse attention kernels for prefill"),
-        choice("dsa-decode-backend", DsaBackend::WORDS, "Sparse attention kernels for decode"),
-        choice("mamba-ssm-dtype", &["float32", "bfloat16", "float16"], "Format of the SSM state"),
-        choice("mamba-radix-cache-strategy", Strategy::WORDS, "How the prefix cache keeps Mamba states")
-            .or("mamba-scheduler-strategy"),
-        choice("speculative-algorithm", Algorithm::WORDS, "Speculative decoding algorithm"),
-        count("speculative-num-steps", "Draft steps"),
-        count("speculative-eagle-topk", "Branches per draft step"),
-        count("speculative-num-draft-tokens", "Draft tokens to verify per step"),
-    ],
+    settings: settings! {
+        "page-size" Count "Tokens per page of the cache";
+        "context-length" Count "Maximum tokens of a request; default: the sequence length",
+            with_hardware: Some("give --seq-len instead");
+        "max-running-requests" Count "Maximum concurrent requests";
+        "max-total-tokens" Count "Maximum tokens of the pool";
+        "max-mamba-cache-size" Count "Slots for Mamba states";
+        "chunked-prefill-size" CountOrZero "Tokens of a prefill chunk; 0 disables chunked prefill";
+        "swa-full-tokens-ratio" Ratio "Ratio of sliding-window tokens to full tokens";
+        "mamba-full-memory-ratio" Ratio "Ratio of Mamba state memory to KV memory";
+        "mem-fraction-static" Ratio "Refused: give the memory of the cache with --memory";
+        "disable-radix-cache" Switch "Disable the prefix cache";
+        "disable-overlap-schedule" Switch "Disable the overlap scheduler";
+        "disable-hybrid-swa-memory" Switch "Use one pool: windowed layers keep every token";
+        "enable-unified-memory" Switch "Share one buffer among all pools";
+        "enable-dp-attention" Switch "Enable data-parallel attention";
+        "enable-multimodal" Switch "Serve images; does not change the pools";
+        "dp-size" Count "Data-parallel groups of attention ranks";
+        "attention-backend" Choice(Backend::WORDS) "Attention kernels, which constrain the page size";
+        "dsa-prefill-backend" Choice(DsaBackend::WORDS) "Sparse attention kernels for prefill";
+        "dsa-decode-backend" Choice(DsaBackend::WORDS) "Sparse attention kernels for decode";
+        "mamba-ssm-dtype" Choice(&["float32", "bfloat16", "float16"]) "Format of the SSM state";
+        "mamba-radix-cache-strategy" Choice(Strategy::WORDS) "How the prefix cache keeps Mamba states",
+            alias: "mamba-scheduler-strategy";
+        "speculative-algorithm" Choice(Algorithm::WORDS) "Speculative decoding algorithm";
+        "speculative-num-steps" Count "Draft steps";
+        "speculative-eagle-topk" Count "Branches per draft step";
+        "speculative-num-draft-tokens" Count "Draft tokens to verify per step";
+    },
     defaults: &[
         ("page-size", "1; 64 for sparse attention and trtllm, 128 for fa4 on SM100, 256 for DeepSeek-V4"),
         (

@@ -6,7 +6,7 @@ use super::arguments::{Arguments, Entries};
 use super::compressed::Compressed;
 use super::entries::{full_layers, window_layers};
 use super::layers::Stage;
-use super::share::{NoPools, Part, Share, Sizes, refused, whole_pages};
+use super::share::{Part, Share, Sizes, refused, whole_pages};
 use crate::engine::Double;
 use crate::units::{Error, Exact};
 
@@ -88,7 +88,7 @@ impl TokenPools {
     }
 
     /// How many tokens a budget holds.
-    pub(super) fn sizes(&self, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
+    pub(super) fn sizes(&self, budget: u64, arguments: &Arguments) -> Result<Sizes, Error> {
         let schedule = arguments.schedule;
         let tokens = match self {
             // Where nothing grows: as many as asked for.
@@ -107,7 +107,7 @@ impl TokenPools {
     }
 
     /// The pools of `tokens` tokens, in whole pages.
-    pub(super) fn sizes_of_tokens(&self, tokens: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
+    pub(super) fn sizes_of_tokens(&self, tokens: u64, arguments: &Arguments) -> Result<Sizes, Error> {
         let page = arguments.attention.page;
         let total = whole_pages(tokens, page);
         if let Self::One { part, .. } = self {
@@ -157,7 +157,7 @@ impl TokenPools {
 }
 
 /// A window's pool of the tokens that requests limit it to, and as many full tokens as the rest of the budget holds.
-fn sizes_with_cap(full: &Pool, window: &Pool, cap: u64, budget: u64, arguments: &Arguments) -> Result<Sizes, NoPools> {
+fn sizes_with_cap(full: &Pool, window: &Pool, cap: u64, budget: u64, arguments: &Arguments) -> Result<Sizes, Error> {
     let fixed = Exact::from(cap) * window.token()?;
     let tokens = Exact::from(budget).less(fixed).get()?.checked_div(full.token()?).unwrap_or_default();
     match whole_pages(tokens, arguments.attention.page) {

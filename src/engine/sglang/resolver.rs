@@ -9,8 +9,11 @@ use super::draft::Algorithm;
 use super::layers::{IDEAL, Role, groups_of, has, recurrence};
 use crate::engine::Engine;
 use crate::estimate::Workload;
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
 use crate::model::{LayerCache, Mechanism, Model};
-use crate::units::Error;
+use crate::units::{Error, Notes};
 
 /// What every argument is resolved from, and what is noted on the way.
 pub(super) struct Resolver<'a> {
@@ -27,13 +30,6 @@ pub(super) struct Resolver<'a> {
     /// What drafts tokens.
     pub(super) algorithm: Option<Algorithm>,
     pub(super) notes: Notes,
-}
-
-/// What is said with the answer.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Notes {
-    pub(super) assumptions: Vec<String>,
-    pub(super) warnings: Vec<String>,
 }
 
 /// Generations of GPUs that SGLang's rules distinguish.
@@ -158,7 +154,7 @@ impl<'a> Resolver<'a> {
         let attends = has(self.model, Role::Full);
         let reason = "has recurrent layers that SGLang 0.5.23 keeps no states for";
         self.engine.require(attends, "MODEL", name, reason, IDEAL)?;
-        self.notes.warnings.push(format!(
+        self.notes.warn(format!(
             "{name} {reason}: sized as its transformers wrapper is, every layer as full attention; whether it can be \
              served is not known"
         ));
@@ -169,7 +165,7 @@ impl<'a> Resolver<'a> {
         if self.latent && !self.class.is(Trait::Latent) {
             let class = self.class.name_or("a model of no class that SGLang 0.5.23 is known to have");
             let text = format!("{class} is taken to keep its latents, as MLA classes do");
-            self.notes.warnings.push(text);
+            self.notes.warn(text);
         }
     }
 }
@@ -177,13 +173,7 @@ impl<'a> Resolver<'a> {
 /// Whether SGLang has a shape for the states of a recurrence (`configs/mamba_utils.py`).
 fn has_shape(mechanism: Mechanism) -> bool {
     match mechanism {
-        Mechanism::Mamba1
-        | Mechanism::Mamba2
-        | Mechanism::GatedDeltaNet
-        | Mechanism::Kda
-        | Mechanism::Lightning
-        | Mechanism::ShortConvolution
-        | Mechanism::Cca => true,
-        Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Mlstm => false,
+        Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Cca => true,
+        RgLru | Rwkv | Mlstm => false,
     }
 }

@@ -4,12 +4,12 @@ use super::arguments::Arguments;
 use super::layers::Stage;
 use super::need::need;
 use super::pools::TokenPools;
-use super::share::{NoPools, Part, Sizes, refused};
+use super::share::{Part, Sizes, refused};
 use super::{CellSize, Facts, Slots, VERSION, gaps, state};
 use crate::engine::{Answer, Capacity, Details, Double, Engine};
 use crate::estimate::Workload;
 use crate::model::Model;
-use crate::units::{Error, Exact, group_thousands};
+use crate::units::{Code, Error, Exact, group_thousands};
 
 /// Bytes that SGLang leaves outside of weights and pools at the least, which the request table is paid from
 /// (`arg_groups/memory_hook.py`).
@@ -68,8 +68,10 @@ impl<'a> Server<'a> {
         if let Some(memory) = self.workload.memory {
             match self.build(memory.0) {
                 Ok(pools) => built = Some(pools),
-                Err(NoPools::Overflow(error)) => return Err(error),
-                Err(NoPools::Refused(reason)) => answer.warnings.push(format!("the server does not start: {reason}")),
+                Err(error) if error.code == Code::Refused => {
+                    answer.warnings.push(format!("the server does not start: {}", error.problem));
+                }
+                Err(error) => return Err(error),
             }
             answer.capacity = Some(self.capacity(memory.0, built)?);
         }
@@ -128,7 +130,7 @@ impl<'a> Server<'a> {
         Ok(most)
     }
 
-    fn build(&self, memory: u64) -> Result<Built, NoPools> {
+    fn build(&self, memory: u64) -> Result<Built, Error> {
         let arguments = self.arguments;
         let (slots, rest) = match arguments.states {
             None => (None, memory),
@@ -155,7 +157,7 @@ impl<'a> Server<'a> {
     }
 
     /// Requests at once with `tokens` tokens and `slots` slots (`resolve_max_num_reqs`).
-    fn requests(&self, tokens: u64, slots: Option<u64>) -> Result<u64, NoPools> {
+    fn requests(&self, tokens: u64, slots: Option<u64>) -> Result<u64, Error> {
         let schedule = self.arguments.schedule;
         let by_length = Double::ratio(tokens, schedule.context).times(Double::whole(512)).truncated();
         let requests = schedule.requests.unwrap_or(by_length.clamp(2_048, 4_096)).min(tokens / 2);
@@ -217,9 +219,8 @@ impl<'a> Server<'a> {
             }
         };
         match self.requests(tokens, slots) {
-            Ok(requests) => Ok(requests),
-            Err(NoPools::Refused(_)) => Ok(0),
-            Err(NoPools::Overflow(error)) => Err(error),
+            Err(error) if error.code == Code::Refused => Ok(0),
+            requests => requests,
         }
     }
 

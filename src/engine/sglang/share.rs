@@ -1,6 +1,6 @@
 //! Pool sizes in tokens and bytes, one shape for every kind of pool.
 
-use crate::units::{Error, Exact};
+use crate::units::{Code, Error, Exact};
 
 /// Tokens of the pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +54,9 @@ pub(super) enum Part {
     Draft,
 }
 
-/// Why a budget gives no pools.
-#[derive(Debug)]
-pub(super) enum NoPools {
-    /// The server does not start, for this reason.
-    Refused(String),
-    /// A number is too large.
-    Overflow(Error),
-}
-
-impl From<Error> for NoPools {
-    fn from(error: Error) -> Self {
-        Self::Overflow(error)
-    }
-}
-
-/// The server does not start, for this reason.
-pub(super) fn refused<T>(reason: impl Into<String>) -> Result<T, NoPools> {
-    Err(NoPools::Refused(reason.into()))
+/// The server does not start with a budget, for this reason.
+pub(super) fn refused<T>(reason: impl Into<String>) -> Result<T, Error> {
+    Err(Error::without_value(Code::Refused, "--memory", reason, "give more memory"))
 }
 
 /// `tokens` in whole pages, rounded down.

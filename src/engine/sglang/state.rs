@@ -3,7 +3,7 @@
 
 use super::arguments::{Arguments, States};
 use super::layers::{Role, Stage, groups_of};
-use super::share::{NoPools, refused};
+use super::share::refused;
 use crate::engine::Double;
 use crate::model::{LayerCache, Mechanism, RecurrentState};
 use crate::units::{Error, Exact};
@@ -65,7 +65,7 @@ pub(super) struct SlotBudget {
 }
 
 /// The slots of `memory` bytes, and what they leave of it.
-pub(super) fn slots(memory: u64, slot: u64, states: States, arguments: &Arguments) -> Result<SlotBudget, NoPools> {
+pub(super) fn slots(memory: u64, slot: u64, states: States, arguments: &Arguments) -> Result<SlotBudget, Error> {
     let slots = match states.fixed {
         Some(slots) => slots,
         None => slots_by_ratio(memory, slot, states, arguments)?,

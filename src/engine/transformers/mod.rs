@@ -20,9 +20,13 @@ mod quantized;
 use serde::Serialize;
 
 pub use self::quantized::{Groups, Quantized};
-use super::{Answer, Details, Engine, Gap, Profile, Setting, Spread, Steps, ValueKind};
+use super::setting::settings;
+use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps, is_one_of};
 use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Memory, Model, Quantization, RecurrentState};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{KeyValue, LayerCache, LayerGroup, Memory, Model, Quantization, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -31,16 +35,16 @@ pub(super) const PROFILE: Profile = Profile {
     about: "the tensors of its dynamic, static or quantised cache",
     replayed: "1,202 runs of 118 configurations and 119 of quantised caches, every byte equal",
     heading: "Settings of transformers",
-    settings: &[
-        Setting::new("cache", ValueKind::Choice(&["dynamic", "static", "quantized"]), "Which of its caches"),
-        Setting::new("cache-backend", ValueKind::Choice(&["quanto", "hqq", "fp8"]), "What quantises (backend)"),
-        Setting::new("nbits", ValueKind::Count, "Bits of a quantised element"),
-        Setting::new("axis-key", ValueKind::Choice(&["0", "1", "-1"]), "Axis along which K is grouped"),
-        Setting::new("axis-value", ValueKind::Choice(&["0", "1", "-1"]), "Axis along which V is grouped"),
-        Setting::new("q-group-size", ValueKind::Count, "Elements that share a scale and a zero"),
-        Setting::new("residual-length", ValueKind::CountOrZero, "Decoded tokens at which all are quantised anew"),
-        Setting::new("decoded", ValueKind::CountOrZero, "Of the sequence's tokens, those decoded after its prompt"),
-    ],
+    settings: settings! {
+        "cache" Choice(&["dynamic", "static", "quantized"]) "Which of its caches";
+        "cache-backend" Choice(&["quanto", "hqq", "fp8"]) "What quantises (backend)";
+        "nbits" Count "Bits of a quantised element";
+        "axis-key" Choice(&["0", "1", "-1"]) "Axis along which K is grouped";
+        "axis-value" Choice(&["0", "1", "-1"]) "Axis along which V is grouped";
+        "q-group-size" Count "Elements that share a scale and a zero";
+        "residual-length" CountOrZero "Decoded tokens at which all are quantised anew";
+        "decoded" CountOrZero "Of the sequence's tokens, those decoded after its prompt";
+    },
     defaults: &[
         ("cache", "dynamic"),
         ("cache-backend", "quanto"),
@@ -140,30 +144,23 @@ impl Cache {
 fn refuse_layout(workload: &Workload, engine: &Engine) -> Result<(), Error> {
     let layout = workload.layout;
     for (field, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
-        if size > 1 {
-            let reason = "divides a model that transformers keeps whole here";
-            return Err(engine.refusal(field, size, reason, "leave it out, or name another engine"));
-        }
+        let reason = "divides a model that transformers keeps whole here";
+        engine.require(size <= 1, field, size, reason, "leave it out, or name another engine")?;
     }
-    if let Some(prefix) = workload.shared_prefix {
-        let reason = "is not shared: each row of a batch has its own entries";
-        return Err(engine.refusal("--shared-prefix", prefix.0, reason, "leave it out, or name another engine"));
-    }
-    Ok(())
+    let (prefix, remedy) = (workload.shared_prefix, "leave it out, or name another engine");
+    let reason = "is not shared: each row of a batch has its own entries";
+    engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, remedy)
 }
 
 fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> Result<(), Error> {
     let format = workload.kv_dtype.or(model.dtype);
-    let is_plain = |format: &ElementFormat| format.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
-    if let Some(format) = [format.k, format.v].into_iter().find(|format| !is_plain(format)) {
-        let reason = "is not a format of its plain caches";
-        return Err(engine.refusal("--kv-dtype", format, reason, "use bf16, fp16 or fp32, or --cache quantized"));
+    for format in [format.k, format.v] {
+        let (reason, remedy) = ("is not a format of its plain caches", "use bf16, fp16 or fp32, or --cache quantized");
+        engine.require(is_one_of(format, MODEL_FORMATS), "--kv-dtype", format, reason, remedy)?;
     }
-    let compresses = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::Compressed { .. }));
-    if compresses && cache == Cache::Static {
-        return Err(engine.refusal("--cache", "static", "is not supported for compressed attention", "use dynamic"));
-    }
-    Ok(())
+    let compresses = is_compressed(model, |_| true);
+    let taken = cache == Cache::Dynamic || !compresses;
+    engine.require(taken, "--cache", "static", "is not supported for compressed attention", "use dynamic")
 }
 
 /// Why a full window or chunk of the dynamic cache is below the ideal.
@@ -182,7 +179,7 @@ impl Rules<'_> {
     fn gaps(&self) -> Result<Vec<Gap>, Error> {
         let mut gaps = Vec::new();
         for group in &self.model.layer_groups {
-            self.steps(group)?.gaps().into_iter().try_for_each(|gap| gap.join(&mut gaps))?;
+            self.steps(group)?.gaps.into_iter().try_for_each(|gap| gap.join(&mut gaps))?;
         }
         Ok(gaps)
     }
@@ -193,15 +190,15 @@ impl Rules<'_> {
         let alone = |cache| [LayerGroup { layers: group.layers.clone(), cache }];
         let steps = Steps::from(self.bytes(&alone(group.cache), &live)?);
         let all_rules = self.bytes(&self.as_seen(group), &|cache| self.retained(cache))?;
-        Ok(match group.cache {
+        match group.cache {
             LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
                 let sliding = LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) };
                 let as_read = self.bytes(&alone(sliding), &live)?;
                 let whole = self.bytes(&Self { cache: Cache::Static, ..*self }.as_seen(group), &live)?;
                 let twice = "layers without compression keep their one vector as K and as V";
                 steps
-                    .to("window", as_read, "its configuration class reads another window")
-                    .to("vector_twice", whole, twice)
+                    .to("window", as_read, "its configuration class reads another window")?
+                    .to("vector_twice", whole, twice)?
                     .to("entries_dropped", all_rules, DROPPED)
             }
             LayerCache::SlidingWindow { transformers_window: None, .. } => {
@@ -219,7 +216,7 @@ impl Rules<'_> {
                 };
                 let stored = self.bytes(&alone(group.cache), &in_its_format)?;
                 steps
-                    .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")
+                    .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")?
                     .to("convolution", all_rules, "convolutions keep all columns of their kernel, not one less")
             }
             LayerCache::Compressed { .. } | LayerCache::Indexer { .. } => steps.to(
@@ -233,8 +230,8 @@ impl Rules<'_> {
             LayerCache::FullAttention { .. } => {
                 steps.to("repeated_heads", all_rules, "KV heads are repeated for the query heads that share them")
             }
-            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => steps,
-        })
+            LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => Ok(steps),
+        }
     }
 
     fn bytes(
@@ -327,14 +324,10 @@ impl Rules<'_> {
     fn stored(&self, state: RecurrentState) -> (Exact, ElementFormat) {
         let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
         match state.mechanism {
-            Mechanism::RgLru | Mechanism::Rwkv => (kernel.less(1u64), ElementFormat::FP32),
-            Mechanism::Cca => (kernel.less(1u64), self.model.dtype),
-            Mechanism::Lightning | Mechanism::Mlstm => (kernel, self.model.dtype),
-            Mechanism::Mamba1
-            | Mechanism::Mamba2
-            | Mechanism::GatedDeltaNet
-            | Mechanism::Kda
-            | Mechanism::ShortConvolution => (kernel, ElementFormat::FP32),
+            RgLru | Rwkv => (kernel.less(1u64), ElementFormat::FP32),
+            Cca => (kernel.less(1u64), self.model.dtype),
+            Lightning | Mlstm => (kernel, self.model.dtype),
+            Mamba1 | Mamba2 | GatedDeltaNet | Kda | ShortConvolution => (kernel, ElementFormat::FP32),
         }
     }
 }

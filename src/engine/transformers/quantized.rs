@@ -10,10 +10,12 @@
 //! - FP8 is e4m3 with one fp32 scale for K and one for V of a layer, and no residual (`Fp8QuantizedLayer`).
 //! - Every layer must be full attention, and nothing may be encoded.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Cache, MODEL_FORMATS, Rules};
-use crate::engine::{Answer, Engine, Gap, SettingValue, Steps};
+use crate::engine::{Answer, Engine, Gap, SettingValue, Steps, is_one_of};
 use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
@@ -137,7 +139,7 @@ pub(super) fn answer(
     let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
     let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
     let answer = Answer {
-        gaps: scheme.gaps(levels),
+        gaps: scheme.gaps(levels)?,
         assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
@@ -206,16 +208,12 @@ impl Groups {
         };
         let (axis_key, axis_value) = (axis("axis-key")?, axis("axis-value")?);
         let residual_length = engine.settings.count("residual-length");
-        if let Some(length) = residual_length.filter(|&length| length > seq_len) {
-            let reason = format!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
-            return Err(engine.refusal("--residual-length", length, reason, "give at most --seq-len, or leave it out"));
-        }
-        Ok(Self {
-            axis_key,
-            axis_value,
-            q_group_size: engine.settings.count("q-group-size").unwrap_or(64),
-            residual_length: residual_length.unwrap_or(128),
-        })
+        let given = residual_length.unwrap_or_default();
+        let reason = format_args!("is longer than the sequences ({seq_len}): no decoded token would be quantised");
+        let remedy = "give at most --seq-len, or leave it out";
+        engine.require(given <= seq_len, "--residual-length", given, reason, remedy)?;
+        let q_group_size = engine.settings.count("q-group-size").unwrap_or(64);
+        Ok(Self { axis_key, axis_value, q_group_size, residual_length: residual_length.unwrap_or(128) })
     }
 }
 
@@ -227,10 +225,9 @@ fn prompt(seq_len: u64, format: &Format, groups: Groups, engine: &Engine) -> Res
         return Err(engine.refusal("--decoded", decoded, reason, "give fewer than the sequence has"));
     };
     let is_unreadable = (format.backend, format.nbits) == (HQQ, 3);
-    if decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1") {
-        let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
-        return Err(engine.refusal("--decoded", decoded, reason, "use axis 0, or leave it out"));
-    }
+    let stops = decoded > 0 && is_unreadable && [groups.axis_key, groups.axis_value].contains(&"1");
+    let reason = "can't follow a prompt in 3 bits on axis 1, which hqq does not read back";
+    engine.require(!stops, "--decoded", decoded, reason, "use axis 0, or leave it out")?;
     Ok(prompt)
 }
 
@@ -243,10 +240,11 @@ fn model_format(
 ) -> Result<ElementFormat, Error> {
     match workload.kv_dtype {
         KvDtype::Given(format) if given.is_none() => {
-            let is_known = format.k == format.v && format.k.name().is_some_and(|name| MODEL_FORMATS.contains(&name));
+            let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
             let reason = "is not a format of the model under its quantized cache";
             let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
-            if is_known { Ok(format.k) } else { Err(engine.refusal("--kv-dtype", format, reason, remedy)) }
+            engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
+            Ok(format.k)
         }
         KvDtype::Given(_) | KvDtype::Auto => Ok(model.dtype),
     }
@@ -288,7 +286,7 @@ impl Scheme {
     }
 
     /// The steps between the bytes of the ideal, of repeated heads, of the residual and of all rules.
-    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Vec<Gap> {
+    fn gaps(&self, [live, repeated, with_residual, all]: [Bytes; 4]) -> Result<Vec<Gap>, Error> {
         let Quantized { backend, groups, residual_tokens, .. } = self.shown;
         let window = groups.map_or_else(String::new, |Groups { residual_length, .. }| {
             let format = self.model_format;
@@ -299,11 +297,12 @@ impl Scheme {
             _ => ("packing", "each tensor is packed by itself, into whole rows"),
         };
         let heads = "KV heads are repeated for the query heads that share them";
-        Steps::from(live)
-            .to("repeated_heads", repeated, heads)
-            .to("residual", with_residual, window)
-            .to(kind, all, packing)
-            .gaps()
+        let gaps = Steps::from(live)
+            .to("repeated_heads", repeated, heads)?
+            .to("residual", with_residual, window)?
+            .to(kind, all, packing)?
+            .gaps;
+        Ok(gaps)
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.
@@ -357,7 +356,9 @@ impl Scheme {
 
     fn check_at(&self, tokens: Exact, side: Side, groups: Groups, engine: &Engine) -> Result<(), Error> {
         let of_group = groups.q_group_size;
-        let refused = |reason: String, remedy| Err(engine.refusal("--q-group-size", of_group, reason, remedy));
+        let require = |condition: bool, reason: fmt::Arguments<'_>, remedy| {
+            engine.require(condition, "--q-group-size", of_group, reason, remedy)
+        };
         let of_sequence = tokens * side.heads * side.dim;
         let elements = of_sequence * self.batch;
         let by_sequence = (self.shown.backend, side.axis) == (QUANTO, "0");
@@ -367,21 +368,16 @@ impl Scheme {
             _ => elements,
         };
         let (tokens, grouped) = (tokens.get()?, grouped.get()?);
-        if !grouped.is_multiple_of(of_group) {
-            let reason = format!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
-            return refused(reason, "use a group size that does");
-        }
-        if grouped == of_group && by_sequence && self.batch == 1 {
-            let reason = "makes one group of all, for which quanto keeps other scales";
-            return refused(reason.into(), "use a smaller one");
-        }
+        let reason = format_args!("does not divide the {grouped} elements that are grouped at {tokens} tokens");
+        require(grouped.is_multiple_of(of_group), reason, "use a group size that does")?;
+        let is_one = grouped == of_group && by_sequence && self.batch == 1;
+        let reason = format_args!("makes one group of all, for which quanto keeps other scales");
+        require(!is_one, reason, "use a smaller one")?;
         let (rows_in_one, word) = self.packing();
         let rows = if self.packs_across(side.axis) { (elements / of_group).get()? } else { of_group };
-        if self.shown.backend == HQQ && word == 1 && !rows.is_multiple_of(rows_in_one) {
-            let reason = format!("makes {rows} rows at {tokens} tokens, and hqq packs {rows_in_one} into one");
-            return refused(reason, "use a group size that makes a multiple");
-        }
-        Ok(())
+        let packs = self.shown.backend != HQQ || word != 1 || rows.is_multiple_of(rows_in_one);
+        let reason = format_args!("makes {rows} rows at {tokens} tokens, and hqq packs {rows_in_one} into one");
+        require(packs, reason, "use a group size that makes a multiple")
     }
 
     /// Elements of that many tokens in one layer.

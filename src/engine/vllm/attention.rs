@@ -72,6 +72,7 @@ impl Planner<'_> {
     /// What layers with such heads ask of a backend.
     fn query(&self, heads: Heads, dtype: CacheDtype) -> Query {
         let checkpoint = &self.model.checkpoint;
+        let query_heads = checkpoint.num_attention_heads.and_then(|heads| heads.checked_div(self.workload.layout.tp));
         let sparse = || self.groups().any(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
         let whole_type = || ModelType::named(self.model.model_type.as_deref().unwrap_or_default());
         let both_ways = || checkpoint.reads_images_both_ways || whole_type().has(Trait::IMAGE_PREFIX, self.release);
@@ -88,11 +89,11 @@ impl Planner<'_> {
             sinks: checkpoint.attention_sinks || self.has(Trait::SINKS),
             image_prefix: checkpoint.multimodal && both_ways(),
             wants_flash_attention_4: self.has(Trait::FLASH_ATTENTION_4) && two_head_sizes(),
-            heads: self.query_heads().unwrap_or(heads.count),
+            heads: query_heads.unwrap_or(heads.count),
             kv_heads: heads.count,
             qk_nope_head_dim: checkpoint.qk_nope_head_dim,
             dcp: self.workload.layout.dcp > 1,
-            block_size: self.options.block_size,
+            block_size: self.block_size(),
         }
     }
 
@@ -199,10 +200,6 @@ impl Planner<'_> {
         let layers = self.model.layer_groups.get(source).map(|group| group.layers.as_slice()).unwrap_or_default();
         let indexed = self.model.layer_groups.iter().filter(|group| matches!(group.cache, LayerCache::Indexer { .. }));
         indexed.flat_map(|group| &group.layers).any(|layer| layers.binary_search(layer).is_ok())
-    }
-
-    fn query_heads(&self) -> Option<u64> {
-        self.model.checkpoint.num_attention_heads?.checked_div(self.workload.layout.tp)
     }
 
     /// Whether `TurboQuant` leaves a layer in the model's format: two at each end of a model that is no hybrid

@@ -1,9 +1,14 @@
 //! What vLLM's start-up says no to before it makes a cache.
 
+use std::fmt;
+
 use super::models::Trait;
 use super::planner::{Mtp, Planner};
 use super::release::Rule;
-use crate::model::{KeyValue, LayerCache, Mechanism};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{KeyValue, LayerCache};
 use crate::units::Error;
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
@@ -13,31 +18,6 @@ const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
 
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";
-
-/// Whose code runs a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ModelClass {
-    /// vLLM's own.
-    Own,
-    /// That of transformers, through vLLM's Transformers backend.
-    Transformers,
-    /// Nobody's.
-    Unknown,
-}
-
-/// A line of the classes.
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    class: ModelClass,
-    one_stage: bool,
-}
-
-impl Listed {
-    fn of(line: &str) -> Self {
-        let class = if line.starts_with('~') { ModelClass::Transformers } else { ModelClass::Own };
-        Self { class, one_stage: line.ends_with(ONE_STAGE) }
-    }
-}
 
 /// Whether the class of a line has the name of a model type, less its separators.
 fn is_named_for(line: &str, family: &str) -> bool {
@@ -67,53 +47,36 @@ impl Planner<'_> {
         self.check_mtp()
     }
 
-    /// The class that vLLM runs the model with. A configuration that names none is of the class that its type is named
-    /// for, if that is known.
-    fn class(&self, listed: Option<Listed>) -> ModelClass {
-        match listed {
-            Some(listed) => listed.class,
-            None if self.model.checkpoint.architectures.is_empty() && !self.has(Trait::EAGER) => ModelClass::Own,
-            None => ModelClass::Unknown,
-        }
-    }
-
-    /// The line of its class.
-    fn listed(&self) -> Option<Listed> {
+    /// The line of its class. A configuration that names none is of the class that its type is named for, if that is known.
+    fn listed(&self) -> Option<&'static str> {
         let architectures = &self.model.checkpoint.architectures;
         if !architectures.is_empty() {
             let marked = |mark: &str| architectures.iter().find_map(|name| line_after(&format!("\n{mark}{name}")));
-            return marked("").or_else(|| marked("~")).map(Listed::of);
+            return marked("").or_else(|| marked("~"));
         }
         let family = self.family().replace(['_', '-'], "");
         let of_family = |family: &str| ARCHITECTURES.split('\n').find(|line| is_named_for(line, family));
-        of_family(&family).or_else(|| of_family(family.strip_suffix("text")?)).map(Listed::of)
+        of_family(&family).or_else(|| of_family(family.strip_suffix("text")?))
     }
 
     /// What vLLM has no class for.
-    fn check_architecture(&self, listed: Option<Listed>) -> Result<(), Error> {
-        let refused = |reason: &str| {
-            let architectures = &self.model.checkpoint.architectures;
-            let found = architectures.first().cloned().or_else(|| self.model.model_type.clone());
-            let found = found.unwrap_or_else(|| self.model.name.clone());
-            Err(self.engine.refusal("MODEL", found, reason, "name another engine"))
+    fn check_architecture(&self, listed: Option<&str>) -> Result<(), Error> {
+        let model = self.model;
+        let architectures = &model.checkpoint.architectures;
+        let found = architectures.first().or(model.model_type.as_ref()).unwrap_or(&model.name);
+        let require = |condition: bool, reason: &str| {
+            self.engine.require(condition, "MODEL", found, reason, "name another engine")
         };
-        if self.has(Trait::NOT_COVERED) {
-            return refused("has caches in vLLM that are not covered here");
-        }
-        match self.class(listed) {
-            ModelClass::Unknown => return refused("is not a model architecture that is supported for now"),
-            ModelClass::Transformers if self.has_states() => {
-                return refused(
-                    "has layers that do not dispatch through the Transformers attention interface, and vLLM has no \
-                     other way to handle them",
-                );
-            }
-            ModelClass::Transformers | ModelClass::Own => {}
-        }
-        if !self.groups().all(|cache| self.has_class_for(cache)) {
-            return refused("has layers that this version has no class for");
-        }
-        Ok(())
+        require(!self.has(Trait::NOT_COVERED), "has caches in vLLM that are not covered here")?;
+        let is_known = listed.is_some() || (architectures.is_empty() && !self.has(Trait::EAGER));
+        require(is_known, "is not a model architecture that is supported for now")?;
+        let of_transformers = listed.is_some_and(|line| line.starts_with('~'));
+        require(
+            !of_transformers || !self.has_states(),
+            "has layers that do not dispatch through the Transformers attention interface, and vLLM has no other way to \
+             handle them",
+        )?;
+        require(self.groups().all(|cache| self.has_class_for(cache)), "has layers that this version has no class for")
     }
 
     /// Whether this version has a class for layers of a kind.
@@ -129,25 +92,18 @@ impl Planner<'_> {
             LayerCache::Compressed { .. } => self.release.has(Rule::COMPRESSED_ATTENTION),
             LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CROSS_ATTENTION),
             LayerCache::Recurrent(state) => match state.mechanism {
-                Mechanism::Mamba1
-                | Mechanism::Mamba2
-                | Mechanism::GatedDeltaNet
-                | Mechanism::Kda
-                | Mechanism::Lightning
-                | Mechanism::ShortConvolution => true,
-                Mechanism::RgLru | Mechanism::Rwkv | Mechanism::Cca | Mechanism::Mlstm => false,
+                Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution => true,
+                RgLru | Rwkv | Cca | Mlstm => false,
             },
         }
     }
 
-    fn check_stages(&self, listed: Option<Listed>) -> Result<(), Error> {
+    fn check_stages(&self, listed: Option<&str>) -> Result<(), Error> {
         let pp = self.workload.layout.pp;
-        let one_stage = listed.is_some_and(|listed| listed.one_stage) && self.release.has(Rule::ONE_STAGE_CLASSES);
-        if pp > 1 && one_stage {
-            let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
-            return Err(self.engine.refusal("--pp", pp, reason, "use 1"));
-        }
-        Ok(())
+        let one_stage =
+            listed.is_some_and(|line| line.ends_with(ONE_STAGE)) && self.release.has(Rule::ONE_STAGE_CLASSES);
+        let reason = "is more than 1, and pipeline parallelism is not supported for this model's class";
+        self.engine.require(pp <= 1 || !one_stage, "--pp", pp, reason, "use 1")
     }
 
     /// How heads divide over ranks (`ModelConfig.verify_with_parallel_config`).
@@ -155,17 +111,14 @@ impl Planner<'_> {
         let tp = self.workload.layout.tp;
         let attends = self.groups().any(|cache| cache.key_value().is_some());
         let heads = self.model.checkpoint.num_attention_heads.filter(|_| attends);
-        if let Some(heads) = heads.filter(|heads| !heads.is_multiple_of(tp)) {
-            let reason = format!("does not divide the total number of attention heads ({heads})");
-            return Err(self.engine.refusal("--tp", tp, reason, "use a size that does"));
-        }
+        let total = heads.unwrap_or_default();
+        let reason = format_args!("does not divide the total number of attention heads ({total})");
+        self.engine.require(total.is_multiple_of(tp), "--tp", tp, reason, "use a size that does")?;
         let kv_heads = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
         self.check_decode_context(heads, kv_heads)?;
-        if self.has(Trait::OWN_KV_HEADS) && kv_heads.is_some_and(|kv_heads| tp > kv_heads) {
-            let reason = "is more than the KV heads, which this model's class does not replicate";
-            return Err(self.engine.refusal("--tp", tp, reason, "use at most as many as there are KV heads"));
-        }
-        Ok(())
+        let replicates = !self.has(Trait::OWN_KV_HEADS) || kv_heads.is_none_or(|kv_heads| tp <= kv_heads);
+        let reason = "is more than the KV heads, which this model's class does not replicate";
+        self.engine.require(replicates, "--tp", tp, reason, "use at most as many as there are KV heads")
     }
 
     fn check_decode_context(&self, heads: Option<u64>, kv_heads: Option<u64>) -> Result<(), Error> {
@@ -173,41 +126,38 @@ impl Planner<'_> {
         if dcp <= 1 {
             return Ok(());
         }
-        let refused = |reason: String| Err(self.engine.refusal("--dcp", dcp, reason, "use a smaller size, or 1"));
-        if !tp.is_multiple_of(dcp) {
-            return refused(format!("does not divide the tensor parallel size ({tp})"));
-        }
+        let require = |condition: bool, reason: fmt::Arguments<'_>| {
+            self.engine.require(condition, "--dcp", dcp, reason, "use a smaller size, or 1")
+        };
+        require(tp.is_multiple_of(dcp), format_args!("does not divide the tensor parallel size ({tp})"))?;
         let latent =
             self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
         let Some(kv) = kv_heads.filter(|_| !latent || !self.has(Trait::LATENT_CACHE)) else { return Ok(()) };
-        if tp <= kv {
-            return refused(format!(
+        require(
+            tp > kv,
+            format_args!(
                 "requires, for GQA/MQA, a tensor parallel size ({tp}) greater than the model's total number of KV heads ({kv})"
-            ));
-        }
+            ),
+        )?;
         let most = tp.checked_div(kv).unwrap_or(1);
-        if dcp > most {
-            return refused(format!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads"));
-        }
+        require(
+            dcp <= most,
+            format_args!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads"),
+        )?;
         let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(dcp);
-        if !group.is_multiple_of(dcp) {
-            return refused(format!("does not divide the number of query heads per KV head ({group})"));
-        }
-        Ok(())
+        let reason = format_args!("does not divide the number of query heads per KV head ({group})");
+        require(group.is_multiple_of(dcp), reason)
     }
 
     /// What the checkpoint's own layers draft.
     fn check_mtp(&self) -> Result<(), Error> {
         let Some(Mtp { tokens, layers }) = self.mtp() else { return Ok(()) };
-        if self.release.has(Rule::MTP_TYPES) && !self.has(Trait::MTP) {
-            let reason = format!("is an unsupported speculative method for layers of {}", self.family());
-            return Err(self.engine.refusal("--speculative-method", "mtp", reason, "name a --draft model"));
-        }
+        let drafts = !self.release.has(Rule::MTP_TYPES) || self.has(Trait::MTP);
+        let reason = format_args!("is an unsupported speculative method for layers of {}", self.family());
+        self.engine.require(drafts, "--speculative-method", "mtp", reason, "name a --draft model")?;
         let layers = layers.max(1);
-        if tokens > layers && !tokens.is_multiple_of(layers) {
-            let reason = format!("is not a multiple of the {layers} tokens that the model's own layers draft");
-            return Err(self.engine.refusal("--num-speculative-tokens", tokens, reason, "use one that is"));
-        }
-        Ok(())
+        let divides = tokens <= layers || tokens.is_multiple_of(layers);
+        let reason = format_args!("is not a multiple of the {layers} tokens that the model's own layers draft");
+        self.engine.require(divides, "--num-speculative-tokens", tokens, reason, "use one that is")
     }
 }

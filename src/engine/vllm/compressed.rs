@@ -21,19 +21,17 @@ const WINDOW_BLOCK: u64 = 64;
 impl Planner<'_> {
     /// The one layout that its kernels read, which every 8-bit format means.
     pub(super) fn compressed_dtype(&self, resolved: CacheDtype) -> Result<CacheDtype, Error> {
-        if resolved == CacheDtype::Model || resolved == CacheDtype::Fp8DsMla || resolved.is_fp8() {
-            return Ok(CacheDtype::Fp8DsMla);
-        }
+        let taken = matches!(resolved, CacheDtype::Model | CacheDtype::Fp8DsMla) || resolved.is_fp8();
         let reason = "is given, but the DeepSeek-V4 fp8_ds_mla layout only supports an fp8 cache";
-        Err(self.engine.refusal("--kv-dtype", self.workload.kv_dtype, reason, "use fp8 or auto"))
+        self.engine.require(taken, "--kv-dtype", self.workload.kv_dtype, reason, "use fp8 or auto")?;
+        Ok(CacheDtype::Fp8DsMla)
     }
 
     pub(super) fn compressed(&self, dtype: CacheDtype) -> Result<Layers, Error> {
-        let block_size = self.options.block_size.unwrap_or(BLOCK);
-        if !block_size.is_multiple_of(BLOCK) {
-            let reason = "is not a block size of DeepSeek-V4's kernels";
-            return Err(self.engine.refusal("--block-size", block_size, reason, "use a multiple of 256"));
-        }
+        let block_size = self.block_size().unwrap_or(BLOCK);
+        let reason = "is not a block size of DeepSeek-V4's kernels";
+        let taken = block_size.is_multiple_of(BLOCK);
+        self.engine.require(taken, "--block-size", block_size, reason, "use a multiple of 256")?;
         let entries = |content, ratio| {
             aligned(Spec { tokens_per_entry: ratio, ..Spec::vector(Kind::Latent, block_size, content) })
         };

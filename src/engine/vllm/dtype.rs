@@ -156,11 +156,6 @@ impl CacheDtype {
     }
 }
 
-/// All names, for a message.
-pub(super) fn names() -> String {
-    format!("auto, {}", NAMES.join(", "))
-}
-
 /// What `auto` comes to: the KV scheme that the checkpoint declares, where it does in a way that vLLM reads
 /// (`get_kv_cache_quant_algo_string`; for compressed-tensors `model_executor/layers/attention/attention.py`).
 pub(super) fn declared(quantization: Option<&Quantization>) -> CacheDtype {

@@ -3,7 +3,7 @@
 use super::Alike;
 use super::pool::Pool;
 use super::spec::{Kind, Spec};
-use crate::engine::Gap;
+use crate::engine::{Gap, Steps};
 use crate::estimate::{Workload, estimate, ideal};
 use crate::model::LayerCache;
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, group_thousands};
@@ -16,8 +16,7 @@ impl Pool<'_> {
         // The ideal figure has no packed layouts.
         let format = layers.dtype.packed_latent().map_or(self.shape.stored, |_| ElementFormat::FP8.into());
         let asked = Workload { kv_dtype: KvDtype::Given(format), ..*workload };
-        let ideal_of =
-            |workload: &Workload| Ok::<_, Error>(i128::from(estimate(self.planner.model, workload)?.bytes.0));
+        let ideal_of = |workload: &Workload| Ok::<_, Error>(Exact::from(estimate(self.planner.model, workload)?.bytes));
         let shared = ideal_of(&asked)?;
         let apart = match asked.shared_prefix {
             Some(_) => ideal_of(&Workload { shared_prefix: None, ..asked })?,
@@ -29,38 +28,26 @@ impl Pool<'_> {
                 *level = *level + of_alike;
             }
         }
-        let [live, unbounded, reserved, copied, blocked, padded] = levels;
         let ranks = Exact::from(workload.batch) * workload.layout.tp;
-        let over_all = |of_request: Exact| i128::try_from((of_request * ranks).wide()?).map_err(|_| Error::too_large());
+        let [live, unbounded, reserved, copied, blocked, padded] = levels.map(|of_request| of_request * ranks);
         let of_all_stages: Exact = self.shape.bytes_per_block.iter().copied().sum();
-        let unshared = over_all(of_all_stages * self.blocks_per_request)?;
+        let unshared = of_all_stages * self.blocks_per_request * ranks;
         // What sharing saves of the blocks is taken off first, against what it saves of the live bytes.
-        let saved = difference(unshared, i128::from(bytes.0))?;
-        let groups = self.shape.groups.groups.len();
-        // A reason is put into words only where there is a step.
-        let steps: [(_, _, &dyn Fn() -> String); 8] = [
-            ("shared_prefix", apart, &|| "of the prefix whole blocks are kept once, and no windows".into()),
-            ("format", over_all(live)?, &|| "scales, packed layouts and the formats of states".into()),
-            ("windows", over_all(unbounded)?, &|| "windows and chunks keep every token".into()),
-            ("in_flight_reserve", over_all(reserved)?, &|| {
-                let in_flight = group_thousands(self.request.in_flight);
-                format!("windows, chunks and encoders reserve for {in_flight} tokens in flight")
-            }),
-            ("state_copies", over_all(copied)?, &|| "states held for prefix caching, checkpoints and drafts".into()),
-            ("pages", over_all(blocked)?, &|| format!("whole blocks of {} tokens and more", layers.block_size)),
-            ("page_padding", over_all(padded)?, &|| "pages padded to one size or alignment".into()),
-            ("grouping", unshared, &|| format!("{groups} groups share blocks as wide as the widest")),
-        ];
-        let mut gaps = Vec::new();
-        let mut before = shared;
-        for (kind, level, reason) in steps {
-            let after = difference(level, saved)?;
-            if after != before {
-                gaps.push(Gap { kind, bytes: difference(after, before)?, reason: reason() });
-            }
-            before = after;
-        }
-        Ok(gaps)
+        let saved = unshared - bytes;
+        let (in_flight, groups) = (self.request.in_flight, self.shape.groups.groups.len());
+        let of_flight =
+            format_args!("windows, chunks and encoders reserve for {} tokens in flight", group_thousands(in_flight));
+        let of_pages = format_args!("whole blocks of {} tokens and more", layers.block_size);
+        let steps = Steps::from(shared + saved)
+            .to("shared_prefix", apart, "of the prefix whole blocks are kept once, and no windows")?
+            .to("format", live, "scales, packed layouts and the formats of states")?
+            .to("windows", unbounded, "windows and chunks keep every token")?
+            .to("in_flight_reserve", reserved, of_flight)?
+            .to("state_copies", copied, "states held for prefix caching, checkpoints and drafts")?
+            .to("pages", blocked, of_pages)?
+            .to("page_padding", padded, "pages padded to one size or alignment")?
+            .to("grouping", unshared, format_args!("{groups} groups share blocks as wide as the widest"))?;
+        Ok(steps.gaps)
     }
 
     /// What one request takes of caches that are alike, as each rule leaves it: the live entries as they are stored; with
@@ -68,13 +55,14 @@ impl Pool<'_> {
     /// in pages as they are padded.
     fn levels(&self, alike: &Alike) -> Result<[Exact; 6], Error> {
         let Alike { spec, entry, page, unpadded_page, .. } = *alike;
-        let blocks = spec.blocks(&self.request).ok_or_else(Error::too_large)?;
+        let blocks = spec.blocks(&self.request);
         let (blocked, padded) = (unpadded_page * blocks, page * blocks);
         if let Kind::State { copies } = spec.kind {
             return Ok([entry, entry, entry, entry * copies, blocked, padded]);
         }
-        let bytes = |tokens: u64| entry * tokens.div_ceil(spec.tokens_per_entry);
-        let (live, reserved) = (bytes(self.live_tokens(&spec, &alike.cache)?), bytes(spec.reserved(&self.request)));
+        let bytes = |tokens: Exact| entry * tokens.div_ceil(spec.tokens_per_entry);
+        let (live, reserved) =
+            (bytes(self.live_tokens(&spec, &alike.cache)?.into()), bytes(spec.reserved(&self.request)));
         let unbounded = if spec.kind.keeps_all() { reserved } else { live };
         Ok([live, unbounded, reserved, reserved, blocked, padded])
     }
@@ -90,8 +78,4 @@ impl Pool<'_> {
             _ => ideal(cache, self.planner.workload)?.entries.0,
         })
     }
-}
-
-fn difference(one: i128, other: i128) -> Result<i128, Error> {
-    one.checked_sub(other).ok_or_else(Error::too_large)
 }

@@ -44,9 +44,9 @@ impl Group {
         Self { members, specs, pages }
     }
 
-    /// Blocks that one request takes in it, unless they pass 2⁶⁴ − 1.
-    pub(super) fn blocks(&self, request: &Request) -> Option<u64> {
-        self.specs.iter().try_fold(0, |most: u64, spec| Some(most.max(spec.blocks(request)?)))
+    /// Blocks that one request takes in it.
+    pub(super) fn blocks(&self, request: &Request) -> Exact {
+        self.specs.iter().fold(Exact::ZERO, |most, spec| most.max(spec.blocks(request)))
     }
 }
 
@@ -88,7 +88,7 @@ impl Groups {
             let groups = if caches.is_empty() { Vec::new() } else { one(&caches, Pages::Alike) };
             return Ok(Self { caches, groups });
         }
-        if first.is_some_and(|first| caches.iter().all(|cache| first.uniform_with(&cache.spec))) {
+        if are_uniform(&caches) {
             return Ok(Self { groups: one(&caches, Pages::Mixed), caches });
         }
         if windows_off {
@@ -97,25 +97,18 @@ impl Groups {
         if block_outermost && let Some(groups) = packed(&caches)? {
             return Ok(Self { caches, groups });
         }
-        match unified(&caches) {
-            Ok(unified) => Ok(Self { groups: dealt(&unified), caches: unified }),
-            // Latents beside windows whose pages can't be made alike: the windows keep every token instead.
-            Err(GroupError::Indivisible) => {
-                let latents = caches.iter().any(|cache| cache.spec.kind == Kind::Latent);
-                let windows = caches.iter().any(|cache| matches!(cache.spec.kind, Kind::Sliding { .. }));
-                let others = |kind| matches!(kind, Kind::Chunked { .. } | Kind::SlidingLatent { .. });
-                if caches.iter().any(|cache| others(cache.spec.kind)) || promote(&mut caches).is_err() {
-                    return Err(GroupError::Indivisible);
-                }
-                let first = caches.first().map(|cache| cache.spec).ok_or(GroupError::Indivisible)?;
-                let uniform = caches.iter().all(|cache| first.uniform_with(&cache.spec));
-                if latents && windows && uniform {
-                    return Ok(Self { groups: one(&caches, Pages::Mixed), caches });
-                }
-                Err(GroupError::Indivisible)
-            }
-            Err(error) => Err(error),
+        if let Some(unified) = unified(&caches)? {
+            return Ok(Self { groups: dealt(&unified), caches: unified });
         }
+        // Latents beside windows whose pages can't be made alike: the windows keep every token instead.
+        let any = |of: fn(Kind) -> bool| caches.iter().any(|cache| of(cache.spec.kind));
+        let latents_and_windows = any(|kind| kind == Kind::Latent)
+            && any(|kind| matches!(kind, Kind::Sliding { .. }))
+            && !any(|kind| matches!(kind, Kind::Chunked { .. } | Kind::SlidingLatent { .. }));
+        if latents_and_windows && promote(&mut caches).is_ok() && are_uniform(&caches) {
+            return Ok(Self { groups: one(&caches, Pages::Mixed), caches });
+        }
+        Err(GroupError::Indivisible)
     }
 
     /// Bytes of a group's page: one member's where they are alike, else the sum.
@@ -131,15 +124,20 @@ impl Groups {
         self.groups.iter().fold(Exact::ZERO, |widest, group| widest.max(self.sum_of_pages(group, &within)))
     }
 
-    /// Blocks that one request takes in all groups, unless they pass 2⁶⁴ − 1.
-    pub(super) fn blocks_per_request(&self, request: &Request) -> Option<u64> {
-        self.groups.iter().try_fold(0u64, |sum, group| sum.checked_add(group.blocks(request)?))
+    /// Blocks that one request takes in all groups.
+    pub(super) fn blocks_per_request(&self, request: &Request) -> Result<u64, Error> {
+        self.groups.iter().map(|group| group.blocks(request)).sum::<Exact>().get()
     }
 
     fn sum_of_pages(&self, group: &Group, within: impl Fn(u32) -> bool) -> Exact {
         let members = group.members.iter().filter_map(|&member| self.caches.get(member));
         members.filter(|cache| within(cache.layer)).map(|cache| cache.spec.page()).sum()
     }
+}
+
+/// Whether all need the same token slots.
+fn are_uniform(caches: &[Cache]) -> bool {
+    caches.first().is_some_and(|first| caches.iter().all(|cache| first.spec.uniform_with(&cache.spec)))
 }
 
 /// Windows and chunks that keep every token, where full layers stand beside them (`_promote_local_kv_cache_specs`). Full
@@ -157,10 +155,8 @@ fn promote(caches: &mut [Cache]) -> Result<(), GroupError> {
     let windows = bounds(|kind| if let Kind::Sliding { window, .. } = kind { Some(window) } else { None });
     let chunks = bounds(|kind| if let Kind::Chunked { chunk } = kind { Some(chunk) } else { None });
     let states = caches.iter().any(|cache| matches!(cache.spec.kind, Kind::State { .. } | Kind::Cross));
-    if (windows || chunks) && !states && !caches.iter().any(is_latent) {
-        return Err(GroupError::NotOneType);
-    }
-    if caches.iter().any(|cache| matches!(cache.spec.kind, Kind::SlidingLatent { .. })) {
+    let of_latents = caches.iter().any(|cache| matches!(cache.spec.kind, Kind::SlidingLatent { .. }));
+    if of_latents || ((windows || chunks) && !states && !caches.iter().any(is_latent)) {
         return Err(GroupError::NotOneType);
     }
     let block_size = full.iter().all(|&size| size == first).then_some(first);
@@ -175,27 +171,23 @@ fn promote(caches: &mut [Cache]) -> Result<(), GroupError> {
 }
 
 /// Pages of one size: the blocks of smaller ones grow by a whole factor; states, and attention that no factor fits, are
-/// padded (`unify_kv_cache_spec_page_size`).
-fn unified(caches: &[Cache]) -> Result<Vec<Cache>, GroupError> {
+/// padded (`unify_kv_cache_spec_page_size`). None where latents would have to be padded.
+fn unified(caches: &[Cache]) -> Result<Option<Vec<Cache>>, Error> {
     let largest = caches.iter().fold(Exact::ZERO, |largest, cache| largest.max(cache.spec.page())).get()?;
-    let unify = |cache: &Cache| {
-        let page = cache.spec.page().get()?;
-        if page == largest {
-            return Ok(*cache);
-        }
-        let padded = Spec { padded: Some(largest), ..cache.spec };
-        let spec = match cache.spec.kind {
-            Kind::State { .. } => padded,
+    let mut unified = caches.to_vec();
+    for Cache { spec, .. } in &mut unified {
+        let page = spec.page().get()?;
+        match spec.kind {
+            _ if page == largest => {}
+            Kind::State { .. } => spec.padded = Some(largest),
             _ if page > 0 && largest.is_multiple_of(page) => {
-                let block_size = (Exact::from(largest) / page * cache.spec.block_size).get()?;
-                Spec { block_size, ..cache.spec }
+                spec.block_size = (Exact::from(largest) / page * spec.block_size).get()?;
             }
-            Kind::Latent => return Err(GroupError::Indivisible),
-            _ => padded,
-        };
-        Ok(Cache { spec, ..*cache })
-    };
-    caches.iter().map(unify).collect()
+            Kind::Latent => return Ok(None),
+            _ => spec.padded = Some(largest),
+        }
+    }
+    Ok(Some(unified))
 }
 
 /// Groups of one number of layers: that of the smallest kind, or of the largest where that is less than half as many

@@ -7,7 +7,11 @@ use super::layers::Block;
 use super::models::Trait;
 use super::planner::Planner;
 use super::release::Rule;
+use super::settings::state_format;
 use crate::estimate::recurrent_bytes;
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
 use crate::model::{Convolution, LayerCache, Mechanism, Memory, RecurrentState};
 use crate::units::{ElementFormat, Error, Exact};
 
@@ -82,34 +86,24 @@ impl Planner<'_> {
         let has = |rule| self.release.has(rule);
         match state.mechanism {
             // `mamba_mixer2.py`
-            Mechanism::Mamba2 if has(Rule::MAMBA2_CHECKPOINTS) => Checkpoints::AtAnyToken,
+            Mamba2 if has(Rule::MAMBA2_CHECKPOINTS) => Checkpoints::AtAnyToken,
             // `qwen_gdn_linear_attn.py`: FlashInfer's prefill.
-            Mechanism::GatedDeltaNet if has(Rule::DELTA_NET_CHECKPOINTS) && !self.has(Trait::NO_CHECKPOINTS) => {
-                match capability {
-                    (9, 0) => Checkpoints::Every(64),
-                    (10 | 12, _) if square_128 => Checkpoints::Every(64),
-                    _ => Checkpoints::Nowhere,
-                }
-            }
+            GatedDeltaNet if has(Rule::DELTA_NET_CHECKPOINTS) && !self.has(Trait::NO_CHECKPOINTS) => match capability {
+                (9, 0) => Checkpoints::Every(64),
+                (10 | 12, _) if square_128 => Checkpoints::Every(64),
+                _ => Checkpoints::Nowhere,
+            },
             // `models/kimi_k3/nvidia/kda.py`: FlashKDA. Its alignment is not asked of blocks.
-            Mechanism::Kda
-                if has(Rule::KDA_CHECKPOINTS)
-                    && matches!(capability.0, 9 | 10 | 12)
-                    && square_128
-                    && self.model.checkpoint.bounded_gates =>
+            Kda if has(Rule::KDA_CHECKPOINTS)
+                && matches!(capability.0, 9 | 10 | 12)
+                && square_128
+                && self.model.checkpoint.bounded_gates =>
             {
                 Checkpoints::AtAnyToken
             }
-            Mechanism::Mamba1
-            | Mechanism::Mamba2
-            | Mechanism::GatedDeltaNet
-            | Mechanism::Kda
-            | Mechanism::Lightning
-            | Mechanism::ShortConvolution
-            | Mechanism::RgLru
-            | Mechanism::Rwkv
-            | Mechanism::Cca
-            | Mechanism::Mlstm => Checkpoints::Nowhere,
+            Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | RgLru | Rwkv | Cca | Mlstm => {
+                Checkpoints::Nowhere
+            }
         }
     }
 
@@ -134,24 +128,22 @@ impl Planner<'_> {
     fn check_state(&self, state: &RecurrentState) -> Result<(), Error> {
         let tp = self.workload.layout.tp;
         let groups = state.convolution.map_or(1, |convolution| convolution.groups);
-        if state.mechanism == Mechanism::Mamba2 && groups > 1 && !groups.is_multiple_of(tp) {
-            let reason = format!("does not divide the {groups} groups of Mamba2 layers, which must then be 1");
-            return Err(self.engine.refusal("--tp", tp, reason, "use a size that does"));
-        }
-        if state.mechanism == Mechanism::Kda && self.options.memory_format == Some(ElementFormat::FP16) {
-            let reason = "is no format of a KDA recurrent state, which are auto, float32 and bfloat16";
-            return Err(self.engine.refusal("--mamba-ssm-cache-dtype", "float16", reason, "use one of them"));
-        }
-        Ok(())
+        let divides = state.mechanism != Mamba2 || groups <= 1 || groups.is_multiple_of(tp);
+        let reason = format_args!("does not divide the {groups} groups of Mamba2 layers, which must then be 1");
+        self.engine.require(divides, "--tp", tp, reason, "use a size that does")?;
+        let in_fp16 = self.engine.settings.choice("mamba-ssm-cache-dtype") == Some("float16");
+        let reason = "is no format of a KDA recurrent state, which are auto, float32 and bfloat16";
+        let taken = state.mechanism != Kda || !in_fp16;
+        self.engine.require(taken, "--mamba-ssm-cache-dtype", "float16", reason, "use one of them")
     }
 
     /// The state in the formats that vLLM stores it in.
     fn as_stored(&self, state: RecurrentState) -> RecurrentState {
-        let format = self.options.convolution_format.unwrap_or(self.model.dtype);
-        let memory_format = self.options.memory_format.unwrap_or_else(|| {
+        let format = state_format(self.engine, "mamba-cache-dtype").unwrap_or(self.model.dtype);
+        let memory_format = state_format(self.engine, "mamba-ssm-cache-dtype").unwrap_or_else(|| {
             let declared = self.model.checkpoint.state_format.filter(|_| self.has(Trait::DECLARED_MEMORY));
             match declared {
-                _ if state.mechanism == Mechanism::Kda => ElementFormat::FP32,
+                _ if state.mechanism == Kda => ElementFormat::FP32,
                 Some(declared) => declared,
                 None if self.has(Trait::MEMORY_IN_FP32) => ElementFormat::FP32,
                 None => format,
@@ -168,12 +160,7 @@ impl Planner<'_> {
 /// Whether a convolution keeps one more column for each drafted token (`mamba_utils.py`).
 fn drafts_widen(mechanism: Mechanism) -> bool {
     match mechanism {
-        Mechanism::Mamba2 | Mechanism::GatedDeltaNet | Mechanism::Kda | Mechanism::ShortConvolution => true,
-        Mechanism::Mamba1
-        | Mechanism::Lightning
-        | Mechanism::RgLru
-        | Mechanism::Rwkv
-        | Mechanism::Cca
-        | Mechanism::Mlstm => false,
+        Mamba2 | GatedDeltaNet | Kda | ShortConvolution => true,
+        Mamba1 | Lightning | RgLru | Rwkv | Cca | Mlstm => false,
     }
 }

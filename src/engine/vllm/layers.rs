@@ -43,14 +43,12 @@ impl Planner<'_> {
         let mut layers = if compressed { self.compressed(dtype)? } else { self.attention_and_states(dtype)? };
         layers.assumptions.extend(self.meaning_of_auto(dtype));
         let dcp = self.workload.layout.dcp;
-        let slides = |cache: &&Cache| cache.spec.kind.slides();
-        if let Some(cache) = layers.caches.iter().find(slides).filter(|_| dcp > 1) {
-            let reason = format!(
-                "is more than 1, with layers that slide (layer {}): DCP not support sliding window",
-                cache.layer
-            );
-            return Err(self.engine.refusal("--dcp", dcp, reason, "use 1"));
-        }
+        let sliding = layers.caches.iter().find(|cache| cache.spec.kind.slides()).map(|cache| cache.layer);
+        let reason = format_args!(
+            "is more than 1, with layers that slide (layer {}): DCP not support sliding window",
+            sliding.unwrap_or_default()
+        );
+        self.engine.require(dcp <= 1 || sliding.is_none(), "--dcp", dcp, reason, "use 1")?;
         layers.caches.sort_by_key(|cache| (cache.layer, Reverse(cache.spec.kind.keeps_all())));
         Ok(layers)
     }
@@ -77,16 +75,15 @@ impl Planner<'_> {
     /// The format that `--kv-cache-dtype` means before backends have their say.
     fn dtype(&self) -> Result<CacheDtype, Error> {
         let kv_dtype = self.workload.kv_dtype;
-        let refused = |reason: String, remedy| Err(self.engine.refusal("--kv-dtype", kv_dtype, reason, remedy));
-        let Some(asked) = CacheDtype::asked(kv_dtype) else {
-            return refused(format!("is not one of its formats: {}", dtype::names()), "use one of them");
+        let require = |condition: bool, reason: &str, remedy| {
+            self.engine.require(condition, "--kv-dtype", kv_dtype, reason, remedy)
         };
-        if !self.release.has(asked.rule()) {
-            return refused(
-                "is not one of the formats of this version".into(),
-                "use a newer version, or another format",
-            );
-        }
+        let Some(asked) = CacheDtype::asked(kv_dtype) else {
+            let reason = format!("is not one of its formats: auto, {}", dtype::NAMES.join(", "));
+            return Err(self.engine.refusal("--kv-dtype", kv_dtype, reason, "use one of them"));
+        };
+        let reason = "is not one of the formats of this version";
+        require(self.release.has(asked.rule()), reason, "use a newer version, or another format")?;
         let resolved = match asked {
             CacheDtype::Model => dtype::declared(self.model.checkpoint.quantization.as_ref()),
             named => named,
@@ -99,10 +96,9 @@ impl Planner<'_> {
             resolved => resolved,
         };
         let latent = self.has_latents() && self.has(Trait::LATENT_CACHE);
-        if latent && matches!(resolved, CacheDtype::Nvfp4 | CacheDtype::Nvfp4FourOverSix) {
-            let reason = "is not supported with MLA backends";
-            return refused(reason.into(), "use fp8, auto, or nvfp4_ds_mla with a sparse MLA backend");
-        }
+        let fp4 = matches!(resolved, CacheDtype::Nvfp4 | CacheDtype::Nvfp4FourOverSix);
+        let remedy = "use fp8, auto, or nvfp4_ds_mla with a sparse MLA backend";
+        require(!latent || !fp4, "is not supported with MLA backends", remedy)?;
         Ok(resolved)
     }
 
@@ -134,7 +130,7 @@ impl Planner<'_> {
             caches.push(Cache { layer: state.layer, spec, source: state.source });
         }
         let mut assumptions = Vec::new();
-        if hybrid && caching && self.options.prefix_caching.is_none() {
+        if hybrid && caching && self.engine.settings.switch("enable-prefix-caching").is_none() {
             assumptions
                 .push("prefix caching is on, as by default: each state is held at the start and end of a block".into());
         }
@@ -157,18 +153,18 @@ impl Planner<'_> {
 
     /// The block size that was chosen, or the one that the backends prefer.
     fn preferred_block(&self, backends: &[Choice]) -> Result<u64, Error> {
-        let Some(size) = self.options.block_size else {
+        let Some(size) = self.block_size() else {
             return preferred_block(backends).ok_or_else(|| {
                 let reason = "is served by attention backends that share no supported KV cache block size";
                 self.engine.refusal("MODEL", &self.model.name, reason, "name another device or format")
             });
         };
-        if backends.iter().all(|choice| choice.takes_block(size)) {
-            return Ok(size);
-        }
+        let taken = backends.iter().all(|choice| choice.takes_block(size));
         let names = backends.iter().map(|choice| choice.backend.name()).collect::<Vec<_>>().join(", ");
-        let reason = format!("is not a block size of its attention backends here: {names}");
-        Err(self.engine.refusal("--block-size", size, reason, "use a multiple of 16, or of the kernel's own size"))
+        let reason = format_args!("is not a block size of its attention backends here: {names}");
+        let remedy = "use a multiple of 16, or of the kernel's own size";
+        self.engine.require(taken, "--block-size", size, reason, remedy)?;
+        Ok(size)
     }
 
     /// Index keys, of latents or of heads.

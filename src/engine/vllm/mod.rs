@@ -52,9 +52,8 @@ use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
 use self::release::Release;
-use self::settings::Options;
 use self::spec::{Kind, Spec};
-use super::{Allocation, Answer, AnyLength, Blocks, Details, Engine, Profile, RequestLimit, serve};
+use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, serve};
 use crate::estimate::Workload;
 use crate::model::{LayerCache, Model};
 use crate::units::{Code, Error, Exact, KvFormat};
@@ -83,8 +82,11 @@ pub(super) const PROFILE: Profile = Profile {
     separate_replicas: Some(
         "replicas are servers of their own, each with all experts: vLLM's --data-parallel-size would divide experts over them",
     ),
-    answer,
-    prepare: |model, workload, engine| Some(Box::new(Shape::of_any_length(model, workload, engine)?)),
+    answer: |model, workload, engine| Shape::of(model, workload, engine)?.answer(model, workload, engine),
+    prepare: |model, workload, engine| {
+        let shape = Shape::of_any_length(model, workload, engine)?;
+        Some(Box::new(move |model, workload, engine| shape.answer(model, workload, engine)))
+    },
     share: overhead::share,
     overhead: overhead::overhead,
     blocks,
@@ -116,12 +118,6 @@ fn blocks(answer: &Answer) -> Option<Blocks> {
         bytes_by_stage: plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
         null_block_bytes: plan.null_block_bytes,
     })
-}
-
-impl AnyLength for Shape {
-    fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
-        self.answer(model, workload, engine)
-    }
 }
 
 /// A cache of a layer on one rank, and the layer group of the model that it is of.
@@ -200,10 +196,6 @@ pub struct Stage {
     pub bytes_per_block: u64,
 }
 
-fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
-    Shape::of(model, workload, engine)?.answer(model, workload, engine)
-}
-
 /// A model's caches and their groups: what does not depend on the request.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -269,7 +261,7 @@ impl Shape {
 
     pub(super) fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
         let (release, model_type) = (self.release, self.model_type);
-        let planner = Planner { model, workload, engine, options: Options::of(engine), release, model_type };
+        let planner = Planner { model, workload, engine, release, model_type };
         Pool::new(&planner, self)?.answer()
     }
 }

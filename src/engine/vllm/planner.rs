@@ -3,7 +3,6 @@
 use super::Request;
 use super::models::{ModelType, Trait};
 use super::release::{Release, Rule};
-use super::settings::Options;
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::{DraftMethod, Drafter, LayerCache, Model};
@@ -15,7 +14,6 @@ pub(super) struct Planner<'a> {
     pub(super) model: &'a Model,
     pub(super) workload: &'a Workload,
     pub(super) engine: &'a Engine,
-    pub(super) options: Options,
     pub(super) release: Release,
     pub(super) model_type: ModelType,
 }
@@ -24,14 +22,15 @@ impl<'a> Planner<'a> {
     pub(super) fn new(model: &'a Model, workload: &'a Workload, engine: &'a Engine) -> Result<Self, Error> {
         let release = Release::of(engine)?;
         let model_type = ModelType::named(model_type(model));
-        Ok(Self { model, workload, engine, options: Options::of(engine), release, model_type })
+        Ok(Self { model, workload, engine, release, model_type })
     }
 
     /// The request at full length: its reserve in flight follows from device, scheduler and stages.
     pub(super) fn request(&self) -> Result<Request, Error> {
         let encoder_budget = self.batch_limits()?.max_num_batched_tokens;
         let stages = Exact::from(self.workload.layout.pp);
-        let batches = match (self.release.has(Rule::EVERY_BATCH_IN_FLIGHT), self.options.async_scheduling) {
+        let schedules_ahead = self.engine.settings.switch("async-scheduling").unwrap_or(true);
+        let batches = match (self.release.has(Rule::EVERY_BATCH_IN_FLIGHT), schedules_ahead) {
             (false, _) => Exact::ONE,
             (true, true) => stages + 1u64,
             (true, false) => stages,
@@ -43,12 +42,14 @@ impl<'a> Planner<'a> {
     /// The limits of a batch of such requests.
     fn batch_limits(&self) -> Result<BatchLimits, Error> {
         let class = self.release.class(&self.engine.device);
-        let max_num_seqs = self.options.max_num_seqs.unwrap_or(class.sequences);
-        if let Some(max_num_batched_tokens) = self.options.max_num_batched_tokens {
+        let settings = &self.engine.settings;
+        let max_num_seqs = settings.count("max-num-seqs").unwrap_or(class.sequences);
+        if let Some(max_num_batched_tokens) = settings.count("max-num-batched-tokens") {
             return Ok(BatchLimits { max_num_batched_tokens, max_num_seqs });
         }
         let len = self.workload.seq_len.0;
-        let tokens = if self.options.offline { class.offline_tokens } else { class.server_tokens };
+        let offline = settings.choice("usage") == Some("offline");
+        let tokens = if offline { class.offline_tokens } else { class.server_tokens };
         // Without chunked prefill a whole prompt is one batch.
         let tokens = if self.encodes() { tokens.max(len) } else { tokens };
         // Gemma 4 reads a video of 32 frames of 78 tokens at once (`models/gemma4_mm.py`).
@@ -95,15 +96,21 @@ impl<'a> Planner<'a> {
             DraftMethod::DraftModel | DraftMethod::Ngram => false,
         };
         let chunks = || self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }));
-        self.options.windows_off || (self.model.drafter.as_ref().is_some_and(reads_hidden_states) && chunks())
+        let asked = self.engine.settings.switch("disable-hybrid-kv-cache-manager").unwrap_or_default();
+        asked || (self.model.drafter.as_ref().is_some_and(reads_hidden_states) && chunks())
     }
 
     /// Whether prefixes are cached: by default unless the model has no attention or has an encoder.
     pub(super) fn caches_prefixes(&self) -> bool {
-        self.options.prefix_caching.unwrap_or_else(|| {
+        self.engine.settings.switch("enable-prefix-caching").unwrap_or_else(|| {
             let hybrids = self.release.has(Rule::HYBRIDS_CACHE_PREFIXES);
             !self.has(Trait::ATTENTION_FREE) && !self.encodes() && (hybrids || !self.has_states())
         })
+    }
+
+    /// Tokens of a block, where they are given.
+    pub(super) fn block_size(&self) -> Option<u64> {
+        self.engine.settings.count("block-size")
     }
 
     pub(super) fn drafted_tokens(&self) -> u64 {

@@ -8,7 +8,7 @@ use super::{Alike, Plan, Request, Shape};
 use crate::engine::{Answer, Capacity, Details, Double, longest};
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate};
 use crate::model::{LayerCache, LayerGroup};
-use crate::units::{Bytes, Error, Exact, Tokens};
+use crate::units::{Bytes, Error, Exact};
 
 /// A shape and a request.
 pub(super) struct Pool<'a> {
@@ -23,7 +23,7 @@ pub(super) struct Pool<'a> {
 impl<'a> Pool<'a> {
     pub(super) fn new(planner: &'a Planner<'a>, shape: &'a Shape) -> Result<Self, Error> {
         let request = planner.request()?;
-        let blocks_per_request = shape.groups.blocks_per_request(&request).ok_or_else(Error::too_large)?;
+        let blocks_per_request = shape.groups.blocks_per_request(&request)?;
         let widest_block = shape.bytes_per_block.iter().copied().max().unwrap_or_default();
         Ok(Self { planner, shape, request, blocks_per_request, widest_block })
     }
@@ -56,15 +56,11 @@ impl<'a> Pool<'a> {
         let workload = self.planner.workload;
         let all = Exact::from(self.blocks_per_request) * workload.batch;
         let Some(prefix) = workload.shared_prefix else { return all.get() };
-        let refused =
-            |reason: String, remedy| Err(self.planner.engine.refusal("--shared-prefix", prefix, reason, remedy));
-        if prefix > workload.seq_len {
-            return refused(format!("is longer than the sequences ({})", workload.seq_len), "give at most --seq-len");
-        }
-        if !self.planner.caches_prefixes() {
-            let reason = "is shared only with prefix caching, which is off";
-            return refused(reason.into(), "give --enable-prefix-caching");
-        }
+        let (engine, field, seq_len) = (self.planner.engine, "--shared-prefix", workload.seq_len);
+        let reason = format_args!("is longer than the sequences ({seq_len})");
+        engine.require(prefix <= seq_len, field, prefix, reason, "give at most --seq-len")?;
+        let reason = "is shared only with prefix caching, which is off";
+        engine.require(self.planner.caches_prefixes(), field, prefix, reason, "give --enable-prefix-caching")?;
         let tokens = prefix.0.checked_div(self.request.dcp).unwrap_or(prefix.0);
         let whole_blocks = |group: &Group| {
             let spec = group.specs.first().filter(|spec| spec.kind.keeps_all())?;
@@ -77,11 +73,11 @@ impl<'a> Pool<'a> {
     fn plan(&self) -> Result<Plan, Error> {
         let mut groups = self.shape.pool_groups.clone();
         for (reported, group) in groups.iter_mut().zip(&self.shape.groups.groups) {
-            reported.blocks = group.blocks(&self.request).ok_or_else(Error::too_large)?;
+            reported.blocks = group.blocks(&self.request).get()?;
         }
         Ok(Plan {
             version: self.planner.release.read,
-            gpu: self.planner.engine.device.id.clone(),
+            gpu: self.planner.engine.device.id.to_string(),
             attention_backend: self.shape.layers.backend,
             block_size: self.shape.layers.block_size,
             null_block_bytes: if self.keeps_null_block() { self.widest_block } else { 0 },
@@ -104,17 +100,20 @@ impl<'a> Pool<'a> {
         let blocks = bytes_per_block.iter().filter_map(|&block| memory.0.checked_div(block)).min().unwrap_or_default();
         let null_blocks = u64::from(self.keeps_null_block());
         let holds = |blocks: u64| {
-            let needed = |&block: &u64| blocks.checked_add(null_blocks)?.checked_mul(block);
-            bytes_per_block.iter().all(|block| needed(block).is_some_and(|needed| needed <= memory.0))
+            let needed = |&block: &u64| ((Exact::from(blocks) + null_blocks) * block).get();
+            bytes_per_block.iter().all(|block| needed(block).is_ok_and(|needed| needed <= memory.0))
         };
-        let fits = |len: u64| self.shape.groups.blocks_per_request(&Request { len, ..self.request }).is_some_and(holds);
+        let fits = |len: u64| self.shape.groups.blocks_per_request(&Request { len, ..self.request }).is_ok_and(holds);
         let len = self.request.len;
         let whole = holds(self.blocks_per_request);
         let concurrency = Double::ratio(blocks, self.blocks_per_request);
         let tokens = if self.planner.release.has(Rule::TOKENS_BY_CONCURRENCY) {
             concurrency.times(Double::whole(len)).truncated()
         } else {
-            self.tokens_by_groups(blocks)?
+            // ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
+            let groups = &self.shape.pool_groups;
+            let smallest = groups.iter().map(|group| group.block_size).min().unwrap_or_default();
+            (Exact::from(blocks) / groups.len().max(1) * smallest * self.request.dcp).get()?
         };
         Ok(Capacity {
             memory: memory.0,
@@ -125,12 +124,6 @@ impl<'a> Pool<'a> {
             max_concurrency: whole.then_some(concurrency),
             max_seq_len: if whole { len } else { longest(len, fits) },
         })
-    }
-
-    /// ⌊blocks / groups⌋ × the smallest block, on all context parallel ranks.
-    fn tokens_by_groups(&self, blocks: u64) -> Result<u64, Error> {
-        let Some(smallest) = self.shape.pool_groups.iter().map(|group| group.block_size).min() else { return Ok(0) };
-        (Exact::from(blocks) / self.shape.pool_groups.len() * smallest * self.request.dcp).get()
     }
 
     /// One more token of one sequence, over all devices, before blocks.
@@ -156,15 +149,15 @@ impl<'a> Pool<'a> {
     fn layer_groups(&self) -> Result<Vec<GroupEstimate>, Error> {
         let copies = Exact::from(self.planner.workload.batch) * self.planner.workload.layout.tp;
         let of_group = |(index, group): (usize, &LayerGroup)| {
-            let (mut entries, mut bytes) = (0, Exact::ZERO);
+            let (mut entries, mut bytes) = (Exact::ZERO, Exact::ZERO);
             for Alike { spec, page, .. } in self.shape.alike.iter().filter(|alike| alike.source == index) {
-                bytes = bytes + *page * spec.blocks(&self.request).ok_or_else(Error::too_large)?;
+                bytes = bytes + *page * spec.blocks(&self.request);
                 if !matches!(spec.kind, Kind::State { .. }) {
-                    entries = entries.max(spec.reserved(&self.request).div_ceil(spec.tokens_per_entry));
+                    entries = spec.reserved(&self.request).div_ceil(spec.tokens_per_entry).max(entries);
                 }
             }
             let (kind, layers) = (group.cache.kind(), group.layers.len());
-            Ok(GroupEstimate { kind, layers, entries: Tokens(entries), bytes: (bytes * copies).bytes()? })
+            Ok(GroupEstimate { kind, layers, entries: entries.tokens()?, bytes: (bytes * copies).bytes()? })
         };
         self.planner.model.layer_groups.iter().enumerate().map(of_group).collect()
     }

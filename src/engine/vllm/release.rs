@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn classes_are_those_that_vllm_has() {
-        let device = |id: &str, memory_mib| Device { id: id.into(), memory_mib, ..Device::default() };
+        let device = |id: &str, memory_mib| Device { id: id.to_owned().into(), memory_mib, ..Device::default() };
         let newest = release("0.33").unwrap();
         for (device, tokens) in [
             (device("h100-sxm", 81_559), 8_192),

@@ -109,28 +109,24 @@ impl Spec {
     }
 
     /// Tokens that one request reserves room for, before they are rounded to blocks; of a state, its copies.
-    pub(super) fn reserved(&self, request: &Request) -> u64 {
-        // What keeps more than 2⁶⁴ − 1 tokens keeps the whole request.
-        let in_flight = |tokens: Option<u64>| {
-            let tokens = tokens.and_then(|tokens| tokens.checked_add(request.in_flight));
-            tokens.map_or(request.len, |tokens| tokens.min(request.len))
-        };
+    pub(super) fn reserved(&self, request: &Request) -> Exact {
+        let in_flight = |tokens: Exact| (tokens + request.in_flight).min(request.len);
         match self.kind {
-            Kind::Full | Kind::Latent => request.len.div_ceil(request.dcp.max(1)),
+            Kind::Full | Kind::Latent => Exact::from(request.len).div_ceil(request.dcp.max(1)),
             Kind::Sliding { window, extra } | Kind::SlidingLatent { window, extra } => {
-                in_flight(window.max(1).checked_add(extra).and_then(|tokens| tokens.checked_sub(1)))
+                in_flight(Exact::from(window.max(1)) + extra - 1u64)
             }
-            Kind::Chunked { chunk } => in_flight(Some(chunk)),
-            Kind::State { copies } => copies,
-            Kind::Cross => request.encoder_budget,
+            Kind::Chunked { chunk } => in_flight(chunk.into()),
+            Kind::State { copies } => copies.into(),
+            Kind::Cross => request.encoder_budget.into(),
         }
     }
 
-    /// Blocks that one request reserves, unless they pass 2⁶⁴ − 1. A window may begin inside a block, so it takes one more.
-    pub(super) fn blocks(&self, request: &Request) -> Option<u64> {
+    /// Blocks that one request reserves. A window may begin inside a block, so it takes one more.
+    pub(super) fn blocks(&self, request: &Request) -> Exact {
         match self.kind {
-            Kind::State { copies } => Some(copies),
-            kind => self.reserved(request).div_ceil(self.block_size.max(1)).checked_add(u64::from(kind.slides())),
+            Kind::State { copies } => copies.into(),
+            kind => self.reserved(request).div_ceil(self.block_size.max(1)) + u64::from(kind.slides()),
         }
     }
 
@@ -179,7 +175,7 @@ mod tests {
             (Kind::State { copies: 3 }, 131_072, 3),
             (Kind::Cross, 448, 512),
         ] {
-            assert_eq!(spec(kind).blocks(&request(len)), Some(blocks), "{kind:?} {len}");
+            assert_eq!(spec(kind).blocks(&request(len)).get(), Ok(blocks), "{kind:?} {len}");
         }
     }
 
@@ -187,10 +183,10 @@ mod tests {
     #[test]
     fn what_overflows_is_the_whole_request_or_none() {
         let request = Request { in_flight: u64::MAX, ..request(1_000) };
-        assert_eq!(spec(Kind::Sliding { window: 512, extra: 0 }).blocks(&request), Some(64));
+        assert_eq!(spec(Kind::Sliding { window: 512, extra: 0 }).blocks(&request).get(), Ok(64));
         let endless = Request { len: u64::MAX, ..request };
         let window = Spec { block_size: 1, ..spec(Kind::Sliding { window: 512, extra: 0 }) };
-        assert_eq!(window.blocks(&endless), None);
+        assert!(window.blocks(&endless).get().is_err());
         assert!(Spec { content: u64::MAX, ..spec(Kind::Full) }.page().get().is_err());
     }
 

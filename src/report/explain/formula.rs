@@ -1,8 +1,11 @@
 //! What a layer takes, as a formula.
 
+use std::ops::{Add, Mul};
+
 use crate::estimate::{Batch, Workload, shared};
 use crate::model::{KeyValue, LayerCache, RecurrentState};
-use crate::units::{ElementFormat, KvFormat, fixed_point};
+use crate::report::text::decimal;
+use crate::units::{ElementFormat, KvFormat};
 
 /// What one layer takes, in symbols and in numbers.
 pub(super) struct Formula {
@@ -10,131 +13,140 @@ pub(super) struct Formula {
     pub(super) numbers: String,
 }
 
+impl Mul for Formula {
+    type Output = Self;
+
+    fn mul(self, other: Self) -> Self {
+        self.with(" x ", &other)
+    }
+}
+
+impl Add for Formula {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        self.with(" + ", &other)
+    }
+}
+
 impl Formula {
+    fn new(symbols: impl Into<String>, numbers: impl ToString) -> Self {
+        Self { symbols: symbols.into(), numbers: numbers.to_string() }
+    }
+
+    fn with(self, operator: &str, other: &Self) -> Self {
+        Self { symbols: self.symbols + operator + &other.symbols, numbers: self.numbers + operator + &other.numbers }
+    }
+
+    fn in_brackets(self) -> Self {
+        Self { symbols: format!("({})", self.symbols), numbers: format!("({})", self.numbers) }
+    }
+
+    /// Bits in bytes.
+    fn eighth(self) -> Self {
+        Self { symbols: self.symbols + "/8", numbers: self.numbers + "/8" }
+    }
+
     pub(super) fn of(cache: &LayerCache, workload: &Workload, format: KvFormat) -> Self {
         let (seq_len, batch) = (workload.seq_len.0, workload.batch);
-        let (symbols, numbers) = match *cache {
-            LayerCache::FullAttention { .. } | LayerCache::Latent { .. } => ("S".to_owned(), seq_len.to_string()),
-            LayerCache::SlidingWindow { window, .. } => {
-                ("min(S, window)".into(), format!("min({seq_len}, {})", window.0))
+        let least = |of: &str, most: u64| Self::new(format!("min(S, {of})"), format!("min({seq_len}, {most})"));
+        let tokens = match *cache {
+            LayerCache::FullAttention { .. } | LayerCache::Latent { .. } | LayerCache::Indexer { ratio: 1, .. } => {
+                Self::new("S", seq_len)
             }
-            LayerCache::ChunkedLocal { chunk, .. } => ("min(S, chunk)".into(), format!("min({seq_len}, {})", chunk.0)),
-            LayerCache::Indexer { ratio: 1, .. } => ("S".into(), seq_len.to_string()),
+            LayerCache::SlidingWindow { window, .. } => least("window", window.0),
+            LayerCache::ChunkedLocal { chunk, .. } => least("chunk", chunk.0),
             LayerCache::Indexer { ratio, .. } | LayerCache::Compressed { ratio, .. } => {
-                ("ceil(S / ratio)".into(), format!("ceil({seq_len} / {ratio})"))
+                Self::new("ceil(S / ratio)", format!("ceil({seq_len} / {ratio})"))
             }
             LayerCache::CrossAttention { encoder_tokens, .. } => {
-                let tokens = workload.encoder_len.or(encoder_tokens).map_or(0, |tokens| tokens.0);
-                ("encoder tokens".into(), tokens.to_string())
+                let tokens = workload.encoder_len.or(encoder_tokens);
+                Self::new("encoder tokens", tokens.map_or(0, |tokens| tokens.0))
             }
-            LayerCache::Recurrent(state) => return Self::of_state(state, batch),
-            LayerCache::Shared | LayerCache::None => return Self { symbols: "0".into(), numbers: "0".into() },
+            LayerCache::Recurrent(state) => return Self::new("batch", batch) * Self::of_state(state).in_brackets(),
+            LayerCache::Shared | LayerCache::None => return Self::new("0", 0),
         };
-        let (symbols, numbers) = match shared(cache, workload) {
+        let entries = match shared(cache, workload) {
             // Where nothing is in common the prefix changes nothing to be told.
             Some(Batch { common, own }) if common > 0 => {
-                ("(in common + batch x own)".to_owned(), format!("({common} + {batch} x {own})"))
+                let own = Self::new("batch", batch) * Self::new("own", own);
+                (Self::new("in common", common) + own).in_brackets()
             }
-            _ => (format!("{symbols} x batch"), format!("{numbers} x {batch}")),
+            _ => tokens * Self::new("batch", batch),
         };
-        let entry = Self::of_entry(cache, format);
-        let mut formula = Self {
-            symbols: format!("{symbols} x {}", entry.symbols),
-            numbers: format!("{numbers} x {}", entry.numbers),
-        };
-        if let LayerCache::Compressed { state_elements, .. } = cache {
-            formula.symbols = format!("({} + batch x state x 32/8)", formula.symbols);
-            formula.numbers = format!("({} + {batch} x {state_elements} x 32/8)", formula.numbers);
+        let formula = entries * Self::of_entry(cache, format);
+        match cache {
+            LayerCache::Compressed { state_elements, .. } => {
+                let state = Self::new("state", state_elements) * Self::new("32/8", "32/8");
+                (formula + Self::new("batch", batch) * state).in_brackets()
+            }
+            _ => formula,
         }
-        formula
     }
 
     /// Over all ranks of the layout: what is held more than once, by ranks that outnumber heads or keep a vector whole.
     pub(super) fn over_ranks(self, layers: usize, on_one: u64, on_all: u64) -> Self {
-        let Self { symbols, numbers } = self;
-        let (symbols, numbers) = (format!("layers x {symbols}"), format!("{layers} x {numbers}"));
-        let copies = on_all.checked_div(on_one).filter(|&copies| copies.checked_mul(on_one) == Some(on_all));
-        match copies {
-            _ if on_all == on_one => Self { symbols, numbers },
-            Some(copies) => {
-                Self { symbols: format!("{symbols} x copies on ranks"), numbers: format!("{numbers} x {copies}") }
-            }
-            None => Self {
-                symbols: format!("{symbols} + what ranks hold twice or round up"),
-                numbers: format!("{numbers} + {}", on_all.saturating_sub(on_one)),
-            },
+        let formula = Self::new("layers", layers) * self;
+        match on_all.checked_div(on_one).filter(|&copies| copies.checked_mul(on_one) == Some(on_all)) {
+            _ if on_all == on_one => formula,
+            Some(copies) => formula * Self::new("copies on ranks", copies),
+            None => formula + Self::new("what ranks hold twice or round up", on_all.saturating_sub(on_one)),
         }
     }
 
     fn of_entry(cache: &LayerCache, format: KvFormat) -> Self {
         let KvFormat { k, v, .. } = format;
-        let text = |symbols: String, numbers: String| Self { symbols, numbers };
         // A format with bits for each vector, its scale, has them beside the elements.
-        let vector = |symbol: &str, number: &str, format: ElementFormat, name: &str| match format.bits_per_vector() {
-            0 => (format!("{symbol} x {name}/8"), format!("{number} x {}/8", bits(format))),
-            scale => (format!("({symbol} x {name} + scale)/8"), format!("({number} x {} + {scale})/8", bits(format))),
-        };
-        let one = |symbol: &str, number: String| {
-            let (symbols, numbers) = vector(symbol, &number, k, "bits");
-            text(symbols, numbers)
+        let vector = |elements: Self, format: ElementFormat, name: &str| {
+            let vector = elements * Self::new(name, bits(format));
+            match format.bits_per_vector() {
+                0 => vector.eighth(),
+                scale => (vector + Self::new("scale", scale)).in_brackets().eighth(),
+            }
         };
         match (cache, cache.key_value()) {
             (LayerCache::Latent { kv_lora_rank, qk_rope_head_dim }, _) => {
-                one("(kv_lora_rank + qk_rope_head_dim)", format!("({kv_lora_rank} + {qk_rope_head_dim})"))
+                let sum = Self::new("kv_lora_rank", kv_lora_rank) + Self::new("qk_rope_head_dim", qk_rope_head_dim);
+                vector(sum.in_brackets(), k, "bits")
             }
-            (LayerCache::Indexer { index_head_dim, .. }, _) => one("index_head_dim", index_head_dim.to_string()),
-            (_, Some(KeyValue::Vector { elements })) => one("head_dim", elements.to_string()),
-            (_, Some(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim }))
-                if bits(k) == bits(v) && (k.bits_per_vector(), v.bits_per_vector()) == (0, 0) =>
-            {
-                text(
-                    "kv_heads x (k_dim + v_dim) x bits/8".into(),
-                    format!("{num_key_value_heads} x ({head_dim} + {v_head_dim}) x {}/8", bits(k)),
-                )
-            }
+            (LayerCache::Indexer { index_head_dim: dim, .. }, _) => vector(Self::new("index_head_dim", dim), k, "bits"),
+            (_, Some(KeyValue::Vector { elements })) => vector(Self::new("head_dim", elements), k, "bits"),
             (_, Some(KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim })) => {
-                let (k_symbols, k_numbers) = vector("k_dim", &head_dim.to_string(), k, "k_bits");
-                let (v_symbols, v_numbers) = vector("v_dim", &v_head_dim.to_string(), v, "v_bits");
-                text(
-                    format!("kv_heads x ({k_symbols} + {v_symbols})"),
-                    format!("{num_key_value_heads} x ({k_numbers} + {v_numbers})"),
-                )
+                let [heads, k_dim] = [Self::new("kv_heads", num_key_value_heads), Self::new("k_dim", head_dim)];
+                let v_dim = Self::new("v_dim", v_head_dim);
+                if bits(k) == bits(v) && (k.bits_per_vector(), v.bits_per_vector()) == (0, 0) {
+                    heads * (k_dim + v_dim).in_brackets() * Self::new("bits", bits(k)).eighth()
+                } else {
+                    heads * (vector(k_dim, k, "k_bits") + vector(v_dim, v, "v_bits")).in_brackets()
+                }
             }
-            (_, Some(KeyValue::ArticleShortcut { hidden_size, num_key_value_heads })) => text(
-                "(hidden_size / kv_heads) x (k_bits + v_bits)/8".into(),
-                format!("({hidden_size} / {num_key_value_heads}) x ({} + {})/8", bits(k), bits(v)),
-            ),
-            (_, None) => text("0".into(), "0".into()),
+            (_, Some(KeyValue::ArticleShortcut { hidden_size, num_key_value_heads })) => {
+                let share = format!("({hidden_size} / {num_key_value_heads})");
+                let both = Self::new("k_bits", bits(k)) + Self::new("v_bits", bits(v));
+                Self::new("(hidden_size / kv_heads)", share) * both.in_brackets().eighth()
+            }
+            (_, None) => Self::new("0", 0),
         }
     }
 
-    fn of_state(state: RecurrentState, batch: u64) -> Self {
-        let mut symbols = Vec::new();
-        let mut numbers = Vec::new();
-        if let Some(convolution) = state.convolution {
+    fn of_state(state: RecurrentState) -> Self {
+        let convolution = state.convolution.map(|convolution| {
             let grouped = match convolution.groups {
                 0 => String::new(),
                 groups => format!(" + {groups} x {}", convolution.channels_per_group),
             };
-            symbols.push("channels x (kernel - 1) x bits/8".to_owned());
-            let channels = convolution.channels;
-            numbers.push(format!(
-                "({channels}{grouped}) x ({} - 1) x {}/8",
-                convolution.kernel,
-                bits(convolution.format)
-            ));
-        }
-        if let Some(memory) = state.memory {
-            symbols.push("heads x state x state_bits/8".to_owned());
-            numbers.push(format!("{} x {} x {}/8", memory.heads, memory.elements_per_head, bits(memory.format)));
-        }
-        let symbols = format!("batch x ({})", symbols.join(" + "));
-        Self { symbols, numbers: format!("{batch} x ({})", numbers.join(" + ")) }
+            let numbers = format!("({}{grouped}) x ({} - 1)", convolution.channels, convolution.kernel);
+            Self::new("channels x (kernel - 1)", numbers) * Self::new("bits", bits(convolution.format)).eighth()
+        });
+        let memory = state.memory.map(|memory| {
+            let elements = Self::new("heads", memory.heads) * Self::new("state", memory.elements_per_head);
+            elements * Self::new("state_bits", bits(memory.format)).eighth()
+        });
+        convolution.into_iter().chain(memory).reduce(Self::add).unwrap_or_else(|| Self::new("", ""))
     }
 }
 
 /// Bits of an element, as short as they can be written.
 fn bits(format: ElementFormat) -> String {
-    let text = fixed_point(u128::from(format.bits_per_block()), u128::from(format.elements_per_block()), 4);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    decimal(format.bits_per_block(), format.elements_per_block(), 4)
 }

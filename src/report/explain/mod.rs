@@ -4,13 +4,14 @@ mod formula;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use self::formula::Formula;
 use super::column::{Column, grid};
 use super::document::notes_of;
 use super::estimates::whose;
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, ranges, wrapped};
+use super::text::{folded, ranges};
 use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
@@ -18,6 +19,8 @@ use crate::model::{LayerCache, LayerGroup, Model};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
+#[serde_as]
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Name and version of this shape.
@@ -43,7 +46,7 @@ pub struct Explanation {
     /// The layer groups.
     pub layer_groups: Vec<ExplainedGroup>,
     /// The engine.
-    #[serde(serialize_with = "super::document::as_text")]
+    #[serde_as(as = "DisplayFromStr")]
     #[schemars(with = "String")]
     pub engine: Engine,
     /// What the engine takes.
@@ -58,7 +61,6 @@ pub struct Explanation {
     #[schemars(with = "crate::engine::DetailsByEngine")]
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
     /// The numbers, and where each came from.
     pub facts: Vec<ExplainedFact>,
@@ -68,13 +70,13 @@ pub struct Explanation {
 }
 
 /// A layer group of an [`Explanation`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ExplainedGroup {
     /// The kind of cache.
     #[schemars(extend("enum" = LayerCache::KINDS))]
     pub kind: &'static str,
     /// The recurrence, of a state.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = crate::model::Mechanism::names()))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
@@ -214,58 +216,55 @@ impl Report for Explanation {
     }
 
     fn page(&self, _: ByteUnit, _: Medium) -> Page {
-        page(self)
+        let Explanation { model, seq_len, batch, kv_dtype, bytes, bytes_per_token, engine, engine_bytes, .. } = self;
+        let number = |number: u64| group_thousands(number);
+        let sequences = if *batch == 1 { "sequence" } else { "sequences" };
+        let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
+        let all_live = engine.is_ideal() && self.gaps.is_empty();
+        let mut answer = if all_live {
+            vec![format!("{} B: {asked}", number(*bytes))]
+        } else {
+            vec![
+                format!("{} B in {engine}: {asked}", number(*engine_bytes)),
+                format!("{} B live (ideal): what the layers below keep", number(*bytes)),
+            ]
+        };
+        let per_gpu = self.engine_bytes_per_gpu;
+        if per_gpu != *engine_bytes {
+            answer.push(format!("{} B at most on one of {}", number(per_gpu), self.layout));
+        }
+        answer.push(format!("{} B for one more token", bytes_per_token.grouped()));
+        let mut blocks = vec![Block::Title(model.clone()), Block::folded(answer)];
+        for group in &self.layer_groups {
+            let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
+            let mut lines = vec![
+                format!("{}{mechanism}: {} B", group.kind, number(group.bytes)),
+                format!("  layers {} ({})", group.layers, group.layer_count),
+                format!("  = {}", group.formula),
+                format!("  = {}", group.numbers),
+            ];
+            if group.fixed_bytes > 0 {
+                lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
+            }
+            blocks.push(Block::folded(lines));
+        }
+        let sum = self.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
+        blocks.push(Block::folded([format!("total: {sum} = {} B", number(*bytes))]));
+        if !all_live {
+            let steps = gaps::steps(*engine_bytes, &self.gaps, ByteUnit::Bytes, &engine.to_string());
+            let lines = folded(whose(engine)).into_iter().chain(steps).collect();
+            blocks.push(Block::Text(lines));
+            blocks.extend(details::blocks(&engine.to_string(), &self.details));
+            blocks.extend(details::blocks("capacity", &self.capacity));
+        }
+        blocks.extend(fact_tables(self));
+        blocks
     }
 
     /// The page: what is explained is no row.
     fn plain(&self, _: ByteUnit) -> Vec<String> {
-        table::render(&page(self)).lines().map(ToOwned::to_owned).collect()
+        table::render(&self.page(ByteUnit::Bytes, Medium::Terminal)).lines().map(ToOwned::to_owned).collect()
     }
-}
-
-fn page(explanation: &Explanation) -> Page {
-    let Explanation { model, seq_len, batch, kv_dtype, bytes, bytes_per_token, engine, engine_bytes, .. } = explanation;
-    let number = |number: u64| group_thousands(number);
-    let sequences = if *batch == 1 { "sequence" } else { "sequences" };
-    let asked = format!("{} tokens x {} {sequences} in {kv_dtype}", number(*seq_len), number(*batch));
-    let all_live = engine.is_ideal() && explanation.gaps.is_empty();
-    let mut answer = if all_live {
-        vec![format!("{} B: {asked}", number(*bytes))]
-    } else {
-        vec![
-            format!("{} B in {engine}: {asked}", number(*engine_bytes)),
-            format!("{} B live (ideal): what the layers below keep", number(*bytes)),
-        ]
-    };
-    let per_gpu = explanation.engine_bytes_per_gpu;
-    if per_gpu != *engine_bytes {
-        answer.push(format!("{} B at most on one of {}", number(per_gpu), explanation.layout));
-    }
-    answer.push(format!("{} B for one more token", slope(*bytes_per_token)));
-    let answer = answer.iter().flat_map(|line| wrapped(line, COLUMNS)).collect();
-    let mut blocks = vec![Block::Title(model.clone()), Block::Text(answer)];
-    for group in &explanation.layer_groups {
-        let mechanism = group.mechanism.map(|mechanism| format!(" ({mechanism})")).unwrap_or_default();
-        let mut lines = vec![format!("{}{mechanism}: {} B", group.kind, number(group.bytes))];
-        lines.extend(wrapped(&format!("  layers {} ({})", group.layers, group.layer_count), COLUMNS));
-        lines.extend(wrapped(&format!("  = {}", group.formula), COLUMNS));
-        lines.extend(wrapped(&format!("  = {}", group.numbers), COLUMNS));
-        if group.fixed_bytes > 0 {
-            lines.push(format!("  of them fixed: {} B", number(group.fixed_bytes)));
-        }
-        blocks.push(Block::Text(lines));
-    }
-    let sum = explanation.layer_groups.iter().map(|group| number(group.bytes)).collect::<Vec<_>>().join(" + ");
-    blocks.push(Block::Text(wrapped(&format!("total: {sum} = {} B", number(*bytes)), COLUMNS)));
-    if !all_live {
-        let steps = gaps::steps(*engine_bytes, &explanation.gaps, ByteUnit::Bytes, &engine.to_string());
-        let lines = wrapped(&whose(engine), COLUMNS).into_iter().chain(steps).collect();
-        blocks.push(Block::Text(lines));
-        blocks.extend(details::blocks(&engine.to_string(), &explanation.details));
-        blocks.extend(details::blocks("capacity", &explanation.capacity));
-    }
-    blocks.extend(fact_tables(explanation));
-    Page { blocks }
 }
 
 /// The numbers in one table; where that is too wide, one for each place they came from.
@@ -285,16 +284,9 @@ fn fact_tables(explanation: &Explanation) -> Vec<Block> {
     places.dedup();
     let of_place = |place: &str| {
         let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).collect();
-        [Block::Text(wrapped(&format!("{place}:"), COLUMNS)), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
+        [Block::folded([format!("{place}:")]), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
     };
     places.into_iter().flat_map(of_place).collect()
-}
-
-fn slope(value: BytesPerTokenValue) -> String {
-    match value {
-        BytesPerTokenValue::Whole(whole) => group_thousands(whole),
-        decimal @ BytesPerTokenValue::Decimal(_) => decimal.to_string(),
-    }
 }
 
 fn count(group: &LayerGroup) -> u64 {

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::{CostRow, ServerRow};
 use crate::engine::{Calibration, Double, Engine, Known, Term};
@@ -32,13 +33,13 @@ pub struct FitDocument {
 }
 
 /// A configuration of a [`FitDocument`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FitRow {
     /// The server.
     #[serde(flatten)]
     pub server: ServerRow,
     /// Ranks that each keep a part of a sequence's tokens, where there is more than one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dcp: Option<u64>,
     /// `given` or `chosen`.
     #[schemars(extend("enum" = ["given", "chosen"]))]
@@ -46,16 +47,13 @@ pub struct FitRow {
     /// Whether what was asked for fits.
     pub fits: bool,
     /// Bytes that are missing on the device that is full first.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shortfall_bytes: Option<u64>,
     /// What keeps it from holding more.
     pub binding: BindingDescription,
     /// The longest request, or the longest of so many at once, no longer than the model's own maximum; absent where there is
     /// no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<u64>,
     /// Tokens in the pools of all replicas; absent where there is no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
     /// Requests at the length asked for, or at the longest; then at the average.
     pub requests: Vec<RequestsRow>,
@@ -66,13 +64,10 @@ pub struct FitRow {
     /// What `--memory` must be for an estimate of the same.
     pub memory_bytes: u64,
     /// How far off pools were that were estimated so.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_error: Option<PoolError>,
     /// What it costs, where a price is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostRow>,
     /// The line that starts such a server.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 
@@ -88,21 +83,18 @@ pub struct BindingDescription {
 }
 
 /// Requests of a length.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RequestsRow {
     /// Tokens of each.
     pub seq_len: u64,
     /// How many there is room for, over all replicas; absent where there is no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u64>,
     /// How many run at once: no more than the engine allows; absent where there is no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
     /// The room of one replica, as the engine counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<Double>,
     /// The setting that allows no more, where it binds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["max_num_seqs", "max_running_requests"]))]
     pub bound_by: Option<&'static str>,
 }
@@ -121,12 +113,12 @@ pub struct TermRow {
 }
 
 /// The memory of each device of a pipeline stage.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct StageRow {
     /// Total, usable, weights, and what the engine needs beside.
     pub terms: Vec<TermRow>,
     /// What is left for the cache; absent where nothing is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,
 }
 

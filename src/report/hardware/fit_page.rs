@@ -4,9 +4,8 @@ use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
 use super::{CostRow, differ, in_dollars};
 use crate::engine::{Double, Known};
 use crate::report::column::{Cell, Column, grid};
-use crate::report::document::BytesPerTokenValue;
 use crate::report::grid::{Block, Grid, Page};
-use crate::report::text::{COLUMNS, hanging, pairs, ranges, wrapped};
+use crate::report::text::{hanging, in_unit, pairs, ranges};
 use crate::report::{Medium, Report, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
@@ -30,7 +29,19 @@ impl Report for FitDocument {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        page(self, unit)
+        let rows = &self.configurations;
+        let mut blocks = vec![Block::Title(self.model.name.clone())];
+        match rows.as_slice() {
+            [row] => blocks.extend(alone(row, unit)),
+            rows => {
+                blocks.extend(by_format(rows));
+                blocks.push(Block::Grid(grid(&self.rows(), &columns(rows), unit)));
+                blocks.push(Block::Grid(terms_of_all(rows, unit)));
+                blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
+            }
+        }
+        blocks.push(Block::folded(basis(rows)));
+        blocks
     }
 
     /// The longest request and the configuration.
@@ -115,22 +126,6 @@ fn exact_terms<'a>() -> [FitColumn<'a>; 8] {
 /// Of a count: there is none that would be too many.
 pub(super) const NO_END: &str = "no end";
 
-fn page(document: &FitDocument, unit: ByteUnit) -> Page {
-    let rows = &document.configurations;
-    let mut blocks = vec![Block::Title(document.model.name.clone())];
-    match rows.as_slice() {
-        [row] => blocks.extend(alone(row, unit)),
-        rows => {
-            blocks.extend(by_format(rows));
-            blocks.push(Block::Grid(grid(&document.rows(), &columns(rows), unit)));
-            blocks.push(Block::Grid(terms_of_all(rows, unit)));
-            blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
-        }
-    }
-    blocks.push(Block::Text(basis(rows)));
-    Page { blocks }
-}
-
 /// The longest request of each format on each configuration, where there are several of both.
 fn by_format(rows: &[FitRow]) -> Option<Block> {
     let formats = once(rows.iter().map(|row| row.server.stored()));
@@ -213,10 +208,9 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         answers.extend(row.requests.iter().map(of_length));
         answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
     }
-    answers.push(("one more token".to_owned(), format!("{} bytes", grouped(row.bytes_per_token))));
+    answers.push(("one more token".to_owned(), format!("{} bytes", row.bytes_per_token.grouped())));
     answers.extend(row.cost.as_ref().map(|cost| ("cost".to_owned(), cost_in_words(cost))));
-    let verdict = wrapped(&verdict(row, unit), COLUMNS);
-    let mut blocks = vec![Block::Text(verdict), Block::Text(pairs(2, &answers))];
+    let mut blocks = vec![Block::folded([verdict(row, unit)]), Block::Text(pairs(2, &answers))];
     let bytes = |stage: &StageRow| stage.terms.iter().map(|term| (term.name, term.bytes)).collect::<Vec<_>>();
     let alike = |one: &StageRow, other: &StageRow| bytes(one) == bytes(other);
     let all_alike = row.stages.iter().all(|stage| row.stages.first().is_some_and(|first| alike(first, stage)));
@@ -231,18 +225,10 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
         blocks.push(Block::Grid(terms(stage, &of_stage, unit)));
         from.extend(sources(stage));
     }
-    blocks.push(Block::Text(once(from).iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
-    blocks.extend(row.pool_error.as_ref().map(|error| Block::Text(wrapped(&error.words(), COLUMNS))));
+    blocks.push(Block::folded(once(from)));
+    blocks.extend(row.pool_error.as_ref().map(|error| Block::folded([error.words()])));
     blocks.extend(row.command.as_ref().map(|command| Block::Text(vec![format!("$ {command}")])));
     blocks
-}
-
-/// Bytes of a token, with their thousands apart where they are whole.
-fn grouped(bytes: BytesPerTokenValue) -> String {
-    match bytes {
-        BytesPerTokenValue::Whole(bytes) => group_thousands(bytes),
-        BytesPerTokenValue::Decimal(_) => bytes.to_string(),
-    }
 }
 
 fn verdict(row: &FitRow, unit: ByteUnit) -> String {
@@ -256,9 +242,7 @@ fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     );
     match row.shortfall_bytes {
         _ if row.fits => format!("fits on {on}"),
-        Some(bytes) => {
-            format!("does not fit on {on}; {} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name())
-        }
+        Some(bytes) => format!("does not fit on {on}; {} short on a GPU", in_unit(bytes, unit)),
         None => format!("does not fit on {on}; {}", row.binding.reason),
     }
 }
@@ -311,9 +295,7 @@ fn sources(stage: &StageRow) -> Vec<String> {
 /// What is said of a configuration among several: what binds, what is short, what a token costs.
 fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     let mut said = vec![row.binding.reason.clone()];
-    said.extend(
-        row.shortfall_bytes.map(|bytes| format!("{} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name())),
-    );
+    said.extend(row.shortfall_bytes.map(|bytes| format!("{} short on a GPU", in_unit(bytes, unit))));
     let each = row.cost.as_ref().and_then(|cost| cost.dollars_per_million_token_hours);
     said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
     let mut lines = vec![format!("{}, {} in {}:", row.server.configuration(), row.server.engine, row.server.stored())];
@@ -335,5 +317,5 @@ fn basis(rows: &[FitRow]) -> Vec<String> {
         lines.extend(rows.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
     }
     lines.extend(rows.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
-    once(lines).iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
+    once(lines)
 }

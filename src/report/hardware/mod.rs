@@ -6,6 +6,7 @@ mod plan;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 pub(super) use self::fit::described;
 pub use self::fit::{BindingDescription, FitDocument, FitRow, PoolError, RequestsRow, StageRow, TermRow};
@@ -18,6 +19,7 @@ use crate::report::{Cell, clean};
 use crate::units::{KvDtype, KvFormat, fixed_point};
 
 /// What is served, on which devices.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ServerRow {
     /// The device.
@@ -29,7 +31,6 @@ pub struct ServerRow {
     /// The format asked for.
     pub kv_dtype: String,
     /// What is stored, where that is not what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_dtype_resolved: Option<String>,
     /// Tensor parallel ranks.
     pub tp: u64,
@@ -74,6 +75,7 @@ impl ServerRow {
 }
 
 /// What it costs.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CostRow {
     /// US dollars for one GPU in one hour.
@@ -81,7 +83,6 @@ pub struct CostRow {
     /// For all of them.
     pub dollars_per_hour: Double,
     /// For each million tokens that the pool can hold; absent where it holds none, or has no end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dollars_per_million_token_hours: Option<Double>,
     /// The offer.
     #[serde(flatten)]

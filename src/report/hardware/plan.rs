@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::fit::{PoolError, RequestsRow, requests as of_length};
 use super::fit_page::{NO_END, requests_in_words};
@@ -13,7 +14,7 @@ use crate::report::ModelDescription;
 use crate::report::column::{Cell, Column, grid};
 use crate::report::document::notes_of;
 use crate::report::grid::{Block, Page};
-use crate::report::text::{COLUMNS, hanging, wrapped};
+use crate::report::text::{hanging, in_unit};
 use crate::report::{Medium, Report, once};
 use crate::units::{ByteUnit, Bytes, Notes, group_thousands};
 
@@ -41,6 +42,7 @@ pub struct PlanDocument {
 }
 
 /// A layout of a [`PlanDocument`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanRow {
     /// The server.
@@ -53,22 +55,19 @@ pub struct PlanRow {
     /// Requests of the length asked for, then of the average.
     pub requests: Vec<RequestsRow>,
     /// How far off pools were that were estimated so.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_error: Option<PoolError>,
     /// Bytes to spare on the device that is full first.
     pub slack_bytes: u64,
     /// Why fewer devices do not hold it; absent where one is the fewest.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub smaller: Option<SmallerRow>,
     /// What it costs, where a price is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostRow>,
     /// The line that starts such a server.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 
 /// Why fewer devices do not hold a workload.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SmallerRow {
     /// Devices.
@@ -80,10 +79,8 @@ pub struct SmallerRow {
     /// Replicas.
     pub dp: u64,
     /// Bytes missing on a device.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shortfall_bytes: Option<u64>,
     /// Requests that run at once, fewer than asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<u64>,
 }
 
@@ -97,6 +94,7 @@ pub struct Asked {
 }
 
 /// Devices of which no number that may be holds the workload.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TooSmallRow {
     /// The device.
@@ -104,7 +102,6 @@ pub struct TooSmallRow {
     /// Devices at the most.
     pub max_gpus: u64,
     /// The layout that comes closest, and what it lacks.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub closest: Option<SmallerRow>,
 }
 
@@ -246,7 +243,40 @@ impl Report for PlanDocument {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        page(self, unit)
+        let of = match self.batch {
+            1 => String::new(),
+            batch => format!(" x {}", group_thousands(batch)),
+        };
+        if self.layouts.is_empty() {
+            // The answer comes first.
+            let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(self.seq_len));
+            let small = self.too_small.iter().take(TOLD).map(|small| small.words(unit));
+            let words = Block::folded([no].into_iter().chain(small));
+            return vec![Block::Title(self.model.name.clone()), words];
+        }
+        let title = format!("{}, {} tokens{of}", self.model.name, group_thousands(self.seq_len));
+        let layouts = &self.layouts;
+        let told: Vec<&PlanRow> =
+            layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
+        let mut blocks = vec![Block::Title(title), Block::Grid(grid(&self.rows(), &self.columns(unit), unit))];
+        blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
+        let mut basis: Vec<String> = Vec::new();
+        if told.len() < layouts.len() {
+            basis.push(
+                "slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into(),
+            );
+            basis.push("the commands of all layouts are in --json and -f csv".into());
+        }
+        basis.extend(told.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
+        if self.too_small.len() > TOLD {
+            let names: Vec<&str> = self.too_small.iter().map(|small| small.gpu.as_str()).collect();
+            basis.push(format!("not held by as many as may be of {}", names.join(", ")));
+        } else {
+            basis.extend(self.too_small.iter().map(|small| small.words(unit)));
+        }
+        basis.extend(told.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
+        blocks.push(Block::folded(once(basis)));
+        blocks
     }
 
     /// The configurations.
@@ -257,46 +287,6 @@ impl Report for PlanDocument {
 
 /// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
 const TOLD: usize = 8;
-
-fn page(document: &PlanDocument, unit: ByteUnit) -> Page {
-    let of = match document.batch {
-        1 => String::new(),
-        batch => format!(" x {}", group_thousands(batch)),
-    };
-    if document.layouts.is_empty() {
-        // The answer comes first.
-        let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(document.seq_len));
-        let small = document.too_small.iter().take(TOLD).flat_map(|small| wrapped(&small.words(unit), COLUMNS));
-        return Page {
-            blocks: vec![
-                Block::Title(document.model.name.clone()),
-                Block::Text([no].into_iter().chain(small).collect()),
-            ],
-        };
-    }
-    let title = format!("{}, {} tokens{of}", document.model.name, group_thousands(document.seq_len));
-    let layouts = &document.layouts;
-    let told: Vec<&PlanRow> =
-        layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-    let mut blocks = vec![Block::Title(title), Block::Grid(grid(&document.rows(), &document.columns(unit), unit))];
-    blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
-    let mut basis: Vec<String> = Vec::new();
-    if told.len() < layouts.len() {
-        basis
-            .push("slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into());
-        basis.push("the commands of all layouts are in --json and -f csv".into());
-    }
-    basis.extend(told.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
-    if document.too_small.len() > TOLD {
-        let names: Vec<&str> = document.too_small.iter().map(|small| small.gpu.as_str()).collect();
-        basis.push(format!("not held by as many as may be of {}", names.join(", ")));
-    } else {
-        basis.extend(document.too_small.iter().map(|small| small.words(unit)));
-    }
-    basis.extend(told.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
-    blocks.push(Block::Text(once(basis).iter().flat_map(|line| wrapped(line, COLUMNS)).collect()));
-    Page { blocks }
-}
 
 impl TooSmallRow {
     fn words(&self, unit: ByteUnit) -> String {
@@ -310,7 +300,7 @@ impl SmallerRow {
     /// `3 (pp 3) 21.116 GB short on a GPU`
     fn words(&self, unit: ByteUnit) -> String {
         let lacks = match (self.shortfall_bytes, self.requests) {
-            (Some(bytes), _) => format!("{} {} short on a GPU", Bytes(bytes).in_unit(unit), unit.name()),
+            (Some(bytes), _) => format!("{} short on a GPU", in_unit(bytes, unit)),
             (None, requests) => format!("{} requests at once", group_thousands(requests.unwrap_or_default())),
         };
         format!("{} ({}) {lacks}", self.gpus, spread(self.tp, self.pp, self.dp))

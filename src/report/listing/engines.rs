@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::{Entry, Item};
 use crate::engine::{Profile, Setting, ValueKind};
@@ -35,12 +36,12 @@ pub struct DefaultItem {
 }
 
 /// A setting of an [`EngineItem`].
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SettingItem {
     /// The option.
     name: &'static str,
     /// Another name of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<&'static str>,
     /// What is written for it.
     value: &'static str,

@@ -2,16 +2,19 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::Item;
 use crate::engine::{Double, PROFILES};
+use crate::report::text::decimal;
 use crate::report::{Column, Medium, once};
-use crate::units::{FORMATS, FormatEntry, PAIRS, PairEntry, fixed_point};
+use crate::units::{FORMATS, FormatEntry, PAIRS, PairEntry};
 
 /// The head dimension at which a format with scales a vector is summed up.
 const HEAD_DIM: u64 = 128;
 
 /// A format of a [`Listing`](super::Listing): a row of `kvsize.formats/1`.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FormatItem {
     /// Its name.
@@ -25,7 +28,6 @@ pub struct FormatItem {
     /// Of a pair, the mean of K's and V's.
     bits_per_vector: u64,
     /// The window of tokens that stay in full precision, beside all this.
-    #[serde(skip_serializing_if = "Option::is_none")]
     full_precision_tokens: Option<u64>,
     /// All of them, at a head dimension of 128; of a packed latent those of the latent.
     bits_per_element: Double,
@@ -89,8 +91,8 @@ impl FormatItem {
         if self.bits_per_vector == 0 {
             return all.to_owned();
         }
-        let plain = fixed_point(u128::from(self.bits_per_block), u128::from(self.elements_per_block), 1);
-        format!("{all} = {} + {}/{HEAD_DIM}", plain.trim_end_matches(".0"), self.bits_per_vector)
+        let plain = decimal(self.bits_per_block, self.elements_per_block, 1);
+        format!("{all} = {plain} + {}/{HEAD_DIM}", self.bits_per_vector)
     }
 }
 

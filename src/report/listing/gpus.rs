@@ -2,15 +2,18 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::{Entry, Item};
 use crate::catalogue::{AcceleratorEntry, Figure, Link, Size};
 use crate::engine::{Known, Term};
 use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
+use crate::report::text::decimal;
 use crate::report::{Cell, Column, Medium};
 use crate::units::{ByteUnit, dollars, fixed_point};
 
 /// An accelerator of a [`Listing`](super::Listing): a row of `kvsize.gpus/1`.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct GpuItem {
     /// Its name.
@@ -25,40 +28,28 @@ pub struct GpuItem {
     #[serde(skip_serializing_if = "String::is_empty")]
     class: String,
     /// CUDA's compute capability.
-    #[serde(skip_serializing_if = "Option::is_none")]
     compute_capability: Option<Figure<String>>,
     /// What it is sold with.
-    #[serde(skip_serializing_if = "Option::is_none")]
     marketed: Option<SizeItem>,
     /// What its driver reports as total.
-    #[serde(skip_serializing_if = "Option::is_none")]
     driver: Option<SizeItem>,
     /// The total that an engine was seen to be told.
-    #[serde(skip_serializing_if = "Option::is_none")]
     visible: Option<SizeItem>,
     /// What an engine is taken to be told: read, or estimated.
-    #[serde(skip_serializing_if = "Option::is_none")]
     engine_total: Option<Term>,
     /// Memory bandwidth, in 10⁶ bytes a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
     bandwidth_mb_s: Option<Figure<u64>>,
     /// Peak dense rate in bf16, in 10⁹ operations a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
     bf16_gflops: Option<Figure<u64>>,
     /// Peak dense rate in fp8, in 10⁹ operations a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
     fp8_gflops: Option<Figure<u64>>,
     /// The way to its neighbours.
-    #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<Link>,
     /// What it was offered for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     price: Option<PriceItem>,
     /// What error correction takes of its memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
     ecc: Option<String>,
     /// What else is to be known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     #[serde(skip)]
     metal: bool,
@@ -214,8 +205,7 @@ impl<'a> Fact<'a> {
 
 /// `3350`, `153.6`: a figure in thousandths of what is printed, with no more decimals than it has.
 fn thousandths(thousandths: u64) -> String {
-    let text = fixed_point(thousandths.into(), 1_000, 3);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    decimal(thousandths, 1_000, 3)
 }
 
 fn gibibytes(total: &Term) -> String {

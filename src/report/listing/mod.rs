@@ -16,7 +16,7 @@ pub use self::models::ModelItem;
 pub use self::weights::WeightsItem;
 use super::column::{Column, grid};
 use super::grid::{Block, Page};
-use super::text::{COLUMNS, pairs, wrapped};
+use super::text::pairs;
 use super::{Medium, Report, json};
 use crate::units::{ByteUnit, Bytes};
 
@@ -86,12 +86,12 @@ impl<T: Item> Report for Listing<T> {
     fn page(&self, unit: ByteUnit, medium: Medium) -> Page {
         let entries = T::entries(&self.items, unit);
         if !entries.is_empty() {
-            return Page { blocks: entries.into_iter().flat_map(Entry::blocks).collect() };
+            return entries.into_iter().flat_map(Entry::blocks).collect();
         }
-        let notes: Vec<_> = T::notes(&self.items, medium).iter().flat_map(|note| wrapped(note, COLUMNS)).collect();
-        let notes = (!notes.is_empty()).then_some(Block::Text(notes));
+        let notes = T::notes(&self.items, medium);
+        let notes = (!notes.is_empty()).then(|| Block::folded(notes));
         let table = Block::Grid(grid(&self.rows(), &T::columns(medium), unit));
-        Page { blocks: [table].into_iter().chain(notes).collect() }
+        [table].into_iter().chain(notes).collect()
     }
 
     fn plain(&self, _: ByteUnit) -> Vec<String> {

@@ -2,12 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::Item;
 use crate::catalogue::ModelEntry;
 use crate::report::{Column, Medium};
 
 /// A model of a [`Listing`](super::Listing): a row of `kvsize.models/1`.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ModelItem {
     /// Its shortest name.
@@ -17,10 +19,8 @@ pub struct ModelItem {
     /// Other names of it.
     aliases: Vec<String>,
     /// All parameters.
-    #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<u64>,
     /// Bytes of its weights.
-    #[serde(skip_serializing_if = "Option::is_none")]
     weight_bytes: Option<u64>,
     /// Where its configuration was read.
     source: String,

@@ -2,13 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::{Entry, Item};
 use crate::model::{Origin, Weights};
+use crate::report::text::in_unit;
 use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
 /// A row of `kvsize.weights/1`.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WeightsItem {
     /// The model's name.
@@ -17,7 +20,6 @@ pub struct WeightsItem {
     #[schemars(extend("enum" = ["spec", "config", "gguf", "catalogue"]))]
     source: &'static str,
     /// Its `model_type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     model_type: Option<String>,
     /// Its weights.
     #[serde(flatten)]
@@ -72,8 +74,7 @@ impl Item for WeightsItem {
 impl WeightsItem {
     fn entry(&self, unit: ByteUnit) -> Entry {
         let WeightsDescription { bytes, parameters, active_parameters, by_dtype, notes, .. } = &self.weights;
-        let amount =
-            |bytes: u64| format!("{} {} ({} bytes)", Bytes(bytes).in_unit(unit), unit.name(), group_thousands(bytes));
+        let amount = |bytes: u64| format!("{} ({} bytes)", in_unit(bytes, unit), group_thousands(bytes));
         let mut about = vec![
             ("weights", bytes.map_or_else(|| "not known".into(), amount)),
             ("parameters", parameters.map_or_else(|| "not known".into(), group_thousands)),

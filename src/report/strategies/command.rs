@@ -24,29 +24,22 @@ pub(super) fn command(strategy: &Strategy, typed: &Typed) -> String {
         Some(passages) => option("--retrieve", &passages.to_string()),
         None => option("-s", &typed.seq_len),
     }
-    if workload.batch > 1 {
-        option("-b", &workload.batch.to_string());
-    }
-    let bits = (1..=16).find(|&bits| workload.kv_dtype == KvDtype::from(ElementFormat::bitwidth(bits)));
-    match bits {
-        Some(bits) => option("--bitwidth", &bits.to_string()),
-        None => option("-d", &workload.kv_dtype.to_string()),
-    }
-    if levers.windows_kept {
-        option("--windows", "kept");
-    }
-    if let Some(streaming) = levers.streaming {
-        option("--sinks", &streaming.sinks.to_string());
-        option("--window", &streaming.window.0.to_string());
-    }
     let layout = workload.layout;
-    for (name, size) in [("--tp", layout.tp), ("--pp", layout.pp), ("--dcp", layout.dcp)] {
-        if size > 1 {
-            option(name, &size.to_string());
-        }
-    }
-    if let Some(prefix) = workload.shared_prefix {
-        option("--shared-prefix", &prefix.0.to_string());
+    let bits = (1..=16).find(|&bits| workload.kv_dtype == KvDtype::from(ElementFormat::bitwidth(bits)));
+    let several = |count: u64| (count > 1).then(|| count.to_string());
+    for (name, value) in [
+        ("-b", several(workload.batch)),
+        ("--bitwidth", bits.map(|bits| bits.to_string())),
+        ("-d", Some(workload.kv_dtype.to_string()).filter(|_| bits.is_none())),
+        ("--windows", levers.windows_kept.then(|| "kept".to_owned())),
+        ("--sinks", levers.streaming.map(|streaming| streaming.sinks.to_string())),
+        ("--window", levers.streaming.map(|streaming| streaming.window.0.to_string())),
+        ("--tp", several(layout.tp)),
+        ("--pp", several(layout.pp)),
+        ("--dcp", several(layout.dcp)),
+        ("--shared-prefix", workload.shared_prefix.map(|prefix| prefix.0.to_string())),
+    ] {
+        value.iter().for_each(|value| option(name, value));
     }
     for (name, value) in &typed.extra {
         option(name, value);

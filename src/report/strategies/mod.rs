@@ -5,16 +5,19 @@ mod page;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 pub use self::command::Typed;
 use super::ModelDescription;
 use super::document::notes_of;
+use super::text::decimal;
 use crate::engine::Double;
 use crate::hardware::{Price, exact_size};
 use crate::strategy::{Floors, Outcome, Question, Speed, Strategy, floors};
-use crate::units::{Bytes, Notes, fixed_point, group_thousands};
+use crate::units::{Bytes, Notes, group_thousands};
 
 /// `kvsize.strategies/1`: a model, a workload, and what each lever makes of it.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Strategies {
     /// Name and version of this shape.
@@ -35,15 +38,12 @@ pub struct Strategies {
     /// How GPUs are counted, in words.
     pub rule: String,
     /// What the weights take, if that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub weights_bytes: Option<u64>,
     /// The rows, the baseline first.
     pub strategies: Vec<StrategyRow>,
     /// The hardware's figures that floors rest on, where they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub floors: Option<SpeedFigures>,
     /// What the article says, where this is its model or the one it stands for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub article: Option<ArticleStatement>,
     /// What there is to say of it.
     #[serde(flatten)]
@@ -51,6 +51,7 @@ pub struct Strategies {
 }
 
 /// The GPUs that are asked about.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Gpu {
     /// Their name in the catalogue.
@@ -62,7 +63,6 @@ pub struct Gpu {
     #[schemars(with = "u64")]
     pub memory: Bytes,
     /// The price, if one is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub price: Option<PriceFigures>,
 }
 
@@ -79,8 +79,7 @@ impl Cents {
     const MILLIONTHS: u64 = 10_000;
 
     fn text(self) -> String {
-        let text = fixed_point(u128::from(self.0), u128::from(Self::MILLIONTHS), 4);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        decimal(self.0, Self::MILLIONTHS, 4)
     }
 }
 
@@ -110,19 +109,16 @@ impl From<&Price> for PriceFigures {
 }
 
 /// What one GPU does at most; what has no source is absent.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SpeedFigures {
     /// Memory bandwidth, in decimal gigabytes a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_gb_s: Option<u64>,
     /// Where it was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth_source: Option<String>,
     /// Peak dense rate in bf16, in 10⁹ operations a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bf16_gflops: Option<u64>,
     /// Where it was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bf16_source: Option<String>,
 }
 
@@ -133,6 +129,7 @@ impl SpeedFigures {
 }
 
 /// A lever. One that the model can't use has a reason in place of bytes.
+#[skip_serializing_none]
 #[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct StrategyRow {
     /// A stable word.
@@ -142,61 +139,45 @@ pub struct StrategyRow {
     /// Whether this model can use it.
     pub usable: bool,
     /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Tokens of each sequence.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_len: Option<u64>,
     /// The format that is stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_dtype: Option<String>,
     /// Tensor parallel ranks.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tp: Option<u64>,
     /// Pipeline stages.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pp: Option<u64>,
     /// Ranks that each keep a part of a sequence's tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dcp: Option<u64>,
     /// The cache, over all GPUs or wherever it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// The most that one GPU holds, as laid out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_gpu: Option<u64>,
     /// Bytes less than the baseline; negative for more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub saved_bytes: Option<i128>,
     /// GPUs it takes: of a layout all of its GPUs, else the fewest by memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u64>,
     /// Nodes that these GPUs fill or begin.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u64>,
     /// Of a layout: whether each GPU can hold its share.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fits: Option<bool>,
     /// Bytes that each decoded token moves from the host.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_moved_per_token: Option<u64>,
     /// US cents of an hour of these GPUs, if there is a price and they suffice.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cents_per_hour: Option<Cents>,
     /// The least time it takes, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub floors: Option<Floors>,
     /// What it costs in quality or time.
     pub cost: &'static str,
     /// What there is to say of the layout.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// The command whose estimate has the same bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 
 /// What the article says of its own model, or of the real one, beside its own rule.
+#[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ArticleStatement {
     /// What the article's formula counts.
@@ -210,7 +191,6 @@ pub struct ArticleStatement {
     /// Whether the article names a cluster for just this: 10,000,000 tokens on H100.
     pub named: bool,
     /// Of the real model, cache and GPUs by the article's rule, with all weights: windows honoured, and kept whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<ByItsRule>")]
     pub real: Option<[ByItsRule; 2]>,
 }

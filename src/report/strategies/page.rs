@@ -3,7 +3,7 @@
 use super::{ArticleStatement, Cents, SpeedFigures, Strategies, StrategyRow};
 use crate::report::column::{Cell, Column, grid};
 use crate::report::grid::{Block, Grid, Page};
-use crate::report::text::{COLUMNS, hanging, wrapped};
+use crate::report::text::{hanging, in_unit};
 use crate::report::{Medium, Report, clean};
 use crate::strategy::{Floors, article};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
@@ -59,13 +59,13 @@ impl Report for Strategies {
         let title = format!("{}, {} tokens{sequences}", self.model.name, group_thousands(self.seq_len));
         let mut blocks = vec![Block::Title(title), Block::Grid(grid(&self.rows(), &self.columns(unit), unit))];
         if let Some(figures) = &self.floors {
-            blocks.extend([Block::Grid(floor_grid(self)), Block::Text(floor_words(figures, &self.gpu.name))]);
+            blocks.extend([Block::Grid(floor_grid(self)), Block::folded(floor_words(figures, &self.gpu.name))]);
         }
         blocks.extend([
             Block::Text(self.strategies.iter().flat_map(|row| words(row, unit)).collect()),
-            Block::Text(basis(self, unit)),
+            Block::folded(basis(self, unit)),
         ]);
-        Page { blocks }
+        blocks
     }
 
     /// Exact bytes and the stable word of each.
@@ -95,7 +95,7 @@ fn floor_grid(document: &Strategies) -> Grid {
 }
 
 /// What the floors rest on.
-fn floor_words(figures: &SpeedFigures, gpu: &str) -> Vec<String> {
+fn floor_words(figures: &SpeedFigures, gpu: &str) -> [String; 4] {
     let figure = |value: Option<u64>, unit: &str, source: &Option<String>| match (value, source) {
         (Some(value), Some(source)) => format!("{} {unit} ({source})", group_thousands(value)),
         _ => format!("not known of {gpu} from any source, and so absent"),
@@ -109,11 +109,9 @@ fn floor_words(figures: &SpeedFigures, gpu: &str) -> Vec<String> {
             "prefill: 2 operations a parameter and token, and for attention 2 an element of K and V, query head and pair of \
              tokens that a layer sees / (GPUs x peak in bf16); peak: {operations}"
         ),
-        "the input embedding is not counted, nor the output in prefill; in other formats the peak is another".to_owned(),
+        "the input embedding is not counted, nor the output in prefill; in other formats the peak is another"
+            .to_owned(),
     ]
-    .iter()
-    .flat_map(|line| wrapped(line, COLUMNS))
-    .collect()
 }
 
 /// `50.00 %` of the baseline; `-299.02 %` where it is more.
@@ -125,7 +123,7 @@ fn percent(saved: i128, baseline: u64) -> String {
 
 /// Under the rows: what a lever costs, what its layout comes to, and its command.
 fn words(row: &StrategyRow, unit: ByteUnit) -> Vec<String> {
-    let amount = |bytes: u64| format!("{} {}", Bytes(bytes).in_unit(unit), unit.name());
+    let amount = |bytes: u64| in_unit(bytes, unit);
     let mut lines = vec![row.name.clone()];
     if let Some(reason) = &row.reason {
         lines.extend(hanging("  ", &format!("not usable: {reason}")));
@@ -150,9 +148,8 @@ fn words(row: &StrategyRow, unit: ByteUnit) -> Vec<String> {
 
 /// How GPUs are counted, whose the price is, and what the article says.
 fn basis(document: &Strategies, unit: ByteUnit) -> Vec<String> {
-    let amount = |bytes: Bytes| format!("{} {}", bytes.in_unit(unit), unit.name());
     let mut lines = vec![document.rule.clone()];
-    lines.extend(document.weights_bytes.map(|weights| format!("weights: {}", amount(Bytes(weights)))));
+    lines.extend(document.weights_bytes.map(|weights| format!("weights: {}", in_unit(weights, unit))));
     lines.push(match &document.gpu.price {
         Some(price) => format!("price: {}", clean(&price.offer.words())),
         None => format!("price: none is known of {}", document.gpu.name),
@@ -160,12 +157,12 @@ fn basis(document: &Strategies, unit: ByteUnit) -> Vec<String> {
     if let Some(statement) = &document.article {
         lines.extend(said_by_the_article(statement, document, unit));
     }
-    lines.iter().flat_map(|line| wrapped(line, COLUMNS)).collect()
+    lines
 }
 
 fn said_by_the_article(statement: &ArticleStatement, document: &Strategies, unit: ByteUnit) -> Vec<String> {
     let ArticleStatement { bytes, marketed_gb, gpus, per_node, named, real } = statement;
-    let amount = |bytes: Bytes| format!("{} {}", bytes.in_unit(unit), unit.name());
+    let amount = |bytes: Bytes| in_unit(bytes.0, unit);
     let nodes = |gpus: u64| match per_node {
         0 | 1 => String::new(),
         _ => format!(", {} nodes of {per_node}", gpus.div_ceil(*per_node)),
