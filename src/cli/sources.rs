@@ -171,10 +171,13 @@ fn weight(model: &Model) -> usize {
     model.layer_groups.iter().map(|group| group.layers.len()).sum::<usize>().saturating_mul(size_of::<u32>())
 }
 
+/// What was read of models without their weights, and with them.
+type Read = [Cache<Result<Arc<Model>, Error>>; 2];
+
 /// Models that are asked for again and again, by all threads; each is read once.
 pub(super) struct SharedModels {
     places: Places,
-    read: Mutex<[Cache<Result<Arc<Model>, Error>>; 2]>,
+    read: Mutex<Read>,
 }
 
 impl SharedModels {

@@ -1,7 +1,7 @@
 //! The options of a question, a row each, in the order of help.
 
 use super::field::{Field, Group, Kind};
-use super::read::{bytes, draft_method, named, path, positive_bytes, push, put, share, tokens};
+use super::read::{bytes, draft_method, named, positive_bytes, push, put, share, tokens};
 use super::{Total, Windows};
 use crate::engine::Engine;
 use crate::units::{Series, parse_count};
@@ -283,7 +283,7 @@ pub const FIELDS: &[Field] = &[
         Text,
         "FILE",
         "JSON file with your own accelerators; overrides the catalogue's [env: `KVSIZE_ACCELERATORS`]",
-        |ask, text| path(&mut ask.accelerators, &text),
+        |ask, text| put(&mut ask.accelerators, Ok(text.as_ref().into())),
     )
     .rare(),
     Field::new(
@@ -295,7 +295,7 @@ pub const FIELDS: &[Field] = &[
         |ask, text| put(&mut ask.price, text.parse()),
     ),
     Field::new("prices", Gpus, Text, "FILE", "JSON file with your own prices; overrides the snapshot's", |ask, text| {
-        path(&mut ask.prices, &text)
+        put(&mut ask.prices, Ok(text.as_ref().into()))
     })
     .rare(),
     Field::new(
@@ -348,7 +348,7 @@ pub const FIELDS: &[Field] = &[
         Text,
         "FILE",
         "JSON file with your own models; overrides the catalogue [env: `KVSIZE_CATALOGUE`]",
-        |ask, text| path(&mut ask.catalogue, &text),
+        |ask, text| put(&mut ask.catalogue, Ok(text.as_ref().into())),
     ),
     Field::new("offline", Sources, Switch, "", "Do not contact the Hugging Face hub [env: `HF_HUB_OFFLINE`]", |ask, _| {
         ask.offline = true;

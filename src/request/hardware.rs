@@ -8,7 +8,7 @@ use super::{Ask, Fleet, Place, Sources, Total, Weigh};
 use crate::engine::{Allocation, Double, Engine, Known, Term};
 use crate::estimate::Workload;
 use crate::model::{Model, Weights, WeightsOrigin};
-use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Tokens};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Passages, Tokens};
 
 /// What is asked of hardware, whichever it is.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ impl Ask<'_> {
             (None, Some(bytes)) => Some(Term::given(bytes, "--weights")),
             (None, None) => weights_of(&model),
         };
-        let retrieved = self.retrieve.and_then(|passages| passages.tokens());
+        let retrieved = self.retrieve.and_then(Passages::tokens);
         let seq_len = retrieved.or(self.one_seq_len()?);
         if let (Some(average), Some(longest)) =
             (self.avg_seq_len, seq_len.filter(|&most| self.avg_seq_len > Some(most)))

@@ -206,8 +206,9 @@ impl<'a> Seed<'_, 'a> {
         match place {
             Place::Asked(_, key) => set(&mut self.object.ask, key, name, raw.get()),
             Place::Own(number) => {
-                let value = self.object.own.get_mut(usize::from(number));
-                value.into_iter().for_each(|value| *value = Some(raw));
+                if let Some(value) = self.object.own.get_mut(usize::from(number)) {
+                    *value = Some(raw);
+                }
                 Ok(())
             }
             Place::Unknown => Ok(()),

@@ -1,7 +1,6 @@
 //! Texts to the values of options.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 
 use super::Named;
 use crate::engine::Double;
@@ -15,11 +14,6 @@ pub(super) fn put<T>(field: &mut Option<T>, value: Result<T, Error>) -> Result<(
 
 pub(super) fn push<T>(field: &mut Vec<T>, value: Result<T, Error>) -> Result<(), Error> {
     field.push(value?);
-    Ok(())
-}
-
-pub(super) fn path(field: &mut Option<PathBuf>, text: &str) -> Result<(), Error> {
-    *field = Some(PathBuf::from(text));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use super::{Ask, Named, Sources, Weigh};
 use crate::engine::{Answer, Engine, OwnLengths, PROFILES, Prepared, Setting};
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
-use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Series, Tokens};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Passages, Series, Tokens};
 
 /// The lengths of the article's tables.
 pub const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
@@ -149,7 +149,7 @@ impl Ask<'_> {
         let common = self.common(&place);
         let auto = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
         let kv_dtype = only("--kv-dtype or --bitwidth", self.formats(model, engine, &common))?.unwrap_or(auto);
-        let retrieved = self.retrieve.and_then(|passages| passages.tokens());
+        let retrieved = self.retrieve.and_then(Passages::tokens);
         let seq_len = own.seq_len.map(|(_, tokens)| tokens).or(retrieved).or(seq_len);
         let workload = Workload {
             seq_len: seq_len.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH),
@@ -170,7 +170,7 @@ impl Ask<'_> {
             axes.seq_lens = distinct(&self.seq_len).map(Tokens).collect();
         }
         axes.seq_lens =
-            self.retrieve.and_then(|passages| passages.tokens()).map_or(axes.seq_lens, |tokens| vec![tokens]);
+            self.retrieve.and_then(Passages::tokens).map_or(axes.seq_lens, |tokens| vec![tokens]);
         if !self.batch.is_empty() {
             axes.batches = distinct(&self.batch).collect();
         }
@@ -312,9 +312,9 @@ impl Ask<'_> {
             if !is_changed {
                 return Ok(drafted);
             }
-            let shortest = self.seq_len.iter().flat_map(|series| series.values().next()).min().map(Tokens);
-            let shortest = self.retrieve.and_then(|passages| passages.tokens()).or(shortest);
-            Ok(levers.applied(&drafted, shortest.unwrap_or(Tokens(u64::MAX)))?)
+            let shortest = self.seq_len.iter().filter_map(|series| series.values().next()).min().map(Tokens);
+            let shortest = self.retrieve.and_then(Passages::tokens).or(shortest);
+            levers.applied(&drafted, shortest.unwrap_or(Tokens(u64::MAX)))
         })
     }
 
@@ -374,7 +374,7 @@ impl Ask<'_> {
         let mut batches = self.batch.iter().flat_map(|series| series.values());
         let (batch, another) = (batches.next(), batches.next());
         if let Some((setting, _)) = own.seq_len {
-            let seq_len = self.retrieve.and_then(|passages| passages.tokens()).map(|tokens| tokens.0);
+            let seq_len = self.retrieve.and_then(Passages::tokens).map(|tokens| tokens.0);
             match (seq_len.or(first(&self.seq_len)), another) {
                 (Some(tokens), _) => return fixed("--seq-len", tokens.to_string(), setting),
                 (None, Some(another)) => return fixed("--batch", another.to_string(), setting),
