@@ -177,7 +177,12 @@ mod tests {
     use super::*;
 
     fn number() -> impl Strategy<Value = u128> {
-        prop_oneof![0u128..20, u128::from(u64::MAX) - 3..u128::from(u64::MAX) + 3, any::<u128>(), u128::MAX - 3..=u128::MAX]
+        prop_oneof![
+            0u128..20,
+            u128::from(u64::MAX) - 3..u128::from(u64::MAX) + 3,
+            any::<u128>(),
+            u128::MAX - 3..=u128::MAX
+        ]
     }
 
     proptest! {
