@@ -154,7 +154,8 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
             None
         }
     };
-    if workload.memory.is_some() && !attention_dp && more_ranks_than_heads(model, layout.tp) {
+    let mut kv_heads = groups.iter().filter_map(|group| group.cache.key_value()?.num_key_value_heads());
+    if workload.memory.is_some() && !attention_dp && kv_heads.any(|heads| heads < layout.tp) {
         warnings.push(
             "more ranks than KV heads: its own estimate of a token is below what it stores; the capacity is \
              counted from what it stores"
@@ -245,11 +246,6 @@ fn refuse_layers(model: &Model, engine: &Engine) -> Result<(), Error> {
         );
     }
     Ok(())
-}
-
-fn more_ranks_than_heads(model: &Model, tp: u64) -> bool {
-    let heads = model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.num_key_value_heads());
-    heads.into_iter().any(|heads| heads < tp)
 }
 
 /// The rules in force.

@@ -30,6 +30,7 @@ impl Allocated<'_> {
             if !cached.mtp {
                 let live = ideal_held.layer_groups.get(index).map_or(Exact::ZERO, |group| group.bytes.into());
                 let (kind, reason) = self.rule(&cached.group.cache, of_group);
+                let is_base = |piece| EXTRAS.iter().all(|(extra, ..)| *extra != piece);
                 step(kind, live, of_group.bytes(is_base), &reason)?;
             }
             for (piece, kind, reason) in EXTRAS {
@@ -73,11 +74,6 @@ impl Allocated<'_> {
             }
         }
     }
-}
-
-/// Whether a piece is of entries or states, and not in addition to them.
-fn is_base(piece: Piece) -> bool {
-    EXTRAS.iter().all(|(extra, ..)| *extra != piece)
 }
 
 /// What is there in addition to entries and states.

@@ -265,24 +265,3 @@ impl Resolver<'_> {
         })
     }
 }
-
-/// Tokens of a prefill chunk on a device of so much memory (`arg_groups/memory_hook.py`, `handle_gpu_memory_settings`).
-pub(super) fn chunk_for_memory(memory_mib: u64) -> u64 {
-    match memory_mib / 1024 {
-        0..20 => 2_048,
-        20..60 => 4_096,
-        60..160 => 8_192,
-        _ => 16_384,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_follow_the_device_s_memory() {
-        let sizes = [15_360, 23_028, 40_960, 81_559, 143_771, 183_359].map(chunk_for_memory);
-        assert_eq!(sizes, [2_048, 4_096, 4_096, 8_192, 8_192, 16_384]);
-    }
-}

@@ -3,7 +3,7 @@
 
 use super::arguments::Arguments;
 use super::format::Format;
-use super::layers::{Role, Stage, groups_of, index_head_dim, own_groups};
+use super::layers::{Role, Stage, groups_of, index_head_dim, index_key, own_groups};
 use super::share::{Part, Share, Sizes, refused};
 use crate::engine::Double;
 use crate::model::{KeyValue, LayerCache};
@@ -89,11 +89,6 @@ impl Compressed {
         if self.speculative { 16 } else { 8 }
     }
 
-    /// Bytes of an index key with the scale of each 128 elements.
-    fn index_entry(&self) -> Exact {
-        Exact::from(self.index_dim) + Exact::from(self.index_dim) / 128u64 * 4u64
-    }
-
     /// Bytes of a full token: its entries, and `ratio` window tokens with their states.
     pub(super) fn cell(&self, arguments: &Arguments) -> Result<Double, Error> {
         let whole = Double::whole;
@@ -103,7 +98,7 @@ impl Compressed {
         let ring = Double::ratio(self.sparse_ring(), PAGE);
         let window = paged(PAGE)?.times(whole(self.layers)).plus(ring.times(state).times(whole(self.sparse)));
         let quarter = Double::ratio(1, SPARSE);
-        let sparse = quarter.times(paged(PAGE / SPARSE)?).plus(quarter.times(whole(self.index_entry().get()?)));
+        let sparse = quarter.times(paged(PAGE / SPARSE)?).plus(quarter.times(whole(index_key(self.index_dim).get()?)));
         let heavy = Double::ratio(1, HEAVY).times(paged(PAGE / HEAVY)?);
         let entries = sparse.times(whole(self.sparse)).plus(heavy.times(whole(self.heavy)));
         let cell = arguments.window.ratio.times(window).plus(entries);
@@ -145,7 +140,7 @@ impl Compressed {
         let of_window = pages(window.into(), PAGE) * page_bytes(PAGE);
         let of_sparse = pages(sparse.into(), in_quarters) * page_bytes(in_quarters) + states(HEAD_DIM);
         let index_pages = pages(Exact::from(heavy) * (HEAVY / SPARSE), in_quarters);
-        let of_index = index_pages * self.index_entry() * in_quarters + states(self.index_dim);
+        let of_index = index_pages * index_key(self.index_dim) * in_quarters + states(self.index_dim);
         let of_heavy = pages(heavy.into(), PAGE / HEAVY) * page_bytes(PAGE / HEAVY) + self.heavy_states(requests);
         let share =
             |kind, part, layers: u64, tokens, bytes: Exact| Share { kind, part, layers, tokens, bytes: bytes * layers };

@@ -3,7 +3,7 @@
 
 use super::arguments::{Arguments, Entries};
 use super::format::Format;
-use super::layers::{Role, Stage, groups_of, index_head_dim};
+use super::layers::{Role, Stage, groups_of, index_head_dim, index_key};
 use super::pools::{Pool, Pooled};
 use crate::engine::Double;
 use crate::model::{KeyValue, LayerCache, Model};
@@ -44,9 +44,7 @@ pub(super) fn full_layers(stage: &Stage<'_>) -> Result<Pool, Error> {
             let layers = in_pool(&[Role::Latent]);
             let token = latent_bytes(model, layers, arguments).get()?;
             let is_indexed = matches!(arguments.entries, Entries::IndexedLatents { .. });
-            let dim = index_head_dim(model);
-            // In fp8 with the scale of each 128 elements.
-            let element = is_indexed.then(|| Exact::from(dim / 128) * 4u64 + dim);
+            let element = is_indexed.then(|| index_key(index_head_dim(model)));
             (Pooled { kind: "latent_attention", layers, token }, element)
         }
     };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::arguments::Arguments;
 use crate::engine::Engine;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model};
-use crate::units::Error;
+use crate::units::{Error, Exact};
 
 /// What to do about a model that these rules do not cover.
 pub(super) const IDEAL: &str = "use --engine ideal";
@@ -110,6 +110,11 @@ pub(super) fn index_head_dim(model: &Model) -> u64 {
         _ => None,
     };
     groups_of(model, Role::Index).find_map(dim).unwrap_or_default()
+}
+
+/// Bytes of an index key of so many elements: in fp8, with the scale of each 128.
+pub(super) fn index_key(elements: u64) -> Exact {
+    Exact::from(elements / 128) * 4u64 + elements
 }
 
 /// Whether some layer has heads of K that are not as wide as those of V.

@@ -214,12 +214,15 @@ impl Serialize for CellSize {
     }
 }
 
-/// Tokens of a prefill chunk of `engine`, an `SGLang`: given, or by the device's memory; 0 for no chunks.
+/// Tokens of a prefill chunk of `engine`, an `SGLang`: given, or by the device's memory (`arg_groups/memory_hook.py`,
+/// `handle_gpu_memory_settings`); 0 for no chunks.
 pub fn chunked_prefill_size(engine: &Engine) -> u64 {
-    engine
-        .settings
-        .count("chunked-prefill-size")
-        .unwrap_or_else(|| arguments::chunk_for_memory(engine.device.memory_mib))
+    engine.settings.count("chunked-prefill-size").unwrap_or(match engine.device.memory_mib / 1024 {
+        0..20 => 2_048,
+        20..60 => 4_096,
+        60..160 => 8_192,
+        _ => 16_384,
+    })
 }
 
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {

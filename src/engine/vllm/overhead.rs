@@ -25,7 +25,7 @@ use crate::engine::weights::{Stage, of_rank, stages};
 use crate::engine::{Engine, Overhead, OverheadTerm, Rule, Share, Term};
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, Model, TensorGroup, Tensors, Widths};
-use crate::units::{ByteUnit, Bytes, Error, Exact};
+use crate::units::{ByteUnit, Error, Exact};
 
 /// The share of the memory that it takes by default.
 pub(super) fn share(engine: &Engine) -> Result<Share, Error> {
@@ -141,7 +141,11 @@ impl<'a> Step<'a> {
         let tokens = self.tokens;
         Ok(vec![
             term("step", self.peak(stage.last), &format!("a step of {tokens} tokens; {logs}"))?,
-            term("outside", self.outside(), &format!("contexts, libraries, communication; {logs}"))?,
+            term(
+                "outside",
+                self.fitted.outside(self.layout.tp, self.layout.pp),
+                &format!("contexts, libraries, communication; {logs}"),
+            )?,
             term("rotary_table", self.widths.rotary_bytes.unwrap_or_default(), "positions of the model")?,
             term("latent_copies", self.latent_copies(stage), "k and v of latents, transposed")?,
         ])
@@ -219,10 +223,6 @@ impl<'a> Step<'a> {
         let sampler = if last { self.sampler() } else { Exact::ZERO };
         let passed_on = if self.layout.pp > 1 { self.states() * 2u64 } else { Exact::ZERO };
         sampler.max(self.feed_forward()) + self.experts() + self.images() + passed_on + self.fitted.step
-    }
-
-    fn outside(&self) -> Bytes {
-        self.fitted.outside(self.layout.tp, self.layout.pp)
     }
 
     fn latent_copies(&self, stage: &Stage) -> Exact {
