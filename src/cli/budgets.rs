@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::check::{CheckRequest, Demand, Examined, Taken};
 use crate::engine::Engine;
+use crate::report::once;
 use crate::request::{Ask, BUDGET, Fleet, Object, ObjectReader, Sources, Weigh, counted, field_of, shortened, text_of};
 use crate::source;
 use crate::units::{Bytes, Code, Error, Margin};
@@ -202,13 +203,11 @@ impl Entry {
             let mut fleets: Vec<Fleet> = Vec::new();
             for name in names {
                 match ask.named_fleets([name].into_iter(), sources) {
-                    Ok(found) => {
-                        fleets.extend(found.into_iter().filter(|fleet| !fleets.contains(fleet)).collect::<Vec<_>>())
-                    }
+                    Ok(found) => fleets.extend(found),
                     Err(error) => _ = failure.get_or_insert(error.at(key)),
                 }
             }
-            fleets
+            once(fleets)
         };
         let on = fleets(&mut ask.gpu.iter().map(AsRef::as_ref), "gpu");
         let must_hold = fleets(&mut ask.must_fit_on.iter().map(AsRef::as_ref), "must_fit_on");

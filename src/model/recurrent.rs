@@ -71,4 +71,9 @@ impl Mechanism {
     pub fn names() -> Vec<&'static str> {
         Self::ALL.iter().map(|mechanism| mechanism.name()).collect()
     }
+
+    /// The one of this name.
+    pub(super) fn named(wanted: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|mechanism| mechanism.name() == wanted)
+    }
 }

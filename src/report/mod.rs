@@ -174,7 +174,7 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
 }
 
 /// Each item once, in the order of its first appearance.
-fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+pub(crate) fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut kept = Vec::new();
     for item in items {
         if !kept.contains(&item) {

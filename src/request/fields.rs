@@ -1,13 +1,10 @@
 //! The options of a question, a row each, in the order of help.
 
-use std::borrow::Cow;
-use std::path::PathBuf;
-
 use super::field::{Field, Group, Kind};
-use super::{Named, Total, Windows};
-use crate::engine::{Double, Engine};
-use crate::model::DraftMethod;
-use crate::units::{Bytes, Code, Error, Quantity, Series, Tokens, parse_count};
+use super::read::{bytes, draft_method, named, path, positive_bytes, push, put, share, tokens};
+use super::{Total, Windows};
+use crate::engine::Engine;
+use crate::units::{Series, parse_count};
 
 use Group::{Accelerators, Average, Budget, Check, Device, Dimensions, Gpus, Model, Plan, Sources, Terms, Workload};
 use Kind::{Number, Size, Switch, Text, Texts, Words};
@@ -144,7 +141,7 @@ pub const FIELDS: &[Field] = &[
         "kept: ignore sliding windows and chunks, every layer keeps every token (ideal only) [default: honoured]",
         |ask, text| {
             let windows = if text == "kept" { Windows::Kept } else { Windows::Honoured };
-            put::<_, Error>(&mut ask.windows, Ok(windows))
+            put(&mut ask.windows, Ok(windows))
         },
     )
     .rare(),
@@ -163,7 +160,7 @@ pub const FIELDS: &[Field] = &[
         Words(&["mtp", "draft_model|draft", "eagle3|eagle", "ngram"]),
         "METHOD",
         "Draft tokens with mtp (the model's own layers), ngram, or a --draft model: draft_model or eagle3",
-        |ask, text| put::<_, Error>(&mut ask.speculative_method, Ok(draft_method(&text))),
+        |ask, text| put(&mut ask.speculative_method, draft_method(&text)),
     )
     .rare(),
     Field::new(
@@ -176,7 +173,7 @@ pub const FIELDS: &[Field] = &[
     )
     .rare(),
     Field::new("draft", Workload, Kind::Model, "CONFIG", "Draft model, named as MODEL is", |ask, text| {
-        put::<_, Error>(&mut ask.draft, Ok(named(text)))
+        put(&mut ask.draft, Ok(named(text)))
     })
     .rare(),
     Field::new("tp", Workload, Number, "N", "Tensor-parallel ranks [default: 1]", |ask, text| {
@@ -371,60 +368,6 @@ A hub id may name a revision, and one of several GGUF files or the tag that tell
 org/name[@revision][:FILE]. It is looked for in the catalogue, then in the local cache of the hub, then on the hub, from which \
 configurations and headers are received and never the weights.";
 
-fn put<T, E: Into<Error>>(field: &mut Option<T>, value: Result<T, E>) -> Result<(), Error> {
-    *field = Some(value.map_err(Into::into)?);
-    Ok(())
-}
-
-fn push<T, E: Into<Error>>(field: &mut Vec<T>, value: Result<T, E>) -> Result<(), Error> {
-    field.push(value.map_err(Into::into)?);
-    Ok(())
-}
-
-fn path(field: &mut Option<PathBuf>, text: &str) -> Result<(), Error> {
-    *field = Some(PathBuf::from(text));
-    Ok(())
-}
-
-/// An object begins with a brace, as no name does.
-fn named(text: Cow<'_, str>) -> Named<'_> {
-    if text.starts_with('{') { Named::Object(text) } else { Named::Name(text) }
-}
-
-fn tokens(text: &str) -> Result<u64, Error> {
-    text.parse().map(|Tokens(tokens)| tokens)
-}
-
-fn bytes(text: &str) -> Result<u64, Error> {
-    text.parse().map(|Bytes(bytes)| bytes)
-}
-
-fn positive_bytes(text: &str) -> Result<Bytes, Error> {
-    match text.parse()? {
-        Bytes(0) => Err(Quantity::Bytes.zero(text)),
-        bytes => Ok(bytes),
-    }
-}
-
-/// A share above 0, written as a decimal.
-fn share(text: &str) -> Result<Double, Error> {
-    let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let value = Double::parse(text).filter(|value| *value > Double::whole(0) && *value <= Double::whole(1));
-    value.filter(|_| is_plain).ok_or_else(|| {
-        let remedy = "give a decimal above 0 and at most 1, as 0.9";
-        Error::new(Code::NotAShare, "", text, "is not a share of the whole", remedy)
-    })
-}
-
-fn draft_method(word: &str) -> DraftMethod {
-    match word {
-        "mtp" => DraftMethod::Mtp,
-        "ngram" => DraftMethod::Ngram,
-        "eagle3" => DraftMethod::Eagle,
-        _ => DraftMethod::DraftModel,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,12 +387,5 @@ mod tests {
             assert!(read.iter().enumerate().all(|(index, ask)| !read[..index].contains(ask)), "{}", field.name);
         }
         assert_eq!(FIELDS.iter().filter(|field| matches!(field.kind, Words(_))).count(), 3);
-    }
-
-    #[test]
-    fn a_share_is_a_plain_decimal_of_at_most_one() {
-        assert!(["0.9", "1", "1.0", ".5"].iter().all(|text| share(text).is_ok()));
-        assert!(["0", "1.1", "-0.5", "9e-1", "90%", ""].iter().all(|text| share(text).is_err()));
-        assert_eq!(share("2").unwrap_err().code, Code::NotAShare);
     }
 }

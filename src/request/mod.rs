@@ -20,6 +20,7 @@ mod fields;
 mod gpus;
 mod hardware;
 mod object;
+mod read;
 mod resolve;
 mod sources;
 

@@ -39,7 +39,9 @@ pub(super) fn command(strategy: &Strategy, typed: &Typed) -> String {
         ("--dcp", several(layout.dcp)),
         ("--shared-prefix", workload.shared_prefix.map(|prefix| prefix.0.to_string())),
     ] {
-        value.iter().for_each(|value| option(name, value));
+        if let Some(value) = value {
+            option(name, &value);
+        }
     }
     for (name, value) in &typed.extra {
         option(name, value);

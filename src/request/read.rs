@@ -1,0 +1,82 @@
+//! Texts to the values of options.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use super::Named;
+use crate::engine::Double;
+use crate::model::DraftMethod;
+use crate::units::{Bytes, Code, Error, Quantity, Tokens};
+
+pub(super) fn put<T>(field: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> {
+    *field = Some(value?);
+    Ok(())
+}
+
+pub(super) fn push<T>(field: &mut Vec<T>, value: Result<T, Error>) -> Result<(), Error> {
+    field.push(value?);
+    Ok(())
+}
+
+pub(super) fn path(field: &mut Option<PathBuf>, text: &str) -> Result<(), Error> {
+    *field = Some(PathBuf::from(text));
+    Ok(())
+}
+
+/// An object begins with a brace, as no name does.
+pub(super) fn named(text: Cow<'_, str>) -> Named<'_> {
+    if text.starts_with('{') { Named::Object(text) } else { Named::Name(text) }
+}
+
+pub(super) fn tokens(text: &str) -> Result<u64, Error> {
+    text.parse().map(|Tokens(tokens)| tokens)
+}
+
+pub(super) fn bytes(text: &str) -> Result<u64, Error> {
+    text.parse().map(|Bytes(bytes)| bytes)
+}
+
+pub(super) fn positive_bytes(text: &str) -> Result<Bytes, Error> {
+    match text.parse()? {
+        Bytes(0) => Err(Quantity::Bytes.zero(text)),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A share above 0, written as a decimal.
+pub(super) fn share(text: &str) -> Result<Double, Error> {
+    let is_plain = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let value = Double::parse(text).filter(|value| *value > Double::whole(0) && *value <= Double::whole(1));
+    value.filter(|_| is_plain).ok_or_else(|| {
+        let remedy = "give a decimal above 0 and at most 1, as 0.9";
+        Error::new(Code::NotAShare, "", text, "is not a share of the whole", remedy)
+    })
+}
+
+pub(super) fn draft_method(word: &str) -> Result<DraftMethod, Error> {
+    match word {
+        "mtp" => Ok(DraftMethod::Mtp),
+        "ngram" => Ok(DraftMethod::Ngram),
+        "eagle3" => Ok(DraftMethod::Eagle),
+        "draft_model" => Ok(DraftMethod::DraftModel),
+        _ => Err(Error::new(
+            Code::InvalidValue,
+            "",
+            word,
+            "is not a way to draft",
+            "use mtp, ngram, eagle3 or draft_model",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_plain_decimal_of_at_most_one() {
+        assert!(["0.9", "1", "1.0", ".5"].iter().all(|text| share(text).is_ok()));
+        assert!(["0", "1.1", "-0.5", "9e-1", "90%", ""].iter().all(|text| share(text).is_err()));
+        assert_eq!(share("2").unwrap_err().code, Code::NotAShare);
+    }
+}
