@@ -339,7 +339,7 @@ impl LayerGroupJson {
 
     fn state(&self, defaults: GroupDefaults) -> Result<RecurrentState, Error> {
         let name = self.mechanism.as_deref().unwrap_or_default();
-        let Some(&mechanism) = Mechanism::ALL.iter().find(|mechanism| mechanism.name() == name) else {
+        let Some(mechanism) = Mechanism::named(name) else {
             return Err(unknown("mechanism", name, "is not a recurrence known here", &Mechanism::names()));
         };
         let format = |key: &str, name: &Option<String>| match name {
