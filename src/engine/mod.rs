@@ -82,7 +82,7 @@ engines! {
         TensorrtLlm(tensorrt_llm::Facts);
 }
 
-/// What is known of an engine. What is not its own is that of [`Profile::DEFAULT`].
+/// What is known of an engine. What is not its own is that of `Profile::DEFAULT`.
 #[derive(Debug)]
 pub struct Profile {
     /// Its name, as it is typed.

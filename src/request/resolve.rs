@@ -169,8 +169,7 @@ impl Ask<'_> {
         if !self.seq_len.is_empty() {
             axes.seq_lens = distinct(&self.seq_len).map(Tokens).collect();
         }
-        axes.seq_lens =
-            self.retrieve.and_then(Passages::tokens).map_or(axes.seq_lens, |tokens| vec![tokens]);
+        axes.seq_lens = self.retrieve.and_then(Passages::tokens).map_or(axes.seq_lens, |tokens| vec![tokens]);
         if !self.batch.is_empty() {
             axes.batches = distinct(&self.batch).collect();
         }

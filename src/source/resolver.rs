@@ -152,7 +152,7 @@ impl<'a> Resolver<'a> {
         let entry = if let (Some(settings), Some(id)) = (self.hub, id) {
             match catalogue::find_known(name, self.overlay) {
                 Some(entry) => entry,
-                None => return self.on_hub(id, settings),
+                None => return self.on_hub(&id, settings),
             }
         } else {
             let entry = catalogue::find(name, self.overlay);
@@ -162,21 +162,20 @@ impl<'a> Resolver<'a> {
     }
 
     /// What an id means: of the local cache, else of the hub.
-    fn on_hub(&self, id: HubId, settings: &'a HubSettings) -> Result<Found<'a>, Error> {
-        let miss = match hub::cached(settings, &id) {
+    fn on_hub(&self, id: &HubId, settings: &'a HubSettings) -> Result<Found<'a>, Error> {
+        let miss = match hub::cached(settings, id) {
             Ok(path) => return at_path(path),
             Err(miss) => miss,
         };
         if let Some(by) = settings.offline {
-            return Err(hub::offline(&id, &miss, by, self.overlay));
+            return Err(hub::offline(id, &miss, by, self.overlay));
         }
         #[cfg(feature = "hub")]
         {
-            let wanted = id.file.clone();
-            within(Box::new(hub::Repository::new(id, settings, self.overlay)?), wanted.as_deref())
+            within(Box::new(hub::Repository::new(id.clone(), settings, self.overlay)?), id.file.as_deref())
         }
         #[cfg(not(feature = "hub"))]
-        Err(hub::no_client(&id, &miss, self.overlay))
+        Err(hub::no_client(id, &miss, self.overlay))
     }
 
     fn model_found(&self, found: Found<'_>) -> Result<Model, Error> {
