@@ -7,22 +7,23 @@ use super::terminal_is_watching;
 use crate::hardware::Price;
 use crate::request::{Fleet, Group, Selection};
 
+/// What is asked of hardware.
+const GROUPS: &[Group] = &[
+    Group::Model,
+    Group::Dimensions,
+    Group::Workload,
+    Group::Device,
+    Group::Terms,
+    Group::Average,
+    Group::Gpus,
+    Group::Plan,
+    Group::Accelerators,
+    Group::Sources,
+];
+
 /// The options of `fit`.
 pub(super) const FIT: Options = Options {
-    selection: Selection {
-        groups: &[
-            Group::Model,
-            Group::Dimensions,
-            Group::Workload,
-            Group::Device,
-            Group::Terms,
-            Group::Average,
-            Group::Gpus,
-            Group::Accelerators,
-            Group::Sources,
-        ],
-        without: &["memory"],
-    },
+    selection: Selection { groups: GROUPS, without: &["memory", "max-gpus"] },
     models: Models::One,
     lists: &[],
     about: &[
@@ -42,21 +43,7 @@ pub(super) const FIT: Options = Options {
 
 /// The options of `plan`.
 pub(super) const PLAN: Options = Options {
-    selection: Selection {
-        groups: &[
-            Group::Model,
-            Group::Dimensions,
-            Group::Workload,
-            Group::Device,
-            Group::Terms,
-            Group::Average,
-            Group::Gpus,
-            Group::Plan,
-            Group::Accelerators,
-            Group::Sources,
-        ],
-        without: &["memory"],
-    },
+    selection: Selection { groups: GROUPS, without: &["memory"] },
     about: &[
         ("seq-len", "Context length of a request [default: the model's own maximum]"),
         ("batch", "Concurrent requests, over all replicas [default: 1]"),
