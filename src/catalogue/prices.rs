@@ -88,7 +88,7 @@ pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, Error> {
         .collect()
 }
 
-/// The error about the device of an entry, whose price cannot be used.
+/// The error about an entry's device.
 pub fn wrong_device(index: usize, error: Error) -> Error {
     Error { code: Code::Overlay, ..error.at(format!("[{index}].device")) }
 }

@@ -146,7 +146,7 @@ enum Lines {
 /// The input in blocks of whole lines.
 struct Blocks {
     input: BufReader<Box<dyn Read + Send>>,
-    /// The start of a line whose end has not come.
+    /// The start of an incomplete line.
     begun: Vec<u8>,
     /// The number of that line.
     line: u64,

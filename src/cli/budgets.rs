@@ -10,10 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::check::{CheckRequest, Demand, Examined, Taken};
 use crate::engine::Engine;
-use crate::report::once;
 use crate::request::{Ask, BUDGET, Fleet, Object, ObjectReader, Sources, Weigh, counted, field_of, shortened, text_of};
 use crate::source;
-use crate::units::{Bytes, Code, Error, Margin};
+use crate::units::{Bytes, Code, Error, Margin, once};
 
 /// The shape of a file of budgets.
 pub(super) const SCHEMA: &str = "kvsize.budgets/1";

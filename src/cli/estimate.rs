@@ -85,7 +85,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     Ok(Answer { quiet: output.format.quiet, data, notes, warnings, ..Answer::default() })
 }
 
-/// Ranges are for a sweep, whose rows are limited.
+/// Ranges are for a sweep, which limits its rows.
 fn refuse_ranges(ask: &Ask) -> Result<(), Error> {
     let ranged = |(option, list): &(&'static str, &Vec<Series>)| {
         list.iter().map(Series::count).find(|&count| count > 1).map(|count| (*option, count))

@@ -6,6 +6,7 @@ use super::options::{Models, Options};
 use super::terminal_is_watching;
 use crate::hardware::Price;
 use crate::request::{Fleet, Group, Selection};
+use crate::units::once;
 
 /// What is asked of hardware.
 const GROUPS: &[Group] = &[
@@ -63,13 +64,8 @@ pub(super) fn ages_of_prices<'a>(fleets: impl Iterator<Item = &'a Fleet>) -> Vec
         return Vec::new();
     }
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default();
-    let mut notes: Vec<String> = Vec::new();
-    for fleet in fleets {
-        let price = fleet.price.as_ref();
-        let note = price.and_then(|price| age(&fleet.accelerator.id, price, seconds.div_euclid(86_400)));
-        notes.extend(note.filter(|note| !notes.contains(note)));
-    }
-    notes
+    let today = seconds.div_euclid(86_400);
+    once(fleets.filter_map(|fleet| age(&fleet.accelerator.id, fleet.price.as_ref()?, today)))
 }
 
 fn age(name: &str, price: &Price, today: u64) -> Option<String> {

@@ -50,7 +50,7 @@ impl Options {
         let arg = Arg::new(field.name).help(about.unwrap_or(field.about));
         let is_rare = if self.brief.is_empty() { field.is_rare } else { !self.brief.contains(&field.name) };
         let arg = arg.help_heading(heading(field.group)).hide_short_help(is_rare);
-        // Below what the command has of its own under the same heading.
+        // Below the command's own options of the same heading.
         let arg = if field.group == Group::Sources { arg.display_order(LAST) } else { arg };
         let arg = match about {
             None if !field.more.is_empty() => arg.long_help(format!("{}\n\n{}", field.about, field.more)),
@@ -104,7 +104,7 @@ impl Options {
         Ok(ask)
     }
 
-    /// The values and where each was typed, in that order: the first mistake is the one that is told.
+    /// The values in the order they were typed, so that an error is about the first mistake.
     fn typed<'m>(&self, matches: &'m ArgMatches) -> Vec<(usize, &'static Field, &'m str)> {
         let mut typed = Vec::new();
         for field in self.selection.fields() {

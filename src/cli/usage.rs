@@ -104,7 +104,7 @@ fn not_a_value(error: &clap::Error, field: String) -> Error {
     Error::new(Code::InvalidValue, field, found, "is not one of its values", remedy)
 }
 
-/// What the parser tells of an error, in words.
+/// A detail of the parser's error as text; empty if it has none.
 fn context(error: &clap::Error, kind: ContextKind) -> String {
     match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),

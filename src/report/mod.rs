@@ -30,7 +30,7 @@ mod weights;
 
 use serde::Serialize;
 
-use crate::units::{ByteUnit, Bytes};
+use crate::units::{ByteUnit, Bytes, once};
 
 pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
@@ -171,17 +171,6 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
         Format::Jsonl => report.json_lines(),
         Format::Csv => csv::render(report, unit),
     }
-}
-
-/// Each item once, in the order of its first appearance.
-pub(crate) fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
-    let mut kept = Vec::new();
-    for item in items {
-        if !kept.contains(&item) {
-            kept.push(item);
-        }
-    }
-    kept
 }
 
 /// Text from files and arguments, which may hold anything, on one line and without control characters.

@@ -6,7 +6,7 @@ use super::{Ask, Card, Sources};
 use crate::catalogue::{self, AcceleratorEntry, Figure, PriceEntry, Size};
 use crate::engine::{Device, Known, Term};
 use crate::hardware::{Accelerator, Price, day, exact_size};
-use crate::units::{Bytes, Code, Error, Exact, parse_count};
+use crate::units::{Bytes, Code, Error, Exact, once, parse_count};
 
 /// GPUs of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,14 +60,8 @@ impl Ask<'_> {
         sources: &dyn Sources,
     ) -> Result<Vec<Fleet>, Error> {
         let own = sources.accelerators(self.accelerators.as_deref())?;
-        let mut fleets: Vec<Fleet> = Vec::new();
-        for name in names {
-            let fleet = fleet(name, &own, sources)?;
-            if !fleets.contains(&fleet) {
-                fleets.push(fleet);
-            }
-        }
-        self.completed(fleets, &own, sources)
+        let fleets = names.map(|name| fleet(name, &own, sources)).collect::<Result<Vec<_>, _>>()?;
+        self.completed(once(fleets), &own, sources)
     }
 
     /// The fleets with the memory and the price that were given, or the price that is known.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::gpus::engine_device;
-use super::resolve::once;
 use super::{Ask, Fleet, Place, Sources, Total, Weigh};
 use crate::engine::{Allocation, Double, Engine, Known, Term};
 use crate::estimate::Workload;
 use crate::model::{Model, Weights, WeightsOrigin};
-use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Passages, Tokens};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Passages, Tokens, once};
 
 /// What is asked of hardware, whichever it is.
 #[derive(Debug, Clone)]
@@ -96,7 +95,7 @@ impl Ask<'_> {
             (engine, formats)
         };
         Ok(HardwareRequest {
-            engines: once(engines.into_iter()).into_iter().map(of_engine).collect(),
+            engines: once(engines).into_iter().map(of_engine).collect(),
             typed: self.models.first().map(|named| named.text().to_owned()),
             is_path: false,
             common,

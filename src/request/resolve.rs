@@ -7,7 +7,7 @@ use super::{Ask, Named, Sources, Weigh};
 use crate::engine::{Answer, Engine, OwnLengths, PROFILES, Prepared, Setting};
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
-use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Passages, Series, Tokens};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, KvFormat, Passages, Series, Tokens, once};
 
 /// The lengths of the article's tables.
 pub const ARTICLE_LENGTHS: [Tokens; 4] = [Tokens(1_000), Tokens(10_000), Tokens(1_000_000), Tokens(10_000_000)];
@@ -490,15 +490,4 @@ fn several(option: &str, count: u64) -> Error {
 pub fn distinct(list: &[Series]) -> impl Iterator<Item = u64> {
     let mut seen = HashSet::new();
     list.iter().flat_map(|series| series.values()).filter(move |&value| seen.insert(value))
-}
-
-/// Each value once, in the order of its first appearance.
-pub(super) fn once<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut kept = Vec::new();
-    for value in values {
-        if !kept.contains(&value) {
-            kept.push(value);
-        }
-    }
-    kept
 }

@@ -86,6 +86,17 @@ impl Quantity {
     }
 }
 
+/// Each item once, in the order of its first appearance.
+pub(crate) fn once<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for item in items {
+        if !kept.contains(&item) {
+            kept.push(item);
+        }
+    }
+    kept
+}
+
 fn too_large(found: &str) -> Error {
     Error::new(Code::TooLarge, "", found, "is past 2^64 - 1", "give a smaller number")
 }
