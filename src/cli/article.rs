@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::args::OutputArguments;
 use super::estimate::document;
-use super::{ANSWERED, Answer, Subcommand, typed};
+use super::{Answer, Subcommand, typed};
 use crate::engine::{Double, Engine};
 use crate::fit::fits;
 use crate::hardware::exact_size;
@@ -25,14 +25,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
     about: "The article's numbers beside the real ones",
     arguments: <OutputArguments>::augment_args,
-    notes: "",
     examples: &[
         ("The article's tables beside the real model's", "kvsize article"),
         ("The article's own output, digit for digit", "kvsize article -f plain"),
         ("Both as JSON", "kvsize article --json"),
     ],
-    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
+    ..Subcommand::BARE
 };
 
 fn run(arguments: &OutputArguments) -> Result<Answer, Error> {

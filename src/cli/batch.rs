@@ -33,6 +33,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     ],
     statuses: STATUSES,
     run: |matches| run(typed(matches)?),
+    ..Subcommand::BARE
 };
 
 const ABOUT_LINES: &str = "\

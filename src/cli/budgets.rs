@@ -46,13 +46,14 @@ pub(super) fn read(path: &Path) -> Result<Budgets, Error> {
     let text = text_at(path, "--file", "give a file of budgets (`kvsize check --init` writes one)")?;
     let directory = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let mut object = Object::default();
-    ObjectReader::of_own(KEYS, LISTED).read(&text, &mut object).map_err(|error| match error.code {
+    let reader = ObjectReader::of_own(KEYS, LISTED);
+    reader.read(&text, &mut object).and_then(|()| reader.ask(&object)).map_err(|error| match error.code {
         Code::NotJson => error.at(path.display().to_string()),
         _ => error,
     })?;
     let value = |key: &str| {
-        let index = KEYS.iter().position(|known| *known == key)?;
-        object.own.get(index).copied().flatten().map(RawValue::get).filter(|raw| *raw != "null")
+        let number = KEYS.iter().position(|known| *known == key)?;
+        object.own(u8::try_from(number).ok()?).map(RawValue::get).filter(|raw| *raw != "null")
     };
     let text = |key: &str| value(key).map(|raw| text_of(key, raw)).transpose();
     let remedy = format!("write \"schema\": \"{SCHEMA}\"");
@@ -100,15 +101,16 @@ fn entries(list: Option<&str>, margin: Option<Margin>) -> Result<Vec<Entry>, Err
 /// A budget of the file.
 fn entry(reader: &ObjectReader, raw: &str, margin: Option<Margin>) -> Result<Entry, Error> {
     let mut object = Object::default();
-    reader.read(raw, &mut object).map_err(one_only)?;
-    let name = object.own.first().copied().flatten().map(RawValue::get).filter(|raw| *raw != "null");
+    reader.read(raw, &mut object)?;
+    let ask = reader.ask(&object).map_err(one_only)?;
+    let name = object.own(0).map(RawValue::get).filter(|raw| *raw != "null");
     let name = text_of("name", name.ok_or_else(|| Error::missing("name", "give each budget a name"))?)?;
     if name.trim().is_empty() || name.chars().any(char::is_control) {
         let found = format!("{:?}", shortened(&name));
         let problem = "is empty or has control characters";
         return Err(Error::new(Code::InvalidValue, "name", found, problem, "write a name of one line"));
     }
-    let ask = object.ask.into_owned();
+    let ask = ask.into_owned();
     ask.refuse_pairs()?;
     let engine = engine(&ask, raw)?;
     refuse_what_asserts_nothing(&ask)?;

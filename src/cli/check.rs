@@ -68,12 +68,11 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "check",
     about: "Whether a workload stays within a budget: exit status 0 within, 1 over, 2 could not tell",
+    options: Some(&OPTIONS),
     arguments: |command| {
-        let command =
-            OPTIONS.augment(command, |command| CheckOutput::augment_args(FileArguments::augment_args(command)));
+        let command = CheckOutput::augment_args(FileArguments::augment_args(command));
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
-    notes: "",
     examples: &[
         ("Within 200 GB, with 5 % kept free", "kvsize check llama-3.1-8b -s 128K -b 8 --budget 200GB --margin 5%"),
         (
@@ -96,6 +95,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     ],
     statuses: STATUSES,
     run,
+    ..Subcommand::BARE
 };
 
 /// As tools of CI read them.

@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{ANSWERED, Answer, Subcommand, help, typed};
+use super::{Answer, Subcommand, help, typed};
 use crate::catalogue;
 use crate::engine::PROFILES;
 use crate::units::{FORMATS, PAIRS};
@@ -14,14 +14,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "completions",
     about: "A script that completes commands, options and names in a shell",
     arguments: CompletionsArguments::augment_args,
-    notes: "",
     examples: &[
         ("bash", "kvsize completions bash > ~/.local/share/bash-completion/completions/kvsize"),
         ("zsh, where ~/.zfunc is in fpath", "kvsize completions zsh > ~/.zfunc/_kvsize"),
         ("fish", "kvsize completions fish > ~/.config/fish/completions/kvsize.fish"),
     ],
-    statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
+    ..Subcommand::BARE
 };
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use clap::{ArgMatches, Args};
 use super::args::{OutputArguments, SortKey};
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{ANSWERED, Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
+use super::{Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
 use crate::model::Model;
 use crate::report::{self, AnsweredEstimate, Document, Estimates};
 use crate::request::{Ask, Axes, Group, Selection, Weigh, memory_of_a_card, past_maximum};
@@ -25,8 +25,8 @@ pub(super) const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "estimate",
     about: "The estimate of a model (what is done without a command)",
-    arguments: |command| OPTIONS.augment(command, EstimateOutput::augment_args),
-    notes: "",
+    options: Some(&OPTIONS),
+    arguments: EstimateOutput::augment_args,
     examples: &[
         ("The article's lengths, in 16 bits and FP8, with a model of the catalogue", "kvsize estimate llama-4-scout"),
         (
@@ -39,8 +39,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         ),
         ("A model of your own, as JSON for a program", "kvsize estimate config.json -s 32k --json"),
     ],
-    statuses: ANSWERED,
     run,
+    ..Subcommand::BARE
 };
 
 #[derive(Debug, Args)]
@@ -101,7 +101,8 @@ fn refuse_ranges(ask: &Ask) -> Result<(), Error> {
 
 /// Lengths that were typed with M or G, which are easily taken for powers of 1000.
 fn powers_of_1024(matches: &ArgMatches) -> Vec<String> {
-    let typed = matches.get_many::<String>("seq-len").into_iter().flatten().flat_map(|text| text.split(','));
+    let typed =
+        matches.try_get_many::<String>("seq-len").ok().flatten().into_iter().flatten().flat_map(|text| text.split(','));
     let note = |text: &str| {
         let tokens = text.parse::<Tokens>().ok().filter(|_| text.ends_with(['M', 'G']))?;
         let lower = text.to_lowercase();
@@ -131,10 +132,11 @@ fn sort_by(documents: &mut [Document], key: SortKey) {
 /// The answers, with the warnings they call for. Of several engines one that refuses is left out, with a warning.
 pub(super) fn document(model: &Model, axes: &Axes) -> Result<Document, Error> {
     let (mut answers, mut refusals) = (Vec::new(), Vec::<Error>::new());
-    for (engine, workload) in axes.workloads() {
-        match engine.answer(model, &workload) {
-            Ok(answer) => answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer }),
-            Err(refusal) if refusal.code == Code::Refused && axes.engines.len() > 1 => refusals.push(refusal),
+    let several = axes.variants.windows(2).any(|pair| pair[0].engine != pair[1].engine);
+    for (variant, workload) in axes.workloads() {
+        match variant.answer(model, &workload) {
+            Ok(answer) => answers.push(AnsweredEstimate { workload, engine: variant.engine.clone(), answer }),
+            Err(refusal) if refusal.code == Code::Refused && several => refusals.push(refusal),
             Err(error) => return Err(error),
         }
     }

@@ -6,7 +6,7 @@ use super::args::FormatArguments;
 use super::estimate::unused_memory;
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{ANSWERED, Answer, Subcommand, typed};
+use super::{Answer, Subcommand, typed};
 use crate::report::{self, Format, UnitChoice};
 use crate::request::{Group, Request, Selection, memory_of_a_card, past_maximum};
 use crate::units::{ByteUnit, Code, Error};
@@ -32,15 +32,15 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
-    arguments: |command| OPTIONS.augment(command, <FormatArguments>::augment_args),
-    notes: "",
+    options: Some(&OPTIONS),
+    arguments: <FormatArguments>::augment_args,
     examples: &[
         ("The live bytes of each group of layers, and the keys behind them", "kvsize explain gemma-3-27b -s 128K"),
         ("Why vLLM takes more than the live bytes, to the byte", "kvsize explain gemma-3-27b -s 128K -e vllm"),
         ("A config.json of your own, as Markdown", "kvsize explain config.json -f markdown"),
     ],
-    statuses: ANSWERED,
     run,
+    ..Subcommand::BARE
 };
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {

@@ -13,8 +13,8 @@ use crate::units::{Code, Error, Notes};
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
     about: "What hardware holds: the longest context, requests at once, cost",
-    arguments: |command| FIT.augment(command, <OutputArguments>::augment_args),
-    notes: "",
+    options: Some(&FIT),
+    arguments: <OutputArguments>::augment_args,
     examples: &[
         (
             "What one H100 holds, and the line that starts the server",
@@ -35,6 +35,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     ],
     statuses: FITS,
     run,
+    ..Subcommand::BARE
 };
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {

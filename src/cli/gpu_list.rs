@@ -5,7 +5,7 @@ use clap::Args;
 use super::args::GpuListArguments;
 use super::lists::{list, matches};
 use super::sources::own_accelerators;
-use super::{ANSWERED, Answer, Subcommand, typed};
+use super::{Answer, Subcommand, typed};
 use crate::catalogue::{self, AcceleratorEntry};
 use crate::report::GpuItem;
 use crate::request::{accelerator, priced};
@@ -15,14 +15,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "gpus",
     about: "The accelerators: memory, bandwidth, rates and links, each with its source",
     arguments: GpuListArguments::augment_args,
-    notes: "",
     examples: &[
         ("All accelerators", "kvsize gpus"),
         ("Every figure of one, with where it was read", "kvsize gpus h100-sxm"),
         ("All figures, as CSV", "kvsize gpus -f csv"),
     ],
-    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
+    ..Subcommand::BARE
 };
 
 fn run(arguments: &GpuListArguments) -> Result<Answer, Error> {

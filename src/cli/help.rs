@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Command;
 
-use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, usage};
+use super::{CANNOT_ANSWER, COMMANDS, Defined, NO, Subcommand, usage};
 use crate::report;
 
 /// The program's own, a tour of the commands.
@@ -72,10 +72,19 @@ fn known(command: &Command) -> Option<&'static Subcommand> {
     COMMANDS.iter().find(|known| known.name == command.get_name())
 }
 
-/// The command with its options.
-pub(super) fn defined(command: Command) -> Command {
+/// The command with the options that are named.
+pub(super) fn with_named(command: Command) -> Command {
+    define(command, Defined::Named)
+}
+
+/// The command with all its options.
+pub(super) fn with_all(command: Command) -> Command {
+    define(command, Defined::All)
+}
+
+fn define(command: Command, defined: Defined) -> Command {
     match known(&command) {
-        Some(known) => (known.arguments)(command).about(known.about),
+        Some(known) => known.define(command, defined).about(known.about),
         None => command,
     }
 }
@@ -83,7 +92,7 @@ pub(super) fn defined(command: Command) -> Command {
 /// The same, with what stands below them.
 pub(super) fn described(command: Command) -> Command {
     let Some(known) = known(&command) else { return command };
-    let command = defined(command);
+    let command = with_all(command);
     let command = if known.notes.is_empty() { command } else { command.after_help(known.notes) };
     command.after_long_help(below(known.examples, known.notes, known.statuses))
 }
@@ -97,6 +106,6 @@ fn below(examples: &[(&str, &str)], notes: &str, statuses: &[(u8, &str)]) -> Str
 
 /// The whole command line with all that is elsewhere defined when it is used.
 pub(super) fn whole() -> Command {
-    let commands = COMMANDS.iter().map(|known| defined(Command::new(known.name)));
-    super::program(super::Needs::Settings).subcommands(commands)
+    let commands = COMMANDS.iter().map(|known| with_all(Command::new(known.name)));
+    super::program(Defined::All).subcommands(commands)
 }

@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 
 use super::failure;
 use super::refuse_warnings;
-use super::sources::{SharedModels, ThreadModels};
-use crate::engine::{Engine, Prepared};
+use super::sources::{Cache, SharedModels, ThreadModels};
+use crate::engine::Prepared;
 use crate::estimate::Workload;
 use crate::report::BatchFrame;
 use crate::request::{LINE, Object, ObjectReader, Request, field_of, past_maximum, shortened, text_of};
-use crate::units::{Code, Error, Tokens};
+use crate::units::{Code, Error};
 
 /// How lines are answered.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +34,7 @@ pub(super) enum Outcome {
     Refused,
 }
 
-/// What requests have in common that differ only in tokens, sequences and memory.
+/// What lines of one kind have in common: those that differ only in tokens, sequences and memory.
 struct Shape {
     request: Request,
     prepared: Prepared,
@@ -43,8 +43,21 @@ struct Shape {
     warnings: Vec<String>,
 }
 
-/// Shapes that are kept: a batch of many kinds of lines has no use for more.
-const MOST_SHAPES: usize = 32;
+impl Shape {
+    fn new(request: Request) -> Result<Self, Error> {
+        let Request { model, engine, workload, assumption, .. } = &request;
+        Ok(Self {
+            prepared: request.prepare(),
+            frame: BatchFrame::new(model, engine, workload)?,
+            assumptions: model.assumptions.iter().chain(assumption).cloned().collect(),
+            warnings: model.warnings.clone(),
+            request,
+        })
+    }
+}
+
+/// About the bytes of shapes that are kept: some hundreds of kinds.
+const SHAPE_BYTES: usize = 2 << 20;
 
 const LISTED: &str = "`kvsize schema batch-line` lists the keys; --lenient passes over others";
 
@@ -53,15 +66,18 @@ pub(super) struct LineReader {
     options: LineOptions,
     models: ThreadModels,
     reader: ObjectReader,
-    /// The last first.
-    shapes: Vec<Shape>,
+    /// By the kind of line.
+    shapes: Cache<Shape>,
+    /// The kind of the last line, for its room.
+    kind: String,
 }
 
 impl LineReader {
     pub(super) fn new(options: LineOptions, models: Arc<SharedModels>) -> Self {
         let reader = ObjectReader::new(LINE, &["id"], LISTED);
         let reader = if options.lenient { reader.lenient() } else { reader };
-        Self { options, models: ThreadModels::new(models), reader, shapes: Vec::new() }
+        let (shapes, kind) = (Cache::new(SHAPE_BYTES), String::new());
+        Self { options, models: ThreadModels::new(models), reader, shapes, kind }
     }
 
     /// Writes the answer to a line, or its error.
@@ -91,68 +107,49 @@ impl LineReader {
         object: &mut Object<'a>,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let read = self.reader.read(line, object).map_err(one_only);
+        let read = self.reader.read(line, object);
         let id = id_of(object)?;
         read?;
-        let request = object.ask.request(&self.models).map_err(one_only)?;
-        let strict = self.options.strict;
-        let Workload { seq_len, batch, memory, .. } = request.workload;
-        let Shape { request: Request { model, engine, workload, .. }, prepared, frame, assumptions, warnings } =
-            self.shape(request)?;
-        let workload = Workload { seq_len, batch, memory, ..*workload };
-        let answer = engine.answer_prepared(prepared, model, &workload)?;
-        let mut assumptions = together(assumptions, &answer.assumptions);
-        if memory.is_some() && answer.capacity.is_none() {
+        self.kind.clear();
+        object.put_kind(&mut self.kind);
+        if let Some(shape) = self.shapes.get(&self.kind) {
+            let workload = object.varied().and_then(|ask| ask.varied(&shape.request.workload)).map_err(one_only)?;
+            return shape.answer(self.options, (number, id), &workload, out);
+        }
+        let ask = self.reader.ask(object).map_err(one_only)?;
+        let request = ask.request(&self.models).map_err(one_only)?;
+        let (workload, is_of_its_lengths) = (request.workload, request.is_of_its_lengths);
+        let shape = Shape::new(request)?;
+        let answered = shape.answer(self.options, (number, id), &workload, out);
+        if !is_of_its_lengths {
+            self.shapes.keep(&self.kind, shape, 0);
+        }
+        answered
+    }
+}
+
+impl Shape {
+    /// Writes the answer to a line of this kind.
+    fn answer(
+        &self,
+        options: LineOptions,
+        (number, id): (u64, Option<&RawValue>),
+        workload: &Workload,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let Request { model, engine, .. } = &self.request;
+        let answer = engine.answer_prepared(&self.prepared, model, workload)?;
+        let mut assumptions = together(&self.assumptions, &answer.assumptions);
+        if workload.memory.is_some() && answer.capacity.is_none() {
             assumptions.to_mut().push("memory has no effect with this engine".to_owned());
         }
-        let past = past_maximum(model, Some(seq_len));
-        let warnings = match &past {
-            Some(past) => {
-                together(&together(warnings, std::slice::from_ref(past)), &answer.warnings).into_owned().into()
-            }
-            None => together(warnings, &answer.warnings),
-        };
-        refuse_warnings(strict, &warnings)?;
-        frame.write(out, (Some(number), id), &workload, &answer, [&assumptions, &warnings]);
+        let past = past_maximum(model, Some(workload.seq_len));
+        let own = together(&self.warnings, past.as_slice());
+        let warnings = together(&own, &answer.warnings);
+        refuse_warnings(options.strict, &warnings)?;
+        self.frame.write(out, (Some(number), id), workload, &answer, [&assumptions, &warnings]);
         Ok(())
     }
-
-    /// The shape of a request: one that was met before, or its own.
-    fn shape(&mut self, request: Request) -> Result<&Shape, Error> {
-        let known = self.shapes.iter().rposition(|known| is_alike(&known.request, &request));
-        let index = if let Some(index) = known {
-            index
-        } else {
-            let Request { model, engine, workload, assumption, .. } = &request;
-            let shape = Shape {
-                prepared: request.prepare(),
-                frame: BatchFrame::new(model, engine, workload)?,
-                assumptions: model.assumptions.iter().chain(assumption).cloned().collect(),
-                warnings: model.warnings.clone(),
-                request,
-            };
-            if self.shapes.len() >= MOST_SHAPES {
-                self.shapes.clear();
-            }
-            self.shapes.push(shape);
-            self.shapes.len().saturating_sub(1)
-        };
-        self.shapes.get(index).ok_or_else(Error::too_large)
-    }
-}
-
-/// Whether two requests differ in tokens, sequences and memory at most.
-fn is_alike(one: &Request, other: &Request) -> bool {
-    let place = |workload: &Workload| Workload { seq_len: Tokens(0), batch: 0, memory: None, ..*workload };
-    Arc::ptr_eq(&one.model, &other.model)
-        && place(&one.workload) == place(&other.workload)
-        && one.workload.memory.is_some() == other.workload.memory.is_some()
-        && is_same_engine(&one.engine, &other.engine)
-        && one.assumption == other.assumption
-}
-
-fn is_same_engine(one: &Engine, other: &Engine) -> bool {
-    one == other && one.device == other.device
 }
 
 /// A line is one estimate.
@@ -167,7 +164,7 @@ fn one_only(error: Error) -> Error {
 
 /// The id, if it is not an object or a list, nor a text that is none.
 fn id_of<'a>(object: &Object<'a>) -> Result<Option<&'a RawValue>, Error> {
-    let Some(raw) = object.own.first().copied().flatten() else { return Ok(None) };
+    let Some(raw) = object.own(0) else { return Ok(None) };
     let text = raw.get();
     match text.bytes().next() {
         Some(b'{' | b'[') => {
@@ -230,7 +227,10 @@ mod tests {
         for parallel in 1..5 {
             ask(&format!(r#"{{"model":"llama-3.1-8b","engine":"llama.cpp","ctx_size":8192,"parallel":{parallel}}}"#));
         }
-        assert_eq!(reader.shapes.len(), 1 + 4);
+        for batch in 1..3 {
+            ask(&format!(r#"{{"model":"llama-3.1-8b","seq_len":null,"batch":{batch}}}"#));
+        }
+        assert_eq!(reader.shapes.len(), 2);
         assert!(String::from_utf8(out).unwrap().starts_with(r#"{"schema":"kvsize.batch/1","line":1,"#));
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::args::{ListArguments, ModelListArguments};
 use super::sources::overlay;
-use super::{ANSWERED, Answer, Subcommand, typed};
+use super::{Answer, Subcommand, typed};
 use crate::catalogue;
 use crate::engine::PROFILES;
 use crate::report::{EngineItem, FormatItem, Item, Listing, ModelItem, UnitChoice, render};
@@ -14,40 +14,37 @@ pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
     about: "The models of the catalogue",
     arguments: ModelListArguments::augment_args,
-    notes: "",
     examples: &[
         ("All models", "kvsize models"),
         ("Those that are called so", "kvsize models qwen3"),
         ("Each with its parameters and source, as JSON", "kvsize models llama --json"),
     ],
-    statuses: ANSWERED,
     run: |matches| models(&typed(matches)?),
+    ..Subcommand::BARE
 };
 
 pub(super) const FORMATS: Subcommand = Subcommand {
     name: "formats",
     about: "The element formats",
     arguments: ListArguments::augment_args,
-    notes: "",
     examples: &[
         ("All formats, with their bits and who takes them", "kvsize formats"),
         ("The names of those of 8 bits in floating point", "kvsize formats fp8 -f plain"),
     ],
-    statuses: ANSWERED,
     run: |matches| Ok(formats(&typed(matches)?)),
+    ..Subcommand::BARE
 };
 
 pub(super) const ENGINES: Subcommand = Subcommand {
     name: "engines",
     about: "The engines, what each was replayed against, and its defaults",
     arguments: ListArguments::augment_args,
-    notes: "",
     examples: &[
         ("All engines, with their defaults", "kvsize engines"),
         ("The settings of one, as JSON", "kvsize engines vllm --json"),
     ],
-    statuses: ANSWERED,
     run: |matches| Ok(engines(&typed(matches)?)),
+    ..Subcommand::BARE
 };
 
 fn models(arguments: &ModelListArguments) -> Result<Answer, Error> {

@@ -7,13 +7,12 @@ use clap::{Arg, Args, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::{ANSWERED, Answer, COMMANDS, Subcommand, help, typed};
+use super::{Answer, COMMANDS, Subcommand, help, typed};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "man",
     about: "The manual page, of the program or of a command",
     arguments: ManArguments::augment_args,
-    notes: "",
     examples: &[
         ("The page of the program, to read", "kvsize man | man -l -"),
         (
@@ -21,8 +20,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
             "kvsize man check > ~/.local/share/man/man1/kvsize-check.1",
         ),
     ],
-    statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
+    ..Subcommand::BARE
 };
 
 #[derive(Debug, Args)]
@@ -69,7 +68,7 @@ impl Page {
     }
 
     fn of(known: &'static Subcommand) -> Self {
-        let command = help::defined(Command::new(known.name));
+        let command = help::with_all(Command::new(known.name));
         let mut command =
             command.bin_name(format!("kvsize {}", known.name)).display_name(format!("kvsize-{}", known.name));
         // All options one by one would be a screenful.

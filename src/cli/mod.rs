@@ -34,11 +34,11 @@ use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, FromArgMatches};
 
+use self::options::{Named, Options};
 use crate::report;
-use crate::units::Code;
-use crate::units::Error;
+use crate::units::{Code, Error};
 
 /// It does not fit.
 const NO: u8 = 1;
@@ -50,6 +50,9 @@ const CANNOT_ANSWER: u8 = 2;
 struct Subcommand {
     name: &'static str,
     about: &'static str,
+    /// The options of a question that it takes.
+    options: Option<&'static Options>,
+    /// Its own.
     arguments: fn(clap::Command) -> clap::Command,
     /// What stands below its options.
     notes: &'static str,
@@ -60,8 +63,19 @@ struct Subcommand {
     run: fn(&mut ArgMatches) -> Result<Answer, Error>,
 }
 
-/// The statuses of a command that has no "no" to say.
-const ANSWERED: &[(u8, &str)] = &[(0, "answered"), (CANNOT_ANSWER, "the question could not be answered")];
+impl Subcommand {
+    /// One that takes nothing, and has no "no" to say.
+    const BARE: Self = Self {
+        name: "",
+        about: "",
+        options: None,
+        arguments: |command| command,
+        notes: "",
+        examples: &[],
+        statuses: &[(0, "answered"), (CANNOT_ANSWER, "the question could not be answered")],
+        run: |_| Ok(Answer::default()),
+    };
+}
 
 /// The statuses where the answer may be no.
 const FITS: &[(u8, &str)] =
@@ -103,39 +117,33 @@ struct Answer {
 /// Writes data as it comes.
 type Stream = Box<dyn FnOnce(&mut dyn Write) -> anyhow::Result<Answer>>;
 
-/// What of the definitions a start needs, each with all before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Needs {
-    Options,
-    Settings,
+/// What of the command line is defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Defined {
+    /// The options that the arguments name: definitions are most of what a start costs.
+    Named,
+    /// Everything.
+    All,
+    /// Everything, and what long help tells beside it.
     LongHelp,
 }
 
-impl Needs {
-    fn of_arguments() -> Self {
-        if help::may_be_asked(std::env::args_os()) {
-            Self::LongHelp
-        } else if options::settings_may_be_needed(std::env::args_os()) {
-            Self::Settings
-        } else {
-            Self::Options
-        }
-    }
-}
-
-/// The whole command line. What a command takes, and what engines can be set to, is built only when it is used: start-up
-/// is most of our time.
-fn command(needs: Needs) -> clap::Command {
-    let defined = if needs == Needs::LongHelp { help::described } else { help::defined };
-    let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(defined));
-    let program = program(needs).subcommands(commands);
-    if needs == Needs::LongHelp { help::with_long_help(program) } else { program }
+/// The whole command line. What a command takes is built only when it is used.
+fn command(defined: Defined) -> clap::Command {
+    let define = match defined {
+        Defined::Named => help::with_named,
+        Defined::All => help::with_all,
+        Defined::LongHelp => help::described,
+    };
+    let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(define));
+    let program = program(defined).subcommands(commands);
+    if defined == Defined::LongHelp { help::with_long_help(program) } else { program }
 }
 
 const AFTER_HELP: &str = "More options, and the settings of each engine under its own names: --help.\n\nExit status: 0 answered, 1 it does not fit (fit, plan, check), 2 the question could not be answered.";
 
 /// The program without commands: the estimate of a model.
-fn program(needs: Needs) -> clap::Command {
+fn program(defined: Defined) -> clap::Command {
     let program = clap::Command::new("kvsize")
         .version(env!("CARGO_PKG_VERSION"))
         .about("How many bytes the KV cache of a language model takes")
@@ -143,8 +151,16 @@ fn program(needs: Needs) -> clap::Command {
         .override_usage("kvsize [OPTIONS] MODEL...\n       kvsize COMMAND [OPTIONS]")
         .disable_help_subcommand(true)
         .after_help(AFTER_HELP);
-    let program = estimate::EstimateOutput::augment_args(estimate::OPTIONS.options(program));
-    if needs >= Needs::Settings { options::settings(program) } else { program }
+    estimate::COMMAND.define(program, defined)
+}
+
+impl Subcommand {
+    /// The command with what it takes: the options of a question, its own, and the settings of engines where it takes one.
+    fn define(&self, command: clap::Command, defined: Defined) -> clap::Command {
+        let named = if defined == Defined::Named { Some(Named::of_arguments()) } else { None };
+        let Some(options) = self.options else { return (self.arguments)(command) };
+        options.settings((self.arguments)(options.options(command, named.as_ref())), named.as_ref())
+    }
 }
 
 /// The arguments of a command, as typed.
@@ -155,8 +171,14 @@ fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Error> {
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
     // Not dropped: the process ends soon, and taking the definitions apart is a tenth of a query's time.
-    let mut command = ManuallyDrop::new(command(Needs::of_arguments()));
-    let result = match command.try_get_matches_from_mut(std::env::args_os()) {
+    let parse = |defined| ManuallyDrop::new(command(defined)).try_get_matches_from_mut(std::env::args_os());
+    let asks_for_help = help::may_be_asked(std::env::args_os());
+    let parsed = match parse(if asks_for_help { Defined::LongHelp } else { Defined::Named }) {
+        // An error tells of what is not defined yet, and suggests it.
+        Err(error) if error.use_stderr() && !asks_for_help => parse(Defined::All),
+        parsed => parsed,
+    };
+    let result = match parsed {
         Ok(mut matches) => run(&mut matches),
         Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
         Err(error) => Err(usage::failure(&error).into()),
@@ -255,7 +277,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     #[test]
     fn the_definitions_hold_together() {
-        super::command(super::Needs::LongHelp).debug_assert();
+        super::command(super::Defined::LongHelp).debug_assert();
         super::help::whole().debug_assert();
     }
 }

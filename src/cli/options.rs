@@ -1,8 +1,6 @@
 //! Options on the command line: every one from the rows of [`FIELDS`](crate::request::FIELDS) and from the engines' own tables of
 //! settings, none known here by name.
 
-use std::ffi::OsString;
-
 use clap::builder::{PossibleValue, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -35,14 +33,17 @@ pub(super) enum Models {
 const LAST: usize = 999;
 
 impl Options {
-    /// The command with an option for each row, then its `own`, then one for each setting of an engine.
-    pub(super) fn augment(&self, command: Command, own: fn(Command) -> Command) -> Command {
-        settings(own(self.options(command)))
+    /// The command with an option for each row; only for those that are `named`, where that is given.
+    pub(super) fn options(&self, command: Command, named: Option<&Named>) -> Command {
+        let fields = self.selection.fields().filter(|field| named.is_none_or(|named| named.has_field(field)));
+        fields.fold(command, |command, field| command.arg(self.arg(field)))
     }
 
-    /// The command with an option for each row.
-    pub(super) fn options(&self, command: Command) -> Command {
-        self.selection.fields().fold(command, |command, field| command.arg(self.arg(field)))
+    /// The command with an option for each setting, under the first engine that has it; only for those that are `named`, where
+    /// that is given. What takes no engine has none.
+    pub(super) fn settings(&self, command: Command, named: Option<&Named>) -> Command {
+        let is_wanted = |setting: &Setting| named.is_none_or(|named| named.settings.contains(&setting.name));
+        if self.selection.fields().any(|field| field.name == "engine") { settings(command, is_wanted) } else { command }
     }
 
     fn arg(&self, field: &'static Field) -> Arg {
@@ -71,7 +72,8 @@ impl Options {
         }
         let is_list = field.is_list || self.lists.contains(&field.name);
         let arg = arg.long(field.name).action(if is_list { ArgAction::Append } else { ArgAction::Set });
-        let arg = field.short.map_or(arg.clone(), |short| arg.short(short)).visible_aliases(field.aliases);
+        let arg = if let Some(short) = field.short { arg.short(short) } else { arg };
+        let arg = arg.visible_aliases(field.aliases);
         match field.kind {
             Kind::Words(words) => arg.value_parser(words_parser(words)).hide_possible_values(true),
             Kind::Number | Kind::Size => arg.allow_hyphen_values(true),
@@ -108,6 +110,9 @@ impl Options {
     fn typed<'m>(&self, matches: &'m ArgMatches) -> Vec<(usize, &'static Field, &'m str)> {
         let mut typed = Vec::new();
         for field in self.selection.fields() {
+            if matches.try_contains_id(field.name).is_err() {
+                continue;
+            }
             let indices = matches.indices_of(field.name).into_iter().flatten();
             if field.kind != Kind::Switch {
                 let values = matches.get_many::<String>(field.name).into_iter().flatten();
@@ -141,24 +146,42 @@ fn heading(group: Group) -> Option<&'static str> {
     })
 }
 
-/// Whether the arguments may name an engine, a setting of one, or ask for help: only then are settings defined at all, since
-/// definitions are most of what a start costs.
-pub(super) fn settings_may_be_needed(arguments: impl Iterator<Item = OsString>) -> bool {
-    arguments.skip(1).filter_map(|argument| argument.into_string().ok()).any(|argument| {
-        if let Some(letters) = usage::letters(&argument) {
-            return letters.contains(['e', 'h']);
-        }
-        let Some(long) = argument.strip_prefix("--") else { return false };
-        let name = long.split('=').next().unwrap_or_default();
-        name == "engine" || name == "help" || setting_named(name).is_some()
-    })
+/// What arguments may name.
+pub(super) struct Named {
+    options: Vec<String>,
+    letters: String,
+    settings: Vec<&'static str>,
 }
 
-/// The command with an option for each setting, under the first engine that has it.
-pub(super) fn settings(command: Command) -> Command {
+impl Named {
+    /// What those of the process may name; there may be more, which are values.
+    pub(super) fn of_arguments() -> Self {
+        let mut named = Self { options: Vec::new(), letters: String::new(), settings: Vec::new() };
+        for argument in std::env::args_os().skip(1) {
+            let argument = argument.to_string_lossy();
+            named.letters.push_str(usage::letters(&argument).unwrap_or_default());
+            let Some(long) = argument.strip_prefix("--") else { continue };
+            let name = long.split('=').next().unwrap_or_default();
+            named.settings.extend(setting_named(name).map(|setting| setting.name));
+            named.options.push(name.to_owned());
+        }
+        named
+    }
+
+    fn has_field(&self, field: &Field) -> bool {
+        let has = |name: &str| self.options.iter().any(|option| option == name);
+        field.group == Group::Model
+            || field.short.is_some_and(|short| self.letters.contains(short))
+            || has(field.name)
+            || field.aliases.iter().any(|alias| has(alias))
+    }
+}
+
+fn settings(command: Command, is_wanted: impl Fn(&Setting) -> bool) -> Command {
     let mut defined: Vec<&str> = Vec::new();
     PROFILES.iter().fold(command, |command, profile| {
-        let own: Vec<&Setting> = profile.settings.iter().filter(|setting| !defined.contains(&setting.name)).collect();
+        let own: Vec<&Setting> =
+            profile.settings.iter().filter(|setting| is_wanted(setting) && !defined.contains(&setting.name)).collect();
         defined.extend(own.iter().map(|setting| setting.name));
         own.into_iter().fold(command, |command, setting| {
             let option = |name: &'static str| Arg::new(name).long(name).help_heading(profile.heading);

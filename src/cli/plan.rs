@@ -13,8 +13,8 @@ use crate::units::{Error, Notes};
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
     about: "The smallest and the cheapest layouts that hold a workload",
-    arguments: |command| PLAN.augment(command, <OutputArguments>::augment_args),
-    notes: "",
+    options: Some(&PLAN),
+    arguments: <OutputArguments>::augment_args,
     examples: &[
         (
             "The smallest and the cheapest layouts for eight requests of 131,072 tokens",
@@ -28,6 +28,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     ],
     statuses: FITS,
     run,
+    ..Subcommand::BARE
 };
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::failure::ErrorDocument;
-use super::{ANSWERED, Answer, Subcommand, typed};
+use super::{Answer, Subcommand, typed};
 use crate::report::schema::{Schema, batch_row, listed, one_of, read, written};
 use crate::report::{
     CheckDocument, ChecksDocument, Document, EngineItem, Explanation, FitDocument, FormatItem, GpuItem, ModelItem,
@@ -18,7 +18,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
     about: "The JSON Schema of what is read and written",
     arguments: SchemaArguments::augment_args,
-    notes: "",
     examples: &[
         ("Everything", "kvsize schema"),
         ("What an estimate looks like as JSON", "kvsize schema estimate"),
@@ -27,8 +26,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
             "kvsize schema budgets > kv-budgets.schema.json",
         ),
     ],
-    statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
+    ..Subcommand::BARE
 };
 
 macro_rules! schema {

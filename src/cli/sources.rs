@@ -138,18 +138,25 @@ fn variable(name: &str) -> Option<PathBuf> {
 pub(super) struct Cache<T> {
     entries: ByText<String, T>,
     weight: usize,
+    most: usize,
 }
 
-/// About the bytes that a cache may hold.
-const CACHE_BYTES: usize = 32 << 20;
+/// About the bytes of models that are kept.
+const MODEL_BYTES: usize = 32 << 20;
 
 impl<T> Cache<T> {
-    pub(super) fn new() -> Self {
-        Self { entries: ByText::default(), weight: 0 }
+    /// Of about so many bytes.
+    pub(super) fn new(most: usize) -> Self {
+        Self { entries: ByText::default(), weight: 0, most }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&T> {
         self.entries.get(key)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Keeps a value that takes about `weight` bytes.
@@ -158,7 +165,7 @@ impl<T> Cache<T> {
         const ENTRY_BYTES: usize = 4 << 10;
         let weight = weight.saturating_add(key.len()).saturating_add(ENTRY_BYTES);
         self.weight = self.weight.saturating_add(weight);
-        if self.weight > CACHE_BYTES {
+        if self.weight > self.most {
             self.entries.clear();
             self.weight = weight;
         }
@@ -182,7 +189,7 @@ pub(super) struct SharedModels {
 
 impl SharedModels {
     pub(super) fn new(places: Places) -> Self {
-        Self { places, read: Mutex::new([Cache::new(), Cache::new()]) }
+        Self { places, read: Mutex::new([Cache::new(MODEL_BYTES), Cache::new(MODEL_BYTES)]) }
     }
 }
 
@@ -227,7 +234,7 @@ pub(super) struct ThreadModels {
 
 impl ThreadModels {
     pub(super) fn new(shared: Arc<SharedModels>) -> Self {
-        Self { shared, read: RefCell::new(Cache::new()), derived: RefCell::new(Cache::new()) }
+        Self { shared, read: RefCell::new(Cache::new(MODEL_BYTES)), derived: RefCell::new(Cache::new(MODEL_BYTES)) }
     }
 }
 
@@ -281,10 +288,10 @@ mod tests {
 
     #[test]
     fn a_cache_that_is_full_is_emptied() {
-        let mut cache = Cache::new();
+        let mut cache = Cache::new(MODEL_BYTES);
         for number in 0..100u32 {
-            cache.keep(&number.to_string(), number, CACHE_BYTES / 10);
-            assert!(cache.weight <= CACHE_BYTES && cache.entries.len() <= 10);
+            cache.keep(&number.to_string(), number, MODEL_BYTES / 10);
+            assert!(cache.weight <= MODEL_BYTES && cache.entries.len() <= 10);
             assert_eq!(cache.get(&number.to_string()), Some(&number));
         }
     }

@@ -7,7 +7,7 @@ use super::article::{ARTICLE, REAL};
 use super::hardware::ages_of_prices;
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{ANSWERED, Answer, COMMANDS, Subcommand, refuse_warnings, typed};
+use super::{Answer, COMMANDS, Subcommand, refuse_warnings, typed};
 use crate::catalogue::AcceleratorEntry;
 use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
@@ -83,15 +83,15 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
-    arguments: |command| StrategiesOutput::augment_args(OPTIONS.options(command)),
-    notes: "",
+    options: Some(&OPTIONS),
+    arguments: StrategiesOutput::augment_args,
     examples: &[
         ("Every lever for the article's model and its ten million tokens", "kvsize strategies article"),
         ("A real model at 131,072 tokens, on nodes of 8 H200", "kvsize strategies llama-3.1-70b -s 128K --gpu 8xh200"),
         ("With the least time that bandwidth and peak rates leave", "kvsize strategies llama-4-scout -s 1m --floors"),
     ],
-    statuses: ANSWERED,
     run,
+    ..Subcommand::BARE
 };
 
 /// The article counts in these.
@@ -117,7 +117,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let fleet = fleet(&ask, &places)?;
     let gpu = gpu(&fleet)?;
     let seq_len = ask.one_seq_len()?.unwrap_or(USUAL_LENGTH.0);
-    let length = matches.get_one::<String>("seq-len").map_or(USUAL_LENGTH.1, String::as_str);
+    let length = matches.try_get_one::<String>("seq-len").ok().flatten().map_or(USUAL_LENGTH.1, String::as_str);
     let streaming = Streaming { sinks: ask.sinks.unwrap_or(4), window: ask.window.unwrap_or(Tokens(4096)) };
     let retrieval = ask.retrieve.unwrap_or(Passages { count: 20, length: Tokens(512) });
     refuse_what_is_too_long(&ask, seq_len)?;

@@ -8,8 +8,7 @@ use super::args::OutputArguments;
 use super::estimate::{EstimateOutput, unused_memory};
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{ANSWERED, Answer, Subcommand, estimate, refuse_warnings, typed};
-use crate::engine::Engine;
+use super::{Answer, Subcommand, estimate, refuse_warnings, typed};
 use crate::model::Model;
 use crate::report::{self, AnsweredEstimate, Sweep};
 use crate::request::{Ask, Axes, Place, Weigh, distinct, past_maximum};
@@ -26,9 +25,8 @@ const OPTIONS: Options = Options {
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "sweep",
     about: "Every combination of lists and ranges, a row each",
-    arguments: |command| {
-        OPTIONS.augment(command, |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)))
-    },
+    options: Some(&OPTIONS),
+    arguments: |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)),
     notes: ABOUT_RANGES,
     examples: &[
         (
@@ -41,8 +39,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         ),
         ("A length every 8,192 tokens, as a table", "kvsize sweep gemma-3-27b -s 8K..64K+8K -d bf16"),
     ],
-    statuses: ANSWERED,
     run,
+    ..Subcommand::BARE
 };
 
 const ABOUT_RANGES: &str = "\
@@ -162,10 +160,10 @@ impl<'a> Rows<'a> {
 
     fn add_all(&mut self, model: &Model, axes: &Axes) -> anyhow::Result<()> {
         let own = report::notes_of(model, &[]);
-        for (engine, workload) in axes.workloads() {
-            match engine.answer(model, &workload) {
+        for (variant, workload) in axes.workloads() {
+            match variant.answer(model, &workload) {
                 Ok(answer) => {
-                    let engine = Engine::clone(engine);
+                    let engine = variant.engine.clone();
                     self.add(model, &own, &AnsweredEstimate { workload, engine, answer })?;
                 }
                 Err(refusal) => {

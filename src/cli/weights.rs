@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::args::{OutputArguments, SourceArguments};
 use super::sources::Places;
-use super::{ANSWERED, Answer, Subcommand, typed};
+use super::{Answer, Subcommand, typed};
 use crate::report::{self, Format, Listing, WeightsItem};
 use crate::source::Weighed;
 use crate::units::{Code, Error};
@@ -13,14 +13,13 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "weights",
     about: "Weight bytes by element type, parameters, active parameters",
     arguments: WeightsArguments::augment_args,
-    notes: "",
     examples: &[
         ("Bytes, parameters and active parameters of a mixture of experts", "kvsize weights mixtral-8x7b"),
         ("Several models, the bytes alone", "kvsize weights llama-3.1-8b gpt-oss-120b -f plain"),
         ("A config.json of your own", "kvsize weights config.json"),
     ],
-    statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
+    ..Subcommand::BARE
 };
 
 #[derive(Debug, Args)]

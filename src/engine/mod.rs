@@ -42,12 +42,12 @@ macro_rules! engines {
         /// Every engine, in the order they are listed.
         pub const PROFILES: &[Profile] = &[$($module::PROFILE),*];
 
-        /// An engine's own figures, under its name in JSON.
+        /// An engine's own figures, under its name in JSON; boxed, since an answer without them is moved as well.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
         #[serde(rename_all = "snake_case")]
         pub enum Details {
-            $($($(#[$doc])* $variant($figures),)?)*
+            $($($(#[$doc])* $variant(Box<$figures>),)?)*
         }
 
         /// [`Details`] as optional keys, of which one is there.

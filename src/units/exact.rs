@@ -16,13 +16,16 @@ use super::{Bytes, Error, Tokens};
 /// assert!((Exact::from(1u64) - 2u64).get().is_err());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exact(Option<u128>);
+pub struct Exact(u128);
+
+/// What stands for an overflow, so that a number takes two registers and no more: nothing of ours comes near it.
+const OVERFLOWED: u128 = u128::MAX;
 
 impl Exact {
     /// 0
-    pub const ZERO: Self = Self(Some(0));
+    pub const ZERO: Self = Self(0);
     /// 1
-    pub const ONE: Self = Self(Some(1));
+    pub const ONE: Self = Self(1);
 
     /// The quotient, rounded up.
     #[must_use]
@@ -67,12 +70,12 @@ impl Exact {
         self.wide().and_then(|number| u64::try_from(number).map_err(|_| Error::too_large()))
     }
 
-    /// The number, if it is below 2¹²⁸.
+    /// The number, if it is below 2¹²⁸ − 1.
     ///
     /// # Errors
     /// [`Code::TooLarge`](super::Code::TooLarge) after an overflow.
     pub fn wide(self) -> Result<u128, Error> {
-        self.0.ok_or_else(Error::too_large)
+        if self.0 == OVERFLOWED { Err(Error::too_large()) } else { Ok(self.0) }
     }
 
     /// The number as bytes.
@@ -94,8 +97,8 @@ impl Exact {
     #[inline]
     fn with(self, other: Self, operation: impl Fn(u128, u128) -> Option<u128>) -> Self {
         match (self.0, other.0) {
-            (Some(a), Some(b)) => Self(operation(a, b)),
-            _ => Self(None),
+            (OVERFLOWED, _) | (_, OVERFLOWED) => Self(OVERFLOWED),
+            (a, b) => Self(operation(a, b).unwrap_or(OVERFLOWED)),
         }
     }
 }
@@ -126,7 +129,7 @@ macro_rules! from_unsigned {
         impl From<$number> for Exact {
             #[inline]
             fn from(number: $number) -> Self {
-                Self(u128::try_from(number).ok())
+                Self(u128::try_from(number).unwrap_or(OVERFLOWED))
             }
         }
     )*};
@@ -183,12 +186,18 @@ mod tests {
     proptest! {
         #[test]
         fn what_comes_out_is_what_wider_numbers_come_to(a in number(), b in number()) {
-            let exact = Exact::from(a);
-            prop_assert_eq!((exact * b).0, a.checked_mul(b));
-            prop_assert_eq!((exact / b).0, a.checked_div(b));
-            prop_assert_eq!((exact % b).0, a.checked_rem(b));
-            prop_assert_eq!(exact.div_ceil(b).0, (b > 0).then(|| a.div_ceil(b)));
-            prop_assert!((Exact(None) * b).wide().is_err() && (exact + Exact(None)).wide().is_err());
+            let (exact, overflowed) = (Exact::from(a), Exact(OVERFLOWED));
+            let is = |exact: Exact, wider: Option<u128>| {
+                let number = wider.filter(|_| a != OVERFLOWED && b != OVERFLOWED);
+                exact.wide().ok() == number.filter(|&number| number != OVERFLOWED)
+            };
+            prop_assert!(is(exact * b, a.checked_mul(b)));
+            prop_assert!(is(exact / b, a.checked_div(b)));
+            prop_assert!(is(exact % b, a.checked_rem(b)));
+            prop_assert!(is(exact + b, a.checked_add(b)));
+            prop_assert!(is(exact - b, a.checked_sub(b)));
+            prop_assert!(is(exact.div_ceil(b), (b > 0).then(|| a.div_ceil(b))));
+            prop_assert!((overflowed * b).wide().is_err() && (exact + overflowed).wide().is_err());
         }
     }
 }

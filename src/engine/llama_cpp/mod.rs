@@ -238,7 +238,7 @@ pub(super) fn answer_with(
     workload: &Workload,
     engine: &Engine,
     options: Options,
-    details: fn(Facts) -> Details,
+    details: fn(Box<Facts>) -> Details,
 ) -> Result<Answer, Error> {
     let rollback = has(model, GgufFeature::Rollback);
     let options = Options { rs_seq: if rollback { options.rs_seq } else { 0 }, ..options };
@@ -267,7 +267,7 @@ pub(super) fn answer_with(
     let answer = Answer {
         capacity: workload.memory.map(|bytes| allocated.capacity(bytes.0)),
         gaps: allocated.gaps()?,
-        details: Some(details(facts)),
+        details: Some(details(facts.into())),
         ..Answer::of(allocated.estimate()?)
     };
     Ok(with_notes(answer, model, engine, &options))

@@ -81,7 +81,7 @@ impl<'a> Server<'a> {
                 "DeepSeek-V4's pools are sized alike in bf16, and then fail an assertion when they are built: use fp8_e4m3".into(),
             );
         }
-        answer.details = Some(Details::Sglang(self.facts(built)?));
+        answer.details = Some(Details::Sglang(self.facts(built)?.into()));
         answer.gaps = gaps::gaps(self)?;
         Ok(answer)
     }

@@ -98,7 +98,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     refuse_layout(workload, engine)?;
     if let Some((answer, quantized)) = quantized::answer(model, workload, engine)? {
         let facts = Facts { version: VERSION, cache: "quantized", quantized: Some(quantized) };
-        return Ok(Answer { details: Some(Details::Transformers(facts)), ..answer });
+        return Ok(Answer { details: Some(Details::Transformers(facts.into())), ..answer });
     }
     let cache = match engine.settings.choice("cache") {
         Some("static") => Cache::Static,
@@ -114,7 +114,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     });
     let facts = Facts { version: VERSION, cache: cache.name(), quantized: None };
     Ok(Answer {
-        details: Some(Details::Transformers(facts)),
+        details: Some(Details::Transformers(facts.into())),
         gaps: rules.gaps()?,
         assumptions: assumptions.into_iter().collect(),
         ..Answer::of(estimate)

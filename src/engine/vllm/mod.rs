@@ -39,6 +39,7 @@ mod release;
 mod settings;
 mod spec;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::Serialize;
@@ -52,7 +53,7 @@ use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
 use self::release::Release;
-use self::spec::{Kind, Spec};
+use self::spec::Spec;
 use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, serve};
 use crate::estimate::Workload;
 use crate::model::{LayerCache, Model};
@@ -148,7 +149,7 @@ pub struct Plan {
     /// The version whose sources were read.
     pub version: &'static str,
     /// The device class.
-    pub gpu: String,
+    pub gpu: Cow<'static, str>,
     /// The attention backend of the first layer that attends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_backend: Option<&'static str>,
@@ -254,9 +255,11 @@ impl Shape {
     /// The shape, if it is the same for requests of any length: a state that is cached without prefixes has one block, which
     /// is as long as the request.
     pub(super) fn of_any_length(model: &Model, workload: &Workload, engine: &Engine) -> Option<Self> {
-        let shape = Self::of(model, workload, engine).ok()?;
-        let state = |alike: &Alike| matches!(alike.spec.kind, Kind::State { .. });
-        (!shape.alike.iter().any(state)).then_some(shape)
+        let planner = Planner::new(model, workload, engine).ok()?;
+        if planner.has_states() && !planner.caches_prefixes() {
+            return None;
+        }
+        Self::of(model, workload, engine).ok()
     }
 
     pub(super) fn answer(&self, model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {

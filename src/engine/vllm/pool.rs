@@ -44,7 +44,7 @@ impl<'a> Pool<'a> {
         Ok(Answer {
             capacity: memory.map(|memory| self.capacity(memory, blocks)).transpose()?,
             gaps: self.gaps(bytes)?,
-            details: Some(Details::Vllm(self.plan()?)),
+            details: Some(Details::Vllm(self.plan()?.into())),
             assumptions: self.shape.layers.assumptions.clone(),
             ..Answer::of(estimate)
         })
@@ -77,7 +77,7 @@ impl<'a> Pool<'a> {
         }
         Ok(Plan {
             version: self.planner.release.read,
-            gpu: self.planner.engine.device.id.to_string(),
+            gpu: self.planner.engine.device.id.clone(),
             attention_backend: self.shape.layers.backend,
             block_size: self.shape.layers.block_size,
             null_block_bytes: if self.keeps_null_block() { self.widest_block } else { 0 },
