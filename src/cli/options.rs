@@ -110,7 +110,8 @@ impl Options {
     fn typed<'m>(&self, matches: &'m ArgMatches) -> Vec<(usize, &'static Field, &'m str)> {
         let mut typed = Vec::new();
         for field in self.selection.fields() {
-            if matches.try_contains_id(field.name).is_err() {
+            // What is not defined is unknown to a debug build, and not there in a release.
+            if !matches.try_contains_id(field.name).unwrap_or_default() {
                 continue;
             }
             let indices = matches.indices_of(field.name).into_iter().flatten();

@@ -62,10 +62,14 @@ impl Gap {
         to: impl Into<Exact>,
         reason: impl fmt::Display,
     ) -> Result<Option<Self>, Error> {
-        let signed = |bytes: Exact| i128::try_from(bytes.wide()?).map_err(|_| Error::too_large());
-        let bytes = signed(to.into())?.checked_sub(signed(from.into())?).ok_or_else(Error::too_large)?;
+        let (from, to) = (from.into().wide()?, to.into().wide()?);
         // A reason is put into words only where there is a step.
-        Ok((bytes != 0).then(|| Self { kind, bytes, reason: reason.to_string() }))
+        if from == to {
+            return Ok(None);
+        }
+        let signed = |bytes: u128| i128::try_from(bytes).map_err(|_| Error::too_large());
+        let bytes = signed(to)?.checked_sub(signed(from)?).ok_or_else(Error::too_large)?;
+        Ok(Some(Self { kind, bytes, reason: reason.to_string() }))
     }
 
     /// Adds it to the one of the same kind and reason, if there is one.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fields::FIELDS;
 use super::{Ask, nearest};
 use crate::engine::{Setting, ValueKind, setting_named};
-use crate::units::{Code, Error};
+use crate::units::{Code, Error, Series};
 
 /// An option of a question.
 #[derive(Debug)]
@@ -30,8 +30,9 @@ pub struct Field {
     pub more: &'static str,
     /// Whether the short help leaves it out.
     pub is_rare: bool,
-    /// Whether it is a number that engines take as it comes: what they work out beforehand does not depend on it.
-    pub varies: bool,
+    /// Where its numbers are, if engines take them as they come: what they work out beforehand does not depend on them. A whole
+    /// number above 0 is read as itself.
+    pub(super) varies: Option<Numbers>,
     set: for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>,
 }
 
@@ -110,6 +111,9 @@ pub(super) enum Key {
     Setting { setting: &'static Setting, inverse: bool },
 }
 
+/// The numbers of an option in what was said.
+pub(super) type Numbers = for<'s> fn(&'s mut Ask<'_>) -> &'s mut Vec<Series>;
+
 type Set = for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>;
 
 impl Field {
@@ -133,7 +137,7 @@ impl Field {
             about,
             more,
             is_rare: false,
-            varies: false,
+            varies: None,
             set,
         }
     }
@@ -154,8 +158,8 @@ impl Field {
         Self { more, ..self }
     }
 
-    pub(super) const fn varies(self) -> Self {
-        Self { varies: true, ..self }
+    pub(super) const fn varies(self, numbers: Numbers) -> Self {
+        Self { varies: Some(numbers), ..self }
     }
 
     pub(super) const fn rare(self) -> Self {

@@ -58,14 +58,14 @@ pub const FIELDS: &[Field] = &[
     .short('s')
     .or(&["context", "max-model-len"])
     .list()
-    .varies()
+    .varies(|ask| &mut ask.seq_len)
     .more("Default: 1,000; 10,000; 1,000,000; 10,000,000 tokens, up to the model's own maximum, which is added."),
     Field::new("batch", Workload, Number, "N", "Concurrent requests, comma-separated [default: 1]", |ask, text| {
         push(&mut ask.batch, Series::parse(&text, parse_count))
     })
     .short('b')
     .list()
-    .varies(),
+    .varies(|ask| &mut ask.batch),
     Field::new("kv-dtype", Workload, Text, "FORMAT", "KV cache dtypes, comma-separated (`kvsize formats`)", |ask, text| {
         push(&mut ask.kv_dtype, text.parse())
     })
@@ -209,7 +209,7 @@ pub const FIELDS: &[Field] = &[
         "KV cache memory per GPU, after weights and overhead; shows what fits in it",
         |ask, text| push(&mut ask.memory, Series::parse(&text, bytes)),
     )
-    .varies(),
+    .varies(|ask| &mut ask.memory),
     Field::new(
         "gpu",
         Device,

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::field::{Key, key_of};
 use super::{Ask, Field, Kind, Selection};
 use crate::engine::{PROFILES, ValueKind};
-use crate::units::{Code, Error};
+use crate::units::{Code, Error, Series};
 
 /// A hash of short texts: a step for each eight bytes, a fifth of what std's costs. It does not withstand keys that are chosen
 /// to collide, which slow their own batch down and nothing else.
@@ -90,7 +90,7 @@ impl<'a> Object<'a> {
     pub fn put_kind(&self, text: &mut String) {
         for Pair { place, raw, .. } in &self.pairs {
             let (sign, number, varies) = match *place {
-                Place::Asked(number, Key::Field(field)) => ('f', number, field.varies && !is_null(raw)),
+                Place::Asked(number, Key::Field(field)) => ('f', number, field.varies.is_some() && !is_null(raw)),
                 Place::Asked(number, Key::Setting { inverse: false, .. }) => ('s', number, false),
                 Place::Asked(number, Key::Setting { inverse: true, .. }) => ('i', number, false),
                 Place::Own(number) => ('o', number, true),
@@ -111,10 +111,11 @@ impl<'a> Object<'a> {
     pub fn varied(&self) -> Result<Ask<'a>, Error> {
         let mut ask = Ask::default();
         for Pair { name, place, raw } in &self.pairs {
-            if let Place::Asked(_, key @ Key::Field(Field { varies: true, .. })) = *place
-                && !is_null(raw)
-            {
-                set(&mut ask, key, name, raw.get())?;
+            let Place::Asked(_, key @ Key::Field(Field { varies: Some(numbers), .. })) = *place else { continue };
+            match raw.get().parse() {
+                Ok(number @ 1..) => numbers(&mut ask).push(Series::of(number)),
+                _ if is_null(raw) => {}
+                _ => set(&mut ask, key, name, raw.get())?,
             }
         }
         Ok(ask)

@@ -26,6 +26,11 @@ enum Step {
 }
 
 impl Series {
+    /// A single value.
+    pub fn of(value: u64) -> Self {
+        Self { first: value, last: value, step: Step::None }
+    }
+
     /// Reads a value, `a..b*k` or `a..b+k`; `read` reads `a`, `b`, and the `k` that is added.
     ///
     /// # Errors
@@ -34,8 +39,7 @@ impl Series {
         // A byte is found sooner than a text, and most values have none.
         let range = if text.contains('.') { text.split_once("..") } else { None };
         let Some((start, rest)) = range else {
-            let value = read(text)?;
-            return Ok(Self { first: value, last: value, step: Step::None });
+            return read(text).map(Self::of);
         };
         let wrong = |problem| {
             let remedy = "write a..b*k to multiply by k, or a..b+k to add it, from a up to b";
