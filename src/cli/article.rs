@@ -26,11 +26,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The article's numbers beside the real ones",
     arguments: <OutputArguments>::augment_args,
     notes: "",
-    examples: &[
-        ("The article's tables beside the real model's", "kvsize article"),
-        ("The article's own output, digit for digit", "kvsize article -f plain"),
-        ("Both as JSON", "kvsize article --json"),
-    ],
     statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };

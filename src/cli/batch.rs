@@ -26,11 +26,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "JSON Lines in, JSON Lines out: an estimate a line, in constant memory",
     arguments: BatchArguments::augment_args,
     notes: ABOUT_LINES,
-    examples: &[
-        ("A file of questions", "kvsize batch questions.jsonl"),
-        ("From a pipe, with warnings as errors", "cat questions.jsonl | kvsize batch --strict"),
-        ("A question from the shell", "echo '{\"model\": \"llama-3.1-8b\", \"seq_len\": \"128K\"}' | kvsize batch"),
-    ],
     statuses: STATUSES,
     run: |matches| run(typed(matches)?),
 };

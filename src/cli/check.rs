@@ -74,26 +74,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
     notes: "",
-    examples: &[
-        ("Within 200 GB, with 5 % kept free", "kvsize check llama-3.1-8b -s 128K -b 8 --budget 200GB --margin 5%"),
-        (
-            "What each of four GPUs may take: status 1, it is over",
-            "kvsize check llama-3.1-8b -s 128K -b 8 --tp 4 --budget-per-gpu 20GB",
-        ),
-        (
-            "It must fit on these GPUs, as `kvsize fit` says",
-            "kvsize check llama-3.1-70b -s 128K --gpu 8xh100 -e vllm@0.33",
-        ),
-        ("A file of budgets to start from", "kvsize check --init kv-budgets.json"),
-        (
-            "All budgets of the file, with annotations in a workflow of GitHub",
-            "kvsize check --file kv-budgets.json --format github",
-        ),
-        (
-            "No more than 5 % above the main branch, whose answers are in a file",
-            "kvsize check --file kv-budgets.json --baseline main.json --max-increase 5%",
-        ),
-    ],
     statuses: STATUSES,
     run,
 };

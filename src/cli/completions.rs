@@ -15,11 +15,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "A script that completes commands, options and names in a shell",
     arguments: CompletionsArguments::augment_args,
     notes: "",
-    examples: &[
-        ("bash", "kvsize completions bash > ~/.local/share/bash-completion/completions/kvsize"),
-        ("zsh, where ~/.zfunc is in fpath", "kvsize completions zsh > ~/.zfunc/_kvsize"),
-        ("fish", "kvsize completions fish > ~/.config/fish/completions/kvsize.fish"),
-    ],
     statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
 };

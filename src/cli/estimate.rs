@@ -27,18 +27,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The estimate of a model (what is done without a command)",
     arguments: |command| OPTIONS.augment(command, EstimateOutput::augment_args),
     notes: "",
-    examples: &[
-        ("The article's lengths, in 16 bits and FP8, with a model of the catalogue", "kvsize estimate llama-4-scout"),
-        (
-            "131,072 tokens, one sequence and eight, over eight GPUs",
-            "kvsize estimate llama-3.1-70b -s 128K -b 1,8 --tp 8",
-        ),
-        (
-            "What engines allocate in addition to the live bytes, and why",
-            "kvsize estimate gemma-3-27b -s 32K -e ideal,vllm,llama.cpp",
-        ),
-        ("A model of your own, as JSON for a program", "kvsize estimate config.json -s 32k --json"),
-    ],
     statuses: ANSWERED,
     run,
 };

@@ -34,11 +34,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
     arguments: |command| OPTIONS.augment(command, <FormatArguments>::augment_args),
     notes: "",
-    examples: &[
-        ("The live bytes of each group of layers, and the keys behind them", "kvsize explain gemma-3-27b -s 128K"),
-        ("Why vLLM takes more than the live bytes, to the byte", "kvsize explain gemma-3-27b -s 128K -e vllm"),
-        ("A config.json of your own, as Markdown", "kvsize explain config.json -f markdown"),
-    ],
     statuses: ANSWERED,
     run,
 };

@@ -7,20 +7,6 @@ use clap::Command;
 use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, usage};
 use crate::report;
 
-/// The program's own, a tour of the commands.
-pub(super) const EXAMPLES: &[(&str, &str)] = &[
-    ("A model of the catalogue at the article's lengths, in 16 bits and FP8", "kvsize llama-4-scout"),
-    ("128 x 1024 tokens, one sequence and eight", "kvsize llama-3.1-8b -s 128K -b 1,8"),
-    ("A model of your own, as JSON", "kvsize ./config.json -s 32k --json"),
-    ("The same from standard input", "kvsize - -s 32k --json < config.json"),
-    ("An id on the Hugging Face hub: the catalogue, its local cache, then the hub", "kvsize Qwen/Qwen3-8B -s 32k"),
-    ("Dimensions alone", "kvsize --layers 48 --hidden-size 5120 --kv-heads 8 --heads 40"),
-    ("What hardware holds, and what it costs", "kvsize fit llama-3.1-70b --gpu 8xh100 -e vllm"),
-    ("The smallest and the cheapest layouts", "kvsize plan llama-3.1-70b -s 128K -b 8 -e vllm"),
-    ("In CI: status 0 within, 1 over", "kvsize check llama-3.1-8b -s 128K --budget 40GB"),
-    ("The article's tables, digit for digit", "kvsize article -f plain"),
-];
-
 /// What is read of the environment.
 pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ("KVSIZE_CATALOGUE", "as --catalogue"),
@@ -57,7 +43,7 @@ pub(super) fn with_long_help(program: Command) -> Command {
         format!("  {name:widest$}  {}\n", lines.join(&format!("\n{:indent$}", "")))
     });
     let environment = format!("Environment:\n{}", variables.collect::<String>());
-    program.after_long_help(below(EXAMPLES, &environment, STATUSES))
+    program.after_long_help(below("kvsize", &environment, STATUSES))
 }
 
 /// Whether the arguments may ask for help: only then is it put together.
@@ -85,11 +71,19 @@ pub(super) fn described(command: Command) -> Command {
     let Some(known) = known(&command) else { return command };
     let command = defined(command);
     let command = if known.notes.is_empty() { command } else { command.after_help(known.notes) };
-    command.after_long_help(below(known.examples, known.notes, known.statuses))
+    command.after_long_help(below(known.name, known.notes, known.statuses))
 }
 
-fn below(examples: &[(&str, &str)], notes: &str, statuses: &[(u8, &str)]) -> String {
-    let examples: String = examples.iter().map(|(what, line)| format!("  # {what}\n  {line}\n")).collect();
+/// What each example of a command is for, and the line to type; of `kvsize`, a tour of the commands. Each is run by a test.
+pub(super) fn examples(command: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let mut sections = include_str!("examples.txt").split("\n\n");
+    let section = sections.find_map(|section| section.strip_prefix(command)?.strip_prefix('\n'));
+    let mut lines = section.unwrap_or_default().lines();
+    std::iter::from_fn(move || Some((lines.next()?.strip_prefix("# ")?, lines.next()?)))
+}
+
+fn below(command: &str, notes: &str, statuses: &[(u8, &str)]) -> String {
+    let examples: String = examples(command).map(|(what, line)| format!("  # {what}\n  {line}\n")).collect();
     let notes = if notes.is_empty() { String::new() } else { format!("{}\n\n", notes.trim_end()) };
     let statuses: Vec<String> = statuses.iter().map(|(status, what)| format!("{status} {what}")).collect();
     format!("Examples:\n{examples}\n{notes}Exit status: {}.", statuses.join(", "))

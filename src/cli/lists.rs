@@ -15,11 +15,6 @@ pub(super) const MODELS: Subcommand = Subcommand {
     about: "The models of the catalogue",
     arguments: ModelListArguments::augment_args,
     notes: "",
-    examples: &[
-        ("All models", "kvsize models"),
-        ("Those that are called so", "kvsize models qwen3"),
-        ("Each with its parameters and source, as JSON", "kvsize models llama --json"),
-    ],
     statuses: ANSWERED,
     run: |matches| models(&typed(matches)?),
 };
@@ -29,10 +24,6 @@ pub(super) const FORMATS: Subcommand = Subcommand {
     about: "The element formats",
     arguments: ListArguments::augment_args,
     notes: "",
-    examples: &[
-        ("All formats, with their bits and who takes them", "kvsize formats"),
-        ("The names of those of 8 bits in floating point", "kvsize formats fp8 -f plain"),
-    ],
     statuses: ANSWERED,
     run: |matches| Ok(formats(&typed(matches)?)),
 };
@@ -42,10 +33,6 @@ pub(super) const ENGINES: Subcommand = Subcommand {
     about: "The engines, what each was replayed against, and its defaults",
     arguments: ListArguments::augment_args,
     notes: "",
-    examples: &[
-        ("All engines, with their defaults", "kvsize engines"),
-        ("The settings of one, as JSON", "kvsize engines vllm --json"),
-    ],
     statuses: ANSWERED,
     run: |matches| Ok(engines(&typed(matches)?)),
 };

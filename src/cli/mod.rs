@@ -53,8 +53,6 @@ struct Subcommand {
     arguments: fn(clap::Command) -> clap::Command,
     /// What stands below its options.
     notes: &'static str,
-    /// What for, and the line to type. Each is run by a test.
-    examples: &'static [(&'static str, &'static str)],
     /// The exit statuses, and what each means.
     statuses: &'static [(u8, &'static str)],
     run: fn(&mut ArgMatches) -> Result<Answer, Error>,

@@ -15,17 +15,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The smallest and the cheapest layouts that hold a workload",
     arguments: |command| PLAN.augment(command, <OutputArguments>::augment_args),
     notes: "",
-    examples: &[
-        (
-            "The smallest and the cheapest layouts for eight requests of 131,072 tokens",
-            "kvsize plan llama-3.1-70b -s 128K -b 8 -e vllm",
-        ),
-        ("Among these GPUs only", "kvsize plan llama-4-scout -s 10m -e vllm --gpu h100,h200,b200"),
-        (
-            "With eight GPUs at the most: status 1, it does not fit",
-            "kvsize plan llama-3.1-405b -s 128K -b 64 -e vllm --gpu l40s --max-gpus 8",
-        ),
-    ],
     statuses: FITS,
     run,
 };

@@ -19,14 +19,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The JSON Schema of what is read and written",
     arguments: SchemaArguments::augment_args,
     notes: "",
-    examples: &[
-        ("Everything", "kvsize schema"),
-        ("What an estimate looks like as JSON", "kvsize schema estimate"),
-        (
-            "What a file of budgets may hold, for an editor to check it by",
-            "kvsize schema budgets > kv-budgets.schema.json",
-        ),
-    ],
     statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
 };

@@ -85,11 +85,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
     arguments: |command| StrategiesOutput::augment_args(OPTIONS.options(command)),
     notes: "",
-    examples: &[
-        ("Every lever for the article's model and its ten million tokens", "kvsize strategies article"),
-        ("A real model at 131,072 tokens, on nodes of 8 H200", "kvsize strategies llama-3.1-70b -s 128K --gpu 8xh200"),
-        ("With the least time that bandwidth and peak rates leave", "kvsize strategies llama-4-scout -s 1m --floors"),
-    ],
     statuses: ANSWERED,
     run,
 };

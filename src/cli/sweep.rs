@@ -30,17 +30,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         OPTIONS.augment(command, |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)))
     },
     notes: ABOUT_RANGES,
-    examples: &[
-        (
-            "Doubling lengths and batches in two formats, as CSV",
-            "kvsize sweep llama-3.1-8b -s '1K..128K*2' -b '1..64*2' -d fp16,fp8 -f csv",
-        ),
-        (
-            "Two models over ranks and memories, as vLLM allocates",
-            "kvsize sweep qwen3-8b qwen3-32b -e vllm --tp '1..8*2' --memory 20GiB,60GiB",
-        ),
-        ("A length every 8,192 tokens, as a table", "kvsize sweep gemma-3-27b -s 8K..64K+8K -d bf16"),
-    ],
     statuses: ANSWERED,
     run,
 };

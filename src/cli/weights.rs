@@ -14,11 +14,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "Weight bytes by element type, parameters, active parameters",
     arguments: WeightsArguments::augment_args,
     notes: "",
-    examples: &[
-        ("Bytes, parameters and active parameters of a mixture of experts", "kvsize weights mixtral-8x7b"),
-        ("Several models, the bytes alone", "kvsize weights llama-3.1-8b gpt-oss-120b -f plain"),
-        ("A config.json of your own", "kvsize weights config.json"),
-    ],
     statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };
