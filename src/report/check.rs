@@ -6,7 +6,7 @@ use serde_with::skip_serializing_none;
 
 use super::ModelDescription;
 use super::ci::{Case, Cases};
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table, grid};
 use super::grid::{Block, Page};
 use super::hardware::{BindingDescription, described, spread};
 use super::text::{COLUMNS, in_unit};
@@ -355,14 +355,7 @@ fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&LimitRow) -> Cell +
     AssertedColumn::right(heading, move |row| row.limit().map(&figure))
 }
 
-impl Report for CheckDocument {
-    type Row<'a> = Asserted<'a>;
-
-    fn rows(&self) -> Vec<Asserted<'_>> {
-        let Measured { limits, hardware, .. } = &self.measured;
-        limits.iter().map(Asserted::Limit).chain(hardware.iter().map(Asserted::Hardware)).collect()
-    }
-
+impl CheckDocument {
     fn columns(&self, unit: ByteUnit) -> Vec<AssertedColumn<'_>> {
         let left = move |limit: &LimitRow| {
             let exact = limit.left.map(|left| left.to_string()).unwrap_or_default();
@@ -395,6 +388,14 @@ impl Report for CheckDocument {
             }),
         ]
     }
+}
+
+impl Report for CheckDocument {
+    fn table(&self, unit: ByteUnit) -> Table {
+        let Measured { limits, hardware, .. } = &self.measured;
+        let rows = limits.iter().map(Asserted::Limit).chain(hardware.iter().map(Asserted::Hardware));
+        Table::new(&rows.collect::<Vec<_>>(), self.columns(unit))
+    }
 
     fn largest(&self) -> Bytes {
         let largest = self.measured.limits.iter().map(|row| row.limit.budget.max(row.limit.taken)).max();
@@ -407,7 +408,7 @@ impl Report for CheckDocument {
         let (seq_len, batch) = (group_thousands(*seq_len), group_thousands(*batch));
         let of = format!("{}, {seq_len} tokens x {batch} in {format}: {engine}", self.model.name);
         let limits: Vec<Asserted<'_>> = limits.iter().map(Asserted::Limit).collect();
-        let grid = (!limits.is_empty()).then(|| Block::Grid(grid(&limits, &self.columns(unit), unit)));
+        let grid = (!limits.is_empty()).then(|| Block::Grid(grid(&limits, self.columns(unit), unit)));
         let [margin, longest] = self.halves(unit).map(|half| clean(&half));
         let line = format!("{margin} {longest}");
         // A terminal would break it in the middle of a number.

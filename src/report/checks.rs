@@ -8,7 +8,7 @@ use serde_with::skip_serializing_none;
 
 use super::check::{Measured, amount, largest_within};
 use super::ci::{Case, Cases};
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table};
 use super::grid::{Block, Page};
 use super::text::{decimal, folded};
 use super::{Medium, Report, clean, json};
@@ -269,20 +269,12 @@ impl ChecksDocument {
 const GONE: &str = "it is in the baseline, and no more in the file";
 
 impl Report for ChecksDocument {
-    type Row<'a> = &'a CheckRow;
-
-    fn rows(&self) -> Vec<&CheckRow> {
-        self.checks.iter().collect()
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, &CheckRow>> {
-        type CheckColumn<'a> = Column<'a, &'a CheckRow>;
+    fn table(&self, unit: ByteUnit) -> Table {
+        type CheckColumn<'a> = Column<'a, CheckRow>;
         let bytes = |of: fn(&Measured) -> u64| {
-            move |row: &&CheckRow| {
-                row.measured.as_ref().map_or(Cell::Missing("-"), |measured| Cell::Bytes(of(measured)))
-            }
+            move |row: &CheckRow| row.measured.as_ref().map_or(Cell::Missing("-"), |measured| Cell::Bytes(of(measured)))
         };
-        vec![
+        let columns = [
             CheckColumn::left("Budget", |row| row.name.clone()).key("name"),
             CheckColumn::left("Verdict", |row| row.verdict.name()).key("verdict"),
             CheckColumn::csv("model", |row| row.model.clone()),
@@ -295,7 +287,8 @@ impl Report for ChecksDocument {
             CheckColumn::right("Since the baseline", move |row| row.changed(unit)).when(self.gone.is_some()),
             CheckColumn::csv("bytes_before", |row| row.change.as_ref()?.bytes_before),
             CheckColumn::csv("message", move |row| row.message(unit, self.increase)),
-        ]
+        ];
+        Table::new(&self.checks, columns)
     }
 
     fn largest(&self) -> Bytes {
@@ -312,7 +305,7 @@ impl Report for ChecksDocument {
             Medium::Markdown => vec![clean(&line)],
         };
         let lines = self.lines(unit).chain(gone).flat_map(fold).collect();
-        let grid = grid(&self.rows(), &self.columns(unit), unit);
+        let grid = self.table(unit).grid(unit);
         vec![Block::Text(vec![self.counts()]), Block::Grid(grid), Block::Text(lines)]
     }
 

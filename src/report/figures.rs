@@ -1,6 +1,6 @@
 //! The tables of estimates: bytes first, and what an engine makes of the memory given.
 
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table, grid};
 use super::document::{Document, EstimateRow};
 use super::grid::{Block, Grid};
 use super::once;
@@ -42,9 +42,9 @@ pub(super) fn figures(documents: &[Document]) -> Vec<Figure<'_>> {
 type FigureColumn<'a> = Column<'a, Figure<'a>>;
 
 /// Every column of an estimate: a row an estimate in CSV, and, of a sweep, in tables.
-pub(super) fn columns<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<FigureColumn<'a>> {
+pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
     let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
-    vec![
+    let columns = [
         FigureColumn::left("Model", |figure| figure.model).if_differs().key("model"),
         tokens().key("seq_len"),
         batch().if_differs().key("batch"),
@@ -76,7 +76,8 @@ pub(super) fn columns<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<FigureC
             ByteUnit::Bytes => figure.row.bytes.to_string(),
             unit => Bytes(figure.row.bytes).in_unit(unit),
         }),
-    ]
+    ];
+    Table::new(figures, columns)
 }
 
 fn tokens<'a>() -> FigureColumn<'a> {
@@ -216,14 +217,14 @@ fn wide<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
     let keys = once(figures.iter().map(key));
     let first = |wanted| figures.iter().find(|figure| key(figure) == wanted).copied();
     let rows: Vec<Figure<'a>> = keys.into_iter().filter_map(first).collect();
-    grid(&rows, &columns, unit)
+    grid(&rows, columns, unit)
 }
 
 /// A row an estimate.
 pub(super) fn long(figures: &[Figure<'_>], unit: ByteUnit) -> Grid {
     let mut columns = keys(figures);
     columns.extend([format(), bytes_column(unit), per_gpu(figures, unit)]);
-    grid(figures, &columns, unit)
+    grid(figures, columns, unit)
 }
 
 /// What the engines make of the memory given, under a line that says how much it is.
@@ -254,7 +255,7 @@ fn capacity<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
         columns.push(pool_tokens());
         columns.push(requests());
         columns.push(longest());
-        let grid = grid(figures, &columns, unit);
+        let grid = grid(figures, columns, unit);
         Grid { rows: once(grid.rows), ..grid }
     };
     // It is one request that fits or not: batches have a column only where an engine answers them differently.

@@ -37,7 +37,7 @@ pub use batch::{BatchFrame, BatchRow};
 pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
 pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
-pub use column::{Cell, Column};
+pub use column::{Cell, Column, Table};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, notes_of};
 pub use estimates::Estimates;
 pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explanation};
@@ -131,16 +131,8 @@ pub enum Medium {
 
 /// An answer: its rows and their columns, and what people read around them. Serialised it is its JSON document.
 pub trait Report: Serialize {
-    /// A row.
-    type Row<'a>
-    where
-        Self: 'a;
-
-    /// The rows.
-    fn rows(&self) -> Vec<Self::Row<'_>>;
-
-    /// The columns of the rows, in tables and in CSV.
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Self::Row<'_>>>;
+    /// The rows and their columns, in tables and in CSV.
+    fn table(&self, unit: ByteUnit) -> Table;
 
     /// The largest figure that is printed, to which the unit fits that is called `auto`.
     fn largest(&self) -> Bytes;
@@ -169,7 +161,7 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
         Format::Plain => plain::render(&report.plain(unit)),
         Format::Json => json::pretty(report),
         Format::Jsonl => report.json_lines(),
-        Format::Csv => csv::render(report, unit),
+        Format::Csv => csv::render(&report.table(unit)),
     }
 }
 

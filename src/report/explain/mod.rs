@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use self::formula::Formula;
-use super::column::{Column, grid};
+use super::column::{Column, Table, grid};
 use super::document::notes_of;
 use super::estimates::whose;
 use super::grid::{Block, Page};
@@ -96,7 +96,7 @@ pub struct ExplainedGroup {
 }
 
 /// A number of an [`Explanation`].
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ExplainedFact {
     /// The key.
     pub key: String,
@@ -193,22 +193,10 @@ fn unpacked(format: KvFormat) -> KvFormat {
     if format.k.is_packed() || format.v.is_packed() { KvFormat::new(plain(format.k), plain(format.v)) } else { format }
 }
 
-type FactColumn<'a> = Column<'a, &'a ExplainedFact>;
-
 impl Report for Explanation {
-    type Row<'a> = &'a ExplainedFact;
-
     /// The numbers behind it.
-    fn rows(&self) -> Vec<&ExplainedFact> {
-        self.facts.iter().collect()
-    }
-
-    fn columns(&self, _: ByteUnit) -> Vec<FactColumn<'_>> {
-        vec![
-            FactColumn::left("Key", |fact| fact.key.clone()).key("key"),
-            FactColumn::right("Value", |fact| fact.value.clone()).key("value"),
-            FactColumn::left("From", |fact| fact.from.clone()).until(1).key("from"),
-        ]
+    fn table(&self, _: ByteUnit) -> Table {
+        Table::new(&self.facts, fact_columns())
     }
 
     fn largest(&self) -> Bytes {
@@ -267,24 +255,33 @@ impl Report for Explanation {
     }
 }
 
+/// The key, the value, and, where there is room for it, the place it came from.
+fn fact_columns() -> [Column<'static, ExplainedFact>; 3] {
+    [
+        Column::left("Key", |fact: &ExplainedFact| fact.key.clone()).key("key"),
+        Column::right("Value", |fact: &ExplainedFact| fact.value.clone()).key("value"),
+        Column::left("From", |fact: &ExplainedFact| fact.from.clone()).until(1).key("from"),
+    ]
+}
+
 /// The numbers in one table; where that is too wide, one for each place they came from.
 fn fact_tables(explanation: &Explanation) -> Vec<Block> {
-    let mut columns = explanation.columns(ByteUnit::Bytes);
-    let whole = grid(&explanation.rows(), &columns, ByteUnit::Bytes);
+    let whole = explanation.table(ByteUnit::Bytes).grid(ByteUnit::Bytes);
     if explanation.facts.is_empty() {
         return Vec::new();
     }
-    if whole.columns.len() == columns.len() {
+    let columns = whole.columns.len();
+    if columns == fact_columns().len() {
         return vec![Block::Grid(whole)];
     }
-    // Each table has the place above it.
-    columns.truncate(whole.columns.len());
     let mut places: Vec<&str> = explanation.facts.iter().map(|fact| fact.from.as_str()).collect();
     places.sort_unstable();
     places.dedup();
+    // Each table has the place above it.
     let of_place = |place: &str| {
-        let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).collect();
-        [Block::folded([format!("{place}:")]), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
+        let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).cloned().collect();
+        let grid = grid(&facts, fact_columns().into_iter().take(columns), ByteUnit::Bytes);
+        [Block::folded([format!("{place}:")]), Block::Grid(grid)]
     };
     places.into_iter().flat_map(of_place).collect()
 }

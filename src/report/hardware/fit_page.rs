@@ -3,24 +3,18 @@
 use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
 use super::{CostRow, differ, in_dollars};
 use crate::engine::{Double, Known};
-use crate::report::column::{Cell, Column, grid};
+use crate::report::column::{Cell, Column, Table, grid};
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{hanging, in_unit, pairs, ranges};
 use crate::report::{Medium, Report, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
-type FitColumn<'a> = Column<'a, &'a FitRow>;
+type FitColumn<'a> = Column<'a, FitRow>;
 
 impl Report for FitDocument {
-    type Row<'a> = &'a FitRow;
-
-    fn rows(&self) -> Vec<&FitRow> {
-        self.configurations.iter().collect()
-    }
-
-    fn columns(&self, _: ByteUnit) -> Vec<FitColumn<'_>> {
-        let (in_tables, of_hardware) = (columns(&self.configurations), exact_terms());
-        in_tables.into_iter().chain(of_hardware).collect()
+    fn table(&self, _: ByteUnit) -> Table {
+        let rows = &self.configurations;
+        Table::new(rows, columns(rows).into_iter().chain(exact_terms()))
     }
 
     fn largest(&self) -> Bytes {
@@ -35,7 +29,7 @@ impl Report for FitDocument {
             [row] => blocks.extend(alone(row, unit)),
             rows => {
                 blocks.extend(by_format(rows));
-                blocks.push(Block::Grid(grid(&self.rows(), &columns(rows), unit)));
+                blocks.push(Block::Grid(self.table(unit).grid(unit)));
                 blocks.push(Block::Grid(terms_of_all(rows, unit)));
                 blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
             }
@@ -70,8 +64,8 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
     // Where each row has its own longest, one of it fits, and that is all.
     let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len)));
     let length = <[_; 1]>::try_from(lengths).ok().and_then(|[length]| length);
-    let requests = |index: usize| move |row: &&FitRow| row.requests.get(index)?.at_once;
-    let seq_len = |index: usize| move |row: &&FitRow| Some(row.requests.get(index)?.seq_len);
+    let requests = |index: usize| move |row: &FitRow| row.requests.get(index)?.at_once;
+    let seq_len = |index: usize| move |row: &FitRow| Some(row.requests.get(index)?.seq_len);
     vec![
         FitColumn::left("GPUs", |row| row.server.configuration()),
         FitColumn::left("Layout", |row| row.server.spread()),
@@ -104,13 +98,13 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
 /// The terms that it rests on.
 fn exact_terms<'a>() -> [FitColumn<'a>; 8] {
     let term = |is: fn(&str) -> bool| {
-        move |row: &&FitRow| {
+        move |row: &FitRow| {
             let terms = row.tightest().into_iter().flat_map(|stage| &stage.terms).filter(|term| is(term.name));
             terms.fold(0u64, |sum, term| sum.saturating_add(term.bytes))
         }
     };
     let cost =
-        |of: fn(&CostRow) -> Option<Double>| move |row: &&FitRow| Some(of(row.cost.as_ref()?)?.value().to_string());
+        |of: fn(&CostRow) -> Option<Double>| move |row: &FitRow| Some(of(row.cost.as_ref()?)?.value().to_string());
     [
         FitColumn::csv("usable_bytes", term(|name| name == "usable")),
         FitColumn::csv("weights_bytes", term(|name| name == "weights")),
@@ -142,7 +136,7 @@ fn by_format(rows: &[FitRow]) -> Option<Block> {
             found.map(FitRow::longest)
         })
     }));
-    Some(Block::Grid(grid(&configurations, &columns, ByteUnit::Bytes)))
+    Some(Block::Grid(grid(&configurations, columns, ByteUnit::Bytes)))
 }
 
 /// A count that may have no end.
@@ -186,7 +180,7 @@ fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
         TermColumn::right("pool", |(_, stage)| stage.pool_bytes.map_or(Cell::Missing("none"), Cell::Bytes)),
     ];
     let stages: Vec<_> = rows.iter().filter_map(|row| Some((row, row.tightest()?))).collect();
-    let grid = grid(&stages, &columns, unit);
+    let grid = grid(&stages, columns, unit);
     Grid { rows: once(grid.rows), ..grid }
 }
 
@@ -284,7 +278,7 @@ fn terms(stage: &StageRow, of_stage: &str, unit: ByteUnit) -> Grid {
         Column::right("Bytes", |(_, bytes, _): &Line<'_>| Cell::or(*bytes, "-")),
         Column::left("Known", |(.., known): &Line<'_>| *known),
     ];
-    grid(&lines, &columns, unit)
+    grid(&lines, columns, unit)
 }
 
 /// Where each term is from.

@@ -11,7 +11,7 @@ use crate::estimate::Layout;
 use crate::fit::{Planned, PlannedOn, Smaller, TooSmall};
 use crate::model::Model;
 use crate::report::ModelDescription;
-use crate::report::column::{Cell, Column, grid};
+use crate::report::column::{Cell, Column, Table};
 use crate::report::document::notes_of;
 use crate::report::grid::{Block, Page};
 use crate::report::text::{hanging, in_unit};
@@ -189,23 +189,17 @@ impl PlanRow {
     }
 }
 
-type PlanColumn<'a> = Column<'a, &'a PlanRow>;
+type PlanColumn<'a> = Column<'a, PlanRow>;
 
 impl Report for PlanDocument {
-    type Row<'a> = &'a PlanRow;
-
-    fn rows(&self) -> Vec<&PlanRow> {
-        self.layouts.iter().collect()
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<PlanColumn<'_>> {
+    fn table(&self, unit: ByteUnit) -> Table {
         let [engines, formats] =
             [differ(&self.layouts, |row| &row.server.engine), differ(&self.layouts, |row| row.server.stored())];
         let priced = self.layouts.iter().any(|row| row.cost.is_some());
         let batch = self.batch;
-        let lack = move |row: &&PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
-        let smaller = |of: fn(&SmallerRow) -> Option<u64>| move |row: &&PlanRow| of(row.smaller.as_ref()?);
-        vec![
+        let lack = move |row: &PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
+        let smaller = |of: fn(&SmallerRow) -> Option<u64>| move |row: &PlanRow| of(row.smaller.as_ref()?);
+        let columns = [
             PlanColumn::left("GPUs", |row| row.server.configuration()),
             PlanColumn::left("Layout", |row| row.server.spread()),
             PlanColumn::csv("gpu", |row| row.server.gpu.clone()),
@@ -235,7 +229,8 @@ impl Report for PlanDocument {
                 .key("dollars_per_hour"),
             PlanColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
             PlanColumn::csv("command", |row| row.command.clone()),
-        ]
+        ];
+        Table::new(&self.layouts, columns)
     }
 
     fn largest(&self) -> Bytes {
@@ -258,7 +253,7 @@ impl Report for PlanDocument {
         let layouts = &self.layouts;
         let told: Vec<&PlanRow> =
             layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-        let mut blocks = vec![Block::Title(title), Block::Grid(grid(&self.rows(), &self.columns(unit), unit))];
+        let mut blocks = vec![Block::Title(title), Block::Grid(self.table(unit).grid(unit))];
         blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
         let mut basis: Vec<String> = Vec::new();
         if told.len() < layouts.len() {

@@ -82,16 +82,16 @@ impl From<&Setting> for SettingItem {
 impl Item for EngineItem {
     const SCHEMA: &'static str = "kvsize.engines/1";
 
-    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
-        let defaults = |item: &&Self| {
+    fn columns(_: Medium) -> Vec<Column<'static, Self>> {
+        let defaults = |item: &Self| {
             let defaults = item.defaults.iter().map(|DefaultItem { name, value }| format!("{name}: {value}"));
             defaults.collect::<Vec<_>>().join("; ")
         };
         vec![
-            Column::left("Engine", |item: &&Self| item.name).key("Engine"),
-            Column::left("Versions", |item: &&Self| item.versions.join(" ")).key("Versions"),
-            Column::left("What it is", |item: &&Self| item.about).key("What it is"),
-            Column::left("Replayed", |item: &&Self| item.replayed).key("Replayed"),
+            Column::left("Engine", |item: &Self| item.name).key("Engine"),
+            Column::left("Versions", |item: &Self| item.versions.join(" ")).key("Versions"),
+            Column::left("What it is", |item: &Self| item.about).key("What it is"),
+            Column::left("Replayed", |item: &Self| item.replayed).key("Replayed"),
             Column::left("Defaults", defaults).key("Defaults"),
         ]
     }

@@ -99,7 +99,7 @@ impl From<Price> for PriceItem {
 /// What the GPU gets of Apple's unified memory.
 const METAL: &str = "2/3 of up to 36 GiB, 3/4 of more: the default, iogpu.wired_limit_mb raises it";
 
-type GpuColumn<'a> = Column<'a, &'a GpuItem>;
+type GpuColumn = Column<'static, GpuItem>;
 
 impl GpuItem {
     /// The row of an entry; `engine_total` is what engines see of its memory.
@@ -213,17 +213,14 @@ fn gibibytes(total: &Term) -> String {
 }
 
 /// A figure and where it was read, the one for people in other words.
-fn figure<'a, T>(
+fn figure<T: 'static>(
     [key, source_key]: [&'static str; 2],
     heading: &'static str,
     of: fn(&GpuItem) -> Option<&T>,
     cell: fn(&T) -> Cell,
     source: fn(&T) -> &String,
-) -> [GpuColumn<'a>; 2]
-where
-    T: 'a,
-{
-    let shown = move |item: &&GpuItem| Cell::or(of(item).map(cell), "-");
+) -> [GpuColumn; 2] {
+    let shown = move |item: &GpuItem| Cell::or(of(item).map(cell), "-");
     let column =
         if heading.is_empty() { GpuColumn::csv(key, shown) } else { GpuColumn::right(heading, shown).key(key) };
     [column, GpuColumn::csv(source_key, move |item| of(item).map(|figure| source(figure).clone()))]
@@ -236,13 +233,13 @@ fn rate(figure: &Figure<u64>) -> Cell {
 impl Item for GpuItem {
     const SCHEMA: &'static str = "kvsize.gpus/1";
 
-    fn columns<'a>(_: Medium) -> Vec<GpuColumn<'a>> {
-        let price = |of: fn(&PriceItem) -> Option<&String>| move |item: &&Self| of(item.price.as_ref()?).cloned();
+    fn columns(_: Medium) -> Vec<GpuColumn> {
+        let price = |of: fn(&PriceItem) -> Option<&String>| move |item: &Self| of(item.price.as_ref()?).cloned();
         let engine = |total: &Term| {
             let about = if total.known == Known::Estimated { "~" } else { "" };
             Cell::Both(format!("{about}{}", gibibytes(total)), total.bytes.0.to_string())
         };
-        let capability = |item: &&Self| Some(item.compute_capability.as_ref()?.value.clone());
+        let capability = |item: &Self| Some(item.compute_capability.as_ref()?.value.clone());
         let mut columns = vec![
             GpuColumn::left("GPU", |item| item.name.clone()).key("name"),
             GpuColumn::csv("vendor", |item| item.vendor.clone()),

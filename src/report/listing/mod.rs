@@ -14,7 +14,7 @@ pub use self::formats::FormatItem;
 pub use self::gpus::{GpuItem, PriceItem, SizeItem};
 pub use self::models::ModelItem;
 pub use self::weights::WeightsItem;
-use super::column::{Column, grid};
+use super::column::{Column, Table, grid};
 use super::grid::{Block, Page};
 use super::text::pairs;
 use super::{Medium, Report, json};
@@ -35,9 +35,7 @@ pub trait Item: Serialize + Sized {
     const SCHEMA: &'static str;
 
     /// The columns of a list.
-    fn columns<'a>(medium: Medium) -> Vec<Column<'a, &'a Self>>
-    where
-        Self: 'a;
+    fn columns(medium: Medium) -> Vec<Column<'static, Self>>;
 
     /// The line of a script.
     fn plain(&self) -> String;
@@ -66,17 +64,8 @@ impl<T: Item> Listing<T> {
 }
 
 impl<T: Item> Report for Listing<T> {
-    type Row<'a>
-        = &'a T
-    where
-        T: 'a;
-
-    fn rows(&self) -> Vec<&T> {
-        self.items.iter().collect()
-    }
-
-    fn columns(&self, _: ByteUnit) -> Vec<Column<'_, &T>> {
-        T::columns(Medium::Markdown)
+    fn table(&self, _: ByteUnit) -> Table {
+        Table::new(&self.items, T::columns(Medium::Markdown))
     }
 
     fn largest(&self) -> Bytes {
@@ -90,7 +79,7 @@ impl<T: Item> Report for Listing<T> {
         }
         let notes = T::notes(&self.items, medium);
         let notes = (!notes.is_empty()).then(|| Block::folded(notes));
-        let table = Block::Grid(grid(&self.rows(), &T::columns(medium), unit));
+        let table = Block::Grid(grid(&self.items, T::columns(medium), unit));
         [table].into_iter().chain(notes).collect()
     }
 

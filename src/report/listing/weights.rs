@@ -45,14 +45,14 @@ impl WeightsItem {
 impl Item for WeightsItem {
     const SCHEMA: &'static str = "kvsize.weights/1";
 
-    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
+    fn columns(_: Medium) -> Vec<Column<'static, Self>> {
         let exact = |count: Option<u64>| count.map(|count| Cell::Text(count.to_string()));
         vec![
-            Column::left("Model", |item: &&Self| item.name.clone()).key("Model"),
-            Column::right("Bytes", move |item: &&Self| exact(item.weights.bytes)).key("Bytes"),
-            Column::right("Parameters", move |item: &&Self| exact(item.weights.parameters)).key("Parameters"),
-            Column::right("Active", move |item: &&Self| exact(item.weights.active_parameters)).key("Active"),
-            Column::left("Origin", |item: &&Self| item.weights.origin).key("Origin"),
+            Column::left("Model", |item: &Self| item.name.clone()).key("Model"),
+            Column::right("Bytes", move |item: &Self| exact(item.weights.bytes)).key("Bytes"),
+            Column::right("Parameters", move |item: &Self| exact(item.weights.parameters)).key("Parameters"),
+            Column::right("Active", move |item: &Self| exact(item.weights.active_parameters)).key("Active"),
+            Column::left("Origin", |item: &Self| item.weights.origin).key("Origin"),
         ]
     }
 
