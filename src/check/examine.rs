@@ -107,9 +107,9 @@ impl CheckRequest {
         if let ([held], false) = (held.as_slice(), is_given || budget.is_limited()) {
             // The bytes are those of the layout that was found, of which a replica has its share.
             if engine.profile.spread == Spread::Ranks {
-                workload.layout = Layout { dcp: workload.layout.dcp, ..held.layout };
+                workload.layout = Layout { tp: held.tp, pp: held.pp, dp: held.dp, dcp: workload.layout.dcp };
             }
-            share = Workload { batch: workload.batch.div_ceil(held.layout.dp.max(1)), ..workload };
+            share = Workload { batch: workload.batch.div_ceil(held.dp.max(1)), ..workload };
         }
         let checked = check(&model, &share, &engine, &budget)?;
         let mut notes = Notes::default();
@@ -127,5 +127,5 @@ fn hold(request: HardwareRequest, demand: Demand, fleet: &Fleet, workload: &Work
     let request = HardwareRequest { seq_len: Some(seq_len), batch: Some(batch), ..request };
     let found = fits(&request, std::slice::from_ref(fleet))?;
     let row = found.rows.first().ok_or_else(|| Error::missing("--gpu", "name the GPUs"))?;
-    Ok((Held::of(demand, maximum, (row.gpu.clone(), row.gpus), row.layout, &row.fit), found))
+    Ok((Held::new(demand, maximum, row), found))
 }

@@ -11,8 +11,6 @@ pub use examine::{CheckRequest, Examined};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 
-use serde::Serialize;
-
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::fit::{MOST, longest_of};
@@ -30,9 +28,9 @@ pub struct Budget {
     pub margin: Margin,
 }
 
-/// A limit, and what is taken of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+/// A limit of a [`Budget`], and what is taken of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Limit {
     /// `bytes`, over all devices of a replica, or `bytes_per_gpu`.
     #[cfg_attr(feature = "cli", schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
@@ -43,17 +41,10 @@ pub struct Limit {
     pub allowed: Bytes,
     /// What the workload takes.
     pub taken: Bytes,
-}
-
-impl Limit {
-    /// Bytes that are left, or else missing.
-    ///
-    /// # Errors
-    /// The bytes that are too many.
-    pub fn left(self) -> Result<Bytes, Bytes> {
-        let left = Exact::from(self.allowed) - self.taken;
-        left.bytes().map_err(|_| Exact::from(self.taken).less(self.allowed).bytes().unwrap_or_default())
-    }
+    /// Bytes that are left; absent where there are too many.
+    pub left: Option<Bytes>,
+    /// Bytes that are too many.
+    pub over: Option<Bytes>,
 }
 
 /// What a budget says of a workload.
@@ -82,7 +73,7 @@ impl Checked {
 }
 
 fn all_hold(limits: &[Limit]) -> bool {
-    limits.iter().all(|limit| limit.left().is_ok())
+    limits.iter().all(|limit| limit.over.is_none())
 }
 
 impl Budget {
@@ -93,8 +84,13 @@ impl Budget {
 
     /// The limits, with what is taken of them.
     fn limits(&self, bytes: Bytes, bytes_per_gpu: Bytes) -> Vec<Limit> {
-        let limit = |kind, budget: Option<Bytes>, taken| {
-            budget.map(|budget| Limit { kind, budget, allowed: self.margin.allowed(budget), taken })
+        let limit = |kind, budget: Option<Bytes>, taken: Bytes| {
+            budget.map(|budget| {
+                let allowed = self.margin.allowed(budget);
+                let left = (Exact::from(allowed) - taken).bytes().ok();
+                let over = (Exact::from(taken) - allowed).bytes().ok().filter(|_| left.is_none());
+                Limit { kind, budget, allowed, taken, left, over }
+            })
         };
         let all = limit("bytes", self.bytes, bytes);
         all.into_iter().chain(limit("bytes_per_gpu", self.bytes_per_gpu, bytes_per_gpu)).collect()

@@ -15,7 +15,7 @@ use super::options::{Models, Options};
 use super::sources::{Places, SharedModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
 use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verdict};
-use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured};
+use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh};
 use crate::source;
 use crate::units::{Code, Error, Notes};
@@ -206,12 +206,11 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     let model = ask.model(&engine, &places, weigh)?;
     let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let request = CheckRequest::new(ask, model, engine, fleet.as_ref(), demands)?;
-    let Examined { model, workload, engine, checked, held, notes, failure } = request.examine()?;
-    if let Some(failure) = failure {
+    let mut examined = request.examine()?;
+    if let Some(failure) = examined.failure.take() {
         return Err(failure);
     }
-    let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-    let document = CheckDocument::new(&model, measured, notes);
+    let document = CheckDocument::new(examined);
     refuse_warnings(ask.strict, &document.notes.warnings)?;
     let data = report::render_check(&document, output.format.format(), output.unit());
     let CheckDocument { within, notes: Notes { assumptions, warnings }, .. } = document;
@@ -247,22 +246,21 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
     let increase = files.max_increase;
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
-    let row = |entry: &Entry| match entry.examine(&models) {
-        Err(error) => CheckRow::new(entry.name.clone(), None, Some(&error), None, Notes::default()),
-        Ok(Examined { model, workload, engine, checked, held, mut notes, failure }) => {
-            let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
-                None => Change::New,
-                Some(None) => Change::Untold,
-                Some(Some(before)) => Change::of(*before, checked.taken, increase),
+    let row = |entry: &Entry| {
+        let mut examined = entry.examine(&models);
+        let mut change = None;
+        if let Ok(Examined { checked, notes, failure, .. }) = &mut examined {
+            change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
+                None => Change::NEW,
+                Some(None) => Change::UNKNOWN,
+                Some(Some(before)) => Change::since(*before, checked.taken, increase),
             });
-            if change == Some(Change::Untold) {
+            if change == Some(Change::UNKNOWN) {
                 notes.warn("the baseline has no figure for it, so its growth is unknown");
             }
-            let failure = failure.or_else(|| refuse_warnings(ask.strict, &notes.warnings).err());
-            let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-            let measured = Some((model.name.clone(), measured));
-            CheckRow::new(entry.name.clone(), measured, failure.as_ref(), change, notes)
+            *failure = failure.take().or_else(|| refuse_warnings(ask.strict, &notes.warnings).err());
         }
+        CheckRow::new(entry.name.clone(), examined, change)
     };
     let rows: Vec<CheckRow> = budgets.entries.iter().map(row).collect();
     let there: HashSet<&str> = budgets.entries.iter().map(|entry| entry.name.as_str()).collect();

@@ -7,7 +7,7 @@ use super::hardware::{PLAN, ages_of_prices};
 use super::sources::Places;
 use super::{Answer, FITS, NO, Subcommand, refuse_warnings, typed};
 use crate::fit::plans;
-use crate::report::{self, Asked, PlanDocument};
+use crate::report::{self, PlanDocument};
 use crate::units::{Error, Notes};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -26,8 +26,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let request = ask.hardware(&places)?;
     let fleets = ask.fleets_or_all(&places)?;
     let found = plans(&request, &fleets)?;
-    let asked = Asked { seq_len: found.seq_len.0, batch: request.batch.unwrap_or(1) };
-    let document = PlanDocument::new(&request.model, asked, &found.rows, &found.too_small, &found.notes);
+    let document = PlanDocument::new(&request.model, request.batch.unwrap_or(1), found);
     refuse_warnings(ask.strict, &document.notes.warnings)?;
     let data = report::render(&document, output.format.format(), output.unit());
     let PlanDocument { notes: Notes { assumptions: mut notes, warnings }, layouts, .. } = document;

@@ -12,10 +12,10 @@ use crate::catalogue::AcceleratorEntry;
 use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
 use crate::model::Model;
-use crate::report::{self, ArticleStatement, ByItsRule, Gpu, SpeedFigures, Strategies, Typed};
+use crate::report::{self, ArticleStatement, ByItsRule, Gpu, Strategies, Typed};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
-use crate::strategy::{Hardware, Question, Streaming, article, strategies};
+use crate::strategy::{Hardware, Question, Speed, Streaming, article, strategies};
 use crate::units::{Code, Error, Notes, Passages, Tokens};
 
 const OPTIONS: Options = Options {
@@ -211,10 +211,10 @@ fn gpu(fleet: &Fleet) -> Result<Gpu, Error> {
 }
 
 /// The figures of a device that have a source. A rate is rounded up, so that a floor stays one.
-fn figures(entry: Option<&AcceleratorEntry>) -> SpeedFigures {
+fn figures(entry: Option<&AcceleratorEntry>) -> Speed {
     let bandwidth = entry.and_then(|entry| entry.bandwidth_mb_s.clone());
     let bf16 = entry.and_then(|entry| entry.bf16_gflops.clone());
-    SpeedFigures {
+    Speed {
         bandwidth_gb_s: bandwidth.as_ref().map(|figure| figure.value.div_ceil(1_000)),
         bandwidth_source: bandwidth.map(|figure| figure.source),
         bf16_gflops: bf16.as_ref().map(|figure| figure.value),

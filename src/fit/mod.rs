@@ -10,7 +10,7 @@ mod plan;
 mod search;
 mod server;
 
-pub use answer::{Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
+pub use answer::{Deployment, Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
 pub use layout::{Sizes, layouts_of};
 pub use memory::{Budgets, Memory};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};

@@ -8,13 +8,10 @@ use super::ModelDescription;
 use super::ci::{Case, Cases};
 use super::column::{Cell, Column, Table, grid};
 use super::grid::{Block, Page};
-use super::hardware::{BindingDescription, described, spread};
+use super::hardware::spread;
 use super::text::{COLUMNS, in_unit};
 use super::{Medium, Report, clean};
-use crate::check::{Checked, Demand, Held, Limit, Verdict};
-use crate::engine::Engine;
-use crate::estimate::Workload;
-use crate::model::Model;
+use crate::check::{Demand, Examined, Held, Limit, Verdict};
 use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
@@ -60,10 +57,10 @@ pub struct Measured {
     /// Bytes on the device that holds most.
     pub bytes_per_gpu: u64,
     /// The limits.
-    pub limits: Vec<LimitRow>,
+    pub limits: Vec<Limit>,
     /// What is asserted of hardware, and what it holds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hardware: Vec<HardwareRow>,
+    pub hardware: Vec<Held>,
     /// The longest request within all limits, or on the hardware, no longer than the model's own maximum; absent where there is
     /// no end.
     pub max_seq_len: Option<u64>,
@@ -74,9 +71,9 @@ pub struct Measured {
 
 impl Measured {
     /// What was measured of a workload on a model.
-    pub fn new(model: &Model, workload: &Workload, engine: &Engine, checked: &Checked, held: &[Held]) -> Self {
-        let longest = match held {
-            [held] if checked.limits.is_empty() => held.longest,
+    pub fn new(Examined { model, workload, engine, checked, held, .. }: &Examined) -> Self {
+        let longest = match held.as_slice() {
+            [held] if checked.limits.is_empty() => held.max_seq_len,
             _ => checked.longest,
         };
         Self {
@@ -90,8 +87,8 @@ impl Measured {
             pp: workload.layout.pp,
             bytes: checked.taken.bytes.0,
             bytes_per_gpu: checked.taken.bytes_per_gpu.0,
-            limits: checked.limits.iter().map(LimitRow::of).collect(),
-            hardware: held.iter().map(HardwareRow::of).collect(),
+            limits: checked.limits.clone(),
+            hardware: held.clone(),
             max_seq_len: longest.map(|longest| longest.0),
             maximum: model.max_position_embeddings.map(|maximum| maximum.0),
         }
@@ -103,44 +100,23 @@ impl Measured {
     }
 
     /// The limit that is exceeded most, or else has least left.
-    fn tightest(&self) -> Option<&LimitRow> {
-        let signed = |limit: &&LimitRow| match (limit.left, limit.over) {
-            (_, Some(over)) => i128::from(over).saturating_neg(),
-            (left, None) => i128::from(left.unwrap_or_default()),
+    fn tightest(&self) -> Option<&Limit> {
+        let signed = |limit: &&Limit| match (limit.left, limit.over) {
+            (_, Some(over)) => i128::from(over.0).saturating_neg(),
+            (left, None) => i128::from(left.unwrap_or_default().0),
         };
         self.limits.iter().min_by_key(signed)
     }
 }
 
-/// A limit of a [`CheckDocument`].
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct LimitRow {
-    /// The limit, and what is taken of it.
-    #[serde(flatten)]
-    pub limit: Limit,
-    /// Bytes that are left; absent where there are too many.
-    pub left: Option<u64>,
-    /// Bytes that are too many.
-    pub over: Option<u64>,
-}
-
-impl LimitRow {
-    pub(super) fn of(limit: &Limit) -> Self {
-        let (left, over) = match limit.left() {
-            Ok(left) => (Some(left.0), None),
-            Err(over) => (None, Some(over.0)),
-        };
-        Self { limit: *limit, left, over }
-    }
-
+impl Limit {
     fn of_what(&self) -> &'static str {
-        if self.limit.kind == "bytes" { "in all" } else { "on each GPU" }
+        if self.kind == "bytes" { "in all" } else { "on each GPU" }
     }
 
     /// What is left, or with a sign what is too much; exact where the unit would show nothing.
     fn signed(&self, unit: ByteUnit) -> String {
-        let bytes = self.over.or(self.left).unwrap_or_default();
+        let Bytes(bytes) = self.over.or(self.left).unwrap_or_default();
         let text = if is_lost(bytes, unit) { amount(bytes, unit) } else { Bytes(bytes).in_unit(unit) };
         format!("{}{text}", if self.over.is_some() { "-" } else { "" })
     }
@@ -148,8 +124,8 @@ impl LimitRow {
     /// `over by 2.416 GB in all`
     pub(super) fn sentence(&self, unit: ByteUnit) -> String {
         match (self.left, self.over) {
-            (_, Some(over)) => format!("over by {} {}", amount(over, unit), self.of_what()),
-            (left, None) => format!("{} left {}", amount(left.unwrap_or_default(), unit), self.of_what()),
+            (_, Some(over)) => format!("over by {} {}", amount(over.0, unit), self.of_what()),
+            (left, None) => format!("{} left {}", amount(left.unwrap_or_default().0, unit), self.of_what()),
         }
     }
 }
@@ -187,61 +163,7 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
     bytes > 0 && Bytes(bytes).in_unit(unit) == Bytes(0).in_unit(unit)
 }
 
-/// What is asserted of hardware, and what it holds.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct HardwareRow {
-    /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
-    #[schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"]))]
-    pub kind: &'static str,
-    /// The device.
-    pub gpu: String,
-    /// How many.
-    pub gpus: u64,
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
-    /// Whether it holds.
-    pub holds: bool,
-    /// The number that is wanted.
-    pub wanted: Option<u64>,
-    /// What there is of it; absent where there is no end.
-    pub found: Option<u64>,
-    /// Bytes that are missing on the device that is full first.
-    pub shortfall_bytes: Option<u64>,
-    /// The longest of so many requests; absent where there is no end.
-    pub max_seq_len: Option<u64>,
-    /// Requests that run at once; absent where there is no end.
-    pub at_once: Option<u64>,
-    /// What keeps it from holding more.
-    pub binding: BindingDescription,
-    #[serde(skip)]
-    demand: Demand,
-}
-
-impl HardwareRow {
-    pub(super) fn of(held: &Held) -> Self {
-        Self {
-            kind: held.demand.kind(),
-            gpu: held.gpu.clone(),
-            gpus: held.gpus,
-            tp: held.layout.tp,
-            pp: held.layout.pp,
-            dp: held.layout.dp,
-            holds: held.holds,
-            wanted: held.demand.wanted(),
-            found: held.found(),
-            shortfall_bytes: held.shortfall.map(|bytes| bytes.0),
-            max_seq_len: held.longest.map(|tokens| tokens.0),
-            at_once: held.at_once,
-            binding: described(&held.binding),
-            demand: held.demand,
-        }
-    }
-
+impl Held {
     /// `4xl40s (tp 4)`
     fn configuration(&self) -> String {
         format!("{}x{} ({})", self.gpus, self.gpu, spread(self.tp, self.pp, self.dp))
@@ -252,7 +174,7 @@ impl HardwareRow {
         let on = self.configuration();
         let number = |number: Option<u64>, none: &str| number.map_or_else(|| none.to_owned(), group_thousands);
         let short = match self.shortfall_bytes {
-            Some(bytes) if !self.holds => format!("over by {} on a GPU of {on}", amount(bytes, unit)),
+            Some(bytes) if !self.holds => format!("over by {} on a GPU of {on}", amount(bytes.0, unit)),
             _ => format!("does not fit on {on}: {}", self.binding.reason),
         };
         let wanted = number(self.wanted, "");
@@ -290,14 +212,15 @@ impl HardwareRow {
 
 impl CheckDocument {
     /// The document of what was measured of a model.
-    pub fn new(model: &Model, measured: Measured, notes: Notes) -> Self {
+    pub fn new(examined: Examined) -> Self {
+        let measured = Measured::new(&examined);
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: ModelDescription::new(model),
+            model: ModelDescription::new(&examined.model),
             within: measured.holds(),
             measured,
-            notes,
+            notes: examined.notes,
         }
     }
 
@@ -319,9 +242,9 @@ impl CheckDocument {
         let amount = |bytes: u64| amount(bytes, unit);
         let longest = largest_within(self.measured.max_seq_len, self.measured.maximum);
         let margin = match self.measured.tightest() {
-            Some(LimitRow { over: Some(over), .. }) => format!("over by {}", amount(*over)),
+            Some(Limit { over: Some(over), .. }) => format!("over by {}", amount(over.0)),
             Some(limit) => {
-                format!("within the budget: {} left {}", amount(limit.left.unwrap_or_default()), limit.of_what())
+                format!("within the budget: {} left {}", amount(limit.left.unwrap_or_default().0), limit.of_what())
             }
             None => "no budget".into(),
         };
@@ -334,13 +257,13 @@ impl CheckDocument {
 #[derive(Debug, Clone, Copy)]
 pub enum Asserted<'a> {
     /// A budget.
-    Limit(&'a LimitRow),
+    Limit(&'a Limit),
     /// That hardware holds something.
-    Hardware(&'a HardwareRow),
+    Hardware(&'a Held),
 }
 
 impl<'a> Asserted<'a> {
-    fn limit(self) -> Option<&'a LimitRow> {
+    fn limit(self) -> Option<&'a Limit> {
         match self {
             Self::Limit(limit) => Some(limit),
             Self::Hardware(_) => None,
@@ -351,32 +274,32 @@ impl<'a> Asserted<'a> {
 type AssertedColumn<'a> = Column<'a, Asserted<'a>>;
 
 /// A column of a figure of a limit, which hardware, being in no budget's bytes, has not.
-fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&LimitRow) -> Cell + 'a) -> AssertedColumn<'a> {
+fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&Limit) -> Cell + 'a) -> AssertedColumn<'a> {
     AssertedColumn::right(heading, move |row| row.limit().map(&figure))
 }
 
 impl CheckDocument {
     fn columns(&self, unit: ByteUnit) -> Vec<AssertedColumn<'_>> {
-        let left = move |limit: &LimitRow| {
-            let exact = limit.left.map(|left| left.to_string()).unwrap_or_default();
+        let left = move |limit: &Limit| {
+            let exact = limit.left.map(|left| left.0.to_string()).unwrap_or_default();
             Cell::Both(limit.signed(unit), exact)
         };
         vec![
-            AssertedColumn::left(unit.name(), |row| row.limit().map(LimitRow::of_what)),
+            AssertedColumn::left(unit.name(), |row| row.limit().map(Limit::of_what)),
             AssertedColumn::csv("limit", |row| match row {
-                Asserted::Limit(row) => row.limit.kind.to_owned(),
+                Asserted::Limit(row) => row.kind.to_owned(),
                 Asserted::Hardware(row) => format!("{} {}", row.kind, row.configuration()),
             }),
-            of_limit("budget", |row| Cell::Bytes(row.limit.budget.0)).key("budget"),
-            of_limit("less margin", |row| Cell::Bytes(row.limit.allowed.0)).key("allowed"),
+            of_limit("budget", |row| Cell::Bytes(row.budget.0)).key("budget"),
+            of_limit("less margin", |row| Cell::Bytes(row.allowed.0)).key("allowed"),
             AssertedColumn::right("taken", |row| {
-                Cell::Bytes(row.limit().map_or(self.measured.bytes, |row| row.limit.taken.0))
+                Cell::Bytes(row.limit().map_or(self.measured.bytes, |row| row.taken.0))
             })
             .key("taken"),
             of_limit("left", left).key("left"),
             AssertedColumn::csv("over", |row| match row {
-                Asserted::Limit(limit) => limit.over,
-                Asserted::Hardware(row) => row.shortfall_bytes,
+                Asserted::Limit(limit) => limit.over.map(|bytes| bytes.0),
+                Asserted::Hardware(row) => row.shortfall_bytes.map(|bytes| bytes.0),
             }),
             AssertedColumn::csv("within", |row| match row {
                 Asserted::Limit(_) => self.within,
@@ -384,7 +307,7 @@ impl CheckDocument {
             }),
             AssertedColumn::csv("max_seq_len", |row| match row {
                 Asserted::Limit(_) => self.measured.max_seq_len,
-                Asserted::Hardware(row) => row.max_seq_len,
+                Asserted::Hardware(row) => row.max_seq_len.map(|tokens| tokens.0),
             }),
         ]
     }
@@ -398,7 +321,7 @@ impl Report for CheckDocument {
     }
 
     fn largest(&self) -> Bytes {
-        let largest = self.measured.limits.iter().map(|row| row.limit.budget.max(row.limit.taken)).max();
+        let largest = self.measured.limits.iter().map(|row| row.budget.max(row.taken)).max();
         largest.unwrap_or(Bytes(self.measured.bytes))
     }
 

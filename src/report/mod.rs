@@ -34,8 +34,8 @@ use crate::units::{ByteUnit, Bytes, once};
 
 pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
-pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
-pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
+pub use check::{Asserted, CheckDocument, Measured};
+pub use checks::{CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column, Table};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, notes_of};
@@ -43,18 +43,13 @@ pub use estimates::Estimates;
 pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explanation};
 pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
-pub use hardware::{
-    Asked, BindingDescription, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, RequestsRow, ServerRow,
-    SmallerRow, StageRow, TermRow, TooSmallRow,
-};
+pub use hardware::{CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, ServerRow, StageRow, TermRow};
 pub use listing::{
     DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
     WeightsItem,
 };
 pub use model::ModelDescription;
-pub use strategies::{
-    ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed,
-};
+pub use strategies::{ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, Strategies, StrategyRow, Typed};
 pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};

@@ -70,8 +70,8 @@ proptest! {
         let Ok(rows) = strategies(&question) else { return Ok(()) };
         let Ok(baseline) = &rows[0].outcome else { return Ok(()) };
         for row in &rows {
-            let speed = Speed { bandwidth: Some(3350), operations: Some(989_000) };
-            let floors = floors(&question, row, speed);
+            let speed = Speed { bandwidth_gb_s: Some(3350), bf16_gflops: Some(989_000), ..Speed::default() };
+            let floors = floors(&question, row, &speed);
             let Ok(outcome) = &row.outcome else {
                 prop_assert_eq!(floors, None);
                 continue;

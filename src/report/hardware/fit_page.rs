@@ -1,8 +1,9 @@
 //! What fits on hardware, for people: the answer first, then the terms it rests on.
 
-use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
+use super::fit::{FitDocument, FitRow, StageRow, TermRow};
 use super::{CostRow, differ, in_dollars};
 use crate::engine::{Double, Known};
+use crate::fit::Requests;
 use crate::report::column::{Cell, Column, Table, grid};
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{hanging, in_unit, pairs, ranges};
@@ -62,10 +63,10 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
     let [engines, formats] = [differ(rows, |row| &row.server.engine), differ(rows, |row| row.server.stored())];
     let priced = rows.iter().any(|row| row.cost.is_some());
     // Where each row has its own longest, one of it fits, and that is all.
-    let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len)));
+    let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len.0)));
     let length = <[_; 1]>::try_from(lengths).ok().and_then(|[length]| length);
     let requests = |index: usize| move |row: &FitRow| row.requests.get(index)?.at_once;
-    let seq_len = |index: usize| move |row: &FitRow| Some(row.requests.get(index)?.seq_len);
+    let seq_len = |index: usize| move |row: &FitRow| Some(row.requests.get(index)?.seq_len.0);
     vec![
         FitColumn::left("GPUs", |row| row.server.configuration()),
         FitColumn::left("Layout", |row| row.server.spread()),
@@ -196,8 +197,8 @@ fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
     let mut answers =
         vec![("longest request".to_owned(), longest), ("bound by".to_owned(), row.binding.reason.clone())];
     if row.max_seq_len != Some(0) {
-        let of_length = |requests: &RequestsRow| {
-            (format!("requests of {}", group_thousands(requests.seq_len)), requests_in_words(requests))
+        let of_length = |requests: &Requests| {
+            (format!("requests of {}", group_thousands(requests.seq_len.0)), requests_in_words(requests))
         };
         answers.extend(row.requests.iter().map(of_length));
         answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
@@ -241,7 +242,7 @@ fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     }
 }
 
-pub(super) fn requests_in_words(requests: &RequestsRow) -> String {
+pub(super) fn requests_in_words(requests: &Requests) -> String {
     let room = count(requests.room);
     match requests.bound_by {
         Some(name) => format!("{} at once: {name}; there is room for {room}", count(requests.at_once)),
@@ -294,9 +295,9 @@ fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
     let mut lines = vec![format!("{}, {} in {}:", row.server.configuration(), row.server.engine, row.server.stored())];
     lines.extend(hanging("  ", &said.join("; ")));
-    let worth_a_line = |(index, requests): &(usize, &RequestsRow)| *index > 0 || requests.bound_by.is_some();
+    let worth_a_line = |(index, requests): &(usize, &Requests)| *index > 0 || requests.bound_by.is_some();
     lines.extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| {
-        hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len)), &requests_in_words(requests))
+        hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len.0)), &requests_in_words(requests))
     }));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));

@@ -8,15 +8,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-pub(super) use self::fit::described;
-pub use self::fit::{BindingDescription, FitDocument, FitRow, PoolError, RequestsRow, StageRow, TermRow};
-pub use self::plan::{Asked, PlanDocument, PlanRow, SmallerRow, TooSmallRow};
+pub use self::fit::{FitDocument, FitRow, PoolError, StageRow, TermRow};
+pub use self::plan::{PlanDocument, PlanRow};
 
-use crate::engine::{Double, Engine};
-use crate::estimate::Layout;
+use crate::engine::Double;
+use crate::fit::Deployment;
 use crate::hardware::Price;
 use crate::report::{Cell, clean};
-use crate::units::{KvDtype, KvFormat, fixed_point};
+use crate::units::{KvDtype, fixed_point};
 
 /// What is served, on which devices.
 #[skip_serializing_none]
@@ -41,13 +40,13 @@ pub struct ServerRow {
 }
 
 impl ServerRow {
-    fn new((gpu, gpus): (&str, u64), engine: &Engine, kv_dtype: KvDtype, stored: KvFormat, layout: Layout) -> Self {
+    fn new(Deployment { gpu, gpus, engine, kv_dtype, stored, layout, .. }: &Deployment) -> Self {
         Self {
-            gpu: gpu.to_owned(),
-            gpus,
+            gpu: gpu.clone(),
+            gpus: *gpus,
             engine: engine.to_string(),
             kv_dtype: kv_dtype.to_string(),
-            kv_dtype_resolved: (KvDtype::Given(stored) != kv_dtype).then(|| stored.to_string()),
+            kv_dtype_resolved: (KvDtype::Given(*stored) != *kv_dtype).then(|| stored.to_string()),
             tp: layout.tp,
             pp: layout.pp,
             dp: layout.dp,
@@ -93,9 +92,10 @@ pub struct CostRow {
 const MICRO: u64 = 1_000_000;
 
 impl CostRow {
-    /// The cost of `gpus` at a price, whose pools hold `tokens`; none past 2⁶⁴ − 1 millionths.
-    fn of(price: &Price, gpus: u64, tokens: Option<u64>) -> Option<Self> {
-        let all = price.micro_dollars_per_gpu_hour.checked_mul(gpus)?;
+    /// The cost of a deployment with pools of `tokens`; `None` without a price, or past 2⁶⁴ − 1 millionths.
+    fn of(on: &Deployment, tokens: Option<u64>) -> Option<Self> {
+        let price = on.price.as_ref()?;
+        let all = price.per_hour(on.gpus)?;
         let tokens = tokens.filter(|&tokens| tokens > 0);
         Some(Self {
             dollars_per_gpu_hour: Double::ratio(price.micro_dollars_per_gpu_hour, MICRO),

@@ -42,7 +42,7 @@ pub struct Strategies {
     /// The rows, the baseline first.
     pub strategies: Vec<StrategyRow>,
     /// The hardware's figures that floors rest on, where they were asked for.
-    pub floors: Option<SpeedFigures>,
+    pub floors: Option<Speed>,
     /// What the article says, where this is its model or the one it stands for.
     pub article: Option<ArticleStatement>,
     /// What there is to say of it.
@@ -105,26 +105,6 @@ pub struct PriceFigures {
 impl From<&Price> for PriceFigures {
     fn from(price: &Price) -> Self {
         Self { cents_per_gpu_hour: Cents(price.micro_dollars_per_gpu_hour), offer: price.clone() }
-    }
-}
-
-/// What one GPU does at most; what has no source is absent.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct SpeedFigures {
-    /// Memory bandwidth, in decimal gigabytes a second.
-    pub bandwidth_gb_s: Option<u64>,
-    /// Where it was read.
-    pub bandwidth_source: Option<String>,
-    /// Peak dense rate in bf16, in 10⁹ operations a second.
-    pub bf16_gflops: Option<u64>,
-    /// Where it was read.
-    pub bf16_source: Option<String>,
-}
-
-impl SpeedFigures {
-    fn speed(&self) -> Speed {
-        Speed { bandwidth: self.bandwidth_gb_s, operations: self.bf16_gflops }
     }
 }
 
@@ -211,7 +191,7 @@ impl Strategies {
         rows: &[Strategy],
         typed: &Typed,
         gpu: Gpu,
-        figures: Option<SpeedFigures>,
+        figures: Option<Speed>,
         article: Option<ArticleStatement>,
         warnings: &[String],
     ) -> Self {
@@ -242,7 +222,7 @@ impl Strategies {
             strategies: rows
                 .iter()
                 .map(|strategy| StrategyRow {
-                    floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures.speed())),
+                    floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures)),
                     ..row(strategy, baseline, typed, &gpu)
                 })
                 .collect(),

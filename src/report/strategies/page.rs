@@ -1,11 +1,11 @@
 //! The levers for people: the rows, and under them what each costs and the command that repeats it.
 
-use super::{ArticleStatement, Cents, SpeedFigures, Strategies, StrategyRow};
+use super::{ArticleStatement, Cents, Strategies, StrategyRow};
 use crate::report::column::{Cell, Column, Table, grid};
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{hanging, in_unit};
 use crate::report::{Medium, Report, clean};
-use crate::strategy::{Floors, article};
+use crate::strategy::{Floors, Speed, article};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
 type StrategyColumn<'a> = Column<'a, StrategyRow>;
@@ -90,7 +90,7 @@ fn floor_grid(document: &Strategies) -> Grid {
 }
 
 /// What the floors rest on.
-fn floor_words(figures: &SpeedFigures, gpu: &str) -> [String; 4] {
+fn floor_words(figures: &Speed, gpu: &str) -> [String; 4] {
     let figure = |value: Option<u64>, unit: &str, source: &Option<String>| match (value, source) {
         (Some(value), Some(source)) => format!("{} {unit} ({source})", group_thousands(value)),
         _ => format!("not known of {gpu} from any source, and so absent"),
