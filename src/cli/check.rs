@@ -33,36 +33,12 @@ const OPTIONS: Options = Options {
             Group::Accelerators,
             Group::Sources,
         ],
-        without: &["price", "prices"],
+        without: "price prices",
     },
     models: Models::Several,
     lists: &[],
-    about: &[
-        ("seq-len", "Context length in tokens [default: the model's own maximum, or 131,072]"),
-        ("batch", "Concurrent requests; with --gpu over all replicas, as `kvsize fit` counts them [default: 1]"),
-        ("kv-dtype", "KV cache dtype [default: the 16-bit format of the checkpoint, or what the engine takes]"),
-        ("bitwidth", "Plain bits per element, as the article's bitwidth"),
-        ("engine", "Engine to check: ideal (default), vllm, llama.cpp, … (`kvsize engines`)"),
-        (
-            "gpu",
-            "Without a budget: the GPUs that must hold it, as 8xh100 (`kvsize gpus`); with one: the GPU whose engine defaults \
-             apply [default: h100-sxm]",
-        ),
-    ],
-    brief: &[
-        "model",
-        "budget",
-        "budget-per-gpu",
-        "margin",
-        "gpu",
-        "seq-len",
-        "batch",
-        "kv-dtype",
-        "engine",
-        "tp",
-        "pp",
-        "strict",
-    ],
+    about: include_str!("about/check.txt"),
+    brief: "model budget budget-per-gpu margin gpu seq-len batch kv-dtype engine tp pp strict",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {

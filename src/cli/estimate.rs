@@ -14,12 +14,12 @@ use crate::units::{Bytes, Code, Error, Series, Tokens};
 pub(super) const OPTIONS: Options = Options {
     selection: Selection {
         groups: &[Group::Model, Group::Dimensions, Group::Workload, Group::Device, Group::Accelerators, Group::Sources],
-        without: &[],
+        without: "",
     },
     models: Models::Several,
     lists: &[],
-    about: &[],
-    brief: &[],
+    about: "",
+    brief: "",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {

@@ -7,21 +7,10 @@ use clap::Command;
 use super::{CANNOT_ANSWER, COMMANDS, NO, Subcommand, usage};
 use crate::report;
 
-/// What is read of the environment.
-pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
-    ("KVSIZE_CATALOGUE", "as --catalogue"),
-    ("KVSIZE_ACCELERATORS", "as --accelerators"),
-    ("HF_HUB_CACHE, HF_HOME", "where the local cache of the hub is [default: ~/.cache/huggingface/hub]"),
-    ("HF_ENDPOINT", "the hub, or a mirror of it [default: https://huggingface.co]"),
-    (
-        "HF_TOKEN",
-        "a token for private and gated models, sent to the hub alone; else the file HF_TOKEN_PATH [default: token in HF_HOME]",
-    ),
-    ("HF_HUB_OFFLINE", "1 is --offline"),
-    ("HF_HUB_DOWNLOAD_TIMEOUT", "seconds that an answer may take [default: 10]"),
-    ("HTTPS_PROXY, NO_PROXY", "the way to the hub"),
-    ("SSL_CERT_FILE", "certificates to trust in place of those built in, as PEM"),
-];
+/// What is read of the environment: variables, and what each is.
+pub(super) fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    include_str!("about/environment.txt").lines().filter_map(|line| line.split_once(": "))
+}
 
 /// The program's own.
 pub(super) const STATUSES: &[(u8, &str)] = &[
@@ -35,9 +24,9 @@ const WIDTH: usize = 80;
 
 /// The program with its long help.
 pub(super) fn with_long_help(program: Command) -> Command {
-    let widest = ENVIRONMENT.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let widest = environment().map(|(name, _)| name.len()).max().unwrap_or_default();
     let indent = widest.saturating_add(4);
-    let variables = ENVIRONMENT.iter().map(|(name, text)| {
+    let variables = environment().map(|(name, text)| {
         let lines = report::wrapped(text, WIDTH.saturating_sub(indent));
         let lines: Vec<&str> = lines.iter().map(|line| line.trim_start()).collect();
         format!("  {name:widest$}  {}\n", lines.join(&format!("\n{:indent$}", "")))
@@ -70,13 +59,13 @@ pub(super) fn defined(command: Command) -> Command {
 pub(super) fn described(command: Command) -> Command {
     let Some(known) = known(&command) else { return command };
     let command = defined(command);
-    let command = if known.notes.is_empty() { command } else { command.after_help(known.notes) };
+    let command = if known.notes.is_empty() { command } else { command.after_help(known.notes.trim_end()) };
     command.after_long_help(below(known.name, known.notes, known.statuses))
 }
 
 /// What each example of a command is for, and the line to type; of `kvsize`, a tour of the commands. Each is run by a test.
 pub(super) fn examples(command: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let mut sections = include_str!("examples.txt").split("\n\n");
+    let mut sections = include_str!("about/examples.txt").split("\n\n");
     let section = sections.find_map(|section| section.strip_prefix(command)?.strip_prefix('\n'));
     let mut lines = section.unwrap_or_default().lines();
     std::iter::from_fn(move || Some((lines.next()?.strip_prefix("# ")?, lines.next()?)))

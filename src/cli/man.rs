@@ -83,8 +83,7 @@ fn own_sections(known: Option<&'static Subcommand>) -> Roff {
     let statuses = known.map_or(help::STATUSES, |known| known.statuses);
     described(&mut roff, "EXIT STATUS", statuses.iter().map(|(status, what)| (status.to_string(), *what)));
     if known.is_none() {
-        let variables = help::ENVIRONMENT.iter();
-        described(&mut roff, "ENVIRONMENT", variables.map(|(name, what)| ((*name).to_owned(), *what)));
+        described(&mut roff, "ENVIRONMENT", help::environment().map(|(name, what)| (name.to_owned(), what)));
     }
     roff.control("SH", ["EXAMPLES"]);
     for (what, line) in help::examples(known.map_or("kvsize", |known| known.name)) {

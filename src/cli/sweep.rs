@@ -19,8 +19,8 @@ const OPTIONS: Options = Options {
     selection: estimate::OPTIONS.selection,
     models: Models::Several,
     lists: &["tp", "pp", "dp", "dcp", "memory"],
-    about: &[],
-    brief: &[],
+    about: "",
+    brief: "",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -29,18 +29,10 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     arguments: |command| {
         OPTIONS.augment(command, |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)))
     },
-    notes: ABOUT_RANGES,
+    notes: include_str!("about/sweep-ranges.txt"),
     statuses: ANSWERED,
     run,
 };
-
-const ABOUT_RANGES: &str = "\
-A range is a..b*k (times k) or a..b+k (plus k), its end a part of it where a
-step meets it; quote the star from the shell. Ranges and values may stand in one
-list.
-
-A combination that is refused is left out, and that is said. csv, jsonl and json
-are written as the rows are known.";
 
 /// The most rows of a sweep.
 const MOST_ROWS: u64 = 1_000_000;

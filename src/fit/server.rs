@@ -238,39 +238,25 @@ impl<'a> Server<'a> {
         Ok((answer, capacity))
     }
 
-    /// Bytes that a device of a part must have for `batch` sequences; within, why the engine refuses so many.
-    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Result<u64, Error>, Error> {
-        if let Some(usual) = self.usual
-            && (seq_len, batch) == (self.question.usual_len(), self.usual_batch())
-        {
-            return Ok(Ok(usual));
+    /// Bytes that a device of a part must have for `batch` sequences.
+    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<u64, Error> {
+        let is_usual = (seq_len, batch) == (self.question.usual_len(), self.usual_batch());
+        if let Some(usual) = self.usual.filter(|_| is_usual) {
+            return Ok(usual);
         }
-        match self.ask(&part.model, seq_len, batch, None) {
-            Ok(answer) => Ok(self.needed_by(&answer).ok_or_else(Error::too_large)),
-            Err(error) => self.too_much(error, seq_len, batch).map(Err),
-        }
+        self.needed_by(&self.ask(&part.model, seq_len, batch, None)?).ok_or_else(Error::too_large)
     }
 
-    /// An error that comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
-    fn too_much(&self, error: Error, seq_len: Tokens, batch: u64) -> Result<Error, Error> {
-        match error {
-            error if error.code == Code::TooLarge => Ok(error),
-            error if error.code == Code::Refused && (seq_len > self.question.usual_len() || batch > 1) => Ok(error),
-            error => Err(error),
-        }
+    /// Whether an error comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
+    fn is_too_much(&self, error: &Error, seq_len: Tokens, batch: u64) -> bool {
+        let is_more = seq_len > self.question.usual_len() || batch > 1;
+        error.code == Code::TooLarge || error.code == Code::Refused && is_more
     }
 
-    /// What `batch` sequences need and have on the devices of each part; within, why the engine refuses so many.
-    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, Error>, Error> {
-        let mut balances = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            let needed = self.needed(part, seq_len, batch)?;
-            match needed.and_then(|needed| (Exact::from(needed) + part.short).get()) {
-                Ok(needed) => balances.push((needed, part.pool)),
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(balances))
+    /// What `batch` sequences need and have on the devices of each part.
+    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Vec<(u64, u64)>, Error> {
+        let needed = |part: &Part| (Exact::from(self.needed(part, seq_len, batch)?) + part.short).get();
+        self.parts.iter().map(|part| Ok((needed(part)?, part.pool))).collect()
     }
 
     /// What `batch` sequences in one replica leave on the device that is full first, or what they are short of there.
@@ -278,9 +264,9 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`Error`] where the engine has no answer.
     pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Left, Error> {
-        let balances = match self.balances(seq_len, batch)? {
-            Ok(balances) => balances,
-            Err(error) => return Ok(Left::Refused(error)),
+        let balances = match self.balances(seq_len, batch) {
+            Err(error) if self.is_too_much(&error, seq_len, batch) => return Ok(Left::Refused(error)),
+            balances => balances?,
         };
         let short = balances.iter().filter_map(|(needed, pool)| needed.checked_sub(*pool)).max().unwrap_or_default();
         let left = balances.iter().filter_map(|(needed, pool)| pool.checked_sub(*needed)).min().unwrap_or_default();
@@ -294,8 +280,8 @@ impl<'a> Server<'a> {
         }
         if self.pooled() {
             return match self.of_pool(seq_len) {
-                Ok((_, capacity)) => Ok(sequences(capacity.as_ref(), seq_len) >= batch),
-                Err(error) => self.too_much(error, seq_len, batch).map(|_| false),
+                Err(error) if self.is_too_much(&error, seq_len, batch) => Ok(false),
+                found => Ok(sequences(found?.1.as_ref(), seq_len) >= batch),
             };
         }
         Ok(matches!(self.left(seq_len, batch)?, Left::Spare(_)))
@@ -306,8 +292,8 @@ impl<'a> Server<'a> {
         let of = |room| Requests { seq_len, room, at_once: room, max_concurrency: None, bound_by: None };
         if self.pooled() {
             let (answer, capacity) = match self.of_pool(seq_len) {
-                Err(error) => return self.too_much(error, seq_len, 1).map(|_| of(Some(0))),
-                Ok(found) => found,
+                Err(error) if self.is_too_much(&error, seq_len, 1) => return Ok(of(Some(0))),
+                found => found?,
             };
             let Question { model, engine, .. } = self.question;
             let limit = (engine.profile.request_limit)(&answer, model, seq_len, engine)?;
@@ -322,7 +308,7 @@ impl<'a> Server<'a> {
             return Ok(of(Some(0)));
         }
         // Bytes are nearly proportional to sequences: the quotient is the place to look first.
-        let Ok(balances) = self.balances(seq_len, 1)? else { return Ok(of(Some(0))) };
+        let balances = self.balances(seq_len, 1)?;
         let guess = balances.iter().filter_map(|&(needed, pool)| pool.checked_div(needed)).min();
         let Some(guess) = guess else { return Ok(of(None)) };
         let most = (Exact::from(guess) * 2u64 + 2u64).get()?;
@@ -339,8 +325,8 @@ impl<'a> Server<'a> {
         let mut guess = most;
         if batch == 1 {
             match self.of_pool(Tokens(most)) {
-                Ok((_, capacity)) => guess = capacity.map_or(0, |capacity| capacity.max_seq_len),
-                Err(error) => drop(self.too_much(error, Tokens(most), 1)?),
+                Err(error) if self.is_too_much(&error, Tokens(most), 1) => {}
+                found => guess = found?.1.map_or(0, |capacity| capacity.max_seq_len),
             }
         }
         largest(most, guess, holds)
@@ -468,7 +454,7 @@ impl<'a> Server<'a> {
         if self.parts.len() < 2 {
             return Ok(self.full_first);
         }
-        let Ok(balances) = self.balances(seq_len, self.usual_batch())? else { return Ok(None) };
+        let balances = self.balances(seq_len, self.usual_batch())?;
         let full = |(needed, pool): &(u64, u64)| needed > pool;
         Ok(balances.iter().position(full).filter(|_| !balances.iter().all(full)))
     }

@@ -119,51 +119,25 @@ fn is_spread(figures: &[Figure<'_>]) -> bool {
     figures.iter().any(|figure| figure.row.bytes_per_gpu != figure.row.bytes)
 }
 
-/// How engines are named in a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Engines {
-    /// Not at all: there is one.
-    One,
-    /// By name.
-    ByName,
-    /// By name and version: there are two versions of one.
-    ByVersion,
-}
-
-impl Engines {
-    fn of(figures: &[Figure<'_>]) -> Self {
-        let engines = engines(figures);
-        let names = once(engines.iter().map(|engine| engine.profile.name));
-        let versions = once(engines.iter().map(|engine| (engine.profile.name, engine.version)));
-        match engines.len() {
-            0 | 1 => Self::One,
-            _ if versions.len() > names.len() => Self::ByVersion,
-            _ => Self::ByName,
-        }
-    }
-}
-
-/// Whether figures are of several models.
-fn several_models(figures: &[Figure<'_>]) -> bool {
-    figures.iter().any(|figure| figures.first().is_some_and(|first| first.model != figure.model))
-}
-
 /// What tells figures apart.
 fn keys<'a>(figures: &[Figure<'_>]) -> Vec<FigureColumn<'a>> {
     let batch = batch().when(figures.iter().any(|figure| figure.row.batch != 1));
     [tokens(), batch].into_iter().chain(names(figures)).collect()
 }
 
-/// The models and engines, where there are several.
+/// The models and engines, where there are several; of an engine the version, too, where there are two of it.
 fn names<'a>(figures: &[Figure<'_>]) -> [FigureColumn<'a>; 2] {
-    let engines = Engines::of(figures);
-    let engine = move |figure: &Figure<'_>| match engines {
-        Engines::ByVersion => figure.row.engine.to_string(),
-        Engines::One | Engines::ByName => figure.row.engine.profile.name.to_owned(),
+    let engines = engines(figures);
+    let names = once(engines.iter().map(|engine| engine.profile.name));
+    let versions = once(engines.iter().map(|engine| (engine.profile.name, engine.version)));
+    let by_version = versions.len() > names.len();
+    let engine = move |figure: &Figure<'_>| match &figure.row.engine {
+        engine if by_version => engine.to_string(),
+        engine => engine.profile.name.to_owned(),
     };
     [
-        FigureColumn::left("Model", |figure| figure.model).when(several_models(figures)),
-        FigureColumn::left("Engine", engine).when(engines != Engines::One),
+        FigureColumn::left("Model", |figure| figure.model).if_differs(),
+        FigureColumn::left("Engine", engine).when(engines.len() > 1),
     ]
 }
 
@@ -234,9 +208,10 @@ pub(super) fn capacities(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
         return Vec::new();
     };
     // What the rows of this table have no column for, since it is the same in all of them, is said above it.
+    let models = |figures: &[Figure<'_>]| once(figures.iter().map(|figure| figure.model.to_owned()));
     let same = capable.first().map_or_else(String::new, |first| {
-        let engine = Engines::of(figures) != Engines::One && Engines::of(&capable) == Engines::One;
-        let model = several_models(figures) && !several_models(&capable);
+        let engine = engines(figures).len() > 1 && engines(&capable).len() == 1;
+        let model = models(figures).len() > 1 && models(&capable).len() == 1;
         let engine = engine.then(|| first.row.engine.to_string());
         engine.into_iter().chain(model.then(|| first.model.to_owned())).map(|name| format!(", {name}")).collect()
     });

@@ -1,7 +1,7 @@
 //! What fits on hardware, for people: the answer first, then the terms it rests on.
 
 use super::fit::{FitDocument, FitRow, StageRow, TermRow};
-use super::{CostRow, differ, in_dollars};
+use super::{CostRow, in_dollars};
 use crate::engine::{Double, Known};
 use crate::fit::Requests;
 use crate::report::column::{Cell, Column, Table, grid};
@@ -60,7 +60,7 @@ impl FitRow {
 
 /// What a configuration is and holds. What is the same in all rows has no column in a table.
 fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
-    let [engines, formats] = [differ(rows, |row| &row.server.engine), differ(rows, |row| row.server.stored())];
+    let engines = once(rows.iter().map(|row| &row.server.engine)).len() > 1;
     let priced = rows.iter().any(|row| row.cost.is_some());
     // Where each row has its own longest, one of it fits, and that is all.
     let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len.0)));
@@ -74,7 +74,7 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
         FitColumn::csv("gpus", |row| row.server.gpus),
         FitColumn::left("Engine", |row| row.server.engine.clone()).when(engines).until(2).key("engine"),
         FitColumn::left("Engine", |row| row.server.engine_name()).when(engines).from(2),
-        FitColumn::left("Format", |row| row.server.stored().to_owned()).when(formats).until(3).key("kv_dtype"),
+        FitColumn::left("Format", |row| row.server.stored().to_owned()).if_differs().until(3).key("kv_dtype"),
         FitColumn::csv("tp", |row| row.server.tp),
         FitColumn::csv("pp", |row| row.server.pp),
         FitColumn::csv("dp", |row| row.server.dp),
@@ -145,20 +145,11 @@ pub(super) fn count(count: Option<u64>) -> String {
     count.map_or_else(|| NO_END.into(), group_thousands)
 }
 
-/// How a term is known, in one letter.
-fn letter(known: Known) -> char {
-    match known {
-        Known::Given => 'g',
-        Known::Measured => 'm',
-        Known::Catalogue => 'c',
-        Known::Estimated => 'e',
-    }
-}
-
 /// The terms of each configuration's tightest stage, overhead in one, each with how it is known.
 fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
     type TermColumn<'a> = Column<'a, (&'a FitRow, &'a StageRow)>;
-    let cell = move |bytes: u64, known: Known| format!("{} {}", Bytes(bytes).in_unit(unit), letter(known));
+    // How it is known, by its first letter.
+    let cell = move |bytes: u64, known: Known| format!("{} {:.1}", Bytes(bytes).in_unit(unit), known.name());
     let term = |name: &'static str| {
         TermColumn::right(name, move |(_, stage)| {
             let term = stage.terms.iter().find(|term| term.name == name);
@@ -193,7 +184,7 @@ fn is_overhead(name: &str) -> bool {
 /// One configuration: the answer, then its terms.
 fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
     let longest =
-        row.max_seq_len.map_or_else(|| "no end".into(), |longest| format!("{} tokens", group_thousands(longest)));
+        row.max_seq_len.map_or_else(|| NO_END.into(), |longest| format!("{} tokens", group_thousands(longest)));
     let mut answers =
         vec![("longest request".to_owned(), longest), ("bound by".to_owned(), row.binding.reason.clone())];
     if row.max_seq_len != Some(0) {
@@ -242,7 +233,12 @@ fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     }
 }
 
-pub(super) fn requests_in_words(requests: &Requests) -> String {
+/// `  requests of 8,000: 27 at once`
+pub(super) fn requests_line(requests: &Requests) -> Vec<String> {
+    hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len.0)), &requests_in_words(requests))
+}
+
+fn requests_in_words(requests: &Requests) -> String {
     let room = count(requests.room);
     match requests.bound_by {
         Some(name) => format!("{} at once: {name}; there is room for {room}", count(requests.at_once)),
@@ -296,9 +292,8 @@ fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     let mut lines = vec![format!("{}, {} in {}:", row.server.configuration(), row.server.engine, row.server.stored())];
     lines.extend(hanging("  ", &said.join("; ")));
     let worth_a_line = |(index, requests): &(usize, &Requests)| *index > 0 || requests.bound_by.is_some();
-    lines.extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| {
-        hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len.0)), &requests_in_words(requests))
-    }));
+    lines
+        .extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| requests_line(requests)));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines

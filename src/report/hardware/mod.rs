@@ -124,11 +124,6 @@ fn in_dollars(dollars: Double) -> String {
     fixed_point(micro.into(), MICRO.into(), places)
 }
 
-/// Whether rows differ in something.
-fn differ<'a, T, U: PartialEq + ?Sized + 'a>(rows: &'a [T], of: impl Fn(&'a T) -> &'a U) -> bool {
-    rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)))
-}
-
 /// `tp 8, pp 4`
 pub(super) fn spread(tp: u64, pp: u64, dp: u64) -> String {
     let sizes = [("tp", tp), ("pp", pp), ("dp", dp)];

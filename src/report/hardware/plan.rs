@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::fit::PoolError;
-use super::fit_page::{NO_END, requests_in_words};
-use super::{CostRow, ServerRow, differ, spread};
+use super::fit_page::{NO_END, requests_line};
+use super::{CostRow, ServerRow, spread};
 use crate::fit::{PlannedOn, Plans, Requests, Smaller, TooSmall};
 use crate::model::Model;
 use crate::report::ModelDescription;
@@ -122,8 +122,7 @@ type PlanColumn<'a> = Column<'a, PlanRow>;
 
 impl Report for PlanDocument {
     fn table(&self, unit: ByteUnit) -> Table {
-        let [engines, formats] =
-            [differ(&self.layouts, |row| &row.server.engine), differ(&self.layouts, |row| row.server.stored())];
+        let engines = once(self.layouts.iter().map(|row| &row.server.engine)).len() > 1;
         let priced = self.layouts.iter().any(|row| row.cost.is_some());
         let batch = self.batch;
         let lack = move |row: &PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
@@ -135,7 +134,7 @@ impl Report for PlanDocument {
             PlanColumn::csv("gpus", |row| row.server.gpus),
             PlanColumn::csv("engine", |row| row.server.engine.clone()),
             PlanColumn::left("Engine", |row| row.server.engine_name()).when(engines),
-            PlanColumn::left("Format", |row| row.server.stored().to_owned()).when(formats).key("kv_dtype"),
+            PlanColumn::left("Format", |row| row.server.stored().to_owned()).if_differs().key("kv_dtype"),
             PlanColumn::csv("tp", |row| row.server.tp),
             PlanColumn::csv("pp", |row| row.server.pp),
             PlanColumn::csv("dp", |row| row.server.dp),
@@ -253,9 +252,7 @@ fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let said: Vec<String> = marks.chain([why]).collect();
     let mut lines = vec![format!("{} ({}):", row.server.configuration(), row.server.spread())];
     lines.extend(hanging("  ", &said.join("; ")));
-    lines.extend(row.requests.get(1).into_iter().flat_map(|average| {
-        hanging(&format!("  requests of {}: ", group_thousands(average.seq_len.0)), &requests_in_words(average))
-    }));
+    lines.extend(row.requests.get(1).into_iter().flat_map(requests_line));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines
