@@ -25,7 +25,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
     about: "The article's numbers beside the real ones",
     arguments: <OutputArguments>::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };

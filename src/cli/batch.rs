@@ -25,7 +25,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "batch",
     about: "JSON Lines in, JSON Lines out: an estimate a line, in constant memory",
     arguments: BatchArguments::augment_args,
-    notes: include_str!("about/batch-lines.txt"),
     statuses: STATUSES,
     run: |matches| run(typed(matches)?),
 };

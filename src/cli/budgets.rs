@@ -130,11 +130,7 @@ fn engine(ask: &Ask, raw: &str) -> Result<Engine, Error> {
     if ask.engine.is_empty() {
         return Err(Error::missing("engine", "name it with its version, as vllm@0.33, or ideal"));
     }
-    let engines = ask.engines_anywhere()?;
-    let [engine] = <[Engine; 1]>::try_from(engines).map_err(|engines| {
-        let found = format!("{} values", engines.len());
-        one_only(Error::new(Code::Several, "engine", found, "are more than one estimate takes", ""))
-    })?;
+    let engine = only(ask.engines_anywhere()?).map_err(one_only)?;
     match serde_json::from_str(raw) {
         Ok(Typed { engine: typed }) if !typed.contains('@') && !engine.version.is_empty() => {
             let remedy = format!("write {engine}, so that an upgrade of kvsize does not move the budget");
@@ -142,6 +138,15 @@ fn engine(ask: &Ask, raw: &str) -> Result<Engine, Error> {
         }
         _ => Ok(engine),
     }
+}
+
+/// The engine, of which there is one.
+pub(super) fn only(engines: Vec<Engine>) -> Result<Engine, Error> {
+    let [engine] = <[Engine; 1]>::try_from(engines).map_err(|engines| {
+        let found = format!("{} values", engines.len());
+        Error::new(Code::Several, "engine", found, "are more than one estimate takes", "give one")
+    })?;
+    Ok(engine)
 }
 
 /// What a budget asserts, and what it says of hardware that nothing is asserted of.

@@ -11,30 +11,18 @@ use clap::{ArgMatches, Args, ValueEnum, builder::PossibleValue};
 
 use super::args::OutputArguments;
 use super::budgets::{self, Entry};
+use super::hardware::GROUPS;
 use super::options::{Models, Options};
 use super::sources::{Places, SharedModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
 use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verdict};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
-use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh};
+use crate::request::{Ask, Fleet, Selection, Sources, Weigh};
 use crate::source;
 use crate::units::{Code, Error, Notes};
 
 const OPTIONS: Options = Options {
-    selection: Selection {
-        groups: &[
-            Group::Model,
-            Group::Check,
-            Group::Dimensions,
-            Group::Workload,
-            Group::Device,
-            Group::Terms,
-            Group::Gpus,
-            Group::Accelerators,
-            Group::Sources,
-        ],
-        without: "price prices",
-    },
+    selection: Selection { groups: GROUPS, without: "price prices avg-seq-len max-gpus" },
     models: Models::Several,
     lists: &[],
     about: include_str!("about/check.txt"),
@@ -49,7 +37,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
             OPTIONS.augment(command, |command| CheckOutput::augment_args(FileArguments::augment_args(command)));
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
-    notes: "",
     statuses: STATUSES,
     run,
 };
@@ -174,10 +161,7 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
         ));
     }
     let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
-    let [engine] = <[_; 1]>::try_from(engines).map_err(|engines| {
-        let found = format!("{} values", engines.len());
-        Error::new(Code::Several, "--engine", found, "are more than one estimate takes", "give one")
-    })?;
+    let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
     let weigh = Weigh::when(!is_limited && ask.weights.is_none());
     let model = ask.model(&engine, &places, weigh)?;
     let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();

@@ -14,7 +14,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "completions",
     about: "A script that completes commands, options and names in a shell",
     arguments: CompletionsArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
 };
@@ -116,28 +115,8 @@ fn powershell(script: &str, whole: &Command, lists: &[List]) -> String {
     });
     let lists: String = lists.collect();
     let commands = quoted(&commands(whole), ", ");
-    let block = format!(
-        r#"    $values = @{{}}
-{lists}    $words = @($commandElements | ForEach-Object {{ $_.Extent.Text }})
-    if ($words.Count -gt 1 -and $words[-1] -eq $wordToComplete) {{ $words = @($words | Select-Object -SkipLast 1) }}
-    $command = 'kvsize'
-    if ($words.Count -gt 1 -and $words[1] -in {commands}) {{ $command = "kvsize;$($words[1])" }}
-    $before = "$($words[-1])"
-    $offered = @()
-    if ($values.ContainsKey("$command $before")) {{
-        $offered = $values["$command $before"]
-        $command = ''
-    }} elseif (-not $before.StartsWith('-') -and $values.ContainsKey("$command MODEL")) {{
-        $offered = $values["$command MODEL"]
-    }}
-
-    $completions = @(
-        foreach ($value in $offered) {{
-            [CompletionResult]::new($value, $value, [CompletionResultType]::ParameterValue, $value)
-        }}
-        switch ($command) {{"#
-    );
-    script.replacen("    $completions = @(switch ($command) {", &block, 1)
+    let block = include_str!("about/completions.ps1").replace("@LISTS@", &lists).replace("@COMMANDS@", &commands);
+    script.replacen("    $completions = @(switch ($command) {", block.trim_end(), 1)
 }
 
 /// The same for elvish.
@@ -147,27 +126,10 @@ fn elvish(script: &str, whole: &Command, lists: &[List]) -> String {
     });
     let lists: String = lists.collect();
     let commands = quoted(&commands(whole), " ");
-    let before = format!(
-        r"    var values = [&]
-{lists}    set command = 'kvsize'
-    if (and (> (count $words) 2) (has-value [{commands}] $words[1])) {{
-        set command = 'kvsize;'$words[1]
-    }}
-    var before = $words[-2]
-    var completions = ["
-    );
-    let after = r"    if (has-key $values $command' '$before) {
-        all $values[$command' '$before]
-    } else {
-        $completions[$command]
-        if (and (has-key $values $command' MODEL') (not (str:has-prefix $before '-'))) {
-            all $values[$command' MODEL']
-        }
-    }
-}
-";
-    let script = script.replacen("    var completions = [", &before, 1);
-    script.replacen("    $completions[$command]\n}\n", after, 1)
+    let before =
+        include_str!("about/completions-before.elv").replace("@LISTS@", &lists).replace("@COMMANDS@", &commands);
+    let script = script.replacen("    var completions = [", before.trim_end(), 1);
+    script.replacen("    $completions[$command]\n}\n", include_str!("about/completions-after.elv"), 1)
 }
 
 /// Values, and the places that take them: a command and an option of it, or a command and MODEL.

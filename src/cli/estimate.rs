@@ -26,7 +26,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "estimate",
     about: "The estimate of a model (what is done without a command)",
     arguments: |command| OPTIONS.augment(command, EstimateOutput::augment_args),
-    notes: "",
     statuses: ANSWERED,
     run,
 };

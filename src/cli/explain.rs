@@ -27,7 +27,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "explain",
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
     arguments: |command| OPTIONS.augment(command, <FormatArguments>::augment_args),
-    notes: "",
     statuses: ANSWERED,
     run,
 };

@@ -14,7 +14,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "fit",
     about: "What hardware holds: the longest context, requests at once, cost",
     arguments: |command| FIT.augment(command, <OutputArguments>::augment_args),
-    notes: "",
     statuses: FITS,
     run,
 };

@@ -15,7 +15,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "gpus",
     about: "The accelerators: memory, bandwidth, rates and links, each with its source",
     arguments: GpuListArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };

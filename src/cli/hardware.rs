@@ -8,9 +8,10 @@ use crate::hardware::Price;
 use crate::request::{Fleet, Group, Selection};
 use crate::units::once;
 
-/// What is asked of hardware.
-const GROUPS: &[Group] = &[
+/// What is asked of hardware, and of a budget.
+pub(super) const GROUPS: &[Group] = &[
     Group::Model,
+    Group::Check,
     Group::Dimensions,
     Group::Workload,
     Group::Device,
@@ -24,7 +25,7 @@ const GROUPS: &[Group] = &[
 
 /// The options of `fit`.
 pub(super) const FIT: Options = Options {
-    selection: Selection { groups: GROUPS, without: "memory max-gpus" },
+    selection: Selection { groups: GROUPS, without: "memory max-gpus budget budget-per-gpu margin" },
     models: Models::One,
     lists: &[],
     about: include_str!("about/fit.txt"),
@@ -33,7 +34,7 @@ pub(super) const FIT: Options = Options {
 
 /// The options of `plan`.
 pub(super) const PLAN: Options = Options {
-    selection: Selection { groups: GROUPS, without: "memory" },
+    selection: Selection { groups: GROUPS, without: "memory budget budget-per-gpu margin" },
     about: include_str!("about/plan.txt"),
     ..FIT
 };

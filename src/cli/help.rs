@@ -59,8 +59,9 @@ pub(super) fn defined(command: Command) -> Command {
 pub(super) fn described(command: Command) -> Command {
     let Some(known) = known(&command) else { return command };
     let command = defined(command);
-    let command = if known.notes.is_empty() { command } else { command.after_help(known.notes.trim_end()) };
-    command.after_long_help(below(known.name, known.notes, known.statuses))
+    let notes = notes(known.name);
+    let command = if notes.is_empty() { command } else { command.after_help(notes) };
+    command.after_long_help(below(known.name, notes, known.statuses))
 }
 
 /// What each example of a command is for, and the line to type; of `kvsize`, a tour of the commands. Each is run by a test.
@@ -71,9 +72,18 @@ pub(super) fn examples(command: &str) -> impl Iterator<Item = (&'static str, &'s
     std::iter::from_fn(move || Some((lines.next()?.strip_prefix("# ")?, lines.next()?)))
 }
 
+/// What there is to say of what a command reads.
+pub(super) fn notes(command: &str) -> &'static str {
+    match command {
+        "batch" => include_str!("about/batch.txt").trim_end(),
+        "sweep" => include_str!("about/sweep.txt").trim_end(),
+        _ => "",
+    }
+}
+
 fn below(command: &str, notes: &str, statuses: &[(u8, &str)]) -> String {
     let examples: String = examples(command).map(|(what, line)| format!("  # {what}\n  {line}\n")).collect();
-    let notes = if notes.is_empty() { String::new() } else { format!("{}\n\n", notes.trim_end()) };
+    let notes = if notes.is_empty() { String::new() } else { format!("{notes}\n\n") };
     let statuses: Vec<String> = statuses.iter().map(|(status, what)| format!("{status} {what}")).collect();
     format!("Examples:\n{examples}\n{notes}Exit status: {}.", statuses.join(", "))
 }

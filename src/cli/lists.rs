@@ -14,7 +14,6 @@ pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
     about: "The models of the catalogue",
     arguments: ModelListArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| models(&typed(matches)?),
 };
@@ -23,7 +22,6 @@ pub(super) const FORMATS: Subcommand = Subcommand {
     name: "formats",
     about: "The element formats",
     arguments: ListArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| Ok(formats(&typed(matches)?)),
 };
@@ -32,7 +30,6 @@ pub(super) const ENGINES: Subcommand = Subcommand {
     name: "engines",
     about: "The engines, what each was replayed against, and its defaults",
     arguments: ListArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| Ok(engines(&typed(matches)?)),
 };

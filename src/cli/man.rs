@@ -13,7 +13,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "man",
     about: "The manual page, of the program or of a command",
     arguments: ManArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
 };
@@ -76,7 +75,9 @@ fn definition(known: Option<&Subcommand>) -> Command {
 /// What only we know.
 fn own_sections(known: Option<&'static Subcommand>) -> Roff {
     let mut roff = Roff::new();
-    if let Some(Subcommand { notes, .. }) = known.filter(|known| !known.notes.is_empty()) {
+    let name = known.map_or("kvsize", |known| known.name);
+    let notes = help::notes(name);
+    if !notes.is_empty() {
         roff.control("SH", ["NOTES"]);
         as_it_is(&mut roff, notes);
     }
@@ -86,7 +87,7 @@ fn own_sections(known: Option<&'static Subcommand>) -> Roff {
         described(&mut roff, "ENVIRONMENT", help::environment().map(|(name, what)| (name.to_owned(), what)));
     }
     roff.control("SH", ["EXAMPLES"]);
-    for (what, line) in help::examples(known.map_or("kvsize", |known| known.name)) {
+    for (what, line) in help::examples(name) {
         roff.control("PP", []).text([roman(what)]).control("PP", []).control("RS", ["4"]);
         as_it_is(&mut roff, line);
         roff.control("RE", []);

@@ -51,8 +51,6 @@ struct Subcommand {
     name: &'static str,
     about: &'static str,
     arguments: fn(clap::Command) -> clap::Command,
-    /// What stands below its options.
-    notes: &'static str,
     /// The exit statuses, and what each means.
     statuses: &'static [(u8, &'static str)],
     run: fn(&mut ArgMatches) -> Result<Answer, Error>,

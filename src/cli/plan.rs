@@ -14,7 +14,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "plan",
     about: "The smallest and the cheapest layouts that hold a workload",
     arguments: |command| PLAN.augment(command, <OutputArguments>::augment_args),
-    notes: "",
     statuses: FITS,
     run,
 };

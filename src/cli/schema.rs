@@ -18,7 +18,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
     about: "The JSON Schema of what is read and written",
     arguments: SchemaArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| Ok(run(&typed(matches)?)),
 };

@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::report::{self, ArticleStatement, ByItsRule, Gpu, Strategies, Typed};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
-use crate::strategy::{Hardware, Question, Speed, Streaming, article, strategies};
+use crate::strategy::{Question, Speed, Streaming, article, strategies, usable};
 use crate::units::{Code, Error, Notes, Passages, Tokens};
 
 const OPTIONS: Options = Options {
@@ -43,7 +43,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "strategies",
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
     arguments: |command| StrategiesOutput::augment_args(OPTIONS.options(command)),
-    notes: "",
     statuses: ANSWERED,
     run,
 };
@@ -85,9 +84,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         ..Workload::of(seq_len, ask.one_batch()?.unwrap_or(1))
     };
     let weights = ask.weights.or_else(|| model.weights.as_ref()?.bytes);
-    let hardware = Hardware::of(gpu.memory, gpu.per_node);
+    let (usable, per_node) = (usable(gpu.memory), gpu.per_node);
     let shared_prefix = ask.shared_prefix;
-    let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, hardware, weights };
+    let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, usable, per_node, weights };
     let rows = strategies(&question)?;
     let typed = Typed { estimate: estimate_of(named.text()), seq_len: length.to_owned(), extra: extra(&ask) };
     let statement = statement(&question, &fleet)?;
@@ -151,7 +150,8 @@ fn gpu(fleet: &Fleet) -> Result<Gpu, Error> {
         Error::new(Code::GpuMemory, "--gpu", accelerator.id.clone(), problem, "give it with --gpu-memory")
     })?;
     let (name, per_node) = (accelerator.id.clone(), fleet.count.unwrap_or(1));
-    Ok(Gpu { name, per_node, memory: memory.bytes, price: fleet.price.as_ref().map(Into::into) })
+    let (memory, price) = (memory.bytes, fleet.price.as_ref().map(Into::into));
+    Ok(Gpu { name, per_node, memory_mib: memory.0 >> 20, memory, price })
 }
 
 /// The figures of a device that have a source. A rate is rounded up, so that a floor stays one.
@@ -188,6 +188,6 @@ fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStateme
         Some([real, whole].map(|bytes| ByItsRule { bytes, gpus: rule(bytes, weights) }))
     };
     let gpus = rule(counted, article::WEIGHTS);
-    let per_node = question.hardware.per_node;
+    let per_node = question.per_node;
     Ok(Some(ArticleStatement { bytes: counted, marketed_gb, gpus, per_node, named, real }))
 }

@@ -29,7 +29,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     arguments: |command| {
         OPTIONS.augment(command, |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)))
     },
-    notes: include_str!("about/sweep-ranges.txt"),
     statuses: ANSWERED,
     run,
 };

@@ -13,7 +13,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "weights",
     about: "Weight bytes by element type, parameters, active parameters",
     arguments: WeightsArguments::augment_args,
-    notes: "",
     statuses: ANSWERED,
     run: |matches| run(&typed(matches)?),
 };

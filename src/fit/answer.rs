@@ -1,7 +1,7 @@
 //! What hardware holds of a request: each kind of GPU with each engine and format.
 
 use super::{
-    Budgets, Fit, Limits, Memory, Planned, Question, Requests, Server, Sizes, Smaller, closest, layouts_of, plan, ranks,
+    Budgets, Fit, Limits, Memory, Planned, Question, Requests, Server, Smaller, closest, layouts_of, plan, ranks,
 };
 use crate::engine::{Calibration, Engine, Served, Spread};
 use crate::estimate::{Layout, Workload};
@@ -180,7 +180,7 @@ fn fitted(
         Ok((layout, budgets, fit))
     };
     let mut usual = None;
-    for layout in layouts_of(&question, Sizes { gpus, per_node: PER_NODE }, given)? {
+    for layout in layouts_of(&question, Limits { gpus, per_node: PER_NODE, given })? {
         match (answer(layout), &usual) {
             (Ok(found), _) if found.2.fits => {
                 usual = Some(found);
@@ -340,12 +340,12 @@ fn assumed_totals(request: &HardwareRequest, fleets: &[Fleet]) -> Notes {
     if request.total != Total::Visible {
         return Notes::default();
     }
-    let each: Vec<String> = fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect();
-    if each.len() <= FEW {
-        return Notes { assumptions: each, warnings: Vec::new() };
+    let estimated =
+        fleets.iter().filter_map(|Fleet { accelerator, .. }| Some((&*accelerator.id, accelerator.assumption()?)));
+    let (names, assumptions): (Vec<&str>, Vec<String>) = estimated.unzip();
+    if names.len() <= FEW {
+        return Notes { assumptions, warnings: Vec::new() };
     }
-    let estimated = fleets.iter().filter(|fleet| fleet.accelerator.assumption().is_some());
-    let names: Vec<&str> = estimated.map(|fleet| fleet.accelerator.id.as_str()).collect();
     let less = exact_size(DRIVER_LESS_VISIBLE);
     let text = format!(
         "usable memory estimated: the driver's figure minus {less}, the median of measured cards, for {}",

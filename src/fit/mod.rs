@@ -11,7 +11,7 @@ mod search;
 mod server;
 
 pub use answer::{Deployment, Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
-pub use layout::{Sizes, layouts_of};
+pub use layout::layouts_of;
 pub use memory::{Budgets, Memory};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use search::{MOST, longest_of};

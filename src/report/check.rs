@@ -178,34 +178,28 @@ impl Held {
             _ => format!("does not fit on {on}: {}", self.binding.reason),
         };
         let wanted = number(self.wanted, "");
-        match (self.demand, self.holds) {
-            (Demand::Fits, true) => match self.at_once {
-                Some(1) => format!("fits on {on}, with room for 1 such request"),
-                at_once => format!("fits on {on}, with room for {} such requests", number(at_once, "any number of")),
-            },
-            (Demand::Fits, false) => short,
-            (Demand::MinContext(_), true) => {
-                format!("{} tokens fit on {on}, {wanted} are asserted", number(self.found, "any number of"))
+        let (what, none) = match self.demand {
+            Demand::Fits if !self.holds => return short,
+            Demand::Fits => {
+                let requests = if self.at_once == Some(1) { "request" } else { "requests" };
+                let room = number(self.at_once, "any number of");
+                return format!("fits on {on}, with room for {room} such {requests}");
             }
-            (Demand::MinContext(_), false) if self.found == Some(0) => {
-                format!("no context fits on {on}, {wanted} tokens are asserted")
+            Demand::MinContext(_) => ("tokens fit", format!("no context fits on {on}, {wanted} tokens")),
+            Demand::MinConcurrentRequests(_) => {
+                ("requests run at once", format!("no such request fits on {on}, {wanted} at once"))
             }
-            (Demand::MinConcurrentRequests(_), false) if self.found == Some(0) => {
-                format!("no such request fits on {on}, {wanted} at once are asserted")
+        };
+        match self.found {
+            found if self.holds => {
+                format!("{} {what} on {on}, {wanted} are asserted", number(found, "any number of"))
             }
+            Some(0) => format!("{none} are asserted"),
             // There would be memory: something else is in the way.
-            (Demand::MinContext(_), false) if self.found.is_none_or(|found| Some(found) >= self.wanted) => {
+            found if matches!(self.demand, Demand::MinContext(_)) && found.is_none_or(|_| found >= self.wanted) => {
                 format!("{wanted} tokens are asserted and do not fit on {on}: {}", self.binding.reason)
             }
-            (Demand::MinContext(_), false) => {
-                format!("no more than {} tokens fit on {on}, {wanted} are asserted", number(self.found, "0"))
-            }
-            (Demand::MinConcurrentRequests(_), true) => {
-                format!("{} requests run at once on {on}, {wanted} are asserted", number(self.found, "any number of"))
-            }
-            (Demand::MinConcurrentRequests(_), false) => {
-                format!("no more than {} requests run at once on {on}, {wanted} are asserted", number(self.found, "0"))
-            }
+            found => format!("no more than {} {what} on {on}, {wanted} are asserted", number(found, "0")),
         }
     }
 }

@@ -45,7 +45,7 @@ pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
 pub use hardware::{CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, ServerRow, StageRow, TermRow};
 pub use listing::{
-    DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
+    DefaultItem, EngineItem, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
     WeightsItem,
 };
 pub use model::ModelDescription;

@@ -12,8 +12,6 @@
 //!
 //! A part whose inputs are not known is absent.
 
-use serde::Serialize;
-
 use super::{Question, Strategy};
 use crate::estimate::Workload;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, WeightsOrigin};
@@ -21,7 +19,7 @@ use crate::units::Exact;
 
 /// What one GPU does at most; what has no source is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(Serialize, schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Speed {
     /// Memory bandwidth, in decimal gigabytes a second.
     pub bandwidth_gb_s: Option<u64>,
@@ -34,21 +32,17 @@ pub struct Speed {
 }
 
 /// Lower bounds of a row in nanoseconds, rounded down: no engine is faster. What is not known is absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Floors {
     /// To read the cache once, for each decoded token.
-    #[serde(rename = "cache_read_ns", skip_serializing_if = "Option::is_none")]
-    pub cache_read: Option<u64>,
+    pub cache_read_ns: Option<u64>,
     /// To read the weights that a token passes through once.
-    #[serde(rename = "weights_read_ns", skip_serializing_if = "Option::is_none")]
-    pub weights_read: Option<u64>,
+    pub weights_read_ns: Option<u64>,
     /// The linear part of the prefill.
-    #[serde(rename = "prefill_linear_ns", skip_serializing_if = "Option::is_none")]
-    pub prefill_linear: Option<u64>,
+    pub prefill_linear_ns: Option<u64>,
     /// The attention of the prefill.
-    #[serde(rename = "prefill_attention_ns", skip_serializing_if = "Option::is_none")]
-    pub prefill_attention: Option<u64>,
+    pub prefill_attention_ns: Option<u64>,
 }
 
 /// The parameters that a token passes through without the embedding, and what they take; what is left without the output too.
@@ -84,10 +78,10 @@ pub fn floors(question: &Question, row: &Strategy, speed: &Speed) -> Option<Floo
     let linear = active.map(|(_, parameters)| parameters * 2u64 * once_and_each(&row.workload, Exact::from));
     let attention = if reads_all { attention(&model, &row.workload) } else { None };
     Some(Floors {
-        cache_read: cache.and_then(|bytes| time(bytes, speed.bandwidth_gb_s)),
-        weights_read: active.and_then(|(bytes, _)| time(bytes, speed.bandwidth_gb_s)),
-        prefill_linear: linear.and_then(|operations| time(operations, speed.bf16_gflops)),
-        prefill_attention: attention.and_then(|operations| time(operations, speed.bf16_gflops)),
+        cache_read_ns: cache.and_then(|bytes| time(bytes, speed.bandwidth_gb_s)),
+        weights_read_ns: active.and_then(|(bytes, _)| time(bytes, speed.bandwidth_gb_s)),
+        prefill_linear_ns: linear.and_then(|operations| time(operations, speed.bf16_gflops)),
+        prefill_attention_ns: attention.and_then(|operations| time(operations, speed.bf16_gflops)),
     })
 }
 

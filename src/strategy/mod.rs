@@ -15,27 +15,15 @@ use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Passages, Tokens};
 
-/// GPUs of one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hardware {
-    /// Bytes of each that weights and cache may take.
-    pub usable: Bytes,
-    /// GPUs of a node.
-    pub per_node: u64,
-}
-
-impl Hardware {
-    /// GPUs with so much memory, of which nine tenths are usable: what the article's table takes, and what was vLLM's default
-    /// then (`gpu_memory_utilization`); the rest is the engine's own.
-    ///
-    /// ```
-    /// use kvsize::strategy::Hardware;
-    /// use kvsize::units::Bytes;
-    /// assert_eq!(Hardware::of(Bytes(81_559 << 20), 8).usable, Bytes(76_968_728_985));
-    /// ```
-    pub fn of(memory: Bytes, per_node: u64) -> Self {
-        Self { usable: (Exact::from(memory) * 9u64 / 10u64).bytes().unwrap_or_default(), per_node }
-    }
+/// What weights and cache may take of a GPU's memory: nine tenths, as in the article's table, which was vLLM's default then
+/// (`gpu_memory_utilization`); the rest is the engine's own.
+///
+/// ```
+/// use kvsize::units::Bytes;
+/// assert_eq!(kvsize::strategy::usable(Bytes(81_559 << 20)), Bytes(76_968_728_985));
+/// ```
+pub fn usable(memory: Bytes) -> Bytes {
+    (Exact::from(memory) * 9u64 / 10u64).bytes().unwrap_or_default()
 }
 
 /// What is to be made to fit.
@@ -51,8 +39,10 @@ pub struct Question<'a> {
     pub retrieval: Passages,
     /// The tokens at the start that the requests of a batch share; half of them without it.
     pub shared_prefix: Option<Tokens>,
-    /// The GPUs.
-    pub hardware: Hardware,
+    /// Bytes of each GPU that weights and cache may take.
+    pub usable: Bytes,
+    /// GPUs of a node.
+    pub per_node: u64,
     /// What the weights take, where that is known.
     pub weights: Option<Bytes>,
 }
@@ -180,7 +170,7 @@ impl Question<'_> {
         let (gpus, fits) = if laid_out {
             let gpus = workload.layout.gpus().map_err(reason)?;
             let share = bytes_per_gpu.checked_add(Bytes(weights.0.div_ceil(gpus.max(1))));
-            (gpus, Some(share.is_some_and(|share| share <= self.hardware.usable)))
+            (gpus, Some(share.is_some_and(|share| share <= self.usable)))
         } else {
             (self.by_memory(bytes)?, None)
         };
@@ -190,7 +180,7 @@ impl Question<'_> {
     /// The fewest GPUs that hold `cache` and the weights, if bytes could be divided anyhow.
     fn by_memory(&self, cache: Bytes) -> Result<u64, String> {
         let all = cache.checked_add(self.weights.unwrap_or_default()).ok_or("cache and weights pass 2^64 - 1 bytes")?;
-        Ok(ceiling(all.0, self.hardware.usable.0))
+        Ok(ceiling(all.0, self.usable.0))
     }
 
     fn formats(&self, baseline: Bytes) -> impl Iterator<Item = Strategy> {
@@ -326,7 +316,7 @@ const MOST_RANKS: u64 = 128;
 
 impl Layouts {
     fn of(question: &Question, baseline: Bytes) -> Self {
-        let ranks = if question.hardware.per_node > 1 { question.hardware.per_node } else { USUAL_NODE };
+        let ranks = if question.per_node > 1 { question.per_node } else { USUAL_NODE };
         let ranks = ranks.min(MOST_RANKS);
         let taken = |tp: u64| {
             let workload = question.over(Layout { tp, ..Layout::default() });

@@ -256,8 +256,7 @@ fn requests_in_words(requests: &Requests) -> String {
 }
 
 fn cost_in_words(cost: &CostRow) -> String {
-    let each = cost.dollars_per_million_token_hours;
-    let each = each.map(|each| format!("; US$ {} to hold a million tokens for an hour", in_dollars(each)));
+    let each = cost.per_tokens().map(|each| format!("; {each}"));
     format!("US$ {} an hour{}", in_dollars(cost.dollars_per_hour), each.unwrap_or_default())
 }
 
@@ -287,8 +286,7 @@ fn sources(stage: &StageRow) -> Vec<String> {
 fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     let mut said = vec![row.binding.reason.clone()];
     said.extend(row.shortfall_bytes.map(|bytes| format!("{} short on a GPU", in_unit(bytes, unit))));
-    let each = row.cost.as_ref().and_then(|cost| cost.dollars_per_million_token_hours);
-    said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
+    said.extend(row.cost.as_ref().and_then(CostRow::per_tokens));
     let mut lines = vec![format!("{}, {} in {}:", row.server.configuration(), row.server.engine, row.server.stored())];
     lines.extend(hanging("  ", &said.join("; ")));
     let worth_a_line = |(index, requests): &(usize, &Requests)| *index > 0 || requests.bound_by.is_some();

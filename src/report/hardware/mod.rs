@@ -110,6 +110,12 @@ impl CostRow {
         Cell::Both(in_dollars(self.dollars_per_hour), self.dollars_per_hour.value().to_string())
     }
 
+    /// `US$ 7.81 to hold a million tokens for an hour`
+    fn per_tokens(&self) -> Option<String> {
+        let each = in_dollars(self.dollars_per_million_token_hours?);
+        Some(format!("US$ {each} to hold a million tokens for an hour"))
+    }
+
     /// Whose offer it is, and of what.
     fn offer_of(&self, server: &ServerRow) -> String {
         format!("{}: {}", server.gpu, clean(&self.offer.words()))

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Entry, Item};
+use super::{Item, Page, entry};
 use crate::engine::{Profile, Setting, ValueKind};
 use crate::report::{Column, Medium};
 use crate::units::ByteUnit;
@@ -100,16 +100,16 @@ impl Item for EngineItem {
         self.name.into()
     }
 
-    fn entries(items: &[Self], _: ByteUnit) -> Vec<Entry> {
-        let entry = |item: &Self| {
+    fn entries(items: &[Self], _: ByteUnit) -> Page {
+        let of_item = |item: &Self| {
             let about = [
                 ("versions", item.versions.join(", ")),
                 ("bytes", item.about.to_owned()),
                 ("replayed", item.replayed.to_owned()),
             ];
             let defaults = item.defaults.iter().map(|default| (default.name.to_owned(), default.value.to_owned()));
-            Entry::new(item.name, about, "defaults", defaults)
+            entry(item.name, about, "defaults", defaults)
         };
-        items.iter().map(entry).collect()
+        items.iter().flat_map(of_item).collect()
     }
 }

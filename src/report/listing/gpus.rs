@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Entry, Item};
+use super::{Item, Page, entry};
 use crate::catalogue::{AcceleratorEntry, Figure, Link, Size};
 use crate::engine::{Known, Term};
 use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
@@ -283,12 +283,12 @@ impl Item for GpuItem {
     }
 
     /// Every figure of one with where it was read.
-    fn entries(items: &[Self], _: ByteUnit) -> Vec<Entry> {
+    fn entries(items: &[Self], _: ByteUnit) -> Page {
         let [item] = items else { return Vec::new() };
         let facts = item.facts();
         let sources: Vec<_> =
             facts.iter().filter_map(|fact| Some((fact.name.to_owned(), fact.source?.clone()))).collect();
-        vec![Entry::new(&item.name, facts.into_iter().map(|fact| (fact.name, fact.text)), "sources", sources)]
+        entry(&item.name, facts.into_iter().map(|fact| (fact.name, fact.text)), "sources", sources).into()
     }
 
     /// What the columns mean, and what is not as sure as the rest.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Entry, Item};
+use super::{Block, Item, Page, entry};
 use crate::model::{Origin, Weights};
 use crate::report::text::in_unit;
 use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
@@ -62,8 +62,8 @@ impl Item for WeightsItem {
         format!("{bytes} {}", self.name)
     }
 
-    fn entries(items: &[Self], unit: ByteUnit) -> Vec<Entry> {
-        items.iter().map(|item| item.entry(unit)).collect()
+    fn entries(items: &[Self], unit: ByteUnit) -> Page {
+        items.iter().flat_map(|item| item.entry(unit)).collect()
     }
 
     fn largest(items: &[Self]) -> Bytes {
@@ -72,7 +72,7 @@ impl Item for WeightsItem {
 }
 
 impl WeightsItem {
-    fn entry(&self, unit: ByteUnit) -> Entry {
+    fn entry(&self, unit: ByteUnit) -> [Block; 2] {
         let WeightsDescription { bytes, parameters, active_parameters, by_dtype, notes, .. } = &self.weights;
         let amount = |bytes: u64| format!("{} ({} bytes)", in_unit(bytes, unit), group_thousands(bytes));
         let mut about = vec![
@@ -88,6 +88,6 @@ impl WeightsItem {
             let size = share.bytes.map_or_else(|| "bytes not known".into(), amount);
             (share.dtype.clone(), format!("{}{elements} elements, {size}", tensors.unwrap_or_default()))
         });
-        Entry::new(&self.name, about, "by element type", properties)
+        entry(&self.name, about, "by element type", properties)
     }
 }

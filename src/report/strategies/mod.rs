@@ -59,16 +59,12 @@ pub struct Gpu {
     /// How many are in a node.
     pub per_node: u64,
     /// Memory that is counted of each, which the driver reports, in whole MiB.
-    #[serde(rename = "memory_mib", serialize_with = "as_mebibytes")]
-    #[schemars(with = "u64")]
+    pub memory_mib: u64,
+    /// The same in bytes.
+    #[serde(skip)]
     pub memory: Bytes,
     /// The price, if one is known.
     pub price: Option<PriceFigures>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn as_mebibytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(bytes.0 >> 20)
 }
 
 /// Millionths of a dollar, written as cents: a whole number where it is one, else a decimal.
@@ -216,7 +212,7 @@ impl Strategies {
             model: ModelDescription::new(model),
             seq_len: question.workload.seq_len.0,
             batch: question.workload.batch,
-            usable_bytes_per_gpu: question.hardware.usable.0,
+            usable_bytes_per_gpu: question.usable.0,
             rule,
             weights_bytes: question.weights.map(|weights| weights.0),
             strategies: rows

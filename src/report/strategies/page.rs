@@ -80,10 +80,10 @@ fn floor_grid(document: &Strategies) -> Grid {
     let (milliseconds, seconds) = (1_000_000, 1_000_000_000);
     let columns = [
         FloorColumn::left("Floor, no prediction", |(name, _)| *name),
-        time("cache ms", |floors| floors.cache_read, milliseconds),
-        time("weights ms", |floors| floors.weights_read, milliseconds),
-        time("prefill s", |floors| floors.prefill_linear, seconds),
-        time("+ attention s", |floors| floors.prefill_attention, seconds),
+        time("cache ms", |floors| floors.cache_read_ns, milliseconds),
+        time("weights ms", |floors| floors.weights_read_ns, milliseconds),
+        time("prefill s", |floors| floors.prefill_linear_ns, seconds),
+        time("+ attention s", |floors| floors.prefill_attention_ns, seconds),
     ];
     let rows = document.strategies.iter().filter_map(|row| Some((row.name.as_str(), row.floors.as_ref()?)));
     grid(&rows.collect::<Vec<_>>(), columns, ByteUnit::Bytes)
