@@ -13,7 +13,6 @@ use crate::units::{Code, Error};
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ErrorDocument<'a> {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.error/1"))]
     schema: &'static str,
     /// The line of a batch.
     line: Option<u64>,

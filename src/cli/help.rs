@@ -83,7 +83,7 @@ pub(super) fn notes(command: &str) -> &'static str {
 
 fn below(command: &str, notes: &str, statuses: &[(u8, &str)]) -> String {
     let examples: String = examples(command).map(|(what, line)| format!("  # {what}\n  {line}\n")).collect();
-    let notes = if notes.is_empty() { String::new() } else { format!("{notes}\n\n") };
+    let notes = if notes.is_empty() { String::new() } else { format!("{}\n\n", notes.trim_end()) };
     let statuses: Vec<String> = statuses.iter().map(|(status, what)| format!("{status} {what}")).collect();
     format!("Examples:\n{examples}\n{notes}Exit status: {}.", statuses.join(", "))
 }

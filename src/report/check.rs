@@ -18,7 +18,6 @@ use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.check/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,

@@ -20,7 +20,6 @@ use crate::units::{ByteUnit, Bytes, Code, Error, Notes};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChecksDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.checks/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,

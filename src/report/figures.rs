@@ -44,6 +44,7 @@ type FigureColumn<'a> = Column<'a, Figure<'a>>;
 /// Every column of an estimate: a row an estimate in CSV, and, of a sweep, in tables.
 pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
     let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
+    let [pool_tokens, requests, longest] = of_capacity();
     let columns = [
         FigureColumn::left("Model", |figure| figure.model).if_differs().key("model"),
         tokens().key("seq_len"),
@@ -69,9 +70,9 @@ pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
         FigureColumn::left("Fits", |figure| figure.capacity(|capacity| capacity.fits)).when(capable).key("fits"),
         FigureColumn::csv("holds_batch", |figure| figure.capacity(|capacity| capacity.holds_batch).flatten()),
         FigureColumn::csv("blocks", |figure| figure.capacity(|capacity| capacity.blocks).flatten()),
-        pool_tokens().when(capable).key("pool_tokens"),
-        requests().when(capable).key("max_concurrency"),
-        longest().when(capable).key("max_seq_len"),
+        pool_tokens.when(capable).key("pool_tokens"),
+        requests.when(capable).key("max_concurrency"),
+        longest.when(capable).key("max_seq_len"),
         FigureColumn::csv(unit.name(), move |figure| match unit {
             ByteUnit::Bytes => figure.row.bytes.to_string(),
             unit => Bytes(figure.row.bytes).in_unit(unit),
@@ -102,16 +103,13 @@ fn per_gpu<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> FigureColumn<'a> {
     FigureColumn::right(format!("{}/GPU", unit.name()), bytes).when(is_spread(figures))
 }
 
-fn pool_tokens<'a>() -> FigureColumn<'a> {
-    FigureColumn::right("Pool tokens", |figure| figure.capacity(|capacity| capacity.tokens).flatten())
-}
-
-fn requests<'a>() -> FigureColumn<'a> {
-    FigureColumn::right("Requests", |figure| figure.capacity(|capacity| capacity.max_concurrency).flatten())
-}
-
-fn longest<'a>() -> FigureColumn<'a> {
-    FigureColumn::right("Longest", |figure| figure.capacity(|capacity| capacity.max_seq_len))
+/// What an engine makes of the memory given.
+fn of_capacity<'a>() -> [FigureColumn<'a>; 3] {
+    [
+        FigureColumn::right("Pool tokens", |figure| figure.capacity(|capacity| capacity.tokens).flatten()),
+        FigureColumn::right("Requests", |figure| figure.capacity(|capacity| capacity.max_concurrency).flatten()),
+        FigureColumn::right("Longest", |figure| figure.capacity(|capacity| capacity.max_seq_len)),
+    ]
 }
 
 /// Whether a device holds less than all.
@@ -225,11 +223,8 @@ fn capacity<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
         figure.capacity(|capacity| capacity.holds_batch.unwrap_or(capacity.max_seq_len >= figure.row.seq_len))
     };
     let distinct = |mut columns: Vec<FigureColumn<'a>>| {
-        columns.push(format());
-        columns.push(FigureColumn::left("Fits", fits));
-        columns.push(pool_tokens());
-        columns.push(requests());
-        columns.push(longest());
+        columns.extend([format(), FigureColumn::left("Fits", fits)]);
+        columns.extend(of_capacity());
         let grid = grid(figures, columns, unit);
         Grid { rows: once(grid.rows), ..grid }
     };

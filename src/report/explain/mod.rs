@@ -24,7 +24,6 @@ use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Not
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.explain/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,

@@ -17,7 +17,6 @@ use crate::units::Notes;
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FitDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.fit/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,

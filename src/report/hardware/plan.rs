@@ -21,7 +21,6 @@ use crate::units::{ByteUnit, Bytes, Notes, group_thousands};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.plan/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,

@@ -21,7 +21,6 @@ use crate::units::{Bytes, Notes, group_thousands};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Strategies {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.strategies/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
