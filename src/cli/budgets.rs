@@ -194,9 +194,8 @@ fn refuse_what_asserts_nothing(ask: &Ask) -> Result<(), Error> {
 impl Entry {
     /// What the budget's workload takes, and what hardware holds of it.
     pub(super) fn examine(&self, sources: &dyn Sources) -> Result<Examined, Error> {
-        let mut examined = self.examined(sources).map_err(in_keys)?;
-        examined.failure = examined.failure.map(in_keys);
-        Ok(examined)
+        let examined = self.examined(sources).map_err(in_keys)?;
+        Ok(Examined { failure: examined.failure.map(in_keys), ..examined })
     }
 
     fn examined(&self, sources: &dyn Sources) -> Result<Examined, Error> {

@@ -6,7 +6,7 @@ use serde_with::skip_serializing_none;
 
 use super::ModelDescription;
 use super::ci::{Case, Cases};
-use super::column::{Cell, Column, Table, grid};
+use super::column::{Cell, Column, Table};
 use super::grid::{Block, Page};
 use super::hardware::spread;
 use super::text::{COLUMNS, in_unit};
@@ -246,71 +246,69 @@ impl CheckDocument {
     }
 }
 
-/// What is asserted: a limit, or of hardware.
-#[derive(Debug, Clone, Copy)]
-pub enum Asserted<'a> {
-    /// A budget.
-    Limit(&'a Limit),
-    /// That hardware holds something.
-    Hardware(&'a Held),
-}
-
-impl<'a> Asserted<'a> {
-    fn limit(self) -> Option<&'a Limit> {
-        match self {
-            Self::Limit(limit) => Some(limit),
-            Self::Hardware(_) => None,
-        }
-    }
+/// What is asserted: a limit, or of hardware, which is in no budget's bytes.
+struct Asserted<'a> {
+    limit: Option<&'a Limit>,
+    name: String,
+    over: Option<Bytes>,
+    holds: bool,
+    max_seq_len: Option<u64>,
 }
 
 type AssertedColumn<'a> = Column<'a, Asserted<'a>>;
 
-/// A column of a figure of a limit, which hardware, being in no budget's bytes, has not.
+/// A column of a figure of a limit, which hardware has not.
 fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&Limit) -> Cell + 'a) -> AssertedColumn<'a> {
-    AssertedColumn::right(heading, move |row| row.limit().map(&figure))
+    AssertedColumn::right(heading, move |row| row.limit.map(&figure))
 }
 
 impl CheckDocument {
-    fn columns(&self, unit: ByteUnit) -> Vec<AssertedColumn<'_>> {
+    /// The limits, then what is asserted of hardware.
+    fn asserted(&self) -> Vec<Asserted<'_>> {
+        let Measured { limits, hardware, max_seq_len, .. } = &self.measured;
+        let of_limits = limits.iter().map(|limit| Asserted {
+            limit: Some(limit),
+            name: limit.kind.to_owned(),
+            over: limit.over,
+            holds: self.within,
+            max_seq_len: *max_seq_len,
+        });
+        let of_hardware = hardware.iter().map(|row| Asserted {
+            limit: None,
+            name: format!("{} {}", row.kind, row.configuration()),
+            over: row.shortfall_bytes,
+            holds: row.holds,
+            max_seq_len: row.max_seq_len.map(|tokens| tokens.0),
+        });
+        of_limits.chain(of_hardware).collect()
+    }
+
+    fn table_of(&self, rows: &[Asserted<'_>], unit: ByteUnit) -> Table {
         let left = move |limit: &Limit| {
             let exact = limit.left.map(|left| left.0.to_string()).unwrap_or_default();
             Cell::Both(limit.signed(unit), exact)
         };
-        vec![
-            AssertedColumn::left(unit.name(), |row| row.limit().map(Limit::of_what)),
-            AssertedColumn::csv("limit", |row| match row {
-                Asserted::Limit(row) => row.kind.to_owned(),
-                Asserted::Hardware(row) => format!("{} {}", row.kind, row.configuration()),
-            }),
-            of_limit("budget", |row| Cell::Bytes(row.budget.0)).key("budget"),
-            of_limit("less margin", |row| Cell::Bytes(row.allowed.0)).key("allowed"),
+        let columns = [
+            AssertedColumn::left(unit.name(), |row| row.limit.map(Limit::of_what)),
+            AssertedColumn::csv("limit", |row| row.name.clone()),
+            of_limit("budget", |limit| Cell::Bytes(limit.budget.0)).key("budget"),
+            of_limit("less margin", |limit| Cell::Bytes(limit.allowed.0)).key("allowed"),
             AssertedColumn::right("taken", |row| {
-                Cell::Bytes(row.limit().map_or(self.measured.bytes, |row| row.taken.0))
+                Cell::Bytes(row.limit.map_or(self.measured.bytes, |limit| limit.taken.0))
             })
             .key("taken"),
             of_limit("left", left).key("left"),
-            AssertedColumn::csv("over", |row| match row {
-                Asserted::Limit(limit) => limit.over.map(|bytes| bytes.0),
-                Asserted::Hardware(row) => row.shortfall_bytes.map(|bytes| bytes.0),
-            }),
-            AssertedColumn::csv("within", |row| match row {
-                Asserted::Limit(_) => self.within,
-                Asserted::Hardware(row) => row.holds,
-            }),
-            AssertedColumn::csv("max_seq_len", |row| match row {
-                Asserted::Limit(_) => self.measured.max_seq_len,
-                Asserted::Hardware(row) => row.max_seq_len.map(|tokens| tokens.0),
-            }),
-        ]
+            AssertedColumn::csv("over", |row| row.over.map(|bytes| bytes.0)),
+            AssertedColumn::csv("within", |row| row.holds),
+            AssertedColumn::csv("max_seq_len", |row| row.max_seq_len),
+        ];
+        Table::new(rows, columns)
     }
 }
 
 impl Report for CheckDocument {
     fn table(&self, unit: ByteUnit) -> Table {
-        let Measured { limits, hardware, .. } = &self.measured;
-        let rows = limits.iter().map(Asserted::Limit).chain(hardware.iter().map(Asserted::Hardware));
-        Table::new(&rows.collect::<Vec<_>>(), self.columns(unit))
+        self.table_of(&self.asserted(), unit)
     }
 
     fn largest(&self) -> Bytes {
@@ -319,12 +317,12 @@ impl Report for CheckDocument {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        let Measured { seq_len, batch, engine, limits, .. } = &self.measured;
+        let Measured { seq_len, batch, engine, .. } = &self.measured;
         let format = self.measured.kv_dtype_resolved.as_deref().unwrap_or(&self.measured.kv_dtype);
         let (seq_len, batch) = (group_thousands(*seq_len), group_thousands(*batch));
         let of = format!("{}, {seq_len} tokens x {batch} in {format}: {engine}", self.model.name);
-        let limits: Vec<Asserted<'_>> = limits.iter().map(Asserted::Limit).collect();
-        let grid = (!limits.is_empty()).then(|| Block::Grid(grid(&limits, self.columns(unit), unit)));
+        let limits: Vec<Asserted<'_>> = self.asserted().into_iter().filter(|row| row.limit.is_some()).collect();
+        let grid = (!limits.is_empty()).then(|| Block::Grid(self.table_of(&limits, unit).grid(unit)));
         let [margin, longest] = self.halves(unit).map(|half| clean(&half));
         let line = format!("{margin} {longest}");
         // A terminal would break it in the middle of a number.

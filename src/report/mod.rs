@@ -34,7 +34,7 @@ use crate::units::{ByteUnit, Bytes, once};
 
 pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
-pub use check::{Asserted, CheckDocument, Measured};
+pub use check::{CheckDocument, Measured};
 pub use checks::{CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column, Table};
