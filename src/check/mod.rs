@@ -7,7 +7,7 @@ mod hardware;
 mod verdict;
 
 pub use baseline::{Change, Increase, Taken};
-pub use examine::{CheckRequest, Examined};
+pub use examine::{Examined, examine};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 

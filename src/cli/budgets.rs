@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::check::{CheckRequest, Demand, Examined, Taken};
+use crate::check::{Demand, Examined, Taken, examine};
 use crate::engine::Engine;
 use crate::request::{Ask, BUDGET, Fleet, Object, ObjectReader, Sources, Weigh, counted, field_of, shortened, text_of};
 use crate::source;
@@ -217,10 +217,8 @@ impl Entry {
         let demands = demands(ask, &on, &must_hold);
         let weigh = Weigh::when(!demands.is_empty() && ask.weights.is_none());
         let model = ask.model(&self.engine, sources, weigh)?;
-        let request = CheckRequest::new(ask, model, self.engine.clone(), on.first(), demands)?;
-        let mut examined = request.examine()?;
-        examined.failure = failure.or(examined.failure);
-        Ok(examined)
+        let examined = examine(ask, model, self.engine.clone(), on.first(), &demands)?;
+        Ok(Examined { failure: failure.or(examined.failure), ..examined })
     }
 }
 

@@ -15,7 +15,7 @@ use super::hardware::GROUPS;
 use super::options::{Models, Options};
 use super::sources::{Places, SharedModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
-use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verdict};
+use crate::check::{Change, Demand, Examined, Increase, Taken, Verdict, examine};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
 use crate::request::{Ask, Fleet, Selection, Sources, Weigh};
 use crate::source;
@@ -164,9 +164,8 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
     let weigh = Weigh::when(!is_limited && ask.weights.is_none());
     let model = ask.model(&engine, &places, weigh)?;
-    let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
-    let request = CheckRequest::new(ask, model, engine, fleet.as_ref(), demands)?;
-    let mut examined = request.examine()?;
+    let demands: Vec<(Demand, Fleet)> = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
+    let mut examined = examine(ask, model, engine, fleet.as_ref(), &demands)?;
     if let Some(failure) = examined.failure.take() {
         return Err(failure);
     }

@@ -159,15 +159,10 @@ impl<'a> Server<'a> {
                 if let Some(last) = stages.last_mut() {
                     last.end = u32::MAX;
                 }
-                server.parts = stages
-                    .iter()
-                    .zip(budgets)
-                    .map(|(layers, budget)| Part {
-                        model: Cow::Owned(model.of_layers(layers)),
-                        pool: pool(budget),
-                        short: short(budget),
-                    })
-                    .collect();
+                server.parts.extend(stages.iter().zip(budgets).map(|(layers, budget)| {
+                    let model = Cow::Owned(model.of_layers(layers));
+                    Part { model, pool: pool(budget), short: short(budget) }
+                }));
             }
             _ => {
                 let pools: Vec<u64> = budgets.iter().map(pool).collect();
@@ -231,11 +226,8 @@ impl<'a> Server<'a> {
     }
 
     /// The one part of an engine that fills its memory with a pool.
-    fn of_pool(&self, seq_len: Tokens) -> Result<(Answer, Option<Capacity>), Error> {
-        let pool = self.parts.first().map(|part| part.pool);
-        let mut answer = self.ask(self.question.model, seq_len, 1, pool)?;
-        let capacity = answer.capacity.take();
-        Ok((answer, capacity))
+    fn of_pool(&self, seq_len: Tokens) -> Result<Answer, Error> {
+        self.ask(self.question.model, seq_len, 1, self.parts.first().map(|part| part.pool))
     }
 
     /// Bytes that a device of a part must have for `batch` sequences.
@@ -281,7 +273,7 @@ impl<'a> Server<'a> {
         if self.pooled() {
             return match self.of_pool(seq_len) {
                 Err(error) if self.is_too_much(&error, seq_len, batch) => Ok(false),
-                found => Ok(sequences(found?.1.as_ref(), seq_len) >= batch),
+                found => Ok(sequences(found?.capacity.as_ref(), seq_len) >= batch),
             };
         }
         Ok(matches!(self.left(seq_len, batch)?, Left::Spare(_)))
@@ -291,14 +283,14 @@ impl<'a> Server<'a> {
     fn of_replica(&self, seq_len: Tokens) -> Result<Requests, Error> {
         let of = |room| Requests { seq_len, room, at_once: room, max_concurrency: None, bound_by: None };
         if self.pooled() {
-            let (answer, capacity) = match self.of_pool(seq_len) {
+            let answer = match self.of_pool(seq_len) {
                 Err(error) if self.is_too_much(&error, seq_len, 1) => return Ok(of(Some(0))),
                 found => found?,
             };
             let Question { model, engine, .. } = self.question;
             let limit = (engine.profile.request_limit)(&answer, model, seq_len, engine)?;
-            let room = if self.short() > 0 { 0 } else { sequences(capacity.as_ref(), seq_len) };
-            let max_concurrency = capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);
+            let room = if self.short() > 0 { 0 } else { sequences(answer.capacity.as_ref(), seq_len) };
+            let max_concurrency = answer.capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);
             let limit = limit.filter(|limit| limit.most < room);
             let at_once = limit.as_ref().map_or(room, |limit| limit.most);
             let bound_by = limit.map(|RequestLimit { setting, .. }| setting);
@@ -326,7 +318,7 @@ impl<'a> Server<'a> {
         if batch == 1 {
             match self.of_pool(Tokens(most)) {
                 Err(error) if self.is_too_much(&error, Tokens(most), 1) => {}
-                found => guess = found?.1.map_or(0, |capacity| capacity.max_seq_len),
+                found => guess = found?.capacity.map_or(0, |capacity| capacity.max_seq_len),
             }
         }
         largest(most, guess, holds)
@@ -350,7 +342,7 @@ impl<'a> Server<'a> {
     /// Tokens in the pool of one replica, filled with requests of `seq_len`; without a pool, the longest request of all.
     fn tokens(&self, seq_len: Tokens, longest: u64, maximum: Option<u64>) -> Result<Option<u64>, Error> {
         if self.pooled() {
-            let tokens = self.of_pool(seq_len)?.1.and_then(|capacity| capacity.tokens).unwrap_or_default();
+            let tokens = self.of_pool(seq_len)?.capacity.and_then(|capacity| capacity.tokens).unwrap_or_default();
             let Question { engine, .. } = self.question;
             let pools = (engine.profile.pools_per_replica)(engine, self.layout);
             return (Exact::from(tokens) * pools).get().map(Some);

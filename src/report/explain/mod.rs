@@ -15,7 +15,7 @@ use super::text::{folded, ranges};
 use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
-use crate::model::{LayerCache, LayerGroup, Model};
+use crate::model::{Fact, LayerCache, LayerGroup, Model};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
@@ -134,6 +134,11 @@ pub fn explanation(
         let formula = Formula::of(&group.cache, &live, ideal.stored);
         explained_group(group, share, formula.over_ranks(share.layers, on_one.bytes.0, share.bytes.0), &live)
     });
+    let facts = model.facts.iter().map(|Fact { key, value, from }| ExplainedFact {
+        key: clean(key),
+        value: clean(value),
+        from: clean(from),
+    });
     Ok(Explanation {
         schema: "kvsize.explain/1",
         kvsize: env!("CARGO_PKG_VERSION"),
@@ -151,11 +156,7 @@ pub fn explanation(
         gaps,
         details,
         capacity,
-        facts: model
-            .facts
-            .iter()
-            .map(|fact| ExplainedFact { key: clean(&fact.key), value: clean(&fact.value), from: clean(&fact.from) })
-            .collect(),
+        facts: facts.collect(),
         notes,
     })
 }
@@ -165,7 +166,8 @@ fn explained_group(group: &LayerGroup, share: &GroupEstimate, formula: Formula, 
         LayerCache::Compressed { state_elements, .. } => state_elements.saturating_mul(4),
         _ => 0,
     };
-    let states = [count(group), live.batch, live.layout.tp].into_iter().fold(state, u64::saturating_mul);
+    let layers = u64::try_from(share.layers).unwrap_or(u64::MAX);
+    let states = [layers, live.batch, live.layout.tp].into_iter().fold(state, u64::saturating_mul);
     ExplainedGroup {
         kind: share.kind,
         mechanism: match group.cache {
@@ -283,8 +285,4 @@ fn fact_tables(explanation: &Explanation) -> Vec<Block> {
         [Block::folded([format!("{place}:")]), Block::Grid(grid)]
     };
     places.into_iter().flat_map(of_place).collect()
-}
-
-fn count(group: &LayerGroup) -> u64 {
-    u64::try_from(group.layers.len()).unwrap_or(u64::MAX)
 }
