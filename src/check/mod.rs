@@ -12,7 +12,7 @@ pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 
 use crate::engine::Engine;
-use crate::estimate::Workload;
+use crate::estimate::{Estimate, Workload};
 use crate::fit::{MOST, longest_of};
 use crate::model::Model;
 use crate::units::{Bytes, Code, Error, Exact, KvFormat, Margin, Tokens};
@@ -83,7 +83,7 @@ impl Budget {
     }
 
     /// The limits, with what is taken of them.
-    fn limits(&self, bytes: Bytes, bytes_per_gpu: Bytes) -> Vec<Limit> {
+    fn limits(&self, taken: Taken) -> Vec<Limit> {
         let limit = |kind, budget: Option<Bytes>, taken: Bytes| {
             budget.map(|budget| {
                 let allowed = self.margin.allowed(budget);
@@ -92,8 +92,8 @@ impl Budget {
                 Limit { kind, budget, allowed, taken, left, over }
             })
         };
-        let all = limit("bytes", self.bytes, bytes);
-        all.into_iter().chain(limit("bytes_per_gpu", self.bytes_per_gpu, bytes_per_gpu)).collect()
+        let all = limit("bytes", self.bytes, taken.bytes);
+        all.into_iter().chain(limit("bytes_per_gpu", self.bytes_per_gpu, taken.bytes_per_gpu)).collect()
     }
 }
 
@@ -103,8 +103,8 @@ impl Budget {
 /// [`Error`] where the engine has no answer for the workload.
 pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budget) -> Result<Checked, Error> {
     let answer = engine.answer(model, workload)?;
-    let taken = Taken { bytes: answer.estimate.bytes, bytes_per_gpu: answer.estimate.bytes_per_gpu };
-    let limits = budget.limits(taken.bytes, taken.bytes_per_gpu);
+    let taken = |estimate: &Estimate| Taken { bytes: estimate.bytes, bytes_per_gpu: estimate.bytes_per_gpu };
+    let limits = budget.limits(taken(&answer.estimate));
     let answer_at = |seq_len: u64| {
         let seq_len = Tokens(seq_len);
         // Of sequences that are no longer than the prefix all is shared.
@@ -113,7 +113,7 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     };
     let asked = workload.seq_len.0;
     let holds = |seq_len: u64| match answer_at(seq_len) {
-        Ok(answer) => Ok(all_hold(&budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu))),
+        Ok(answer) => Ok(all_hold(&budget.limits(taken(&answer.estimate)))),
         Err(error) if error.code == Code::TooLarge => Ok(false),
         // What an engine refuses is too long, or else too short for what it is set to.
         Err(error) if error.code == Code::Refused => Ok(seq_len < asked),
@@ -124,7 +124,7 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     let longest = if limits.is_empty() { None } else { Some(longest_of(model, most, holds)?) };
     let longest = longest.map(|longest| if longest > 0 && answer_at(longest).is_err() { 0 } else { longest });
     Ok(Checked {
-        taken,
+        taken: taken(&answer.estimate),
         limits,
         longest: longest.filter(|&longest| maximum.is_some() || longest < MOST).map(Tokens),
         stored: answer.estimate.stored,

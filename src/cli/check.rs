@@ -77,11 +77,7 @@ impl ValueEnum for CheckFormat {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::As(format) => format.to_possible_value(),
-            Self::Github => Some(PossibleValue::new("github")),
-            Self::Junit => Some(PossibleValue::new("junit")),
-        }
+        Some(PossibleValue::new(self.name()))
     }
 }
 
@@ -108,7 +104,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let files: FileArguments = typed(matches)?;
     let output: CheckOutput = typed(matches)?;
     if let Some(path) = &files.init {
-        return init(path, output.format.quiet);
+        return init(path).map(|answer| Answer { quiet: output.format.quiet, ..answer });
     }
     let ask = OPTIONS.ask(matches)?;
     let answered = match &files.file {
@@ -123,9 +119,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
 }
 
 /// Writes the file to start from.
-fn init(path: &Path, quiet: bool) -> Result<Answer, Error> {
+fn init(path: &Path) -> Result<Answer, Error> {
     if path.as_os_str() == "-" {
-        return Ok(Answer { quiet, data: STARTER.into(), ..Answer::default() });
+        return Ok(Answer { data: STARTER.into(), ..Answer::default() });
     }
     source::create(path, STARTER).map_err(|error| {
         let (found, remedy) = match error.kind() {
@@ -138,7 +134,7 @@ fn init(path: &Path, quiet: bool) -> Result<Answer, Error> {
         Error::new(Code::Io, &field, found, String::new(), remedy)
     })?;
     let note = format!("{} is written; `kvsize check --file` checks it", path.display());
-    Ok(Answer { quiet, notes: vec![note], ..Answer::default() })
+    Ok(Answer { notes: vec![note], ..Answer::default() })
 }
 
 /// One workload.
@@ -227,7 +223,8 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
         let names = before.iter().map(|(name, _)| name);
         names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
-    let document = ChecksDocument::new(rows, gone, increase, ask.strict);
+    let gone_ends = if ask.strict { Verdict::Unknown } else { Verdict::Within };
+    let document = ChecksDocument::new(rows, gone, increase, gone_ends);
     let data = report::render_check(&document, output.format.format(), output.unit());
     Ok(Answer {
         quiet: output.format.quiet,

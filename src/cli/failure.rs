@@ -25,15 +25,8 @@ pub(super) struct ErrorDocument<'a> {
 /// The object for programs.
 pub(super) fn to_json(error: &anyhow::Error) -> String {
     let message = format!("{error:#}");
-    let unknown;
-    let diagnosis = if let Some(diagnosis) = error.downcast_ref() {
-        diagnosis
-    } else {
-        let (found, remedy) = (message.clone(), "check where the output goes".into());
-        unknown = Error { code: Code::Io, field: String::new(), found: Some(found), problem: String::new(), remedy };
-        &unknown
-    };
-    document(diagnosis, message, None, None)
+    let unknown = Error::new(Code::Io, "", &message, "", "check where the output goes");
+    document(error.downcast_ref().unwrap_or(&unknown), message, None, None)
 }
 
 /// The object for a line of a batch, with the `id` that came with it.

@@ -226,13 +226,9 @@ fn line(style: Style, word: &str, text: &str) -> String {
 /// Warnings as an error, under `--strict`.
 fn refuse_warnings(strict: bool, warnings: &[String]) -> Result<(), Error> {
     match warnings.first() {
-        Some(warning) if strict => Err(Error {
-            code: Code::Strict,
-            field: "--strict".into(),
-            found: Some(warning.clone()),
-            problem: String::new(),
-            remedy: "drop --strict to see the answer all the same".into(),
-        }),
+        Some(warning) if strict => {
+            Err(Error::new(Code::Strict, "--strict", warning, "", "drop --strict to see the answer all the same"))
+        }
         _ => Ok(()),
     }
 }

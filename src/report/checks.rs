@@ -38,8 +38,9 @@ pub struct ChecksDocument {
     pub gone: Option<Vec<String>>,
     #[serde(skip)]
     increase: Option<Increase>,
+    /// How a budget ends that is gone.
     #[serde(skip)]
-    strict: bool,
+    gone_ends: Verdict,
 }
 
 /// A budget of a [`ChecksDocument`].
@@ -178,15 +179,19 @@ fn percent(part: u128, whole: u64) -> String {
 }
 
 impl ChecksDocument {
-    /// The document of these rows. Of a baseline, `gone` are the names that are in the file no more: a warning, which
-    /// `strict` makes one that could not be told.
-    pub fn new(checks: Vec<CheckRow>, gone: Option<Vec<String>>, increase: Option<Increase>, strict: bool) -> Self {
-        let count = |verdict| checks.iter().filter(|row| row.verdict == verdict).count();
-        let missed = if strict { gone.iter().flatten().count() } else { 0 };
-        let (within, over) = (count(Verdict::Within), count(Verdict::Over));
-        let unknown = count(Verdict::Unknown).saturating_add(missed);
-        let least = if missed > 0 { Verdict::Unknown } else { Verdict::Within };
-        let verdict = checks.iter().map(|row| row.verdict).chain([least]).max().unwrap_or_default();
+    /// The document of these rows. Of a baseline, `gone` are the names that are in the file no more, each of which `gone_ends`
+    /// so: within, with a warning, or unknown.
+    pub fn new(
+        checks: Vec<CheckRow>,
+        gone: Option<Vec<String>>,
+        increase: Option<Increase>,
+        gone_ends: Verdict,
+    ) -> Self {
+        let missed = gone.iter().flatten().map(|_| gone_ends).filter(|&verdict| verdict != Verdict::Within);
+        let verdicts: Vec<Verdict> = checks.iter().map(|row| row.verdict).chain(missed).collect();
+        let count = |verdict| verdicts.iter().filter(|&&one| one == verdict).count();
+        let [within, over, unknown] = [Verdict::Within, Verdict::Over, Verdict::Unknown].map(count);
+        let verdict = verdicts.into_iter().max().unwrap_or_default();
         Self {
             schema: "kvsize.checks/1",
             kvsize: env!("CARGO_PKG_VERSION"),
@@ -197,7 +202,7 @@ impl ChecksDocument {
             checks,
             gone,
             increase,
-            strict,
+            gone_ends,
         }
     }
 
@@ -224,8 +229,8 @@ impl ChecksDocument {
 
     /// `1 over, 2 within`
     fn counts(&self) -> String {
-        // Under strict these are among those that could not be told.
-        let gone = if self.strict { 0 } else { self.gone.iter().flatten().count() };
+        // Else these are among those that could not be told.
+        let gone = self.gone.iter().flatten().filter(|_| self.gone_ends == Verdict::Within).count();
         let parts = [(self.over, "over"), (self.unknown, "could not be told"), (self.within, "within"), (gone, "gone")];
         let told = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
         told.collect::<Vec<_>>().join(", ")
@@ -304,10 +309,11 @@ impl Cases for ChecksDocument {
         // It is no budget: where that is no error it is one that is kept, with a warning.
         let gone = |name: &String| {
             let (name, gone) = (name.clone(), GONE.to_owned());
-            if self.strict {
-                Case { name, verdict: Verdict::Unknown, message: gone, warnings: Vec::new() }
-            } else {
-                Case { name, verdict: Verdict::Within, message: String::new(), warnings: vec![gone] }
+            match self.gone_ends {
+                Verdict::Within => {
+                    Case { name, verdict: Verdict::Within, message: String::new(), warnings: vec![gone] }
+                }
+                verdict => Case { name, verdict, message: gone, warnings: Vec::new() },
             }
         };
         self.checks.iter().map(case).chain(self.gone.iter().flatten().map(gone)).collect()

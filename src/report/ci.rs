@@ -15,6 +15,29 @@ pub enum CheckFormat {
     Junit,
 }
 
+impl CheckFormat {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::As(Format::Table),
+        Self::As(Format::Plain),
+        Self::As(Format::Json),
+        Self::As(Format::Jsonl),
+        Self::As(Format::Csv),
+        Self::As(Format::Markdown),
+        Self::Github,
+        Self::Junit,
+    ];
+
+    /// The name that is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::As(format) => format.name(),
+            Self::Github => "github",
+            Self::Junit => "junit",
+        }
+    }
+}
+
 /// A report on budgets.
 pub trait Cases: Report {
     /// Each of them.

@@ -30,7 +30,7 @@ mod weights;
 
 use serde::Serialize;
 
-use crate::units::{ByteUnit, Bytes, once};
+use crate::units::{ByteUnit, Bytes, named, once};
 
 pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
@@ -54,46 +54,22 @@ pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 
-macro_rules! formats {
-    ($($(#[$about:meta])* $format:ident => $name:literal,)*) => {
-        /// How an answer is written.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Format {
-            $($(#[$about])* $format,)*
-        }
-
-        impl Format {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$format,)*];
-
-            /// The name that is typed.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$format => $name,)*
-                }
-            }
-        }
-
-        impl CheckFormat {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::As(Format::$format),)* Self::Github, Self::Junit];
-        }
-    };
-}
-
-formats! {
-    /// For people, in a terminal.
-    Table => "table",
-    /// Lines for scripts; of estimates the article's.
-    Plain => "plain",
-    /// One JSON document, or an array of them.
-    Json => "json",
-    /// One JSON document a line.
-    Jsonl => "jsonl",
-    /// A row an estimate, with exact bytes.
-    Csv => "csv",
-    /// A table for an issue or a job summary.
-    Markdown => "markdown",
+named! {
+    /// How an answer is written.
+    pub enum Format {
+        /// For people, in a terminal.
+        Table = "table",
+        /// Lines for scripts; of estimates the article's.
+        Plain = "plain",
+        /// One JSON document, or an array of them.
+        Json = "json",
+        /// One JSON document a line.
+        Jsonl = "jsonl",
+        /// A row an estimate, with exact bytes.
+        Csv = "csv",
+        /// A table for an issue or a job summary.
+        Markdown = "markdown",
+    }
 }
 
 /// The unit bytes are printed in.
