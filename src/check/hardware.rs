@@ -82,7 +82,7 @@ pub struct Held {
 impl Held {
     /// What `fit` says of a demand, that was asked about what the demand [asks](Demand::asks) on a model made for at most
     /// `maximum` tokens.
-    pub fn new(demand: Demand, maximum: Option<Tokens>, Fitted { on, fit, .. }: &Fitted) -> Self {
+    pub fn new(demand: Demand, maximum: Option<Tokens>, Fitted { deployment, fit, .. }: &Fitted) -> Self {
         let at_once = fit.requests.first().and_then(|requests| requests.at_once);
         let (found, made_for) = match demand {
             Demand::Fits => (None, true),
@@ -94,11 +94,11 @@ impl Held {
         };
         Self {
             kind: demand.kind(),
-            gpu: on.gpu.clone(),
-            gpus: on.gpus,
-            tp: on.layout.tp,
-            pp: on.layout.pp,
-            dp: on.layout.dp,
+            gpu: deployment.gpu.clone(),
+            gpus: deployment.gpus,
+            tp: deployment.layout.tp,
+            pp: deployment.layout.pp,
+            dp: deployment.layout.dp,
             holds: fit.fits && made_for,
             wanted: demand.wanted(),
             found,

@@ -44,7 +44,7 @@ pub struct Deployment {
 #[derive(Debug, Clone)]
 pub struct Fitted {
     /// The server.
-    pub on: Deployment,
+    pub deployment: Deployment,
     /// Whether any of the layout was given.
     pub layout_given: bool,
     /// What it holds.
@@ -71,7 +71,7 @@ impl Fits {
 #[derive(Debug)]
 pub struct PlannedOn {
     /// The server.
-    pub on: Deployment,
+    pub deployment: Deployment,
     /// Requests of the length asked for, then of the average.
     pub requests: Vec<Requests>,
     /// Bytes to spare on the device that is full first.
@@ -135,8 +135,7 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
             }
         }
     }
-    let separate = found.rows.iter().find_map(|row| row.on.engine.separate_replicas(&request.model, row.on.layout));
-    add_of_all(&mut found.notes, request, separate);
+    add_of_all(&mut found.notes, request, found.rows.iter().map(|row| &row.deployment));
     found.notes.add(&[], &refusals.words(found.rows.len())?);
     Ok(found)
 }
@@ -199,12 +198,12 @@ fn fitted(
     fit.assumptions.extend_from_slice(&budgets.notes);
     let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);
     let seq_len = seq_len.filter(|_| fit.fits);
-    let on = Deployment {
+    let deployment = Deployment {
         command: seq_len.and_then(|seq_len| command(request, &question, layout, seq_len)),
         ..deployment(&question, fleet, layout, fit.stored, &budgets)
     };
     let layout_given = [given.tp, given.pp, given.dp].iter().any(Option::is_some);
-    Ok((Fitted { on, layout_given, fit }, assumed))
+    Ok((Fitted { deployment, layout_given, fit }, assumed))
 }
 
 /// A deployment, without its command.
@@ -248,8 +247,7 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
         }
     }
     plans.notes.add(&[], &refusals.words(plans.rows.len().max(plans.too_small.len()))?);
-    let separate = plans.rows.iter().find_map(|row| row.on.engine.separate_replicas(&request.model, row.on.layout));
-    add_of_all(&mut plans.notes, request, separate);
+    add_of_all(&mut plans.notes, request, plans.rows.iter().map(|row| &row.deployment));
     Ok(plans)
 }
 
@@ -292,12 +290,12 @@ fn plan_in(
     plans.notes.add(&found.notes, &[]);
     plans.notes.add(&answer.assumptions, &answer.warnings);
     plans.rows.extend(planned.into_iter().map(|Planned { layout, requests, slack, smaller, budgets, .. }| {
-        let on = Deployment {
+        let deployment = Deployment {
             budgets: budgets.to_vec(),
             command: command(request, &question, layout, seq_len),
             ..deployment(&question, fleet, layout, answer.estimate.stored, &found)
         };
-        PlannedOn { on, requests, slack, smaller }
+        PlannedOn { deployment, requests, slack, smaller }
     }));
     Ok(())
 }
@@ -327,8 +325,8 @@ fn command(request: &HardwareRequest, question: &Question, layout: Layout, seq_l
 }
 
 /// Adds what there is to say of all rows together.
-fn add_of_all(notes: &mut Notes, request: &HardwareRequest, separate: Option<&str>) {
-    if let Some(text) = separate {
+fn add_of_all<'a>(notes: &mut Notes, request: &HardwareRequest, mut rows: impl Iterator<Item = &'a Deployment>) {
+    if let Some(text) = rows.find_map(|row| row.engine.separate_replicas(&request.model, row.layout)) {
         notes.assume(text);
     }
     notes.add(&[], past_maximum(&request.model, request.seq_len).as_slice());

@@ -113,9 +113,9 @@ pub struct PoolError {
 }
 
 impl PoolError {
-    pub(super) fn of(on: &Deployment) -> Option<Self> {
-        let Deployment { engine, layout, budgets, .. } = on;
-        let calibration = on.calibration?;
+    pub(super) fn of(deployment: &Deployment) -> Option<Self> {
+        let Deployment { engine, layout, budgets, .. } = deployment;
+        let calibration = deployment.calibration?;
         let tenth = |budget: &Budget| budget.pool().unwrap_or_default().0.saturating_mul(10) < budget.total.bytes.0;
         let small_pool = budgets.iter().any(tenth);
         let Calibration { engine: name, version, device, logs, small_pools, most_ranks, .. } = calibration;
@@ -171,10 +171,10 @@ impl FitDocument {
     }
 }
 
-fn row(Fitted { on, layout_given, fit }: &Fitted) -> FitRow {
+fn row(Fitted { deployment, layout_given, fit }: &Fitted) -> FitRow {
     FitRow {
-        server: ServerRow::new(on),
-        dcp: Some(on.layout.dcp).filter(|&dcp| dcp > 1),
+        server: ServerRow::new(deployment),
+        dcp: Some(deployment.layout.dcp).filter(|&dcp| dcp > 1),
         layout: if *layout_given { "given" } else { "chosen" },
         fits: fit.fits,
         shortfall_bytes: fit.shortfall.map(|bytes| bytes.0),
@@ -183,11 +183,11 @@ fn row(Fitted { on, layout_given, fit }: &Fitted) -> FitRow {
         tokens: fit.tokens,
         requests: fit.requests.clone(),
         bytes_per_token: fit.bytes_per_token.into(),
-        stages: on.budgets.iter().map(stage).collect(),
+        stages: deployment.budgets.iter().map(stage).collect(),
         memory_bytes: fit.memory.0,
-        pool_error: PoolError::of(on),
-        cost: CostRow::of(on, fit.tokens),
-        command: on.command.clone(),
+        pool_error: PoolError::of(deployment),
+        cost: CostRow::of(deployment, fit.tokens),
+        command: deployment.command.clone(),
     }
 }
 

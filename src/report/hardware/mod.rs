@@ -93,9 +93,9 @@ const MICRO: u64 = 1_000_000;
 
 impl CostRow {
     /// The cost of a deployment with pools of `tokens`; `None` without a price, or past 2⁶⁴ − 1 millionths.
-    fn of(on: &Deployment, tokens: Option<u64>) -> Option<Self> {
-        let price = on.price.as_ref()?;
-        let all = price.per_hour(on.gpus)?;
+    fn of(deployment: &Deployment, tokens: Option<u64>) -> Option<Self> {
+        let price = deployment.price.as_ref()?;
+        let all = price.per_hour(deployment.gpus)?;
         let tokens = tokens.filter(|&tokens| tokens > 0);
         Some(Self {
             dollars_per_gpu_hour: Double::ratio(price.micro_dollars_per_gpu_hour, MICRO),

@@ -92,17 +92,17 @@ impl PlanDocument {
 }
 
 impl PlanRow {
-    fn new(PlannedOn { on, requests, slack, smaller }: PlannedOn) -> Self {
+    fn new(PlannedOn { deployment, requests, slack, smaller }: PlannedOn) -> Self {
         Self {
-            server: ServerRow::new(&on),
+            server: ServerRow::new(&deployment),
             smallest: false,
             cheapest: false,
             requests,
-            pool_error: PoolError::of(&on),
+            pool_error: PoolError::of(&deployment),
             slack_bytes: slack.0,
             smaller,
-            cost: CostRow::of(&on, None),
-            command: on.command,
+            cost: CostRow::of(&deployment, None),
+            command: deployment.command,
         }
     }
 
