@@ -178,23 +178,16 @@ fn fitted(
         let fit = Server::of(question, layout, &budgets.stages)?.fit()?;
         Ok((layout, budgets, fit))
     };
-    let mut usual = None;
-    for layout in layouts_of(&question, Limits { gpus, per_node: PER_NODE, given })? {
-        match (answer(layout), &usual) {
-            (Ok(found), _) if found.2.fits => {
-                usual = Some(found);
-                break;
-            }
-            (Ok(found), None) => usual = Some(found),
-            (Err(error), None) => return Err(error),
-            // Other layouts than the usual one, which do not hold it either or which the engine refuses, are passed over.
-            _ => {}
-        }
-    }
-    let Some((layout, budgets, mut fit)) = usual else {
+    let no_layout = || {
         let id = fleet.accelerator.id.clone();
-        return Err(Error::new(Code::Layout, "--gpu", id, "has no layout", "name other GPUs"));
+        Error::new(Code::Layout, "--gpu", id, "has no layout", "name other GPUs")
     };
+    let layouts = layouts_of(&question, Limits { gpus, per_node: PER_NODE, given })?;
+    let mut answers = layouts.into_iter().map(answer);
+    let usual = answers.next().ok_or_else(no_layout)??;
+    // Other layouts than the usual one, which do not hold it either or which the engine refuses, are passed over.
+    let other = if usual.2.fits { None } else { answers.flatten().find(|(.., fit)| fit.fits) };
+    let (layout, budgets, mut fit) = other.unwrap_or(usual);
     fit.assumptions.extend_from_slice(&budgets.notes);
     let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);
     let seq_len = seq_len.filter(|_| fit.fits);
