@@ -49,47 +49,37 @@ pub struct Taken {
 
 /// What became of a budget since the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// The baseline does not have it.
-    New,
-    /// The baseline has it, and could not tell what it took.
-    Untold,
-    /// It took so much then.
-    Since {
-        /// What it took.
-        before: Taken,
-        /// What it takes.
-        now: Taken,
-        /// Whether it grew by more than may be.
-        too_much: bool,
-    },
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
+pub struct Change {
+    /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"])))]
+    pub kind: &'static str,
+    /// Bytes over all devices, then.
+    pub bytes_before: Option<Bytes>,
+    /// Bytes on the device that held most, then.
+    pub bytes_per_gpu_before: Option<Bytes>,
+    /// Whether it grew by more than may be.
+    pub too_much: bool,
 }
 
 impl Change {
-    /// What became of what took `before`, in all and on each device.
-    pub fn of(before: Taken, now: Taken, most: Option<Increase>) -> Self {
-        let too_much = most.is_some_and(|most| {
-            !most.allows(before.bytes, now.bytes) || !most.allows(before.bytes_per_gpu, now.bytes_per_gpu)
-        });
-        Self::Since { before, now, too_much }
-    }
+    /// The baseline does not have it.
+    pub const NEW: Self = Self { kind: "new", bytes_before: None, bytes_per_gpu_before: None, too_much: false };
 
-    /// Whether it grew by more than may be.
-    pub fn is_too_much(self) -> bool {
-        matches!(self, Self::Since { too_much: true, .. })
-    }
+    /// The baseline has it, and could not tell what it took.
+    pub const UNKNOWN: Self = Self { kind: "unknown", ..Self::NEW };
 
-    /// A stable word: `new`, `unknown`, `grown` in all or on a device, `shrunk` or `same`.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Untold => "unknown",
-            Self::Since { before, now, .. } if before == now => "same",
-            Self::Since { before, now, .. } => {
-                let grown = now.bytes > before.bytes || now.bytes_per_gpu > before.bytes_per_gpu;
-                if grown { "grown" } else { "shrunk" }
-            }
-        }
+    /// What became of what took `before`: grown if it has in all or on a device.
+    pub fn since(before: Taken, now: Taken, most: Option<Increase>) -> Self {
+        let Taken { bytes, bytes_per_gpu } = before;
+        let kind = match now {
+            _ if now == before => "same",
+            now if now.bytes > bytes || now.bytes_per_gpu > bytes_per_gpu => "grown",
+            _ => "shrunk",
+        };
+        let too_much =
+            most.is_some_and(|most| !most.allows(bytes, now.bytes) || !most.allows(bytes_per_gpu, now.bytes_per_gpu));
+        Self { kind, bytes_before: Some(bytes), bytes_per_gpu_before: Some(bytes_per_gpu), too_much }
     }
 }
 
@@ -102,15 +92,15 @@ mod tests {
     #[test]
     fn growth_is_looked_at_in_all_and_on_each_device() {
         let taken = |bytes, per_gpu| Taken { bytes: Bytes(bytes), bytes_per_gpu: Bytes(per_gpu) };
-        let change = |now, most| Change::of(taken(100, 50), now, most);
-        assert!(!change(taken(105, 50), Some(Increase(50_000))).is_too_much());
-        assert!(change(taken(106, 50), Some(Increase(50_000))).is_too_much());
-        assert!(change(taken(100, 53), Some(Increase(50_000))).is_too_much());
-        assert!(!change(taken(1000, 500), None).is_too_much());
-        assert!(!change(taken(1, 1), Some(Increase(0))).is_too_much());
+        let change = |now, most| Change::since(taken(100, 50), now, most);
+        assert!(!change(taken(105, 50), Some(Increase(50_000))).too_much);
+        assert!(change(taken(106, 50), Some(Increase(50_000))).too_much);
+        assert!(change(taken(100, 53), Some(Increase(50_000))).too_much);
+        assert!(!change(taken(1000, 500), None).too_much);
+        assert!(!change(taken(1, 1), Some(Increase(0))).too_much);
         let kinds =
             [(105, 50), (100, 51), (99, 51), (99, 50), (100, 50)].map(|(all, each)| change(taken(all, each), None));
-        assert_eq!(kinds.map(Change::kind), ["grown", "grown", "grown", "shrunk", "same"]);
+        assert_eq!(kinds.map(|change| change.kind), ["grown", "grown", "grown", "shrunk", "same"]);
     }
 
     proptest! {

@@ -10,25 +10,6 @@ use crate::model::Model;
 use crate::request::{Ask, Fleet, HardwareRequest, past_maximum};
 use crate::units::{Error, Notes, Tokens};
 
-/// A workload, and what is asserted of it.
-#[derive(Debug)]
-pub struct CheckRequest {
-    /// The model, with what drafts for it.
-    pub model: Arc<Model>,
-    /// The engine, with its settings.
-    pub engine: Engine,
-    /// The workload.
-    pub workload: Workload,
-    /// What it may take.
-    pub budget: Budget,
-    /// What is asserted of GPUs.
-    pub demands: Vec<(Demand, Fleet)>,
-    /// What is asked of them; `None` where nothing is asserted.
-    hardware: Option<Result<HardwareRequest, Error>>,
-    /// What had to be assumed of the device that the engine's defaults depend on.
-    assumption: Option<String>,
-}
-
 /// What a workload takes, and what hardware holds of it.
 #[derive(Debug)]
 pub struct Examined {
@@ -48,76 +29,62 @@ pub struct Examined {
     pub failure: Option<Error>,
 }
 
-impl CheckRequest {
-    /// What `ask` asserts of a resolved model; the engine has the defaults of the GPUs `on`, if that is given.
-    ///
-    /// # Errors
-    /// As [`Ask::request`].
-    pub fn new(
-        ask: &Ask,
-        model: Arc<Model>,
-        engine: Engine,
-        on: Option<&Fleet>,
-        demands: Vec<(Demand, Fleet)>,
-    ) -> Result<Self, Error> {
-        let asked = |engine: &Engine| ask.hardware_of(Arc::clone(&model), vec![engine.clone()]);
-        let hardware = (!demands.is_empty()).then(|| asked(&engine));
-        let (mut engine, assumption) = match on {
-            Some(fleet) => HardwareRequest::with_defaults_of(&engine, fleet),
-            None => (engine, None),
-        };
-        if hardware.is_some() {
-            // A share of the memory is of what hardware holds, and changes nothing of what a workload takes.
-            engine.take_share();
-        }
-        let (workload, _) = ask.workload(&model, &engine)?;
-        let budget =
-            Budget { bytes: ask.budget, bytes_per_gpu: ask.budget_per_gpu, margin: ask.margin.unwrap_or_default() };
-        Ok(Self { model, engine, workload, budget, demands, hardware, assumption })
+/// What the workload of `ask` takes on a resolved model, and what GPUs hold of what is demanded of them; the engine has the
+/// defaults of the GPUs `on`, if that is given.
+///
+/// # Errors
+/// As [`Ask::request`], and what the engine refuses of the workload.
+pub fn examine(
+    ask: &Ask,
+    model: Arc<Model>,
+    mut engine: Engine,
+    on: Option<&Fleet>,
+    demands: &[(Demand, Fleet)],
+) -> Result<Examined, Error> {
+    let hardware = ask.hardware_of(Arc::clone(&model), vec![engine.clone()]);
+    let mut assumption = None;
+    if let Some(fleet) = on {
+        (engine, assumption) = HardwareRequest::with_defaults_of(&engine, fleet);
     }
-
-    /// What the workload takes, and what hardware holds of it.
-    ///
-    /// # Errors
-    /// What the engine refuses of the workload.
-    pub fn examine(self) -> Result<Examined, Error> {
-        let Self { model, engine, mut workload, budget, ref demands, ref hardware, .. } = self;
-        let mut of_hardware = Notes::default();
-        of_hardware.add(self.assumption.as_slice(), past_maximum(&model, Some(workload.seq_len)).as_slice());
-        let (mut held, mut failure) = (Vec::new(), None);
-        for (demand, fleet) in demands {
-            let Some(hardware) = hardware else { continue };
-            match hardware.clone().and_then(|request| hold(request, *demand, fleet, &workload)) {
-                Ok((row, fits)) => {
-                    held.push(row);
-                    of_hardware.add(&fits.notes.assumptions, &[]);
-                    for row in fits.rows {
-                        of_hardware.add(&row.fit.assumptions, &row.fit.warnings);
-                    }
+    if !demands.is_empty() {
+        // A share of the memory is of what hardware holds, and changes nothing of what a workload takes.
+        engine.take_share();
+    }
+    let (mut workload, _) = ask.workload(&model, &engine)?;
+    let mut of_hardware = Notes::default();
+    of_hardware.add(assumption.as_slice(), past_maximum(&model, Some(workload.seq_len)).as_slice());
+    let (mut held, mut failure) = (Vec::new(), None);
+    for (demand, fleet) in demands {
+        match hardware.clone().and_then(|request| hold(request, *demand, fleet, &workload)) {
+            Ok((row, fits)) => {
+                held.push(row);
+                of_hardware.add(&fits.notes.assumptions, &[]);
+                for row in fits.rows {
+                    of_hardware.add(&row.fit.assumptions, &row.fit.warnings);
                 }
-                // What one GPU can't be asked about is no reason not to ask about another.
-                Err(error) => _ = failure.get_or_insert(error),
             }
+            // What one GPU can't be asked about is no reason not to ask about another.
+            Err(error) => _ = failure.get_or_insert(error),
         }
-        let mut share = workload;
-        let is_given = hardware
-            .as_ref()
-            .and_then(|request| request.as_ref().ok())
-            .is_some_and(|request| [request.place.tp, request.place.pp, request.place.dp].iter().any(Option::is_some));
-        if let ([held], false) = (held.as_slice(), is_given || budget.is_limited()) {
-            // The bytes are those of the layout that was found, of which a replica has its share.
-            if engine.profile.spread == Spread::Ranks {
-                workload.layout = Layout { dcp: workload.layout.dcp, ..held.layout };
-            }
-            share = Workload { batch: workload.batch.div_ceil(held.layout.dp.max(1)), ..workload };
-        }
-        let checked = check(&model, &share, &engine, &budget)?;
-        let mut notes = Notes::default();
-        notes.add(&model.assumptions, &model.warnings);
-        notes.add(&checked.assumptions, &checked.warnings);
-        notes.add(&of_hardware.assumptions, &of_hardware.warnings);
-        Ok(Examined { model, workload, engine, checked, held, notes, failure })
     }
+    let budget =
+        Budget { bytes: ask.budget, bytes_per_gpu: ask.budget_per_gpu, margin: ask.margin.unwrap_or_default() };
+    let mut share = workload;
+    let is_given = hardware
+        .is_ok_and(|request| [request.place.tp, request.place.pp, request.place.dp].iter().any(Option::is_some));
+    if let ([held], false) = (held.as_slice(), is_given || budget.is_limited()) {
+        // The bytes are those of the layout that was found, of which a replica has its share.
+        if engine.profile.spread == Spread::Ranks {
+            workload.layout = Layout { tp: held.tp, pp: held.pp, dp: held.dp, dcp: workload.layout.dcp };
+        }
+        share = Workload { batch: workload.batch.div_ceil(held.dp.max(1)), ..workload };
+    }
+    let checked = check(&model, &share, &engine, &budget)?;
+    let mut notes = Notes::default();
+    notes.add(&model.assumptions, &model.warnings);
+    notes.add(&checked.assumptions, &checked.warnings);
+    notes.add(&of_hardware.assumptions, &of_hardware.warnings);
+    Ok(Examined { model, workload, engine, checked, held, notes, failure })
 }
 
 /// What a fleet holds of a demand, as [`fits`] says.
@@ -127,5 +94,5 @@ fn hold(request: HardwareRequest, demand: Demand, fleet: &Fleet, workload: &Work
     let request = HardwareRequest { seq_len: Some(seq_len), batch: Some(batch), ..request };
     let found = fits(&request, std::slice::from_ref(fleet))?;
     let row = found.rows.first().ok_or_else(|| Error::missing("--gpu", "name the GPUs"))?;
-    Ok((Held::of(demand, maximum, (row.gpu.clone(), row.gpus), row.layout, &row.fit), found))
+    Ok((Held::new(demand, maximum, row), found))
 }

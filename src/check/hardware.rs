@@ -1,7 +1,6 @@
 //! What is asserted of hardware, and what it holds by the answer of `fit`.
 
-use crate::estimate::Layout;
-use crate::fit::{Binding, Fit};
+use crate::fit::{Binding, Fitted};
 use crate::units::{Bytes, Tokens};
 
 /// What is asserted of hardware.
@@ -44,57 +43,70 @@ impl Demand {
     }
 }
 
-/// What hardware holds of a demand.
+/// What is asserted of hardware, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Held {
-    /// What is asserted.
-    pub demand: Demand,
-    /// The device, by its own name.
+    /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"])))]
+    pub kind: &'static str,
+    /// The device.
     pub gpu: String,
     /// How many.
     pub gpus: u64,
-    /// How the model is spread over them.
-    pub layout: Layout,
-    /// Whether the assertion holds.
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Whether it holds.
     pub holds: bool,
-    /// The longest of so many requests; none where there is no end.
-    pub longest: Option<Tokens>,
-    /// Requests that run at once; none where there is no end.
+    /// The number that is wanted.
+    pub wanted: Option<u64>,
+    /// What there is of it; absent where there is no end.
+    pub found: Option<u64>,
+    /// Bytes that are missing on the device that is full first.
+    pub shortfall_bytes: Option<Bytes>,
+    /// The longest of so many requests; absent where there is no end.
+    pub max_seq_len: Option<Tokens>,
+    /// Requests that run at once; absent where there is no end.
     pub at_once: Option<u64>,
-    /// Bytes that are missing on the device that is full first, where memory does not suffice.
-    pub shortfall: Option<Bytes>,
     /// What keeps it from holding more.
     pub binding: Binding,
+    /// What is asserted.
+    #[cfg_attr(feature = "cli", serde(skip))]
+    pub demand: Demand,
 }
 
 impl Held {
     /// What `fit` says of a demand, that was asked about what the demand [asks](Demand::asks) on a model made for at most
     /// `maximum` tokens.
-    pub fn of(demand: Demand, maximum: Option<Tokens>, (gpu, gpus): (String, u64), layout: Layout, fit: &Fit) -> Self {
-        // Memory may hold more than the model was made for; that is no context of it.
-        let made_for = match demand {
-            Demand::MinContext(tokens) => maximum.is_none_or(|maximum| tokens <= maximum),
-            Demand::Fits | Demand::MinConcurrentRequests(_) => true,
+    pub fn new(demand: Demand, maximum: Option<Tokens>, Fitted { deployment, fit, .. }: &Fitted) -> Self {
+        let at_once = fit.requests.first().and_then(|requests| requests.at_once);
+        let (found, made_for) = match demand {
+            Demand::Fits => (None, true),
+            // Memory may hold more than the model was made for; that is no context of it.
+            Demand::MinContext(tokens) => {
+                (fit.longest.map(|longest| longest.0), maximum.is_none_or(|most| tokens <= most))
+            }
+            Demand::MinConcurrentRequests(_) => (at_once, true),
         };
         Self {
-            demand,
-            gpu,
-            gpus,
-            layout,
+            kind: demand.kind(),
+            gpu: deployment.gpu.clone(),
+            gpus: deployment.gpus,
+            tp: deployment.layout.tp,
+            pp: deployment.layout.pp,
+            dp: deployment.layout.dp,
             holds: fit.fits && made_for,
-            longest: fit.longest,
-            at_once: fit.requests.first().and_then(crate::fit::Requests::at_once),
-            shortfall: fit.shortfall,
+            wanted: demand.wanted(),
+            found,
+            shortfall_bytes: fit.shortfall,
+            max_seq_len: fit.longest,
+            at_once,
             binding: fit.binding.clone(),
-        }
-    }
-
-    /// What there is of what is wanted; none where there is no end, or nothing is counted.
-    pub fn found(&self) -> Option<u64> {
-        match self.demand {
-            Demand::Fits => None,
-            Demand::MinContext(_) => self.longest.map(|tokens| tokens.0),
-            Demand::MinConcurrentRequests(_) => self.at_once,
+            demand,
         }
     }
 }

@@ -7,14 +7,12 @@ mod hardware;
 mod verdict;
 
 pub use baseline::{Change, Increase, Taken};
-pub use examine::{CheckRequest, Examined};
+pub use examine::{Examined, examine};
 pub use hardware::{Demand, Held};
 pub use verdict::Verdict;
 
-use serde::Serialize;
-
 use crate::engine::Engine;
-use crate::estimate::Workload;
+use crate::estimate::{Estimate, Workload};
 use crate::fit::{MOST, longest_of};
 use crate::model::Model;
 use crate::units::{Bytes, Code, Error, Exact, KvFormat, Margin, Tokens};
@@ -30,9 +28,9 @@ pub struct Budget {
     pub margin: Margin,
 }
 
-/// A limit, and what is taken of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+/// A limit of a [`Budget`], and what is taken of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Limit {
     /// `bytes`, over all devices of a replica, or `bytes_per_gpu`.
     #[cfg_attr(feature = "cli", schemars(extend("enum" = ["bytes", "bytes_per_gpu"])))]
@@ -43,17 +41,10 @@ pub struct Limit {
     pub allowed: Bytes,
     /// What the workload takes.
     pub taken: Bytes,
-}
-
-impl Limit {
-    /// Bytes that are left, or else missing.
-    ///
-    /// # Errors
-    /// The bytes that are too many.
-    pub fn left(self) -> Result<Bytes, Bytes> {
-        let left = Exact::from(self.allowed) - self.taken;
-        left.bytes().map_err(|_| Exact::from(self.taken).less(self.allowed).bytes().unwrap_or_default())
-    }
+    /// Bytes that are left; absent where there are too many.
+    pub left: Option<Bytes>,
+    /// Bytes that are too many.
+    pub over: Option<Bytes>,
 }
 
 /// What a budget says of a workload.
@@ -82,7 +73,7 @@ impl Checked {
 }
 
 fn all_hold(limits: &[Limit]) -> bool {
-    limits.iter().all(|limit| limit.left().is_ok())
+    limits.iter().all(|limit| limit.over.is_none())
 }
 
 impl Budget {
@@ -92,12 +83,17 @@ impl Budget {
     }
 
     /// The limits, with what is taken of them.
-    fn limits(&self, bytes: Bytes, bytes_per_gpu: Bytes) -> Vec<Limit> {
-        let limit = |kind, budget: Option<Bytes>, taken| {
-            budget.map(|budget| Limit { kind, budget, allowed: self.margin.allowed(budget), taken })
+    fn limits(&self, taken: Taken) -> Vec<Limit> {
+        let limit = |kind, budget: Option<Bytes>, taken: Bytes| {
+            budget.map(|budget| {
+                let allowed = self.margin.allowed(budget);
+                let left = (Exact::from(allowed) - taken).bytes().ok();
+                let over = (Exact::from(taken) - allowed).bytes().ok().filter(|_| left.is_none());
+                Limit { kind, budget, allowed, taken, left, over }
+            })
         };
-        let all = limit("bytes", self.bytes, bytes);
-        all.into_iter().chain(limit("bytes_per_gpu", self.bytes_per_gpu, bytes_per_gpu)).collect()
+        let all = limit("bytes", self.bytes, taken.bytes);
+        all.into_iter().chain(limit("bytes_per_gpu", self.bytes_per_gpu, taken.bytes_per_gpu)).collect()
     }
 }
 
@@ -107,8 +103,8 @@ impl Budget {
 /// [`Error`] where the engine has no answer for the workload.
 pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budget) -> Result<Checked, Error> {
     let answer = engine.answer(model, workload)?;
-    let taken = Taken { bytes: answer.estimate.bytes, bytes_per_gpu: answer.estimate.bytes_per_gpu };
-    let limits = budget.limits(taken.bytes, taken.bytes_per_gpu);
+    let taken = |estimate: &Estimate| Taken { bytes: estimate.bytes, bytes_per_gpu: estimate.bytes_per_gpu };
+    let limits = budget.limits(taken(&answer.estimate));
     let answer_at = |seq_len: u64| {
         let seq_len = Tokens(seq_len);
         // Of sequences that are no longer than the prefix all is shared.
@@ -117,7 +113,7 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     };
     let asked = workload.seq_len.0;
     let holds = |seq_len: u64| match answer_at(seq_len) {
-        Ok(answer) => Ok(all_hold(&budget.limits(answer.estimate.bytes, answer.estimate.bytes_per_gpu))),
+        Ok(answer) => Ok(all_hold(&budget.limits(taken(&answer.estimate)))),
         Err(error) if error.code == Code::TooLarge => Ok(false),
         // What an engine refuses is too long, or else too short for what it is set to.
         Err(error) if error.code == Code::Refused => Ok(seq_len < asked),
@@ -128,7 +124,7 @@ pub fn check(model: &Model, workload: &Workload, engine: &Engine, budget: &Budge
     let longest = if limits.is_empty() { None } else { Some(longest_of(model, most, holds)?) };
     let longest = longest.map(|longest| if longest > 0 && answer_at(longest).is_err() { 0 } else { longest });
     Ok(Checked {
-        taken,
+        taken: taken(&answer.estimate),
         limits,
         longest: longest.filter(|&longest| maximum.is_some() || longest < MOST).map(Tokens),
         stored: answer.estimate.stored,

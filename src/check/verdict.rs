@@ -2,32 +2,27 @@
 
 use serde::Serialize;
 
-/// How a check ends; of several the worst counts, which is the greatest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// All that is asserted holds.
-    #[default]
-    Within,
-    /// Something does not.
-    Over,
-    /// It could not be told.
-    Unknown,
+use crate::units::named;
+
+named! {
+    /// How a check ends; of several the worst counts, which is the greatest.
+    #[derive(Default, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Verdict {
+        /// All that is asserted holds.
+        #[default]
+        Within = "within",
+        /// Something does not.
+        Over = "over",
+        /// It could not be told.
+        Unknown = "unknown",
+    }
 }
 
 impl Verdict {
     /// Within if it holds.
     pub fn of(holds: bool) -> Self {
         if holds { Self::Within } else { Self::Over }
-    }
-
-    /// A stable word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Within => "within",
-            Self::Over => "over",
-            Self::Unknown => "unknown",
-        }
     }
 }
 

@@ -25,11 +25,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
     about: "The article's numbers beside the real ones",
     arguments: <OutputArguments>::augment_args,
-    examples: &[
-        ("The article's tables beside the real model's", "kvsize article"),
-        ("The article's own output, digit for digit", "kvsize article -f plain"),
-        ("Both as JSON", "kvsize article --json"),
-    ],
     run: |matches| run(&typed(matches)?),
     ..Subcommand::BARE
 };

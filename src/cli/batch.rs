@@ -25,24 +25,10 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "batch",
     about: "JSON Lines in, JSON Lines out: an estimate a line, in constant memory",
     arguments: BatchArguments::augment_args,
-    notes: ABOUT_LINES,
-    examples: &[
-        ("A file of questions", "kvsize batch questions.jsonl"),
-        ("From a pipe, with warnings as errors", "cat questions.jsonl | kvsize batch --strict"),
-        ("A question from the shell", "echo '{\"model\": \"llama-3.1-8b\", \"seq_len\": \"128K\"}' | kvsize batch"),
-    ],
     statuses: STATUSES,
     run: |matches| run(typed(matches)?),
     ..Subcommand::BARE
 };
-
-const ABOUT_LINES: &str = "\
-A line is an object of the options of one estimate, in snake_case, and an id of
-your own if you like:
-  {\"model\": \"llama-3.1-8b\", \"seq_len\": \"128K\", \"batch\": 8, \"id\": 1}
-Its answer is a row of an estimate, or an error that names the line; `kvsize
-schema batch-line` and `kvsize schema batch` tell their shapes. Empty lines are
-passed over.";
 
 const STATUSES: &[(u8, &str)] = &[(0, "all lines were answered"), (CANNOT_ANSWER, "one or more were not")];
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::check::{CheckRequest, Demand, Examined, Taken};
+use crate::check::{Demand, Examined, Taken, examine};
 use crate::engine::Engine;
 use crate::request::{Ask, BUDGET, Fleet, Object, ObjectReader, Sources, Weigh, counted, field_of, shortened, text_of};
 use crate::source;
@@ -132,11 +132,7 @@ fn engine(ask: &Ask, raw: &str) -> Result<Engine, Error> {
     if ask.engine.is_empty() {
         return Err(Error::missing("engine", "name it with its version, as vllm@0.33, or ideal"));
     }
-    let engines = ask.engines_anywhere()?;
-    let [engine] = <[Engine; 1]>::try_from(engines).map_err(|engines| {
-        let found = format!("{} values", engines.len());
-        one_only(Error::new(Code::Several, "engine", found, "are more than one estimate takes", ""))
-    })?;
+    let engine = only(ask.engines_anywhere()?).map_err(one_only)?;
     match serde_json::from_str(raw) {
         Ok(Typed { engine: typed }) if !typed.contains('@') && !engine.version.is_empty() => {
             let remedy = format!("write {engine}, so that an upgrade of kvsize does not move the budget");
@@ -144,6 +140,15 @@ fn engine(ask: &Ask, raw: &str) -> Result<Engine, Error> {
         }
         _ => Ok(engine),
     }
+}
+
+/// The engine, of which there is one.
+pub(super) fn only(engines: Vec<Engine>) -> Result<Engine, Error> {
+    let [engine] = <[Engine; 1]>::try_from(engines).map_err(|engines| {
+        let found = format!("{} values", engines.len());
+        Error::new(Code::Several, "engine", found, "are more than one estimate takes", "give one")
+    })?;
+    Ok(engine)
 }
 
 /// What a budget asserts, and what it says of hardware that nothing is asserted of.
@@ -191,9 +196,8 @@ fn refuse_what_asserts_nothing(ask: &Ask) -> Result<(), Error> {
 impl Entry {
     /// What the budget's workload takes, and what hardware holds of it.
     pub(super) fn examine(&self, sources: &dyn Sources) -> Result<Examined, Error> {
-        let mut examined = self.examined(sources).map_err(in_keys)?;
-        examined.failure = examined.failure.map(in_keys);
-        Ok(examined)
+        let examined = self.examined(sources).map_err(in_keys)?;
+        Ok(Examined { failure: examined.failure.map(in_keys), ..examined })
     }
 
     fn examined(&self, sources: &dyn Sources) -> Result<Examined, Error> {
@@ -215,10 +219,8 @@ impl Entry {
         let demands = demands(ask, &on, &must_hold);
         let weigh = Weigh::when(!demands.is_empty() && ask.weights.is_none());
         let model = ask.model(&self.engine, sources, weigh)?;
-        let request = CheckRequest::new(ask, model, self.engine.clone(), on.first(), demands)?;
-        let mut examined = request.examine()?;
-        examined.failure = failure.or(examined.failure);
-        Ok(examined)
+        let examined = examine(ask, model, self.engine.clone(), on.first(), &demands)?;
+        Ok(Examined { failure: failure.or(examined.failure), ..examined })
     }
 }
 

@@ -11,58 +11,22 @@ use clap::{ArgMatches, Args, ValueEnum, builder::PossibleValue};
 
 use super::args::OutputArguments;
 use super::budgets::{self, Entry};
+use super::hardware::GROUPS;
 use super::options::{Models, Options};
 use super::sources::{Places, SharedModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
-use crate::check::{Change, CheckRequest, Demand, Examined, Increase, Taken, Verdict};
-use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format, Measured};
-use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh};
+use crate::check::{Change, Demand, Examined, Increase, Taken, Verdict, examine};
+use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
+use crate::request::{Ask, Fleet, Selection, Sources, Weigh};
 use crate::source;
 use crate::units::{Code, Error, Notes};
 
 const OPTIONS: Options = Options {
-    selection: Selection {
-        groups: &[
-            Group::Model,
-            Group::Check,
-            Group::Dimensions,
-            Group::Workload,
-            Group::Device,
-            Group::Terms,
-            Group::Gpus,
-            Group::Accelerators,
-            Group::Sources,
-        ],
-        without: &["price", "prices"],
-    },
+    selection: Selection { groups: GROUPS, without: "price prices avg-seq-len max-gpus" },
     models: Models::Several,
     lists: &[],
-    about: &[
-        ("seq-len", "Context length in tokens [default: the model's own maximum, or 131,072]"),
-        ("batch", "Concurrent requests; with --gpu over all replicas, as `kvsize fit` counts them [default: 1]"),
-        ("kv-dtype", "KV cache dtype [default: the 16-bit format of the checkpoint, or what the engine takes]"),
-        ("bitwidth", "Plain bits per element, as the article's bitwidth"),
-        ("engine", "Engine to check: ideal (default), vllm, llama.cpp, … (`kvsize engines`)"),
-        (
-            "gpu",
-            "Without a budget: the GPUs that must hold it, as 8xh100 (`kvsize gpus`); with one: the GPU whose engine defaults \
-             apply [default: h100-sxm]",
-        ),
-    ],
-    brief: &[
-        "model",
-        "budget",
-        "budget-per-gpu",
-        "margin",
-        "gpu",
-        "seq-len",
-        "batch",
-        "kv-dtype",
-        "engine",
-        "tp",
-        "pp",
-        "strict",
-    ],
+    about: include_str!("about/check.txt"),
+    brief: "model budget budget-per-gpu margin gpu seq-len batch kv-dtype engine tp pp strict",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -73,29 +37,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         let command = CheckOutput::augment_args(FileArguments::augment_args(command));
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
-    examples: &[
-        ("Within 200 GB, with 5 % kept free", "kvsize check llama-3.1-8b -s 128K -b 8 --budget 200GB --margin 5%"),
-        (
-            "What each of four GPUs may take: status 1, it is over",
-            "kvsize check llama-3.1-8b -s 128K -b 8 --tp 4 --budget-per-gpu 20GB",
-        ),
-        (
-            "It must fit on these GPUs, as `kvsize fit` says",
-            "kvsize check llama-3.1-70b -s 128K --gpu 8xh100 -e vllm@0.33",
-        ),
-        ("A file of budgets to start from", "kvsize check --init kv-budgets.json"),
-        (
-            "All budgets of the file, with annotations in a workflow of GitHub",
-            "kvsize check --file kv-budgets.json --format github",
-        ),
-        (
-            "No more than 5 % above the main branch, whose answers are in a file",
-            "kvsize check --file kv-budgets.json --baseline main.json --max-increase 5%",
-        ),
-    ],
     statuses: STATUSES,
     run,
-    ..Subcommand::BARE
 };
 
 /// As tools of CI read them.
@@ -134,11 +77,7 @@ impl ValueEnum for CheckFormat {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::As(format) => format.to_possible_value(),
-            Self::Github => Some(PossibleValue::new("github")),
-            Self::Junit => Some(PossibleValue::new("junit")),
-        }
+        Some(PossibleValue::new(self.name()))
     }
 }
 
@@ -165,7 +104,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let files: FileArguments = typed(matches)?;
     let output: CheckOutput = typed(matches)?;
     if let Some(path) = &files.init {
-        return init(path, output.format.quiet);
+        return init(path).map(|answer| Answer { quiet: output.format.quiet, ..answer });
     }
     let ask = OPTIONS.ask(matches)?;
     let answered = match &files.file {
@@ -180,9 +119,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
 }
 
 /// Writes the file to start from.
-fn init(path: &Path, quiet: bool) -> Result<Answer, Error> {
+fn init(path: &Path) -> Result<Answer, Error> {
     if path.as_os_str() == "-" {
-        return Ok(Answer { quiet, data: STARTER.into(), ..Answer::default() });
+        return Ok(Answer { data: STARTER.into(), ..Answer::default() });
     }
     source::create(path, STARTER).map_err(|error| {
         let (found, remedy) = match error.kind() {
@@ -195,7 +134,7 @@ fn init(path: &Path, quiet: bool) -> Result<Answer, Error> {
         Error::new(Code::Io, &field, found, String::new(), remedy)
     })?;
     let note = format!("{} is written; `kvsize check --file` checks it", path.display());
-    Ok(Answer { quiet, notes: vec![note], ..Answer::default() })
+    Ok(Answer { notes: vec![note], ..Answer::default() })
 }
 
 /// One workload.
@@ -218,20 +157,15 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
         ));
     }
     let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
-    let [engine] = <[_; 1]>::try_from(engines).map_err(|engines| {
-        let found = format!("{} values", engines.len());
-        Error::new(Code::Several, "--engine", found, "are more than one estimate takes", "give one")
-    })?;
+    let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
     let weigh = Weigh::when(!is_limited && ask.weights.is_none());
     let model = ask.model(&engine, &places, weigh)?;
-    let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
-    let request = CheckRequest::new(ask, model, engine, fleet.as_ref(), demands)?;
-    let Examined { model, workload, engine, checked, held, notes, failure } = request.examine()?;
-    if let Some(failure) = failure {
+    let demands: Vec<(Demand, Fleet)> = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
+    let mut examined = examine(ask, model, engine, fleet.as_ref(), &demands)?;
+    if let Some(failure) = examined.failure.take() {
         return Err(failure);
     }
-    let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-    let document = CheckDocument::new(&model, measured, notes);
+    let document = CheckDocument::new(examined);
     refuse_warnings(ask.strict, &document.notes.warnings)?;
     let data = report::render_check(&document, output.format.format(), output.unit());
     let CheckDocument { within, notes: Notes { assumptions, warnings }, .. } = document;
@@ -267,22 +201,21 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
     let increase = files.max_increase;
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());
-    let row = |entry: &Entry| match entry.examine(&models) {
-        Err(error) => CheckRow::new(entry.name.clone(), None, Some(&error), None, Notes::default()),
-        Ok(Examined { model, workload, engine, checked, held, mut notes, failure }) => {
-            let change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
-                None => Change::New,
-                Some(None) => Change::Untold,
-                Some(Some(before)) => Change::of(*before, checked.taken, increase),
+    let row = |entry: &Entry| {
+        let mut examined = entry.examine(&models);
+        let mut change = None;
+        if let Ok(Examined { checked, notes, failure, .. }) = &mut examined {
+            change = known.as_ref().map(|known| match known.get(entry.name.as_str()) {
+                None => Change::NEW,
+                Some(None) => Change::UNKNOWN,
+                Some(Some(before)) => Change::since(*before, checked.taken, increase),
             });
-            if change == Some(Change::Untold) {
+            if change == Some(Change::UNKNOWN) {
                 notes.warn("the baseline has no figure for it, so its growth is unknown");
             }
-            let failure = failure.or_else(|| refuse_warnings(ask.strict, &notes.warnings).err());
-            let measured = Measured::new(&model, &workload, &engine, &checked, &held);
-            let measured = Some((model.name.clone(), measured));
-            CheckRow::new(entry.name.clone(), measured, failure.as_ref(), change, notes)
+            *failure = failure.take().or_else(|| refuse_warnings(ask.strict, &notes.warnings).err());
         }
+        CheckRow::new(entry.name.clone(), examined, change)
     };
     let rows: Vec<CheckRow> = budgets.entries.iter().map(row).collect();
     let there: HashSet<&str> = budgets.entries.iter().map(|entry| entry.name.as_str()).collect();
@@ -290,7 +223,8 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
         let names = before.iter().map(|(name, _)| name);
         names.filter(|name| !there.contains(name.as_str())).cloned().collect::<Vec<String>>()
     });
-    let document = ChecksDocument::new(rows, gone, increase, ask.strict);
+    let gone_ends = if ask.strict { Verdict::Unknown } else { Verdict::Within };
+    let document = ChecksDocument::new(rows, gone, increase, gone_ends);
     let data = report::render_check(&document, output.format.format(), output.unit());
     Ok(Answer {
         quiet: output.format.quiet,

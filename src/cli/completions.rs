@@ -14,11 +14,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "completions",
     about: "A script that completes commands, options and names in a shell",
     arguments: CompletionsArguments::augment_args,
-    examples: &[
-        ("bash", "kvsize completions bash > ~/.local/share/bash-completion/completions/kvsize"),
-        ("zsh, where ~/.zfunc is in fpath", "kvsize completions zsh > ~/.zfunc/_kvsize"),
-        ("fish", "kvsize completions fish > ~/.config/fish/completions/kvsize.fish"),
-    ],
     run: |matches| Ok(run(&typed(matches)?)),
     ..Subcommand::BARE
 };
@@ -32,6 +27,7 @@ struct CompletionsArguments {
 
 fn run(arguments: &CompletionsArguments) -> Answer {
     let mut whole = named(help::whole()).mut_subcommands(named);
+    let commands: Vec<String> = whole.get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let lists = lists(&whole);
     if arguments.shell == Shell::Zsh {
         whole = without_models(&whole);
@@ -40,10 +36,10 @@ fn run(arguments: &CompletionsArguments) -> Answer {
     clap_complete::generate(arguments.shell, &mut whole, "kvsize", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     let data = match arguments.shell {
-        Shell::Zsh => zsh(&script, &whole, &lists),
-        Shell::PowerShell => powershell(&script, &whole, &lists),
-        Shell::Elvish => elvish(&script, &whole, &lists),
-        Shell::Fish => fish(&script, &whole, &lists),
+        Shell::Zsh => zsh(&script, &commands, &lists),
+        Shell::PowerShell => powershell(&script, &commands, &lists),
+        Shell::Elvish => elvish(&script, &commands, &lists),
+        Shell::Fish => fish(&script, &commands, &lists),
         _ => script,
     };
     Answer { data, ..Answer::default() }
@@ -61,7 +57,7 @@ fn without_models(whole: &Command) -> Command {
 
 /// The first word is a command or a MODEL, after which stands what `estimate` takes. What follows a command is its own, though
 /// the program has options of these names; and options may follow a MODEL where several may stand ("*::" would end them).
-fn zsh(script: &str, whole: &Command, lists: &[List]) -> String {
+fn zsh(script: &str, commands: &[String], lists: &[List]) -> String {
     let models = lists.iter().find(|(places, _)| places.iter().any(|place| place == "kvsize MODEL"));
     let models = models.map(|(_, values)| values.join(" ")).unwrap_or_default();
     let describe = "    _describe -t commands 'kvsize commands' commands \"$@\"\n";
@@ -69,7 +65,7 @@ fn zsh(script: &str, whole: &Command, lists: &[List]) -> String {
     let arguments = "    _arguments \"${_arguments_options[@]}\" ";
     let script = script.replacen(arguments, &format!("{arguments}-A '-*' "), 1);
     let script = script.replace("'*::", "'*:");
-    let commands = commands(whole).join("|");
+    let commands = commands.join("|");
     let case = "        case $line[1] in\n";
     script.replacen(case, &format!("        [[ $line[1] == ({commands}) ]] || line[1]=estimate\n{case}"), 1)
 }
@@ -77,7 +73,7 @@ fn zsh(script: &str, whole: &Command, lists: &[List]) -> String {
 /// What the generated script for fish has no place for: the values of MODEL. And its call of `argparse` mended: to that,
 /// "v-head-dim" is the letter v and the name "head-dim", unless another letter stands before it; an option that is still
 /// without its value is a mistake; and the first word need not be a command.
-fn fish(script: &str, whole: &Command, lists: &[List]) -> String {
+fn fish(script: &str, commands: &[String], lists: &[List]) -> String {
     let mut digits = '1'..='9';
     let specified = script.split_inclusive('\n').map(|line| {
         let Some(options) = line.strip_prefix("    string join \\n ") else { return line.to_owned() };
@@ -95,7 +91,7 @@ fn fish(script: &str, whole: &Command, lists: &[List]) -> String {
     });
     let parse = "    argparse -s (__fish_kvsize_global_optspecs) -- $cmd 2>/dev/null\n";
     let parse_or_wait = format!("{parse}    or argparse -s (__fish_kvsize_global_optspecs) -- $cmd '' 2>/dev/null\n");
-    let is_command = format!("    if contains -- \"$argv[1]\" {}\n", commands(whole).join(" "));
+    let is_command = format!("    if contains -- \"$argv[1]\" {}\n", commands.join(" "));
     let script = specified.collect::<String>().replacen(parse, &parse_or_wait, 1);
     let script = script.replacen("    if set -q argv[1]\n", &is_command, 1);
     let names = lists.iter().map(|(places, values)| {
@@ -114,64 +110,27 @@ fn fish(script: &str, whole: &Command, lists: &[List]) -> String {
 }
 
 /// What the generated script for PowerShell has no place for: the values of options and of MODEL, and options after a MODEL.
-fn powershell(script: &str, whole: &Command, lists: &[List]) -> String {
+fn powershell(script: &str, commands: &[String], lists: &[List]) -> String {
     let lists = lists.iter().map(|(keys, values)| {
         format!("    foreach ($key in {}) {{ $values[$key] = @({}) }}\n", quoted(keys, ", "), quoted(values, ", "))
     });
     let lists: String = lists.collect();
-    let commands = quoted(&commands(whole), ", ");
-    let block = format!(
-        r#"    $values = @{{}}
-{lists}    $words = @($commandElements | ForEach-Object {{ $_.Extent.Text }})
-    if ($words.Count -gt 1 -and $words[-1] -eq $wordToComplete) {{ $words = @($words | Select-Object -SkipLast 1) }}
-    $command = 'kvsize'
-    if ($words.Count -gt 1 -and $words[1] -in {commands}) {{ $command = "kvsize;$($words[1])" }}
-    $before = "$($words[-1])"
-    $offered = @()
-    if ($values.ContainsKey("$command $before")) {{
-        $offered = $values["$command $before"]
-        $command = ''
-    }} elseif (-not $before.StartsWith('-') -and $values.ContainsKey("$command MODEL")) {{
-        $offered = $values["$command MODEL"]
-    }}
-
-    $completions = @(
-        foreach ($value in $offered) {{
-            [CompletionResult]::new($value, $value, [CompletionResultType]::ParameterValue, $value)
-        }}
-        switch ($command) {{"#
-    );
-    script.replacen("    $completions = @(switch ($command) {", &block, 1)
+    let commands = quoted(commands, ", ");
+    let block = include_str!("about/completions.ps1").replace("@LISTS@", &lists).replace("@COMMANDS@", &commands);
+    script.replacen("    $completions = @(switch ($command) {", block.trim_end(), 1)
 }
 
 /// The same for elvish.
-fn elvish(script: &str, whole: &Command, lists: &[List]) -> String {
+fn elvish(script: &str, commands: &[String], lists: &[List]) -> String {
     let lists = lists.iter().map(|(keys, values)| {
         format!("    for key [{}] {{ set values[$key] = [{}] }}\n", quoted(keys, " "), quoted(values, " "))
     });
     let lists: String = lists.collect();
-    let commands = quoted(&commands(whole), " ");
-    let before = format!(
-        r"    var values = [&]
-{lists}    set command = 'kvsize'
-    if (and (> (count $words) 2) (has-value [{commands}] $words[1])) {{
-        set command = 'kvsize;'$words[1]
-    }}
-    var before = $words[-2]
-    var completions = ["
-    );
-    let after = r"    if (has-key $values $command' '$before) {
-        all $values[$command' '$before]
-    } else {
-        $completions[$command]
-        if (and (has-key $values $command' MODEL') (not (str:has-prefix $before '-'))) {
-            all $values[$command' MODEL']
-        }
-    }
-}
-";
-    let script = script.replacen("    var completions = [", &before, 1);
-    script.replacen("    $completions[$command]\n}\n", after, 1)
+    let commands = quoted(commands, " ");
+    let before =
+        include_str!("about/completions-before.elv").replace("@LISTS@", &lists).replace("@COMMANDS@", &commands);
+    let script = script.replacen("    var completions = [", before.trim_end(), 1);
+    script.replacen("    $completions[$command]\n}\n", include_str!("about/completions-after.elv"), 1)
 }
 
 /// Values, and the places that take them: a command and an option of it, or a command and MODEL.
@@ -201,10 +160,6 @@ fn lists(whole: &Command) -> Vec<List> {
         }
     }
     lists
-}
-
-fn commands(whole: &Command) -> Vec<String> {
-    whole.get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }
 
 /// Words in single quotes; both shells write a quote in them twice.

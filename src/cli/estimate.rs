@@ -14,12 +14,12 @@ use crate::units::{Bytes, Code, Error, Series, Tokens};
 pub(super) const OPTIONS: Options = Options {
     selection: Selection {
         groups: &[Group::Model, Group::Dimensions, Group::Workload, Group::Device, Group::Accelerators, Group::Sources],
-        without: &[],
+        without: "",
     },
     models: Models::Several,
     lists: &[],
-    about: &[],
-    brief: &[],
+    about: "",
+    brief: "",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -27,18 +27,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The estimate of a model (what is done without a command)",
     options: Some(&OPTIONS),
     arguments: EstimateOutput::augment_args,
-    examples: &[
-        ("The article's lengths, in 16 bits and FP8, with a model of the catalogue", "kvsize estimate llama-4-scout"),
-        (
-            "131,072 tokens, one sequence and eight, over eight GPUs",
-            "kvsize estimate llama-3.1-70b -s 128K -b 1,8 --tp 8",
-        ),
-        (
-            "What engines allocate in addition to the live bytes, and why",
-            "kvsize estimate gemma-3-27b -s 32K -e ideal,vllm,llama.cpp",
-        ),
-        ("A model of your own, as JSON for a program", "kvsize estimate config.json -s 32k --json"),
-    ],
     run,
     ..Subcommand::BARE
 };

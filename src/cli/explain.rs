@@ -14,19 +14,13 @@ use crate::units::{ByteUnit, Code, Error};
 const OPTIONS: Options = Options {
     selection: Selection {
         groups: &[Group::Model, Group::Workload, Group::Device, Group::Accelerators, Group::Sources],
-        without: &["strict"],
+        without: "strict",
     },
     models: Models::One,
     lists: &[],
     // What is explained is one estimate.
-    about: &[
-        ("seq-len", "Context length in tokens [default: the model's own maximum, or 131,072]"),
-        ("batch", "Concurrent requests [default: 1]"),
-        ("kv-dtype", "KV cache dtype [default: the 16-bit format of the checkpoint, or what the engine takes]"),
-        ("bitwidth", "Plain bits per element, as the article's bitwidth"),
-        ("engine", "Engine to explain: ideal (default), vllm, llama.cpp, … (`kvsize engines`)"),
-    ],
-    brief: &[],
+    about: include_str!("about/explain.txt"),
+    brief: "",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -34,11 +28,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "Every byte accounted for: groups, formulas, and the keys behind the numbers",
     options: Some(&OPTIONS),
     arguments: <FormatArguments>::augment_args,
-    examples: &[
-        ("The live bytes of each group of layers, and the keys behind them", "kvsize explain gemma-3-27b -s 128K"),
-        ("Why vLLM takes more than the live bytes, to the byte", "kvsize explain gemma-3-27b -s 128K -e vllm"),
-        ("A config.json of your own, as Markdown", "kvsize explain config.json -f markdown"),
-    ],
     run,
     ..Subcommand::BARE
 };

@@ -13,7 +13,6 @@ use crate::units::{Code, Error};
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ErrorDocument<'a> {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.error/1"))]
     schema: &'static str,
     /// The line of a batch.
     line: Option<u64>,
@@ -26,15 +25,8 @@ pub(super) struct ErrorDocument<'a> {
 /// The object for programs.
 pub(super) fn to_json(error: &anyhow::Error) -> String {
     let message = format!("{error:#}");
-    let unknown;
-    let diagnosis = if let Some(diagnosis) = error.downcast_ref() {
-        diagnosis
-    } else {
-        let (found, remedy) = (message.clone(), "check where the output goes".into());
-        unknown = Error { code: Code::Io, field: String::new(), found: Some(found), problem: String::new(), remedy };
-        &unknown
-    };
-    document(diagnosis, message, None, None)
+    let unknown = Error::new(Code::Io, "", &message, "", "check where the output goes");
+    document(error.downcast_ref().unwrap_or(&unknown), message, None, None)
 }
 
 /// The object for a line of a batch, with the `id` that came with it.

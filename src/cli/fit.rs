@@ -15,27 +15,8 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "What hardware holds: the longest context, requests at once, cost",
     options: Some(&FIT),
     arguments: <OutputArguments>::augment_args,
-    examples: &[
-        (
-            "What one H100 holds, and the line that starts the server",
-            "kvsize fit llama-3.1-8b --gpu h100 -e vllm -s 32K",
-        ),
-        (
-            "Three machines side by side: status 1, one of them is too small",
-            "kvsize fit llama-3.1-70b --gpu 2xh100,8xh100,8xh200 -e vllm -s 32K -b 8",
-        ),
-        (
-            "What a cache in FP8 and weights in FP8 would change",
-            "kvsize fit llama-3.1-70b --gpu 4xl40s -e vllm -d fp8 --weights-dtype fp8",
-        ),
-        (
-            "A card that is not listed, with your own overhead",
-            "kvsize fit llama-3.1-8b --gpu-memory 48GiB --overhead 2GB -s 16K",
-        ),
-    ],
     statuses: FITS,
     run,
-    ..Subcommand::BARE
 };
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {

@@ -15,11 +15,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "gpus",
     about: "The accelerators: memory, bandwidth, rates and links, each with its source",
     arguments: GpuListArguments::augment_args,
-    examples: &[
-        ("All accelerators", "kvsize gpus"),
-        ("Every figure of one, with where it was read", "kvsize gpus h100-sxm"),
-        ("All figures, as CSV", "kvsize gpus -f csv"),
-    ],
     run: |matches| run(&typed(matches)?),
     ..Subcommand::BARE
 };

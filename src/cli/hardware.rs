@@ -8,9 +8,10 @@ use crate::hardware::Price;
 use crate::request::{Fleet, Group, Selection};
 use crate::units::once;
 
-/// What is asked of hardware.
-const GROUPS: &[Group] = &[
+/// What is asked of hardware, and of a budget.
+pub(super) const GROUPS: &[Group] = &[
     Group::Model,
+    Group::Check,
     Group::Dimensions,
     Group::Workload,
     Group::Device,
@@ -24,36 +25,17 @@ const GROUPS: &[Group] = &[
 
 /// The options of `fit`.
 pub(super) const FIT: Options = Options {
-    selection: Selection { groups: GROUPS, without: &["memory", "max-gpus"] },
+    selection: Selection { groups: GROUPS, without: "memory max-gpus budget budget-per-gpu margin" },
     models: Models::One,
     lists: &[],
-    about: &[
-        ("seq-len", "Context length of a request [default: the longest that fits]"),
-        ("batch", "Concurrent requests, over all replicas [default: 1]"),
-        ("kv-dtype", "KV cache dtypes, comma-separated [default: the checkpoint's 16 bits, or what the engine takes]"),
-        (
-            "tp",
-            "Tensor-parallel ranks [default: the largest size in a node that divides the heads without replicating KV heads]",
-        ),
-        ("pp", "Pipeline-parallel stages [default: what the ranks leave over]"),
-        ("dp", "Data-parallel replicas, each with its own requests [default: 1, or as many as it takes]"),
-        ("gpu", "GPU types with a count each, comma-separated (`kvsize gpus`); local: the GPUs of this machine"),
-    ],
-    brief: &[],
+    about: include_str!("about/fit.txt"),
+    brief: "",
 };
 
 /// The options of `plan`.
 pub(super) const PLAN: Options = Options {
-    selection: Selection { groups: GROUPS, without: &["memory"] },
-    about: &[
-        ("seq-len", "Context length of a request [default: the model's own maximum]"),
-        ("batch", "Concurrent requests, over all replicas [default: 1]"),
-        ("kv-dtype", "KV cache dtypes, comma-separated [default: the checkpoint's 16 bits, or what the engine takes]"),
-        ("tp", "Tensor-parallel ranks [default: each size that divides the heads without replicating KV heads]"),
-        ("pp", "Pipeline-parallel stages [default: as many as it takes]"),
-        ("dp", "Data-parallel replicas, each with its own requests [default: as many as it takes]"),
-        ("gpu", "GPU types to plan with, comma-separated, a count being the most (`kvsize gpus`) [default: all]"),
-    ],
+    selection: Selection { groups: GROUPS, without: "memory budget budget-per-gpu margin" },
+    about: include_str!("about/plan.txt"),
     ..FIT
 };
 

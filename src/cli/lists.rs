@@ -14,11 +14,6 @@ pub(super) const MODELS: Subcommand = Subcommand {
     name: "models",
     about: "The models of the catalogue",
     arguments: ModelListArguments::augment_args,
-    examples: &[
-        ("All models", "kvsize models"),
-        ("Those that are called so", "kvsize models qwen3"),
-        ("Each with its parameters and source, as JSON", "kvsize models llama --json"),
-    ],
     run: |matches| models(&typed(matches)?),
     ..Subcommand::BARE
 };
@@ -27,10 +22,6 @@ pub(super) const FORMATS: Subcommand = Subcommand {
     name: "formats",
     about: "The element formats",
     arguments: ListArguments::augment_args,
-    examples: &[
-        ("All formats, with their bits and who takes them", "kvsize formats"),
-        ("The names of those of 8 bits in floating point", "kvsize formats fp8 -f plain"),
-    ],
     run: |matches| Ok(formats(&typed(matches)?)),
     ..Subcommand::BARE
 };
@@ -39,10 +30,6 @@ pub(super) const ENGINES: Subcommand = Subcommand {
     name: "engines",
     about: "The engines, what each was replayed against, and its defaults",
     arguments: ListArguments::augment_args,
-    examples: &[
-        ("All engines, with their defaults", "kvsize engines"),
-        ("The settings of one, as JSON", "kvsize engines vllm --json"),
-    ],
     run: |matches| Ok(engines(&typed(matches)?)),
     ..Subcommand::BARE
 };

@@ -13,13 +13,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "man",
     about: "The manual page, of the program or of a command",
     arguments: ManArguments::augment_args,
-    examples: &[
-        ("The page of the program, to read", "kvsize man | man -l -"),
-        (
-            "The page of a command, where `man kvsize-check` finds it",
-            "kvsize man check > ~/.local/share/man/man1/kvsize-check.1",
-        ),
-    ],
     run: |matches| Ok(run(&typed(matches)?)),
     ..Subcommand::BARE
 };
@@ -37,107 +30,77 @@ fn commands() -> PossibleValuesParser {
 
 fn run(arguments: &ManArguments) -> Answer {
     let known = COMMANDS.iter().find(|known| Some(known.name) == arguments.command.as_deref());
-    let page = known.map_or_else(Page::of_the_program, Page::of);
-    let write = |out: &mut dyn Write| {
-        page.write(out)?;
+    let write = move |out: &mut dyn Write| {
+        write(known, out)?;
         Ok(Answer::default())
     };
     Answer { stream: Some(Box::new(write)), ..Answer::default() }
 }
 
-/// A page: what the parser knows, and what only we know.
-struct Page {
-    command: Command,
-    notes: &'static str,
-    examples: &'static [(&'static str, &'static str)],
-    environment: &'static [(&'static str, &'static str)],
-    statuses: &'static [(u8, &'static str)],
-    see_also: Option<&'static str>,
+/// Writes the page of a command, or of the program.
+fn write(known: Option<&'static Subcommand>, out: &mut dyn Write) -> io::Result<()> {
+    // The day is left out: the same program writes the same page everywhere.
+    let man = Man::new(definition(known).mut_args(told_in_full))
+        .date("\"\"")
+        .source(concat!("kvsize ", env!("CARGO_PKG_VERSION")))
+        .manual("kvsize");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    if known.is_none() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    man.render_options_section(&mut page)?;
+    own_sections(known).to_writer(&mut page)?;
+    // Each section begins with the same definitions; once is enough.
+    let preamble = Roff::new().render();
+    let page = String::from_utf8_lossy(&page).replace(&preamble, "");
+    out.write_all(preamble.as_bytes())?;
+    out.write_all(page.as_bytes())
 }
 
-impl Page {
-    fn of_the_program() -> Self {
-        Self {
-            command: help::whole().subcommand_help_heading("COMMANDS"),
-            notes: "",
-            examples: help::EXAMPLES,
-            environment: help::ENVIRONMENT,
-            statuses: help::STATUSES,
-            see_also: None,
-        }
-    }
+/// What the parser knows.
+fn definition(known: Option<&Subcommand>) -> Command {
+    let Some(Subcommand { name, .. }) = known else { return help::whole().subcommand_help_heading("COMMANDS") };
+    let command = help::with_all(Command::new(*name));
+    let mut command = command.bin_name(format!("kvsize {name}")).display_name(format!("kvsize-{name}"));
+    // All options one by one would be a screenful.
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim().to_owned();
+    command.override_usage(usage)
+}
 
-    fn of(known: &'static Subcommand) -> Self {
-        let command = help::with_all(Command::new(known.name));
-        let mut command =
-            command.bin_name(format!("kvsize {}", known.name)).display_name(format!("kvsize-{}", known.name));
-        // All options one by one would be a screenful.
-        let usage = command.render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage:").trim().to_owned();
-        Self {
-            command: command.override_usage(usage),
-            notes: known.notes,
-            examples: known.examples,
-            environment: &[],
-            statuses: known.statuses,
-            see_also: Some("kvsize"),
-        }
+/// What only we know.
+fn own_sections(known: Option<&'static Subcommand>) -> Roff {
+    let mut roff = Roff::new();
+    let name = known.map_or("kvsize", |known| known.name);
+    let notes = help::notes(name);
+    if !notes.is_empty() {
+        roff.control("SH", ["NOTES"]);
+        as_it_is(&mut roff, notes);
     }
-
-    fn write(self, out: &mut dyn Write) -> io::Result<()> {
-        let own = self.own_sections();
-        let commands = self.command.has_subcommands();
-        // The day is left out: the same program writes the same page everywhere.
-        let man = Man::new(self.command.mut_args(told_in_full))
-            .date("\"\"")
-            .source(concat!("kvsize ", env!("CARGO_PKG_VERSION")))
-            .manual("kvsize");
-        let mut page = Vec::new();
-        man.render_title(&mut page)?;
-        man.render_name_section(&mut page)?;
-        man.render_synopsis_section(&mut page)?;
-        man.render_description_section(&mut page)?;
-        if commands {
-            man.render_subcommands_section(&mut page)?;
-        }
-        man.render_options_section(&mut page)?;
-        own.to_writer(&mut page)?;
-        // Each section begins with the same definitions; once is enough.
-        let preamble = Roff::new().render();
-        let page = String::from_utf8_lossy(&page).replace(&preamble, "");
-        out.write_all(preamble.as_bytes())?;
-        out.write_all(page.as_bytes())
+    let statuses = known.map_or(help::STATUSES, |known| known.statuses);
+    described(&mut roff, "EXIT STATUS", statuses.iter().map(|(status, what)| (status.to_string(), *what)));
+    if known.is_none() {
+        described(&mut roff, "ENVIRONMENT", help::environment().map(|(name, what)| (name.to_owned(), what)));
     }
-
-    fn own_sections(&self) -> Roff {
-        let mut roff = Roff::new();
-        if !self.notes.is_empty() {
-            roff.control("SH", ["NOTES"]);
-            as_it_is(&mut roff, self.notes);
-        }
-        let statuses = self.statuses.iter().map(|(status, what)| (status.to_string(), *what));
-        described(&mut roff, "EXIT STATUS", statuses);
-        described(&mut roff, "ENVIRONMENT", self.environment.iter().map(|(name, what)| ((*name).to_owned(), *what)));
-        if !self.examples.is_empty() {
-            roff.control("SH", ["EXAMPLES"]);
-        }
-        for (what, line) in self.examples {
-            roff.control("PP", []).text([roman(*what)]).control("PP", []).control("RS", ["4"]);
-            as_it_is(&mut roff, line);
-            roff.control("RE", []);
-        }
-        if let Some(page) = self.see_also {
-            roff.control("SH", ["SEE ALSO"]).text([bold(page), roman("(1)")]);
-        }
-        roff
+    roff.control("SH", ["EXAMPLES"]);
+    for (what, line) in help::examples(name) {
+        roff.control("PP", []).text([roman(what)]).control("PP", []).control("RS", ["4"]);
+        as_it_is(&mut roff, line);
+        roff.control("RE", []);
     }
+    if known.is_some() {
+        roff.control("SH", ["SEE ALSO"]).text([bold("kvsize"), roman("(1)")]);
+    }
+    roff
 }
 
 /// A section of names, and what each is.
-fn described(roff: &mut Roff, heading: &str, names: impl ExactSizeIterator<Item = (String, &'static str)>) {
-    if names.len() > 0 {
-        roff.control("SH", [heading]);
-    }
+fn described(roff: &mut Roff, heading: &str, names: impl Iterator<Item = (String, &'static str)>) {
+    roff.control("SH", [heading]);
     for (name, what) in names {
         roff.control("TP", []).text([bold(name)]).text([roman(what)]);
     }

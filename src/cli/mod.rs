@@ -54,10 +54,6 @@ struct Subcommand {
     options: Option<&'static Options>,
     /// Its own.
     arguments: fn(clap::Command) -> clap::Command,
-    /// What stands below its options.
-    notes: &'static str,
-    /// What for, and the line to type. Each is run by a test.
-    examples: &'static [(&'static str, &'static str)],
     /// The exit statuses, and what each means.
     statuses: &'static [(u8, &'static str)],
     run: fn(&mut ArgMatches) -> Result<Answer, Error>,
@@ -70,8 +66,6 @@ impl Subcommand {
         about: "",
         options: None,
         arguments: |command| command,
-        notes: "",
-        examples: &[],
         statuses: &[(0, "answered"), (CANNOT_ANSWER, "the question could not be answered")],
         run: |_| Ok(Answer::default()),
     };
@@ -252,13 +246,9 @@ fn line(style: Style, word: &str, text: &str) -> String {
 /// Warnings as an error, under `--strict`.
 fn refuse_warnings(strict: bool, warnings: &[String]) -> Result<(), Error> {
     match warnings.first() {
-        Some(warning) if strict => Err(Error {
-            code: Code::Strict,
-            field: "--strict".into(),
-            found: Some(warning.clone()),
-            problem: String::new(),
-            remedy: "drop --strict to see the answer all the same".into(),
-        }),
+        Some(warning) if strict => {
+            Err(Error::new(Code::Strict, "--strict", warning, "", "drop --strict to see the answer all the same"))
+        }
         _ => Ok(()),
     }
 }

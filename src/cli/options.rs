@@ -16,10 +16,10 @@ pub(super) struct Options {
     pub(super) models: Models,
     /// Options that take a list here, though not elsewhere.
     pub(super) lists: &'static [&'static str],
-    /// Help that differs here, by name.
-    pub(super) about: &'static [(&'static str, &'static str)],
-    /// What the short help shows; nothing: what the rows say.
-    pub(super) brief: &'static [&'static str],
+    /// Help that differs here, a line an option: `seq-len: Context length in tokens`.
+    pub(super) about: &'static str,
+    /// The names of what the short help shows, with spaces between; nothing: what the rows say.
+    pub(super) brief: &'static str,
 }
 
 /// How many models a command takes.
@@ -47,9 +47,10 @@ impl Options {
     }
 
     fn arg(&self, field: &'static Field) -> Arg {
-        let about = self.about.iter().find(|(name, _)| *name == field.name).map(|(_, about)| *about);
+        let about = self.about.lines().find_map(|line| line.strip_prefix(field.name)?.strip_prefix(": "));
         let arg = Arg::new(field.name).help(about.unwrap_or(field.about));
-        let is_rare = if self.brief.is_empty() { field.is_rare } else { !self.brief.contains(&field.name) };
+        let is_rare =
+            if self.brief.is_empty() { field.is_rare } else { self.brief.split(' ').all(|name| name != field.name) };
         let arg = arg.help_heading(heading(field.group)).hide_short_help(is_rare);
         // Below the command's own options of the same heading.
         let arg = if field.group == Group::Sources { arg.display_order(LAST) } else { arg };

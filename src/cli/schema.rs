@@ -18,14 +18,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "schema",
     about: "The JSON Schema of what is read and written",
     arguments: SchemaArguments::augment_args,
-    examples: &[
-        ("Everything", "kvsize schema"),
-        ("What an estimate looks like as JSON", "kvsize schema estimate"),
-        (
-            "What a file of budgets may hold, for an editor to check it by",
-            "kvsize schema budgets > kv-budgets.schema.json",
-        ),
-    ],
     run: |matches| Ok(run(&typed(matches)?)),
     ..Subcommand::BARE
 };

@@ -8,14 +8,14 @@ use super::hardware::ages_of_prices;
 use super::options::{Models, Options};
 use super::sources::Places;
 use super::{Answer, COMMANDS, Subcommand, refuse_warnings, typed};
-use crate::catalogue::AcceleratorEntry;
+use crate::catalogue::{AcceleratorEntry, Figure};
 use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
 use crate::model::Model;
-use crate::report::{self, ArticleStatement, ByItsRule, Gpu, SpeedFigures, Strategies, Typed};
+use crate::report::{self, ArticleStatement, ByItsRule, Gpu, Strategies, Typed};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
-use crate::strategy::{Hardware, Question, Streaming, article, strategies};
+use crate::strategy::{Question, Speed, Streaming, article, strategies, usable};
 use crate::units::{Code, Error, Notes, Passages, Tokens};
 
 const OPTIONS: Options = Options {
@@ -29,55 +29,14 @@ const OPTIONS: Options = Options {
             Group::Accelerators,
             Group::Sources,
         ],
-        without: &[
-            "kv-dtype",
-            "k-dtype",
-            "v-dtype",
-            "bitwidth",
-            "engine",
-            "windows",
-            "speculative-method",
-            "num-speculative-tokens",
-            "draft",
-            "tp",
-            "pp",
-            "dp",
-            "dcp",
-            "memory",
-            "weights-dtype",
-            "overhead",
-            "utilization",
-            "capacity",
-        ],
+        without: "kv-dtype k-dtype v-dtype bitwidth engine windows speculative-method num-speculative-tokens \
+            draft tp pp dp dcp memory weights-dtype overhead utilization capacity",
     },
     models: Models::One,
     lists: &[],
-    about: &[
-        ("seq-len", "Context length in tokens; k m g are powers of 1000, K M G of 1024 [default: 10m, the article's]"),
-        ("batch", "Concurrent requests [default: 1]"),
-        ("gpu", "GPU type, and how many are in a node [default: 8xh100]"),
-        ("sinks", "Attention sinks: keep the first N tokens [default: 4]"),
-        ("window", "The last tokens to keep with them [default: 4096]"),
-        ("retrieve", "Use N retrieved passages of TOKENS tokens as the context [default: 20x512]"),
-        ("shared-prefix", "Length of a prefix that the batch shares [default: half of the tokens]"),
-    ],
-    brief: &[
-        "model",
-        "seq-len",
-        "batch",
-        "gpu",
-        "weights",
-        "sinks",
-        "window",
-        "retrieve",
-        "shared-prefix",
-        "encoder-len",
-        "gpu-memory",
-        "price",
-        "catalogue",
-        "offline",
-        "strict",
-    ],
+    about: include_str!("about/strategies.txt"),
+    brief: "model seq-len batch gpu weights sinks window retrieve shared-prefix encoder-len gpu-memory \
+            price catalogue offline strict",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -85,11 +44,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
     options: Some(&OPTIONS),
     arguments: StrategiesOutput::augment_args,
-    examples: &[
-        ("Every lever for the article's model and its ten million tokens", "kvsize strategies article"),
-        ("A real model at 131,072 tokens, on nodes of 8 H200", "kvsize strategies llama-3.1-70b -s 128K --gpu 8xh200"),
-        ("With the least time that bandwidth and peak rates leave", "kvsize strategies llama-4-scout -s 1m --floors"),
-    ],
     run,
     ..Subcommand::BARE
 };
@@ -131,9 +85,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
         ..Workload::of(seq_len, ask.one_batch()?.unwrap_or(1))
     };
     let weights = ask.weights.or_else(|| model.weights.as_ref()?.bytes);
-    let hardware = Hardware::of(gpu.memory, gpu.per_node);
+    let (usable, per_node) = (usable(gpu.memory), gpu.per_node);
     let shared_prefix = ask.shared_prefix;
-    let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, hardware, weights };
+    let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, usable, per_node, weights };
     let rows = strategies(&question)?;
     let typed = Typed { estimate: estimate_of(named.text()), seq_len: length.to_owned(), extra: extra(&ask) };
     let statement = statement(&question, &fleet)?;
@@ -150,13 +104,8 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
 /// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.
 fn refuse_what_is_too_long(ask: &Ask, seq_len: Tokens) -> Result<(), Error> {
     let refused = |field: &str, found: String, remedy: &str| {
-        Err(Error {
-            code: Code::TooManyTokens,
-            field: field.into(),
-            found: Some(found),
-            problem: format!("is more than the {seq_len} tokens of a sequence"),
-            remedy: remedy.into(),
-        })
+        let problem = format!("is more than the {seq_len} tokens of a sequence");
+        Err(Error::new(Code::TooManyTokens, field, found, problem, remedy))
     };
     match (ask.sinks, ask.retrieve, ask.shared_prefix) {
         (Some(sinks), ..) if sinks > seq_len.0 => refused("--sinks", sinks.to_string(), "give fewer, 4 as published"),
@@ -197,34 +146,22 @@ fn gpu(fleet: &Fleet) -> Result<Gpu, Error> {
     let accelerator = &fleet.accelerator;
     let given = accelerator.total().filter(|total| total.known == Known::Given);
     let memory = given.or_else(|| accelerator.driver.clone()).or_else(|| accelerator.total());
-    let Some(memory) = memory.or_else(|| accelerator.marketed.clone()) else {
-        return Err(Error {
-            code: Code::GpuMemory,
-            field: "--gpu".into(),
-            found: Some(accelerator.id.clone()),
-            problem: "has a memory that is not known here".into(),
-            remedy: "give it with --gpu-memory".into(),
-        });
-    };
-    let price = fleet.price.as_ref();
-    Ok(Gpu {
-        name: accelerator.id.clone(),
-        per_node: fleet.count.unwrap_or(1),
-        memory: memory.bytes,
-        price: price.map(Into::into),
-    })
+    let memory = memory.or_else(|| accelerator.marketed.clone()).ok_or_else(|| {
+        let problem = "has a memory that is not known here";
+        Error::new(Code::GpuMemory, "--gpu", accelerator.id.clone(), problem, "give it with --gpu-memory")
+    })?;
+    let (name, per_node) = (accelerator.id.clone(), fleet.count.unwrap_or(1));
+    let (memory, price) = (memory.bytes, fleet.price.as_ref().map(Into::into));
+    Ok(Gpu { name, per_node, memory_mib: memory.0 >> 20, memory, price })
 }
 
 /// The figures of a device that have a source. A rate is rounded up, so that a floor stays one.
-fn figures(entry: Option<&AcceleratorEntry>) -> SpeedFigures {
-    let bandwidth = entry.and_then(|entry| entry.bandwidth_mb_s.clone());
-    let bf16 = entry.and_then(|entry| entry.bf16_gflops.clone());
-    SpeedFigures {
-        bandwidth_gb_s: bandwidth.as_ref().map(|figure| figure.value.div_ceil(1_000)),
-        bandwidth_source: bandwidth.map(|figure| figure.source),
-        bf16_gflops: bf16.as_ref().map(|figure| figure.value),
-        bf16_source: bf16.map(|figure| figure.source),
-    }
+fn figures(entry: Option<&AcceleratorEntry>) -> Speed {
+    let figure = |figure: Figure<u64>| (figure.value, figure.source);
+    let (bandwidth, bandwidth_source) = entry.and_then(|entry| entry.bandwidth_mb_s.clone()).map(figure).unzip();
+    let (bf16_gflops, bf16_source) = entry.and_then(|entry| entry.bf16_gflops.clone()).map(figure).unzip();
+    let bandwidth_gb_s = bandwidth.map(|bandwidth| bandwidth.div_ceil(1_000));
+    Speed { bandwidth_gb_s, bandwidth_source, bf16_gflops, bf16_source }
 }
 
 /// What the article says, of its own model and of the one it stands for.
@@ -252,6 +189,6 @@ fn statement(question: &Question, fleet: &Fleet) -> Result<Option<ArticleStateme
         Some([real, whole].map(|bytes| ByItsRule { bytes, gpus: rule(bytes, weights) }))
     };
     let gpus = rule(counted, article::WEIGHTS);
-    let per_node = question.hardware.per_node;
+    let per_node = question.per_node;
     Ok(Some(ArticleStatement { bytes: counted, marketed_gb, gpus, per_node, named, real }))
 }

@@ -18,8 +18,8 @@ const OPTIONS: Options = Options {
     selection: estimate::OPTIONS.selection,
     models: Models::Several,
     lists: &["tp", "pp", "dp", "dcp", "memory"],
-    about: &[],
-    brief: &[],
+    about: "",
+    brief: "",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -27,29 +27,9 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "Every combination of lists and ranges, a row each",
     options: Some(&OPTIONS),
     arguments: |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)),
-    notes: ABOUT_RANGES,
-    examples: &[
-        (
-            "Doubling lengths and batches in two formats, as CSV",
-            "kvsize sweep llama-3.1-8b -s '1K..128K*2' -b '1..64*2' -d fp16,fp8 -f csv",
-        ),
-        (
-            "Two models over ranks and memories, as vLLM allocates",
-            "kvsize sweep qwen3-8b qwen3-32b -e vllm --tp '1..8*2' --memory 20GiB,60GiB",
-        ),
-        ("A length every 8,192 tokens, as a table", "kvsize sweep gemma-3-27b -s 8K..64K+8K -d bf16"),
-    ],
     run,
     ..Subcommand::BARE
 };
-
-const ABOUT_RANGES: &str = "\
-A range is a..b*k (times k) or a..b+k (plus k), its end a part of it where a
-step meets it; quote the star from the shell. Ranges and values may stand in one
-list.
-
-A combination that is refused is left out, and that is said. csv, jsonl and json
-are written as the rows are known.";
 
 /// The most rows of a sweep.
 const MOST_ROWS: u64 = 1_000_000;

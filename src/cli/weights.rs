@@ -13,11 +13,6 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     name: "weights",
     about: "Weight bytes by element type, parameters, active parameters",
     arguments: WeightsArguments::augment_args,
-    examples: &[
-        ("Bytes, parameters and active parameters of a mixture of experts", "kvsize weights mixtral-8x7b"),
-        ("Several models, the bytes alone", "kvsize weights llama-3.1-8b gpt-oss-120b -f plain"),
-        ("A config.json of your own", "kvsize weights config.json"),
-    ],
     run: |matches| run(&typed(matches)?),
     ..Subcommand::BARE
 };

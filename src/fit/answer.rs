@@ -1,13 +1,13 @@
 //! What hardware holds of a request: each kind of GPU with each engine and format.
 
 use super::{
-    Budgets, Fit, Limits, Memory, Planned, Question, Server, Sizes, Smaller, closest, layouts_of, plan, ranks,
+    Budgets, Fit, Limits, Memory, Planned, Question, Requests, Server, Smaller, closest, layouts_of, plan, ranks,
 };
 use crate::engine::{Calibration, Engine, Served, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Budget, DRIVER_LESS_VISIBLE, Price, exact_size};
 use crate::request::{Fleet, HardwareRequest, Total, past_maximum};
-use crate::units::{Code, Error, KvDtype, KvFormat, Notes, Tokens};
+use crate::units::{Bytes, Code, Error, KvDtype, KvFormat, Notes, Tokens};
 
 /// GPUs of a node, unless something else is known.
 pub const PER_NODE: u64 = 8;
@@ -15,9 +15,9 @@ pub const PER_NODE: u64 = 8;
 /// GPUs to plan with at the most, unless a number is given.
 const MOST_GPUS: u64 = 256;
 
-/// What GPUs of one kind hold in an engine and a format.
+/// A model in an engine, laid out on GPUs of one kind.
 #[derive(Debug, Clone)]
-pub struct Fitted {
+pub struct Deployment {
     /// The device, by its own name.
     pub gpu: String,
     /// How many.
@@ -28,18 +28,27 @@ pub struct Fitted {
     pub engine: Engine,
     /// The format asked for.
     pub kv_dtype: KvDtype,
+    /// What is stored.
+    pub stored: KvFormat,
     /// How the model is spread.
     pub layout: Layout,
-    /// Whether any of the layout was given.
-    pub layout_given: bool,
     /// The memory of each stage's devices.
     pub budgets: Vec<Budget>,
     /// What overheads are calibrated by, where they were estimated.
     pub calibration: Option<&'static Calibration>,
-    /// What it holds.
-    pub fit: Fit,
     /// The line that starts such a server.
     pub command: Option<String>,
+}
+
+/// What GPUs of one kind hold in an engine and a format.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The server.
+    pub deployment: Deployment,
+    /// Whether any of the layout was given.
+    pub layout_given: bool,
+    /// What it holds.
+    pub fit: Fit,
 }
 
 /// What GPUs hold, a row each.
@@ -61,32 +70,25 @@ impl Fits {
 /// A layout that holds a workload, on GPUs of one kind.
 #[derive(Debug)]
 pub struct PlannedOn {
-    /// The device, by its own name.
-    pub gpu: String,
-    /// What an hour of one costs, where that is known.
-    pub price: Option<Price>,
-    /// The engine.
-    pub engine: Engine,
-    /// The format asked for.
-    pub kv_dtype: KvDtype,
-    /// What is stored.
-    pub stored: KvFormat,
-    /// What overheads are calibrated by, where they were estimated.
-    pub calibration: Option<&'static Calibration>,
-    /// The layout.
-    pub planned: Planned,
-    /// The line that starts such a server.
-    pub command: Option<String>,
+    /// The server.
+    pub deployment: Deployment,
+    /// Requests of the length asked for, then of the average.
+    pub requests: Vec<Requests>,
+    /// Bytes to spare on the device that is full first.
+    pub slack: Bytes,
+    /// Why fewer devices do not hold it; `None` where one is the fewest, or no layout of fewer can be.
+    pub smaller: Option<Smaller>,
 }
 
-/// GPUs of a kind of which none of the layouts that may be holds the workload.
+/// Devices of which no number that may be holds the workload.
 #[derive(Debug)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct TooSmall {
-    /// The device, by its own name.
+    /// The device.
     pub gpu: String,
-    /// The most of them that may be.
+    /// Devices at the most.
     pub max_gpus: u64,
-    /// The layout that comes closest.
+    /// The layout that comes closest, and what it lacks.
     pub closest: Option<Smaller>,
 }
 
@@ -111,7 +113,7 @@ pub struct Plans {
 /// use kvsize::source::LocalSources;
 /// let ask = Ask::new("llama-3.1-70b").set("gpu", "8xh100")?.set("engine", "vllm")?.set("seq_len", "32K")?;
 /// let found = fits(&ask.hardware(&LocalSources)?, &ask.fleets(&LocalSources)?)?;
-/// assert!(found.fits() && found.rows[0].fit.requests[0].at_once() > Some(30));
+/// assert!(found.fits() && found.rows[0].fit.requests[0].at_once > Some(30));
 /// # Ok::<(), kvsize::units::Error>(())
 /// ```
 ///
@@ -123,7 +125,7 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
     for fleet in fleets {
         for (engine, formats) in &request.engines {
             for &kv_dtype in formats {
-                match fitted_in(request, fleet, engine, kv_dtype) {
+                match fitted(request, fleet, engine, kv_dtype) {
                     Ok((row, assumed)) => {
                         found.notes.add(assumed.as_slice(), &[]);
                         found.rows.push(row);
@@ -133,22 +135,9 @@ pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> 
             }
         }
     }
-    let separate = found.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.layout));
-    add_of_all(&mut found.notes, request, separate);
+    add_of_all(&mut found.notes, request, found.rows.iter().map(|row| &row.deployment));
     found.notes.add(&[], &refusals.words(found.rows.len())?);
     Ok(found)
-}
-
-/// What one kind of GPU holds in an engine and a format; and what was assumed of the device.
-fn fitted_in(
-    request: &HardwareRequest,
-    fleet: &Fleet,
-    engine: &Engine,
-    kv_dtype: KvDtype,
-) -> Result<(Fitted, Option<String>), Error> {
-    let (engine, assumed) = HardwareRequest::on_device(engine, fleet)?;
-    let question = question(request, &engine, kv_dtype);
-    fitted(request, &question, fleet).map(|row| (row, assumed))
 }
 
 fn question<'a>(request: &'a HardwareRequest, engine: &'a Engine, kv_dtype: KvDtype) -> Question<'a> {
@@ -172,56 +161,59 @@ fn memory<'a>(request: &'a HardwareRequest, fleet: &'a Fleet) -> Memory<'a> {
     }
 }
 
-/// What a fleet holds of a question.
-///
-/// # Errors
-/// As [`fits`].
-fn fitted(request: &HardwareRequest, question: &Question, fleet: &Fleet) -> Result<Fitted, Error> {
+/// What one kind of GPU holds in an engine and a format; and what was assumed of the device.
+fn fitted(
+    request: &HardwareRequest,
+    fleet: &Fleet,
+    engine: &Engine,
+    kv_dtype: KvDtype,
+) -> Result<(Fitted, Option<String>), Error> {
+    let (engine, assumed) = HardwareRequest::on_device(engine, fleet)?;
+    let question = question(request, &engine, kv_dtype);
     let gpus = fleet.count.unwrap_or(1);
     let given = request.place;
     let memory = memory(request, fleet);
     let answer = |layout: Layout| -> Result<_, Error> {
-        let budgets = memory.budgets(question, layout)?;
-        let fit = Server::of(*question, layout, &budgets.stages)?.fit()?;
+        let budgets = memory.budgets(&question, layout)?;
+        let fit = Server::of(question, layout, &budgets.stages)?.fit()?;
         Ok((layout, budgets, fit))
     };
-    let mut usual = None;
-    for layout in layouts_of(question, Sizes { gpus, per_node: PER_NODE }, given)? {
-        match (answer(layout), &usual) {
-            (Ok(found), _) if found.2.fits => {
-                usual = Some(found);
-                break;
-            }
-            (Ok(found), None) => usual = Some(found),
-            (Err(error), None) => return Err(error),
-            // Other layouts than the usual one, which do not hold it either or which the engine refuses, are passed over.
-            _ => {}
-        }
-    }
-    let Some((layout, Budgets { stages: budgets, calibration, notes }, mut fit)) = usual else {
-        return Err(Error::new(
-            Code::Layout,
-            "--gpu",
-            fleet.accelerator.id.clone(),
-            "has no layout",
-            "name other GPUs",
-        ));
+    let no_layout = || {
+        let id = fleet.accelerator.id.clone();
+        Error::new(Code::Layout, "--gpu", id, "has no layout", "name other GPUs")
     };
-    fit.assumptions.extend(notes);
+    let layouts = layouts_of(&question, Limits { gpus, per_node: PER_NODE, given })?;
+    let mut answers = layouts.into_iter().map(answer);
+    let usual = answers.next().ok_or_else(no_layout)??;
+    // Other layouts than the usual one, which do not hold it either or which the engine refuses, are passed over.
+    let other = if usual.2.fits { None } else { answers.flatten().find(|(.., fit)| fit.fits) };
+    let (layout, budgets, mut fit) = other.unwrap_or(usual);
+    fit.assumptions.extend_from_slice(&budgets.notes);
     let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);
-    Ok(Fitted {
+    let seq_len = seq_len.filter(|_| fit.fits);
+    let deployment = Deployment {
+        command: seq_len.and_then(|seq_len| command(request, &question, layout, seq_len)),
+        ..deployment(&question, fleet, layout, fit.stored, &budgets)
+    };
+    let layout_given = [given.tp, given.pp, given.dp].iter().any(Option::is_some);
+    Ok((Fitted { deployment, layout_given, fit }, assumed))
+}
+
+/// A deployment, without its command.
+fn deployment(question: &Question, fleet: &Fleet, layout: Layout, stored: KvFormat, budgets: &Budgets) -> Deployment {
+    let Layout { tp, pp, dp, .. } = layout;
+    Deployment {
         gpu: fleet.accelerator.id.clone(),
-        gpus,
+        gpus: tp.saturating_mul(pp).saturating_mul(dp),
         price: fleet.price.clone(),
         engine: question.engine.clone(),
         kv_dtype: question.workload.kv_dtype,
+        stored,
         layout,
-        layout_given: [given.tp, given.pp, given.dp].iter().any(Option::is_some),
-        budgets,
-        calibration,
-        command: seq_len.filter(|_| fit.fits).and_then(|seq_len| command(request, question, layout, seq_len)),
-        fit,
-    })
+        budgets: budgets.stages.clone(),
+        calibration: budgets.calibration,
+        command: None,
+    }
 }
 
 /// The smallest layouts of each kind of GPU that hold the requests that are asked about, each of the model's own maximum where
@@ -248,8 +240,7 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
         }
     }
     plans.notes.add(&[], &refusals.words(plans.rows.len().max(plans.too_small.len()))?);
-    let separate = plans.rows.iter().find_map(|row| row.engine.separate_replicas(&request.model, row.planned.layout));
-    add_of_all(&mut plans.notes, request, separate);
+    add_of_all(&mut plans.notes, request, plans.rows.iter().map(|row| &row.deployment));
     Ok(plans)
 }
 
@@ -279,9 +270,8 @@ fn plan_in(
     };
     let planned = plan(&question, &ranks, limits, budgets)?;
     plans.notes.add(assumed.as_slice(), &[]);
-    let gpu = fleet.accelerator.id.clone();
     let Some(first) = planned.first() else {
-        let closest = closest(&question, &ranks, limits, budgets)?;
+        let (gpu, closest) = (fleet.accelerator.id.clone(), closest(&question, &ranks, limits, budgets)?);
         plans.too_small.push(TooSmall { gpu, max_gpus: gpus, closest });
         return Ok(());
     };
@@ -292,15 +282,13 @@ fn plan_in(
     let answer = engine.answer(question.model, &workload)?;
     plans.notes.add(&found.notes, &[]);
     plans.notes.add(&answer.assumptions, &answer.warnings);
-    plans.rows.extend(planned.into_iter().map(|planned| PlannedOn {
-        gpu: gpu.clone(),
-        price: fleet.price.clone(),
-        engine: engine.clone(),
-        kv_dtype,
-        stored: answer.estimate.stored,
-        calibration: found.calibration,
-        command: command(request, &question, planned.layout, seq_len),
-        planned,
+    plans.rows.extend(planned.into_iter().map(|Planned { layout, requests, slack, smaller, budgets, .. }| {
+        let deployment = Deployment {
+            budgets: budgets.to_vec(),
+            command: command(request, &question, layout, seq_len),
+            ..deployment(&question, fleet, layout, answer.estimate.stored, &found)
+        };
+        PlannedOn { deployment, requests, slack, smaller }
     }));
     Ok(())
 }
@@ -330,8 +318,8 @@ fn command(request: &HardwareRequest, question: &Question, layout: Layout, seq_l
 }
 
 /// Adds what there is to say of all rows together.
-fn add_of_all(notes: &mut Notes, request: &HardwareRequest, separate: Option<&str>) {
-    if let Some(text) = separate {
+fn add_of_all<'a>(notes: &mut Notes, request: &HardwareRequest, mut rows: impl Iterator<Item = &'a Deployment>) {
+    if let Some(text) = rows.find_map(|row| row.engine.separate_replicas(&request.model, row.layout)) {
         notes.assume(text);
     }
     notes.add(&[], past_maximum(&request.model, request.seq_len).as_slice());
@@ -343,12 +331,12 @@ fn assumed_totals(request: &HardwareRequest, fleets: &[Fleet]) -> Notes {
     if request.total != Total::Visible {
         return Notes::default();
     }
-    let each: Vec<String> = fleets.iter().filter_map(|fleet| fleet.accelerator.assumption()).collect();
-    if each.len() <= FEW {
-        return Notes { assumptions: each, warnings: Vec::new() };
+    let estimated =
+        fleets.iter().filter_map(|Fleet { accelerator, .. }| Some((&*accelerator.id, accelerator.assumption()?)));
+    let (names, assumptions): (Vec<&str>, Vec<String>) = estimated.unzip();
+    if names.len() <= FEW {
+        return Notes { assumptions, warnings: Vec::new() };
     }
-    let estimated = fleets.iter().filter(|fleet| fleet.accelerator.assumption().is_some());
-    let names: Vec<&str> = estimated.map(|fleet| fleet.accelerator.id.as_str()).collect();
     let less = exact_size(DRIVER_LESS_VISIBLE);
     let text = format!(
         "usable memory estimated: the driver's figure minus {less}, the median of measured cards, for {}",

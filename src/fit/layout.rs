@@ -1,20 +1,11 @@
 //! How a model is spread over a number of devices, where nobody says.
 
-use super::Question;
+use super::{Limits, Question};
 use crate::engine::{Engine, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::model::{KeyValue, LayerGroup, Model};
 use crate::request::Place;
 use crate::units::{Code, Error};
-
-/// Devices, and how many of them are in a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
-    /// Devices in all.
-    pub gpus: u64,
-    /// Devices of a node, which tensor parallel ranks do not leave.
-    pub per_node: u64,
-}
 
 /// The sizes given do not multiply to the devices.
 fn wrong_product(given: Place, gpus: u64) -> Error {
@@ -39,32 +30,31 @@ fn not_spread_so(engine: &Engine, field: &str, size: u64) -> Error {
     Error::new(Code::Layout, field, size.to_string(), problem, remedy)
 }
 
-/// Layouts of the devices, the most usual first: the sizes given, and sensible ones for the rest. Tensor parallel ranks first,
+/// Layouts of all devices, the most usual first: the sizes given, and sensible ones for the rest. Tensor parallel ranks first,
 /// since they share each token's work: as many as a node has, as divide the heads, and as do not keep a KV head twice.
 /// Pipeline stages take the rest; where there are too few layers, or an engine keeps a model whole, replicas do. Those that
 /// follow have fewer ranks, or replicas in place of stages.
 ///
 /// # Errors
 /// [`Code::Layout`] where there is none.
-pub fn layouts_of(question: &Question, sizes: Sizes, given: Place) -> Result<Vec<Layout>, Error> {
-    let engine = question.engine;
+pub fn layouts_of(question: &Question, limits: Limits) -> Result<Vec<Layout>, Error> {
+    let (engine, Limits { gpus, given, .. }) = (question.engine, limits);
     match engine.profile.spread {
-        Spread::Ranks => of_ranks(question, sizes, given),
+        Spread::Ranks => of_ranks(question, limits),
         spread => {
             for (field, size) in [("--tp", given.tp), ("--pp", given.pp), ("--dcp", given.dcp)] {
                 if let Some(found) = size.filter(|&size| size > 1) {
                     return Err(not_spread_so(engine, field, found));
                 }
             }
-            let product = || wrong_product(given, sizes.gpus);
-            let dp = given.dp.unwrap_or(if spread == Spread::Whole { sizes.gpus } else { 1 });
-            let pp = sizes.gpus.checked_div(dp).filter(|_| sizes.gpus.is_multiple_of(dp)).ok_or_else(product)?;
+            let product = || wrong_product(given, gpus);
+            let dp = given.dp.unwrap_or(if spread == Spread::Whole { gpus } else { 1 });
+            let pp = gpus.checked_div(dp).filter(|_| gpus.is_multiple_of(dp)).ok_or_else(product)?;
             if spread == Spread::Whole && pp > 1 {
                 return Err(product());
             }
-            let layout = |dp: u64| Layout { tp: 1, pp: sizes.gpus.checked_div(dp).unwrap_or(1), dp, dcp: 1 };
-            let others =
-                divisors(sizes.gpus).filter(|&other| given.dp.is_none() && spread == Spread::Layers && other != dp);
+            let layout = |dp: u64| Layout { tp: 1, pp: gpus.checked_div(dp).unwrap_or(1), dp, dcp: 1 };
+            let others = divisors(gpus).filter(|&other| given.dp.is_none() && spread == Spread::Layers && other != dp);
             Ok([dp].into_iter().chain(others).map(layout).collect())
         }
     }
@@ -76,11 +66,12 @@ fn divisors(number: u64) -> impl Iterator<Item = u64> {
     (1..=number.min(MOST)).filter(move |&divisor| number.is_multiple_of(divisor))
 }
 
-fn of_ranks(question: &Question, sizes: Sizes, given: Place) -> Result<Vec<Layout>, Error> {
-    let product = || wrong_product(given, sizes.gpus);
+fn of_ranks(question: &Question, limits: Limits) -> Result<Vec<Layout>, Error> {
+    let Limits { gpus, per_node, given } = limits;
+    let product = || wrong_product(given, gpus);
     let known = [given.tp, given.pp, given.dp].into_iter().flatten().try_fold(1u64, u64::checked_mul);
-    let known = known.filter(|&known| known > 0 && sizes.gpus.is_multiple_of(known)).ok_or_else(product)?;
-    let rest = sizes.gpus.checked_div(known).ok_or_else(product)?;
+    let known = known.filter(|&known| known > 0 && gpus.is_multiple_of(known)).ok_or_else(product)?;
+    let rest = gpus.checked_div(known).ok_or_else(product)?;
     if given.tp.is_some() && given.pp.is_some() && given.dp.is_some() && rest > 1 {
         return Err(product());
     }
@@ -104,7 +95,7 @@ fn of_ranks(question: &Question, sizes: Sizes, given: Place) -> Result<Vec<Layou
     };
     let heads = widest_heads(question.model);
     let fixed = given.pp.is_some() && given.dp.is_some();
-    let widest = if fixed { rest } else { rest.min(sizes.per_node) };
+    let widest = if fixed { rest } else { rest.min(per_node) };
     let ranks: Vec<u64> = match given.tp {
         Some(tp) => vec![tp],
         None => (1..=widest)

@@ -10,8 +10,8 @@ mod plan;
 mod search;
 mod server;
 
-pub use answer::{Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
-pub use layout::{Sizes, layouts_of};
+pub use answer::{Deployment, Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
+pub use layout::layouts_of;
 pub use memory::{Budgets, Memory};
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use search::{MOST, longest_of};

@@ -19,10 +19,8 @@ pub struct Planned {
     pub layout: Layout,
     /// Devices in all.
     pub gpus: u64,
-    /// Requests of the length asked for, over all replicas.
-    pub requests: Requests,
-    /// The same at the average length, if that was given.
-    pub at_average: Option<Requests>,
+    /// Requests of the length asked for, then of the average.
+    pub requests: Vec<Requests>,
     /// Bytes to spare on the device that is full first.
     pub slack: Bytes,
     /// The memory of each stage's devices.
@@ -33,21 +31,27 @@ pub struct Planned {
 
 /// Why fewer devices do not hold a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Smaller {
-    /// Bytes are missing on a device.
-    Short {
-        /// The layout that comes closest, of the next smaller number of devices.
-        layout: Layout,
-        /// The bytes.
-        bytes: Bytes,
-    },
-    /// One replica less runs too few requests.
-    Requests {
-        /// Replicas.
-        dp: u64,
-        /// The requests they run.
-        requests: u64,
-    },
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
+pub struct Smaller {
+    /// Devices.
+    pub gpus: u64,
+    /// Tensor parallel ranks.
+    pub tp: u64,
+    /// Pipeline stages.
+    pub pp: u64,
+    /// Replicas.
+    pub dp: u64,
+    /// Bytes missing on a device.
+    pub shortfall_bytes: Option<Bytes>,
+    /// Requests that run at once, fewer than asked for.
+    pub requests: Option<u64>,
+}
+
+impl Smaller {
+    /// A layout, without what it lacks.
+    fn of(Layout { tp, pp, dp, .. }: Layout) -> Self {
+        Self { gpus: tp.saturating_mul(pp).saturating_mul(dp), tp, pp, dp, shortfall_bytes: None, requests: None }
+    }
 }
 
 /// What limits a plan.
@@ -222,20 +226,17 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
             let Ok(Left::Spare(slack)) = server.left(self.question.usual_len(), batch) else { continue };
             let requests = server.requests(self.question.usual_len())?;
             let fewer = requests
-                .at_once()
+                .at_once
                 .map(|run| run.checked_div(dp).unwrap_or_default().saturating_mul(dp.saturating_sub(1)));
             // An engine that runs fewer at once than there is room for needs more replicas; where one less would do, it is
             // told as that.
             if requests.run(self.wanted()) && (given || fewer.is_some_and(|fewer| fewer < self.wanted()) || dp == 1) {
-                let at_average = self.question.average.map(|average| server.requests(average));
-                let at_average = at_average.transpose()?;
-                let smaller = match fewer {
-                    Some(requests) if dp > 1 && !given => {
-                        Some(Smaller::Requests { dp: dp.saturating_sub(1), requests })
-                    }
-                    _ => None,
-                };
-                *best = Some(Planned { layout, gpus, requests, at_average, slack, budgets, smaller });
+                let at_average = self.question.average.map(|average| server.requests(average)).transpose()?;
+                let one_less = Smaller::of(Layout { dp: dp.saturating_sub(1), ..layout });
+                let smaller = fewer.filter(|_| dp > 1 && !given);
+                let smaller = smaller.map(|requests| Smaller { requests: Some(requests), ..one_less });
+                let requests = [Some(requests), at_average].into_iter().flatten().collect();
+                *best = Some(Planned { layout, gpus, requests, slack, budgets, smaller });
             }
             break;
         }
@@ -268,7 +269,7 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
                 }
             }
             if let Some((layout, bytes)) = closest {
-                return Ok(Some(Smaller::Short { layout, bytes }));
+                return Ok(Some(Smaller { shortfall_bytes: Some(bytes), ..Smaller::of(layout) }));
             }
         }
         Ok(None)

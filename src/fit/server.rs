@@ -9,7 +9,7 @@ use crate::engine::{Allocation, Answer, Capacity, Double, Engine, RequestLimit, 
 use crate::estimate::{BytesPerToken, Layout, Workload};
 use crate::hardware::Budget;
 use crate::model::Model;
-use crate::units::{Bytes, Code, Error, Exact, KvFormat, Tokens};
+use crate::units::{Bytes, Code, Error, Exact, KvFormat, Tokens, group_thousands};
 
 /// What is asked of hardware.
 #[derive(Debug, Clone, Copy)]
@@ -60,68 +60,47 @@ struct Part<'a> {
 
 /// What keeps a server from holding more.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Binding {
-    /// Weights and overhead leave nothing.
-    Weights,
-    /// The memory of every device.
-    Memory,
-    /// The memory of the devices of one pipeline stage, counted from 0.
-    Stage {
-        /// Which.
-        index: usize,
-        /// Of how many.
-        stages: usize,
-    },
-    /// Memory, of which more ranks than KV heads use copies.
-    KvHeads {
-        /// KV heads.
-        num_key_value_heads: u64,
-        /// Ranks.
-        tp: u64,
-    },
-    /// The requests that the engine runs at once, of which memory would hold more.
-    Sequences {
-        /// The setting that says how many.
-        setting: &'static str,
-        /// How many, over all replicas.
-        most: u64,
-    },
-    /// What the engine refuses, in its words.
-    Refused(String),
-    /// A setting or a limit of the engine's own: there would be memory.
-    Engine,
-    /// The model's own maximum.
-    Maximum,
-    /// Nothing: no token takes more.
-    Nothing,
+#[cfg_attr(feature = "cli", derive(serde::Serialize, schemars::JsonSchema))]
+pub struct Binding {
+    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences`, `max_seq_len`, `refused`, `engine` or
+    /// `nothing`.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"])))]
+    pub kind: &'static str,
+    /// The same in words.
+    pub reason: String,
+}
+
+impl Binding {
+    fn new(kind: &'static str, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
 }
 
 /// Requests of a length.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Requests {
     /// Tokens of each.
     pub seq_len: Tokens,
-    /// How many there is room for, over all replicas; none where there is no end.
+    /// How many there is room for, over all replicas; absent where there is no end.
     pub room: Option<u64>,
-    /// The same of one replica, as the engine counts.
+    /// How many run at once: no more than the engine allows; absent where there is no end.
+    pub at_once: Option<u64>,
+    /// The room of one replica, as the engine counts.
     pub max_concurrency: Option<Double>,
-    /// The most that the engine runs at once, over all replicas, and the setting that says so.
-    pub at_most: Option<(&'static str, u64)>,
+    /// The setting that allows no more, where it binds.
+    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["max_num_seqs", "max_running_requests"])))]
+    pub bound_by: Option<&'static str>,
 }
 
 impl Requests {
-    /// How many run at once; none where there is no end.
-    pub fn at_once(&self) -> Option<u64> {
-        [self.room, self.at_most.map(|(_, most)| most)].into_iter().flatten().min()
-    }
-
     fn has_room_for(&self, wanted: u64) -> bool {
         self.room.is_none_or(|room| room >= wanted)
     }
 
     /// Whether so many run at once.
     pub fn run(&self, wanted: u64) -> bool {
-        self.at_once().is_none_or(|most| most >= wanted)
+        self.at_once.is_none_or(|most| most >= wanted)
     }
 }
 
@@ -180,15 +159,10 @@ impl<'a> Server<'a> {
                 if let Some(last) = stages.last_mut() {
                     last.end = u32::MAX;
                 }
-                server.parts = stages
-                    .iter()
-                    .zip(budgets)
-                    .map(|(layers, budget)| Part {
-                        model: Cow::Owned(model.of_layers(layers)),
-                        pool: pool(budget),
-                        short: short(budget),
-                    })
-                    .collect();
+                server.parts.extend(stages.iter().zip(budgets).map(|(layers, budget)| {
+                    let model = Cow::Owned(model.of_layers(layers));
+                    Part { model, pool: pool(budget), short: short(budget) }
+                }));
             }
             _ => {
                 let pools: Vec<u64> = budgets.iter().map(pool).collect();
@@ -252,46 +226,29 @@ impl<'a> Server<'a> {
     }
 
     /// The one part of an engine that fills its memory with a pool.
-    fn of_pool(&self, seq_len: Tokens) -> Result<(Answer, Option<Capacity>), Error> {
-        let pool = self.parts.first().map(|part| part.pool);
-        let mut answer = self.ask(self.question.model, seq_len, 1, pool)?;
-        let capacity = answer.capacity.take();
-        Ok((answer, capacity))
+    fn of_pool(&self, seq_len: Tokens) -> Result<Answer, Error> {
+        self.ask(self.question.model, seq_len, 1, self.parts.first().map(|part| part.pool))
     }
 
-    /// Bytes that a device of a part must have for `batch` sequences; within, why the engine refuses so many.
-    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<Result<u64, Error>, Error> {
-        if let Some(usual) = self.usual
-            && (seq_len, batch) == (self.question.usual_len(), self.usual_batch())
-        {
-            return Ok(Ok(usual));
+    /// Bytes that a device of a part must have for `batch` sequences.
+    fn needed(&self, part: &Part, seq_len: Tokens, batch: u64) -> Result<u64, Error> {
+        let is_usual = (seq_len, batch) == (self.question.usual_len(), self.usual_batch());
+        if let Some(usual) = self.usual.filter(|_| is_usual) {
+            return Ok(usual);
         }
-        match self.ask(&part.model, seq_len, batch, None) {
-            Ok(answer) => Ok(self.needed_by(&answer).ok_or_else(Error::too_large)),
-            Err(error) => self.too_much(error, seq_len, batch).map(Err),
-        }
+        self.needed_by(&self.ask(&part.model, seq_len, batch, None)?).ok_or_else(Error::too_large)
     }
 
-    /// An error that comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
-    fn too_much(&self, error: Error, seq_len: Tokens, batch: u64) -> Result<Error, Error> {
-        match error {
-            error if error.code == Code::TooLarge => Ok(error),
-            error if error.code == Code::Refused && (seq_len > self.question.usual_len() || batch > 1) => Ok(error),
-            error => Err(error),
-        }
+    /// Whether an error comes of too many tokens or sequences: an engine refuses them at a length, or integers end.
+    fn is_too_much(&self, error: &Error, seq_len: Tokens, batch: u64) -> bool {
+        let is_more = seq_len > self.question.usual_len() || batch > 1;
+        error.code == Code::TooLarge || error.code == Code::Refused && is_more
     }
 
-    /// What `batch` sequences need and have on the devices of each part; within, why the engine refuses so many.
-    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Result<Vec<(u64, u64)>, Error>, Error> {
-        let mut balances = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            let needed = self.needed(part, seq_len, batch)?;
-            match needed.and_then(|needed| (Exact::from(needed) + part.short).get()) {
-                Ok(needed) => balances.push((needed, part.pool)),
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(balances))
+    /// What `batch` sequences need and have on the devices of each part.
+    fn balances(&self, seq_len: Tokens, batch: u64) -> Result<Vec<(u64, u64)>, Error> {
+        let needed = |part: &Part| (Exact::from(self.needed(part, seq_len, batch)?) + part.short).get();
+        self.parts.iter().map(|part| Ok((needed(part)?, part.pool))).collect()
     }
 
     /// What `batch` sequences in one replica leave on the device that is full first, or what they are short of there.
@@ -299,9 +256,9 @@ impl<'a> Server<'a> {
     /// # Errors
     /// [`Error`] where the engine has no answer.
     pub fn left(&self, seq_len: Tokens, batch: u64) -> Result<Left, Error> {
-        let balances = match self.balances(seq_len, batch)? {
-            Ok(balances) => balances,
-            Err(error) => return Ok(Left::Refused(error)),
+        let balances = match self.balances(seq_len, batch) {
+            Err(error) if self.is_too_much(&error, seq_len, batch) => return Ok(Left::Refused(error)),
+            balances => balances?,
         };
         let short = balances.iter().filter_map(|(needed, pool)| needed.checked_sub(*pool)).max().unwrap_or_default();
         let left = balances.iter().filter_map(|(needed, pool)| pool.checked_sub(*needed)).min().unwrap_or_default();
@@ -315,37 +272,39 @@ impl<'a> Server<'a> {
         }
         if self.pooled() {
             return match self.of_pool(seq_len) {
-                Ok((_, capacity)) => Ok(sequences(capacity.as_ref(), seq_len) >= batch),
-                Err(error) => self.too_much(error, seq_len, batch).map(|_| false),
+                Err(error) if self.is_too_much(&error, seq_len, batch) => Ok(false),
+                found => Ok(sequences(found?.capacity.as_ref(), seq_len) >= batch),
             };
         }
         Ok(matches!(self.left(seq_len, batch)?, Left::Spare(_)))
     }
 
-    /// What one replica has room for.
+    /// What one replica has room for, and what the engine allows of it.
     fn of_replica(&self, seq_len: Tokens) -> Result<Requests, Error> {
-        let of = |room| Requests { seq_len, room: Some(room), max_concurrency: None, at_most: None };
+        let of = |room| Requests { seq_len, room, at_once: room, max_concurrency: None, bound_by: None };
         if self.pooled() {
-            let (answer, capacity) = match self.of_pool(seq_len) {
-                Err(error) => return self.too_much(error, seq_len, 1).map(|_| of(0)),
-                Ok(found) => found,
+            let answer = match self.of_pool(seq_len) {
+                Err(error) if self.is_too_much(&error, seq_len, 1) => return Ok(of(Some(0))),
+                found => found?,
             };
             let Question { model, engine, .. } = self.question;
             let limit = (engine.profile.request_limit)(&answer, model, seq_len, engine)?;
-            let at_most = limit.map(|RequestLimit { setting, most }| (setting, most));
-            let room = if self.short() > 0 { 0 } else { sequences(capacity.as_ref(), seq_len) };
-            let max_concurrency = capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);
-            return Ok(Requests { max_concurrency, at_most, ..of(room) });
+            let room = if self.short() > 0 { 0 } else { sequences(answer.capacity.as_ref(), seq_len) };
+            let max_concurrency = answer.capacity.and_then(|capacity| capacity.max_concurrency).filter(|_| room > 0);
+            let limit = limit.filter(|limit| limit.most < room);
+            let at_once = limit.as_ref().map_or(room, |limit| limit.most);
+            let bound_by = limit.map(|RequestLimit { setting, .. }| setting);
+            return Ok(Requests { at_once: Some(at_once), max_concurrency, bound_by, ..of(Some(room)) });
         }
         if !self.holds(seq_len, 1)? {
-            return Ok(of(0));
+            return Ok(of(Some(0)));
         }
         // Bytes are nearly proportional to sequences: the quotient is the place to look first.
-        let Ok(balances) = self.balances(seq_len, 1)? else { return Ok(of(0)) };
+        let balances = self.balances(seq_len, 1)?;
         let guess = balances.iter().filter_map(|&(needed, pool)| pool.checked_div(needed)).min();
-        let Some(guess) = guess else { return Ok(Requests { room: None, ..of(0) }) };
+        let Some(guess) = guess else { return Ok(of(None)) };
         let most = (Exact::from(guess) * 2u64 + 2u64).get()?;
-        Ok(of(largest(most, guess, |batch| self.holds(seq_len, batch))?))
+        largest(most, guess, |batch| self.holds(seq_len, batch)).map(|room| of(Some(room)))
     }
 
     /// The longest request up to `most` of which one replica holds so many as were asked for.
@@ -358,8 +317,8 @@ impl<'a> Server<'a> {
         let mut guess = most;
         if batch == 1 {
             match self.of_pool(Tokens(most)) {
-                Ok((_, capacity)) => guess = capacity.map_or(0, |capacity| capacity.max_seq_len),
-                Err(error) => drop(self.too_much(error, Tokens(most), 1)?),
+                Err(error) if self.is_too_much(&error, Tokens(most), 1) => {}
+                found => guess = found?.capacity.map_or(0, |capacity| capacity.max_seq_len),
             }
         }
         largest(most, guess, holds)
@@ -371,9 +330,8 @@ impl<'a> Server<'a> {
     /// [`Error`] where the engine has no answer.
     pub fn requests(&self, seq_len: Tokens) -> Result<Requests, Error> {
         let one = self.of_replica(seq_len)?;
-        let at_most = one.at_most.map(|(name, most)| self.over_replicas(most).map(|most| (name, most)));
-        let room = one.room.map(|room| self.over_replicas(room));
-        Ok(Requests { room: room.transpose()?, at_most: at_most.transpose()?, ..one })
+        let of_all = |count: Option<u64>| count.map(|count| self.over_replicas(count)).transpose();
+        Ok(Requests { room: of_all(one.room)?, at_once: of_all(one.at_once)?, ..one })
     }
 
     /// What all replicas have, of what one has.
@@ -384,7 +342,7 @@ impl<'a> Server<'a> {
     /// Tokens in the pool of one replica, filled with requests of `seq_len`; without a pool, the longest request of all.
     fn tokens(&self, seq_len: Tokens, longest: u64, maximum: Option<u64>) -> Result<Option<u64>, Error> {
         if self.pooled() {
-            let tokens = self.of_pool(seq_len)?.1.and_then(|capacity| capacity.tokens).unwrap_or_default();
+            let tokens = self.of_pool(seq_len)?.capacity.and_then(|capacity| capacity.tokens).unwrap_or_default();
             let Question { engine, .. } = self.question;
             let pools = (engine.profile.pools_per_replica)(engine, self.layout);
             return (Exact::from(tokens) * pools).get().map(Some);
@@ -415,7 +373,8 @@ impl<'a> Server<'a> {
         let fits = has_room && of_asked.is_some_and(|requests| requests.run(wanted));
         let described = self.ask(model, self.question.usual_len().min(asked), 1, None)?;
         let left = self.left(asked, self.usual_batch())?;
-        let setting = of_asked.and_then(|requests| requests.at_most).filter(|_| has_room && !fits);
+        let setting =
+            of_asked.and_then(|requests| requests.bound_by.zip(requests.at_once)).filter(|_| has_room && !fits);
         let tokens = if longest == 0 { Some(0) } else { self.tokens(Tokens(asked.0.min(longest)), longest, maximum)? };
         Ok(Fit {
             fits,
@@ -424,7 +383,10 @@ impl<'a> Server<'a> {
                 _ => None,
             },
             binding: match setting {
-                Some((setting, most)) => Binding::Sequences { setting, most },
+                Some((setting, most)) => {
+                    let most = group_thousands(most);
+                    Binding::new("sequences", format!("{setting}: no more than {most} requests run at once"))
+                }
                 None if !has_room && self.short() == 0 => self.full(asked, left)?,
                 None => self.binding(maximum, longest)?,
             },
@@ -442,13 +404,13 @@ impl<'a> Server<'a> {
     /// What keeps requests from being longer than the longest.
     fn binding(&self, maximum: Option<u64>, longest: u64) -> Result<Binding, Error> {
         if self.short() > 0 {
-            return Ok(Binding::Weights);
+            return Ok(Binding::new("weights", "weights and overhead leave nothing for the cache"));
         }
         if maximum == Some(longest) {
-            return Ok(Binding::Maximum);
+            return Ok(Binding::new("max_seq_len", "the model's own maximum"));
         }
         if longest == MOST {
-            return Ok(Binding::Nothing);
+            return Ok(Binding::new("nothing", "no token takes more"));
         }
         let longer = (Exact::from(longest) + 1u64).tokens()?;
         self.full(longer, self.left(longer, self.usual_batch())?)
@@ -456,20 +418,26 @@ impl<'a> Server<'a> {
 
     /// What is full with requests of `seq_len`, which leave so much.
     fn full(&self, seq_len: Tokens, left: Left) -> Result<Binding, Error> {
-        let tp = self.layout.tp;
-        Ok(match left {
-            Left::Refused(error) if error.code == Code::TooLarge => Binding::Refused("it passes 2^64 - 1 bytes".into()),
-            Left::Refused(error) => Binding::Refused(error.to_string()),
-            Left::Spare(_) => Binding::Engine,
-            Left::Short(_) => match widest_heads(self.question.model).filter(|&heads| tp > heads) {
-                Some(num_key_value_heads) => Binding::KvHeads { num_key_value_heads, tp },
-                None => match self.full_stage(seq_len)? {
-                    Some(index) => {
-                        Binding::Stage { index, stages: usize::try_from(self.layout.pp).unwrap_or(usize::MAX) }
-                    }
-                    None => Binding::Memory,
-                },
-            },
+        let Layout { tp, pp, .. } = self.layout;
+        match left {
+            Left::Short(_) => {}
+            Left::Spare(_) => return Ok(Binding::new("engine", "a setting or a limit of the engine's own")),
+            Left::Refused(error) if error.code == Code::TooLarge => {
+                return Ok(Binding::new("refused", "it passes 2^64 - 1 bytes"));
+            }
+            Left::Refused(error) => return Ok(Binding::new("refused", error.to_string())),
+        }
+        if let Some(heads) = widest_heads(self.question.model).filter(|&heads| tp > heads) {
+            let copies = tp.checked_div(heads).unwrap_or(1);
+            let reason = format!("memory, and tp: {heads} KV heads on {tp} ranks are kept {copies} times");
+            return Ok(Binding::new("kv_heads", reason));
+        }
+        Ok(match self.full_stage(seq_len)? {
+            Some(index) => {
+                let number = index.saturating_add(1);
+                Binding::new("pipeline_stage", format!("the memory of pipeline stage {number} of {pp}"))
+            }
+            None => Binding::new("memory", "the memory of each GPU"),
         })
     }
 
@@ -478,7 +446,7 @@ impl<'a> Server<'a> {
         if self.parts.len() < 2 {
             return Ok(self.full_first);
         }
-        let Ok(balances) = self.balances(seq_len, self.usual_batch())? else { return Ok(None) };
+        let balances = self.balances(seq_len, self.usual_batch())?;
         let full = |(needed, pool): &(u64, u64)| needed > pool;
         Ok(balances.iter().position(full).filter(|_| !balances.iter().all(full)))
     }

@@ -2,10 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table, grid};
 use super::document::{BytesPerTokenValue, Document, EstimateRow, largest};
 use super::estimates::layers_in_words;
-use super::figures::{self, Figure};
+use super::figures;
 use super::grid::{Block, Grid, Page};
 use super::text::folded;
 use super::{Estimates, FitDocument, Medium, Report, json, once};
@@ -39,14 +39,8 @@ impl Article {
 }
 
 impl Report for Article {
-    type Row<'a> = Figure<'a>;
-
-    fn rows(&self) -> Vec<Figure<'_>> {
-        figures::given(&self.documents)
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Figure<'_>>> {
-        figures::columns(&self.rows(), unit)
+    fn table(&self, unit: ByteUnit) -> Table {
+        figures::table(&figures::given(&self.documents), unit)
     }
 
     fn largest(&self) -> Bytes {
@@ -92,7 +86,7 @@ fn lengths([article, real]: &[Document; 2], unit: ByteUnit) -> Grid {
     let mut lengths: Vec<u64> = article.estimates.iter().map(|row| row.seq_len).collect();
     lengths.sort_unstable();
     lengths.dedup();
-    grid(&lengths, &columns, unit)
+    grid(&lengths, columns, unit)
 }
 
 type Slope<'a> = Column<'a, (&'static str, u64)>;
@@ -111,7 +105,7 @@ fn rule_of_thumb(sides: [(&'static str, &Document); 3], unit: ByteUnit) -> Grid 
             fixed_point(1_000_000_000, u128::from(*slope), 0).parse::<u64>().ok()
         }),
     ];
-    grid(&slopes, &columns, unit)
+    grid(&slopes, columns, unit)
 }
 
 /// A row of the article's table of hardware, and what that holds.
@@ -149,8 +143,8 @@ fn hardware(hardware: &[(String, FitDocument); 4], unit: ByteUnit) -> [Block; 3]
                 than ten; the dollars are of April 2025. All 109 billion parameters take 218 GB. Each column again:";
     let commands = hardware.iter().map(|(command, _)| format!("  $ {command}"));
     [
-        Block::Grid(grid(&held, &said, unit)),
-        Block::Grid(grid(&held, &real, unit)),
+        Block::Grid(grid(&held, said, unit)),
+        Block::Grid(grid(&held, real, unit)),
         Block::Text(folded(rule).into_iter().chain(commands).collect()),
     ]
 }

@@ -65,7 +65,8 @@ impl BatchFrame {
     pub fn new(model: &Model, engine: &Engine, workload: &Workload) -> Result<Self, Error> {
         let layout = workload.layout;
         let gpus = layout.gpus()?;
-        let mut frame = Self { model: Vec::new(), kv_dtype: workload.kv_dtype, format: Vec::new(), place: Vec::new() };
+        let room = || Vec::with_capacity(96);
+        let mut frame = Self { model: room(), kv_dtype: workload.kv_dtype, format: room(), place: room() };
         put(&mut frame.model, ",\"model\":", &clean(&model.name));
         frame.model.extend_from_slice(b",\"seq_len\":");
         put(&mut frame.format, ",\"kv_dtype\":", &workload.kv_dtype.to_string());

@@ -6,22 +6,18 @@ use serde_with::skip_serializing_none;
 
 use super::ModelDescription;
 use super::ci::{Case, Cases};
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table};
 use super::grid::{Block, Page};
-use super::hardware::{BindingDescription, described, spread};
+use super::hardware::spread;
 use super::text::{COLUMNS, in_unit};
 use super::{Medium, Report, clean};
-use crate::check::{Checked, Demand, Held, Limit, Verdict};
-use crate::engine::Engine;
-use crate::estimate::Workload;
-use crate::model::Model;
+use crate::check::{Demand, Examined, Held, Limit, Verdict};
 use crate::units::{ByteUnit, Bytes, KvDtype, Notes, group_thousands};
 
 /// `kvsize.check/1`: a workload, and whether it stays within its budget.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CheckDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.check/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -60,10 +56,10 @@ pub struct Measured {
     /// Bytes on the device that holds most.
     pub bytes_per_gpu: u64,
     /// The limits.
-    pub limits: Vec<LimitRow>,
+    pub limits: Vec<Limit>,
     /// What is asserted of hardware, and what it holds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hardware: Vec<HardwareRow>,
+    pub hardware: Vec<Held>,
     /// The longest request within all limits, or on the hardware, no longer than the model's own maximum; absent where there is
     /// no end.
     pub max_seq_len: Option<u64>,
@@ -74,9 +70,9 @@ pub struct Measured {
 
 impl Measured {
     /// What was measured of a workload on a model.
-    pub fn new(model: &Model, workload: &Workload, engine: &Engine, checked: &Checked, held: &[Held]) -> Self {
-        let longest = match held {
-            [held] if checked.limits.is_empty() => held.longest,
+    pub fn new(Examined { model, workload, engine, checked, held, .. }: &Examined) -> Self {
+        let longest = match held.as_slice() {
+            [held] if checked.limits.is_empty() => held.max_seq_len,
             _ => checked.longest,
         };
         Self {
@@ -90,8 +86,8 @@ impl Measured {
             pp: workload.layout.pp,
             bytes: checked.taken.bytes.0,
             bytes_per_gpu: checked.taken.bytes_per_gpu.0,
-            limits: checked.limits.iter().map(LimitRow::of).collect(),
-            hardware: held.iter().map(HardwareRow::of).collect(),
+            limits: checked.limits.clone(),
+            hardware: held.clone(),
             max_seq_len: longest.map(|longest| longest.0),
             maximum: model.max_position_embeddings.map(|maximum| maximum.0),
         }
@@ -103,44 +99,23 @@ impl Measured {
     }
 
     /// The limit that is exceeded most, or else has least left.
-    fn tightest(&self) -> Option<&LimitRow> {
-        let signed = |limit: &&LimitRow| match (limit.left, limit.over) {
-            (_, Some(over)) => i128::from(over).saturating_neg(),
-            (left, None) => i128::from(left.unwrap_or_default()),
+    fn tightest(&self) -> Option<&Limit> {
+        let signed = |limit: &&Limit| match (limit.left, limit.over) {
+            (_, Some(over)) => i128::from(over.0).saturating_neg(),
+            (left, None) => i128::from(left.unwrap_or_default().0),
         };
         self.limits.iter().min_by_key(signed)
     }
 }
 
-/// A limit of a [`CheckDocument`].
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct LimitRow {
-    /// The limit, and what is taken of it.
-    #[serde(flatten)]
-    pub limit: Limit,
-    /// Bytes that are left; absent where there are too many.
-    pub left: Option<u64>,
-    /// Bytes that are too many.
-    pub over: Option<u64>,
-}
-
-impl LimitRow {
-    pub(super) fn of(limit: &Limit) -> Self {
-        let (left, over) = match limit.left() {
-            Ok(left) => (Some(left.0), None),
-            Err(over) => (None, Some(over.0)),
-        };
-        Self { limit: *limit, left, over }
-    }
-
+impl Limit {
     fn of_what(&self) -> &'static str {
-        if self.limit.kind == "bytes" { "in all" } else { "on each GPU" }
+        if self.kind == "bytes" { "in all" } else { "on each GPU" }
     }
 
     /// What is left, or with a sign what is too much; exact where the unit would show nothing.
     fn signed(&self, unit: ByteUnit) -> String {
-        let bytes = self.over.or(self.left).unwrap_or_default();
+        let Bytes(bytes) = self.over.or(self.left).unwrap_or_default();
         let text = if is_lost(bytes, unit) { amount(bytes, unit) } else { Bytes(bytes).in_unit(unit) };
         format!("{}{text}", if self.over.is_some() { "-" } else { "" })
     }
@@ -148,8 +123,8 @@ impl LimitRow {
     /// `over by 2.416 GB in all`
     pub(super) fn sentence(&self, unit: ByteUnit) -> String {
         match (self.left, self.over) {
-            (_, Some(over)) => format!("over by {} {}", amount(over, unit), self.of_what()),
-            (left, None) => format!("{} left {}", amount(left.unwrap_or_default(), unit), self.of_what()),
+            (_, Some(over)) => format!("over by {} {}", amount(over.0, unit), self.of_what()),
+            (left, None) => format!("{} left {}", amount(left.unwrap_or_default().0, unit), self.of_what()),
         }
     }
 }
@@ -187,61 +162,7 @@ fn is_lost(bytes: u64, unit: ByteUnit) -> bool {
     bytes > 0 && Bytes(bytes).in_unit(unit) == Bytes(0).in_unit(unit)
 }
 
-/// What is asserted of hardware, and what it holds.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct HardwareRow {
-    /// `must_fit_on`, `min_context` or `min_concurrent_requests`.
-    #[schemars(extend("enum" = ["must_fit_on", "min_context", "min_concurrent_requests"]))]
-    pub kind: &'static str,
-    /// The device.
-    pub gpu: String,
-    /// How many.
-    pub gpus: u64,
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
-    /// Whether it holds.
-    pub holds: bool,
-    /// The number that is wanted.
-    pub wanted: Option<u64>,
-    /// What there is of it; absent where there is no end.
-    pub found: Option<u64>,
-    /// Bytes that are missing on the device that is full first.
-    pub shortfall_bytes: Option<u64>,
-    /// The longest of so many requests; absent where there is no end.
-    pub max_seq_len: Option<u64>,
-    /// Requests that run at once; absent where there is no end.
-    pub at_once: Option<u64>,
-    /// What keeps it from holding more.
-    pub binding: BindingDescription,
-    #[serde(skip)]
-    demand: Demand,
-}
-
-impl HardwareRow {
-    pub(super) fn of(held: &Held) -> Self {
-        Self {
-            kind: held.demand.kind(),
-            gpu: held.gpu.clone(),
-            gpus: held.gpus,
-            tp: held.layout.tp,
-            pp: held.layout.pp,
-            dp: held.layout.dp,
-            holds: held.holds,
-            wanted: held.demand.wanted(),
-            found: held.found(),
-            shortfall_bytes: held.shortfall.map(|bytes| bytes.0),
-            max_seq_len: held.longest.map(|tokens| tokens.0),
-            at_once: held.at_once,
-            binding: described(&held.binding),
-            demand: held.demand,
-        }
-    }
-
+impl Held {
     /// `4xl40s (tp 4)`
     fn configuration(&self) -> String {
         format!("{}x{} ({})", self.gpus, self.gpu, spread(self.tp, self.pp, self.dp))
@@ -252,52 +173,47 @@ impl HardwareRow {
         let on = self.configuration();
         let number = |number: Option<u64>, none: &str| number.map_or_else(|| none.to_owned(), group_thousands);
         let short = match self.shortfall_bytes {
-            Some(bytes) if !self.holds => format!("over by {} on a GPU of {on}", amount(bytes, unit)),
+            Some(bytes) if !self.holds => format!("over by {} on a GPU of {on}", amount(bytes.0, unit)),
             _ => format!("does not fit on {on}: {}", self.binding.reason),
         };
         let wanted = number(self.wanted, "");
-        match (self.demand, self.holds) {
-            (Demand::Fits, true) => match self.at_once {
-                Some(1) => format!("fits on {on}, with room for 1 such request"),
-                at_once => format!("fits on {on}, with room for {} such requests", number(at_once, "any number of")),
-            },
-            (Demand::Fits, false) => short,
-            (Demand::MinContext(_), true) => {
-                format!("{} tokens fit on {on}, {wanted} are asserted", number(self.found, "any number of"))
+        let (what, none) = match self.demand {
+            Demand::Fits if !self.holds => return short,
+            Demand::Fits => {
+                let requests = if self.at_once == Some(1) { "request" } else { "requests" };
+                let room = number(self.at_once, "any number of");
+                return format!("fits on {on}, with room for {room} such {requests}");
             }
-            (Demand::MinContext(_), false) if self.found == Some(0) => {
-                format!("no context fits on {on}, {wanted} tokens are asserted")
+            Demand::MinContext(_) => ("tokens fit", format!("no context fits on {on}, {wanted} tokens")),
+            Demand::MinConcurrentRequests(_) => {
+                ("requests run at once", format!("no such request fits on {on}, {wanted} at once"))
             }
-            (Demand::MinConcurrentRequests(_), false) if self.found == Some(0) => {
-                format!("no such request fits on {on}, {wanted} at once are asserted")
+        };
+        match self.found {
+            found if self.holds => {
+                format!("{} {what} on {on}, {wanted} are asserted", number(found, "any number of"))
             }
+            Some(0) => format!("{none} are asserted"),
             // There would be memory: something else is in the way.
-            (Demand::MinContext(_), false) if self.found.is_none_or(|found| Some(found) >= self.wanted) => {
+            found if matches!(self.demand, Demand::MinContext(_)) && found.is_none_or(|_| found >= self.wanted) => {
                 format!("{wanted} tokens are asserted and do not fit on {on}: {}", self.binding.reason)
             }
-            (Demand::MinContext(_), false) => {
-                format!("no more than {} tokens fit on {on}, {wanted} are asserted", number(self.found, "0"))
-            }
-            (Demand::MinConcurrentRequests(_), true) => {
-                format!("{} requests run at once on {on}, {wanted} are asserted", number(self.found, "any number of"))
-            }
-            (Demand::MinConcurrentRequests(_), false) => {
-                format!("no more than {} requests run at once on {on}, {wanted} are asserted", number(self.found, "0"))
-            }
+            found => format!("no more than {} {what} on {on}, {wanted} are asserted", number(found, "0")),
         }
     }
 }
 
 impl CheckDocument {
     /// The document of what was measured of a model.
-    pub fn new(model: &Model, measured: Measured, notes: Notes) -> Self {
+    pub fn new(examined: Examined) -> Self {
+        let measured = Measured::new(&examined);
         Self {
             schema: "kvsize.check/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: ModelDescription::new(model),
+            model: ModelDescription::new(&examined.model),
             within: measured.holds(),
             measured,
-            notes,
+            notes: examined.notes,
         }
     }
 
@@ -319,9 +235,9 @@ impl CheckDocument {
         let amount = |bytes: u64| amount(bytes, unit);
         let longest = largest_within(self.measured.max_seq_len, self.measured.maximum);
         let margin = match self.measured.tightest() {
-            Some(LimitRow { over: Some(over), .. }) => format!("over by {}", amount(*over)),
+            Some(Limit { over: Some(over), .. }) => format!("over by {}", amount(over.0)),
             Some(limit) => {
-                format!("within the budget: {} left {}", amount(limit.left.unwrap_or_default()), limit.of_what())
+                format!("within the budget: {} left {}", amount(limit.left.unwrap_or_default().0), limit.of_what())
             }
             None => "no budget".into(),
         };
@@ -330,84 +246,83 @@ impl CheckDocument {
     }
 }
 
-/// What is asserted: a limit, or of hardware.
-#[derive(Debug, Clone, Copy)]
-pub enum Asserted<'a> {
-    /// A budget.
-    Limit(&'a LimitRow),
-    /// That hardware holds something.
-    Hardware(&'a HardwareRow),
-}
-
-impl<'a> Asserted<'a> {
-    fn limit(self) -> Option<&'a LimitRow> {
-        match self {
-            Self::Limit(limit) => Some(limit),
-            Self::Hardware(_) => None,
-        }
-    }
+/// What is asserted: a limit, or of hardware, which is in no budget's bytes.
+struct Asserted<'a> {
+    limit: Option<&'a Limit>,
+    name: String,
+    over: Option<Bytes>,
+    holds: bool,
+    max_seq_len: Option<u64>,
 }
 
 type AssertedColumn<'a> = Column<'a, Asserted<'a>>;
 
-/// A column of a figure of a limit, which hardware, being in no budget's bytes, has not.
-fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&LimitRow) -> Cell + 'a) -> AssertedColumn<'a> {
-    AssertedColumn::right(heading, move |row| row.limit().map(&figure))
+/// A column of a figure of a limit, which hardware has not.
+fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&Limit) -> Cell + 'a) -> AssertedColumn<'a> {
+    AssertedColumn::right(heading, move |row| row.limit.map(&figure))
 }
 
-impl Report for CheckDocument {
-    type Row<'a> = Asserted<'a>;
-
-    fn rows(&self) -> Vec<Asserted<'_>> {
-        let Measured { limits, hardware, .. } = &self.measured;
-        limits.iter().map(Asserted::Limit).chain(hardware.iter().map(Asserted::Hardware)).collect()
+impl CheckDocument {
+    /// The limits, then what is asserted of hardware.
+    fn asserted(&self) -> Vec<Asserted<'_>> {
+        let Measured { limits, hardware, max_seq_len, .. } = &self.measured;
+        let of_limits = limits.iter().map(|limit| Asserted {
+            limit: Some(limit),
+            name: limit.kind.to_owned(),
+            over: limit.over,
+            holds: self.within,
+            max_seq_len: *max_seq_len,
+        });
+        let of_hardware = hardware.iter().map(|row| Asserted {
+            limit: None,
+            name: format!("{} {}", row.kind, row.configuration()),
+            over: row.shortfall_bytes,
+            holds: row.holds,
+            max_seq_len: row.max_seq_len.map(|tokens| tokens.0),
+        });
+        of_limits.chain(of_hardware).collect()
     }
 
-    fn columns(&self, unit: ByteUnit) -> Vec<AssertedColumn<'_>> {
-        let left = move |limit: &LimitRow| {
-            let exact = limit.left.map(|left| left.to_string()).unwrap_or_default();
+    fn table_of(&self, rows: &[Asserted<'_>], unit: ByteUnit) -> Table {
+        let left = move |limit: &Limit| {
+            let exact = limit.left.map(|left| left.0.to_string()).unwrap_or_default();
             Cell::Both(limit.signed(unit), exact)
         };
-        vec![
-            AssertedColumn::left(unit.name(), |row| row.limit().map(LimitRow::of_what)),
-            AssertedColumn::csv("limit", |row| match row {
-                Asserted::Limit(row) => row.limit.kind.to_owned(),
-                Asserted::Hardware(row) => format!("{} {}", row.kind, row.configuration()),
-            }),
-            of_limit("budget", |row| Cell::Bytes(row.limit.budget.0)).key("budget"),
-            of_limit("less margin", |row| Cell::Bytes(row.limit.allowed.0)).key("allowed"),
+        let columns = [
+            AssertedColumn::left(unit.name(), |row| row.limit.map(Limit::of_what)),
+            AssertedColumn::csv("limit", |row| row.name.clone()),
+            of_limit("budget", |limit| Cell::Bytes(limit.budget.0)).key("budget"),
+            of_limit("less margin", |limit| Cell::Bytes(limit.allowed.0)).key("allowed"),
             AssertedColumn::right("taken", |row| {
-                Cell::Bytes(row.limit().map_or(self.measured.bytes, |row| row.limit.taken.0))
+                Cell::Bytes(row.limit.map_or(self.measured.bytes, |limit| limit.taken.0))
             })
             .key("taken"),
             of_limit("left", left).key("left"),
-            AssertedColumn::csv("over", |row| match row {
-                Asserted::Limit(limit) => limit.over,
-                Asserted::Hardware(row) => row.shortfall_bytes,
-            }),
-            AssertedColumn::csv("within", |row| match row {
-                Asserted::Limit(_) => self.within,
-                Asserted::Hardware(row) => row.holds,
-            }),
-            AssertedColumn::csv("max_seq_len", |row| match row {
-                Asserted::Limit(_) => self.measured.max_seq_len,
-                Asserted::Hardware(row) => row.max_seq_len,
-            }),
-        ]
+            AssertedColumn::csv("over", |row| row.over.map(|bytes| bytes.0)),
+            AssertedColumn::csv("within", |row| row.holds),
+            AssertedColumn::csv("max_seq_len", |row| row.max_seq_len),
+        ];
+        Table::new(rows, columns)
+    }
+}
+
+impl Report for CheckDocument {
+    fn table(&self, unit: ByteUnit) -> Table {
+        self.table_of(&self.asserted(), unit)
     }
 
     fn largest(&self) -> Bytes {
-        let largest = self.measured.limits.iter().map(|row| row.limit.budget.max(row.limit.taken)).max();
+        let largest = self.measured.limits.iter().map(|row| row.budget.max(row.taken)).max();
         largest.unwrap_or(Bytes(self.measured.bytes))
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        let Measured { seq_len, batch, engine, limits, .. } = &self.measured;
+        let Measured { seq_len, batch, engine, .. } = &self.measured;
         let format = self.measured.kv_dtype_resolved.as_deref().unwrap_or(&self.measured.kv_dtype);
         let (seq_len, batch) = (group_thousands(*seq_len), group_thousands(*batch));
         let of = format!("{}, {seq_len} tokens x {batch} in {format}: {engine}", self.model.name);
-        let limits: Vec<Asserted<'_>> = limits.iter().map(Asserted::Limit).collect();
-        let grid = (!limits.is_empty()).then(|| Block::Grid(grid(&limits, &self.columns(unit), unit)));
+        let limits: Vec<Asserted<'_>> = self.asserted().into_iter().filter(|row| row.limit.is_some()).collect();
+        let grid = (!limits.is_empty()).then(|| Block::Grid(self.table_of(&limits, unit).grid(unit)));
         let [margin, longest] = self.halves(unit).map(|half| clean(&half));
         let line = format!("{margin} {longest}");
         // A terminal would break it in the middle of a number.

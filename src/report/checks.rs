@@ -8,11 +8,11 @@ use serde_with::skip_serializing_none;
 
 use super::check::{Measured, amount, largest_within};
 use super::ci::{Case, Cases};
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table};
 use super::grid::{Block, Page};
 use super::text::{decimal, folded};
 use super::{Medium, Report, clean, json};
-use crate::check::{Change, Increase, Verdict};
+use crate::check::{Change, Examined, Increase, Verdict};
 use crate::units::{ByteUnit, Bytes, Code, Error, Notes};
 
 /// `kvsize.checks/1`: budgets, and whether each is kept.
@@ -20,7 +20,6 @@ use crate::units::{ByteUnit, Bytes, Code, Error, Notes};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ChecksDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.checks/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -39,8 +38,9 @@ pub struct ChecksDocument {
     pub gone: Option<Vec<String>>,
     #[serde(skip)]
     increase: Option<Increase>,
+    /// How a budget ends that is gone.
     #[serde(skip)]
-    strict: bool,
+    gone_ends: Verdict,
 }
 
 /// A budget of a [`ChecksDocument`].
@@ -58,27 +58,12 @@ pub struct CheckRow {
     #[serde(flatten)]
     pub measured: Option<Measured>,
     /// What became of it since the baseline.
-    pub change: Option<ChangeRow>,
+    pub change: Option<Change>,
     /// Why it could not be told.
     pub error: Option<ErrorRow>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
-}
-
-/// What became of a budget since the baseline.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct ChangeRow {
-    /// `new`, `same`, `grown` or `shrunk`; `unknown` where the baseline could not tell.
-    #[schemars(extend("enum" = ["new", "same", "grown", "shrunk", "unknown"]))]
-    pub kind: &'static str,
-    /// Bytes over all devices, then.
-    pub bytes_before: Option<u64>,
-    /// Bytes on the device that held most, then.
-    pub bytes_per_gpu_before: Option<u64>,
-    /// Whether it grew by more than may be.
-    pub too_much: bool,
 }
 
 /// An error in its parts.
@@ -112,29 +97,19 @@ impl From<&Error> for ErrorRow {
 
 impl CheckRow {
     /// The row of a budget: what was measured of its model, if anything, and why not all of it could be.
-    pub fn new(
-        name: String,
-        measured: Option<(String, Measured)>,
-        error: Option<&Error>,
-        change: Option<Change>,
-        notes: Notes,
-    ) -> Self {
-        let (model, measured) = measured.unzip();
-        let kept = measured.as_ref().is_some_and(Measured::holds) && !change.is_some_and(Change::is_too_much);
-        let verdict = if error.is_some() || measured.is_none() { Verdict::Unknown } else { Verdict::of(kept) };
-        let change = change.map(|change| {
-            let before = match change {
-                Change::Since { before, .. } => Some([before.bytes.0, before.bytes_per_gpu.0]),
-                Change::New | Change::Untold => None,
-            };
-            ChangeRow {
-                kind: change.kind(),
-                bytes_before: before.map(|[all, _]| all),
-                bytes_per_gpu_before: before.map(|[_, per_gpu]| per_gpu),
-                too_much: change.is_too_much(),
+    pub fn new(name: String, examined: Result<Examined, Error>, change: Option<Change>) -> Self {
+        let (answered, error) = match examined {
+            Ok(mut examined) => {
+                let failure = examined.failure.take();
+                (Some(examined), failure)
             }
-        });
-        let error = error.map(ErrorRow::from);
+            Err(error) => (None, Some(error)),
+        };
+        let measured = answered.as_ref().map(Measured::new);
+        let kept = measured.as_ref().is_some_and(Measured::holds) && !change.is_some_and(|change| change.too_much);
+        let verdict = if error.is_some() { Verdict::Unknown } else { Verdict::of(kept) };
+        let (model, notes) = answered.map(|examined| (examined.model.name.clone(), examined.notes)).unzip();
+        let (error, notes) = (error.as_ref().map(Into::into), notes.unwrap_or_default());
         Self { name, verdict, model, measured, change, error, notes }
     }
 
@@ -155,7 +130,7 @@ impl CheckRow {
             let hardware = measured.hardware.iter().filter(|row| kept || !row.holds);
             sentences.extend(hardware.map(|row| row.sentence(unit)));
         }
-        if let (Some(ChangeRow { too_much: true, .. }), Some(most)) = (&self.change, increase) {
+        if let (Some(Change { too_much: true, .. }), Some(most)) = (&self.change, increase) {
             let excess =
                 self.most_changed().map_or(0, |(before, now, _)| now.saturating_sub(most.most(Bytes(before)).0));
             let allowed = percent(most.0.into(), 1_000_000);
@@ -171,7 +146,7 @@ impl CheckRow {
     /// What grew more, before and now: all of it, or what is on each GPU.
     fn most_changed(&self) -> Option<(u64, u64, &'static str)> {
         let (change, now) = (self.change.as_ref()?, self.measured.as_ref()?);
-        let (all, on_gpu) = (change.bytes_before?, change.bytes_per_gpu_before?);
+        let (Bytes(all), Bytes(on_gpu)) = (change.bytes_before?, change.bytes_per_gpu_before?);
         let product = |a: u64, b: u64| u128::from(a).saturating_mul(b.into());
         let more_on_gpu = product(now.bytes_per_gpu, all) > product(now.bytes, on_gpu);
         Some(if more_on_gpu { (on_gpu, now.bytes_per_gpu, " on each GPU") } else { (all, now.bytes, "") })
@@ -204,15 +179,19 @@ fn percent(part: u128, whole: u64) -> String {
 }
 
 impl ChecksDocument {
-    /// The document of these rows. Of a baseline, `gone` are the names that are in the file no more: a warning, which
-    /// `strict` makes one that could not be told.
-    pub fn new(checks: Vec<CheckRow>, gone: Option<Vec<String>>, increase: Option<Increase>, strict: bool) -> Self {
-        let count = |verdict| checks.iter().filter(|row| row.verdict == verdict).count();
-        let missed = if strict { gone.iter().flatten().count() } else { 0 };
-        let (within, over) = (count(Verdict::Within), count(Verdict::Over));
-        let unknown = count(Verdict::Unknown).saturating_add(missed);
-        let least = if missed > 0 { Verdict::Unknown } else { Verdict::Within };
-        let verdict = checks.iter().map(|row| row.verdict).chain([least]).max().unwrap_or_default();
+    /// The document of these rows. Of a baseline, `gone` are the names that are in the file no more, each of which `gone_ends`
+    /// so: within, with a warning, or unknown.
+    pub fn new(
+        checks: Vec<CheckRow>,
+        gone: Option<Vec<String>>,
+        increase: Option<Increase>,
+        gone_ends: Verdict,
+    ) -> Self {
+        let missed = gone.iter().flatten().map(|_| gone_ends).filter(|&verdict| verdict != Verdict::Within);
+        let verdicts: Vec<Verdict> = checks.iter().map(|row| row.verdict).chain(missed).collect();
+        let count = |verdict| verdicts.iter().filter(|&&one| one == verdict).count();
+        let [within, over, unknown] = [Verdict::Within, Verdict::Over, Verdict::Unknown].map(count);
+        let verdict = verdicts.into_iter().max().unwrap_or_default();
         Self {
             schema: "kvsize.checks/1",
             kvsize: env!("CARGO_PKG_VERSION"),
@@ -223,7 +202,7 @@ impl ChecksDocument {
             checks,
             gone,
             increase,
-            strict,
+            gone_ends,
         }
     }
 
@@ -250,8 +229,8 @@ impl ChecksDocument {
 
     /// `1 over, 2 within`
     fn counts(&self) -> String {
-        // Under strict these are among those that could not be told.
-        let gone = if self.strict { 0 } else { self.gone.iter().flatten().count() };
+        // Else these are among those that could not be told.
+        let gone = self.gone.iter().flatten().filter(|_| self.gone_ends == Verdict::Within).count();
         let parts = [(self.over, "over"), (self.unknown, "could not be told"), (self.within, "within"), (gone, "gone")];
         let told = parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
         told.collect::<Vec<_>>().join(", ")
@@ -269,20 +248,12 @@ impl ChecksDocument {
 const GONE: &str = "it is in the baseline, and no more in the file";
 
 impl Report for ChecksDocument {
-    type Row<'a> = &'a CheckRow;
-
-    fn rows(&self) -> Vec<&CheckRow> {
-        self.checks.iter().collect()
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, &CheckRow>> {
-        type CheckColumn<'a> = Column<'a, &'a CheckRow>;
+    fn table(&self, unit: ByteUnit) -> Table {
+        type CheckColumn<'a> = Column<'a, CheckRow>;
         let bytes = |of: fn(&Measured) -> u64| {
-            move |row: &&CheckRow| {
-                row.measured.as_ref().map_or(Cell::Missing("-"), |measured| Cell::Bytes(of(measured)))
-            }
+            move |row: &CheckRow| row.measured.as_ref().map_or(Cell::Missing("-"), |measured| Cell::Bytes(of(measured)))
         };
-        vec![
+        let columns = [
             CheckColumn::left("Budget", |row| row.name.clone()).key("name"),
             CheckColumn::left("Verdict", |row| row.verdict.name()).key("verdict"),
             CheckColumn::csv("model", |row| row.model.clone()),
@@ -293,15 +264,16 @@ impl Report for ChecksDocument {
             CheckColumn::right(format!("{} on a GPU", unit.name()), bytes(|measured| measured.bytes_per_gpu))
                 .key("bytes_per_gpu"),
             CheckColumn::right("Since the baseline", move |row| row.changed(unit)).when(self.gone.is_some()),
-            CheckColumn::csv("bytes_before", |row| row.change.as_ref()?.bytes_before),
+            CheckColumn::csv("bytes_before", |row| row.change?.bytes_before.map(|bytes| bytes.0)),
             CheckColumn::csv("message", move |row| row.message(unit, self.increase)),
-        ]
+        ];
+        Table::new(&self.checks, columns)
     }
 
     fn largest(&self) -> Bytes {
         let measured = self.checks.iter().filter_map(|row| row.measured.as_ref());
         let bytes =
-            measured.flat_map(|measured| measured.limits.iter().map(|row| row.limit.budget.0).chain([measured.bytes]));
+            measured.flat_map(|measured| measured.limits.iter().map(|row| row.budget.0).chain([measured.bytes]));
         Bytes(bytes.max().unwrap_or_default())
     }
 
@@ -312,7 +284,7 @@ impl Report for ChecksDocument {
             Medium::Markdown => vec![clean(&line)],
         };
         let lines = self.lines(unit).chain(gone).flat_map(fold).collect();
-        let grid = grid(&self.rows(), &self.columns(unit), unit);
+        let grid = self.table(unit).grid(unit);
         vec![Block::Text(vec![self.counts()]), Block::Grid(grid), Block::Text(lines)]
     }
 
@@ -337,10 +309,11 @@ impl Cases for ChecksDocument {
         // It is no budget: where that is no error it is one that is kept, with a warning.
         let gone = |name: &String| {
             let (name, gone) = (name.clone(), GONE.to_owned());
-            if self.strict {
-                Case { name, verdict: Verdict::Unknown, message: gone, warnings: Vec::new() }
-            } else {
-                Case { name, verdict: Verdict::Within, message: String::new(), warnings: vec![gone] }
+            match self.gone_ends {
+                Verdict::Within => {
+                    Case { name, verdict: Verdict::Within, message: String::new(), warnings: vec![gone] }
+                }
+                verdict => Case { name, verdict, message: gone, warnings: Vec::new() },
             }
         };
         self.checks.iter().map(case).chain(self.gone.iter().flatten().map(gone)).collect()

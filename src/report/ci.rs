@@ -15,6 +15,29 @@ pub enum CheckFormat {
     Junit,
 }
 
+impl CheckFormat {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::As(Format::Table),
+        Self::As(Format::Plain),
+        Self::As(Format::Json),
+        Self::As(Format::Jsonl),
+        Self::As(Format::Csv),
+        Self::As(Format::Markdown),
+        Self::Github,
+        Self::Junit,
+    ];
+
+    /// The name that is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::As(format) => format.name(),
+            Self::Github => "github",
+            Self::Junit => "junit",
+        }
+    }
+}
+
 /// A report on budgets.
 pub trait Cases: Report {
     /// Each of them.
@@ -23,18 +46,17 @@ pub trait Cases: Report {
 
 /// A report on budgets in a format.
 pub fn render_check(report: &impl Cases, format: CheckFormat, unit: UnitChoice) -> String {
-    let cases = || report.cases(unit.resolve(report.largest()));
     match format {
         CheckFormat::As(format) => render(report, format, unit),
-        CheckFormat::Github => github(&cases()),
-        CheckFormat::Junit => junit(&cases()),
+        CheckFormat::Github => github(&report.cases(unit.resolve(report.largest()))),
+        CheckFormat::Junit => junit(&report.cases(unit.resolve(report.largest()))),
     }
 }
 
 /// That nothing could be told, and why, in a format that CI systems read; none in another.
 pub fn no_check(why: &str, format: CheckFormat) -> Option<String> {
-    let case =
-        Case { name: "kvsize check".into(), verdict: Verdict::Unknown, message: why.into(), warnings: Vec::new() };
+    let (name, message) = ("kvsize check".into(), why.into());
+    let case = Case { name, verdict: Verdict::Unknown, message, warnings: Vec::new() };
     match format {
         CheckFormat::As(_) => None,
         CheckFormat::Github => Some(github(&[case])),

@@ -35,20 +35,20 @@ impl Cell {
         bytes.into().map_or(Self::Missing(""), Self::Bytes)
     }
 
-    fn shown(self, unit: ByteUnit) -> String {
+    fn shown(&self, unit: ByteUnit) -> String {
         match self {
-            Self::Text(text) | Self::Both(text, _) => text,
-            Self::Count(count) => group_thousands(count),
-            Self::Bytes(bytes) => Bytes(bytes).in_unit(unit),
-            Self::Flag(flag) => if flag { "yes" } else { "no" }.into(),
+            Self::Text(text) | Self::Both(text, _) => text.clone(),
+            Self::Count(count) => group_thousands(*count),
+            Self::Bytes(bytes) => Bytes(*bytes).in_unit(unit),
+            Self::Flag(flag) => if *flag { "yes" } else { "no" }.into(),
             Self::Decimal(value) => format!("{:.2}", value.value()),
-            Self::Missing(text) => text.into(),
+            Self::Missing(text) => (*text).into(),
         }
     }
 
-    fn exact(self) -> String {
+    fn exact(&self) -> String {
         match self {
-            Self::Text(text) | Self::Both(_, text) => text,
+            Self::Text(text) | Self::Both(_, text) => text.clone(),
             Self::Count(number) | Self::Bytes(number) => number.to_string(),
             Self::Flag(flag) => flag.to_string(),
             Self::Decimal(value) => value.value().to_string(),
@@ -97,6 +97,12 @@ enum Show {
 
 /// A column of rows `R`.
 pub struct Column<'a, R> {
+    head: Head,
+    cell: Box<dyn Fn(&R) -> Cell + 'a>,
+}
+
+/// What is known of a column without its rows.
+struct Head {
     key: Option<&'static str>,
     heading: String,
     align: Align,
@@ -105,7 +111,6 @@ pub struct Column<'a, R> {
     until: u8,
     /// Shorter columns that come in their place do so from here on.
     from: u8,
-    cell: Box<dyn Fn(&R) -> Cell + 'a>,
 }
 
 /// Later than any column goes.
@@ -113,8 +118,8 @@ const STAYS: u8 = u8::MAX;
 
 impl<'a, R> Column<'a, R> {
     fn new<C: Into<Cell>>(heading: String, align: Align, cell: impl Fn(&R) -> C + 'a) -> Self {
-        let cell = Box::new(move |row: &R| cell(row).into());
-        Self { key: None, heading, align, show: Show::Always, until: STAYS, from: 0, cell }
+        let head = Head { key: None, heading, align, show: Show::Always, until: STAYS, from: 0 };
+        Self { head, cell: Box::new(move |row: &R| cell(row).into()) }
     }
 
     /// A column of text in tables.
@@ -129,95 +134,101 @@ impl<'a, R> Column<'a, R> {
 
     /// A column of CSV alone.
     pub fn csv<C: Into<Cell>>(key: &'static str, cell: impl Fn(&R) -> C + 'a) -> Self {
-        Self { key: Some(key), show: Show::Never, ..Self::new(String::new(), Align::Left, cell) }
+        Self::left(String::new(), cell).key(key).when(false)
     }
 
     /// The same in CSV, under this name.
     #[must_use]
     pub fn key(self, key: &'static str) -> Self {
-        Self { key: Some(key), ..self }
+        Self { head: Head { key: Some(key), ..self.head }, ..self }
     }
 
     /// In tables only if the rows differ in it.
     #[must_use]
     pub fn if_differs(self) -> Self {
-        Self { show: Show::IfDiffers, ..self }
+        Self { head: Head { show: Show::IfDiffers, ..self.head }, ..self }
     }
 
     /// In tables only under this condition.
     #[must_use]
     pub fn when(self, condition: bool) -> Self {
-        Self { show: if condition { self.show } else { Show::Never }, ..self }
+        Self { head: Head { show: if condition { self.head.show } else { Show::Never }, ..self.head }, ..self }
     }
 
     /// Left out of a table that is too wide, as the `step`th; a terminal has room for the rest.
     #[must_use]
     pub fn until(self, step: u8) -> Self {
-        Self { until: step, ..self }
+        Self { head: Head { until: step, ..self.head }, ..self }
     }
 
     /// In tables from the `step`th on: what stands in for something wider.
     #[must_use]
     pub fn from(self, step: u8) -> Self {
-        Self { from: step, ..self }
-    }
-
-    /// Its name in CSV, if it is there.
-    pub(super) fn name(&self) -> Option<&'static str> {
-        self.key
-    }
-
-    /// The exact cell of a row.
-    pub(super) fn exact(&self, row: &R) -> String {
-        (self.cell)(row).exact()
+        Self { head: Head { from: step, ..self.head }, ..self }
     }
 }
 
-/// A table of rows, and what has no column in it since it is the same in all of them.
-pub(super) struct Table {
-    pub(super) grid: Grid,
-    /// Each as a part of a sentence: a text, or a number after its heading.
-    pub(super) same: Vec<String>,
-}
+/// Rows as cells, column by column.
+pub struct Table(Vec<(Head, Vec<Cell>)>);
 
-/// The widest table of these columns that a terminal has room for, or else the narrowest.
-pub(super) fn table<R>(rows: &[R], columns: &[Column<'_, R>], unit: ByteUnit) -> Table {
-    let steps = columns.iter().flat_map(|column| [column.from, column.until]).filter(|&step| step != STAYS);
-    let last = steps.max().unwrap_or_default();
-    let mut tables = (0..=last).map(|step| table_at(step, rows, columns, unit));
-    let fitting = tables.find(|table| table.grid.width() <= COLUMNS);
-    fitting.unwrap_or_else(|| table_at(last, rows, columns, unit))
-}
+impl Table {
+    /// The cells of these rows.
+    pub fn new<'a, R>(rows: &[R], columns: impl IntoIterator<Item = Column<'a, R>>) -> Self {
+        let cells = |Column { head, cell }: Column<'a, R>| (head, rows.iter().map(cell).collect());
+        Self(columns.into_iter().map(cells).collect())
+    }
 
-fn table_at<R>(step: u8, rows: &[R], columns: &[Column<'_, R>], unit: ByteUnit) -> Table {
-    let mut table = Table { grid: Grid::default(), same: Vec::new() };
-    table.grid.rows = vec![Vec::new(); rows.len()];
-    for column in columns.iter().filter(|column| (column.from..column.until).contains(&step)) {
-        let cells: Vec<String> = rows.iter().map(|row| (column.cell)(row).shown(unit)).collect();
-        let first = cells.first().map(String::as_str).unwrap_or_default();
-        match column.show {
-            Show::Never => continue,
-            Show::IfDiffers if cells.iter().all(|cell| cell == first) => {
-                match column.align {
-                    Align::Left => table.same.push(first.to_owned()),
-                    Align::Right if ["", "1"].contains(&first) => {}
-                    Align::Right => table.same.push(format!("{} {first}", column.heading.to_lowercase())),
+    /// The widest grid that a terminal has room for, or else the narrowest; and what has no column in it since it is the same
+    /// in all rows, each as a part of a sentence: a text, or a number after its heading.
+    pub(super) fn shown(&self, unit: ByteUnit) -> (Grid, Vec<String>) {
+        let steps = self.0.iter().flat_map(|(head, _)| [head.from, head.until]).filter(|&step| step != STAYS);
+        let last = steps.max().unwrap_or_default();
+        let mut grids = (0..=last).map(|step| self.at(step, unit));
+        grids.find(|(grid, _)| grid.width() <= COLUMNS).unwrap_or_else(|| self.at(last, unit))
+    }
+
+    fn at(&self, step: u8, unit: ByteUnit) -> (Grid, Vec<String>) {
+        let (mut grid, mut same) = (Grid::default(), Vec::new());
+        grid.rows = vec![Vec::new(); self.0.first().map_or(0, |(_, cells)| cells.len())];
+        for (head, cells) in self.0.iter().filter(|(head, _)| (head.from..head.until).contains(&step)) {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.shown(unit)).collect();
+            let first = cells.first().map(String::as_str).unwrap_or_default();
+            match head.show {
+                Show::Never => continue,
+                Show::IfDiffers if cells.iter().all(|cell| cell == first) => {
+                    match head.align {
+                        Align::Left => same.push(first.to_owned()),
+                        Align::Right if ["", "1"].contains(&first) => {}
+                        Align::Right => same.push(format!("{} {first}", head.heading.to_lowercase())),
+                    }
+                    continue;
                 }
-                continue;
+                Show::Always | Show::IfDiffers => {}
             }
-            Show::Always | Show::IfDiffers => {}
+            grid.columns.push((head.heading.clone(), head.align));
+            for (row, cell) in grid.rows.iter_mut().zip(cells) {
+                row.push(cell);
+            }
         }
-        table.grid.columns.push((column.heading.clone(), column.align));
-        for (row, cell) in table.grid.rows.iter_mut().zip(cells) {
-            row.push(cell);
-        }
+        (grid, same)
     }
-    table
+
+    pub(super) fn grid(&self, unit: ByteUnit) -> Grid {
+        self.shown(unit).0
+    }
+
+    /// The names of the columns of CSV, then the exact cells of each row.
+    pub(super) fn exact(&self) -> impl Iterator<Item = Vec<String>> {
+        let columns = || self.0.iter().filter_map(|(head, cells)| Some((head.key?, cells)));
+        let rows = self.0.first().map_or(0, |(_, cells)| cells.len());
+        let row = move |index: usize| columns().filter_map(|(_, cells)| Some(cells.get(index)?.exact())).collect();
+        std::iter::once(columns().map(|(key, _)| key.to_owned()).collect()).chain((0..rows).map(row))
+    }
 }
 
 /// The grid of these columns.
-pub(super) fn grid<R>(rows: &[R], columns: &[Column<'_, R>], unit: ByteUnit) -> Grid {
-    table(rows, columns, unit).grid
+pub(super) fn grid<'a, R>(rows: &[R], columns: impl IntoIterator<Item = Column<'a, R>>, unit: ByteUnit) -> Grid {
+    Table::new(rows, columns).grid(unit)
 }
 
 #[cfg(test)]
@@ -240,18 +251,20 @@ mod tests {
             ]
         };
         let headings = |width| -> Vec<String> {
-            let columns = columns(width);
-            let table = table(&[("a", 1), ("b", 2_000)], &columns, ByteUnit::Bytes);
-            assert_eq!(table.same, ["a word", "tp 2"]);
-            table.grid.columns.into_iter().map(|(name, _)| name).collect()
+            let (grid, same) = Table::new(&[("a", 1), ("b", 2_000)], columns(width)).shown(ByteUnit::Bytes);
+            assert_eq!(same, ["a word", "tp 2"]);
+            grid.columns.into_iter().map(|(name, _)| name).collect()
         };
         assert_eq!(headings(1), ["Name", "Bytes", "Long"]);
         assert_eq!(headings(50), ["Name", "Long"]);
         assert_eq!(headings(70), ["Name", "Short"]);
         assert_eq!(headings(100), ["Name", "Short"]);
+        let csv = csv::render(&Table::new(&[("b", 2_000)], columns(1)));
         assert_eq!(
-            csv::header(&columns(1)) + &csv::line(&columns(1), &("b", 2_000)),
-            "name,bytes,large\nb,2000,true\n"
+            csv,
+            "name,bytes,large
+b,2000,true
+"
         );
     }
 }

@@ -3,9 +3,9 @@
 use serde::{Serialize, Serializer};
 
 use super::ModelDescription;
-use super::column::Column;
+use super::column::Table;
 use super::document::{Document, EstimateRow, largest};
-use super::figures::{self, Figure};
+use super::figures;
 use super::grid::{Block, Page};
 use super::text::COLUMNS;
 use super::{Medium, Report, gaps, json, once};
@@ -28,17 +28,8 @@ impl Serialize for Estimates<'_> {
 }
 
 impl Report for Estimates<'_> {
-    type Row<'a>
-        = Figure<'a>
-    where
-        Self: 'a;
-
-    fn rows(&self) -> Vec<Figure<'_>> {
-        figures::given(self.0)
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Figure<'_>>> {
-        figures::columns(&self.rows(), unit)
+    fn table(&self, unit: ByteUnit) -> Table {
+        figures::table(&figures::given(self.0), unit)
     }
 
     fn largest(&self) -> Bytes {

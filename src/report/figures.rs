@@ -1,6 +1,6 @@
 //! The tables of estimates: bytes first, and what an engine makes of the memory given.
 
-use super::column::{Cell, Column, grid};
+use super::column::{Cell, Column, Table, grid};
 use super::document::{Document, EstimateRow};
 use super::grid::{Block, Grid};
 use super::once;
@@ -42,9 +42,10 @@ pub(super) fn figures(documents: &[Document]) -> Vec<Figure<'_>> {
 type FigureColumn<'a> = Column<'a, Figure<'a>>;
 
 /// Every column of an estimate: a row an estimate in CSV, and, of a sweep, in tables.
-pub(super) fn columns<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<FigureColumn<'a>> {
+pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
     let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
-    vec![
+    let [pool_tokens, requests, longest] = of_capacity();
+    let columns = [
         FigureColumn::left("Model", |figure| figure.model).if_differs().key("model"),
         tokens().key("seq_len"),
         batch().if_differs().key("batch"),
@@ -69,14 +70,15 @@ pub(super) fn columns<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<FigureC
         FigureColumn::left("Fits", |figure| figure.capacity(|capacity| capacity.fits)).when(capable).key("fits"),
         FigureColumn::csv("holds_batch", |figure| figure.capacity(|capacity| capacity.holds_batch).flatten()),
         FigureColumn::csv("blocks", |figure| figure.capacity(|capacity| capacity.blocks).flatten()),
-        pool_tokens().when(capable).key("pool_tokens"),
-        requests().when(capable).key("max_concurrency"),
-        longest().when(capable).key("max_seq_len"),
+        pool_tokens.when(capable).key("pool_tokens"),
+        requests.when(capable).key("max_concurrency"),
+        longest.when(capable).key("max_seq_len"),
         FigureColumn::csv(unit.name(), move |figure| match unit {
             ByteUnit::Bytes => figure.row.bytes.to_string(),
             unit => Bytes(figure.row.bytes).in_unit(unit),
         }),
-    ]
+    ];
+    Table::new(figures, columns)
 }
 
 fn tokens<'a>() -> FigureColumn<'a> {
@@ -101,50 +103,18 @@ fn per_gpu<'a>(figures: &[Figure<'_>], unit: ByteUnit) -> FigureColumn<'a> {
     FigureColumn::right(format!("{}/GPU", unit.name()), bytes).when(is_spread(figures))
 }
 
-fn pool_tokens<'a>() -> FigureColumn<'a> {
-    FigureColumn::right("Pool tokens", |figure| figure.capacity(|capacity| capacity.tokens).flatten())
-}
-
-fn requests<'a>() -> FigureColumn<'a> {
-    FigureColumn::right("Requests", |figure| figure.capacity(|capacity| capacity.max_concurrency).flatten())
-}
-
-fn longest<'a>() -> FigureColumn<'a> {
-    FigureColumn::right("Longest", |figure| figure.capacity(|capacity| capacity.max_seq_len))
+/// What an engine makes of the memory given.
+fn of_capacity<'a>() -> [FigureColumn<'a>; 3] {
+    [
+        FigureColumn::right("Pool tokens", |figure| figure.capacity(|capacity| capacity.tokens).flatten()),
+        FigureColumn::right("Requests", |figure| figure.capacity(|capacity| capacity.max_concurrency).flatten()),
+        FigureColumn::right("Longest", |figure| figure.capacity(|capacity| capacity.max_seq_len)),
+    ]
 }
 
 /// Whether a device holds less than all.
 fn is_spread(figures: &[Figure<'_>]) -> bool {
     figures.iter().any(|figure| figure.row.bytes_per_gpu != figure.row.bytes)
-}
-
-/// How engines are named in a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Engines {
-    /// Not at all: there is one.
-    One,
-    /// By name.
-    ByName,
-    /// By name and version: there are two versions of one.
-    ByVersion,
-}
-
-impl Engines {
-    fn of(figures: &[Figure<'_>]) -> Self {
-        let engines = engines(figures);
-        let names = once(engines.iter().map(|engine| engine.profile.name));
-        let versions = once(engines.iter().map(|engine| (engine.profile.name, engine.version)));
-        match engines.len() {
-            0 | 1 => Self::One,
-            _ if versions.len() > names.len() => Self::ByVersion,
-            _ => Self::ByName,
-        }
-    }
-}
-
-/// Whether figures are of several models.
-fn several_models(figures: &[Figure<'_>]) -> bool {
-    figures.iter().any(|figure| figures.first().is_some_and(|first| first.model != figure.model))
 }
 
 /// What tells figures apart.
@@ -153,16 +123,19 @@ fn keys<'a>(figures: &[Figure<'_>]) -> Vec<FigureColumn<'a>> {
     [tokens(), batch].into_iter().chain(names(figures)).collect()
 }
 
-/// The models and engines, where there are several.
+/// The models and engines, where there are several; of an engine the version, too, where there are two of it.
 fn names<'a>(figures: &[Figure<'_>]) -> [FigureColumn<'a>; 2] {
-    let engines = Engines::of(figures);
-    let engine = move |figure: &Figure<'_>| match engines {
-        Engines::ByVersion => figure.row.engine.to_string(),
-        Engines::One | Engines::ByName => figure.row.engine.profile.name.to_owned(),
+    let engines = engines(figures);
+    let names = once(engines.iter().map(|engine| engine.profile.name));
+    let versions = once(engines.iter().map(|engine| (engine.profile.name, engine.version)));
+    let by_version = versions.len() > names.len();
+    let engine = move |figure: &Figure<'_>| match &figure.row.engine {
+        engine if by_version => engine.to_string(),
+        engine => engine.profile.name.to_owned(),
     };
     [
-        FigureColumn::left("Model", |figure| figure.model).when(several_models(figures)),
-        FigureColumn::left("Engine", engine).when(engines != Engines::One),
+        FigureColumn::left("Model", |figure| figure.model).if_differs(),
+        FigureColumn::left("Engine", engine).when(engines.len() > 1),
     ]
 }
 
@@ -216,14 +189,14 @@ fn wide<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
     let keys = once(figures.iter().map(key));
     let first = |wanted| figures.iter().find(|figure| key(figure) == wanted).copied();
     let rows: Vec<Figure<'a>> = keys.into_iter().filter_map(first).collect();
-    grid(&rows, &columns, unit)
+    grid(&rows, columns, unit)
 }
 
 /// A row an estimate.
 pub(super) fn long(figures: &[Figure<'_>], unit: ByteUnit) -> Grid {
     let mut columns = keys(figures);
     columns.extend([format(), bytes_column(unit), per_gpu(figures, unit)]);
-    grid(figures, &columns, unit)
+    grid(figures, columns, unit)
 }
 
 /// What the engines make of the memory given, under a line that says how much it is.
@@ -233,9 +206,10 @@ pub(super) fn capacities(figures: &[Figure<'_>], unit: ByteUnit) -> Vec<Block> {
         return Vec::new();
     };
     // What the rows of this table have no column for, since it is the same in all of them, is said above it.
+    let models = |figures: &[Figure<'_>]| once(figures.iter().map(|figure| figure.model.to_owned()));
     let same = capable.first().map_or_else(String::new, |first| {
-        let engine = Engines::of(figures) != Engines::One && Engines::of(&capable) == Engines::One;
-        let model = several_models(figures) && !several_models(&capable);
+        let engine = engines(figures).len() > 1 && engines(&capable).len() == 1;
+        let model = models(figures).len() > 1 && models(&capable).len() == 1;
         let engine = engine.then(|| first.row.engine.to_string());
         engine.into_iter().chain(model.then(|| first.model.to_owned())).map(|name| format!(", {name}")).collect()
     });
@@ -249,12 +223,9 @@ fn capacity<'a>(figures: &[Figure<'a>], unit: ByteUnit) -> Grid {
         figure.capacity(|capacity| capacity.holds_batch.unwrap_or(capacity.max_seq_len >= figure.row.seq_len))
     };
     let distinct = |mut columns: Vec<FigureColumn<'a>>| {
-        columns.push(format());
-        columns.push(FigureColumn::left("Fits", fits));
-        columns.push(pool_tokens());
-        columns.push(requests());
-        columns.push(longest());
-        let grid = grid(figures, &columns, unit);
+        columns.extend([format(), FigureColumn::left("Fits", fits)]);
+        columns.extend(of_capacity());
+        let grid = grid(figures, columns, unit);
         Grid { rows: once(grid.rows), ..grid }
     };
     // It is one request that fits or not: batches have a column only where an engine answers them differently.

@@ -30,75 +30,46 @@ mod weights;
 
 use serde::Serialize;
 
-use crate::units::{ByteUnit, Bytes, once};
+use crate::units::{ByteUnit, Bytes, named, once};
 
 pub use article::Article;
 pub use batch::{BatchFrame, BatchRow};
-pub use check::{Asserted, CheckDocument, HardwareRow, LimitRow, Measured};
-pub use checks::{ChangeRow, CheckRow, ChecksDocument, ErrorRow};
+pub use check::{CheckDocument, Measured};
+pub use checks::{CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
-pub use column::{Cell, Column};
+pub use column::{Cell, Column, Table};
 pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, notes_of};
 pub use estimates::Estimates;
 pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explanation};
 pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
-pub use hardware::{
-    Asked, BindingDescription, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, RequestsRow, ServerRow,
-    SmallerRow, StageRow, TermRow, TooSmallRow,
-};
+pub use hardware::{CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, ServerRow, StageRow, TermRow};
 pub use listing::{
-    DefaultItem, EngineItem, Entry, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
+    DefaultItem, EngineItem, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
     WeightsItem,
 };
 pub use model::ModelDescription;
-pub use strategies::{
-    ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, SpeedFigures, Strategies, StrategyRow, Typed,
-};
+pub use strategies::{ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, Strategies, StrategyRow, Typed};
 pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
 
-macro_rules! formats {
-    ($($(#[$about:meta])* $format:ident => $name:literal,)*) => {
-        /// How an answer is written.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Format {
-            $($(#[$about])* $format,)*
-        }
-
-        impl Format {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$format,)*];
-
-            /// The name that is typed.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$format => $name,)*
-                }
-            }
-        }
-
-        impl CheckFormat {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::As(Format::$format),)* Self::Github, Self::Junit];
-        }
-    };
-}
-
-formats! {
-    /// For people, in a terminal.
-    Table => "table",
-    /// Lines for scripts; of estimates the article's.
-    Plain => "plain",
-    /// One JSON document, or an array of them.
-    Json => "json",
-    /// One JSON document a line.
-    Jsonl => "jsonl",
-    /// A row an estimate, with exact bytes.
-    Csv => "csv",
-    /// A table for an issue or a job summary.
-    Markdown => "markdown",
+named! {
+    /// How an answer is written.
+    pub enum Format {
+        /// For people, in a terminal.
+        Table = "table",
+        /// Lines for scripts; of estimates the article's.
+        Plain = "plain",
+        /// One JSON document, or an array of them.
+        Json = "json",
+        /// One JSON document a line.
+        Jsonl = "jsonl",
+        /// A row an estimate, with exact bytes.
+        Csv = "csv",
+        /// A table for an issue or a job summary.
+        Markdown = "markdown",
+    }
 }
 
 /// The unit bytes are printed in.
@@ -131,16 +102,8 @@ pub enum Medium {
 
 /// An answer: its rows and their columns, and what people read around them. Serialised it is its JSON document.
 pub trait Report: Serialize {
-    /// A row.
-    type Row<'a>
-    where
-        Self: 'a;
-
-    /// The rows.
-    fn rows(&self) -> Vec<Self::Row<'_>>;
-
-    /// The columns of the rows, in tables and in CSV.
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Self::Row<'_>>>;
+    /// The rows and their columns, in tables and in CSV.
+    fn table(&self, unit: ByteUnit) -> Table;
 
     /// The largest figure that is printed, to which the unit fits that is called `auto`.
     fn largest(&self) -> Bytes;
@@ -169,7 +132,7 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
         Format::Plain => plain::render(&report.plain(unit)),
         Format::Json => json::pretty(report),
         Format::Jsonl => report.json_lines(),
-        Format::Csv => csv::render(report, unit),
+        Format::Csv => csv::render(&report.table(unit)),
     }
 }
 

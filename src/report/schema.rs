@@ -24,8 +24,11 @@ impl Schema {
     pub fn text(&self) -> String {
         let name = self.name;
         let mut schema = (self.generate)();
-        let constant = schema["properties"]["schema"]["const"].as_str();
-        let title = constant.map_or_else(|| format!("kvsize {name}"), ToOwned::to_owned);
+        let names_itself = schema["properties"].get("schema").is_some();
+        let title = if names_itself { self.full.to_owned() } else { format!("kvsize {name}") };
+        if names_itself {
+            schema["properties"]["schema"]["const"] = self.full.into();
+        }
         schema["$schema"] = DIALECT.into();
         schema["$id"] = format!("urn:kvsize:{name}:1").into();
         schema["title"] = title.into();
@@ -87,7 +90,6 @@ pub fn written<T: JsonSchema>() -> Value {
 /// The schema of a [`Listing`].
 pub fn listed<T: Item + JsonSchema>(about: &str) -> Value {
     let mut schema = written::<Listing<T>>();
-    schema["properties"]["schema"]["const"] = T::SCHEMA.into();
     schema["description"] = about.into();
     schema
 }

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::column::{Column, table};
+use super::column::Table;
 use super::document::{AnsweredEstimate, EstimateRow};
-use super::figures::{Figure, columns};
+use super::figures::{Figure, table};
 use super::grid::{Block, Page};
 use super::{BatchFrame, Format, Medium, Report, UnitChoice, clean, csv, render};
 use crate::model::Model;
@@ -55,11 +55,10 @@ impl Sweep {
             (Format::Jsonl, _) => write(&mut out)?,
             (Format::Csv, UnitChoice::Fixed(unit)) => {
                 let (model, row) = (clean(&model.name), EstimateRow::new(estimate)?);
-                let columns = columns(&[], unit);
-                if begins {
-                    out.extend_from_slice(csv::header(&columns).as_bytes());
+                let table = table(&[Figure { model: &model, row: &row }], unit);
+                for record in table.exact().skip(usize::from(!begins)) {
+                    out.extend_from_slice(csv::record(&record).as_bytes());
                 }
-                out.extend_from_slice(csv::line(&columns, &Figure { model: &model, row: &row }).as_bytes());
             }
             _ => self.kept.push(Row { model: clean(&model.name), estimate: EstimateRow::new(estimate)? }),
         }
@@ -83,14 +82,9 @@ impl Sweep {
 struct Rows(Vec<Row>);
 
 impl Report for Rows {
-    type Row<'a> = Figure<'a>;
-
-    fn rows(&self) -> Vec<Figure<'_>> {
-        self.0.iter().map(|Row { model, estimate }| Figure { model, row: estimate }).collect()
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<Column<'_, Figure<'_>>> {
-        columns(&self.rows(), unit)
+    fn table(&self, unit: ByteUnit) -> Table {
+        let figures = self.0.iter().map(|Row { model, estimate }| Figure { model, row: estimate });
+        table(&figures.collect::<Vec<_>>(), unit)
     }
 
     fn largest(&self) -> Bytes {
@@ -98,11 +92,11 @@ impl Report for Rows {
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        let table = table(&self.rows(), &self.columns(unit), unit);
-        vec![Block::Grid(table.grid), Block::folded([table.same.join(", ")])]
+        let (grid, same) = self.table(unit).shown(unit);
+        vec![Block::Grid(grid), Block::folded([same.join(", ")])]
     }
 
     fn plain(&self, unit: ByteUnit) -> Vec<String> {
-        table(&self.rows(), &self.columns(unit), unit).grid.rows.iter().map(|row| row.join("\t")).collect()
+        self.table(unit).grid(unit).rows.iter().map(|row| row.join("\t")).collect()
     }
 }

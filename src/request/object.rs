@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn every_option_and_every_setting_is_a_key_with_a_number_of_its_own() {
-        let all = Selection { groups: Group::ALL, without: &[] };
+        let all = Selection { groups: Group::ALL, without: "" };
         let reader = ObjectReader::new(all, &[], "");
         let number = |name: &str| match reader.names.get(&key_of(name)) {
             Some(Place::Asked(number, _)) => *number,

@@ -12,38 +12,37 @@
 //!
 //! A part whose inputs are not known is absent.
 
-use serde::Serialize;
-
 use super::{Question, Strategy};
 use crate::estimate::Workload;
 use crate::model::{KeyValue, LayerCache, LayerGroup, Model, WeightsOrigin};
 use crate::units::Exact;
 
-/// The figures of one GPU.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What one GPU does at most; what has no source is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Speed {
-    /// Bytes a nanosecond: decimal gigabytes a second.
-    pub bandwidth: Option<u64>,
-    /// Operations a nanosecond, in bf16.
-    pub operations: Option<u64>,
+    /// Memory bandwidth, in decimal gigabytes a second.
+    pub bandwidth_gb_s: Option<u64>,
+    /// Where it was read.
+    pub bandwidth_source: Option<String>,
+    /// Peak dense rate in bf16, in 10⁹ operations a second.
+    pub bf16_gflops: Option<u64>,
+    /// Where it was read.
+    pub bf16_source: Option<String>,
 }
 
 /// Lower bounds of a row in nanoseconds, rounded down: no engine is faster. What is not known is absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
 pub struct Floors {
     /// To read the cache once, for each decoded token.
-    #[serde(rename = "cache_read_ns", skip_serializing_if = "Option::is_none")]
-    pub cache_read: Option<u64>,
+    pub cache_read_ns: Option<u64>,
     /// To read the weights that a token passes through once.
-    #[serde(rename = "weights_read_ns", skip_serializing_if = "Option::is_none")]
-    pub weights_read: Option<u64>,
+    pub weights_read_ns: Option<u64>,
     /// The linear part of the prefill.
-    #[serde(rename = "prefill_linear_ns", skip_serializing_if = "Option::is_none")]
-    pub prefill_linear: Option<u64>,
+    pub prefill_linear_ns: Option<u64>,
     /// The attention of the prefill.
-    #[serde(rename = "prefill_attention_ns", skip_serializing_if = "Option::is_none")]
-    pub prefill_attention: Option<u64>,
+    pub prefill_attention_ns: Option<u64>,
 }
 
 /// The parameters that a token passes through without the embedding, and what they take; what is left without the output too.
@@ -67,9 +66,10 @@ fn active(model: &Model) -> Option<(Exact, Exact)> {
 }
 
 /// The floors of a row; none of one that is not usable or does not fit.
-pub fn floors(question: &Question, row: &Strategy, speed: Speed) -> Option<Floors> {
+pub fn floors(question: &Question, row: &Strategy, speed: &Speed) -> Option<Floors> {
     let outcome = row.outcome.as_ref().ok().filter(|outcome| outcome.fits != Some(false))?;
     let model = row.levers.applied(question.model, row.workload.seq_len).ok()?;
+    // A gigabyte a second is a byte a nanosecond.
     let time = |amount: Exact, each: Option<u64>| (amount / (Exact::from(outcome.gpus) * each?)).get().ok();
     let picks = |group: &LayerGroup| matches!(group.cache, LayerCache::Indexer { .. } | LayerCache::Compressed { .. });
     let reads_all = !model.layer_groups.iter().any(picks);
@@ -78,10 +78,10 @@ pub fn floors(question: &Question, row: &Strategy, speed: Speed) -> Option<Floor
     let linear = active.map(|(_, parameters)| parameters * 2u64 * once_and_each(&row.workload, Exact::from));
     let attention = if reads_all { attention(&model, &row.workload) } else { None };
     Some(Floors {
-        cache_read: cache.and_then(|bytes| time(bytes, speed.bandwidth)),
-        weights_read: active.and_then(|(bytes, _)| time(bytes, speed.bandwidth)),
-        prefill_linear: linear.and_then(|operations| time(operations, speed.operations)),
-        prefill_attention: attention.and_then(|operations| time(operations, speed.operations)),
+        cache_read_ns: cache.and_then(|bytes| time(bytes, speed.bandwidth_gb_s)),
+        weights_read_ns: active.and_then(|(bytes, _)| time(bytes, speed.bandwidth_gb_s)),
+        prefill_linear_ns: linear.and_then(|operations| time(operations, speed.bf16_gflops)),
+        prefill_attention_ns: attention.and_then(|operations| time(operations, speed.bf16_gflops)),
     })
 }
 

@@ -15,27 +15,15 @@ use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{LayerCache, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Passages, Tokens};
 
-/// GPUs of one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hardware {
-    /// Bytes of each that weights and cache may take.
-    pub usable: Bytes,
-    /// GPUs of a node.
-    pub per_node: u64,
-}
-
-impl Hardware {
-    /// GPUs with so much memory, of which nine tenths are usable: what the article's table takes, and what was vLLM's default
-    /// then (`gpu_memory_utilization`); the rest is the engine's own.
-    ///
-    /// ```
-    /// use kvsize::strategy::Hardware;
-    /// use kvsize::units::Bytes;
-    /// assert_eq!(Hardware::of(Bytes(81_559 << 20), 8).usable, Bytes(76_968_728_985));
-    /// ```
-    pub fn of(memory: Bytes, per_node: u64) -> Self {
-        Self { usable: (Exact::from(memory) * 9u64 / 10u64).bytes().unwrap_or_default(), per_node }
-    }
+/// What weights and cache may take of a GPU's memory: nine tenths, as in the article's table, which was vLLM's default then
+/// (`gpu_memory_utilization`); the rest is the engine's own.
+///
+/// ```
+/// use kvsize::units::Bytes;
+/// assert_eq!(kvsize::strategy::usable(Bytes(81_559 << 20)), Bytes(76_968_728_985));
+/// ```
+pub fn usable(memory: Bytes) -> Bytes {
+    (Exact::from(memory) * 9u64 / 10u64).bytes().unwrap_or_default()
 }
 
 /// What is to be made to fit.
@@ -51,8 +39,10 @@ pub struct Question<'a> {
     pub retrieval: Passages,
     /// The tokens at the start that the requests of a batch share; half of them without it.
     pub shared_prefix: Option<Tokens>,
-    /// The GPUs.
-    pub hardware: Hardware,
+    /// Bytes of each GPU that weights and cache may take.
+    pub usable: Bytes,
+    /// GPUs of a node.
+    pub per_node: u64,
     /// What the weights take, where that is known.
     pub weights: Option<Bytes>,
 }
@@ -113,13 +103,9 @@ pub(crate) fn ceiling(a: u64, b: u64) -> u64 {
 pub fn strategies(question: &Question) -> Result<Vec<Strategy>, Error> {
     let baseline = estimate(question.model, &question.workload)?;
     let layouts = Layouts::of(question, baseline.bytes);
-    let mut rows = vec![question.row(
-        "baseline",
-        format!("baseline, {}", baseline.stored),
-        question.workload,
-        Levers::default(),
-        "none: what all else is measured against",
-    )];
+    let cost = "none: what all else is measured against";
+    let mut rows =
+        vec![question.row("baseline", format!("baseline, {}", baseline.stored), Ok(question.workload), cost)];
     rows.extend(question.formats(baseline.bytes));
     rows.extend([question.windows(), question.stream()]);
     rows.extend(layouts.rows(question));
@@ -146,33 +132,34 @@ const FORMATS: [(&str, &str, ElementFormat, &str); 3] = [
 ];
 
 impl Question<'_> {
+    /// A row of what is asked, or of why this model can't use it.
     fn row(
         &self,
         kind: &'static str,
         name: impl Into<String>,
-        workload: Workload,
-        levers: Levers,
+        asked: Result<Workload, String>,
         cost: &'static str,
     ) -> Strategy {
-        let name = name.into();
-        Strategy { kind, name, workload, levers, cost, outcome: self.outcome(&workload, &levers) }
+        self.levered(Levers::default(), kind, name, asked, cost)
+    }
+
+    /// The same with levers.
+    fn levered(
+        &self,
+        levers: Levers,
+        kind: &'static str,
+        name: impl Into<String>,
+        asked: Result<Workload, String>,
+        cost: &'static str,
+    ) -> Strategy {
+        let workload = *asked.as_ref().unwrap_or(&self.workload);
+        let outcome = asked.and_then(|workload| self.outcome(&workload, &levers));
+        Strategy { kind, name: name.into(), workload, levers, cost, outcome }
     }
 
     /// The workload over a layout.
     fn over(&self, layout: Layout) -> Workload {
         Workload { layout, ..self.workload }
-    }
-
-    /// A row that this model can't use.
-    fn refused(
-        &self,
-        kind: &'static str,
-        name: impl Into<String>,
-        reason: impl Into<String>,
-        cost: &'static str,
-    ) -> Strategy {
-        let (name, workload) = (name.into(), self.workload);
-        Strategy { kind, name, workload, levers: Levers::default(), cost, outcome: Err(reason.into()) }
     }
 
     fn outcome(&self, workload: &Workload, levers: &Levers) -> Result<Outcome, String> {
@@ -183,7 +170,7 @@ impl Question<'_> {
         let (gpus, fits) = if laid_out {
             let gpus = workload.layout.gpus().map_err(reason)?;
             let share = bytes_per_gpu.checked_add(Bytes(weights.0.div_ceil(gpus.max(1))));
-            (gpus, Some(share.is_some_and(|share| share <= self.hardware.usable)))
+            (gpus, Some(share.is_some_and(|share| share <= self.usable)))
         } else {
             (self.by_memory(bytes)?, None)
         };
@@ -193,13 +180,13 @@ impl Question<'_> {
     /// The fewest GPUs that hold `cache` and the weights, if bytes could be divided anyhow.
     fn by_memory(&self, cache: Bytes) -> Result<u64, String> {
         let all = cache.checked_add(self.weights.unwrap_or_default()).ok_or("cache and weights pass 2^64 - 1 bytes")?;
-        Ok(ceiling(all.0, self.hardware.usable.0))
+        Ok(ceiling(all.0, self.usable.0))
     }
 
     fn formats(&self, baseline: Bytes) -> impl Iterator<Item = Strategy> {
         FORMATS.into_iter().map(move |(kind, name, format, cost)| {
             let workload = Workload { kv_dtype: format.into(), ..self.workload };
-            let mut row = self.row(kind, name, workload, Levers::default(), cost);
+            let mut row = self.row(kind, name, Ok(workload), cost);
             if row.outcome.as_ref().is_ok_and(|outcome| outcome.bytes == baseline) {
                 row.outcome = Err("nothing is stored in the cache's format: states keep their own".into());
             }
@@ -210,11 +197,9 @@ impl Question<'_> {
     fn windows(&self) -> Strategy {
         let (kind, name) = ("windows_kept", "windows kept whole");
         let cost = "what an engine takes that honours no window or chunk; to honour them costs nothing";
-        if self.model.layer_groups.iter().all(|group| group.cache.bound().is_none()) {
-            return self.refused(kind, name, "no layer has a window or a chunk", cost);
-        }
-        let levers = Levers { windows_kept: true, ..Levers::default() };
-        self.row(kind, name, self.workload, levers, cost)
+        let bounded = self.model.layer_groups.iter().any(|group| group.cache.bound().is_some());
+        let asked = bounded.then_some(self.workload).ok_or_else(|| "no layer has a window or a chunk".to_owned());
+        self.levered(Levers { windows_kept: true, ..Levers::default() }, kind, name, asked, cost)
     }
 
     fn stream(&self) -> Strategy {
@@ -222,29 +207,29 @@ impl Question<'_> {
         let name = format!("StreamingLLM {sinks} + {window}");
         let levers = Levers { streaming: Some(self.streaming), ..Levers::default() };
         let cost = "quality: the middle is forgotten; time: dear to recompute where it is needed";
-        if self.streaming.bound().ok().is_none_or(|bound| self.workload.seq_len <= bound) {
-            let reason = format!("{} tokens are within the sinks and the window", self.workload.seq_len);
-            return self.refused("streaming", name, reason, cost);
-        }
-        self.row("streaming", name, self.workload, levers, cost)
+        let within = || format!("{} tokens are within the sinks and the window", self.workload.seq_len);
+        let is_past = self.streaming.bound().is_ok_and(|bound| self.workload.seq_len > bound);
+        let asked = is_past.then_some(self.workload).ok_or_else(within);
+        self.levered(levers, "streaming", name, asked, cost)
     }
 
     fn prefix(&self) -> Strategy {
         let cost = "none, where the requests do begin alike: the prefix is computed once, too";
         let Workload { seq_len, batch, .. } = self.workload;
         if batch <= 1 {
-            return self.refused("shared_prefix", "shared prefix", "one request shares with none: -b 2 or more", cost);
+            let reason = "one request shares with none: -b 2 or more".into();
+            return self.row("shared_prefix", "shared prefix", Err(reason), cost);
         }
         let prefix = self.shared_prefix.unwrap_or(Tokens(seq_len.0.div_ceil(2)));
         let workload = Workload { shared_prefix: Some(prefix), ..self.workload };
-        self.row("shared_prefix", format!("shared prefix of {prefix}"), workload, Levers::default(), cost)
+        self.row("shared_prefix", format!("shared prefix of {prefix}"), Ok(workload), cost)
     }
 
     /// The cache is on the host; a GPU has one layer's at a time, which is what a pipeline with a stage for each layer holds.
     fn offload(&self) -> Strategy {
         let cost = "time: the whole cache crosses the link to the host for every decoded token";
         let workload = self.over(Layout { pp: u64::from(self.model.num_hidden_layers), ..Layout::default() });
-        let mut row = self.row("offload", "offload to host memory", workload, Levers::default(), cost);
+        let mut row = self.row("offload", "offload to host memory", Ok(workload), cost);
         row.outcome = row.outcome.and_then(|outcome| {
             let gpus = self.by_memory(outcome.bytes_per_gpu)?;
             Ok(Outcome { gpus, fits: None, moved: Some(outcome.bytes), ..outcome })
@@ -256,18 +241,14 @@ impl Question<'_> {
         let passages = self.retrieval;
         let name = format!("retrieval, {passages}");
         let cost = "quality: only what is found is read; time: a search before the prompt";
-        match passages.tokens().filter(|&tokens| tokens < self.workload.seq_len) {
-            None => {
-                let reason = format!("the text has {} tokens, no more than the passages", self.workload.seq_len);
-                self.refused("retrieval", name, reason, cost)
-            }
-            Some(seq_len) => {
-                let levers = Levers { retrieval: Some(passages), ..Levers::default() };
-                let whole = self.workload.seq_len;
-                let row = self.row("retrieval", name, Workload { seq_len, ..self.workload }, levers, cost);
-                row.with_note(format!("{seq_len} tokens in place of {whole}; question and answer on top"))
-            }
-        }
+        let whole = self.workload.seq_len;
+        let Some(seq_len) = passages.tokens().filter(|&tokens| tokens < whole) else {
+            let reason = format!("the text has {whole} tokens, no more than the passages");
+            return self.row("retrieval", name, Err(reason), cost);
+        };
+        let levers = Levers { retrieval: Some(passages), ..Levers::default() };
+        let row = self.levered(levers, "retrieval", name, Ok(Workload { seq_len, ..self.workload }), cost);
+        row.with_note(format!("{seq_len} tokens in place of {whole}; question and answer on top"))
     }
 
     /// Formats, each with the fewest GPUs whose layout holds it: tensor parallel ranks that hold no copies, and pipeline stages.
@@ -296,13 +277,13 @@ impl Question<'_> {
         let cost = "the costs of its format and its layout together; it fits";
         let Some((_, tp, pp)) = fewest else {
             let reason = "does not fit even with a stage for each layer on ranks of one node";
-            return self.refused(kind, format!("{name}, laid out"), reason, cost);
+            return self.row(kind, format!("{name}, laid out"), Err(reason.into()), cost);
         };
         if tp == 1 && pp == 1 {
             let cost = "what its format costs and no more; it fits";
-            return self.row(kind, format!("{name}, one GPU"), asked(tp, pp), Levers::default(), cost);
+            return self.row(kind, format!("{name}, one GPU"), Ok(asked(tp, pp)), cost);
         }
-        self.row(kind, format!("{name}, tp {tp} x pp {pp}"), asked(tp, pp), Levers::default(), cost)
+        self.row(kind, format!("{name}, tp {tp} x pp {pp}"), Ok(asked(tp, pp)), cost)
     }
 }
 
@@ -335,7 +316,7 @@ const MOST_RANKS: u64 = 128;
 
 impl Layouts {
     fn of(question: &Question, baseline: Bytes) -> Self {
-        let ranks = if question.hardware.per_node > 1 { question.hardware.per_node } else { USUAL_NODE };
+        let ranks = if question.per_node > 1 { question.per_node } else { USUAL_NODE };
         let ranks = ranks.min(MOST_RANKS);
         let taken = |tp: u64| {
             let workload = question.over(Layout { tp, ..Layout::default() });
@@ -366,17 +347,17 @@ impl Layouts {
             } else {
                 "its KV heads or states do not divide over ranks of a node"
             };
-            return question.refused("tensor_parallel", "tensor parallel", reason, cost);
+            return question.row("tensor_parallel", "tensor parallel", Err(reason.into()), cost);
         }
         let workload = question.over(Layout { tp, ..Layout::default() });
-        question.row("tensor_parallel", format!("tensor parallel, tp {tp}"), workload, Levers::default(), cost)
+        question.row("tensor_parallel", format!("tensor parallel, tp {tp}"), Ok(workload), cost)
     }
 
     fn past_heads(&self, question: &Question) -> Strategy {
         let cost = "memory: these ranks hold copies, and so gain no room";
         let Some((tp, _)) = self.copied else {
-            let reason = "no more ranks divide its heads or states";
-            return question.refused("tensor_parallel_copies", "past the KV heads", reason, cost);
+            let reason = "no more ranks divide its heads or states".into();
+            return question.row("tensor_parallel_copies", "past the KV heads", Err(reason), cost);
         };
         let heads =
             question.model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.num_key_value_heads()).min();
@@ -391,7 +372,7 @@ impl Layouts {
             None => (format!("copies on tp {tp}"), "what the ranks share is copied".to_owned()),
         };
         let workload = question.over(Layout { tp, ..Layout::default() });
-        question.row("tensor_parallel_copies", name, workload, Levers::default(), cost).with_note(note)
+        question.row("tensor_parallel_copies", name, Ok(workload), cost).with_note(note)
     }
 
     fn pipeline(&self, question: &Question) -> Strategy {
@@ -399,11 +380,11 @@ impl Layouts {
         let layers = question.model.num_hidden_layers;
         let pp = self.ranks.min(u64::from(layers));
         if pp <= 1 {
-            return question.refused("pipeline_parallel", "pipeline parallel", "it has one layer", cost);
+            return question.row("pipeline_parallel", "pipeline parallel", Err("it has one layer".into()), cost);
         }
         let layout = Layout { pp, ..Layout::default() };
         let name = format!("pipeline parallel, pp {pp}");
-        let row = question.row("pipeline_parallel", name, question.over(layout), Levers::default(), cost);
+        let row = question.row("pipeline_parallel", name, Ok(question.over(layout)), cost);
         let Ok(stages) = layout.stages(layers) else { return row };
         let sizes = || stages.iter().map(ExactSizeIterator::len);
         let (least, most) = (sizes().min().unwrap_or_default(), sizes().max().unwrap_or_default());
@@ -419,7 +400,7 @@ impl Layouts {
         let (kind, name) = ("decode_context_parallel", "decode context parallel");
         let cost = "time: ranks exchange parts of attention for every token";
         let Some((tp, copies)) = self.copied else {
-            return question.refused(kind, name, "there are no copies to spare", cost);
+            return question.row(kind, name, Err("there are no copies to spare".into()), cost);
         };
         let asked = |dcp| question.over(Layout { tp, dcp, ..Layout::default() });
         let saves = |dcp: &u64| {
@@ -427,8 +408,8 @@ impl Layouts {
             outcome.is_ok_and(|outcome| outcome.bytes < copies)
         };
         match (2..=tp).rev().find(saves) {
-            Some(dcp) => question.row(kind, format!("decode context, dcp {dcp}"), asked(dcp), Levers::default(), cost),
-            None => question.refused(kind, name, "no layer that keeps every token is copied evenly", cost),
+            Some(dcp) => question.row(kind, format!("decode context, dcp {dcp}"), Ok(asked(dcp)), cost),
+            None => question.row(kind, name, Err("no layer that keeps every token is copied evenly".into()), cost),
         }
     }
 }

@@ -15,14 +15,21 @@ fn model(layers: u64, kv_heads: u64, sliding_window: Option<u64>) -> Model {
     spec.model().unwrap()
 }
 
-fn question(model: &Model, seq_len: u64, batch: u64, hardware: Hardware, weights: Option<Bytes>) -> Question<'_> {
+fn question(
+    model: &Model,
+    seq_len: u64,
+    batch: u64,
+    (memory, per_node): (Bytes, u64),
+    weights: Option<Bytes>,
+) -> Question<'_> {
     Question {
         model,
         workload: Workload { kv_dtype: model.dtype.into(), ..Workload::of(Tokens(seq_len), batch) },
         streaming: Streaming { sinks: 4, window: Tokens(4096) },
         retrieval: Passages { count: 20, length: Tokens(512) },
         shared_prefix: None,
-        hardware,
+        usable: usable(memory),
+        per_node,
         weights,
     }
 }
@@ -46,7 +53,7 @@ fn streaming_bounds_what_is_longer_and_leaves_the_rest() {
 #[test]
 fn an_uneven_pipeline_says_so() {
     let model = model(61, 8, None);
-    let rows = strategies(&question(&model, 100_000, 1, Hardware::of(Bytes(81_559 << 20), 4), None)).unwrap();
+    let rows = strategies(&question(&model, 100_000, 1, (Bytes(81_559 << 20), 4), None)).unwrap();
     let pipeline = rows.iter().find(|row| row.kind == "pipeline_parallel").unwrap().outcome.clone().unwrap();
     assert_eq!(pipeline.note.as_deref(), Some("uneven stages: 1 of 16 layers, 3 of 15"));
     assert_eq!(u128::from(pipeline.bytes_per_gpu.0) * 61, u128::from(pipeline.bytes.0) * 16);
@@ -66,12 +73,12 @@ proptest! {
         weights in prop::sample::select(vec![None, Some(34_000_000_000u64), Some(u64::MAX)]),
     ) {
         let model = model(layers, kv_heads, window);
-        let question = question(&model, seq_len, batch, Hardware::of(Bytes(memory_mib << 20), per_node), weights.map(Bytes));
+        let question = question(&model, seq_len, batch, (Bytes(memory_mib << 20), per_node), weights.map(Bytes));
         let Ok(rows) = strategies(&question) else { return Ok(()) };
         let Ok(baseline) = &rows[0].outcome else { return Ok(()) };
         for row in &rows {
-            let speed = Speed { bandwidth: Some(3350), operations: Some(989_000) };
-            let floors = floors(&question, row, speed);
+            let speed = Speed { bandwidth_gb_s: Some(3350), bf16_gflops: Some(989_000), ..Speed::default() };
+            let floors = floors(&question, row, &speed);
             let Ok(outcome) = &row.outcome else {
                 prop_assert_eq!(floors, None);
                 continue;

@@ -2,68 +2,35 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::budgets;
 use crate::engine::{PROFILES, Setting, ValueKind};
 use crate::request::{Ask, BUDGET, Field, Kind, LINE, Selection, field_of, key_of};
 
 /// The shape of a line of a batch.
 pub(super) fn line() -> Value {
-    let mut properties = properties(LINE);
-    let id = "Yours: a text, a number, true, false or null, which comes back with the answer";
-    properties.insert("id".into(), json!({"description": id, "type": ["string", "number", "boolean", "null"]}));
-    json!({
-        "description": "One estimate, under the names of the options; null is as if it were not there. A line names a model, or \
-                        gives its dimensions (layers, kv_heads, …).",
-        "type": "object",
-        "additionalProperties": false,
-        "properties": properties,
-    })
+    let mut schema = serde_json::from_str(include_str!("../about/batch-line.schema.json")).unwrap_or_default();
+    add_properties(&mut schema, LINE);
+    schema
 }
 
 /// The shape of a file of budgets.
 pub(super) fn budgets() -> Value {
-    let mut properties = properties(BUDGET);
-    let name = "Its name, by which a baseline is compared";
-    let engine = "Engine to check, with its version: vllm@0.33; or ideal";
-    properties.insert("name".into(), json!({"description": name, "type": "string"}));
-    properties.insert("engine".into(), json!({"description": engine, "type": "string"}));
-    for (key, about) in [
-        (
-            "model",
-            "A catalogue name, a path relative to this file or a hub id; or an object, a config.json or kvsize.spec/1",
-        ),
-        ("batch", "Concurrent requests; on GPUs over all replicas, as kvsize fit counts them [default: 1]"),
-        (
-            "gpu",
-            "GPUs that the minima apply to, as 8xh100, and whose defaults the engine has [default: those of must_fit_on]",
-        ),
-        ("accelerators", "JSON file with your own accelerators, relative to this file"),
-    ] {
-        properties.entry(key).or_insert_with(|| json!({}))["description"] = about.into();
+    let mut schema: Value = serde_json::from_str(include_str!("../about/budgets.schema.json")).unwrap_or_default();
+    add_properties(&mut schema["properties"]["budgets"]["items"], BUDGET);
+    schema
+}
+
+/// Adds the options of a selection. A property that is there with its type is another's; of one without, the description stays.
+fn add_properties(schema: &mut Value, selection: Selection) {
+    for (key, mut shape) in properties(selection) {
+        let known = &mut schema["properties"][key];
+        if known.get("type").is_some() {
+            continue;
+        }
+        if let Some(about) = known.get("description") {
+            shape["description"] = about.clone();
+        }
+        *known = shape;
     }
-    let asserting = ["max_bytes", "max_bytes_per_gpu", "must_fit_on", "min_context", "min_concurrent_requests"];
-    let budget = json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["name", "engine"],
-        "anyOf": asserting.map(|key| json!({"required": [key]})),
-        "properties": properties,
-    });
-    json!({
-        "description": "What `kvsize check --file` reads: budgets under the names of the options; null is as if it were not there. \
-                        Each asserts one or more of max_bytes, max_bytes_per_gpu, must_fit_on, min_context and \
-                        min_concurrent_requests.",
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["schema", "budgets"],
-        "properties": {
-            "schema": {"const": budgets::SCHEMA},
-            "$schema": {"description": "Where an editor finds this schema; not used", "type": ["string", "null"]},
-            "margin": {"description": "Part of every budget to keep free, as 5%", "type": ["string", "null"]},
-            "catalogue": {"description": "JSON file with your own models, relative to this file", "type": ["string", "null"]},
-            "budgets": {"description": "The budgets; no two have the same name", "type": "array", "minItems": 1, "items": budget},
-        },
-    })
 }
 
 /// A property for each name of each option of a selection, and of each setting of an engine.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use self::formula::Formula;
-use super::column::{Column, grid};
+use super::column::{Column, Table, grid};
 use super::document::notes_of;
 use super::estimates::whose;
 use super::grid::{Block, Page};
@@ -15,7 +15,7 @@ use super::text::{folded, ranges};
 use super::{BytesPerTokenValue, Medium, Report, clean, details, gaps, table};
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{GroupEstimate, Layout, Workload, estimate};
-use crate::model::{LayerCache, LayerGroup, Model};
+use crate::model::{Fact, LayerCache, LayerGroup, Model};
 use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
 
 /// `kvsize.explain/1`: where the bytes of an estimate come from.
@@ -24,7 +24,6 @@ use crate::units::{ByteUnit, Bytes, ElementFormat, Error, KvDtype, KvFormat, Not
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.explain/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -96,7 +95,7 @@ pub struct ExplainedGroup {
 }
 
 /// A number of an [`Explanation`].
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ExplainedFact {
     /// The key.
     pub key: String,
@@ -135,6 +134,11 @@ pub fn explanation(
         let formula = Formula::of(&group.cache, &live, ideal.stored);
         explained_group(group, share, formula.over_ranks(share.layers, on_one.bytes.0, share.bytes.0), &live)
     });
+    let facts = model.facts.iter().map(|Fact { key, value, from }| ExplainedFact {
+        key: clean(key),
+        value: clean(value),
+        from: clean(from),
+    });
     Ok(Explanation {
         schema: "kvsize.explain/1",
         kvsize: env!("CARGO_PKG_VERSION"),
@@ -152,11 +156,7 @@ pub fn explanation(
         gaps,
         details,
         capacity,
-        facts: model
-            .facts
-            .iter()
-            .map(|fact| ExplainedFact { key: clean(&fact.key), value: clean(&fact.value), from: clean(&fact.from) })
-            .collect(),
+        facts: facts.collect(),
         notes,
     })
 }
@@ -166,7 +166,8 @@ fn explained_group(group: &LayerGroup, share: &GroupEstimate, formula: Formula, 
         LayerCache::Compressed { state_elements, .. } => state_elements.saturating_mul(4),
         _ => 0,
     };
-    let states = [count(group), live.batch, live.layout.tp].into_iter().fold(state, u64::saturating_mul);
+    let layers = u64::try_from(share.layers).unwrap_or(u64::MAX);
+    let states = [layers, live.batch, live.layout.tp].into_iter().fold(state, u64::saturating_mul);
     ExplainedGroup {
         kind: share.kind,
         mechanism: match group.cache {
@@ -193,22 +194,10 @@ fn unpacked(format: KvFormat) -> KvFormat {
     if format.k.is_packed() || format.v.is_packed() { KvFormat::new(plain(format.k), plain(format.v)) } else { format }
 }
 
-type FactColumn<'a> = Column<'a, &'a ExplainedFact>;
-
 impl Report for Explanation {
-    type Row<'a> = &'a ExplainedFact;
-
     /// The numbers behind it.
-    fn rows(&self) -> Vec<&ExplainedFact> {
-        self.facts.iter().collect()
-    }
-
-    fn columns(&self, _: ByteUnit) -> Vec<FactColumn<'_>> {
-        vec![
-            FactColumn::left("Key", |fact| fact.key.clone()).key("key"),
-            FactColumn::right("Value", |fact| fact.value.clone()).key("value"),
-            FactColumn::left("From", |fact| fact.from.clone()).until(1).key("from"),
-        ]
+    fn table(&self, _: ByteUnit) -> Table {
+        Table::new(&self.facts, fact_columns())
     }
 
     fn largest(&self) -> Bytes {
@@ -267,28 +256,33 @@ impl Report for Explanation {
     }
 }
 
+/// The key, the value, and, where there is room for it, the place it came from.
+fn fact_columns() -> [Column<'static, ExplainedFact>; 3] {
+    [
+        Column::left("Key", |fact: &ExplainedFact| fact.key.clone()).key("key"),
+        Column::right("Value", |fact: &ExplainedFact| fact.value.clone()).key("value"),
+        Column::left("From", |fact: &ExplainedFact| fact.from.clone()).until(1).key("from"),
+    ]
+}
+
 /// The numbers in one table; where that is too wide, one for each place they came from.
 fn fact_tables(explanation: &Explanation) -> Vec<Block> {
-    let mut columns = explanation.columns(ByteUnit::Bytes);
-    let whole = grid(&explanation.rows(), &columns, ByteUnit::Bytes);
+    let whole = explanation.table(ByteUnit::Bytes).grid(ByteUnit::Bytes);
     if explanation.facts.is_empty() {
         return Vec::new();
     }
-    if whole.columns.len() == columns.len() {
+    let columns = whole.columns.len();
+    if columns == fact_columns().len() {
         return vec![Block::Grid(whole)];
     }
-    // Each table has the place above it.
-    columns.truncate(whole.columns.len());
     let mut places: Vec<&str> = explanation.facts.iter().map(|fact| fact.from.as_str()).collect();
     places.sort_unstable();
     places.dedup();
+    // Each table has the place above it.
     let of_place = |place: &str| {
-        let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).collect();
-        [Block::folded([format!("{place}:")]), Block::Grid(grid(&facts, &columns, ByteUnit::Bytes))]
+        let facts: Vec<_> = explanation.facts.iter().filter(|fact| fact.from == place).cloned().collect();
+        let grid = grid(&facts, fact_columns().into_iter().take(columns), ByteUnit::Bytes);
+        [Block::folded([format!("{place}:")]), Block::Grid(grid)]
     };
     places.into_iter().flat_map(of_place).collect()
-}
-
-fn count(group: &LayerGroup) -> u64 {
-    u64::try_from(group.layers.len()).unwrap_or(u64::MAX)
 }

@@ -5,19 +5,18 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{CostRow, ServerRow};
-use crate::engine::{Calibration, Double, Engine, Known, Term};
-use crate::fit::{Binding, Fitted, Requests};
+use crate::engine::{Calibration, Double, Known, Term};
+use crate::fit::{Binding, Deployment, Fitted, Requests};
 use crate::hardware::Budget;
 use crate::model::Model;
 use crate::report::ModelDescription;
 use crate::report::document::{BytesPerTokenValue, notes_of};
-use crate::units::{Notes, group_thousands};
+use crate::units::Notes;
 
 /// `kvsize.fit/1`: a model, and what configurations of hardware hold of it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FitDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.fit/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -49,14 +48,14 @@ pub struct FitRow {
     /// Bytes that are missing on the device that is full first.
     pub shortfall_bytes: Option<u64>,
     /// What keeps it from holding more.
-    pub binding: BindingDescription,
+    pub binding: Binding,
     /// The longest request, or the longest of so many at once, no longer than the model's own maximum; absent where there is
     /// no end.
     pub max_seq_len: Option<u64>,
     /// Tokens in the pools of all replicas; absent where there is no end.
     pub tokens: Option<u64>,
     /// Requests at the length asked for, or at the longest; then at the average.
-    pub requests: Vec<RequestsRow>,
+    pub requests: Vec<Requests>,
     /// One more token of one sequence, over all devices of a replica.
     pub bytes_per_token: BytesPerTokenValue,
     /// The memory of each device, a pipeline stage each.
@@ -69,34 +68,6 @@ pub struct FitRow {
     pub cost: Option<CostRow>,
     /// The line that starts such a server.
     pub command: Option<String>,
-}
-
-/// What binds.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct BindingDescription {
-    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences`, `max_seq_len`, `refused`, `engine` or
-    /// `nothing`.
-    #[schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"]))]
-    pub kind: &'static str,
-    /// The same in words.
-    pub reason: String,
-}
-
-/// Requests of a length.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct RequestsRow {
-    /// Tokens of each.
-    pub seq_len: u64,
-    /// How many there is room for, over all replicas; absent where there is no end.
-    pub room: Option<u64>,
-    /// How many run at once: no more than the engine allows; absent where there is no end.
-    pub at_once: Option<u64>,
-    /// The room of one replica, as the engine counts.
-    pub max_concurrency: Option<Double>,
-    /// The setting that allows no more, where it binds.
-    #[schemars(extend("enum" = ["max_num_seqs", "max_running_requests"]))]
-    pub bound_by: Option<&'static str>,
 }
 
 /// A term: its bytes on each device, and how they are known.
@@ -142,18 +113,20 @@ pub struct PoolError {
 }
 
 impl PoolError {
-    pub(super) fn of(calibration: &Calibration, engine: &Engine, tp: u64, budgets: &[Budget]) -> Self {
+    pub(super) fn of(deployment: &Deployment) -> Option<Self> {
+        let Deployment { engine, layout, budgets, .. } = deployment;
+        let calibration = deployment.calibration?;
         let tenth = |budget: &Budget| budget.pool().unwrap_or_default().0.saturating_mul(10) < budget.total.bytes.0;
         let small_pool = budgets.iter().any(tenth);
         let Calibration { engine: name, version, device, logs, small_pools, most_ranks, .. } = calibration;
-        let extrapolated = engine.version != *version || engine.device.id != *device || tp > *most_ranks;
+        let extrapolated = engine.version != *version || engine.device.id != *device || layout.tp > *most_ranks;
         let (errors, logs) = if small_pool {
             (calibration.small_pool_left_out, *small_pools)
         } else {
             (calibration.pool_left_out, logs.saturating_sub(*small_pools))
         };
         let percent = |hundredths: u32| Double::ratio(hundredths.into(), 100);
-        Self {
+        Some(Self {
             engine: format!("{name}@{version}"),
             gpu: device,
             logs,
@@ -161,7 +134,7 @@ impl PoolError {
             max_percent: percent(errors.max),
             small_pool,
             extrapolated,
-        }
+        })
     }
 
     pub(super) fn words(&self) -> String {
@@ -198,37 +171,23 @@ impl FitDocument {
     }
 }
 
-fn row(fitted: &Fitted) -> FitRow {
-    let Fitted { gpu, gpus, price, engine, kv_dtype, layout, layout_given, budgets, calibration, fit, command } =
-        fitted;
+fn row(Fitted { deployment, layout_given, fit }: &Fitted) -> FitRow {
     FitRow {
-        server: ServerRow::new((gpu, *gpus), engine, *kv_dtype, fit.stored, *layout),
-        dcp: Some(layout.dcp).filter(|&dcp| dcp > 1),
+        server: ServerRow::new(deployment),
+        dcp: Some(deployment.layout.dcp).filter(|&dcp| dcp > 1),
         layout: if *layout_given { "given" } else { "chosen" },
         fits: fit.fits,
         shortfall_bytes: fit.shortfall.map(|bytes| bytes.0),
-        binding: described(&fit.binding),
+        binding: fit.binding.clone(),
         max_seq_len: fit.longest.map(|longest| longest.0),
         tokens: fit.tokens,
-        requests: fit.requests.iter().map(requests).collect(),
+        requests: fit.requests.clone(),
         bytes_per_token: fit.bytes_per_token.into(),
-        stages: budgets.iter().map(stage).collect(),
+        stages: deployment.budgets.iter().map(stage).collect(),
         memory_bytes: fit.memory.0,
-        pool_error: calibration.map(|calibration| PoolError::of(calibration, engine, layout.tp, budgets)),
-        cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, fit.tokens)),
-        command: command.clone(),
-    }
-}
-
-pub(super) fn requests(requests: &Requests) -> RequestsRow {
-    let binds = |most: u64| requests.room.is_none_or(|room| most < room);
-    let bound_by = requests.at_most.filter(|&(_, most)| binds(most)).map(|(name, _)| name);
-    RequestsRow {
-        seq_len: requests.seq_len.0,
-        room: requests.room,
-        at_once: requests.at_once(),
-        max_concurrency: requests.max_concurrency,
-        bound_by,
+        pool_error: PoolError::of(deployment),
+        cost: CostRow::of(deployment, fit.tokens),
+        command: deployment.command.clone(),
     }
 }
 
@@ -241,29 +200,4 @@ fn stage(budget: &Budget) -> StageRow {
         terms: terms.map(|(name, term)| row(name, term)).collect(),
         pool_bytes: budget.pool().ok().map(|bytes| bytes.0),
     }
-}
-
-pub(in crate::report) fn described(binding: &Binding) -> BindingDescription {
-    let (kind, reason) = match binding {
-        Binding::Weights => ("weights", "weights and overhead leave nothing for the cache".into()),
-        Binding::Memory => ("memory", "the memory of each GPU".into()),
-        Binding::Stage { index, stages } => {
-            ("pipeline_stage", format!("the memory of pipeline stage {} of {stages}", index.saturating_add(1)))
-        }
-        Binding::KvHeads { num_key_value_heads, tp } => {
-            let copies = tp.checked_div(*num_key_value_heads).unwrap_or(1);
-            let reason =
-                format!("memory, and tp: {num_key_value_heads} KV heads on {tp} ranks are kept {copies} times");
-            ("kv_heads", reason)
-        }
-        Binding::Sequences { setting, most } => {
-            let most = group_thousands(*most);
-            ("sequences", format!("{setting}: no more than {most} requests run at once"))
-        }
-        Binding::Refused(reason) => ("refused", reason.clone()),
-        Binding::Engine => ("engine", "a setting or a limit of the engine's own".into()),
-        Binding::Nothing => ("nothing", "no token takes more".into()),
-        Binding::Maximum => ("max_seq_len", "the model's own maximum".into()),
-    };
-    BindingDescription { kind, reason }
 }

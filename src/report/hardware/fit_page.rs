@@ -1,26 +1,21 @@
 //! What fits on hardware, for people: the answer first, then the terms it rests on.
 
-use super::fit::{FitDocument, FitRow, RequestsRow, StageRow, TermRow};
-use super::{CostRow, differ, in_dollars};
+use super::fit::{FitDocument, FitRow, StageRow, TermRow};
+use super::{CostRow, in_dollars};
 use crate::engine::{Double, Known};
-use crate::report::column::{Cell, Column, grid};
+use crate::fit::Requests;
+use crate::report::column::{Cell, Column, Table, grid};
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{hanging, in_unit, pairs, ranges};
 use crate::report::{Medium, Report, once};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
-type FitColumn<'a> = Column<'a, &'a FitRow>;
+type FitColumn<'a> = Column<'a, FitRow>;
 
 impl Report for FitDocument {
-    type Row<'a> = &'a FitRow;
-
-    fn rows(&self) -> Vec<&FitRow> {
-        self.configurations.iter().collect()
-    }
-
-    fn columns(&self, _: ByteUnit) -> Vec<FitColumn<'_>> {
-        let (in_tables, of_hardware) = (columns(&self.configurations), exact_terms());
-        in_tables.into_iter().chain(of_hardware).collect()
+    fn table(&self, _: ByteUnit) -> Table {
+        let rows = &self.configurations;
+        Table::new(rows, columns(rows).into_iter().chain(exact_terms()))
     }
 
     fn largest(&self) -> Bytes {
@@ -35,7 +30,7 @@ impl Report for FitDocument {
             [row] => blocks.extend(alone(row, unit)),
             rows => {
                 blocks.extend(by_format(rows));
-                blocks.push(Block::Grid(grid(&self.rows(), &columns(rows), unit)));
+                blocks.push(Block::Grid(self.table(unit).grid(unit)));
                 blocks.push(Block::Grid(terms_of_all(rows, unit)));
                 blocks.push(Block::Text(rows.iter().flat_map(|row| words(row, unit)).collect()));
             }
@@ -65,13 +60,13 @@ impl FitRow {
 
 /// What a configuration is and holds. What is the same in all rows has no column in a table.
 fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
-    let [engines, formats] = [differ(rows, |row| &row.server.engine), differ(rows, |row| row.server.stored())];
+    let engines = once(rows.iter().map(|row| &row.server.engine)).len() > 1;
     let priced = rows.iter().any(|row| row.cost.is_some());
     // Where each row has its own longest, one of it fits, and that is all.
-    let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len)));
+    let lengths = once(rows.iter().map(|row| row.requests.first().map(|requests| requests.seq_len.0)));
     let length = <[_; 1]>::try_from(lengths).ok().and_then(|[length]| length);
-    let requests = |index: usize| move |row: &&FitRow| row.requests.get(index)?.at_once;
-    let seq_len = |index: usize| move |row: &&FitRow| Some(row.requests.get(index)?.seq_len);
+    let requests = |index: usize| move |row: &FitRow| row.requests.get(index)?.at_once;
+    let seq_len = |index: usize| move |row: &FitRow| Some(row.requests.get(index)?.seq_len.0);
     vec![
         FitColumn::left("GPUs", |row| row.server.configuration()),
         FitColumn::left("Layout", |row| row.server.spread()),
@@ -79,7 +74,7 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
         FitColumn::csv("gpus", |row| row.server.gpus),
         FitColumn::left("Engine", |row| row.server.engine.clone()).when(engines).until(2).key("engine"),
         FitColumn::left("Engine", |row| row.server.engine_name()).when(engines).from(2),
-        FitColumn::left("Format", |row| row.server.stored().to_owned()).when(formats).until(3).key("kv_dtype"),
+        FitColumn::left("Format", |row| row.server.stored().to_owned()).if_differs().until(3).key("kv_dtype"),
         FitColumn::csv("tp", |row| row.server.tp),
         FitColumn::csv("pp", |row| row.server.pp),
         FitColumn::csv("dp", |row| row.server.dp),
@@ -104,13 +99,13 @@ fn columns(rows: &[FitRow]) -> Vec<FitColumn<'_>> {
 /// The terms that it rests on.
 fn exact_terms<'a>() -> [FitColumn<'a>; 8] {
     let term = |is: fn(&str) -> bool| {
-        move |row: &&FitRow| {
+        move |row: &FitRow| {
             let terms = row.tightest().into_iter().flat_map(|stage| &stage.terms).filter(|term| is(term.name));
             terms.fold(0u64, |sum, term| sum.saturating_add(term.bytes))
         }
     };
     let cost =
-        |of: fn(&CostRow) -> Option<Double>| move |row: &&FitRow| Some(of(row.cost.as_ref()?)?.value().to_string());
+        |of: fn(&CostRow) -> Option<Double>| move |row: &FitRow| Some(of(row.cost.as_ref()?)?.value().to_string());
     [
         FitColumn::csv("usable_bytes", term(|name| name == "usable")),
         FitColumn::csv("weights_bytes", term(|name| name == "weights")),
@@ -142,7 +137,7 @@ fn by_format(rows: &[FitRow]) -> Option<Block> {
             found.map(FitRow::longest)
         })
     }));
-    Some(Block::Grid(grid(&configurations, &columns, ByteUnit::Bytes)))
+    Some(Block::Grid(grid(&configurations, columns, ByteUnit::Bytes)))
 }
 
 /// A count that may have no end.
@@ -150,20 +145,11 @@ pub(super) fn count(count: Option<u64>) -> String {
     count.map_or_else(|| NO_END.into(), group_thousands)
 }
 
-/// How a term is known, in one letter.
-fn letter(known: Known) -> char {
-    match known {
-        Known::Given => 'g',
-        Known::Measured => 'm',
-        Known::Catalogue => 'c',
-        Known::Estimated => 'e',
-    }
-}
-
 /// The terms of each configuration's tightest stage, overhead in one, each with how it is known.
 fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
     type TermColumn<'a> = Column<'a, (&'a FitRow, &'a StageRow)>;
-    let cell = move |bytes: u64, known: Known| format!("{} {}", Bytes(bytes).in_unit(unit), letter(known));
+    // How it is known, by its first letter.
+    let cell = move |bytes: u64, known: Known| format!("{} {:.1}", Bytes(bytes).in_unit(unit), known.name());
     let term = |name: &'static str| {
         TermColumn::right(name, move |(_, stage)| {
             let term = stage.terms.iter().find(|term| term.name == name);
@@ -186,7 +172,7 @@ fn terms_of_all(rows: &[FitRow], unit: ByteUnit) -> Grid {
         TermColumn::right("pool", |(_, stage)| stage.pool_bytes.map_or(Cell::Missing("none"), Cell::Bytes)),
     ];
     let stages: Vec<_> = rows.iter().filter_map(|row| Some((row, row.tightest()?))).collect();
-    let grid = grid(&stages, &columns, unit);
+    let grid = grid(&stages, columns, unit);
     Grid { rows: once(grid.rows), ..grid }
 }
 
@@ -198,12 +184,12 @@ fn is_overhead(name: &str) -> bool {
 /// One configuration: the answer, then its terms.
 fn alone(row: &FitRow, unit: ByteUnit) -> Vec<Block> {
     let longest =
-        row.max_seq_len.map_or_else(|| "no end".into(), |longest| format!("{} tokens", group_thousands(longest)));
+        row.max_seq_len.map_or_else(|| NO_END.into(), |longest| format!("{} tokens", group_thousands(longest)));
     let mut answers =
         vec![("longest request".to_owned(), longest), ("bound by".to_owned(), row.binding.reason.clone())];
     if row.max_seq_len != Some(0) {
-        let of_length = |requests: &RequestsRow| {
-            (format!("requests of {}", group_thousands(requests.seq_len)), requests_in_words(requests))
+        let of_length = |requests: &Requests| {
+            (format!("requests of {}", group_thousands(requests.seq_len.0)), requests_in_words(requests))
         };
         answers.extend(row.requests.iter().map(of_length));
         answers.push(("tokens in the pool".to_owned(), count(row.tokens)));
@@ -247,7 +233,12 @@ fn verdict(row: &FitRow, unit: ByteUnit) -> String {
     }
 }
 
-pub(super) fn requests_in_words(requests: &RequestsRow) -> String {
+/// `  requests of 8,000: 27 at once`
+pub(super) fn requests_line(requests: &Requests) -> Vec<String> {
+    hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len.0)), &requests_in_words(requests))
+}
+
+fn requests_in_words(requests: &Requests) -> String {
     let room = count(requests.room);
     match requests.bound_by {
         Some(name) => format!("{} at once: {name}; there is room for {room}", count(requests.at_once)),
@@ -265,8 +256,7 @@ pub(super) fn requests_in_words(requests: &RequestsRow) -> String {
 }
 
 fn cost_in_words(cost: &CostRow) -> String {
-    let each = cost.dollars_per_million_token_hours;
-    let each = each.map(|each| format!("; US$ {} to hold a million tokens for an hour", in_dollars(each)));
+    let each = cost.per_tokens().map(|each| format!("; {each}"));
     format!("US$ {} an hour{}", in_dollars(cost.dollars_per_hour), each.unwrap_or_default())
 }
 
@@ -284,7 +274,7 @@ fn terms(stage: &StageRow, of_stage: &str, unit: ByteUnit) -> Grid {
         Column::right("Bytes", |(_, bytes, _): &Line<'_>| Cell::or(*bytes, "-")),
         Column::left("Known", |(.., known): &Line<'_>| *known),
     ];
-    grid(&lines, &columns, unit)
+    grid(&lines, columns, unit)
 }
 
 /// Where each term is from.
@@ -296,14 +286,12 @@ fn sources(stage: &StageRow) -> Vec<String> {
 fn words(row: &FitRow, unit: ByteUnit) -> Vec<String> {
     let mut said = vec![row.binding.reason.clone()];
     said.extend(row.shortfall_bytes.map(|bytes| format!("{} short on a GPU", in_unit(bytes, unit))));
-    let each = row.cost.as_ref().and_then(|cost| cost.dollars_per_million_token_hours);
-    said.extend(each.map(|each| format!("US$ {} to hold a million tokens for an hour", in_dollars(each))));
+    said.extend(row.cost.as_ref().and_then(CostRow::per_tokens));
     let mut lines = vec![format!("{}, {} in {}:", row.server.configuration(), row.server.engine, row.server.stored())];
     lines.extend(hanging("  ", &said.join("; ")));
-    let worth_a_line = |(index, requests): &(usize, &RequestsRow)| *index > 0 || requests.bound_by.is_some();
-    lines.extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| {
-        hanging(&format!("  requests of {}: ", group_thousands(requests.seq_len)), &requests_in_words(requests))
-    }));
+    let worth_a_line = |(index, requests): &(usize, &Requests)| *index > 0 || requests.bound_by.is_some();
+    lines
+        .extend(row.requests.iter().enumerate().filter(worth_a_line).flat_map(|(_, requests)| requests_line(requests)));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines

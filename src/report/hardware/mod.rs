@@ -8,15 +8,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-pub(super) use self::fit::described;
-pub use self::fit::{BindingDescription, FitDocument, FitRow, PoolError, RequestsRow, StageRow, TermRow};
-pub use self::plan::{Asked, PlanDocument, PlanRow, SmallerRow, TooSmallRow};
+pub use self::fit::{FitDocument, FitRow, PoolError, StageRow, TermRow};
+pub use self::plan::{PlanDocument, PlanRow};
 
-use crate::engine::{Double, Engine};
-use crate::estimate::Layout;
+use crate::engine::Double;
+use crate::fit::Deployment;
 use crate::hardware::Price;
 use crate::report::{Cell, clean};
-use crate::units::{KvDtype, KvFormat, fixed_point};
+use crate::units::{KvDtype, fixed_point};
 
 /// What is served, on which devices.
 #[skip_serializing_none]
@@ -41,13 +40,13 @@ pub struct ServerRow {
 }
 
 impl ServerRow {
-    fn new((gpu, gpus): (&str, u64), engine: &Engine, kv_dtype: KvDtype, stored: KvFormat, layout: Layout) -> Self {
+    fn new(Deployment { gpu, gpus, engine, kv_dtype, stored, layout, .. }: &Deployment) -> Self {
         Self {
-            gpu: gpu.to_owned(),
-            gpus,
+            gpu: gpu.clone(),
+            gpus: *gpus,
             engine: engine.to_string(),
             kv_dtype: kv_dtype.to_string(),
-            kv_dtype_resolved: (KvDtype::Given(stored) != kv_dtype).then(|| stored.to_string()),
+            kv_dtype_resolved: (KvDtype::Given(*stored) != *kv_dtype).then(|| stored.to_string()),
             tp: layout.tp,
             pp: layout.pp,
             dp: layout.dp,
@@ -93,9 +92,10 @@ pub struct CostRow {
 const MICRO: u64 = 1_000_000;
 
 impl CostRow {
-    /// The cost of `gpus` at a price, whose pools hold `tokens`; none past 2⁶⁴ − 1 millionths.
-    fn of(price: &Price, gpus: u64, tokens: Option<u64>) -> Option<Self> {
-        let all = price.micro_dollars_per_gpu_hour.checked_mul(gpus)?;
+    /// The cost of a deployment with pools of `tokens`; `None` without a price, or past 2⁶⁴ − 1 millionths.
+    fn of(deployment: &Deployment, tokens: Option<u64>) -> Option<Self> {
+        let price = deployment.price.as_ref()?;
+        let all = price.per_hour(deployment.gpus)?;
         let tokens = tokens.filter(|&tokens| tokens > 0);
         Some(Self {
             dollars_per_gpu_hour: Double::ratio(price.micro_dollars_per_gpu_hour, MICRO),
@@ -110,6 +110,12 @@ impl CostRow {
         Cell::Both(in_dollars(self.dollars_per_hour), self.dollars_per_hour.value().to_string())
     }
 
+    /// `US$ 7.81 to hold a million tokens for an hour`
+    fn per_tokens(&self) -> Option<String> {
+        let each = in_dollars(self.dollars_per_million_token_hours?);
+        Some(format!("US$ {each} to hold a million tokens for an hour"))
+    }
+
     /// Whose offer it is, and of what.
     fn offer_of(&self, server: &ServerRow) -> String {
         format!("{}: {}", server.gpu, clean(&self.offer.words()))
@@ -122,11 +128,6 @@ fn in_dollars(dollars: Double) -> String {
     let micro = dollars.millionths();
     let places = if micro < MICRO && !micro.is_multiple_of(CENT) { 4 } else { 2 };
     fixed_point(micro.into(), MICRO.into(), places)
-}
-
-/// Whether rows differ in something.
-fn differ<'a, T, U: PartialEq + ?Sized + 'a>(rows: &'a [T], of: impl Fn(&'a T) -> &'a U) -> bool {
-    rows.iter().any(|row| rows.first().is_some_and(|first| of(first) != of(row)))
 }
 
 /// `tp 8, pp 4`

@@ -4,14 +4,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::fit::{PoolError, RequestsRow, requests as of_length};
-use super::fit_page::{NO_END, requests_in_words};
-use super::{CostRow, ServerRow, differ, spread};
-use crate::estimate::Layout;
-use crate::fit::{Planned, PlannedOn, Smaller, TooSmall};
+use super::fit::PoolError;
+use super::fit_page::{NO_END, requests_line};
+use super::{CostRow, ServerRow, spread};
+use crate::fit::{PlannedOn, Plans, Requests, Smaller, TooSmall};
 use crate::model::Model;
 use crate::report::ModelDescription;
-use crate::report::column::{Cell, Column, grid};
+use crate::report::column::{Cell, Column, Table};
 use crate::report::document::notes_of;
 use crate::report::grid::{Block, Page};
 use crate::report::text::{hanging, in_unit};
@@ -22,7 +21,6 @@ use crate::units::{ByteUnit, Bytes, Notes, group_thousands};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanDocument {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.plan/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -35,7 +33,7 @@ pub struct PlanDocument {
     /// The layouts, cheapest first where prices are known, else by devices.
     pub layouts: Vec<PlanRow>,
     /// The devices of which no number that may be holds it.
-    pub too_small: Vec<TooSmallRow>,
+    pub too_small: Vec<TooSmall>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
@@ -53,75 +51,23 @@ pub struct PlanRow {
     /// Whether no layout here costs less; false where a price is not known.
     pub cheapest: bool,
     /// Requests of the length asked for, then of the average.
-    pub requests: Vec<RequestsRow>,
+    pub requests: Vec<Requests>,
     /// How far off pools were that were estimated so.
     pub pool_error: Option<PoolError>,
     /// Bytes to spare on the device that is full first.
     pub slack_bytes: u64,
     /// Why fewer devices do not hold it; absent where one is the fewest.
-    pub smaller: Option<SmallerRow>,
+    pub smaller: Option<Smaller>,
     /// What it costs, where a price is known.
     pub cost: Option<CostRow>,
     /// The line that starts such a server.
     pub command: Option<String>,
 }
 
-/// Why fewer devices do not hold a workload.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct SmallerRow {
-    /// Devices.
-    pub gpus: u64,
-    /// Tensor parallel ranks.
-    pub tp: u64,
-    /// Pipeline stages.
-    pub pp: u64,
-    /// Replicas.
-    pub dp: u64,
-    /// Bytes missing on a device.
-    pub shortfall_bytes: Option<u64>,
-    /// Requests that run at once, fewer than asked for.
-    pub requests: Option<u64>,
-}
-
-/// What was asked of a plan.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// Tokens of each request.
-    pub seq_len: u64,
-    /// Requests at once.
-    pub batch: u64,
-}
-
-/// Devices of which no number that may be holds the workload.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct TooSmallRow {
-    /// The device.
-    pub gpu: String,
-    /// Devices at the most.
-    pub max_gpus: u64,
-    /// The layout that comes closest, and what it lacks.
-    pub closest: Option<SmallerRow>,
-}
-
-impl From<&TooSmall> for TooSmallRow {
-    fn from(TooSmall { gpu, max_gpus, closest }: &TooSmall) -> Self {
-        let closest = closest.map(|closest| smaller_row(closest, Layout::default()));
-        Self { gpu: gpu.clone(), max_gpus: *max_gpus, closest }
-    }
-}
-
 impl PlanDocument {
-    /// The document of the layouts that were found; `of_question` is said of the question.
-    pub fn new(
-        model: &Model,
-        asked: Asked,
-        planned: &[PlannedOn],
-        too_small: &[TooSmall],
-        of_question: &Notes,
-    ) -> Self {
-        let mut rows: Vec<PlanRow> = planned.iter().map(row).collect();
+    /// The document of the layouts that were found for `batch` requests at once.
+    pub fn new(model: &Model, batch: u64, found: Plans) -> Self {
+        let mut rows: Vec<PlanRow> = found.rows.into_iter().map(PlanRow::new).collect();
         let fewest = rows.iter().map(|row| row.server.gpus).min();
         let least = rows.iter().filter_map(PlanRow::cents).min();
         for row in &mut rows {
@@ -131,53 +77,35 @@ impl PlanDocument {
         // A price that is not known is no reason to be first.
         rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.server.gpus, row.server.dp));
         let mut notes = notes_of(model, &[]);
-        notes.add(&of_question.assumptions, &of_question.warnings);
+        notes.add(&found.notes.assumptions, &found.notes.warnings);
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
             model: ModelDescription::new(model),
-            seq_len: asked.seq_len,
-            batch: asked.batch,
+            seq_len: found.seq_len.0,
+            batch,
             layouts: rows,
-            too_small: too_small.iter().map(Into::into).collect(),
+            too_small: found.too_small,
             notes,
         }
     }
 }
 
-fn row(on: &PlannedOn) -> PlanRow {
-    let PlannedOn { gpu, price, engine, kv_dtype, stored, calibration, planned, command } = on;
-    let Planned { layout, gpus, requests, at_average, slack, smaller, budgets } = planned;
-    PlanRow {
-        server: ServerRow::new((gpu, *gpus), engine, *kv_dtype, *stored, *layout),
-        smallest: false,
-        cheapest: false,
-        requests: [Some(requests), at_average.as_ref()].into_iter().flatten().map(of_length).collect(),
-        pool_error: calibration.map(|calibration| PoolError::of(calibration, engine, layout.tp, budgets)),
-        slack_bytes: slack.0,
-        smaller: smaller.map(|smaller| smaller_row(smaller, *layout)),
-        cost: price.as_ref().and_then(|price| CostRow::of(price, *gpus, None)),
-        command: command.clone(),
-    }
-}
-
-/// Why fewer devices do not hold it; of fewer replicas, those of the ranks and stages of `layout`.
-fn smaller_row(smaller: Smaller, layout: Layout) -> SmallerRow {
-    let of = |Layout { tp, pp, dp, .. }: Layout, shortfall_bytes, requests| SmallerRow {
-        gpus: tp.saturating_mul(pp).saturating_mul(dp),
-        tp,
-        pp,
-        dp,
-        shortfall_bytes,
-        requests,
-    };
-    match smaller {
-        Smaller::Short { layout, bytes } => of(layout, Some(bytes.0), None),
-        Smaller::Requests { dp, requests } => of(Layout { dp, ..layout }, None, Some(requests)),
-    }
-}
-
 impl PlanRow {
+    fn new(PlannedOn { deployment, requests, slack, smaller }: PlannedOn) -> Self {
+        Self {
+            server: ServerRow::new(&deployment),
+            smallest: false,
+            cheapest: false,
+            requests,
+            pool_error: PoolError::of(&deployment),
+            slack_bytes: slack.0,
+            smaller,
+            cost: CostRow::of(&deployment, None),
+            command: deployment.command,
+        }
+    }
+
     /// What it costs, for putting in order.
     fn cents(&self) -> Option<u64> {
         self.cost.as_ref().map(|cost| cost.dollars_per_hour.millionths())
@@ -189,30 +117,23 @@ impl PlanRow {
     }
 }
 
-type PlanColumn<'a> = Column<'a, &'a PlanRow>;
+type PlanColumn<'a> = Column<'a, PlanRow>;
 
 impl Report for PlanDocument {
-    type Row<'a> = &'a PlanRow;
-
-    fn rows(&self) -> Vec<&PlanRow> {
-        self.layouts.iter().collect()
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<PlanColumn<'_>> {
-        let [engines, formats] =
-            [differ(&self.layouts, |row| &row.server.engine), differ(&self.layouts, |row| row.server.stored())];
+    fn table(&self, unit: ByteUnit) -> Table {
+        let engines = once(self.layouts.iter().map(|row| &row.server.engine)).len() > 1;
         let priced = self.layouts.iter().any(|row| row.cost.is_some());
         let batch = self.batch;
-        let lack = move |row: &&PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
-        let smaller = |of: fn(&SmallerRow) -> Option<u64>| move |row: &&PlanRow| of(row.smaller.as_ref()?);
-        vec![
+        let lack = move |row: &PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
+        let smaller = |of: fn(&Smaller) -> Option<u64>| move |row: &PlanRow| of(row.smaller.as_ref()?);
+        let columns = [
             PlanColumn::left("GPUs", |row| row.server.configuration()),
             PlanColumn::left("Layout", |row| row.server.spread()),
             PlanColumn::csv("gpu", |row| row.server.gpu.clone()),
             PlanColumn::csv("gpus", |row| row.server.gpus),
             PlanColumn::csv("engine", |row| row.server.engine.clone()),
             PlanColumn::left("Engine", |row| row.server.engine_name()).when(engines),
-            PlanColumn::left("Format", |row| row.server.stored().to_owned()).when(formats).key("kv_dtype"),
+            PlanColumn::left("Format", |row| row.server.stored().to_owned()).if_differs().key("kv_dtype"),
             PlanColumn::csv("tp", |row| row.server.tp),
             PlanColumn::csv("pp", |row| row.server.pp),
             PlanColumn::csv("dp", |row| row.server.dp),
@@ -222,20 +143,21 @@ impl Report for PlanDocument {
                 .when(batch > 1)
                 .until(1)
                 .key("requests"),
-            PlanColumn::csv("avg_seq_len", |row| Some(row.requests.get(1)?.seq_len)),
+            PlanColumn::csv("avg_seq_len", |row| Some(row.requests.get(1)?.seq_len.0)),
             PlanColumn::csv("avg_requests", |row| row.requests.get(1)?.at_once),
             PlanColumn::right(format!("Slack {}", unit.name()), |row| Cell::Bytes(row.slack_bytes)).key("slack_bytes"),
             PlanColumn::right("Fewer", smaller(|smaller| Some(smaller.gpus))).until(2).key("smaller_gpus"),
             PlanColumn::right("lack", lack).until(2),
             PlanColumn::right("Lack", lack).from(2),
-            PlanColumn::csv("smaller_shortfall_bytes", smaller(|smaller| smaller.shortfall_bytes)),
+            PlanColumn::csv("smaller_shortfall_bytes", smaller(|smaller| smaller.shortfall_bytes.map(|bytes| bytes.0))),
             PlanColumn::csv("smaller_requests", smaller(|smaller| smaller.requests)),
             PlanColumn::right("US$/h", |row| Cell::or(row.cost.as_ref().map(CostRow::per_hour), "-"))
                 .when(priced)
                 .key("dollars_per_hour"),
             PlanColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
             PlanColumn::csv("command", |row| row.command.clone()),
-        ]
+        ];
+        Table::new(&self.layouts, columns)
     }
 
     fn largest(&self) -> Bytes {
@@ -258,7 +180,7 @@ impl Report for PlanDocument {
         let layouts = &self.layouts;
         let told: Vec<&PlanRow> =
             layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-        let mut blocks = vec![Block::Title(title), Block::Grid(grid(&self.rows(), &self.columns(unit), unit))];
+        let mut blocks = vec![Block::Title(title), Block::Grid(self.table(unit).grid(unit))];
         blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
         let mut basis: Vec<String> = Vec::new();
         if told.len() < layouts.len() {
@@ -288,7 +210,7 @@ impl Report for PlanDocument {
 /// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
 const TOLD: usize = 8;
 
-impl TooSmallRow {
+impl TooSmall {
     fn words(&self, unit: ByteUnit) -> String {
         let closest = self.closest.as_ref().map(|closest| format!(": with {}", closest.words(unit)));
         let most = group_thousands(self.max_gpus);
@@ -296,11 +218,11 @@ impl TooSmallRow {
     }
 }
 
-impl SmallerRow {
+impl Smaller {
     /// `3 (pp 3) 21.116 GB short on a GPU`
     fn words(&self, unit: ByteUnit) -> String {
         let lacks = match (self.shortfall_bytes, self.requests) {
-            (Some(bytes), _) => format!("{} short on a GPU", in_unit(bytes, unit)),
+            (Some(bytes), _) => format!("{} short on a GPU", in_unit(bytes.0, unit)),
             (None, requests) => format!("{} requests at once", group_thousands(requests.unwrap_or_default())),
         };
         format!("{} ({}) {lacks}", self.gpus, spread(self.tp, self.pp, self.dp))
@@ -309,7 +231,7 @@ impl SmallerRow {
     /// What it lacks on a GPU, or in requests.
     fn lack(&self, batch: u64, unit: ByteUnit) -> String {
         match (self.shortfall_bytes, self.requests) {
-            (Some(bytes), _) => Bytes(bytes).in_unit(unit),
+            (Some(bytes), _) => bytes.in_unit(unit),
             (None, requests) => {
                 format!("{} runs", group_thousands(batch.saturating_sub(requests.unwrap_or_default())))
             }
@@ -329,9 +251,7 @@ fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
     let said: Vec<String> = marks.chain([why]).collect();
     let mut lines = vec![format!("{} ({}):", row.server.configuration(), row.server.spread())];
     lines.extend(hanging("  ", &said.join("; ")));
-    lines.extend(row.requests.get(1).into_iter().flat_map(|average| {
-        hanging(&format!("  requests of {}: ", group_thousands(average.seq_len)), &requests_in_words(average))
-    }));
+    lines.extend(row.requests.get(1).into_iter().flat_map(requests_line));
     // Not folded: it is there to be copied.
     lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
     lines

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Entry, Item};
+use super::{Item, Page, entry};
 use crate::engine::{Profile, Setting, ValueKind};
 use crate::report::{Column, Medium};
 use crate::units::ByteUnit;
@@ -82,16 +82,16 @@ impl From<&Setting> for SettingItem {
 impl Item for EngineItem {
     const SCHEMA: &'static str = "kvsize.engines/1";
 
-    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
-        let defaults = |item: &&Self| {
+    fn columns(_: Medium) -> Vec<Column<'static, Self>> {
+        let defaults = |item: &Self| {
             let defaults = item.defaults.iter().map(|DefaultItem { name, value }| format!("{name}: {value}"));
             defaults.collect::<Vec<_>>().join("; ")
         };
         vec![
-            Column::left("Engine", |item: &&Self| item.name).key("Engine"),
-            Column::left("Versions", |item: &&Self| item.versions.join(" ")).key("Versions"),
-            Column::left("What it is", |item: &&Self| item.about).key("What it is"),
-            Column::left("Replayed", |item: &&Self| item.replayed).key("Replayed"),
+            Column::left("Engine", |item: &Self| item.name).key("Engine"),
+            Column::left("Versions", |item: &Self| item.versions.join(" ")).key("Versions"),
+            Column::left("What it is", |item: &Self| item.about).key("What it is"),
+            Column::left("Replayed", |item: &Self| item.replayed).key("Replayed"),
             Column::left("Defaults", defaults).key("Defaults"),
         ]
     }
@@ -100,16 +100,16 @@ impl Item for EngineItem {
         self.name.into()
     }
 
-    fn entries(items: &[Self], _: ByteUnit) -> Vec<Entry> {
-        let entry = |item: &Self| {
+    fn entries(items: &[Self], _: ByteUnit) -> Page {
+        let of_item = |item: &Self| {
             let about = [
                 ("versions", item.versions.join(", ")),
                 ("bytes", item.about.to_owned()),
                 ("replayed", item.replayed.to_owned()),
             ];
             let defaults = item.defaults.iter().map(|default| (default.name.to_owned(), default.value.to_owned()));
-            Entry::new(item.name, about, "defaults", defaults)
+            entry(item.name, about, "defaults", defaults)
         };
-        items.iter().map(entry).collect()
+        items.iter().flat_map(of_item).collect()
     }
 }

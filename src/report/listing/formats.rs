@@ -99,16 +99,16 @@ impl FormatItem {
 impl Item for FormatItem {
     const SCHEMA: &'static str = "kvsize.formats/1";
 
-    fn columns<'a>(medium: Medium) -> Vec<Column<'a, &'a Self>> {
+    fn columns(medium: Medium) -> Vec<Column<'static, Self>> {
         // A terminal has room for three of them, and the rest under the table.
         let roomy = medium == Medium::Markdown;
         vec![
-            Column::left("Format", |item: &&Self| item.name).key("Format"),
-            Column::left("Bits an element", |item: &&Self| item.bits()).key("Bits an element"),
-            Column::left("What it is", |item: &&Self| item.about).key("What it is"),
-            Column::left("Aliases", |item: &&Self| item.aliases.join(" ")).when(roomy).key("Aliases"),
-            Column::left("Engines", |item: &&Self| item.engines.join(" ")).when(roomy).key("Engines"),
-            Column::left("Source", |item: &&Self| item.source).when(roomy).key("Source"),
+            Column::left("Format", |item: &Self| item.name).key("Format"),
+            Column::left("Bits an element", |item: &Self| item.bits()).key("Bits an element"),
+            Column::left("What it is", |item: &Self| item.about).key("What it is"),
+            Column::left("Aliases", |item: &Self| item.aliases.join(" ")).when(roomy).key("Aliases"),
+            Column::left("Engines", |item: &Self| item.engines.join(" ")).when(roomy).key("Engines"),
+            Column::left("Source", |item: &Self| item.source).when(roomy).key("Source"),
         ]
     }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Entry, Item};
+use super::{Item, Page, entry};
 use crate::catalogue::{AcceleratorEntry, Figure, Link, Size};
 use crate::engine::{Known, Term};
 use crate::hardware::{DRIVER_LESS_VISIBLE, Price, exact_size};
@@ -99,7 +99,7 @@ impl From<Price> for PriceItem {
 /// What the GPU gets of Apple's unified memory.
 const METAL: &str = "2/3 of up to 36 GiB, 3/4 of more: the default, iogpu.wired_limit_mb raises it";
 
-type GpuColumn<'a> = Column<'a, &'a GpuItem>;
+type GpuColumn = Column<'static, GpuItem>;
 
 impl GpuItem {
     /// The row of an entry; `engine_total` is what engines see of its memory.
@@ -130,16 +130,16 @@ impl GpuItem {
     }
 
     /// What there is to say of it, each with where it was read.
-    fn facts(&self) -> Vec<Fact<'_>> {
-        let size =
-            |size: &Option<SizeItem>| size.as_ref().map_or_else(|| "not known".into(), |size| size.value.clone());
-        let sold = match &self.marketed {
-            None if self.metal => {
-                format!("several sizes: name it, as {}-64gb, or give --gpu-memory 64GiB", self.name)
-            }
-            marketed => size(marketed),
+    fn facts<'a>(&'a self) -> Vec<Fact<'a>> {
+        let unread = |name, text: Option<&String>| Fact::new(name, text.cloned().unwrap_or_default());
+        let size = |name, size: Option<&'a SizeItem>, unknown: String| Fact {
+            source: size.map(|size| &size.source),
+            ..Fact::new(name, size.map_or(unknown, |size| size.value.clone()))
         };
-        let driver = if self.metal { String::new() } else { size(&self.driver) };
+        let sizes = || format!("several sizes: name it, as {}-64gb, or give --gpu-memory 64GiB", self.name);
+        let sold = if self.metal { sizes() } else { "not known".into() };
+        let driver = self.driver.as_ref().filter(|_| !self.metal);
+        let no_driver = if self.metal { "" } else { "not known" };
         let unknown = if self.metal { METAL } else { "not known: give --gpu-memory" };
         let total = self.engine_total.as_ref();
         let total_text = total.map(|total| format!("{} GiB, {}", gibibytes(total), total.known.name()));
@@ -150,8 +150,8 @@ impl GpuItem {
             Fact::new("class", self.class.clone()),
             Fact::new("also", self.aliases.join(", ")),
             Fact::read("compute capability", capability.map(|figure| (figure.value.clone(), &figure.source))),
-            Fact { source: self.marketed.as_ref().map(|size| &size.source), ..Fact::new("sold with", sold) },
-            Fact { source: self.driver.as_ref().map(|size| &size.source), ..Fact::new("driver reports", driver) },
+            size("sold with", self.marketed.as_ref(), sold),
+            size("driver reports", driver, no_driver.into()),
             Fact {
                 source: total.map(|total| &total.source),
                 ..Fact::new("engines see", total_text.unwrap_or_else(|| unknown.into()))
@@ -166,8 +166,8 @@ impl GpuItem {
                 }),
             ),
             Fact::read("price", price.map(|price| (price.words(), &price.offer.source))),
-            Fact::new("ECC", self.ecc.clone().unwrap_or_default()),
-            Fact::new("note", self.note.clone().unwrap_or_default()),
+            unread("ECC", self.ecc.as_ref()),
+            unread("note", self.note.as_ref()),
         ]
     }
 }
@@ -212,72 +212,57 @@ fn gibibytes(total: &Term) -> String {
     fixed_point(total.bytes.0.into(), 1 << 30, 2)
 }
 
-/// A figure and where it was read, the one for people in other words.
-fn figure<'a, T>(
+/// A column of a figure, which people read in other words, and one of where it was read.
+fn figure(
     [key, source_key]: [&'static str; 2],
     heading: &'static str,
-    of: fn(&GpuItem) -> Option<&T>,
-    cell: fn(&T) -> Cell,
-    source: fn(&T) -> &String,
-) -> [GpuColumn<'a>; 2]
-where
-    T: 'a,
-{
-    let shown = move |item: &&GpuItem| Cell::or(of(item).map(cell), "-");
-    let column =
-        if heading.is_empty() { GpuColumn::csv(key, shown) } else { GpuColumn::right(heading, shown).key(key) };
-    [column, GpuColumn::csv(source_key, move |item| of(item).map(|figure| source(figure).clone()))]
+    of: fn(&GpuItem) -> Option<(Cell, &String)>,
+) -> [GpuColumn; 2] {
+    let shown = move |item: &GpuItem| Cell::or(of(item).map(|(cell, _)| cell), "-");
+    let source = move |item: &GpuItem| of(item).map(|(_, source)| source.clone());
+    [GpuColumn::right(heading, shown).when(!heading.is_empty()).key(key), GpuColumn::csv(source_key, source)]
 }
 
-fn rate(figure: &Figure<u64>) -> Cell {
-    Cell::Both(thousandths(figure.value), figure.value.to_string())
+fn size(size: Option<&SizeItem>, shown: fn(&SizeItem) -> String) -> Option<(Cell, &String)> {
+    size.map(|size| (Cell::Both(shown(size), size.bytes.to_string()), &size.source))
+}
+
+fn rate(figure: Option<&Figure<u64>>) -> Option<(Cell, &String)> {
+    figure.map(|Figure { value, source }| (Cell::Both(thousandths(*value), value.to_string()), source))
+}
+
+fn engine_total(total: Option<&Term>) -> Option<(Cell, &String)> {
+    let about = |total: &Term| if total.known == Known::Estimated { "~" } else { "" };
+    let text = |total: &Term| format!("{}{}", about(total), gibibytes(total));
+    total.map(|total| (Cell::Both(text(total), total.bytes.0.to_string()), &total.source))
 }
 
 impl Item for GpuItem {
     const SCHEMA: &'static str = "kvsize.gpus/1";
 
-    fn columns<'a>(_: Medium) -> Vec<GpuColumn<'a>> {
-        let price = |of: fn(&PriceItem) -> Option<&String>| move |item: &&Self| of(item.price.as_ref()?).cloned();
-        let engine = |total: &Term| {
-            let about = if total.known == Known::Estimated { "~" } else { "" };
-            Cell::Both(format!("{about}{}", gibibytes(total)), total.bytes.0.to_string())
-        };
-        let capability = |item: &&Self| Some(item.compute_capability.as_ref()?.value.clone());
+    fn columns(_: Medium) -> Vec<GpuColumn> {
+        let price = |of: fn(&PriceItem) -> Option<&String>| move |item: &Self| of(item.price.as_ref()?).cloned();
+        let capability = |item: &Self| Some(item.compute_capability.as_ref()?.value.clone());
         let mut columns = vec![
             GpuColumn::left("GPU", |item| item.name.clone()).key("name"),
             GpuColumn::csv("vendor", |item| item.vendor.clone()),
             GpuColumn::csv("class", |item| item.class.clone()),
             GpuColumn::csv("compute_capability", capability),
         ];
-        columns.extend(figure(
-            ["marketed_bytes", "marketed_source"],
-            "Sold",
-            |item| item.marketed.as_ref(),
-            |size| Cell::Both(size.value.clone(), size.bytes.to_string()),
-            |size| &size.source,
-        ));
-        columns.extend(figure(
-            ["driver_bytes", "driver_source"],
-            "Driver MiB",
-            |item| item.driver.as_ref(),
-            |size| Cell::Both((size.bytes >> 20).to_string(), size.bytes.to_string()),
-            |size| &size.source,
-        ));
-        let [engine_bytes, engine_source] = figure(
-            ["engine_bytes", "engine_source"],
-            "Engine GiB",
-            |item| item.engine_total.as_ref(),
-            engine,
-            |total| &total.source,
-        );
+        columns.extend(figure(["marketed_bytes", "marketed_source"], "Sold", |item| {
+            size(item.marketed.as_ref(), |size| size.value.clone())
+        }));
+        columns.extend(figure(["driver_bytes", "driver_source"], "Driver MiB", |item| {
+            size(item.driver.as_ref(), |size| (size.bytes >> 20).to_string())
+        }));
+        let total = ["engine_bytes", "engine_source"];
+        let [bytes, source] = figure(total, "Engine GiB", |item| engine_total(item.engine_total.as_ref()));
         let known = GpuColumn::csv("engine_known", |item| Some(item.engine_total.as_ref()?.known.name()));
-        columns.extend([engine_bytes, known, engine_source]);
-        let keys = ["bandwidth_mb_s", "bandwidth_source"];
-        columns.extend(figure(keys, "GB/s", |item| item.bandwidth_mb_s.as_ref(), rate, |figure| &figure.source));
-        let keys = ["bf16_gflops", "bf16_source"];
-        columns.extend(figure(keys, "TFLOP/s", |item| item.bf16_gflops.as_ref(), rate, |figure| &figure.source));
-        let keys = ["fp8_gflops", "fp8_source"];
-        columns.extend(figure(keys, "", |item| item.fp8_gflops.as_ref(), rate, |figure| &figure.source));
+        columns.extend([bytes, known, source]);
+        let bandwidth = ["bandwidth_mb_s", "bandwidth_source"];
+        columns.extend(figure(bandwidth, "GB/s", |item| rate(item.bandwidth_mb_s.as_ref())));
+        columns.extend(figure(["bf16_gflops", "bf16_source"], "TFLOP/s", |item| rate(item.bf16_gflops.as_ref())));
+        columns.extend(figure(["fp8_gflops", "fp8_source"], "", |item| rate(item.fp8_gflops.as_ref())));
         columns.extend([
             GpuColumn::csv("link", |item| Some(item.link.as_ref()?.kind.clone())),
             GpuColumn::csv("link_mb_s_one_way", |item| Some(item.link.as_ref()?.mb_s_one_way)),
@@ -298,12 +283,12 @@ impl Item for GpuItem {
     }
 
     /// Every figure of one with where it was read.
-    fn entries(items: &[Self], _: ByteUnit) -> Vec<Entry> {
+    fn entries(items: &[Self], _: ByteUnit) -> Page {
         let [item] = items else { return Vec::new() };
         let facts = item.facts();
         let sources: Vec<_> =
             facts.iter().filter_map(|fact| Some((fact.name.to_owned(), fact.source?.clone()))).collect();
-        vec![Entry::new(&item.name, facts.into_iter().map(|fact| (fact.name, fact.text)), "sources", sources)]
+        entry(&item.name, facts.into_iter().map(|fact| (fact.name, fact.text)), "sources", sources).into()
     }
 
     /// What the columns mean, and what is not as sure as the rest.

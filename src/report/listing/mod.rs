@@ -14,7 +14,7 @@ pub use self::formats::FormatItem;
 pub use self::gpus::{GpuItem, PriceItem, SizeItem};
 pub use self::models::ModelItem;
 pub use self::weights::WeightsItem;
-use super::column::{Column, grid};
+use super::column::{Column, Table, grid};
 use super::grid::{Block, Page};
 use super::text::pairs;
 use super::{Medium, Report, json};
@@ -35,15 +35,13 @@ pub trait Item: Serialize + Sized {
     const SCHEMA: &'static str;
 
     /// The columns of a list.
-    fn columns<'a>(medium: Medium) -> Vec<Column<'a, &'a Self>>
-    where
-        Self: 'a;
+    fn columns(medium: Medium) -> Vec<Column<'static, Self>>;
 
     /// The line of a script.
     fn plain(&self) -> String;
 
     /// What people read in place of a table, where there is more to say of a thing than a row holds.
-    fn entries(_: &[Self], _: ByteUnit) -> Vec<Entry> {
+    fn entries(_: &[Self], _: ByteUnit) -> Page {
         Vec::new()
     }
 
@@ -66,17 +64,8 @@ impl<T: Item> Listing<T> {
 }
 
 impl<T: Item> Report for Listing<T> {
-    type Row<'a>
-        = &'a T
-    where
-        T: 'a;
-
-    fn rows(&self) -> Vec<&T> {
-        self.items.iter().collect()
-    }
-
-    fn columns(&self, _: ByteUnit) -> Vec<Column<'_, &T>> {
-        T::columns(Medium::Markdown)
+    fn table(&self, _: ByteUnit) -> Table {
+        Table::new(&self.items, T::columns(Medium::Markdown))
     }
 
     fn largest(&self) -> Bytes {
@@ -86,11 +75,11 @@ impl<T: Item> Report for Listing<T> {
     fn page(&self, unit: ByteUnit, medium: Medium) -> Page {
         let entries = T::entries(&self.items, unit);
         if !entries.is_empty() {
-            return entries.into_iter().flat_map(Entry::blocks).collect();
+            return entries;
         }
         let notes = T::notes(&self.items, medium);
         let notes = (!notes.is_empty()).then(|| Block::folded(notes));
-        let table = Block::Grid(grid(&self.rows(), &T::columns(medium), unit));
+        let table = Block::Grid(grid(&self.items, T::columns(medium), unit));
         [table].into_iter().chain(notes).collect()
     }
 
@@ -103,37 +92,17 @@ impl<T: Item> Report for Listing<T> {
     }
 }
 
-/// What there is to say of a thing.
-#[derive(Debug)]
-pub struct Entry {
-    name: String,
-    /// What is said of each such thing, by name.
-    about: Vec<(String, String)>,
-    /// What its properties are called.
-    heading: &'static str,
-    properties: Vec<(String, String)>,
-}
-
-impl Entry {
-    /// What is empty is left out.
-    fn new(
-        name: &str,
-        about: impl IntoIterator<Item = (&'static str, String)>,
-        heading: &'static str,
-        properties: impl IntoIterator<Item = (String, String)>,
-    ) -> Self {
-        let about = about.into_iter().filter(|(_, text)| !text.is_empty());
-        Self {
-            name: name.to_owned(),
-            about: about.map(|(name, text)| (name.to_owned(), text)).collect(),
-            heading,
-            properties: properties.into_iter().collect(),
-        }
-    }
-
-    fn blocks(self) -> [Block; 2] {
-        let heading = (!self.properties.is_empty()).then(|| format!("  {}:", self.heading));
-        let lines = pairs(2, &self.about).into_iter().chain(heading).chain(pairs(4, &self.properties)).collect();
-        [Block::Title(self.name), Block::Text(lines)]
-    }
+/// What is said of a thing, by name, and its properties under a heading; what is empty is left out.
+fn entry(
+    name: &str,
+    about: impl IntoIterator<Item = (&'static str, String)>,
+    heading: &str,
+    properties: impl IntoIterator<Item = (String, String)>,
+) -> [Block; 2] {
+    let about = about.into_iter().filter(|(_, text)| !text.is_empty());
+    let about: Vec<_> = about.map(|(name, text)| (name.to_owned(), text)).collect();
+    let properties: Vec<_> = properties.into_iter().collect();
+    let heading = (!properties.is_empty()).then(|| format!("  {heading}:"));
+    let lines = pairs(2, &about).into_iter().chain(heading).chain(pairs(4, &properties)).collect();
+    [Block::Title(name.to_owned()), Block::Text(lines)]
 }

@@ -40,11 +40,11 @@ impl From<ModelEntry> for ModelItem {
 impl Item for ModelItem {
     const SCHEMA: &'static str = "kvsize.models/1";
 
-    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
+    fn columns(_: Medium) -> Vec<Column<'static, Self>> {
         // The part of a hub id before its slash.
-        let publisher = |item: &&Self| item.label.split_once('/').map(|(publisher, _)| publisher.to_owned());
+        let publisher = |item: &Self| item.label.split_once('/').map(|(publisher, _)| publisher.to_owned());
         vec![
-            Column::left("Name", |item: &&Self| item.name.clone()).key("Name"),
+            Column::left("Name", |item: &Self| item.name.clone()).key("Name"),
             Column::left("Publisher", publisher).key("Publisher"),
         ]
     }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Entry, Item};
+use super::{Block, Item, Page, entry};
 use crate::model::{Origin, Weights};
 use crate::report::text::in_unit;
 use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
@@ -45,14 +45,14 @@ impl WeightsItem {
 impl Item for WeightsItem {
     const SCHEMA: &'static str = "kvsize.weights/1";
 
-    fn columns<'a>(_: Medium) -> Vec<Column<'a, &'a Self>> {
+    fn columns(_: Medium) -> Vec<Column<'static, Self>> {
         let exact = |count: Option<u64>| count.map(|count| Cell::Text(count.to_string()));
         vec![
-            Column::left("Model", |item: &&Self| item.name.clone()).key("Model"),
-            Column::right("Bytes", move |item: &&Self| exact(item.weights.bytes)).key("Bytes"),
-            Column::right("Parameters", move |item: &&Self| exact(item.weights.parameters)).key("Parameters"),
-            Column::right("Active", move |item: &&Self| exact(item.weights.active_parameters)).key("Active"),
-            Column::left("Origin", |item: &&Self| item.weights.origin).key("Origin"),
+            Column::left("Model", |item: &Self| item.name.clone()).key("Model"),
+            Column::right("Bytes", move |item: &Self| exact(item.weights.bytes)).key("Bytes"),
+            Column::right("Parameters", move |item: &Self| exact(item.weights.parameters)).key("Parameters"),
+            Column::right("Active", move |item: &Self| exact(item.weights.active_parameters)).key("Active"),
+            Column::left("Origin", |item: &Self| item.weights.origin).key("Origin"),
         ]
     }
 
@@ -62,8 +62,8 @@ impl Item for WeightsItem {
         format!("{bytes} {}", self.name)
     }
 
-    fn entries(items: &[Self], unit: ByteUnit) -> Vec<Entry> {
-        items.iter().map(|item| item.entry(unit)).collect()
+    fn entries(items: &[Self], unit: ByteUnit) -> Page {
+        items.iter().flat_map(|item| item.entry(unit)).collect()
     }
 
     fn largest(items: &[Self]) -> Bytes {
@@ -72,7 +72,7 @@ impl Item for WeightsItem {
 }
 
 impl WeightsItem {
-    fn entry(&self, unit: ByteUnit) -> Entry {
+    fn entry(&self, unit: ByteUnit) -> [Block; 2] {
         let WeightsDescription { bytes, parameters, active_parameters, by_dtype, notes, .. } = &self.weights;
         let amount = |bytes: u64| format!("{} ({} bytes)", in_unit(bytes, unit), group_thousands(bytes));
         let mut about = vec![
@@ -88,6 +88,6 @@ impl WeightsItem {
             let size = share.bytes.map_or_else(|| "bytes not known".into(), amount);
             (share.dtype.clone(), format!("{}{elements} elements, {size}", tensors.unwrap_or_default()))
         });
-        Entry::new(&self.name, about, "by element type", properties)
+        entry(&self.name, about, "by element type", properties)
     }
 }

@@ -21,7 +21,6 @@ use crate::units::{Bytes, Notes, group_thousands};
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Strategies {
     /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.strategies/1"))]
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
@@ -42,7 +41,7 @@ pub struct Strategies {
     /// The rows, the baseline first.
     pub strategies: Vec<StrategyRow>,
     /// The hardware's figures that floors rest on, where they were asked for.
-    pub floors: Option<SpeedFigures>,
+    pub floors: Option<Speed>,
     /// What the article says, where this is its model or the one it stands for.
     pub article: Option<ArticleStatement>,
     /// What there is to say of it.
@@ -59,16 +58,12 @@ pub struct Gpu {
     /// How many are in a node.
     pub per_node: u64,
     /// Memory that is counted of each, which the driver reports, in whole MiB.
-    #[serde(rename = "memory_mib", serialize_with = "as_mebibytes")]
-    #[schemars(with = "u64")]
+    pub memory_mib: u64,
+    /// The same in bytes.
+    #[serde(skip)]
     pub memory: Bytes,
     /// The price, if one is known.
     pub price: Option<PriceFigures>,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn as_mebibytes<S: serde::Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(bytes.0 >> 20)
 }
 
 /// Millionths of a dollar, written as cents: a whole number where it is one, else a decimal.
@@ -105,26 +100,6 @@ pub struct PriceFigures {
 impl From<&Price> for PriceFigures {
     fn from(price: &Price) -> Self {
         Self { cents_per_gpu_hour: Cents(price.micro_dollars_per_gpu_hour), offer: price.clone() }
-    }
-}
-
-/// What one GPU does at most; what has no source is absent.
-#[skip_serializing_none]
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct SpeedFigures {
-    /// Memory bandwidth, in decimal gigabytes a second.
-    pub bandwidth_gb_s: Option<u64>,
-    /// Where it was read.
-    pub bandwidth_source: Option<String>,
-    /// Peak dense rate in bf16, in 10⁹ operations a second.
-    pub bf16_gflops: Option<u64>,
-    /// Where it was read.
-    pub bf16_source: Option<String>,
-}
-
-impl SpeedFigures {
-    fn speed(&self) -> Speed {
-        Speed { bandwidth: self.bandwidth_gb_s, operations: self.bf16_gflops }
     }
 }
 
@@ -211,7 +186,7 @@ impl Strategies {
         rows: &[Strategy],
         typed: &Typed,
         gpu: Gpu,
-        figures: Option<SpeedFigures>,
+        figures: Option<Speed>,
         article: Option<ArticleStatement>,
         warnings: &[String],
     ) -> Self {
@@ -236,13 +211,13 @@ impl Strategies {
             model: ModelDescription::new(model),
             seq_len: question.workload.seq_len.0,
             batch: question.workload.batch,
-            usable_bytes_per_gpu: question.hardware.usable.0,
+            usable_bytes_per_gpu: question.usable.0,
             rule,
             weights_bytes: question.weights.map(|weights| weights.0),
             strategies: rows
                 .iter()
                 .map(|strategy| StrategyRow {
-                    floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures.speed())),
+                    floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures)),
                     ..row(strategy, baseline, typed, &gpu)
                 })
                 .collect(),

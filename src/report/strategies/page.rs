@@ -1,34 +1,28 @@
 //! The levers for people: the rows, and under them what each costs and the command that repeats it.
 
-use super::{ArticleStatement, Cents, SpeedFigures, Strategies, StrategyRow};
-use crate::report::column::{Cell, Column, grid};
+use super::{ArticleStatement, Cents, Strategies, StrategyRow};
+use crate::report::column::{Cell, Column, Table, grid};
 use crate::report::grid::{Block, Grid, Page};
 use crate::report::text::{hanging, in_unit};
 use crate::report::{Medium, Report, clean};
-use crate::strategy::{Floors, article};
+use crate::strategy::{Floors, Speed, article};
 use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
-type StrategyColumn<'a> = Column<'a, &'a StrategyRow>;
+type StrategyColumn<'a> = Column<'a, StrategyRow>;
 
 impl Report for Strategies {
-    type Row<'a> = &'a StrategyRow;
-
-    fn rows(&self) -> Vec<&StrategyRow> {
-        self.strategies.iter().collect()
-    }
-
-    fn columns(&self, unit: ByteUnit) -> Vec<StrategyColumn<'_>> {
+    fn table(&self, unit: ByteUnit) -> Table {
         let baseline = self.strategies.first().and_then(|row| row.bytes).unwrap_or_default();
         let saved = move |&saved: &i128| Cell::Both(percent(saved, baseline), saved.to_string());
         let dollars = |cents: &Cents| Cell::Both(fixed_point(u128::from(cents.0), 1_000_000, 2), cents.text());
         // People are not shown a number of GPUs that does not suffice.
         let sufficient = |of: fn(&StrategyRow) -> Option<u64>| {
-            move |row: &&StrategyRow| {
+            move |row: &StrategyRow| {
                 let shown = of(row).filter(|_| row.fits != Some(false)).map_or_else(|| "-".into(), group_thousands);
                 Cell::Both(shown, of(row).map(|count| count.to_string()).unwrap_or_default())
             }
         };
-        vec![
+        let columns = [
             StrategyColumn::csv("kind", |row| row.kind),
             StrategyColumn::left("Strategy", |row| row.name.clone()).key("name"),
             StrategyColumn::right(unit.name(), |row| row.bytes.map_or(Cell::Missing("-"), Cell::Bytes)).key("bytes"),
@@ -47,7 +41,8 @@ impl Report for Strategies {
                 .key("cents_per_hour"),
             StrategyColumn::csv("command", |row| row.command.clone()),
             StrategyColumn::csv("reason", |row| row.reason.clone()),
-        ]
+        ];
+        Table::new(&self.strategies, columns)
     }
 
     fn largest(&self) -> Bytes {
@@ -57,7 +52,7 @@ impl Report for Strategies {
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
         let sequences = if self.batch == 1 { String::new() } else { format!(" x {}", self.batch) };
         let title = format!("{}, {} tokens{sequences}", self.model.name, group_thousands(self.seq_len));
-        let mut blocks = vec![Block::Title(title), Block::Grid(grid(&self.rows(), &self.columns(unit), unit))];
+        let mut blocks = vec![Block::Title(title), Block::Grid(self.table(unit).grid(unit))];
         if let Some(figures) = &self.floors {
             blocks.extend([Block::Grid(floor_grid(self)), Block::folded(floor_words(figures, &self.gpu.name))]);
         }
@@ -85,17 +80,17 @@ fn floor_grid(document: &Strategies) -> Grid {
     let (milliseconds, seconds) = (1_000_000, 1_000_000_000);
     let columns = [
         FloorColumn::left("Floor, no prediction", |(name, _)| *name),
-        time("cache ms", |floors| floors.cache_read, milliseconds),
-        time("weights ms", |floors| floors.weights_read, milliseconds),
-        time("prefill s", |floors| floors.prefill_linear, seconds),
-        time("+ attention s", |floors| floors.prefill_attention, seconds),
+        time("cache ms", |floors| floors.cache_read_ns, milliseconds),
+        time("weights ms", |floors| floors.weights_read_ns, milliseconds),
+        time("prefill s", |floors| floors.prefill_linear_ns, seconds),
+        time("+ attention s", |floors| floors.prefill_attention_ns, seconds),
     ];
     let rows = document.strategies.iter().filter_map(|row| Some((row.name.as_str(), row.floors.as_ref()?)));
-    grid(&rows.collect::<Vec<_>>(), &columns, ByteUnit::Bytes)
+    grid(&rows.collect::<Vec<_>>(), columns, ByteUnit::Bytes)
 }
 
 /// What the floors rest on.
-fn floor_words(figures: &SpeedFigures, gpu: &str) -> [String; 4] {
+fn floor_words(figures: &Speed, gpu: &str) -> [String; 4] {
     let figure = |value: Option<u64>, unit: &str, source: &Option<String>| match (value, source) {
         (Some(value), Some(source)) => format!("{} {unit} ({source})", group_thousands(value)),
         _ => format!("not known of {gpu} from any source, and so absent"),
