@@ -34,9 +34,6 @@ pub use state::recurrent_bytes;
 
 use self::entry::Entry;
 use self::state::StateTensor;
-use crate::model::Mechanism::{
-    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
-};
 use crate::model::{LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 
@@ -220,20 +217,10 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error>
             Retained { entries, ..Retained::NOTHING }
         }
         LayerCache::Recurrent(state) => {
-            Retained { state: State::Recurrent { state, columns: columns(state) }, ..Retained::NOTHING }
+            Retained { state: State::Recurrent { state, columns: state.columns() }, ..Retained::NOTHING }
         }
         LayerCache::Shared | LayerCache::None => Retained::NOTHING,
     })
-}
-
-/// Columns that a convolution must keep: all but the current token's, in every known mechanism.
-fn columns(state: RecurrentState) -> Exact {
-    let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
-    match state.mechanism {
-        Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | RgLru | Rwkv | Cca | Mlstm => {
-            kernel.less(1u64)
-        }
-    }
 }
 
 /// The sum over devices and a batch of what is retained in `groups`: the layers of `model` as an engine has them. Sequences

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::units::{Code, Error, dollars, parse_dollars};
 
 /// A price. In JSON it is the offer alone: documents have the amount in units of their own.
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Price {
@@ -15,14 +16,11 @@ pub struct Price {
     #[serde(skip)]
     pub micro_dollars_per_gpu_hour: u64,
     /// The day of the data; absent for one that was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
     pub kind: Option<String>,
     /// Whose offer it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// Where it was read.
     pub source: String,

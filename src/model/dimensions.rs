@@ -72,13 +72,10 @@ impl Dimensions {
         let num_key_value_heads = match (self.num_key_value_heads, &self.num_attention_heads) {
             (Some(key_value), Some(attention)) => {
                 if !attention.value.is_multiple_of(key_value.value) {
-                    return Err(Error::new(
-                        Code::UnevenHeads,
-                        key_value.field,
-                        key_value.value.to_string(),
-                        format!("does not divide {} {}", attention.field, attention.value),
-                        "give KV heads that do; each serves an equal group of query heads",
-                    ));
+                    let Dimension { field, value } = key_value;
+                    let problem = format!("does not divide {} {}", attention.field, attention.value);
+                    let remedy = "give KV heads that do; each serves an equal group of query heads";
+                    return Err(Error::new(Code::UnevenHeads, field, value.to_string(), problem, remedy));
                 }
                 key_value.value
             }

@@ -1,7 +1,7 @@
 //! Layers that cache alike, and how much each kind of layer keeps.
 
 use super::RecurrentState;
-use crate::units::{Error, Exact, Tokens};
+use crate::units::{Error, Exact, Tokens, named};
 
 /// Layers that cache alike. A layer that has several caches (attention beside a recurrent state, a latent beside its
 /// index) is in several groups.
@@ -82,35 +82,55 @@ pub enum LayerCache {
     None,
 }
 
+named! {
+    /// The kinds of [`LayerCache`].
+    pub enum CacheKind {
+        /// [`LayerCache::FullAttention`]
+        Full = "full_attention",
+        /// [`LayerCache::SlidingWindow`]
+        Sliding = "sliding_attention",
+        /// [`LayerCache::ChunkedLocal`]
+        Chunked = "chunked_attention",
+        /// [`LayerCache::Latent`]
+        Latent = "latent_attention",
+        /// [`LayerCache::Indexer`]
+        Indexer = "indexer",
+        /// [`LayerCache::Compressed`]
+        Compressed = "compressed_attention",
+        /// [`LayerCache::Recurrent`]
+        Recurrent = "recurrent_state",
+        /// [`LayerCache::CrossAttention`]
+        Cross = "cross_attention",
+        /// [`LayerCache::Shared`]
+        Shared = "shared",
+        /// [`LayerCache::None`]
+        None = "none",
+    }
+}
+
 impl LayerCache {
     /// The names of the kinds in output.
-    pub const KINDS: &[&str] = &[
-        "full_attention",
-        "sliding_attention",
-        "chunked_attention",
-        "latent_attention",
-        "indexer",
-        "compressed_attention",
-        "recurrent_state",
-        "cross_attention",
-        "shared",
-        "none",
-    ];
+    pub const KINDS: &[&str] = CacheKind::NAMES;
+
+    /// What kind of cache it is.
+    pub fn cache_kind(&self) -> CacheKind {
+        match self {
+            Self::FullAttention { .. } => CacheKind::Full,
+            Self::SlidingWindow { .. } => CacheKind::Sliding,
+            Self::ChunkedLocal { .. } => CacheKind::Chunked,
+            Self::Latent { .. } => CacheKind::Latent,
+            Self::Indexer { .. } => CacheKind::Indexer,
+            Self::Compressed { .. } => CacheKind::Compressed,
+            Self::Recurrent(_) => CacheKind::Recurrent,
+            Self::CrossAttention { .. } => CacheKind::Cross,
+            Self::Shared => CacheKind::Shared,
+            Self::None => CacheKind::None,
+        }
+    }
 
     /// The kind's name in output.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::FullAttention { .. } => "full_attention",
-            Self::SlidingWindow { .. } => "sliding_attention",
-            Self::ChunkedLocal { .. } => "chunked_attention",
-            Self::Latent { .. } => "latent_attention",
-            Self::Indexer { .. } => "indexer",
-            Self::Compressed { .. } => "compressed_attention",
-            Self::Recurrent(_) => "recurrent_state",
-            Self::CrossAttention { .. } => "cross_attention",
-            Self::Shared => "shared",
-            Self::None => "none",
-        }
+        self.cache_kind().name()
     }
 
     /// A latent of these parts.
@@ -120,6 +140,11 @@ impl LayerCache {
     pub fn latent(kv_lora_rank: u64, qk_rope_head_dim: u64) -> Result<Self, Error> {
         (Exact::from(kv_lora_rank) + qk_rope_head_dim).get()?;
         Ok(Self::Latent { kv_lora_rank, qk_rope_head_dim })
+    }
+
+    /// A window that every reader of the configuration sees alike.
+    pub fn sliding(key_value: KeyValue, window: Tokens) -> Self {
+        Self::SlidingWindow { key_value, window, transformers_window: Some(window) }
     }
 
     fn entries(&self) -> Option<Entries> {
@@ -163,7 +188,7 @@ impl LayerCache {
 
     /// Whether its entries are those of the sequence's own tokens, and so grow with it, up to a bound if it has one.
     pub fn follows_the_sequence(&self) -> bool {
-        self.key_value().is_some() && !matches!(self, Self::CrossAttention { .. })
+        self.key_value().is_some() && self.cache_kind() != CacheKind::Cross
     }
 }
 

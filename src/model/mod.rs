@@ -14,7 +14,7 @@ mod widths;
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
 pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
-pub use layer_group::{KeyValue, LayerCache, LayerGroup};
+pub use layer_group::{CacheKind, KeyValue, LayerCache, LayerGroup};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use spec::ModelSpec;
@@ -95,9 +95,9 @@ impl Model {
             (DraftMethod::Ngram, _) | (_, None) => (Vec::new(), 0),
             (_, Some(draft)) => (draft.layer_groups.clone(), first_layer),
         };
-        self.layer_groups.extend(groups.into_iter().map(|group| LayerGroup {
-            layers: group.layers.iter().map(|layer| layer.saturating_add(offset)).collect(),
-            cache: group.cache,
+        self.layer_groups.extend(groups.into_iter().map(|mut group| {
+            group.layers.iter_mut().for_each(|layer| *layer = layer.saturating_add(offset));
+            group
         }));
         self.warnings.extend(draft.iter().flat_map(|draft| draft.warnings.iter().cloned()));
         let checkpoint = draft.map(|draft| draft.checkpoint.clone());
@@ -108,11 +108,8 @@ impl Model {
     /// What a device holds of it that has these layers, by their numbers in the whole.
     #[must_use]
     pub fn of_layers(&self, layers: &Range<u32>) -> Self {
-        let within = |group: &LayerGroup| LayerGroup {
-            layers: group.layers.iter().copied().filter(|layer| layers.contains(layer)).collect(),
-            cache: group.cache,
-        };
-        let layer_groups = self.layer_groups.iter().map(within).collect();
+        let mut layer_groups = self.layer_groups.clone();
+        layer_groups.iter_mut().for_each(|group| group.layers.retain(|layer| layers.contains(layer)));
         Self {
             model_type: self.model_type.clone(),
             max_position_embeddings: self.max_position_embeddings,
@@ -120,6 +117,11 @@ impl Model {
             checkpoint: self.checkpoint.clone(),
             ..Self::new(self.name.clone(), self.origin, self.dtype, self.num_hidden_layers, layer_groups)
         }
+    }
+
+    /// Whether some of its layers cache so.
+    pub fn has(&self, kind: CacheKind) -> bool {
+        self.layer_groups.iter().any(|group| group.cache.cache_kind() == kind)
     }
 
     /// Notes where the width of its entries is the article's shortcut, and what that drops.

@@ -1,6 +1,6 @@
 //! States of fixed size: what recurrent layers keep in place of entries.
 
-use crate::units::{ElementFormat, named};
+use crate::units::{ElementFormat, Exact, named};
 
 /// The state of a recurrent layer: the last inputs of its convolution, and what it remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,13 @@ pub struct RecurrentState {
     pub convolution: Option<Convolution>,
     /// What is remembered of the sequence.
     pub memory: Option<Memory>,
+}
+
+impl RecurrentState {
+    /// The columns that its convolution keeps; 0 without one.
+    pub fn columns(self) -> Exact {
+        self.convolution.map_or(Exact::ZERO, Convolution::columns)
+    }
 }
 
 /// `kernel − 1` columns of the convolution's input.
@@ -66,14 +73,9 @@ named! {
     }
 }
 
-impl Mechanism {
-    /// The names of all.
-    pub fn names() -> Vec<&'static str> {
-        Self::ALL.iter().map(|mechanism| mechanism.name()).collect()
-    }
-
-    /// The one of this name.
-    pub(super) fn named(wanted: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|mechanism| mechanism.name() == wanted)
+impl Convolution {
+    /// The columns that are kept: all but the current token's, in every mechanism.
+    pub fn columns(self) -> Exact {
+        Exact::from(self.kernel).less(1u64)
     }
 }

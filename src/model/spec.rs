@@ -91,13 +91,13 @@ impl ModelSpec {
         let mut assumptions = Vec::new();
         let key_value = match *self {
             Self {
-                hidden_size: Some(hidden_size),
+                hidden_size: Some(width),
                 kv_heads: Some(kv_heads),
                 heads: None,
                 head_dim: None,
                 v_head_dim: None,
                 ..
-            } => shortcut(&given("hidden_size", hidden_size), &given("kv_heads", kv_heads))?,
+            } => shortcut(&given("hidden_size", width), &given("kv_heads", kv_heads))?,
             _ => Dimensions {
                 hidden_size: dimension("hidden_size", self.hidden_size),
                 num_attention_heads: dimension("heads", self.heads),
@@ -108,26 +108,15 @@ impl ModelSpec {
             .key_value(&[name("heads"), name("head_dim")], no_width, &mut assumptions)?,
         };
         let cache = match self.sliding_window {
-            Some(window) => LayerCache::SlidingWindow {
-                key_value,
-                window: Tokens(window),
-                transformers_window: Some(Tokens(window)),
-            },
+            Some(window) => LayerCache::sliding(key_value, Tokens(window)),
             None => LayerCache::FullAttention { key_value },
         };
         let name = self.name.clone().unwrap_or_else(|| "model from flags".into());
         let group = LayerGroup { layers: (0..num_hidden_layers).collect(), cache };
-        let model = Model {
-            checkpoint: Checkpoint {
-                num_attention_heads: self.heads,
-                hidden_size: self.hidden_size,
-                ..Checkpoint::default()
-            },
-            facts: self.facts(),
-            assumptions,
-            ..Model::new(name, Origin::Flags, ElementFormat::FP16, num_hidden_layers, vec![group])
-        };
-        Ok(model.with_shortcut_noted())
+        let (num_attention_heads, hidden_size) = (self.heads, self.hidden_size);
+        let checkpoint = Checkpoint { num_attention_heads, hidden_size, ..Checkpoint::default() };
+        let model = Model::new(name, Origin::Flags, ElementFormat::FP16, num_hidden_layers, vec![group]);
+        Ok(Model { checkpoint, facts: self.facts(), assumptions, ..model }.with_shortcut_noted())
     }
 }
 
