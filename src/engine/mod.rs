@@ -149,7 +149,10 @@ impl Profile {
         prepare: |_, _, _| None,
         own_lengths: |_, _, _| OwnLengths { sequences: None, seq_len: None },
         share: |_| Ok(Share::IDEAL),
-        overhead: |model, workload, _| Overhead::none(model, workload),
+        overhead: |model, workload, _| {
+            let stages = workload.layout.stages(model.num_hidden_layers)?.len();
+            Ok(Overhead::uniform(stages, None, "nothing is counted beside weights and cache: there is no server"))
+        },
         blocks: |_| None,
         request_limit: |_, _, _, _| Ok(None),
         pools_per_replica: |_, _| 1,

@@ -110,7 +110,8 @@ pub(super) const LEFT_FREE: Share =
 pub(super) fn margin(model: &Model, workload: &Workload) -> Result<Overhead, Error> {
     let term = Term::estimated(Bytes(1 << 30), "what llama.cpp leaves free on each device (--fit-target)");
     let note = "buffers of a step are taken to be within llama.cpp's margin of 1 GiB a device";
-    Overhead::uniform(model, workload, vec![OverheadTerm { name: "margin", term }], note)
+    let stages = workload.layout.stages(model.num_hidden_layers)?.len();
+    Ok(Overhead::uniform(stages, Some(OverheadTerm { name: "margin", term }), note))
 }
 
 /// `llama-server`, whose context is that of all its slots.

@@ -13,22 +13,18 @@ use crate::units::{Bytes, Error, Exact};
 /// It takes all memory but its reserve.
 pub(super) const SHARE: Share = Share { rule: Rule::All, default: "1", source: "sglang: what its reserve leaves" };
 
-/// Decoding batches that graphs are captured for, by memory.
-struct Decoding {
-    below_gib: u64,
-    /// With fewer than four ranks.
-    few_ranks: u64,
-    /// From four ranks on.
-    many_ranks: u64,
+/// Decoding batches that graphs are captured for, by GiB of memory: with fewer than four ranks, and from four on.
+fn decoding_batches(memory_gib: u64, ranks: u64) -> u64 {
+    let few = ranks < 4;
+    match memory_gib {
+        0..20 => 8,
+        20..35 if few => 48,
+        35..60 if few => 32,
+        20..60 => 160,
+        60..160 if few => 256,
+        _ => 512,
+    }
 }
-
-const DECODING: &[Decoding] = &[
-    Decoding { below_gib: 20, few_ranks: 8, many_ranks: 8 },
-    Decoding { below_gib: 35, few_ranks: 48, many_ranks: 160 },
-    Decoding { below_gib: 60, few_ranks: 32, many_ranks: 160 },
-    Decoding { below_gib: 160, few_ranks: 256, many_ranks: 512 },
-    Decoding { below_gib: u64::MAX, few_ranks: 512, many_ranks: 512 },
-];
 
 /// Sizes of prefills, in tokens, that graphs are captured for.
 struct Prefills {
@@ -54,13 +50,12 @@ pub(super) fn overhead(model: &Model, workload: &Workload, engine: &Engine) -> R
     if model.checkpoint.multimodal {
         return Err(engine.unknown_overhead("what it reserves for what sees and hears is not read here"));
     }
-    let term = Term::estimated(
-        reserve(model, workload.layout, engine)?,
-        "sglang 0.5.23: what its default mem_fraction_static is not",
-    );
+    let bytes = reserve(model, workload.layout, engine)?;
+    let term = Term::estimated(bytes, "sglang 0.5.23: what its default mem_fraction_static is not");
     let note = "what it holds before it measures (contexts, communication) is not counted, and no log says how far off its \
                 rule is";
-    Overhead::uniform(model, workload, vec![OverheadTerm { name: RESERVE, term }], note)
+    let stages = workload.layout.stages(model.num_hidden_layers)?.len();
+    Ok(Overhead::uniform(stages, Some(OverheadTerm { name: RESERVE, term }), note))
 }
 
 /// The part of the device's memory that is not static, rounded as its fraction of three decimals is.
@@ -85,8 +80,6 @@ fn reserve(model: &Model, layout: Layout, engine: &Engine) -> Result<Bytes, Erro
 
 /// MiB for graphs: 2 for each decoding batch, and 8 for each size of prefill, which pipeline stages do not capture.
 fn graphs(model: &Model, chunk: u64, layout: Layout, memory_mib: u64) -> Exact {
-    let row = DECODING.iter().find(|row| memory_mib / 1_024 < row.below_gib);
-    let decoding = row.map_or(0, |row| if layout.tp < 4 { row.few_ranks } else { row.many_ranks });
     let sizes = |row: &Prefills| match chunk.min(row.up_to).checked_sub(row.from) {
         Some(range) => Exact::from(range) / row.step + 1u64,
         None => Exact::ZERO,
@@ -96,5 +89,5 @@ fn graphs(model: &Model, chunk: u64, layout: Layout, memory_mib: u64) -> Exact {
         (1, Some(_)) => LATENT_MIB.into(),
         _ => Exact::ZERO,
     };
-    Exact::from(decoding) * 2u64 + prefills
+    Exact::from(decoding_batches(memory_mib / 1_024, layout.tp)) * 2u64 + prefills
 }

@@ -14,10 +14,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cache, MODEL_FORMATS, Rules};
+use super::{Cache, Facts, MODEL_FORMATS, REPEATED, Rules};
 use crate::engine::{Answer, Engine, Gap, SettingValue, Steps, is_one_of};
 use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
+use crate::model::{CacheKind, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
 /// A format of its quantised caches.
@@ -101,11 +101,7 @@ struct Side {
 }
 
 /// The answer of the quantised cache, if it is asked for.
-pub(super) fn answer(
-    model: &Model,
-    workload: &Workload,
-    engine: &Engine,
-) -> Result<Option<(Answer, Quantized)>, Error> {
+pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Option<Answer>, Error> {
     let given = match workload.kv_dtype {
         KvDtype::Given(format) if format.k == format.v => format.k.name(),
         _ => None,
@@ -139,11 +135,12 @@ pub(super) fn answer(
     let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
     let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
     let answer = Answer {
+        details: Some(Facts::new(Cache::Quantized, Some(scheme.shown))),
         gaps: scheme.gaps(levels)?,
         assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
-    Ok(Some((answer, scheme.shown)))
+    Ok(Some(answer))
 }
 
 /// Whether the quantised cache is asked for, by `--cache` or by one of its formats.
@@ -231,23 +228,14 @@ fn prompt(seq_len: u64, format: &Format, groups: Groups, engine: &Engine) -> Res
     Ok(prompt)
 }
 
-/// The format of the model: its own, or the one given where that is no format of a quantised cache.
-fn model_format(
-    model: &Model,
-    workload: &Workload,
-    engine: &Engine,
-    given: Option<&Format>,
-) -> Result<ElementFormat, Error> {
-    match workload.kv_dtype {
-        KvDtype::Given(format) if given.is_none() => {
-            let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
-            let reason = "is not a format of the model under its quantized cache";
-            let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
-            engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
-            Ok(format.k)
-        }
-        KvDtype::Given(_) | KvDtype::Auto => Ok(model.dtype),
-    }
+/// The format of the model, which is `asked` for where that is no format of a quantised cache; else its own.
+fn model_format(asked: KvDtype, model: &Model, engine: &Engine) -> Result<ElementFormat, Error> {
+    let KvDtype::Given(format) = asked else { return Ok(model.dtype) };
+    let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
+    let reason = "is not a format of the model under its quantized cache";
+    let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
+    engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
+    Ok(format.k)
 }
 
 impl Scheme {
@@ -257,7 +245,8 @@ impl Scheme {
         let seq_len = workload.seq_len.0;
         let groups = Groups::new(backend, seq_len, engine)?;
         let prompt = prompt(seq_len, format, groups, engine)?;
-        let model_format = model_format(model, workload, engine, given)?;
+        let asked = if given.is_some() { KvDtype::Auto } else { workload.kv_dtype };
+        let model_format = model_format(asked, model, engine)?;
         let groups = Some(groups).filter(|_| backend != FP8);
         // Of a residual of none or one each token is quantised as it comes.
         let residual = groups.map_or(0, |groups| groups.residual_length).max(1);
@@ -296,13 +285,8 @@ impl Scheme {
             FP8 => ("scales", "an fp32 scale for K and one for V of each layer"),
             _ => ("packing", "each tensor is packed by itself, into whole rows"),
         };
-        let heads = "KV heads are repeated for the query heads that share them";
-        let gaps = Steps::from(live)
-            .to("repeated_heads", repeated, heads)?
-            .to("residual", with_residual, window)?
-            .to(kind, all, packing)?
-            .gaps;
-        Ok(gaps)
+        let steps = Steps::from(live).to("repeated_heads", repeated, REPEATED)?;
+        Ok(steps.to("residual", with_residual, window)?.to(kind, all, packing)?.gaps)
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.
@@ -323,7 +307,7 @@ impl Scheme {
         let (axis_key, axis_value) =
             self.shown.groups.map_or(("0", "0"), |groups| (groups.axis_key, groups.axis_value));
         let both = |heads, k, v| Ok([Side { heads, dim: k, axis: axis_key }, Side { heads, dim: v, axis: axis_value }]);
-        let encodes = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::CrossAttention { .. }));
+        let encodes = model.has(CacheKind::Cross);
         match *cache {
             _ if encodes => {}
             LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
@@ -412,11 +396,8 @@ impl Scheme {
     fn assumption(&self, engine: &Engine) -> Option<String> {
         let most = self.shown.groups?.residual_length.checked_sub(1).filter(|&most| most > 0)?;
         let format = self.model_format;
-        engine
-            .settings
-            .count("decoded")
-            .is_none()
-            .then(|| format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)"))
+        let text = || format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)");
+        engine.settings.count("decoded").is_none().then(text)
     }
 }
 

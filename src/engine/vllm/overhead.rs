@@ -54,7 +54,7 @@ pub fn overhead_by(
     engine: &Engine,
     fitted: &'static FittedMemory,
 ) -> Result<Overhead, Error> {
-    let stages = stages(&workload.layout.stages(model.num_hidden_layers)?, true);
+    let stages = stages(&workload.layout.stages(model.num_hidden_layers)?);
     let step = Step::new(model, workload, engine, fitted)?;
     let tensors = model.weights.as_ref().and_then(|weights| weights.tensors.as_ref());
     let charges_graphs = Release::of(engine)?.has(Since::GRAPHS_OUT_OF_POOL);
@@ -140,7 +140,7 @@ impl<'a> Step<'a> {
         let logs = self.logs();
         let tokens = self.tokens;
         Ok(vec![
-            term("step", self.peak(stage.last), &format!("a step of {tokens} tokens; {logs}"))?,
+            term("step", self.peak(stage), &format!("a step of {tokens} tokens; {logs}"))?,
             term(
                 "outside",
                 self.fitted.outside(self.layout.tp, self.layout.pp),
@@ -219,8 +219,8 @@ impl<'a> Step<'a> {
     }
 
     /// The most that the step has allocated on a stage.
-    fn peak(&self, last: bool) -> Exact {
-        let sampler = if last { self.sampler() } else { Exact::ZERO };
+    fn peak(&self, stage: &Stage) -> Exact {
+        let sampler = if stage.last { self.sampler() } else { Exact::ZERO };
         let passed_on = if self.layout.pp > 1 { self.states() * 2u64 } else { Exact::ZERO };
         sampler.max(self.feed_forward()) + self.experts() + self.images() + passed_on + self.fitted.step
     }
