@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::error;
-use crate::model::{CacheKind as Kind, KeyValue, LayerCache};
+use crate::model::{CacheKind as K, KeyValue, LayerCache};
 use crate::units::{Code, Error, Exact};
 
 /// Parallel sizes, each at least 1.
@@ -77,15 +77,16 @@ impl Layout {
             return Err(error::uneven_decode_context(dcp, tp));
         }
         match cache.cache_kind() {
-            Kind::Latent => Ok(dcp),
-            Kind::Full => match cache.key_value().and_then(KeyValue::num_key_value_heads) {
+            K::Latent => Ok(dcp),
+            K::Full => match cache.key_value().and_then(KeyValue::num_key_value_heads) {
                 Some(heads) if tp.checked_div(heads).is_none_or(|copies| copies < dcp) => {
                     Err(error::too_much_decode_context(dcp, tp, heads))
                 }
                 _ => Ok(dcp),
             },
-            Kind::Sliding | Kind::Chunked | Kind::Indexer | Kind::Compressed => Ok(1),
-            Kind::Recurrent | Kind::Cross | Kind::Shared | Kind::None => Ok(1),
+            K::Sliding | K::Chunked | K::Indexer | K::Compressed | K::Recurrent | K::Cross | K::Shared | K::None => {
+                Ok(1)
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::json_object::json_object;
-use super::{CacheKind as Kind, Convolution, Dimension, KeyValue, LayerCache, LayerGroup, Mechanism, Memory};
+use super::{CacheKind as K, Convolution, Dimension, KeyValue, LayerCache, LayerGroup, Mechanism, Memory};
 use super::{RecurrentState, layer_count};
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
@@ -122,10 +122,11 @@ impl LayerNumbers {
 
     fn next(&mut self, cache: &LayerCache) -> &mut u32 {
         match cache.cache_kind() {
-            Kind::Indexer => &mut self.indexer,
-            Kind::Compressed => &mut self.compressed,
-            Kind::Full | Kind::Sliding | Kind::Chunked | Kind::Latent => &mut self.other,
-            Kind::Recurrent | Kind::Cross | Kind::Shared | Kind::None => &mut self.other,
+            K::Indexer => &mut self.indexer,
+            K::Compressed => &mut self.compressed,
+            K::Full | K::Sliding | K::Chunked | K::Latent | K::Recurrent | K::Cross | K::Shared | K::None => {
+                &mut self.other
+            }
         }
     }
 
@@ -248,11 +249,11 @@ impl LayerGroupJson {
     }
 
     fn cache(&self, defaults: GroupDefaults) -> Result<LayerCache, Error> {
-        let kind = Kind::named(&self.kind);
+        let kind = K::named(&self.kind);
         let unknown = || unknown("kind", &self.kind, "is not a kind of layers known here", LayerCache::KINDS);
         Ok(match kind.ok_or_else(unknown)? {
-            Kind::Full => LayerCache::FullAttention { key_value: self.key_value(defaults)? },
-            Kind::Sliding => {
+            K::Full => LayerCache::FullAttention { key_value: self.key_value(defaults)? },
+            K::Sliding => {
                 let window = required("window", self.window)?;
                 let transformers_window = self.transformers_window.unwrap_or(window);
                 LayerCache::SlidingWindow {
@@ -261,31 +262,31 @@ impl LayerGroupJson {
                     transformers_window: Some(Tokens(transformers_window)).filter(|tokens| tokens.0 > 0),
                 }
             }
-            Kind::Chunked => {
+            K::Chunked => {
                 let key_value = self.key_value(defaults)?;
                 LayerCache::ChunkedLocal { key_value, chunk: Tokens(required("chunk", self.chunk)?) }
             }
-            Kind::Latent => {
+            K::Latent => {
                 let kv_lora_rank = required("kv_lora_rank", self.kv_lora_rank)?;
                 LayerCache::latent(kv_lora_rank, self.qk_rope_head_dim.unwrap_or_default())?
             }
-            Kind::Indexer => LayerCache::Indexer {
+            K::Indexer => LayerCache::Indexer {
                 index_head_dim: required("index_head_dim", self.index_head_dim)?,
                 ratio: required("ratio", Some(self.ratio.unwrap_or(1)))?,
             },
-            Kind::Compressed => LayerCache::Compressed {
+            K::Compressed => LayerCache::Compressed {
                 head_dim: required("head_dim", self.head_dim)?,
                 ratio: required("ratio", self.ratio)?,
                 state_elements: self.state_elements.ok_or_else(|| missing("state_elements", "add it"))?,
             },
-            Kind::Recurrent => LayerCache::Recurrent(self.state(defaults)?),
-            Kind::Cross => LayerCache::CrossAttention {
+            K::Recurrent => LayerCache::Recurrent(self.state(defaults)?),
+            K::Cross => LayerCache::CrossAttention {
                 key_value: self.key_value(defaults)?,
                 encoder_tokens: self.encoder_tokens.map(Tokens),
                 optional: self.optional,
             },
-            Kind::Shared => LayerCache::Shared,
-            Kind::None => LayerCache::None,
+            K::Shared => LayerCache::Shared,
+            K::None => LayerCache::None,
         })
     }
 

@@ -7,6 +7,7 @@ macro_rules! named {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis enum $type { $($(#[$doc])* $variant,)* }
 
+        #[allow(dead_code, reason = "not every enum is read by its names")]
         impl $type {
             /// Every one, in the order declared.
             $vis const ALL: &[Self] = &[$(Self::$variant),*];

@@ -4,7 +4,7 @@
 use super::attention_backend::Attention;
 use super::classes::{RunnerWindow, Trait};
 use super::draft::Draft;
-use super::layers::{Role, groups_of};
+use super::layers::{SLIDING, groups_of};
 use super::resolver::Resolver;
 use super::snapshots::Snapshots;
 use crate::engine::{Double, Engine};
@@ -96,6 +96,13 @@ pub(super) struct States {
     pub(super) ratio: Double,
     /// The format of a state's memory.
     pub(super) memory_format: ElementFormat,
+}
+
+impl States {
+    /// Slots of so many requests, or those that are given.
+    pub(super) fn slots(self, requests: u64) -> Exact {
+        self.fixed.map_or(Exact::from(requests) * self.slots_per_request, Exact::from)
+    }
 }
 
 impl Arguments {
@@ -206,7 +213,12 @@ impl Resolver<'_> {
     fn states(&self, snapshots: Snapshots, ranks: Ranks, schedule: Schedule) -> States {
         let given = self.count("max-mamba-cache-size").map(|slots| ranks.of_group(slots));
         States {
-            slots_per_request: snapshots.slots_per_request(schedule.overlap),
+            slots_per_request: match snapshots {
+                Snapshots::Uncached => 1,
+                Snapshots::Unsupported | Snapshots::NoBuffer => 3,
+                Snapshots::ExtraBuffer if schedule.overlap => 5,
+                Snapshots::ExtraBuffer | Snapshots::ExtraBufferLazy => 4,
+            },
             fixed: given.or(schedule.requests.filter(|_| !schedule.radix)),
             ratio: self.engine.settings.ratio("mamba-full-memory-ratio").unwrap_or(Double::ratio(9, 10)),
             memory_format: self.memory_format(),
@@ -226,7 +238,7 @@ impl Resolver<'_> {
     /// The runner's window, where windowed layers have a pool.
     fn window_tokens(&self) -> Result<Option<u64>, Error> {
         let window = self.class.window_pool.filter(|_| !self.is_on("disable-hybrid-swa-memory"));
-        let bound = groups_of(self.model, Role::Sliding).find_map(|group| group.cache.bound());
+        let bound = groups_of(self.model, SLIDING).find_map(|group| group.cache.bound());
         let Some((window, bound)) = window.zip(bound) else { return Ok(None) };
         match window {
             RunnerWindow::Configured => Ok(Some(bound.0)),

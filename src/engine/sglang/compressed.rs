@@ -3,10 +3,10 @@
 
 use super::arguments::Arguments;
 use super::format::Format;
-use super::layers::{Role, Stage, groups_of, index_head_dim, index_key, own_groups};
+use super::layers::{SLIDING, Stage, groups_of, index_head_dim, index_key, own_groups};
 use super::share::{Part, Share, Sizes, refused};
 use crate::engine::Double;
-use crate::model::{KeyValue, LayerCache};
+use crate::model::{CacheKind, KeyValue, LayerCache};
 use crate::units::{Error, Exact};
 
 /// Bytes of an entry: 448 elements in fp8 with 8 scales, 64 in bf16.
@@ -55,22 +55,16 @@ impl Compressed {
                     "has windows of other entries than DeepSeek-V4's, one vector of 512 elements",
                 ),
                 LayerCache::Indexer { .. } => (true, ""),
-                LayerCache::FullAttention { .. }
-                | LayerCache::ChunkedLocal { .. }
-                | LayerCache::Latent { .. }
-                | LayerCache::Recurrent(_)
-                | LayerCache::CrossAttention { .. }
-                | LayerCache::Shared
-                | LayerCache::None => (false, "has layers other than windows and compressed ones"),
+                _ => (false, "has layers other than windows and compressed ones"),
             };
             stage.require(covered, reason)?;
         }
         let of_ratio = |ratio: u64| -> u64 {
-            let groups = groups_of(model, Role::Compressed).filter(|group| group.cache.ratio() == ratio);
+            let groups = groups_of(model, &[CacheKind::Compressed]).filter(|group| group.cache.ratio() == ratio);
             groups.map(|group| group.layers_within(&stage.layers)).sum()
         };
         Ok(Self {
-            layers: stage.count(Role::Sliding),
+            layers: stage.count(SLIDING),
             sparse: of_ratio(SPARSE),
             heavy: of_ratio(HEAVY),
             index_dim: index_head_dim(model),

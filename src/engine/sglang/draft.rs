@@ -5,13 +5,12 @@ use serde::Deserialize;
 
 use super::classes::Trait;
 use super::resolver::Resolver;
-use super::words::words;
 use crate::model::{DraftMethod, Drafter, LayerGroup};
-use crate::units::{Error, Exact};
+use crate::units::{Error, Exact, named};
 
-words! {
+named! {
     /// What drafts tokens; NEXTN is another name of EAGLE.
-    Algorithm {
+    pub(super) enum Algorithm {
         Eagle = "EAGLE", Eagle3 = "EAGLE3", Nextn = "NEXTN", Standalone = "STANDALONE", Ngram = "NGRAM",
     }
 }
@@ -75,12 +74,13 @@ impl Resolver<'_> {
             DraftMethod::DraftModel => Algorithm::Standalone,
             DraftMethod::Ngram => Algorithm::Ngram,
         };
-        let given = self.choice("speculative-algorithm").or(self.model.drafter.as_ref().map(of_drafter));
+        let given =
+            self.choice("speculative-algorithm", Algorithm::named).or(self.model.drafter.as_ref().map(of_drafter));
         let Some(algorithm) = given else { return Ok(None) };
         let algorithm = if algorithm == Algorithm::Nextn { Algorithm::Eagle } else { algorithm };
         let taken = algorithm == Algorithm::Eagle || !self.class.is(Trait::Compressed);
         let reason = "is not supported for DeepseekV4ForCausalLM";
-        self.engine.require(taken, "--speculative-algorithm", algorithm, reason, "use EAGLE")?;
+        self.engine.require(taken, "--speculative-algorithm", algorithm.name(), reason, "use EAGLE")?;
         Ok(Some(algorithm))
     }
 
@@ -122,7 +122,7 @@ impl Resolver<'_> {
                 let reason = "is set without all three of steps, topk and draft tokens";
                 let remedy =
                     "give --speculative-num-steps, --speculative-eagle-topk and --speculative-num-draft-tokens";
-                self.refuse("--speculative-algorithm", algorithm.into(), reason, remedy)
+                Err(self.engine.refusal("--speculative-algorithm", algorithm.name(), reason, remedy))
             }
         }
     }

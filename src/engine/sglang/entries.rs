@@ -3,10 +3,10 @@
 
 use super::arguments::{Arguments, Entries};
 use super::format::Format;
-use super::layers::{Role, Stage, groups_of, index_head_dim, index_key};
+use super::layers::{SLIDING, Stage, groups_of, index_head_dim, index_key};
 use super::pools::{Pool, Pooled};
 use crate::engine::Double;
-use crate::model::{KeyValue, LayerCache, Model};
+use crate::model::{CacheKind as Kind, KeyValue, LayerCache, Model};
 use crate::units::{Error, Exact};
 
 /// The heads of layers of one role, which SGLang takes to be alike.
@@ -21,27 +21,24 @@ struct Heads {
 pub(super) fn full_layers(stage: &Stage<'_>) -> Result<Pool, Error> {
     let (model, arguments) = (stage.model, stage.arguments);
     if arguments.window.tokens.is_some() {
-        let layers = Exact::from(stage.count(Role::Full)) + stage.count(Role::Shared) - shared_sliding(stage)?;
+        let layers = Exact::from(stage.count(&[Kind::Full, Kind::Shared])) - shared_sliding(stage)?;
         let drafting = arguments.draft.map_or(Exact::ZERO, |draft| Exact::from(draft.layers) - draft.sliding);
-        return two_pools_layers(stage, Role::Full, layers, drafting);
+        return two_pools_layers(stage, &[Kind::Full], layers, drafting);
     }
     let all = u64::from(stage.layers.end.abs_diff(stage.layers.start));
     // Next to states, only layers that attend are in the pool.
-    let in_pool = |roles: &[Role]| match arguments.states {
-        Some(_) => roles.iter().map(|&role| stage.count(role)).sum(),
-        None => all,
-    };
+    let in_pool = |kinds: &[Kind]| arguments.states.map_or(all, |_| stage.count(kinds));
     let (main, index_element) = match arguments.entries {
         Entries::Heads { index_element } => {
-            let layers = in_pool(&[Role::Full, Role::Sliding]);
-            let mut roles = [Role::Full, Role::Sliding, Role::CrossAttention].into_iter();
-            let heads = roles.find_map(|role| heads(stage, role).transpose()).transpose()?;
+            let layers = in_pool(&[Kind::Full, Kind::Sliding, Kind::Chunked]);
+            let mut kinds = [&[Kind::Full], SLIDING, &[Kind::Cross]].into_iter();
+            let heads = kinds.find_map(|kinds| heads(stage, kinds).transpose()).transpose()?;
             let token = heads.map_or(Exact::ZERO, |heads| heads.bytes(layers, arguments));
             let element = index_element.map(|element| Exact::from(index_head_dim(model)) * element);
             (Pooled { kind: "full_attention", layers, token: token.get()? }, element)
         }
         Entries::Latents | Entries::IndexedLatents { .. } | Entries::Compressed => {
-            let layers = in_pool(&[Role::Latent]);
+            let layers = in_pool(&[Kind::Latent]);
             let token = latent_bytes(model, layers, arguments).get()?;
             let is_indexed = matches!(arguments.entries, Entries::IndexedLatents { .. });
             let element = is_indexed.then(|| index_key(index_head_dim(model)));
@@ -50,7 +47,7 @@ pub(super) fn full_layers(stage: &Stage<'_>) -> Result<Pool, Error> {
     };
     let mut layers = vec![main];
     if let Some(element) = index_element {
-        let indexers = stage.count(Role::Index);
+        let indexers = stage.count(&[Kind::Indexer]);
         layers.push(Pooled { kind: "indexer", layers: indexers, token: (element * indexers).get()? });
     }
     Ok(Pool { draft: draft_bytes(&layers, arguments)?, layers })
@@ -61,23 +58,23 @@ pub(super) fn window_layers(stage: &Stage<'_>) -> Result<Option<Pool>, Error> {
     if stage.arguments.window.tokens.is_none() {
         return Ok(None);
     }
-    let layers = Exact::from(stage.count(Role::Sliding)) + shared_sliding(stage)?;
+    let layers = Exact::from(stage.count(SLIDING)) + shared_sliding(stage)?;
     let drafting = stage.arguments.draft.map_or(0, |draft| draft.sliding);
-    two_pools_layers(stage, Role::Sliding, layers, drafting.into()).map(Some)
+    two_pools_layers(stage, SLIDING, layers, drafting.into()).map(Some)
 }
 
 /// Of the layers that read another's cache and get their own all the same, those that the list of kinds says slide.
 fn shared_sliding(stage: &Stage<'_>) -> Result<u64, Error> {
-    let (shared, listed) = (stage.count(Role::Shared), stage.model.checkpoint.shared_sliding_layers);
+    let (shared, listed) = (stage.count(&[Kind::Shared]), stage.model.checkpoint.shared_sliding_layers);
     let reason = "has layers that share a cache, and no list that says which of them slide";
     stage.require(shared == 0 || listed.is_some(), reason)?;
     Ok(listed.unwrap_or_default().min(shared))
 }
 
-/// `layers` layers of a role, and `drafting` draft layers like them, in one of two pools.
-fn two_pools_layers(stage: &Stage<'_>, role: Role, layers: Exact, drafting: Exact) -> Result<Pool, Error> {
-    let token = heads(stage, role)?.map_or(Exact::ZERO, |heads| heads.bytes_in_two_pools(stage.arguments));
-    let kind = if role == Role::Sliding { "sliding_attention" } else { "full_attention" };
+/// `layers` layers of these kinds, and `drafting` draft layers like them, in one of two pools.
+fn two_pools_layers(stage: &Stage<'_>, kinds: &[Kind], layers: Exact, drafting: Exact) -> Result<Pool, Error> {
+    let token = heads(stage, kinds)?.map_or(Exact::ZERO, |heads| heads.bytes_in_two_pools(stage.arguments));
+    let kind = kinds.first().map_or("", |kind| kind.name());
     let pooled = Pooled { kind, layers: layers.get()?, token: (layers * token).get()? };
     Ok(Pool { layers: vec![pooled], draft: (drafting * token).get()? })
 }
@@ -95,24 +92,21 @@ fn draft_bytes(layers: &[Pooled], arguments: &Arguments) -> Result<u64, Error> {
     (Exact::from(of_index) * drafting + own).get()
 }
 
-/// The heads of the layers of a role, if there are any.
-fn heads(stage: &Stage<'_>, role: Role) -> Result<Option<Heads>, Error> {
-    let mut entries = groups_of(stage.model, role).filter_map(|group| group.cache.key_value());
+/// The heads of the layers of these kinds, if there are any.
+fn heads(stage: &Stage<'_>, kinds: &[Kind]) -> Result<Option<Heads>, Error> {
+    let mut entries = groups_of(stage.model, kinds).filter_map(|group| group.cache.key_value());
     let Some(first) = entries.next() else { return Ok(None) };
     let reason = "has layers of different heads, which SGLang 0.5.23 does not support";
     stage.require(entries.all(|other| other == first), reason)?;
-    match (first, first.head_dims()) {
-        (
-            KeyValue::Heads { num_key_value_heads: number, .. }
-            | KeyValue::ArticleShortcut { num_key_value_heads: number, .. },
-            Some((k_dim, v_dim)),
-        ) => Ok(Some(Heads { number, k_dim, v_dim })),
-        (KeyValue::Vector { elements }, _) => Ok(Some(Heads { number: 1, k_dim: elements, v_dim: 0 })),
-        (KeyValue::Heads { .. } | KeyValue::ArticleShortcut { .. }, None) => {
-            let reason = "is no whole number of heads wide (the article's shortcut)";
-            Err(stage.engine.refusal("MODEL", &stage.model.name, reason, "give --heads or --head-dim"))
-        }
-    }
+    let dims = match first {
+        KeyValue::Vector { elements } => Some((elements, 0)),
+        KeyValue::Heads { .. } | KeyValue::ArticleShortcut { .. } => first.head_dims(),
+    };
+    let (k_dim, v_dim) = dims.ok_or_else(|| {
+        let reason = "is no whole number of heads wide (the article's shortcut)";
+        stage.engine.refusal("MODEL", &stage.model.name, reason, "give --heads or --head-dim")
+    })?;
+    Ok(Some(Heads { number: first.num_key_value_heads().unwrap_or(1), k_dim, v_dim }))
 }
 
 impl Heads {
@@ -126,7 +120,7 @@ impl Heads {
         let elements = self.on_rank(arguments) * (Exact::from(self.k_dim) + self.v_dim);
         match arguments.attention.format {
             Format::Mxfp8 => elements + elements / 32u64,
-            format => elements * format.row().element_bytes,
+            format => elements * format.element_bytes(),
         }
     }
 
@@ -147,7 +141,7 @@ impl Heads {
             }
             Format::Mxfp8 => elements + elements / 32u64,
             format @ (Format::Fp16 | Format::Bf16 | Format::Fp8E4m3 | Format::Fp8E5m2) => {
-                elements * format.row().element_bytes
+                elements * format.element_bytes()
             }
         }
     }
@@ -155,7 +149,7 @@ impl Heads {
 
 /// Bytes of the latents of a token in `layers` layers.
 fn latent_bytes(model: &Model, layers: u64, arguments: &Arguments) -> Exact {
-    let dims = groups_of(model, Role::Latent).find_map(|group| match *group.cache {
+    let dims = groups_of(model, &[Kind::Latent]).find_map(|group| match *group.cache {
         LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => Some((kv_lora_rank, qk_rope_head_dim)),
         _ => None,
     });
@@ -169,6 +163,6 @@ fn latent_bytes(model: &Model, layers: u64, arguments: &Arguments) -> Exact {
     }
     match format {
         Format::Nvfp4 | Format::Fp4MxBlock16 => raw * layers / 2u64 + raw / 16u64 * layers,
-        format => raw * layers * format.row().element_bytes,
+        format => raw * layers * format.element_bytes(),
     }
 }

@@ -1,13 +1,14 @@
 //! The steps from the live bytes to what SGLang allocates.
 
 use super::arguments::Entries;
-use super::layers::Role;
+use super::layers::SLIDING;
 use super::need::{Counting, sum, total};
 use super::pools::TokenPools;
 use super::server::{Rank, Server};
 use super::share::{Part, Share};
 use crate::engine::Gap;
 use crate::estimate::{Estimate, Workload, estimate};
+use crate::model::CacheKind;
 use crate::units::{Error, Exact, KvDtype};
 
 /// The steps from the ideal bytes to these; empty where the ideal has no answer.
@@ -19,18 +20,19 @@ pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
         return Ok(Vec::new());
     };
     let live_total = Exact::from(live.bytes);
-    let states = live_bytes(server, &live, Role::State);
-    let windows = live_bytes(server, &live, Role::Sliding);
+    let states = live_bytes(server, &live, &[CacheKind::Recurrent]);
+    let windows = live_bytes(server, &live, SLIDING);
     let one_pool = |rank: &Rank| matches!(rank.tokens, TokenPools::One { part: Part::Full, .. });
     let has_window_pool = !server.ranks.iter().any(one_pool);
     let exact = total(server, Counting::Live)?;
     let paged = sum(&total(server, Counting::Pages)?);
     let slotted = sum(&total(server, Counting::Slots)?);
     let allocated = sum(&total(server, Counting::Allocated)?);
-    let of_full = live_total - states - if has_window_pool { windows } else { Exact::ZERO };
+    let (apart, with_full) = if has_window_pool { (windows, Exact::ZERO) } else { (Exact::ZERO, windows) };
+    let of_full = live_total - states - apart;
     let full = part(&exact, Part::Full) + part(&exact, Part::Draft);
     let window = if has_window_pool { part(&exact, Part::Window) } else { windows };
-    let layout = layout_reason(server, !has_window_pool && windows.wide()? > 0);
+    let layout = layout_reason(server, with_full);
     let pool = match arguments.window.cap {
         Some(cap) => format!("a window pool of {cap} tokens, for all requests that may run"),
         None => format!("a window pool of {} tokens for each full token", arguments.window.ratio.value()),
@@ -49,20 +51,21 @@ pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
     Ok(steps.into_iter().flatten().collect())
 }
 
-/// Live bytes of all layers of a role. The groups of an estimate are those of the model, one for one.
-fn live_bytes(server: &Server<'_>, live: &Estimate, role: Role) -> Exact {
+/// Live bytes of all layers of these kinds. The groups of an estimate are those of the model, one for one.
+fn live_bytes(server: &Server<'_>, live: &Estimate, kinds: &[CacheKind]) -> Exact {
     let groups = server.model.layer_groups.iter().zip(&live.layer_groups);
-    groups.filter(|(group, _)| Role::new(&group.cache) == role).map(|(_, estimate)| estimate.bytes).sum()
+    groups.filter(|(group, _)| kinds.contains(&group.cache.cache_kind())).map(|(_, estimate)| estimate.bytes).sum()
 }
 
 fn part(shares: &[Share], part: Part) -> Exact {
     shares.iter().filter(|share| share.part == part).map(|share| share.bytes).sum()
 }
 
-fn layout_reason(server: &Server<'_>, keeps_windows: bool) -> String {
+/// Why the layers of the full pool take what they do, windows of so many live bytes among them.
+fn layout_reason(server: &Server<'_>, windows: Exact) -> String {
     let reason = match server.arguments.entries {
         Entries::Compressed => "entries in padded pages, and the open states of every request that may run",
-        _ if keeps_windows => "all layers are priced alike: windows keep every token",
+        _ if windows != Exact::ZERO => "all layers are priced alike: windows keep every token",
         Entries::IndexedLatents { .. } => {
             "fp8 latents and index keys have scales, and index keys are in fp8 whatever the format"
         }

@@ -1,13 +1,14 @@
 //! What a workload needs: the smallest pools that hold it.
 
 use super::arguments::Entries;
-use super::layers::{Role, groups_of};
+use super::layers::groups_of;
 use super::pools::{TokenPools, full_for, window_share};
 use super::server::{Rank, Server};
 use super::share::{Part, Share, Sizes, whole_pages};
 use super::state;
 use crate::engine::Double;
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate};
+use crate::model::CacheKind;
 use crate::units::{Error, Exact, Tokens};
 
 /// How a workload is counted on the way from the ideal to what is allocated; each way includes those before it.
@@ -39,7 +40,7 @@ pub(super) fn need(server: &Server<'_>) -> Result<Estimate, Error> {
     let (mut bytes_per_gpu, mut slope) = (Exact::ZERO, Exact::ZERO);
     for rank in &server.ranks {
         bytes_per_gpu = bytes_per_gpu.max(sum(&self::shares(server, rank, most, Counting::Allocated)?));
-        slope = slope + millionths(rank.tokens.cell(arguments)?)?;
+        slope = slope + Exact::from(millionths(rank.tokens.cell(arguments)?)?) * arguments.ranks.attention_tp;
     }
     let layer_groups = shares.iter().map(|share| {
         let entries = Tokens(share.tokens.checked_div(server.workload.batch).unwrap_or_default());
@@ -49,10 +50,7 @@ pub(super) fn need(server: &Server<'_>) -> Result<Estimate, Error> {
     Ok(Estimate {
         bytes: sum(&shares).bytes()?,
         bytes_per_gpu: bytes_per_gpu.bytes()?,
-        bytes_per_token: BytesPerToken {
-            numerator: (slope * arguments.ranks.attention_tp).wide()?,
-            denominator: 1_000_000,
-        },
+        bytes_per_token: BytesPerToken { numerator: slope.wide()?, denominator: 1_000_000 },
         layer_groups: layer_groups.collect::<Result<_, Error>>()?,
         stored: arguments.attention.format.stored()?,
     })
@@ -112,12 +110,12 @@ fn shares(server: &Server<'_>, rank: &Rank, requests: u64, counting: Counting) -
     let mut pools = rank.tokens.shares(sizes, padding, running, arguments);
     if let Some(states) = arguments.states {
         let slots = if counting >= Counting::Slots {
-            let own = states.fixed.map_or(Exact::from(requests) * states.slots_per_request, Exact::from);
-            own + 1u64 + state::verified(requests, arguments)
+            states.slots(requests) + 1u64 + state::verified(requests, arguments)
         } else {
             requests.into()
         };
-        let layers = groups_of(server.model, Role::State).map(|group| group.layers_within(&(0..u32::MAX))).sum();
+        let layers =
+            groups_of(server.model, &[CacheKind::Recurrent]).map(|group| group.layers_within(&(0..u32::MAX))).sum();
         let bytes = slots * rank.slot;
         pools.push(Share { kind: "recurrent_state", part: Part::State, layers, tokens: 0, bytes });
     }

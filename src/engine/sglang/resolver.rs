@@ -1,18 +1,13 @@
 //! What arguments are resolved from: the model and its class, the workload, the settings and the GPU.
 
-use std::str::FromStr;
-
 use serde::Deserialize;
 
 use super::classes::{Class, Trait};
 use super::draft::Algorithm;
-use super::layers::{IDEAL, Role, groups_of, has, recurrence};
+use super::layers::{IDEAL, groups_of, has, recurrence};
 use crate::engine::Engine;
 use crate::estimate::Workload;
-use crate::model::Mechanism::{
-    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
-};
-use crate::model::{LayerCache, Mechanism, Model};
+use crate::model::{CacheKind as Kind, LayerCache, Mechanism as M, Model};
 use crate::units::{Error, Notes};
 
 /// What every argument is resolved from, and what is noted on the way.
@@ -50,8 +45,8 @@ pub(super) enum Generation {
 impl<'a> Resolver<'a> {
     pub(super) fn new(model: &'a Model, workload: &'a Workload, engine: &'a Engine) -> Self {
         let class = Class::of_model(model);
-        let latent = has(model, Role::Latent);
-        let index = groups_of(model, Role::Index).any(|group| group.cache.ratio() == 1);
+        let latent = has(model, &[Kind::Latent]);
+        let index = groups_of(model, &[Kind::Indexer]).any(|group| group.cache.ratio() == 1);
         Self {
             indexed: latent && index && (class.name.is_empty() || class.is(Trait::LatentIndex)),
             latent,
@@ -79,8 +74,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// A setting that takes one word of several.
-    pub(super) fn choice<T: FromStr>(&self, name: &str) -> Option<T> {
-        self.engine.settings.choice(name)?.parse().ok()
+    pub(super) fn choice<T>(&self, name: &str, named: fn(&str) -> Option<T>) -> Option<T> {
+        named(self.engine.settings.choice(name)?)
     }
 
     pub(super) fn count(&self, name: &str) -> Option<u64> {
@@ -96,29 +91,18 @@ impl<'a> Resolver<'a> {
         !self.is_on("disable-radix-cache")
     }
 
-    /// The error that `field` is refused with.
-    pub(super) fn refuse<T>(
-        &self,
-        field: &'static str,
-        found: &str,
-        reason: &str,
-        remedy: &'static str,
-    ) -> Result<T, Error> {
-        Err(self.engine.refusal(field, found, reason, remedy))
-    }
-
     /// Refuses what these rules do not cover.
     pub(super) fn check_covered(&self) -> Result<(), Error> {
         let (engine, model, workload) = (self.engine, self.model, self.workload);
         if let Some(reason) = self.class.not_covered {
-            return self.refuse("MODEL", self.class.name, reason, IDEAL);
+            return Err(engine.refusal("MODEL", self.class.name, reason, IDEAL));
         }
-        let encodes = groups_of(model, Role::CrossAttention)
+        let encodes = groups_of(model, &[Kind::Cross])
             .any(|group| matches!(group.cache, LayerCache::CrossAttention { optional: false, .. }));
         engine.require(!encodes, "MODEL", &model.name, "is an encoder-decoder, whose cache is not modelled", IDEAL)?;
         let is_compressed = self.class.is(Trait::Compressed);
         let reason = "has compressed attention, which these rules cover for DeepseekV4ForCausalLM alone";
-        engine.require(is_compressed || !has(model, Role::Compressed), "MODEL", &model.name, reason, IDEAL)?;
+        engine.require(is_compressed || !has(model, &[Kind::Compressed]), "MODEL", &model.name, reason, IDEAL)?;
         if let Some(context) = self.count("context-length") {
             let reason = format_args!("is shorter than the sequences ({})", workload.seq_len);
             let remedy = "give at least --seq-len, or leave it out";
@@ -126,20 +110,15 @@ impl<'a> Resolver<'a> {
         }
         if let Some(fraction) = engine.settings.ratio("mem-fraction-static") {
             let reason = "is of a device's whole memory, weights included, and --memory is what is left for the cache";
-            let found = fraction.value().to_string();
-            return self.refuse("--mem-fraction-static", &found, reason, "leave it out and give --memory");
+            let remedy = "leave it out and give --memory";
+            return Err(engine.refusal("--mem-fraction-static", fraction.value(), reason, remedy));
         }
         let one_pool = is_compressed && self.is_on("disable-hybrid-swa-memory");
         let reason = "is not modelled for DeepSeek-V4, whose pools need it";
         engine.require(!one_pool, "--disable-hybrid-swa-memory", "it", reason, "leave it out")?;
         let dcp = workload.layout.dcp;
-        engine.require(
-            dcp <= 1,
-            "--dcp",
-            dcp,
-            "is not modelled: its pools span the tokens of all ranks",
-            "leave it out",
-        )
+        let reason = "is not modelled: its pools span the tokens of all ranks";
+        engine.require(dcp <= 1, "--dcp", dcp, reason, "leave it out")
     }
 
     /// Whether recurrent layers get a pool of states. A class that SGLang does not know is wrapped as transformers has it,
@@ -151,7 +130,7 @@ impl<'a> Resolver<'a> {
             return Ok(());
         }
         let name = self.class.name_or(mechanism.name());
-        let attends = has(self.model, Role::Full);
+        let attends = has(self.model, &[Kind::Full]);
         let reason = "has recurrent layers that SGLang 0.5.23 keeps no states for";
         self.engine.require(attends, "MODEL", name, reason, IDEAL)?;
         self.notes.warn(format!(
@@ -171,9 +150,9 @@ impl<'a> Resolver<'a> {
 }
 
 /// Whether SGLang has a shape for the states of a recurrence (`configs/mamba_utils.py`).
-fn has_shape(mechanism: Mechanism) -> bool {
+fn has_shape(mechanism: M) -> bool {
     match mechanism {
-        Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Cca => true,
-        RgLru | Rwkv | Mlstm => false,
+        M::Mamba1 | M::Mamba2 | M::GatedDeltaNet | M::Kda | M::Lightning | M::ShortConvolution | M::Cca => true,
+        M::RgLru | M::Rwkv | M::Mlstm => false,
     }
 }

@@ -77,9 +77,8 @@ impl<'a> Server<'a> {
         }
         self.note_request_table(built, &mut answer)?;
         if !self.builds() {
-            answer.warnings.push(
-                "DeepSeek-V4's pools are sized alike in bf16, and then fail an assertion when they are built: use fp8_e4m3".into(),
-            );
+            let text = "DeepSeek-V4's pools are sized alike in bf16, and then fail an assertion when they are built: use fp8_e4m3";
+            answer.warnings.push(text.into());
         }
         answer.details = Some(Details::Sglang(self.facts(built)?));
         answer.gaps = gaps::gaps(self)?;
@@ -100,8 +99,8 @@ impl<'a> Server<'a> {
         Ok(Facts {
             version: VERSION,
             fits: self.workload.memory.map(|_| built.is_some()),
-            attention_backend: attention.backend.into(),
-            kv_cache_dtype: attention.format.row().tensor,
+            attention_backend: attention.backend.name(),
+            kv_cache_dtype: attention.format.tensor(),
             page_size: attention.page,
             cell_size: CellSize(self.cell()?),
             max_total_num_tokens: sizes.map(|sizes| sizes.total),
@@ -212,12 +211,7 @@ impl<'a> Server<'a> {
     fn least_requests(&self) -> Result<u64, Error> {
         let Workload { seq_len, batch, .. } = *self.workload;
         let tokens = (Exact::from(seq_len).round_up_to(self.arguments.attention.page) * batch).get()?;
-        let slots = match self.arguments.states {
-            None => None,
-            Some(states) => {
-                Some(states.fixed.map_or(Exact::from(batch) * states.slots_per_request, Exact::from).get()?)
-            }
-        };
+        let slots = self.arguments.states.map(|states| states.slots(batch).get()).transpose()?;
         match self.requests(tokens, slots) {
             Err(error) if error.code == Code::Refused => Ok(0),
             requests => requests,

@@ -2,12 +2,11 @@
 
 use super::classes::Trait;
 use super::resolver::Resolver;
-use super::words::words;
-use crate::units::Error;
+use crate::units::{Error, named};
 
-words! {
+named! {
     /// How the prefix cache keeps states (`mamba-radix-cache-strategy`).
-    Strategy {
+    pub(super) enum Strategy {
         Auto = "auto", NoBuffer = "no_buffer", ExtraBuffer = "extra_buffer", ExtraBufferLazy = "extra_buffer_lazy",
     }
 }
@@ -34,32 +33,20 @@ pub(super) enum Snapshots {
     ExtraBufferLazy,
 }
 
-impl Snapshots {
-    /// Slots of a running request.
-    pub(super) fn slots_per_request(self, overlap: bool) -> u64 {
-        match self {
-            Self::Uncached => 1,
-            Self::Unsupported | Self::NoBuffer => 3,
-            Self::ExtraBufferLazy => 4,
-            Self::ExtraBuffer if !overlap => 4,
-            Self::ExtraBuffer => 5,
-        }
-    }
-}
-
 const FIELD: &str = "--mamba-radix-cache-strategy";
 
 impl Resolver<'_> {
     /// How states are kept; `None` without states.
     pub(super) fn snapshots(&self) -> Result<Option<Snapshots>, Error> {
-        let given = self.choice("mamba-radix-cache-strategy").filter(|&strategy| strategy != Strategy::Auto);
+        let given = self.choice("mamba-radix-cache-strategy", Strategy::named);
+        let given = given.filter(|&strategy| strategy != Strategy::Auto);
         let caches = self.has_states && self.class.is(Trait::StatePrefixes);
         if self.radix() && caches {
             return self.strategy(given).map(Some);
         }
         if let Some(given) = given.filter(|strategy| strategy.takes_snapshots() && self.radix()) {
             let reason = if self.has_states { "needs a model that caches states" } else { "needs mamba state" };
-            return self.refuse(FIELD, given.into(), reason, "leave it out");
+            return Err(self.engine.refusal(FIELD, given.name(), reason, "leave it out"));
         }
         let snapshots = if self.radix() { Snapshots::Unsupported } else { Snapshots::Uncached };
         Ok(self.has_states.then_some(snapshots))
@@ -77,17 +64,18 @@ impl Resolver<'_> {
             engine.require(page == 1, "--page-size", page, "is not taken by no_buffer", "use 1")?;
             let reason = "does not support overlap scheduling";
             let remedy = "add --disable-overlap-schedule";
-            engine.require(given.is_none() || !overlap, FIELD, strategy, reason, remedy)?;
+            engine.require(given.is_none() || !overlap, FIELD, strategy.name(), reason, remedy)?;
             let backend = engine.settings.choice("attention-backend").unwrap_or_default();
             let taken = backend != "trtllm_mha";
             engine.require(taken, "--attention-backend", backend, "is not taken by no_buffer", "use another")?;
             return Ok(Snapshots::NoBuffer);
         }
         let reason = format_args!("is not supported for {}", self.class.name);
-        engine.require(supports, FIELD, strategy, reason, "use no_buffer")?;
+        engine.require(supports, FIELD, strategy.name(), reason, "use no_buffer")?;
         let lazy = strategy == Strategy::ExtraBufferLazy;
         let eager = !overlap || self.workload.layout.pp > 1;
-        engine.require(!(lazy && eager), FIELD, strategy, "requires the overlap schedule", "use extra_buffer")?;
+        let reason = "requires the overlap schedule";
+        engine.require(!(lazy && eager), FIELD, strategy.name(), reason, "use extra_buffer")?;
         let divides = 256u64.checked_rem(page) == Some(0);
         let reason = "does not divide the 256 tokens between snapshots";
         engine.require(divides, "--page-size", page, reason, "use one that does")?;

@@ -2,10 +2,10 @@
 //! `mem_cache/kv_cache_configurator.py`, `_handle_max_mamba_cache`).
 
 use super::arguments::{Arguments, States};
-use super::layers::{Role, Stage, groups_of};
+use super::layers::{Stage, groups_of};
 use super::share::refused;
 use crate::engine::Double;
-use crate::model::{LayerCache, Mechanism, RecurrentState};
+use crate::model::{CacheKind, LayerCache, Mechanism, RecurrentState};
 use crate::units::{Error, Exact};
 
 /// Bytes of an element of a convolution's inputs, whatever the model's format (`environ.py`, `SGLANG_MAMBA_CONV_DTYPE`).
@@ -15,7 +15,7 @@ const CONVOLUTION: u64 = 2;
 pub(super) fn slot_bytes(stage: &Stage<'_>) -> Result<u64, Error> {
     let Some(states) = stage.arguments.states else { return Ok(0) };
     let mut bytes = Exact::ZERO;
-    for group in groups_of(stage.model, Role::State) {
+    for group in groups_of(stage.model, &[CacheKind::Recurrent]) {
         let LayerCache::Recurrent(recurrent) = *group.cache else { continue };
         bytes = bytes + layer_bytes(stage, recurrent, states)? * group.layers_within(&stage.layers);
     }
@@ -37,7 +37,7 @@ fn layer_bytes(stage: &Stage<'_>, recurrent: RecurrentState, states: States) -> 
             // Groups that do not divide are made as many as there are ranks.
             let groups = if convolution.groups.is_multiple_of(tp) { convolution.groups } else { tp };
             let channels = Exact::from(groups) * convolution.channels_per_group + convolution.channels;
-            on_rank(channels)? * Exact::from(convolution.kernel).less(1u64)
+            on_rank(channels)? * convolution.columns()
         }
     };
     // Compressed convolutional attention keeps the last token's hidden state whole instead of a memory.

@@ -8,7 +8,7 @@ use super::models::{ModelType, Trait};
 use super::planner::Planner;
 use super::release::Rule;
 use super::spec::{EntryShape, Kind, Spec};
-use crate::model::{KeyValue, LayerCache};
+use crate::model::{CacheKind, KeyValue, LayerCache};
 use crate::units::{Error, Exact};
 
 /// A layer that attends, before its block size is known.
@@ -85,7 +85,7 @@ impl Planner<'_> {
             largest_head_size,
             dtype,
             capability: self.engine.device.compute_capability,
-            sparse: self.has_latents() && sparse(),
+            sparse: self.model.has(CacheKind::Latent) && sparse(),
             sinks: checkpoint.attention_sinks || self.has(Trait::SINKS),
             image_prefix: checkpoint.multimodal && both_ways(),
             wants_flash_attention_4: self.has(Trait::FLASH_ATTENTION_4) && two_head_sizes(),
@@ -113,12 +113,8 @@ impl Planner<'_> {
                 (Kind::Full, KeyValue::Vector { elements })
             }
             LayerCache::Latent { qk_rope_head_dim, .. } => (Kind::Full, self.unrolled(qk_rope_head_dim)?),
-            // A model with compressed layers is planned elsewhere.
-            LayerCache::Compressed { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::Shared
-            | LayerCache::None => return Ok(None),
+            // A model with compressed layers is planned elsewhere, and kinds without a class are refused before.
+            _ => return Ok(None),
         };
         let (k, v, kv_heads) = match key_value {
             KeyValue::Vector { elements } => {
@@ -198,7 +194,7 @@ impl Planner<'_> {
     /// Whether the layers of a group have an index, too.
     fn is_indexed(&self, source: usize) -> bool {
         let layers = self.model.layer_groups.get(source).map(|group| group.layers.as_slice()).unwrap_or_default();
-        let indexed = self.model.layer_groups.iter().filter(|group| matches!(group.cache, LayerCache::Indexer { .. }));
+        let indexed = self.model.layer_groups.iter().filter(|group| group.cache.cache_kind() == CacheKind::Indexer);
         indexed.flat_map(|group| &group.layers).any(|layer| layers.binary_search(layer).is_ok())
     }
 
@@ -208,7 +204,7 @@ impl Planner<'_> {
         let layers = self.model.num_hidden_layers;
         let ends = 2.min(layers / 2);
         let is_end = || layer < ends || layers.checked_sub(ends).is_some_and(|last| (last..layers).contains(&layer));
-        dtype.is_turboquant() && is_end() && !self.has_states()
+        dtype.is_turboquant() && is_end() && !self.model.has(CacheKind::Recurrent)
     }
 
     /// The block and the page of quantised layers where some are not: the block grows until its page covers theirs

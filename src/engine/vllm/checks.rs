@@ -5,16 +5,17 @@ use std::fmt;
 use super::models::Trait;
 use super::planner::{Mtp, Planner};
 use super::release::Rule;
-use crate::model::Mechanism::{
-    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
-};
-use crate::model::{KeyValue, LayerCache};
+use crate::model::{CacheKind as Kind, KeyValue, LayerCache, Mechanism as M};
 use crate::units::Error;
 
 /// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
 /// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
 /// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
 const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
+
+/// Kinds of layers that every version has classes for.
+const EVERYWHERE: &[Kind] =
+    &[Kind::Full, Kind::Sliding, Kind::Chunked, Kind::Latent, Kind::Indexer, Kind::Shared, Kind::None];
 
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";
@@ -71,30 +72,22 @@ impl Planner<'_> {
         let is_known = listed.is_some() || (architectures.is_empty() && !self.has(Trait::EAGER));
         require(is_known, "is not a model architecture that is supported for now")?;
         let of_transformers = listed.is_some_and(|line| line.starts_with('~'));
-        require(
-            !of_transformers || !self.has_states(),
-            "has layers that do not dispatch through the Transformers attention interface, and vLLM has no other way to \
-             handle them",
-        )?;
+        let reason = "has layers that do not dispatch through the Transformers attention interface, and vLLM has no other \
+                      way to handle them";
+        require(!of_transformers || !self.model.has(Kind::Recurrent), reason)?;
         require(self.groups().all(|cache| self.has_class_for(cache)), "has layers that this version has no class for")
     }
 
     /// Whether this version has a class for layers of a kind.
     fn has_class_for(&self, cache: &LayerCache) -> bool {
         match cache {
-            LayerCache::FullAttention { .. }
-            | LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Shared
-            | LayerCache::None => true,
             LayerCache::Compressed { .. } => self.release.has(Rule::COMPRESSED_ATTENTION),
             LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CROSS_ATTENTION),
             LayerCache::Recurrent(state) => match state.mechanism {
-                Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution => true,
-                RgLru | Rwkv | Cca | Mlstm => false,
+                M::Mamba1 | M::Mamba2 | M::GatedDeltaNet | M::Kda | M::Lightning | M::ShortConvolution => true,
+                M::RgLru | M::Rwkv | M::Cca | M::Mlstm => false,
             },
+            others => EVERYWHERE.contains(&others.cache_kind()),
         }
     }
 
@@ -130,20 +123,15 @@ impl Planner<'_> {
             self.engine.require(condition, "--dcp", dcp, reason, "use a smaller size, or 1")
         };
         require(tp.is_multiple_of(dcp), format_args!("does not divide the tensor parallel size ({tp})"))?;
-        let latent =
-            self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. } | LayerCache::Compressed { .. }));
+        let latent = self.model.has(Kind::Latent) || self.model.has(Kind::Compressed);
         let Some(kv) = kv_heads.filter(|_| !latent || !self.has(Trait::LATENT_CACHE)) else { return Ok(()) };
-        require(
-            tp > kv,
-            format_args!(
-                "requires, for GQA/MQA, a tensor parallel size ({tp}) greater than the model's total number of KV heads ({kv})"
-            ),
-        )?;
+        let reason = format_args!(
+            "requires, for GQA/MQA, a tensor parallel size ({tp}) greater than the model's total number of KV heads ({kv})"
+        );
+        require(tp > kv, reason)?;
         let most = tp.checked_div(kv).unwrap_or(1);
-        require(
-            dcp <= most,
-            format_args!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads"),
-        )?;
+        let reason = format_args!("exceeds the maximum supported value ({most}) for tp {tp} and {kv} KV heads");
+        require(dcp <= most, reason)?;
         let group = heads.and_then(|heads| heads.checked_div(kv)).unwrap_or(dcp);
         let reason = format_args!("does not divide the number of query heads per KV head ({group})");
         require(group.is_multiple_of(dcp), reason)

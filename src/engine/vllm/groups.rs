@@ -3,7 +3,7 @@
 
 use super::spec::{Kind, Spec};
 use super::{Cache, Request};
-use crate::units::{Error, Exact};
+use crate::units::{Error, Exact, once};
 
 /// Caches that share block tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +35,7 @@ pub(super) struct Grouping {
 
 impl Group {
     fn of(caches: &[Cache], members: Vec<usize>, pages: Pages) -> Self {
-        let mut specs = Vec::new();
-        for cache in members.iter().filter_map(|&member| caches.get(member)) {
-            if !specs.contains(&cache.spec) {
-                specs.push(cache.spec);
-            }
-        }
+        let specs = once(members.iter().filter_map(|&member| caches.get(member)).map(|cache| cache.spec));
         Self { members, specs, pages }
     }
 
@@ -160,12 +155,10 @@ fn promote(caches: &mut [Cache]) -> Result<(), GroupError> {
         return Err(GroupError::NotOneType);
     }
     let block_size = full.iter().all(|&size| size == first).then_some(first);
-    for cache in caches {
-        let kind = match cache.spec.kind {
-            Kind::Sliding { .. } | Kind::Chunked { .. } => Kind::Full,
-            _ => continue,
-        };
-        cache.spec = Spec { kind, block_size: block_size.unwrap_or(cache.spec.block_size), ..cache.spec };
+    for Cache { spec, .. } in caches {
+        if matches!(spec.kind, Kind::Sliding { .. } | Kind::Chunked { .. }) {
+            (spec.kind, spec.block_size) = (Kind::Full, block_size.unwrap_or(spec.block_size));
+        }
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::dtype::{self, CacheDtype};
 use super::models::Trait;
 use super::planner::Planner;
 use super::spec::{Kind, Spec};
-use crate::model::LayerCache;
+use crate::model::{CacheKind, LayerCache};
 use crate::units::{Error, Exact, KvDtype};
 
 /// A model's caches on one rank.
@@ -38,16 +38,15 @@ impl Planner<'_> {
     /// The caches, in the order of the layers.
     pub(super) fn layers(&self) -> Result<Layers, Error> {
         self.check()?;
-        let compressed = self.groups().any(|cache| matches!(cache, LayerCache::Compressed { .. }));
+        let compressed = self.model.has(CacheKind::Compressed);
         let dtype = if compressed { self.compressed_dtype(self.dtype()?)? } else { self.dtype()? };
         let mut layers = if compressed { self.compressed(dtype)? } else { self.attention_and_states(dtype)? };
         layers.assumptions.extend(self.meaning_of_auto(dtype));
         let dcp = self.workload.layout.dcp;
         let sliding = layers.caches.iter().find(|cache| cache.spec.kind.slides()).map(|cache| cache.layer);
-        let reason = format_args!(
-            "is more than 1, with layers that slide (layer {}): DCP not support sliding window",
-            sliding.unwrap_or_default()
-        );
+        let layer = sliding.unwrap_or_default();
+        let reason =
+            format_args!("is more than 1, with layers that slide (layer {layer}): DCP not support sliding window");
         self.engine.require(dcp <= 1 || sliding.is_none(), "--dcp", dcp, reason, "use 1")?;
         layers.caches.sort_by_key(|cache| (cache.layer, Reverse(cache.spec.kind.keeps_all())));
         Ok(layers)
@@ -95,7 +94,7 @@ impl Planner<'_> {
             CacheDtype::Bf16 if self.has(Trait::BF16_IS_AUTO) => CacheDtype::Model,
             resolved => resolved,
         };
-        let latent = self.has_latents() && self.has(Trait::LATENT_CACHE);
+        let latent = self.model.has(CacheKind::Latent) && self.has(Trait::LATENT_CACHE);
         let fp4 = matches!(resolved, CacheDtype::Nvfp4 | CacheDtype::Nvfp4FourOverSix);
         let remedy = "use fp8, auto, or nvfp4_ds_mla with a sparse MLA backend";
         require(!latent || !fp4, "is not supported with MLA backends", remedy)?;
@@ -108,11 +107,8 @@ impl Planner<'_> {
         let preferred = self.preferred_block(&self.backends(&attention))?;
         let states = self.states()?;
         let hybrid = !states.is_empty() && !attention.is_empty();
-        let aligned = if hybrid {
-            self.aligned(preferred, &attention, &states)?
-        } else {
-            Block { tokens: preferred, page: None }
-        };
+        let plain = Block { tokens: preferred, page: None };
+        let aligned = if hybrid { self.aligned(plain, &attention, &states)? } else { plain };
         let block = Self::with_unquantised_ends(aligned.tokens, dtype, &attention)?;
         let mut caches = Vec::new();
         for layer in &attention {
@@ -131,8 +127,8 @@ impl Planner<'_> {
         }
         let mut assumptions = Vec::new();
         if hybrid && caching && self.engine.settings.switch("enable-prefix-caching").is_none() {
-            assumptions
-                .push("prefix caching is on, as by default: each state is held at the start and end of a block".into());
+            let text = "prefix caching is on, as by default: each state is held at the start and end of a block";
+            assumptions.push(text.into());
         }
         let backend = attention.first().map(|layer| layer.choice.backend.name());
         Ok(Layers { caches, dtype, block_outermost: false, block_size: block.tokens, assumptions, backend })
@@ -146,7 +142,8 @@ impl Planner<'_> {
                 backends.push(*choice);
             }
         }
-        let latent = backends.iter().find(|choice| choice.query.kind.is_latent()).filter(|_| self.has_index());
+        let latent =
+            backends.iter().find(|choice| choice.query.kind.is_latent()).filter(|_| self.model.has(CacheKind::Indexer));
         backends.extend(latent.copied().map(|choice| Choice { backend: Backend::Indexer, ..choice }));
         backends
     }
@@ -169,7 +166,7 @@ impl Planner<'_> {
 
     /// Index keys, of latents or of heads.
     fn index_caches(&self, block_size: u64) -> Result<Vec<Cache>, Error> {
-        let latents = self.has_latents();
+        let latents = self.model.has(CacheKind::Latent);
         let mut caches = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let LayerCache::Indexer { index_head_dim, .. } = group.cache else { continue };

@@ -44,7 +44,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 pub use self::calibration::{FITTED, FittedMemory};
-use self::groups::{Gathered, GroupError, Grouping, Groups, Pages, gathered};
+use self::groups::{Gathered, Group, GroupError, Grouping, Groups, Pages, gathered};
 use self::layers::Layers;
 use self::models::ModelType;
 pub use self::overhead::overhead_by;
@@ -287,14 +287,13 @@ fn stage(groups: &Groups, layers: &Range<u32>) -> Result<Stage, Error> {
 }
 
 fn pool_groups(groups: &Groups) -> Result<Vec<PoolGroup>, Error> {
-    let reported = groups.groups.iter().filter_map(|group| Some((group, group.specs.first()?)));
-    reported
-        .map(|(group, first)| {
-            let kind = if group.pages == Pages::Mixed { "UniformTypeKVCacheSpecs" } else { first.kind.name() };
-            let page_size = groups.page(group).get()?;
-            Ok(PoolGroup { layers: group.members.len(), kind, block_size: first.block_size, page_size, blocks: 0 })
-        })
-        .collect()
+    let reported = |group: &Group| {
+        let Spec { kind, block_size, .. } = *group.specs.first()?;
+        let kind = if group.pages == Pages::Mixed { "UniformTypeKVCacheSpecs" } else { kind.name() };
+        let of_page = |page_size| PoolGroup { layers: group.members.len(), kind, block_size, page_size, blocks: 0 };
+        Some(groups.page(group).get().map(of_page))
+    };
+    groups.groups.iter().filter_map(reported).collect()
 }
 
 /// The caches, those of one spec and layer group as one.

@@ -18,9 +18,9 @@
 //! MLA's up-projections, what `PyTorch`'s allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
 //! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in `calibration`.
 
+use super::batch_limits;
 use super::calibration::FittedMemory;
 use super::release::{Release, Rule as Since};
-use super::{BatchLimits, batch_limits};
 use crate::engine::weights::{Stage, of_rank, stages};
 use crate::engine::{Engine, Overhead, OverheadTerm, Rule, Share, Term};
 use crate::estimate::{Layout, Workload};
@@ -59,11 +59,11 @@ pub fn overhead_by(
     let tensors = model.weights.as_ref().and_then(|weights| weights.tensors.as_ref());
     let charges_graphs = Release::of(engine)?.has(Since::GRAPHS_OUT_OF_POOL);
     let terms = stages.iter().map(|stage| {
-        let terms = step.terms(stage)?.into_iter();
-        let terms =
-            terms.chain(tensors.map(|tensors| of_tensors(tensors, &step, stage)).transpose()?.unwrap_or_default());
-        let graphs = charges_graphs.then(|| step.graphs(stage)).transpose()?;
-        Ok(terms.chain(graphs).filter(|term| term.term.bytes.0 > 0).collect())
+        let mut terms = step.terms(stage)?;
+        terms.extend(tensors.map(|tensors| of_tensors(tensors, &step, stage)).transpose()?.unwrap_or_default());
+        terms.extend(charges_graphs.then(|| step.graphs(stage)).transpose()?);
+        terms.retain(|term| term.term.bytes.0 > 0);
+        Ok(terms)
     });
     Ok(Overhead {
         stages: terms.collect::<Result<_, Error>>()?,
@@ -129,23 +129,20 @@ impl<'a> Step<'a> {
         if widths.intermediate_size.is_none() && widths.experts.is_none() {
             return Err(missing("intermediate_size"));
         }
-        let BatchLimits { max_num_batched_tokens: tokens, max_num_seqs, .. } =
-            batch_limits(model, workload.seq_len, engine)?;
-        let (layout, seq_len) = (workload.layout, workload.seq_len.0);
-        Ok(Self { widths, fitted, layout, tokens, requests: max_num_seqs.min(tokens), seq_len, hidden, vocabulary })
+        let limits = batch_limits(model, workload.seq_len, engine)?;
+        let (layout, seq_len, tokens) = (workload.layout, workload.seq_len.0, limits.max_num_batched_tokens);
+        let requests = limits.max_num_seqs.min(tokens);
+        Ok(Self { widths, fitted, layout, tokens, requests, seq_len, hidden, vocabulary })
     }
 
     /// The terms that follow from the widths of the model.
     fn terms(&self, stage: &Stage) -> Result<Vec<OverheadTerm>, Error> {
         let logs = self.logs();
         let tokens = self.tokens;
+        let outside = self.fitted.outside(self.layout.tp, self.layout.pp);
         Ok(vec![
             term("step", self.peak(stage), &format!("a step of {tokens} tokens; {logs}"))?,
-            term(
-                "outside",
-                self.fitted.outside(self.layout.tp, self.layout.pp),
-                &format!("contexts, libraries, communication; {logs}"),
-            )?,
+            term("outside", outside, &format!("contexts, libraries, communication; {logs}"))?,
             term("rotary_table", self.widths.rotary_bytes.unwrap_or_default(), "positions of the model")?,
             term("latent_copies", self.latent_copies(stage), "k and v of latents, transposed")?,
         ])

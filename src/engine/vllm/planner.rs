@@ -5,7 +5,7 @@ use super::models::{ModelType, Trait};
 use super::release::{Release, Rule};
 use crate::engine::Engine;
 use crate::estimate::Workload;
-use crate::model::{DraftMethod, Drafter, LayerCache, Model};
+use crate::model::{CacheKind, DraftMethod, Drafter, LayerCache, Model};
 use crate::units::{Error, Exact, Tokens};
 
 /// What is known while the caches are made.
@@ -51,16 +51,12 @@ impl<'a> Planner<'a> {
         let offline = settings.choice("usage") == Some("offline");
         let tokens = if offline { class.offline_tokens } else { class.server_tokens };
         // Without chunked prefill a whole prompt is one batch.
-        let tokens = if self.encodes() { tokens.max(len) } else { tokens };
+        let tokens = if self.model.has(CacheKind::Cross) { tokens.max(len) } else { tokens };
         // Gemma 4 reads a video of 32 frames of 78 tokens at once (`models/gemma4_mm.py`).
         let reads_video = self.model.checkpoint.multimodal && self.model.checkpoint.reads_images_both_ways;
         let tokens = if reads_video { tokens.max(32 * 78) } else { tokens };
         let max_num_batched_tokens = (Exact::from(max_num_seqs) * len).min(tokens).get()?;
         Ok(BatchLimits { max_num_batched_tokens, max_num_seqs })
-    }
-
-    fn encodes(&self) -> bool {
-        self.groups().any(|cache| matches!(cache, LayerCache::CrossAttention { .. }))
     }
 
     pub(super) fn groups(&self) -> impl Iterator<Item = &LayerCache> {
@@ -77,25 +73,13 @@ impl<'a> Planner<'a> {
         self.model_type.has(of_type, self.release)
     }
 
-    pub(super) fn has_states(&self) -> bool {
-        self.groups().any(|cache| matches!(cache, LayerCache::Recurrent(_)))
-    }
-
-    pub(super) fn has_index(&self) -> bool {
-        self.groups().any(|cache| matches!(cache, LayerCache::Indexer { .. }))
-    }
-
-    pub(super) fn has_latents(&self) -> bool {
-        self.groups().any(|cache| matches!(cache, LayerCache::Latent { .. }))
-    }
-
     /// Whether windows and chunks keep every token: asked for, or with a drafter that reads hidden states and chunks.
     pub(super) fn keeps_windows_whole(&self) -> bool {
         let reads_hidden_states = |drafter: &Drafter| match drafter.method {
             DraftMethod::Mtp | DraftMethod::Eagle => true,
             DraftMethod::DraftModel | DraftMethod::Ngram => false,
         };
-        let chunks = || self.groups().any(|cache| matches!(cache, LayerCache::ChunkedLocal { .. }));
+        let chunks = || self.model.has(CacheKind::Chunked);
         let asked = self.engine.settings.switch("disable-hybrid-kv-cache-manager").unwrap_or_default();
         asked || (self.model.drafter.as_ref().is_some_and(reads_hidden_states) && chunks())
     }
@@ -104,7 +88,8 @@ impl<'a> Planner<'a> {
     pub(super) fn caches_prefixes(&self) -> bool {
         self.engine.settings.switch("enable-prefix-caching").unwrap_or_else(|| {
             let hybrids = self.release.has(Rule::HYBRIDS_CACHE_PREFIXES);
-            !self.has(Trait::ATTENTION_FREE) && !self.encodes() && (hybrids || !self.has_states())
+            let has = |kind| self.model.has(kind);
+            !self.has(Trait::ATTENTION_FREE) && !has(CacheKind::Cross) && (hybrids || !has(CacheKind::Recurrent))
         })
     }
 
@@ -122,10 +107,8 @@ impl<'a> Planner<'a> {
         let drafter = self.model.drafter.as_ref().filter(|drafter| drafter.method == DraftMethod::Mtp)?;
         let last = self.model.layer_groups.iter().flat_map(|group| &group.layers).max();
         let after_first = last.and_then(|last| last.checked_sub(drafter.first_layer));
-        Some(Mtp {
-            tokens: drafter.tokens,
-            layers: after_first.map_or(0, |layers| u64::from(layers).saturating_add(1)),
-        })
+        let layers = after_first.map_or(0, |layers| u64::from(layers).saturating_add(1));
+        Some(Mtp { tokens: drafter.tokens, layers })
     }
 
     /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).
