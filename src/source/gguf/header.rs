@@ -12,6 +12,8 @@ use crate::units::{Code, Error, Exact};
 const MAX_LIST: u64 = 1024;
 /// Bytes of a text, or of a name, that are kept.
 const MAX_TEXT: u64 = 1024;
+/// What the data of each tensor begins at a multiple of, unless `general.alignment` says otherwise.
+const ALIGNMENT: u64 = 32;
 /// Bytes of all that is kept.
 const MAX_KEPT: usize = 1 << 20;
 
@@ -128,22 +130,14 @@ pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, Error> {
         }
         metadata.insert(key, value);
     }
-    let mut tensors = Tensors::default();
-    let mut data = Data { alignment: alignment(&metadata), all: Some(Exact::ZERO), last: (0, String::new()) };
+    let mut header = Header { version, metadata, tensors: Tensors::default(), len: 0, missing: 0 };
+    let alignment = header.number("general.alignment").filter(|&alignment| alignment > 0).unwrap_or(ALIGNMENT);
+    let mut data = Data { alignment, all: Some(Exact::ZERO), last: (0, String::new()) };
     for _ in 0..tensor_count {
-        tensor(&mut walk, &mut tensors, &mut data)?;
+        tensor(&mut walk, &mut header.tensors, &mut data)?;
     }
-    let missing = data.missing(walk.position(), len)?;
-    Ok(Header { version, metadata, tensors, len: walk.position(), missing })
-}
-
-/// `general.alignment`: what the data of each tensor begins at a multiple of.
-fn alignment(metadata: &BTreeMap<String, Value>) -> u64 {
-    const DEFAULT: u64 = 32;
-    match metadata.get("general.alignment") {
-        Some(Value::Integer(value)) => u64::try_from(*value).ok().filter(|&value| value > 0).unwrap_or(DEFAULT),
-        _ => DEFAULT,
-    }
+    (header.len, header.missing) = (walk.position(), data.missing(walk.position(), len)?);
+    Ok(header)
 }
 
 /// Where the data of the tensors lies, as they say.

@@ -3,7 +3,8 @@
 use super::keys::Keys;
 use crate::catalogue::{GgufArchitecture, ReadingRule};
 use crate::model::{Dimension, GgufFeature, KeyValue, LayerCache, layer_count};
-use crate::units::{ElementFormat, Error, Exact, Tokens};
+use crate::source::hf_config::{add, share_from};
+use crate::units::{ElementFormat, Error, Exact, Tokens, once};
 
 /// What was read of the layers.
 pub(super) struct Layers {
@@ -69,10 +70,7 @@ pub(super) fn layers(
         layers.compressed(&mut caches)?;
     }
     if let Some(rule) = rules.state.filter(|_| layers.recurs.contains(&true)) {
-        let state = LayerCache::Recurrent(layers.state(rule)?);
-        for (caches, _) in caches.iter_mut().zip(&layers.recurs).filter(|(_, recurs)| **recurs) {
-            caches.push(state);
-        }
+        add(LayerCache::Recurrent(layers.state(rule)?), layers.recurs.iter().copied(), &mut caches);
         if rules.reads(ReadingRule::NgramState) {
             layers.ngram_state(&mut caches)?;
         }
@@ -82,13 +80,7 @@ pub(super) fn layers(
         keys.needed("attention.head_count")?;
     }
     layers.share(&mut caches)?;
-    let mut head_dims = Vec::new();
-    for layer in 0..layers.own {
-        let dims = layers.dims(layer);
-        if !head_dims.contains(&dims) {
-            head_dims.push(dims);
-        }
-    }
+    let head_dims = once((0..layers.own).map(|layer| layers.dims(layer)));
     let widths = layers.kv_heads.iter().enumerate();
     let widths = widths.map(|(layer, kv_heads)| Exact::from(layers.dims(layer).v) * *kv_heads);
     let widest_value = keys.elements(widths.fold(Exact::ZERO, Exact::max))?;
@@ -194,9 +186,9 @@ impl<'a> LayerKeys<'a> {
     /// The entries of the layers that attend.
     fn attention(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
         let layers = self.attends.iter().zip(&self.kv_heads).enumerate();
-        let entry = |(layer, (attends, kv_heads)): (usize, (&bool, &u64))| match attends {
-            true => self.entry(layer, *kv_heads).map(|entry| entry.into_iter().collect()),
-            false => Ok(Vec::new()),
+        let entry = |(layer, (attends, kv_heads)): (usize, (&bool, &u64))| {
+            let kv_heads = if *attends { *kv_heads } else { 0 };
+            self.entry(layer, kv_heads).map(|entry| entry.into_iter().collect())
         };
         layers.map(entry).collect()
     }
@@ -217,7 +209,7 @@ impl<'a> LayerKeys<'a> {
             Some(chunk) if self.rules.window.as_ref().is_some_and(|rule| rule.chunked) => {
                 LayerCache::ChunkedLocal { key_value, chunk }
             }
-            Some(window) => LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) },
+            Some(window) => LayerCache::sliding(key_value, window),
             None if self.latent => {
                 let kv_lora_rank = self.keys.needed("attention.kv_lora_rank")?.min(width);
                 LayerCache::Latent { kv_lora_rank, qk_rope_head_dim: (Exact::from(width) - kv_lora_rank).get()? }
@@ -236,9 +228,7 @@ impl<'a> LayerKeys<'a> {
             }
             (None, None) => return Ok(()),
         };
-        for caches in caches.iter_mut().skip(own).filter(|caches| !caches.is_empty()) {
-            *caches = vec![LayerCache::Shared];
-        }
+        share_from(own, caches);
         Ok(())
     }
 }

@@ -71,10 +71,9 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
         head_dims: layers.head_dims.iter().map(|dims| (dims.k, dims.v)).collect(),
         widest_value: layers.widest_value,
     });
-    let heads = keys.list("attention.head_count")?.and_then(|heads| heads.into_iter().max());
-    let num_attention_heads = match heads {
-        Some(heads) => Some(heads),
-        None => keys.number("attention.head_count")?,
+    let num_attention_heads = match keys.list("attention.head_count")? {
+        Some(heads) if !heads.is_empty() => heads.into_iter().max(),
+        _ => keys.number("attention.head_count")?,
     };
     let checkpoint = Checkpoint {
         num_attention_heads,
@@ -114,16 +113,11 @@ fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<String>) -> Res
         Some(rules) => Ok(rules),
         None => {
             if let Some(key) = keys.any_of(MECHANISMS) {
+                let (code, field) = (Code::UnknownArchitecture, "general.architecture");
                 let problem =
                     format!("is not an architecture known here, and {key} says that it is not plain attention");
                 let remedy = "give the config.json of the model it was made from";
-                return Err(Error::new(
-                    Code::UnknownArchitecture,
-                    "general.architecture",
-                    architecture,
-                    problem,
-                    remedy,
-                ));
+                return Err(Error::new(code, field, architecture, problem, remedy));
             }
             warnings.push(unknown_model_type(architecture));
             Ok(GgufArchitecture { name: architecture.to_owned(), ..GgufArchitecture::default() })

@@ -3,7 +3,7 @@
 use super::layers::{LayerKeys, usize_of};
 use crate::catalogue::{IndexerDefault, IndexerLayers, IndexerRule, StateRule};
 use crate::model::{Convolution, LayerCache, Mechanism, Memory, RecurrentState};
-use crate::source::hf_config::OVERLAPPING_RATIO;
+use crate::source::hf_config::{OVERLAPPING_RATIO, add};
 use crate::units::{Error, Exact};
 
 impl LayerKeys<'_> {
@@ -32,9 +32,7 @@ impl LayerKeys<'_> {
                     .collect()
             }
         };
-        for (caches, _) in caches.iter_mut().zip(on).filter(|(_, on)| *on) {
-            caches.push(LayerCache::Indexer { index_head_dim, ratio: 1 });
-        }
+        add(LayerCache::Indexer { index_head_dim, ratio: 1 }, on, caches);
         Ok(())
     }
 

@@ -12,26 +12,20 @@ use crate::units::{Error, Exact};
 pub(in crate::source) const OVERLAPPING_RATIO: u64 = 4;
 
 /// The caches of each layer in addition to its window.
-pub(super) fn caches(
-    keys: &Keys<'_>,
-    kinds: &[LayerKind],
-    assumptions: &mut Vec<String>,
-) -> Result<Vec<Vec<LayerCache>>, Error> {
+pub(super) fn caches(keys: &Keys<'_>, kinds: &[LayerKind]) -> Result<Vec<Vec<LayerCache>>, Error> {
     let head_dim = keys.needed(&["head_dim"])?;
     let index_head_dim = keys.count_or_off(&["index_head_dim"])?.map(|dimension| dimension.value);
-    ratios(keys, kinds, assumptions)?
-        .into_iter()
-        .map(|ratio| {
-            let Some(ratio) = ratio else { return Ok(Vec::new()) };
-            let index = index_head_dim.filter(|_| ratio == OVERLAPPING_RATIO);
-            let states = [Some(head_dim), index].into_iter().flatten().map(|dim| state_elements(ratio, dim));
-            let too_wide = |_| wrong_type(keys.field("head_dim"), &Value::from(head_dim), "a possible width");
-            let state_elements = states.sum::<Exact>().get().map_err(too_wide)?;
-            let compressed = LayerCache::Compressed { head_dim, ratio, state_elements };
-            let index = index.map(|index_head_dim| LayerCache::Indexer { index_head_dim, ratio });
-            Ok([Some(compressed), index].into_iter().flatten().collect())
-        })
-        .collect()
+    let of_layer = |ratio: Option<u64>| {
+        let Some(ratio) = ratio else { return Ok(Vec::new()) };
+        let index = index_head_dim.filter(|_| ratio == OVERLAPPING_RATIO);
+        let states = [Some(head_dim), index].into_iter().flatten().map(|dim| state_elements(ratio, dim));
+        let too_wide = |_| wrong_type(keys.field("head_dim"), &Value::from(head_dim), "a possible width");
+        let state_elements = states.sum::<Exact>().get().map_err(too_wide)?;
+        let compressed = LayerCache::Compressed { head_dim, ratio, state_elements };
+        let index = index.map(|index_head_dim| LayerCache::Indexer { index_head_dim, ratio });
+        Ok([Some(compressed), index].into_iter().flatten().collect())
+    };
+    ratios(keys, kinds.len())?.into_iter().map(of_layer).collect()
 }
 
 /// Rows of the input that the compressor has not closed yet: two windows of it where windows overlap, and each row twice as
@@ -42,12 +36,11 @@ fn state_elements(ratio: u64, dim: u64) -> Exact {
 }
 
 /// The ratio of each layer that compresses.
-fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Vec<Option<u64>>, Error> {
-    let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+fn ratios(keys: &Keys<'_>, layers: usize) -> Result<Vec<Option<u64>>, Error> {
     // A list of ratios has said its length when the kinds were read from it.
     let said = keys.get("layer_types").is_none();
-    let silent = &mut Vec::new();
-    if let Some(list) = keys.per_layer("compress_ratios", layers, if said { silent } else { assumptions })? {
+    let list = if said { Keys::per_layer_unsaid } else { Keys::per_layer };
+    if let Some(list) = list(keys, "compress_ratios", layers)? {
         let ratio = |value: &Value| match value.as_u64() {
             Some(ratio) => Ok(Some(ratio).filter(|&ratio| ratio > 1)),
             None => Err(wrong_type(keys.field("compress_ratios"), value, "a list of whole numbers")),
@@ -56,13 +49,13 @@ fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -
     }
     let rates = keys.inner("compress_rates")?;
     let names = keys.list("layer_types")?.unwrap_or_default();
-    let mut rate = |name: &'static str, value: u64| -> Result<u64, Error> {
+    let rate = |name: &'static str, value: u64| -> Result<u64, Error> {
         if let Some(given) = rates.as_ref().map(|rates| rates.count(&[name])).transpose()?.flatten() {
             return Ok(given.value);
         }
         if names.iter().any(|kind| *kind == name) {
-            let key = format!("compress_rates.{name}");
-            keys.assume(&key, value, "the ratio of such layers in DeepSeek-V4", assumptions);
+            let key = keys.field(&format!("compress_rates.{name}"));
+            keys.assume(format!("{key} is not in the config: {value}, the ratio of such layers in DeepSeek-V4"));
         }
         Ok(value)
     };
@@ -73,5 +66,5 @@ fn ratios(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -
         Some("heavily_compressed_attention") => Some(heavy),
         _ => None,
     };
-    Ok((0..kinds.len()).map(ratio).collect())
+    Ok((0..layers).map(ratio).collect())
 }

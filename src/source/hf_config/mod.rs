@@ -25,10 +25,10 @@ pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indice
 pub(super) use self::checkpoint::declared_quantization;
 pub(super) use self::compressed::OVERLAPPING_RATIO;
 pub(super) use self::keys::Keys;
-use self::keys::wrong_type;
+use self::keys::{Read, wrong_type};
 pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
 use self::layers::LayerKeys;
-pub(super) use self::layers::grouped;
+pub(super) use self::layers::{add, grouped, share_from};
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
 use crate::model::{Checkpoint, Dimension, Fact, Model, Origin, layer_count, unknown_model_type};
@@ -105,7 +105,7 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
         let found: String = config.to_string().chars().take(40).collect();
         return Err(Error::new(Code::NotAnObject, "", found, "is not an object of keys", "give a config.json"));
     };
-    let read = RefCell::new(Vec::new());
+    let read = RefCell::default();
     let root_keys = Keys { object: root, path: String::new(), model_type: None, read: &read };
     refuse_without_cache(&root_keys)?;
     let (object, path) = text_model(root)?;
@@ -116,36 +116,29 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     }
     let keys = Keys { object, path, model_type: known.as_ref(), read: &read };
 
-    let mut assumptions = Vec::new();
-    let mut warnings = Vec::new();
     if !keys.path.is_empty() && !WRAPPERS.iter().any(|wrapper| keys.path.starts_with(wrapper[0])) {
         let path = keys.path.trim_end_matches('.');
-        assumptions.push(format!("the text model is taken to be {path}, the one part with layers"));
+        keys.assume(format!("the text model is taken to be {path}, the one part with layers"));
     }
-    if known.is_none() {
-        warnings.push(types.unknown());
-    }
-    let encoder_decoder =
-        root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
+    let encoder_decoder = root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder")?;
     let of_decoder = if encoder_decoder { keys.count(DECODER_LAYERS)? } else { None };
     let num_hidden_layers = layer_count(of_decoder.map_or_else(|| layers(&keys), Ok)?)?;
     let dtype_name = dtype_name(&keys, &root_keys)?;
-    let dtype = dtype(dtype_name, &mut assumptions);
+    let dtype = dtype(&keys, dtype_name);
     let reader = LayerKeys { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
-    let layers = reader.layers(&mut assumptions)?;
+    let layers = reader.layers()?;
     if layers.iter().all(Vec::is_empty) {
         let found = types.outer.or(types.inner).unwrap_or("the model");
         return Err(no_cache(found, "none of its layers attends or remembers"));
     }
     let mtp_groups = reader.mtp_groups(&layers)?;
-    let max_position_embeddings =
-        keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
+    let longest = keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings"));
     let layer_groups = grouped(0, &layers);
     let checkpoint = checkpoint::checkpoint(&root_keys, &keys)?;
-    let facts = read.take();
+    let Read { facts, assumptions } = read.take();
     Ok(Model {
         model_type: types.outer.or(types.inner).map(Into::into),
-        max_position_embeddings: max_position_embeddings.map(|dimension| Tokens(dimension.value)),
+        max_position_embeddings: longest.map(|dimension| Tokens(dimension.value)),
         mtp_groups,
         checkpoint: Checkpoint {
             dtype: Some(dtype_name.unwrap_or("float32").into()),
@@ -156,7 +149,7 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
         },
         facts,
         assumptions,
-        warnings,
+        warnings: if known.is_none() { vec![types.unknown()] } else { Vec::new() },
         ..Model::new(name, Origin::Config, dtype, num_hidden_layers, layer_groups)
     })
 }
@@ -294,19 +287,15 @@ fn dtype_name<'a>(keys: &Keys<'a>, root: &Keys<'a>) -> Result<Option<&'a str>, E
 }
 
 /// The checkpoint's 16-bit format.
-fn dtype(name: Option<&str>, assumptions: &mut Vec<String>) -> ElementFormat {
+fn dtype(keys: &Keys<'_>, name: Option<&str>) -> ElementFormat {
+    let used = ElementFormat::BF16;
     match name {
-        Some("bfloat16") => ElementFormat::BF16,
-        Some("float16" | "half") => ElementFormat::FP16,
-        other => {
-            let used = ElementFormat::BF16;
-            assumptions.push(match other {
-                None => format!("the config names no dtype: {used}"),
-                Some(found) => {
-                    format!("the checkpoint is in {found}; its cache is counted in {used}, as engines keep it")
-                }
-            });
-            used
+        Some("bfloat16") => {}
+        Some("float16" | "half") => return ElementFormat::FP16,
+        None => keys.assume(format!("the config names no dtype: {used}")),
+        Some(found) => {
+            keys.assume(format!("the checkpoint is in {found}; its cache is counted in {used}, as engines keep it"));
         }
     }
+    used
 }
