@@ -26,12 +26,8 @@ impl Entry {
         let side = |vectors: u64, dim: u64, format| Side { vectors, elements: Exact::from(vectors) * dim, format };
         let both = |heads, k, v| Self { k: side(heads, k, stored.k), v: side(heads, v, stored.v) };
         let (heads, tp) = match key_value {
-            KeyValue::Vector { elements } => {
-                return Ok(Self { k: side(1, elements, stored.k), v: side(0, 0, stored.v) });
-            }
-            KeyValue::Heads { num_key_value_heads, .. } | KeyValue::ArticleShortcut { num_key_value_heads, .. } => {
-                (num_key_value_heads, layout.tp)
-            }
+            KeyValue::Vector { elements } => return Ok(both(1, elements, 0)),
+            heads => (heads.num_key_value_heads().unwrap_or(1), layout.tp),
         };
         let on_rank = layout.heads_on_rank(heads)?;
         match (key_value.head_dims(), key_value.shortcut_width()) {

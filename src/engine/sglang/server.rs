@@ -16,7 +16,6 @@ use crate::units::{Code, Error, Exact, group_thousands};
 const RESERVED: u64 = 10_240 * 1024 * 1024;
 
 /// The pools on a rank of one pipeline stage.
-#[derive(Debug)]
 pub(super) struct Rank {
     pub(super) tokens: TokenPools,
     /// Bytes of a slot for states.

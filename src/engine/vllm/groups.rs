@@ -201,7 +201,6 @@ fn dealt(caches: &[Cache]) -> Vec<Group> {
 }
 
 /// What has the same key, in the order in which keys are met.
-#[derive(Debug)]
 pub(super) struct Gathered<K, T> {
     pub(super) key: K,
     pub(super) members: Vec<T>,

@@ -13,7 +13,6 @@ use crate::model::{CacheKind, LayerCache};
 use crate::units::{Error, Exact, KvDtype};
 
 /// A model's caches on one rank.
-#[derive(Debug)]
 pub(super) struct Layers {
     pub(super) caches: Vec<Cache>,
     /// What attention is stored in.

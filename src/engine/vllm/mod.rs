@@ -197,7 +197,6 @@ pub struct Stage {
 }
 
 /// A model's caches and their groups: what does not depend on the request.
-#[derive(Debug)]
 pub(super) struct Shape {
     release: Release,
     model_type: ModelType,
@@ -213,7 +212,6 @@ pub(super) struct Shape {
 }
 
 /// The caches of one spec and layer group, which are counted together.
-#[derive(Debug)]
 struct Alike {
     spec: Spec,
     source: usize,

@@ -9,7 +9,6 @@ use crate::model::{CacheKind, DraftMethod, Drafter, LayerCache, Model};
 use crate::units::{Error, Exact, Tokens};
 
 /// What is known while the caches are made.
-#[derive(Debug)]
 pub(super) struct Planner<'a> {
     pub(super) model: &'a Model,
     pub(super) workload: &'a Workload,

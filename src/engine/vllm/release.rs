@@ -141,7 +141,6 @@ impl Release {
 }
 
 /// Defaults of a class of devices (`engine/arg_utils.py`, `get_batch_defaults`).
-#[derive(Debug)]
 pub(super) struct Class {
     rule: Rule,
     /// The least memory, in GiB.

@@ -9,10 +9,8 @@ impl LayerKeys<'_> {
     pub(super) fn recurrent(&mut self) -> Result<(), Error> {
         let Some(rule) = self.rules.recurrent else { return Ok(()) };
         let all = self.all;
-        let widths = match rule {
-            RecurrentRule::NoKvHeadsNorFeedForward => self.keys.per_layer("feed_forward_length", all)?,
-            RecurrentRule::All | RecurrentRule::Beside | RecurrentRule::NoKvHeads | RecurrentRule::Interval => None,
-        };
+        let by_width = rule == RecurrentRule::NoKvHeadsNorFeedForward;
+        let widths = if by_width { self.keys.per_layer("feed_forward_length", all)? } else { None };
         let widths = widths.unwrap_or_else(|| vec![0; all]);
         let without_heads = self.kv_heads.iter().map(|heads| *heads == 0);
         let recurs: Vec<bool> = match rule {

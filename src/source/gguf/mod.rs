@@ -25,19 +25,9 @@ use crate::model::{Checkpoint, GgufFile, Model, Origin, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// Keys of mechanisms: an unknown architecture with one of these keys is refused.
-const MECHANISMS: &[&str] = &[
-    "ssm.",
-    "kda.",
-    "wkv.",
-    "shortconv.",
-    "full_attention_interval",
-    "attention.kv_lora_rank",
-    "attention.sliding_window",
-    "attention.indexer.",
-    "attention.compress_ratios",
-    "attention.recurrent_layers",
-    "attention.shared_kv_layers",
-];
+const MECHANISMS: &str = "ssm. kda. wkv. shortconv. full_attention_interval attention.kv_lora_rank attention.sliding_window \
+                          attention.indexer. attention.compress_ratios attention.recurrent_layers \
+                          attention.shared_kv_layers";
 
 /// The 16-bit format that a file's cache is counted in: llama.cpp's own default, whatever the weights are.
 const FORMAT: ElementFormat = ElementFormat::FP16;
@@ -112,7 +102,7 @@ fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<String>) -> Res
         Some(GgufArchitecture { no_cache: Some(reason), .. }) => Err(no_cache(architecture, &reason)),
         Some(rules) => Ok(rules),
         None => {
-            if let Some(key) = keys.any_of(MECHANISMS) {
+            if let Some(key) = MECHANISMS.split(' ').find_map(|start| keys.beginning_with(start)) {
                 let (code, field) = (Code::UnknownArchitecture, "general.architecture");
                 let problem =
                     format!("is not an architecture known here, and {key} says that it is not plain attention");

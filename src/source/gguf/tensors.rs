@@ -4,45 +4,29 @@ use super::damaged;
 use crate::model::DtypeWeights;
 use crate::units::{Bytes, Code, Error, Exact};
 
-/// A type of tensors: its number, name, elements of a block and bytes of one (`ggml/include/ggml.h`,
+/// The types of tensors, a line each: number, name, elements of a block and bytes of one (`ggml/include/ggml.h`,
 /// `ggml/src/ggml-common.h` of ggml 0.26.0).
-const TYPES: &[(u32, &str, u64, u64)] = &[
-    (0, "f32", 1, 4),
-    (1, "f16", 1, 2),
-    (2, "q4_0", 32, 18),
-    (3, "q4_1", 32, 20),
-    (6, "q5_0", 32, 22),
-    (7, "q5_1", 32, 24),
-    (8, "q8_0", 32, 34),
-    (9, "q8_1", 32, 36),
-    (10, "q2_K", 256, 84),
-    (11, "q3_K", 256, 110),
-    (12, "q4_K", 256, 144),
-    (13, "q5_K", 256, 176),
-    (14, "q6_K", 256, 210),
-    (15, "q8_K", 256, 292),
-    (16, "iq2_xxs", 256, 66),
-    (17, "iq2_xs", 256, 74),
-    (18, "iq3_xxs", 256, 98),
-    (19, "iq1_s", 256, 50),
-    (20, "iq4_nl", 32, 18),
-    (21, "iq3_s", 256, 110),
-    (22, "iq2_s", 256, 82),
-    (23, "iq4_xs", 256, 136),
-    (24, "i8", 1, 1),
-    (25, "i16", 1, 2),
-    (26, "i32", 1, 4),
-    (27, "i64", 1, 8),
-    (28, "f64", 1, 8),
-    (29, "iq1_m", 256, 56),
-    (30, "bf16", 1, 2),
-    (34, "tq1_0", 256, 54),
-    (35, "tq2_0", 256, 66),
-    (39, "mxfp4", 32, 17),
-    (40, "nvfp4", 64, 36),
-    (41, "q1_0", 128, 18),
-    (42, "q2_0", 64, 18),
-];
+const TYPES: &str = include_str!("types.txt");
+
+/// A type of tensors.
+struct TensorType {
+    name: &'static str,
+    elements_per_block: u64,
+    bytes_per_block: u64,
+}
+
+impl TensorType {
+    /// The type of a number; a test holds that every line is one.
+    fn numbered(id: u32) -> Option<Self> {
+        TYPES.lines().find_map(|line| {
+            let mut words = line.split(' ');
+            let number: u32 = words.next()?.parse().ok()?;
+            let (name, mut counts) = (words.next()?, words.map_while(|count| count.parse().ok()));
+            let (elements_per_block, bytes_per_block) = (counts.next()?, counts.next()?);
+            (number == id).then_some(Self { name, elements_per_block, bytes_per_block })
+        })
+    }
+}
 
 /// The tensors of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,13 +49,13 @@ impl Tensors {
     pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<Option<u64>, String> {
         let too_many = |_| "has more than 2^64 - 1 elements or bytes".to_owned();
         let elements = dimensions.iter().fold(Exact::ONE, |product, &dimension| product * dimension);
-        let (dtype, bytes) = match TYPES.iter().find(|(known, ..)| *known == id) {
-            Some((_, name, block, bytes)) => {
+        let (dtype, bytes) = match TensorType::numbered(id) {
+            Some(TensorType { name, elements_per_block, bytes_per_block }) => {
                 let row = dimensions.first().copied().unwrap_or(1);
-                if !row.is_multiple_of(*block) {
+                if !row.is_multiple_of(elements_per_block) {
                     return Err(format!("has rows of {row} elements, which blocks of {name} do not divide"));
                 }
-                ((*name).to_owned(), Some((elements / *block * *bytes).get().map_err(too_many)?))
+                (name.to_owned(), Some((elements / elements_per_block * bytes_per_block).get().map_err(too_many)?))
             }
             None => (format!("type {id}"), None),
         };
@@ -104,4 +88,20 @@ impl Tensors {
 
 pub(in crate::source) fn too_much() -> Error {
     damaged(Code::GgufTooMuch, "", "the metadata", "is more than any model has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_type_of_its_own() {
+        let numbers: Vec<u32> = TYPES.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        for (id, line) in numbers.into_iter().zip(TYPES.lines()) {
+            let TensorType { name, elements_per_block, bytes_per_block } = TensorType::numbered(id).unwrap();
+            assert_eq!(format!("{id} {name} {elements_per_block} {bytes_per_block}"), line);
+            assert!(elements_per_block > 0 && bytes_per_block > 0);
+        }
+    }
 }

@@ -31,30 +31,16 @@ pub(in crate::source) enum LayerKind {
 
 /// The names that configurations have for kinds (transformers 5.23 `configuration_utils.py`, `ALLOWED_LAYER_TYPES`, and
 /// the older names its classes convert).
-const NAMES: &[(&str, LayerKind)] = &[
-    ("full_attention", LayerKind::Full),
-    ("attention", LayerKind::Full),
-    ("global", LayerKind::Full),
-    ("indexed_attention", LayerKind::Full),
-    ("deepseek_sparse_attention", LayerKind::Full),
-    ("minimax_m3_sparse", LayerKind::Full),
-    ("sparse", LayerKind::Full),
-    ("sliding_attention", LayerKind::Sliding),
-    ("reference_sliding_attention", LayerKind::Sliding),
-    ("local", LayerKind::Sliding),
-    ("chunked_attention", LayerKind::Chunked),
-    ("linear_attention", LayerKind::Recurrent),
-    ("mamba", LayerKind::Recurrent),
-    ("mamba2", LayerKind::Recurrent),
-    ("recurrent", LayerKind::Recurrent),
-    ("conv", LayerKind::Recurrent),
-    ("kda", LayerKind::Recurrent),
-    ("hybrid", LayerKind::Hybrid),
-    ("hybrid_sliding", LayerKind::HybridSliding),
-    ("compressed_sparse_attention", LayerKind::Compressed),
-    ("heavily_compressed_attention", LayerKind::Compressed),
-    ("moe", LayerKind::None),
-    ("mlp", LayerKind::None),
+const NAMES: &[(LayerKind, &[&str])] = &[
+    (LayerKind::Full, &["full_attention", "attention", "global", "indexed_attention", "deepseek_sparse_attention"]),
+    (LayerKind::Full, &["minimax_m3_sparse", "sparse"]),
+    (LayerKind::Sliding, &["sliding_attention", "reference_sliding_attention", "local"]),
+    (LayerKind::Chunked, &["chunked_attention"]),
+    (LayerKind::Recurrent, &["linear_attention", "mamba", "mamba2", "recurrent", "conv", "kda"]),
+    (LayerKind::Hybrid, &["hybrid"]),
+    (LayerKind::HybridSliding, &["hybrid_sliding"]),
+    (LayerKind::Compressed, &["compressed_sparse_attention", "heavily_compressed_attention"]),
+    (LayerKind::None, &["moe", "mlp"]),
 ];
 
 /// The letters of `hybrid_override_pattern` (Nemotron-H).
@@ -63,7 +49,7 @@ const LETTERS: &[(char, LayerKind)] =
 
 impl LayerKind {
     fn read(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+        NAMES.iter().find(|(_, names)| names.contains(&name)).map(|(kind, _)| *kind)
     }
 
     /// Whether the layer has attention of its own to its own tokens.
