@@ -254,13 +254,8 @@ impl Rules {
         let reason = "keeps tokens in addition to a window that is not given";
         let has_window = sinks == 0 || window.is_some();
         engine.require(has_window, "--sink-token-length", sinks, reason, "add --max-attention-window")?;
-        Ok(Self {
-            tokens_per_block,
-            window,
-            sinks,
-            attention_dp: attention_dp(engine),
-            windows_named: model.checkpoint.lists_layer_types,
-        })
+        let windows_named = model.checkpoint.lists_layer_types;
+        Ok(Self { tokens_per_block, window, sinks, attention_dp: attention_dp(engine), windows_named })
     }
 
     /// The window of a layer's pool; `None` where it keeps every token.

@@ -42,18 +42,13 @@ impl Entry {
         self.k.bits(entries) + self.v.bits(entries)
     }
 
-    /// Bytes of one entry in all layers of all ranks, for every `every` tokens of each rank that the tokens are divided over:
+    /// Bytes of one entry in all layers of all ranks, `copies` of them, for every `every` tokens of each rank that the tokens are divided over:
     /// `layers · tp · (k bits / k block + v bits / v block) / (8 · every · ranks)`
-    pub(super) fn bytes_per_token(
-        self,
-        layers_and_ranks: Exact,
-        ranks: u64,
-        every: u64,
-    ) -> Result<BytesPerToken, Error> {
+    pub(super) fn bytes_per_token(self, copies: Exact, ranks: u64, every: u64) -> Result<BytesPerToken, Error> {
         let (k_block, v_block) = (self.k.format.elements_per_block(), self.v.format.elements_per_block());
         let bits = self.k.bits_times_block() * v_block + self.v.bits_times_block() * k_block;
         Ok(BytesPerToken {
-            numerator: (bits * layers_and_ranks).wide()?,
+            numerator: (bits * copies).wide()?,
             denominator: (Exact::from(k_block) * v_block * 8u64 * every * ranks).wide()?,
         })
     }

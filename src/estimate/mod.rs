@@ -38,7 +38,7 @@ use crate::model::{LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 
 /// What is asked of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Workload {
     /// Tokens of each sequence.
     pub seq_len: Tokens,
@@ -59,15 +59,7 @@ pub struct Workload {
 impl Workload {
     /// `batch` sequences of `seq_len` tokens on one device, in the format of `auto`.
     pub fn of(seq_len: Tokens, batch: u64) -> Self {
-        Self {
-            seq_len,
-            batch,
-            kv_dtype: KvDtype::Auto,
-            layout: Layout::default(),
-            encoder_len: None,
-            shared_prefix: None,
-            memory: None,
-        }
+        Self { seq_len, batch, ..Self::default() }
     }
 
     /// `answer` for a batch of several sequences, `None` for one.
@@ -198,10 +190,9 @@ pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, Error> {
 /// [`Code::Missing`](crate::units::Code::Missing) when neither the workload nor the model says how long the encoder's output is.
 pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error> {
     let seq_len = workload.seq_len;
-    let every = |ratio: u64| Retained {
-        entries: Tokens(seq_len.0.div_ceil(ratio.max(1))),
-        grows_every: Some(ratio.max(1)),
-        ..Retained::NOTHING
+    let every = |ratio: u64| {
+        let (entries, grows_every) = (Tokens(seq_len.0.div_ceil(ratio.max(1))), Some(ratio.max(1)));
+        Retained { entries, grows_every, ..Retained::NOTHING }
     };
     Ok(match *cache {
         LayerCache::FullAttention { .. } | LayerCache::Latent { .. } => every(1),

@@ -94,16 +94,10 @@ fn metal_part(memory: &Term) -> Option<Term> {
 
 /// Bytes in the largest unit in which they are whole, so that nothing is rounded: `81559 MiB`, `80 GB`.
 pub fn exact_size(bytes: Bytes) -> String {
-    let units = [
-        ByteUnit::Terabytes,
-        ByteUnit::Gibibytes,
-        ByteUnit::Gigabytes,
-        ByteUnit::Mebibytes,
-        ByteUnit::Megabytes,
-        ByteUnit::Kibibytes,
-    ];
+    use ByteUnit as U;
+    let units = [U::Terabytes, U::Gibibytes, U::Gigabytes, U::Mebibytes, U::Megabytes, U::Kibibytes];
     let whole = units.into_iter().find(|unit| bytes.0 > 0 && bytes.0.checked_rem(unit.bytes()) == Some(0));
-    let unit = whole.unwrap_or(ByteUnit::Bytes);
+    let unit = whole.unwrap_or(U::Bytes);
     format!("{} {}", bytes.0.checked_div(unit.bytes()).unwrap_or_default(), unit.name())
 }
 

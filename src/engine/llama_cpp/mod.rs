@@ -196,10 +196,8 @@ fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
         given => given,
     };
     let each = |ctx_size: u64| Tokens(ctx_size.div_ceil(parallel.unwrap_or(batch).max(1)));
-    OwnLengths {
-        sequences: parallel.map(|count| ("--parallel", count)),
-        seq_len: ctx_size.map(|ctx_size| ("--ctx-size", each(ctx_size))),
-    }
+    let sequences = parallel.map(|count| ("--parallel", count));
+    OwnLengths { sequences, seq_len: ctx_size.map(|ctx_size| ("--ctx-size", each(ctx_size))) }
 }
 
 impl Options {

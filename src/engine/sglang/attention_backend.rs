@@ -89,12 +89,6 @@ pub(super) struct Nvfp4Scales {
     pub(super) native: bool,
 }
 
-/// The kernels of both phases.
-struct DsaBackends {
-    prefill: DsaBackend,
-    decode: DsaBackend,
-}
-
 const FIELD: &str = "--attention-backend";
 const OTHER: &str = "use another backend";
 const DSA_FIELDS: &str = "--dsa-prefill-backend and --dsa-decode-backend";
@@ -304,17 +298,16 @@ impl Resolver<'_> {
     /// Whether fp8 latents are kept without scales (`calculate_mla_kv_cache_dim`).
     pub(super) fn keeps_raw_latents(&self, format: Format) -> Result<bool, Error> {
         let given = ["dsa-prefill-backend", "dsa-decode-backend"].map(|name| self.choice(name, DsaBackend::named));
-        let [prefill, decode] = given;
         if !self.indexed {
-            for (field, given) in [("--dsa-prefill-backend", prefill), ("--dsa-decode-backend", decode)] {
+            for (field, given) in ["--dsa-prefill-backend", "--dsa-decode-backend"].into_iter().zip(given) {
                 let found = given.map_or("", DsaBackend::name);
                 let reason = "is for models of DeepSeek sparse attention";
                 self.engine.require(given.is_none(), field, found, reason, "leave it out")?;
             }
             return Ok(false);
         }
-        let default = self.default_dsa_backends(format);
-        let (prefill, decode) = (prefill.unwrap_or(default.prefill), decode.unwrap_or(default.decode));
+        let [default_prefill, default_decode] = self.default_dsa_backends(format);
+        let [prefill, decode] = [given[0].unwrap_or(default_prefill), given[1].unwrap_or(default_decode)];
         let (raw, of_tilelang) = ([prefill, decode].contains(&DsaBackend::Trtllm), DsaBackend::Tilelang);
         let mixed = (prefill == of_tilelang) != (decode == of_tilelang);
         let found = format_args!("{} and {}", prefill.name(), decode.name());
@@ -324,19 +317,17 @@ impl Resolver<'_> {
         Ok(raw || (prefill, decode) == (of_tilelang, of_tilelang))
     }
 
-    /// The default backends (`arg_groups/overrides.py`, `_dsa_split_backend_resolution`).
-    fn default_dsa_backends(&self, format: Format) -> DsaBackends {
-        let both = |backend| DsaBackends { prefill: backend, decode: backend };
+    /// The default backends, of prefill and of decode (`arg_groups/overrides.py`, `_dsa_split_backend_resolution`).
+    fn default_dsa_backends(&self, format: Format) -> [DsaBackend; 2] {
+        let both = |backend| [backend, backend];
         let blackwell = self.gpu_is(Generation::SinceBlackwell);
         let of_sm120 = self.class.dsa_sm120_backend.filter(|_| self.gpu_is(Generation::Sm120));
         match (self.class.dsa_backend, format == Format::Fp8E4m3) {
             (Some(backend), _) => both(backend),
             (None, true) if blackwell => both(of_sm120.unwrap_or(DsaBackend::Trtllm)),
             (None, true) => both(DsaBackend::FlashmlaKv),
-            (None, false) => DsaBackends {
-                prefill: DsaBackend::FlashmlaSparse,
-                decode: if blackwell { DsaBackend::Trtllm } else { DsaBackend::Fa3 },
-            },
+            (None, false) if blackwell => [DsaBackend::FlashmlaSparse, DsaBackend::Trtllm],
+            (None, false) => [DsaBackend::FlashmlaSparse, DsaBackend::Fa3],
         }
     }
 }

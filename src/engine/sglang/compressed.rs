@@ -2,7 +2,6 @@
 //! (`DSV4PoolConfigurator`; `mem_cache/deepseek_v4_memory_pool.py`, `deepseek_v4_compress_state.py`).
 
 use super::arguments::Arguments;
-use super::format::Format;
 use super::layers::{SLIDING, Stage, groups_of, index_head_dim, index_key, own_groups};
 use super::share::{Part, Share, Sizes, refused};
 use crate::engine::Double;
@@ -33,7 +32,6 @@ pub(super) struct Compressed {
     heavy: u64,
     index_dim: u64,
     speculative: bool,
-    builds: bool,
 }
 
 /// Bytes of a page of `entries` entries.
@@ -69,13 +67,7 @@ impl Compressed {
             heavy: of_ratio(HEAVY),
             index_dim: index_head_dim(model),
             speculative: stage.arguments.draft.is_some(),
-            builds: stage.arguments.attention.format == Format::Fp8E4m3,
         })
-    }
-
-    /// Whether the pools can be built: the kernels' layout is fp8 only.
-    pub(super) fn builds(&self) -> bool {
-        self.builds
     }
 
     /// Rows of the ring of open entries of a page of sparse layers; speculation doubles it.

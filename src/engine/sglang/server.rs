@@ -1,6 +1,7 @@
 //! A server as it starts from a budget: its pools, the requests it runs at once, and the request table.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Entries};
+use super::format::Format;
 use super::layers::Stage;
 use super::need::need;
 use super::pools::TokenPools;
@@ -112,10 +113,9 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Whether the pools can be built at all.
+    /// Whether the pools can be built at all: the layout of DeepSeek-V4's kernels is fp8 only.
     fn builds(&self) -> bool {
-        let builds = |pools: &TokenPools| !matches!(pools, TokenPools::Compressed(pools) if !pools.builds());
-        self.ranks.iter().all(|rank| builds(&rank.tokens))
+        self.arguments.entries != Entries::Compressed || self.arguments.attention.format == Format::Fp8E4m3
     }
 
     /// Bytes of a token on the stage where they are the most.

@@ -243,11 +243,8 @@ impl Rules<'_> {
             }
             cache @ LayerCache::SlidingWindow { transformers_window: None, .. } => with(cache.keeping_every_token()),
             LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
-                let sliding = |key_value| LayerCache::SlidingWindow {
-                    key_value,
-                    window: bound(window),
-                    transformers_window: Some(window),
-                };
+                let (transformers_window, window) = (Some(window), bound(window));
+                let sliding = |key_value| LayerCache::SlidingWindow { key_value, window, transformers_window };
                 match key_value {
                     KeyValue::Vector { elements } if self.model.has(CacheKind::Compressed) => {
                         vectors_twice(self.model, group, elements, sliding)

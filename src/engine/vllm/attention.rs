@@ -209,11 +209,7 @@ impl Planner<'_> {
 
     /// The block and the page of quantised layers where some are not: the block grows until its page covers theirs
     /// (`_align_heterogeneous_kv_block_size`).
-    pub(super) fn with_unquantised_ends(
-        block_size: u64,
-        dtype: CacheDtype,
-        attention: &[Attention],
-    ) -> Result<Block, Error> {
+    pub(super) fn with_plain_ends(block_size: u64, dtype: CacheDtype, attention: &[Attention]) -> Result<Block, Error> {
         let skips = attention.iter().any(|layer| layer.dtype != dtype);
         let Some(first) = attention.first().filter(|_| skips && dtype.is_turboquant()) else {
             return Ok(Block { tokens: block_size, page: None });

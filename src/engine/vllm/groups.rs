@@ -206,14 +206,11 @@ pub(super) struct Gathered<K, T> {
     pub(super) members: Vec<T>,
 }
 
-/// Items with their keys, gathered by keys that are the `same`.
-pub(super) fn gathered<K, T>(
-    items: impl Iterator<Item = (K, T)>,
-    same: impl Fn(&K, &K) -> bool,
-) -> Vec<Gathered<K, T>> {
+/// Items with their keys, gathered by keys that are the same by `eq`.
+pub(super) fn gathered<K, T>(items: impl Iterator<Item = (K, T)>, eq: impl Fn(&K, &K) -> bool) -> Vec<Gathered<K, T>> {
     let mut all: Vec<Gathered<K, T>> = Vec::new();
     for (key, item) in items {
-        match all.iter_mut().find(|known| same(&known.key, &key)) {
+        match all.iter_mut().find(|known| eq(&known.key, &key)) {
             Some(known) => known.members.push(item),
             None => all.push(Gathered { key, members: vec![item] }),
         }

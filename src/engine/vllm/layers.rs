@@ -108,7 +108,7 @@ impl Planner<'_> {
         let hybrid = !states.is_empty() && !attention.is_empty();
         let plain = Block { tokens: preferred, page: None };
         let aligned = if hybrid { self.aligned(plain, &attention, &states)? } else { plain };
-        let block = Self::with_unquantised_ends(aligned.tokens, dtype, &attention)?;
+        let block = Self::with_plain_ends(aligned.tokens, dtype, &attention)?;
         let mut caches = Vec::new();
         for layer in &attention {
             caches.push(self.attention_cache(layer, block)?);

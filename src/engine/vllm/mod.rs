@@ -114,10 +114,8 @@ const SERVE: serve::Options = serve::Options {
 /// The blocks of the pools of all stages.
 fn blocks(answer: &Answer) -> Option<Blocks> {
     let Some(Details::Vllm(plan)) = &answer.details else { return None };
-    Some(Blocks {
-        bytes_by_stage: plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
-        null_block_bytes: plan.null_block_bytes,
-    })
+    let bytes_by_stage = plan.stages.iter().map(|stage| stage.bytes_per_block).collect();
+    Some(Blocks { bytes_by_stage, null_block_bytes: plan.null_block_bytes })
 }
 
 /// A cache of a layer on one rank, and the layer group of the model that it is of.

@@ -24,6 +24,11 @@ impl<'a> Keys<'a> {
         format!("{}.{key}", self.architecture)
     }
 
+    /// Whether an MTP layer has the tensor of this name.
+    pub(super) fn has_mtp_tensor(&self, name: &str) -> bool {
+        self.header.tensors.nextn.iter().any(|known| known == name)
+    }
+
     /// What was read.
     pub(super) fn into_facts(self) -> Vec<Fact> {
         self.facts.into_inner()

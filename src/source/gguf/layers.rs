@@ -4,7 +4,7 @@ use super::keys::Keys;
 use crate::catalogue::{GgufArchitecture, ReadingRule};
 use crate::model::{Dimension, GgufFeature, KeyValue, LayerCache, layer_count};
 use crate::source::hf_config::{add, share_from};
-use crate::units::{ElementFormat, Error, Exact, Tokens, once};
+use crate::units::{Error, Exact, Tokens, once};
 
 /// What was read of the layers.
 pub(super) struct Layers {
@@ -38,7 +38,6 @@ struct Counts {
 pub(super) struct LayerKeys<'a> {
     pub(super) keys: &'a Keys<'a>,
     pub(super) rules: &'a GgufArchitecture,
-    pub(super) format: ElementFormat,
     /// All layers, and those of the model itself.
     pub(super) all: usize,
     pub(super) own: usize,
@@ -54,14 +53,9 @@ pub(super) struct LayerKeys<'a> {
     latent: bool,
 }
 
-/// The layers of a file; `has_tensor` says whether there is a tensor of that name.
-pub(super) fn layers(
-    keys: &Keys<'_>,
-    rules: &GgufArchitecture,
-    format: ElementFormat,
-    has_tensor: impl Fn(&str) -> bool,
-) -> Result<Layers, Error> {
-    let layers = LayerKeys::new(keys, rules, format, has_tensor)?;
+/// The layers of a file.
+pub(super) fn layers(keys: &Keys<'_>, rules: &GgufArchitecture) -> Result<Layers, Error> {
+    let layers = LayerKeys::new(keys, rules)?;
     let mut caches = layers.attention()?;
     if let Some(rule) = &rules.indexer {
         layers.index(rule, &mut caches)?;
@@ -88,7 +82,7 @@ pub(super) fn layers(
 }
 
 impl Counts {
-    fn read(keys: &Keys<'_>, rules: &GgufArchitecture, has_tensor: impl Fn(&str) -> bool) -> Result<Self, Error> {
+    fn read(keys: &Keys<'_>, rules: &GgufArchitecture) -> Result<Self, Error> {
         const KEY: &str = "block_count";
         let layer_count = |value: u64| layer_count(Dimension { field: keys.field(KEY), value });
         let written = usize_of(layer_count(keys.needed(KEY)?)?.into());
@@ -98,7 +92,7 @@ impl Counts {
         let mtp = usize_of(keys.number_or_zero("nextn_predict_layers")?);
         let own = written.checked_sub(mtp);
         let own = own.ok_or_else(|| keys.wrong("nextn_predict_layers", "a part of the layers"))?;
-        let absent = rules.nextn_tensor.as_ref().is_some_and(|name| !has_tensor(&format!("blk.{own}.{name}")));
+        let absent = rules.nextn_tensor.as_ref().is_some_and(|name| !keys.has_mtp_tensor(&format!("blk.{own}.{name}")));
         let heads = keys.per_layer("attention.head_count", written)?.unwrap_or_else(|| vec![0; written]);
         let kv_heads = keys.per_layer("attention.head_count_kv", written)?.unwrap_or_else(|| heads.clone());
         let own = if absent || own == 0 { written } else { own };
@@ -140,13 +134,8 @@ impl Counts {
 }
 
 impl<'a> LayerKeys<'a> {
-    fn new(
-        keys: &'a Keys<'a>,
-        rules: &'a GgufArchitecture,
-        format: ElementFormat,
-        has_tensor: impl Fn(&str) -> bool,
-    ) -> Result<Self, Error> {
-        let counts = Counts::read(keys, rules, has_tensor)?;
+    fn new(keys: &'a Keys<'a>, rules: &'a GgufArchitecture) -> Result<Self, Error> {
+        let counts = Counts::read(keys, rules)?;
         let (full, sliding) = counts.head_dims(keys, rules)?;
         let latent = rules.features.contains(&GgufFeature::Latent)
             && keys.number_or_zero("attention.key_length_mla")? > 0
@@ -155,7 +144,6 @@ impl<'a> LayerKeys<'a> {
         let mut layers = Self {
             keys,
             rules,
-            format,
             all,
             own,
             heads,

@@ -41,8 +41,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
     let keys = Keys::new(header, architecture, origin);
     let mut warnings = Vec::new();
     let rules = rules(&keys, architecture, &mut warnings)?;
-    let has_tensor = |name: &str| header.tensors.nextn.iter().any(|known| known == name);
-    let layers = layers::layers(&keys, &rules, FORMAT, has_tensor)?;
+    let layers = layers::layers(&keys, &rules)?;
     if layers.caches.iter().all(Vec::is_empty) {
         return Err(no_cache(architecture, "none of its layers attends or remembers"));
     }
@@ -65,12 +64,8 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
         Some(heads) if !heads.is_empty() => heads.into_iter().max(),
         _ => keys.number("attention.head_count")?,
     };
-    let checkpoint = Checkpoint {
-        num_attention_heads,
-        hidden_size: keys.number("embedding_length")?,
-        gguf: Some(gguf),
-        ..Checkpoint::default()
-    };
+    let hidden_size = keys.number("embedding_length")?;
+    let checkpoint = Checkpoint { num_attention_heads, hidden_size, gguf: Some(gguf), ..Checkpoint::default() };
     let name = header.text("general.name").unwrap_or(name).to_owned();
     let layer_groups = super::hf_config::grouped(0, own);
     Ok(Model {

@@ -1,5 +1,6 @@
 //! What layers keep in addition to the entries of attention: index keys, compressed entries and recurrent states.
 
+use super::FORMAT;
 use super::layers::{LayerKeys, usize_of};
 use crate::catalogue::{IndexerDefault, IndexerLayers, IndexerRule, StateRule};
 use crate::model::{Convolution, LayerCache, Mechanism, Memory, RecurrentState};
@@ -134,11 +135,11 @@ impl LayerKeys<'_> {
     }
 
     fn convolution(&self, channels: u64, kernel: u64) -> Convolution {
-        Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: self.format }
+        Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: FORMAT }
     }
 
     fn memory(&self, heads: u64, elements_per_head: Exact) -> Result<Memory, Error> {
-        Ok(Memory { heads, elements_per_head: self.keys.elements(elements_per_head)?, format: self.format })
+        Ok(Memory { heads, elements_per_head: self.keys.elements(elements_per_head)?, format: FORMAT })
     }
 
     /// The n-grams that a layer keeps of the past (`llama_hparams::ple_conv_state`).

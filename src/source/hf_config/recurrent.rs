@@ -104,10 +104,8 @@ impl StateKeys<'_> {
 
 /// q, k and v each have their convolution.
 fn kda(state: &StateKeys<'_>, heads: u64, dim: u64, kernel: u64) -> Result<Parts, Error> {
-    Ok(Parts {
-        convolution: state.convolution(Exact::from(heads) * dim * 3u64, kernel)?,
-        memory: state.memory(heads, Exact::from(dim) * dim)?,
-    })
+    let convolution = state.convolution(Exact::from(heads) * dim * 3u64, kernel)?;
+    Ok(Parts { convolution, memory: state.memory(heads, Exact::from(dim) * dim)? })
 }
 
 fn kimi_linear(state: &StateKeys<'_>) -> Result<Parts, Error> {
@@ -127,10 +125,8 @@ fn gated_delta_net(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let heads = state.needed(&["linear_num_value_heads"])?;
     let value_dim = state.needed(&["linear_value_head_dim"])?;
     let channels = Exact::from(heads) * value_dim + key_dim * key_heads * 2u64;
-    Ok(Parts {
-        memory: state.memory(heads, key_dim * value_dim)?,
-        convolution: state.convolution(channels, state.needed(&["linear_conv_kernel_dim"])?)?,
-    })
+    let memory = state.memory(heads, key_dim * value_dim)?;
+    Ok(Parts { memory, convolution: state.convolution(channels, state.needed(&["linear_conv_kernel_dim"])?)? })
 }
 
 fn short_convolution(state: &StateKeys<'_>) -> Result<Parts, Error> {
@@ -140,10 +136,8 @@ fn short_convolution(state: &StateKeys<'_>) -> Result<Parts, Error> {
 
 fn rg_lru(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let width = state.needed(&["lru_width", "hidden_size"])?;
-    Ok(Parts {
-        convolution: state.convolution(width, state.needed(&["conv1d_width"])?)?,
-        memory: state.memory(width, 1u64)?,
-    })
+    let convolution = state.convolution(width, state.needed(&["conv1d_width"])?)?;
+    Ok(Parts { convolution, memory: state.memory(width, 1u64)? })
 }
 
 /// The last token's input to attention and to the feed-forward layer; numerator, denominator and maximum.
@@ -183,10 +177,8 @@ fn mamba2(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let kernel = state.needed_or_default(&["conv_kernel", "mamba_d_conv"])?;
     let channels_per_group = state.elements(Exact::from(state_size) * 2u64)?;
     let convolution = state.convolution(Exact::from(heads) * dim, kernel)?;
-    Ok(Parts {
-        convolution: convolution.map(|all| Convolution { channels_per_group, groups, ..all }),
-        memory: state.memory(heads, Exact::from(dim) * state_size)?,
-    })
+    let convolution = convolution.map(|all| Convolution { channels_per_group, groups, ..all });
+    Ok(Parts { convolution, memory: state.memory(heads, Exact::from(dim) * state_size)? })
 }
 
 /// Heads and head dimension: one may be left out, or "auto"; a pure Mamba-2 has its own under a plain name.
@@ -220,10 +212,8 @@ fn mamba1(state: &StateKeys<'_>) -> Result<Parts, Error> {
     };
     let inner = state.elements(inner)?;
     let state_size = state.needed(&["state_size", "mamba_d_state"])?;
-    Ok(Parts {
-        convolution: state.convolution(inner, state.needed(&["conv_kernel", "mamba_d_conv"])?)?,
-        memory: state.memory(inner, state_size)?,
-    })
+    let convolution = state.convolution(inner, state.needed(&["conv_kernel", "mamba_d_conv"])?)?;
+    Ok(Parts { convolution, memory: state.memory(inner, state_size)? })
 }
 
 fn mlstm(state: &StateKeys<'_>) -> Result<Parts, Error> {

@@ -74,11 +74,8 @@ impl WidthKeys<'_> {
 
     fn latent(&self) -> Option<LatentWidths> {
         let up = Exact::from(self.number(&["qk_nope_head_dim"])?) + self.number(&["v_head_dim"])?;
-        Some(LatentWidths {
-            num_attention_heads: self.number(HEADS)?,
-            kv_lora_rank: self.number(&["kv_lora_rank"])?,
-            up_head_dim: up.get().ok()?,
-        })
+        let (num_attention_heads, kv_lora_rank) = (self.number(HEADS)?, self.number(&["kv_lora_rank"])?);
+        Some(LatentWidths { num_attention_heads, kv_lora_rank, up_head_dim: up.get().ok()? })
     }
 
     fn quantization(&self) -> Option<Lenient<'_>> {
@@ -111,10 +108,8 @@ impl WidthKeys<'_> {
                 merge.and_then(|merge| (Exact::from(merge) * merge).get().ok())
             }
         };
-        Some(Image {
-            patch_elements: (Exact::from(patch) * patch * 3u64).get().ok()?,
-            patches_per_token: patches_per_token.unwrap_or(4),
-        })
+        let patch_elements = (Exact::from(patch) * patch * 3u64).get().ok()?;
+        Some(Image { patch_elements, patches_per_token: patches_per_token.unwrap_or(4) })
     }
 
     /// Positions x elements that turn x bytes: what the scalings of vLLM 0.19, `model_executor/layers/rotary_embedding`,
