@@ -105,6 +105,14 @@ impl Model {
         self
     }
 
+    /// The layers of its drafter: those from its first one on.
+    pub fn drafter_layers(&self) -> u64 {
+        let first = self.drafter.as_ref().map(|drafter| drafter.first_layer);
+        let last = self.layer_groups.iter().flat_map(|group| &group.layers).max();
+        let past_first = last.zip(first).and_then(|(last, first)| last.checked_sub(first));
+        past_first.map_or(0, |layers| u64::from(layers).saturating_add(1))
+    }
+
     /// What a device holds of it that has these layers, by their numbers in the whole.
     #[must_use]
     pub fn of_layers(&self, layers: &Range<u32>) -> Self {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::classes::Trait;
 use super::resolver::Resolver;
-use crate::model::{DraftMethod, Drafter, LayerGroup};
+use crate::model::{DraftMethod, Drafter};
 use crate::units::{Error, Exact, named};
 
 named! {
@@ -91,7 +91,8 @@ impl Resolver<'_> {
         if algorithm == Algorithm::Ngram {
             return Ok(Some(Draft { tree, layers: 0, sliding: 0, has_cache: false }));
         }
-        let of_drafter = self.draft_model_layers()?;
+        let model_of_its_own = |drafter: &&Drafter| drafter.method != DraftMethod::Mtp;
+        let of_drafter = self.model.drafter.as_ref().filter(model_of_its_own).map(|_| self.model.drafter_layers());
         let layers = of_drafter.or(self.model.checkpoint.num_nextn_predict_layers).unwrap_or_default();
         if layers == 0 && !self.class.is(Trait::Compressed) {
             self.notes.assume(
@@ -125,16 +126,5 @@ impl Resolver<'_> {
                 Err(self.engine.refusal("--speculative-algorithm", algorithm.name(), reason, remedy))
             }
         }
-    }
-
-    /// Layers of a drafter that is a model of its own.
-    fn draft_model_layers(&self) -> Result<Option<u64>, Error> {
-        let Some(drafter) = self.model.drafter.as_ref().filter(|drafter| drafter.method != DraftMethod::Mtp) else {
-            return Ok(None);
-        };
-        let first = drafter.first_layer;
-        let last_of = |group: &LayerGroup| group.layers.iter().copied().filter(|&layer| layer >= first).max();
-        let last = self.model.layer_groups.iter().filter_map(last_of).max();
-        last.map_or(Ok(Some(0)), |last| (Exact::from(last) + 1u64 - first).get().map(Some))
     }
 }

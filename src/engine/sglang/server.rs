@@ -6,6 +6,7 @@ use super::layers::Stage;
 use super::need::need;
 use super::pools::TokenPools;
 use super::share::{Part, Sizes, refused};
+use super::state::SlotBudget;
 use super::{CellSize, Facts, Slots, VERSION, gaps, state};
 use crate::engine::{Answer, Capacity, Details, Double, Engine};
 use crate::estimate::Workload;
@@ -130,16 +131,10 @@ impl<'a> Server<'a> {
 
     fn build(&self, memory: u64) -> Result<Built, Error> {
         let arguments = self.arguments;
-        let (slots, rest) = match arguments.states {
-            None => (None, memory),
-            Some(states) => {
-                let budget = state::slots(memory, self.slot, states, arguments)?;
-                (Some(budget.slots), budget.left)
-            }
-        };
+        let SlotBudget { slots, left } = state::slots(memory, self.slot, arguments)?;
         let mut least: Option<Sizes> = None;
         for rank in &self.ranks {
-            let sizes = rank.tokens.sizes(rest, arguments)?;
+            let sizes = rank.tokens.sizes(left, arguments)?;
             least = Some(least.filter(|least| least.total <= sizes.total).unwrap_or(sizes));
         }
         let Some(mut sizes) = least else { return refused("there is no stage") };

@@ -59,13 +59,15 @@ pub(super) fn verified(requests: u64, arguments: &Arguments) -> Exact {
 /// The slots of a budget.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SlotBudget {
-    pub(super) slots: u64,
+    /// `None` without states.
+    pub(super) slots: Option<u64>,
     /// Bytes that are left for tokens.
     pub(super) left: u64,
 }
 
 /// The slots of `memory` bytes, and what they leave of it.
-pub(super) fn slots(memory: u64, slot: u64, states: States, arguments: &Arguments) -> Result<SlotBudget, Error> {
+pub(super) fn slots(memory: u64, slot: u64, arguments: &Arguments) -> Result<SlotBudget, Error> {
+    let Some(states) = arguments.states else { return Ok(SlotBudget { slots: None, left: memory }) };
     let slots = match states.fixed {
         Some(slots) => slots,
         None => slots_by_ratio(memory, slot, states, arguments)?,
@@ -79,7 +81,7 @@ pub(super) fn slots(memory: u64, slot: u64, states: States, arguments: &Argument
     let taken = (Exact::from(slots) + 1u64 + verified(running, arguments)) * slot;
     match Exact::from(memory).less(taken).get()? {
         0 => refused(format!("{slots} slots of {slot} bytes for states leave no memory for tokens")),
-        left => Ok(SlotBudget { slots, left }),
+        left => Ok(SlotBudget { slots: Some(slots), left }),
     }
 }
 

@@ -104,10 +104,7 @@ impl<'a> Planner<'a> {
     /// The model's drafter where it is the checkpoint's own layers, and how many of these there are.
     pub(super) fn mtp(&self) -> Option<Mtp> {
         let drafter = self.model.drafter.as_ref().filter(|drafter| drafter.method == DraftMethod::Mtp)?;
-        let last = self.model.layer_groups.iter().flat_map(|group| &group.layers).max();
-        let after_first = last.and_then(|last| last.checked_sub(drafter.first_layer));
-        let layers = after_first.map_or(0, |layers| u64::from(layers).saturating_add(1));
-        Some(Mtp { tokens: drafter.tokens, layers })
+        Some(Mtp { tokens: drafter.tokens, layers: self.model.drafter_layers() })
     }
 
     /// Tokens that a window keeps below itself for draft modules that are chained (`num_prefill_lookahead_tokens`).

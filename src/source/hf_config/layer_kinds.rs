@@ -76,17 +76,13 @@ pub(in crate::source) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)>
     })
 }
 
-/// The kind of each layer; of those that a rule lets slide it is `sliding`: full where no window is switched on.
-pub(in crate::source) fn layer_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    sliding: LayerKind,
-) -> Result<Vec<LayerKind>, Error> {
+/// The kind of each layer; of those that a rule lets slide it is `slides`: full where no window is switched on.
+pub(in crate::source) fn layer_kinds(keys: &Keys<'_>, layers: u32, slides: LayerKind) -> Result<Vec<LayerKind>, Error> {
     let mut kinds = match listed_kinds(keys, layers as usize)? {
         Some(kinds) => kinds,
         None => match indexed_kinds(keys, layers.into())? {
             Some(kinds) => kinds,
-            None => ruled_kinds(keys, layers, sliding)?,
+            None => ruled_kinds(keys, layers, slides)?,
         },
     };
     // Llama 3.2 Vision: these layers attend to the image and to nothing else.

@@ -31,7 +31,7 @@ use self::layers::LayerKeys;
 pub(super) use self::layers::{add, grouped, share_from};
 pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
-use crate::model::{Checkpoint, Dimension, Fact, Model, Origin, layer_count, unknown_model_type};
+use crate::model::{Checkpoint, Dimension, Model, Origin, layer_count, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -109,8 +109,12 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let root_keys = Keys { object: root, path: String::new(), model_type: None, read: &read };
     refuse_without_cache(&root_keys)?;
     let (object, path) = text_model(root)?;
-    let types = Types::read(&root_keys, &Keys { object, path: path.clone(), model_type: None, read: &read })?;
-    let known = types.names().find_map(model_type);
+    // The type that decides is the text model's, or that of what wraps it; the architecture's only where none is named.
+    let outer = root_keys.text("model_type")?;
+    let inner = Keys { object, path: path.clone(), model_type: None, read: &read }.text("model_type")?;
+    let spelled = named_by_architecture(&root_keys)?.filter(|_| inner.or(outer).is_none());
+    let types = || [inner, outer, spelled.as_deref()].into_iter().flatten();
+    let known = types().find_map(model_type);
     if let Some(ModelType { no_cache: Some(reason), names, .. }) = &known {
         return Err(no_cache(names.first().map_or("", String::as_str), reason));
     }
@@ -128,28 +132,30 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
     let reader = LayerKeys { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
     let layers = reader.layers()?;
     if layers.iter().all(Vec::is_empty) {
-        let found = types.outer.or(types.inner).unwrap_or("the model");
-        return Err(no_cache(found, "none of its layers attends or remembers"));
+        return Err(no_cache(outer.or(inner).unwrap_or("the model"), "none of its layers attends or remembers"));
     }
     let mtp_groups = reader.mtp_groups(&layers)?;
     let longest = keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings"));
     let layer_groups = grouped(0, &layers);
     let checkpoint = checkpoint::checkpoint(&root_keys, &keys)?;
+    let unnamed = || "the config names no model_type: read by its keys as plain attention".into();
+    let warnings =
+        if known.is_some() { vec![] } else { vec![inner.or(outer).map_or_else(unnamed, unknown_model_type)] };
     let Read { facts, assumptions } = read.take();
     Ok(Model {
-        model_type: types.outer.or(types.inner).map(Into::into),
+        model_type: outer.or(inner).map(Into::into),
         max_position_embeddings: longest.map(|dimension| Tokens(dimension.value)),
         mtp_groups,
         checkpoint: Checkpoint {
             dtype: Some(dtype_name.unwrap_or("float32").into()),
-            lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
-            gguf: types.names().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
+            lists_layer_types: facts.iter().any(|fact| fact.key.rsplit('.').next() == Some("layer_types")),
+            gguf: types().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
             widths: widths::widths(&root_keys, &keys, dtype_name),
             ..checkpoint
         },
         facts,
         assumptions,
-        warnings: if known.is_none() { vec![types.unknown()] } else { Vec::new() },
+        warnings,
         ..Model::new(name, Origin::Config, dtype, num_hidden_layers, layer_groups)
     })
 }
@@ -170,33 +176,6 @@ fn refuse_without_cache(root: &Keys<'_>) -> Result<(), Error> {
 fn no_cache(found: &str, reason: &str) -> Error {
     let problem = format!("has no KV cache: {reason}");
     Error::new(Code::NoCache, "model_type", found, problem, "give the config.json of a model that generates text")
-}
-
-/// The names of a model's type: of the text model, of what wraps it, and in the name of its architecture.
-struct Types<'a> {
-    inner: Option<&'a str>,
-    outer: Option<&'a str>,
-    of_architecture: Option<String>,
-}
-
-impl<'a> Types<'a> {
-    fn read(root: &Keys<'a>, text: &Keys<'a>) -> Result<Self, Error> {
-        let outer = root.text("model_type")?;
-        let inner = text.text("model_type")?;
-        Ok(Self { inner, outer, of_architecture: named_by_architecture(root)? })
-    }
-
-    fn unknown(&self) -> String {
-        let unnamed = || "the config names no model_type: read by its keys as plain attention".into();
-        self.inner.or(self.outer).map_or_else(unnamed, unknown_model_type)
-    }
-
-    /// In the order that they decide; the architecture only where nothing else is named.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let unnamed = self.inner.or(self.outer).is_none();
-        let of_architecture = self.of_architecture.as_deref().filter(|_| unnamed);
-        [self.inner, self.outer, of_architecture].into_iter().flatten()
-    }
 }
 
 /// The model, with what the `hf_quant_config.json` beside its configuration declares. Engines ask that file only where the
