@@ -201,7 +201,7 @@ fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
 }
 
 impl Options {
-    fn new(model: &Model, workload: &Workload, engine: &Engine) -> Self {
+    pub(super) fn new(model: &Model, workload: &Workload, engine: &Engine) -> Self {
         let settings = &engine.settings;
         let on = |name| settings.switch(name).unwrap_or_default();
         let asked_off = settings.choice("flash-attn") == Some("off");
@@ -390,9 +390,10 @@ impl Allocated<'_> {
 fn with_notes(mut answer: Answer, model: &Model, engine: &Engine, options: &Options) -> Answer {
     let Some(Gguf { architecture, window, file, .. }) = &model.checkpoint.gguf else {
         match &model.model_type {
-            Some(model_type) => answer
-                .warnings
-                .push(format!("no architecture is known for model_type {model_type}: taken by its layers as they are")),
+            Some(name) => {
+                let text = format!("no architecture is known for model_type {name}: taken by its layers as they are");
+                answer.warnings.push(text);
+            }
             None => answer.assumptions.push("taken to know an architecture with these layers, windows included".into()),
         }
         return answer;

@@ -137,10 +137,8 @@ impl Resolver<'_> {
         }
         let usual = self.usual_backend();
         let applies = |condition| self.holds(condition, format, usual);
-        let rule = class
-            .default_backend
-            .iter()
-            .find(|rule| rule.on.is_none_or(|generation| self.gpu_is(generation)) && rule.when.is_none_or(applies));
+        let is_on = |rule: &BackendRule| rule.on.is_none_or(|generation| self.gpu_is(generation));
+        let rule = class.default_backend.iter().find(|rule| is_on(rule) && rule.when.is_none_or(applies));
         let of_device = Chosen { backend: usual, set: usual != self.backend_of_device() };
         Ok(rule.map_or(of_device, |rule| Chosen { backend: rule.backend, set: true }))
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::arguments::Arguments;
 use crate::engine::Engine;
-use crate::model::{CacheKind, KeyValue, LayerCache, LayerGroup, Mechanism, Model};
+use crate::model::{CacheKind, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Error, Exact};
 
 /// What to do about a model that these rules do not cover.
@@ -84,12 +84,4 @@ pub(super) fn index_key(elements: u64) -> Exact {
 pub(super) fn has_uneven_heads(model: &Model) -> bool {
     let uneven = |key_value: KeyValue| key_value.head_dims().is_some_and(|(k, v)| k != v);
     own_groups(model).filter_map(|group| group.cache.key_value()).any(uneven)
-}
-
-/// The recurrence of the model's own layers.
-pub(super) fn recurrence(model: &Model) -> Option<Mechanism> {
-    groups_of(model, &[CacheKind::Recurrent]).find_map(|group| match group.cache {
-        LayerCache::Recurrent(state) => Some(state.mechanism),
-        _ => None,
-    })
 }

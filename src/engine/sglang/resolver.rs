@@ -4,10 +4,10 @@ use serde::Deserialize;
 
 use super::classes::{Class, Trait};
 use super::draft::Algorithm;
-use super::layers::{IDEAL, groups_of, has, recurrence};
+use super::layers::{IDEAL, groups_of, has};
 use crate::engine::Engine;
 use crate::estimate::Workload;
-use crate::model::{CacheKind as Kind, LayerCache, Mechanism as M, Model};
+use crate::model::{CacheKind as Kind, LayerCache, Mechanism as M, Model, RecurrentState};
 use crate::units::{Error, Notes};
 
 /// What every argument is resolved from, and what is noted on the way.
@@ -124,7 +124,10 @@ impl<'a> Resolver<'a> {
     /// Whether recurrent layers get a pool of states. A class that SGLang does not know is wrapped as transformers has it,
     /// and sized as if each layer attended.
     pub(super) fn check_states(&mut self) -> Result<(), Error> {
-        let Some(mechanism) = recurrence(self.model) else { return Ok(()) };
+        let first = groups_of(self.model, &[Kind::Recurrent]).next();
+        let Some(LayerCache::Recurrent(RecurrentState { mechanism, .. })) = first.map(|group| *group.cache) else {
+            return Ok(());
+        };
         self.has_states = self.class.is(Trait::State) && has_shape(mechanism);
         if self.has_states {
             return Ok(());

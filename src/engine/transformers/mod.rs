@@ -331,9 +331,6 @@ fn vectors_twice(
     let compressed = model.layer_groups.iter().filter(|group| group.cache.cache_kind() == CacheKind::Compressed);
     let compresses = |layer: &&u32| compressed.clone().any(|group| group.layers.binary_search(layer).is_ok());
     let (single, double) = group.layers.iter().partition::<Vec<u32>, _>(compresses);
-    [(single, once), (double, twice)]
-        .into_iter()
-        .filter(|(layers, _)| !layers.is_empty())
-        .map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) })
-        .collect()
+    let parts = [(single, once), (double, twice)].into_iter().filter(|(layers, _)| !layers.is_empty());
+    parts.map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) }).collect()
 }

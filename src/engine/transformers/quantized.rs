@@ -171,12 +171,10 @@ fn format(engine: &Engine, given: Option<&'static Format>) -> Result<&'static Fo
     let (backend, nbits) = (engine.settings.choice("cache-backend"), engine.settings.count("nbits"));
     if let Some(format) = given {
         let remedy = "leave one of them out";
-        if let Some(backend) = backend.filter(|backend| *backend != format.backend) {
-            return Err(engine.refusal("--cache-backend", backend, format!("does not make {}", format.name), remedy));
-        }
-        if let Some(nbits) = nbits.filter(|nbits| *nbits != format.nbits) {
-            return Err(engine.refusal("--nbits", nbits, format!("is not the bits of {}", format.name), remedy));
-        }
+        let Format { name, backend: own, nbits: bits } = *format;
+        let (backend, nbits) = (backend.unwrap_or(own), nbits.unwrap_or(bits));
+        engine.require(backend == own, "--cache-backend", backend, format_args!("does not make {name}"), remedy)?;
+        engine.require(nbits == bits, "--nbits", nbits, format_args!("is not the bits of {name}"), remedy)?;
     }
     let backend = backend.or(given.map(|format| format.backend)).unwrap_or(QUANTO);
     if backend == FP8
@@ -306,24 +304,23 @@ impl Scheme {
     fn sides(&self, model: &Model, cache: &LayerCache, engine: &Engine) -> Result<[Side; 2], Error> {
         let (axis_key, axis_value) =
             self.shown.groups.map_or(("0", "0"), |groups| (groups.axis_key, groups.axis_value));
-        let both = |heads, k, v| Ok([Side { heads, dim: k, axis: axis_key }, Side { heads, dim: v, axis: axis_value }]);
         let encodes = model.has(CacheKind::Cross);
-        match *cache {
-            _ if encodes => {}
+        let both =
+            |heads, k, v| Some([Side { heads, dim: k, axis: axis_key }, Side { heads, dim: v, axis: axis_value }]);
+        let sides = match *cache {
+            _ if encodes => None,
             LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
-                return both(num_key_value_heads, head_dim, v_head_dim);
+                both(num_key_value_heads, head_dim, v_head_dim)
             }
             LayerCache::FullAttention { key_value } => {
-                if let Some(width) = key_value.shortcut_width() {
-                    return both(1, width, width);
-                }
+                key_value.shortcut_width().and_then(|width| both(1, width, width))
             }
-            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => return both(1, kv_lora_rank, qk_rope_head_dim),
-            _ => {}
-        }
+            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => both(1, kv_lora_rank, qk_rope_head_dim),
+            _ => None,
+        };
         let kind = if encodes { "cross_attention" } else { cache.kind() };
         let reason = format!("is not supported for a model with {kind}: every layer must be full attention");
-        Err(engine.refusal("--cache", "quantized", reason, "use dynamic, or another format"))
+        sides.ok_or_else(|| engine.refusal("--cache", "quantized", reason, "use dynamic, or another format"))
     }
 
     /// Refuses groups that do not divide what is quantised, first the prompt and then all tokens anew.

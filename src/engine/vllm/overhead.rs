@@ -76,9 +76,9 @@ fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) 
     let calibration = &fitted.calibration;
     let mut notes = Vec::new();
     if calibration.version != engine.version {
+        let (of, here) = (calibration.version, engine.version);
         notes.push(format!(
-            "calibrated on logs of vllm {}, as there are none of {}: its step has the same tensors",
-            calibration.version, engine.version
+            "calibrated on logs of vllm {of}, as there are none of {here}: its step has the same tensors"
         ));
     }
     if Release::of(engine)?.has(Since::GRAPHS_OUT_OF_POOL) {
@@ -92,18 +92,14 @@ fn notes(model: &Model, layout: Layout, engine: &Engine, fitted: &FittedMemory) 
     if layout.tp > calibration.most_ranks {
         notes.push(format!("no log has more than {} tensor parallel ranks", calibration.most_ranks));
     }
-    if layout.pp > 1 && layout.tp > 1 {
-        notes.push("no log has tensor parallel ranks and pipeline stages at once".into());
-    }
-    if model.checkpoint.widths.rotary_bytes.is_none() {
-        notes.push("the table of rotary positions is not counted: its size is unknown for this configuration".into());
-    }
-    if model.weights.as_ref().is_none_or(|weights| weights.tensors.is_none()) {
-        notes.push("the tensors of this class are not known one by one: weights are divided evenly".into());
-    }
-    if model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram) {
-        notes.push("the weights and the step of the drafter are not counted".into());
-    }
+    let mut note = |applies: bool, text: &str| notes.extend(applies.then(|| text.to_owned()));
+    note(layout.pp > 1 && layout.tp > 1, "no log has tensor parallel ranks and pipeline stages at once");
+    let no_rotary = model.checkpoint.widths.rotary_bytes.is_none();
+    note(no_rotary, "the table of rotary positions is not counted: its size is unknown for this configuration");
+    let no_tensors = model.weights.as_ref().is_none_or(|weights| weights.tensors.is_none());
+    note(no_tensors, "the tensors of this class are not known one by one: weights are divided evenly");
+    let drafts = model.drafter.as_ref().is_some_and(|drafter| drafter.method != DraftMethod::Ngram);
+    note(drafts, "the weights and the step of the drafter are not counted");
     Ok(notes)
 }
 

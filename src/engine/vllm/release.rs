@@ -106,15 +106,9 @@ const RELEASES: &[Release] = &[
 ];
 
 /// The names of [`RELEASES`].
-pub(super) const VERSIONS: &[&str] = &{
-    let mut names = [""; RELEASES.len()];
-    let mut index = 0;
-    while index < names.len() {
-        names[index] = RELEASES[index].name;
-        index += 1;
-    }
-    names
-};
+pub(super) const VERSIONS: &[&str] = &[RELEASES[0].name, RELEASES[1].name];
+
+const _: () = assert!(VERSIONS.len() == RELEASES.len());
 
 impl Release {
     /// The release that an engine is at.

@@ -22,6 +22,9 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
     let text_model_type = keys.text("model_type")?.filter(|_| !keys.path.is_empty()).map(ToOwned::to_owned);
     let state_format = memory_format(keys)?;
     let (root, keys) = (root.lenient(), keys.lenient());
+    let words_and_width = keys.number(&["vocab_size"]).zip(keys.number(HIDDEN));
+    let embedding = words_and_width.and_then(|(words, width)| (Exact::from(words) * width).get().ok());
+    let linear = keys.inner(&["linear_attn_config"]);
     Ok(Checkpoint {
         architectures: names.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
         text_model_type,
@@ -29,11 +32,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         transformers_kv_heads,
         num_attention_heads: keys.number(HEADS),
         hidden_size: keys.number(HIDDEN),
-        embedding_parameters: keys
-            .number(&["vocab_size"])
-            .zip(keys.number(HIDDEN))
-            .filter(|_| !keys.has("hidden_size_per_layer_input"))
-            .and_then(|(words, width)| (Exact::from(words) * width).get().ok()),
+        embedding_parameters: embedding.filter(|_| !keys.has("hidden_size_per_layer_input")),
         multimodal: root.inner(OTHER_SENSES).is_some(),
         reads_images_both_ways: keys.text(&["use_bidirectional_attention"]) == Some("vision")
             || root.flag("is_mm_prefix_lm") == Some(true),
@@ -41,9 +40,7 @@ pub(super) fn checkpoint(root: &Keys<'_>, keys: &Keys<'_>) -> Result<Checkpoint,
         qk_nope_head_dim: keys.number(&["qk_nope_head_dim"]),
         v_head_dim: keys.number(&["v_head_dim"]),
         state_format,
-        bounded_gates: keys
-            .inner(&["linear_attn_config"])
-            .is_some_and(|linear| linear.get("gate_lower_bound").is_some()),
+        bounded_gates: linear.is_some_and(|linear| linear.get("gate_lower_bound").is_some()),
         quantization: declared_quantization(root.0, keys.0).map(|declared| quantization(Lenient(declared))),
         num_nextn_predict_layers: keys.number(&["num_nextn_predict_layers"]),
         mamba_ssm_dtype: keys.owned("mamba_ssm_dtype"),
