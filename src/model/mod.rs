@@ -2,26 +2,23 @@
 
 mod checkpoint;
 mod dimensions;
-mod gguf;
 mod json_object;
 mod layer_group;
 mod layer_group_json;
 mod recurrent;
-mod spec;
 mod weights;
-mod widths;
 
-pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
-pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
-pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
+use std::ops::Range;
+
+pub use checkpoint::{
+    Checkpoint, DraftMethod, Drafter, ExpertWidths, Gguf, GgufFeature, GgufFile, GgufWindow, Image, KvCacheScheme,
+    LatentWidths, Quantization, Widths,
+};
+pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
 pub use layer_group::{CacheKind, KeyValue, LayerCache, LayerGroup};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
-pub use spec::ModelSpec;
 pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
-pub use widths::{ExpertWidths, Image, LatentWidths, Widths};
-
-use std::ops::Range;
 
 use crate::units::{ElementFormat, Tokens, group_thousands, named};
 

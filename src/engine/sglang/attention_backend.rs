@@ -3,11 +3,11 @@
 
 use serde::Deserialize;
 
+use super::arguments::{Generation, Resolver};
 use super::classes::Trait;
 use super::format::Format;
 use super::layers::{SLIDING, has, has_uneven_heads};
-use super::resolver::{Generation, Resolver};
-use super::snapshots::Strategy;
+use super::state::Strategy;
 use crate::units::{Error, named};
 
 named! {

@@ -3,7 +3,7 @@
 
 use super::arguments::Arguments;
 use super::layers::{SLIDING, Stage, groups_of, index_head_dim, index_key, own_groups};
-use super::share::{Part, Share, Sizes, refused};
+use super::pools::{Part, Share, Sizes, refused};
 use crate::engine::Double;
 use crate::model::{CacheKind, KeyValue, LayerCache};
 use crate::units::{Error, Exact};

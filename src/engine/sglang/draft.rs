@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 
+use super::arguments::Resolver;
 use super::classes::Trait;
-use super::resolver::Resolver;
 use crate::model::{DraftMethod, Drafter};
 use crate::units::{Error, Exact, named};
 

@@ -1,7 +1,7 @@
 //! The format of the cache: what is asked for, what a class or the checkpoint makes of `auto`, and its bytes.
 
+use super::arguments::{Generation, Resolver};
 use super::classes::Trait;
-use super::resolver::{Generation, Resolver};
 use crate::model::Quantization;
 use crate::units::{ElementFormat, Error, KvDtype, KvFormat, named};
 

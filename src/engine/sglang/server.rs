@@ -3,11 +3,10 @@
 use super::arguments::{Arguments, Entries};
 use super::format::Format;
 use super::layers::Stage;
-use super::need::need;
-use super::pools::TokenPools;
-use super::share::{Part, Sizes, refused};
+use super::need::{gaps, need};
+use super::pools::{Part, Sizes, TokenPools, refused};
 use super::state::SlotBudget;
-use super::{CellSize, Facts, Slots, VERSION, gaps, state};
+use super::{CellSize, Facts, Slots, VERSION, state};
 use crate::engine::{Answer, Capacity, Details, Double, Engine};
 use crate::estimate::Workload;
 use crate::model::Model;
@@ -82,7 +81,7 @@ impl<'a> Server<'a> {
             answer.warnings.push(text.into());
         }
         answer.details = Some(Details::Sglang(self.facts(built)?));
-        answer.gaps = gaps::gaps(self)?;
+        answer.gaps = gaps(self)?;
         Ok(answer)
     }
 

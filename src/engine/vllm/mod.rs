@@ -23,11 +23,9 @@
 
 mod attention;
 mod backend;
-mod calibration;
 mod checks;
 mod compressed;
 mod dtype;
-mod gaps;
 mod groups;
 mod hybrid;
 mod layers;
@@ -43,11 +41,10 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-pub use self::calibration::{FITTED, FittedMemory};
 use self::groups::{Gathered, Group, GroupError, Grouping, Groups, Pages, gathered};
 use self::layers::Layers;
 use self::models::ModelType;
-pub use self::overhead::overhead_by;
+pub use self::overhead::{FITTED, FittedMemory, overhead_by};
 use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;

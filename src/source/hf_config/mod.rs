@@ -10,9 +10,7 @@ mod compressed;
 mod keys;
 mod layer_kinds;
 mod layers;
-mod lenient;
 mod recurrent;
-mod widths;
 
 #[cfg(test)]
 mod tests;
@@ -22,14 +20,13 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indices};
-pub(super) use self::checkpoint::declared_quantization;
+pub(super) use self::checkpoint::{EXPERTS, EXPERTS_PER_TOKEN, declared_quantization};
 pub(super) use self::compressed::OVERLAPPING_RATIO;
 pub(super) use self::keys::Keys;
 use self::keys::{Read, wrong_type};
 pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
 use self::layers::LayerKeys;
 pub(super) use self::layers::{add, grouped, share_from};
-pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
 use crate::model::{Checkpoint, Dimension, Model, Origin, layer_count, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
@@ -150,7 +147,7 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
             dtype: Some(dtype_name.unwrap_or("float32").into()),
             lists_layer_types: facts.iter().any(|fact| fact.key.rsplit('.').next() == Some("layer_types")),
             gguf: types().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
-            widths: widths::widths(&root_keys, &keys, dtype_name),
+            widths: checkpoint::widths(&root_keys, &keys, dtype_name),
             ..checkpoint
         },
         facts,
