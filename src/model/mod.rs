@@ -5,7 +5,6 @@ mod dimensions;
 mod json_object;
 mod layer_group;
 mod layer_group_json;
-mod recurrent;
 mod weights;
 
 use std::ops::Range;
@@ -15,9 +14,8 @@ pub use checkpoint::{
     LatentWidths, Quantization, Widths,
 };
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
-pub use layer_group::{CacheKind, KeyValue, LayerCache, LayerGroup};
+pub use layer_group::{CacheKind, Convolution, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
-pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
 pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
 
 use crate::units::{ElementFormat, Tokens, group_thousands, named};

@@ -33,12 +33,10 @@ mod attention_backend;
 mod classes;
 mod compressed;
 mod draft;
-mod entries;
 mod format;
 mod layers;
 mod need;
 mod pools;
-mod reserve;
 mod server;
 mod state;
 
@@ -107,8 +105,8 @@ pub(super) const PROFILE: Profile = Profile {
     allocation: Allocation::Pool,
     share_setting: Some("mem-fraction-static"),
     answer,
-    share: |_| Ok(reserve::SHARE),
-    overhead: reserve::overhead,
+    share: |_| Ok(server::SHARE),
+    overhead: server::overhead,
     request_limit: |answer, _, _, _| match &answer.details {
         Some(Details::Sglang(facts)) => {
             Ok(facts.max_running_requests.map(|most| RequestLimit { setting: "max_running_requests", most }))

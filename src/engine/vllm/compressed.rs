@@ -4,9 +4,9 @@
 use super::Cache;
 use super::backend::Backend;
 use super::dtype::CacheDtype;
+use super::groups::{Kind, Spec};
 use super::layers::{Layers, index_key};
 use super::planner::Planner;
-use super::spec::{Kind, Spec};
 use crate::model::LayerCache;
 use crate::units::{Error, Exact};
 

@@ -1,9 +1,8 @@
 //! Hybrids: what recurrent layers hold, and the blocks of the attention in the same model.
 
-use super::attention::Attention;
 use super::backend::{Choice, lcm};
 use super::dtype::CacheDtype;
-use super::layers::Block;
+use super::layers::{Attention, Block};
 use super::models::Trait;
 use super::planner::Planner;
 use super::release::Rule;

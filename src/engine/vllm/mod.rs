@@ -21,9 +21,7 @@
 //!   blocks a request; 0.33 prints ⌊concurrency × length⌋ tokens, 0.19 ⌊blocks / groups⌋ × block size.
 //! - Requests with one prefix share its whole blocks in groups that keep every token.
 
-mod attention;
 mod backend;
-mod checks;
 mod compressed;
 mod dtype;
 mod groups;
@@ -35,13 +33,12 @@ mod planner;
 mod pool;
 mod release;
 mod settings;
-mod spec;
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-use self::groups::{Gathered, Group, GroupError, Grouping, Groups, Pages, gathered};
+use self::groups::{Gathered, Group, GroupError, Grouping, Groups, Kind, Pages, Spec, gathered};
 use self::layers::Layers;
 use self::models::ModelType;
 pub use self::overhead::{FITTED, FittedMemory, overhead_by};
@@ -49,7 +46,6 @@ use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
 use self::release::Release;
-use self::spec::{Kind, Spec};
 use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, serve};
 use crate::estimate::Workload;
 use crate::model::{LayerCache, Model};

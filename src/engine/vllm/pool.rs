@@ -1,9 +1,8 @@
 //! The groups over the pipeline stages, for a request: what it takes, and what a memory holds.
 
-use super::groups::Group;
+use super::groups::{Group, Kind, Spec};
 use super::planner::Planner;
 use super::release::Rule;
-use super::spec::{Kind, Spec};
 use super::{Alike, Plan, Request, Shape};
 use crate::engine::{Answer, Capacity, Details, Double, Gap, Steps, longest};
 use crate::estimate::{BytesPerToken, Estimate, GroupEstimate, Workload, estimate, ideal};

@@ -9,7 +9,6 @@
 
 mod header;
 mod keys;
-mod kinds;
 mod layers;
 mod states;
 mod tensors;

@@ -6,7 +6,6 @@
 
 mod attention;
 mod checkpoint;
-mod compressed;
 mod keys;
 mod layer_kinds;
 mod layers;
@@ -21,12 +20,11 @@ use serde_json::{Map, Value};
 
 pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indices};
 pub(super) use self::checkpoint::{EXPERTS, EXPERTS_PER_TOKEN, declared_quantization};
-pub(super) use self::compressed::OVERLAPPING_RATIO;
 pub(super) use self::keys::Keys;
 use self::keys::{Read, wrong_type};
 pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
 use self::layers::LayerKeys;
-pub(super) use self::layers::{add, grouped, share_from};
+pub(super) use self::layers::{OVERLAPPING_RATIO, add, grouped, share_from};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
 use crate::model::{Checkpoint, Dimension, Model, Origin, layer_count, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
