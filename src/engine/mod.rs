@@ -4,7 +4,6 @@
 //! Adding one means adding its module and a row of [`PROFILES`].
 
 mod answer;
-mod device;
 mod double;
 mod ideal;
 pub mod llama_cpp;
@@ -18,6 +17,7 @@ pub mod transformers;
 pub mod vllm;
 mod weights;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,7 +29,6 @@ use crate::units::{Code, ElementFormat, Error, Tokens, group_thousands};
 
 pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
 use answer::{Steps, longest};
-pub use device::Device;
 pub use double::Double;
 pub use memory::{Calibration, Errors, Known, Overhead, OverheadTerm, RESERVE, Rule, Share, Term, usable};
 pub use serve::{Served, quoted};
@@ -186,6 +185,24 @@ pub enum Spread {
     Layers,
     /// Not at all: a device has all of it.
     Whole,
+}
+
+/// A device, as an engine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name in the catalogue: `h100-sxm`.
+    pub id: Cow<'static, str>,
+    /// CUDA's compute capability, major and minor: 9.0 is (9, 0).
+    pub compute_capability: (u32, u32),
+    /// Memory that the driver reports, in MiB.
+    pub memory_mib: u64,
+}
+
+impl Default for Device {
+    /// H100 SXM 80GB: the device assumed without `--gpu`.
+    fn default() -> Self {
+        Self { id: "h100-sxm".into(), compute_capability: (9, 0), memory_mib: 81_559 }
+    }
 }
 
 /// An engine at a version, with its settings.

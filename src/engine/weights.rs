@@ -22,8 +22,8 @@ impl Engine {
             // The embedding of the vocabulary stays on the host (llama.cpp, `load_tensors` in `llama-model.cpp`).
             Spread::Layers => {
                 let devices = llama_cpp::layers_by_device(model.num_hidden_layers.into(), layout.pp);
-                let mut stages = stages(&devices);
-                stages.iter_mut().for_each(|stage| stage.first = false);
+                let without_embedding = |stage| Stage { first: false, ..stage };
+                let stages: Vec<Stage> = stages(&devices).into_iter().map(without_embedding).collect();
                 divided(model, weights, 1, &stages)
             }
         }

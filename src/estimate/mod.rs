@@ -21,19 +21,16 @@ mod entry;
 mod error;
 mod layout;
 mod prefix;
-mod state;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::Serialize;
-
+pub use entry::recurrent_bytes;
 pub use layout::Layout;
 pub use prefix::{Batch, shared};
-pub use state::recurrent_bytes;
+use serde::Serialize;
 
-use self::entry::Entry;
-use self::state::StateTensor;
+use self::entry::{Entry, StateTensor};
 use crate::model::{LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 

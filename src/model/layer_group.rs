@@ -334,6 +334,11 @@ named! {
 }
 
 impl Convolution {
+    /// Without groups.
+    pub fn new(channels: u64, kernel: u64, format: ElementFormat) -> Self {
+        Self { channels, channels_per_group: 0, groups: 0, kernel, format }
+    }
+
     /// The columns that are kept: all but the current token's, in every mechanism.
     pub fn columns(self) -> Exact {
         Exact::from(self.kernel).less(1u64)

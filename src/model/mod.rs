@@ -112,7 +112,9 @@ impl Model {
     #[must_use]
     pub fn of_layers(&self, layers: &Range<u32>) -> Self {
         let mut layer_groups = self.layer_groups.clone();
-        layer_groups.iter_mut().for_each(|group| group.layers.retain(|layer| layers.contains(layer)));
+        for group in &mut layer_groups {
+            group.layers.retain(|layer| layers.contains(layer));
+        }
         Self {
             model_type: self.model_type.clone(),
             max_position_embeddings: self.max_position_embeddings,

@@ -94,7 +94,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    fn new(cache: Cache, quantized: Option<Quantized>) -> Details {
+    fn details(cache: Cache, quantized: Option<Quantized>) -> Details {
         Details::Transformers(Self { version: VERSION, cache: cache.name(), quantized })
     }
 }
@@ -114,7 +114,7 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
         format!("auto is {}: transformers does not read the {declared} of this checkpoint", model.dtype)
     });
     Ok(Answer {
-        details: Some(Facts::new(cache, None)),
+        details: Some(Facts::details(cache, None)),
         gaps: rules.gaps()?,
         assumptions: assumptions.into_iter().collect(),
         ..Answer::of(estimate)
@@ -328,8 +328,8 @@ fn vectors_twice(
 ) -> Vec<LayerGroup> {
     let once = KeyValue::Vector { elements };
     let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
-    let compressed = model.layer_groups.iter().filter(|group| group.cache.cache_kind() == CacheKind::Compressed);
-    let compresses = |layer: &&u32| compressed.clone().any(|group| group.layers.binary_search(layer).is_ok());
+    let others = model.layer_groups.iter().filter(|group| group.cache.cache_kind() == CacheKind::Compressed);
+    let compresses = |layer: &&u32| others.clone().any(|group| group.layers.binary_search(layer).is_ok());
     let (single, double) = group.layers.iter().partition::<Vec<u32>, _>(compresses);
     let parts = [(single, once), (double, twice)].into_iter().filter(|(layers, _)| !layers.is_empty());
     parts.map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) }).collect()

@@ -135,7 +135,7 @@ pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Res
     let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
     let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
     let answer = Answer {
-        details: Some(Facts::new(Cache::Quantized, Some(scheme.shown))),
+        details: Some(Facts::details(Cache::Quantized, Some(scheme.shown))),
         gaps: scheme.gaps(levels)?,
         assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })

@@ -6,7 +6,7 @@ use super::layers::{Attention, Block};
 use super::models::Trait;
 use super::planner::Planner;
 use super::release::Rule;
-use super::settings::state_format;
+use super::state_format;
 use crate::estimate::recurrent_bytes;
 use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,

@@ -32,7 +32,6 @@ mod overhead;
 mod planner;
 mod pool;
 mod release;
-mod settings;
 
 use std::ops::Range;
 
@@ -46,10 +45,11 @@ use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
 use self::release::Release;
-use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, serve};
+use super::setting::settings;
+use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, Setting, serve};
 use crate::estimate::Workload;
 use crate::model::{LayerCache, Model};
-use crate::units::{Code, Error, Exact, KvFormat};
+use crate::units::{Code, ElementFormat, Error, Exact, KvFormat};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "vllm",
@@ -57,7 +57,7 @@ pub(super) const PROFILE: Profile = Profile {
     about: "what its planner reserves: pages, groups, the reserve in flight",
     replayed: "0.33: 786 requests of its own planner, every number and refusal equal; 0.19: 37 start-up logs",
     heading: "Settings of vllm",
-    settings: settings::SETTINGS,
+    settings: SETTINGS,
     defaults: &[
         ("gpu", "h100-sxm"),
         ("usage", "server"),
@@ -90,6 +90,33 @@ pub(super) const PROFILE: Profile = Profile {
     serve: |served| served.with(&SERVE),
     ..Profile::DEFAULT
 };
+
+const SETTINGS: &[Setting] = settings! {
+    "block-size" Count "Block size in tokens [default: chosen by the attention backend]";
+    "async-scheduling" Switch
+        "Schedule the next batch while one runs; --no-async-scheduling turns it off [default: on]";
+    "max-num-batched-tokens" Count "Maximum tokens per batch [default: by GPU]";
+    "max-num-seqs" Count "Maximum sequences per batch [default: by GPU]";
+    "enable-prefix-caching" Switch
+        "Keep prefixes for later requests; --no-enable-prefix-caching turns it off [default: on]";
+    "disable-hybrid-kv-cache-manager" Switch "Keep every token in layers with sliding windows or chunks";
+    "usage" Choice(&["server", "offline"])
+        "Use the defaults of the API server or of an offline LLM [default: server]";
+    "mamba-cache-dtype" Choice(STATE_FORMATS) "Format of convolution states [default: auto]";
+    "mamba-ssm-cache-dtype" Choice(STATE_FORMATS) "Format of recurrent states [default: auto]";
+};
+
+const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
+
+/// The format that a setting for states names; `None` for `auto`.
+fn state_format(engine: &Engine, name: &str) -> Option<ElementFormat> {
+    match engine.settings.choice(name)? {
+        "float32" => Some(ElementFormat::FP32),
+        "float16" => Some(ElementFormat::FP16),
+        "bfloat16" => Some(ElementFormat::BF16),
+        _ => None,
+    }
+}
 
 const SERVE: serve::Options = serve::Options {
     program: "vllm serve",

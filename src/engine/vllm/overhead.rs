@@ -16,7 +16,7 @@
 //!
 //! In addition to the step: the table of rotary positions to the longest position of the *model* (2.5 GiB for Llama 4 Scout), copies of
 //! MLA's up-projections, what `PyTorch`'s allocator rounds large tensors up by (to 2 MiB, `c10/cuda/CUDACachingAllocator.cpp`), and
-//! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in `calibration`.
+//! what no allocator of its knows: contexts, libraries, communication. What no rule gives is in [`FITTED`].
 
 use super::batch_limits;
 use super::release::{Release, Rule as Since};

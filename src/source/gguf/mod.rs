@@ -11,13 +11,10 @@ mod header;
 mod keys;
 mod layers;
 mod states;
-mod tensors;
 mod walk;
 
-pub use self::header::{Header, Value, read};
-pub use self::tensors::Tensors;
-pub(super) use self::tensors::too_much;
-
+pub(super) use self::header::too_much;
+pub use self::header::{Header, Tensors, Value, read};
 use self::keys::Keys;
 use crate::catalogue::{GgufArchitecture, ReadingRule, gguf_architecture};
 use crate::model::{Checkpoint, GgufFile, Model, Origin, unknown_model_type};

@@ -95,7 +95,7 @@ impl LayerKeys<'_> {
                 let dim = keys.needed("kda.head_dim")?;
                 let channels = keys.elements(Exact::from(heads) * dim * 3u64)?;
                 let kernel = keys.needed("ssm.conv_kernel")?;
-                let convolution = self.convolution(channels, if kernel > 0 { kernel } else { 4 });
+                let convolution = Convolution::new(channels, if kernel > 0 { kernel } else { 4 }, FORMAT);
                 (Mechanism::Kda, Some(convolution), Some(self.memory(heads, Exact::from(dim) * dim)?))
             }
             StateRule::Lightning => {
@@ -103,14 +103,15 @@ impl LayerKeys<'_> {
                 (Mechanism::Lightning, None, Some(memory))
             }
             StateRule::ShortConv => {
-                let convolution = self.convolution(keys.needed("embedding_length")?, keys.needed("shortconv.l_cache")?);
+                let (width, kernel) = (keys.needed("embedding_length")?, keys.needed("shortconv.l_cache")?);
+                let convolution = Convolution::new(width, kernel, FORMAT);
                 (Mechanism::ShortConvolution, Some(convolution), None)
             }
             StateRule::Rwkv => {
                 let width = keys.needed("embedding_length")?;
                 let size = keys.needed("wkv.head_size")?;
                 let shifts = keys.number("token_shift_count")?.unwrap_or(2);
-                let convolution = self.convolution(width, (Exact::from(shifts) + 1u64).get()?);
+                let convolution = Convolution::new(width, (Exact::from(shifts) + 1u64).get()?, FORMAT);
                 (Mechanism::Rwkv, Some(convolution), Some(self.memory(width, size.into())?))
             }
         };
@@ -129,13 +130,9 @@ impl LayerKeys<'_> {
         let channels_per_group = keys.elements(Exact::from(state) * 2u64)?;
         Ok(RecurrentState {
             mechanism,
-            convolution: Some(Convolution { channels_per_group, groups, ..self.convolution(inner, kernel) }),
+            convolution: Some(Convolution { channels_per_group, groups, ..Convolution::new(inner, kernel, FORMAT) }),
             memory: Some(self.memory(heads, Exact::from(inner) / heads * state)?),
         })
-    }
-
-    fn convolution(&self, channels: u64, kernel: u64) -> Convolution {
-        Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: FORMAT }
     }
 
     fn memory(&self, heads: u64, elements_per_head: Exact) -> Result<Memory, Error> {
@@ -148,7 +145,7 @@ impl LayerKeys<'_> {
         let Some(layers) = keys.list("ple.layers")? else { return Ok(()) };
         let width = Exact::from(keys.needed("embedding_length")?);
         let channels = width * keys.needed("ple.ngram_size")? * keys.needed("hyper_connection.count")?;
-        let convolution = self.convolution(keys.elements(channels)?, keys.needed("ple.conv_kernel")?);
+        let convolution = Convolution::new(keys.elements(channels)?, keys.needed("ple.conv_kernel")?, FORMAT);
         let mechanism = Mechanism::ShortConvolution;
         let state = RecurrentState { mechanism, convolution: Some(convolution), memory: None };
         for layer in layers {

@@ -79,7 +79,7 @@ pub(super) fn key_values(keys: &Keys<'_>, kinds: &[LayerKind]) -> Result<Vec<Opt
         let mut of_layer = Vec::new();
         *known = Some(dimensions.key_value(&names, REMEDY, &mut of_layer)?);
         if !mentioned {
-            of_layer.into_iter().for_each(|text| keys.assume(text));
+            keys.read.borrow_mut().assumptions.append(&mut of_layer);
             mentioned = true;
         }
         entries.push(*known);

@@ -244,15 +244,9 @@ pub(in crate::source) fn grouped(first: u32, layers: &[Vec<LayerCache>]) -> Vec<
             }
         }
     }
-    groups.sort_by_key(|group| match group.cache.cache_kind() {
-        Kind::Full => 0,
-        Kind::Latent => 1,
-        Kind::Sliding => 2,
-        Kind::Chunked => 3,
-        Kind::Compressed => 4,
-        // These are in this order among the kinds, too.
-        kind @ (Kind::Indexer | Kind::Recurrent | Kind::Cross | Kind::Shared | Kind::None) => 5 + kind as u8,
-    });
+    let first = [Kind::Full, Kind::Latent, Kind::Sliding, Kind::Chunked, Kind::Compressed];
+    let place = |kind| first.iter().position(|known| *known == kind).unwrap_or(first.len());
+    groups.sort_by_key(|group| (place(group.cache.cache_kind()), group.cache.cache_kind() as usize));
     groups
 }
 

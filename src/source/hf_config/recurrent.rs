@@ -93,7 +93,7 @@ impl StateKeys<'_> {
 
     fn convolution(&self, channels: impl Into<Exact>, kernel: impl Into<Exact>) -> Result<Option<Convolution>, Error> {
         let (channels, kernel) = (self.elements(channels.into())?, self.elements(kernel.into())?);
-        Ok(Some(Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: self.model_format }))
+        Ok(Some(Convolution::new(channels, kernel, self.model_format)))
     }
 
     fn memory(&self, heads: u64, elements_per_head: impl Into<Exact>) -> Result<Option<Memory>, Error> {
