@@ -1,4 +1,4 @@
-//! One entry: K and V of one token in one layer, as one rank holds them.
+//! One entry, K and V of one token in one layer, and the tensors of a state, as one rank holds them.
 
 use super::{BytesPerToken, Layout, State, error};
 use crate::model::{KeyValue, RecurrentState};

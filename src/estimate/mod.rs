@@ -107,10 +107,8 @@ pub struct BytesPerToken {
 impl BytesPerToken {
     /// The whole number it is, if it is one.
     pub fn whole(self) -> Option<u64> {
-        if !self.numerator.is_multiple_of(self.denominator) {
-            return None;
-        }
-        u64::try_from(self.numerator.checked_div(self.denominator)?).ok()
+        let whole = self.numerator.checked_div(self.denominator)?;
+        u64::try_from(whole).ok().filter(|_| self.numerator.is_multiple_of(self.denominator))
     }
 
     /// The sum of two fractions, over the least common multiple of their denominators; `None` past 2¹²⁸ − 1.

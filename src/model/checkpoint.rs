@@ -1,4 +1,4 @@
-//! What engines read of a checkpoint in addition to its layers.
+//! What engines read of a checkpoint in addition to its layers: llama.cpp's view of it and its widths, too.
 
 use serde::{Deserialize, Serialize};
 

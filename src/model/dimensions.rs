@@ -1,4 +1,4 @@
-//! From the numbers a source names to the shape of an entry, with the checks that every source needs.
+//! A model by its dimensions: from the numbers a source names to the shape of an entry, with the checks that every source needs.
 
 use serde::Deserialize;
 

@@ -1,4 +1,4 @@
-//! Layers that cache alike, and how much each kind of layer keeps.
+//! Layers that cache alike, and how much each kind of layer keeps, states included.
 
 use crate::units::{ElementFormat, Error, Exact, Tokens, named};
 

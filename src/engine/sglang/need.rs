@@ -1,4 +1,4 @@
-//! What a workload needs: the smallest pools that hold it.
+//! What a workload needs: the smallest pools that hold it, and the steps to them from the live bytes.
 
 use super::arguments::Entries;
 use super::layers::{SLIDING, groups_of};

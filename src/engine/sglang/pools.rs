@@ -1,4 +1,4 @@
-//! The token pools of one rank: how many tokens a budget holds, and the bytes of pools of given sizes
+//! The token pools of one rank: how many tokens a budget holds, the bytes of pools of given sizes, and what a token costs
 //! (`model_executor/pool_configurator.py`: `DefaultPoolConfigurator`, `HybridSWAPoolConfigurator`,
 //! `SWARequestCapPoolConfigurator`).
 

@@ -1,4 +1,5 @@
-//! A server as it starts from a budget: its pools, the requests it runs at once, and the request table.
+//! A server as it starts from a budget: its pools, the requests it runs at once, the request table, and what it leaves of
+//! the device.
 
 use super::arguments::{Arguments, Entries};
 use super::format::Format;
@@ -120,12 +121,10 @@ impl<'a> Server<'a> {
 
     /// Bytes of a token on the stage where they are the most.
     fn cell(&self) -> Result<Double, Error> {
-        let mut most = Double::whole(0);
-        for rank in &self.ranks {
+        self.ranks.iter().try_fold(Double::whole(0), |most, rank| {
             let cell = rank.tokens.cell(self.arguments)?;
-            most = if cell > most { cell } else { most };
-        }
-        Ok(most)
+            Ok(if cell > most { cell } else { most })
+        })
     }
 
     fn build(&self, memory: u64) -> Result<Built, Error> {
@@ -169,13 +168,11 @@ impl<'a> Server<'a> {
         if arguments.unified || attention.nvfp4.unpacked || !self.builds() {
             return Ok(None);
         }
-        let mut most = Exact::ZERO;
-        for rank in &self.ranks {
+        let of_rank = |rank: &Rank| -> Exact {
             let shares = rank.tokens.shares(built.sizes, attention.page, built.requests, arguments);
-            let own = shares.iter().filter(|share| share.part != Part::Draft);
-            most = most.max(own.map(|share| share.bytes).sum::<Exact>());
-        }
-        most.get().map(Some)
+            shares.iter().filter(|share| share.part != Part::Draft).map(|share| share.bytes).sum()
+        };
+        self.ranks.iter().map(of_rank).fold(Exact::ZERO, Exact::max).get().map(Some)
     }
 
     fn table_bytes(&self, requests: u64) -> Result<u64, Error> {

@@ -1,4 +1,4 @@
-//! Slots for the states of recurrent layers (`configs/mamba_utils.py`, `Mamba2StateShape`, `KimiLinearStateShape`;
+//! Slots for the states of recurrent layers, and how these are kept for the prefix cache (`configs/mamba_utils.py`, `Mamba2StateShape`, `KimiLinearStateShape`;
 //! `mem_cache/kv_cache_configurator.py`, `_handle_max_mamba_cache`).
 
 use super::arguments::{Arguments, Resolver, States};

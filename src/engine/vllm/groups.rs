@@ -1,4 +1,4 @@
-//! How caches share one pool: groups of layers, whose pages alias the same bytes of a block
+//! What one cache asks, and how caches share one pool: groups of layers, whose pages alias the same bytes of a block
 //! (`v1/core/kv_cache_planning.py`).
 
 use super::{Cache, Request};
@@ -62,12 +62,6 @@ pub(super) enum GroupError {
     TooLarge(Error),
 }
 
-impl From<Error> for GroupError {
-    fn from(error: Error) -> Self {
-        Self::TooLarge(error)
-    }
-}
-
 impl Groups {
     /// Groups the caches: one group if they are alike or need the same slots; packed side by side in each block where the
     /// layout puts blocks outermost; else pages of one size, dealt to groups of one number of layers.
@@ -88,10 +82,10 @@ impl Groups {
         if windows_off {
             return Err(GroupError::NotOneType);
         }
-        if block_outermost && let Some(groups) = packed(&caches)? {
+        if block_outermost && let Some(groups) = packed(&caches).map_err(GroupError::TooLarge)? {
             return Ok(Self { caches, groups });
         }
-        if let Some(unified) = unified(&caches)? {
+        if let Some(unified) = unified(&caches).map_err(GroupError::TooLarge)? {
             return Ok(Self { groups: dealt(&unified), caches: unified });
         }
         // Latents beside windows whose pages can't be made alike: the windows keep every token instead.

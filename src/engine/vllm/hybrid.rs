@@ -3,9 +3,8 @@
 use super::backend::{Choice, lcm};
 use super::dtype::CacheDtype;
 use super::layers::{Attention, Block};
-use super::models::Trait;
 use super::planner::Planner;
-use super::release::Rule;
+use super::release::{Rule, Trait};
 use super::state_format;
 use crate::estimate::recurrent_bytes;
 use crate::model::Mechanism::{

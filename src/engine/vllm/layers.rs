@@ -6,9 +6,8 @@ use super::Cache;
 use super::backend::{Backend, Choice, Query, preferred_block};
 use super::dtype::{self, CacheDtype};
 use super::groups::{EntryShape, Kind, Spec};
-use super::models::{ModelType, Trait};
 use super::planner::Planner;
-use super::release::Rule;
+use super::release::{ModelType, Rule, Trait};
 use crate::model::{CacheKind, KeyValue, LayerCache};
 use crate::units::{Error, Exact, KvDtype};
 

@@ -1,10 +1,9 @@
-//! What a model and a workload are asked while the caches are made.
+//! What a model and a workload are asked while the caches are made, and what start-up says no to.
 
 use std::fmt;
 
 use super::Request;
-use super::models::{ModelType, Trait};
-use super::release::{Release, Rule};
+use super::release::{ModelType, Release, Rule, Trait};
 use crate::engine::Engine;
 use crate::estimate::Workload;
 use crate::model::{CacheKind, CacheKind as Kind, DraftMethod, Drafter, KeyValue, LayerCache, Mechanism as M, Model};

@@ -1,4 +1,5 @@
-//! The groups over the pipeline stages, for a request: what it takes, and what a memory holds.
+//! The groups over the pipeline stages, for a request: what it takes, the steps to that from the live bytes, and
+//! what a memory holds.
 
 use super::groups::{Group, Kind, Spec};
 use super::planner::Planner;

@@ -285,10 +285,7 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut 
     if dimensions > 4 {
         return Err(tensor_error(&name, format!("has {dimensions} dimensions, and ggml no more than 4")));
     }
-    let mut sizes = Vec::new();
-    for _ in 0..dimensions {
-        sizes.push(walk.u64(TENSOR)?);
-    }
+    let sizes = (0..dimensions).map(|_| walk.u64(TENSOR)).collect::<Result<Vec<_>, _>>()?;
     let kind = walk.u32(TENSOR)?;
     let offset = walk.u64(TENSOR)?;
     let bytes = tensors.add(&name, kind, &sizes).map_err(|reason| tensor_error(&name, reason))?;

@@ -1,4 +1,5 @@
-//! What engines read of a configuration in addition to its layers: classes, query heads, and what is declared of its cache.
+//! What engines read of a configuration in addition to its layers: classes, query heads, and what is declared of its cache;
+//! and the widths of a step.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,5 @@
-//! The keys of a configuration, typed: a value of the wrong type is an error that names its path, never a default.
+//! The keys of a configuration, typed: a value of the wrong type is an error that names its path, never a default;
+//! and, for what decides no cache, read without errors.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

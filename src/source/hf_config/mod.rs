@@ -200,19 +200,8 @@ fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, Error> {
 /// The object of the text model and the path that leads to it.
 pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String), Error> {
     for wrapper in WRAPPERS {
-        let mut object = root;
-        let mut path = String::new();
-        let found = wrapper.iter().all(|key| match object.get(*key) {
-            Some(Value::Object(inner)) => {
-                object = inner;
-                path.push_str(key);
-                path.push('.');
-                true
-            }
-            _ => false,
-        });
-        if found {
-            return Ok((object, path));
+        if let Some(object) = wrapper.iter().try_fold(root, |object, key| object.get(*key)?.as_object()) {
+            return Ok((object, format!("{}.", wrapper.join("."))));
         }
         if let [key] = wrapper
             && let Some(other) = root.get(*key).filter(|value| !value.is_null())
