@@ -17,8 +17,8 @@ pub use accelerators::{
     AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
 };
 pub use gguf_architectures::{
-    GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule,
-    StateRule, WindowKey, WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
+    GgufArchitecture, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule, StateRule, WindowKey,
+    WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
 pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub(crate) use models::nearest;
@@ -37,13 +37,13 @@ pub(crate) fn line_naming<'a, T>(data: &'a str, name: &str, read: impl Fn(&'a st
     })
 }
 
-/// The row of JSON Lines that has `name` in quotes and that `is_wanted` accepts.
+/// The row of JSON Lines that has `name` in quotes and that `is` accepts.
 pub(crate) fn row_naming<T: Deserialize<'static>>(
-    data: &'static str,
+    rows: &'static str,
     name: &str,
-    is_wanted: impl Fn(&T) -> bool,
+    is: impl Fn(&T) -> bool,
 ) -> Option<T> {
-    line_naming(data, name, |line| serde_json::from_str(line).ok().filter(|row| is_wanted(row)))
+    line_naming(rows, name, |line| serde_json::from_str(line).ok().filter(|row| is(row)))
 }
 
 /// Up to three names that are most like a wanted one: the first of each of `entries`, by the name of it that `likeness` is

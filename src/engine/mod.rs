@@ -398,15 +398,13 @@ impl FromStr for Engine {
         let engine = Self::new(profile);
         let Some(wanted) = wanted else { return Ok(engine) };
         let same = |known: &&&str| wanted == **known || wanted.strip_suffix(".0") == Some(**known);
-        match profile.versions.iter().find(same) {
-            Some(version) => Ok(Self { version, ..engine }),
-            None if profile.versions.is_empty() => {
-                Err(unknown(format!("names a version, and {name} has none here"), vec![name.into()]))
-            }
-            None => {
-                let versions = profile.versions.iter().map(|version| format!("{name}@{version}")).collect();
-                Err(unknown(format!("is not a known version of {name}"), versions))
-            }
+        if let Some(version) = profile.versions.iter().find(same) {
+            return Ok(Self { version, ..engine });
         }
+        let versions: Vec<String> = profile.versions.iter().map(|version| format!("{name}@{version}")).collect();
+        Err(match versions.as_slice() {
+            [] => unknown(format!("names a version, and {name} has none here"), vec![name.into()]),
+            _ => unknown(format!("is not a known version of {name}"), versions),
+        })
     }
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::attention_backend::Attention;
-use super::classes::{Class, RunnerWindow, Trait};
+use super::classes::{Class, Trait};
 use super::draft::{Algorithm, Draft};
 use super::layers::{IDEAL, SLIDING, groups_of, has};
 use super::state::Snapshots;
@@ -176,7 +176,7 @@ impl Arguments {
     }
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
     fn ranks(&self) -> Result<Ranks, Error> {
         const FIELD: &str = "--dp-size";
         let tp = self.workload.layout.tp;
@@ -238,13 +238,9 @@ impl Resolver<'_> {
 
     /// The runner's window, where windowed layers have a pool.
     fn window_tokens(&self) -> Result<Option<u64>, Error> {
-        let window = self.class.window_pool.filter(|_| !self.is_on("disable-hybrid-swa-memory"));
+        let less = self.class.window_less.filter(|_| !self.is_on("disable-hybrid-swa-memory"));
         let bound = groups_of(self.model, SLIDING).find_map(|group| group.cache.bound());
-        let Some((window, bound)) = window.zip(bound) else { return Ok(None) };
-        match window {
-            RunnerWindow::Configured => Ok(Some(bound.0)),
-            RunnerWindow::OneLess => Exact::from(bound).less(1u64).get().map(Some),
-        }
+        less.zip(bound).map(|(less, bound)| Exact::from(bound).less(less).get()).transpose()
     }
 
     fn window_ratio(&self) -> Result<Double, Error> {
@@ -277,43 +273,7 @@ impl Resolver<'_> {
             Entries::Heads { index_element: self.head_index_element(attention) }
         })
     }
-}
 
-// What arguments are resolved from: the model and its class, the workload, the settings and the GPU.
-
-/// What every argument is resolved from, and what is noted on the way.
-pub(super) struct Resolver<'a> {
-    pub(super) model: &'a Model,
-    pub(super) workload: &'a Workload,
-    pub(super) engine: &'a Engine,
-    pub(super) class: Class<'a>,
-    /// Whether latents are kept.
-    pub(super) latent: bool,
-    /// Whether latents have an index (DeepSeek sparse attention).
-    pub(super) indexed: bool,
-    /// Whether recurrent layers get a pool of states.
-    pub(super) has_states: bool,
-    /// What drafts tokens.
-    pub(super) algorithm: Option<Algorithm>,
-    pub(super) notes: Notes,
-}
-
-/// Generations of GPUs that SGLang's rules distinguish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Generation {
-    SinceAmpere,
-    Hopper,
-    /// Data-centre Blackwell.
-    Sm100,
-    /// Blackwell of workstations.
-    Sm120,
-    /// Compute capabilities 10 to 12.
-    Blackwell,
-    SinceBlackwell,
-}
-
-impl<'a> Resolver<'a> {
     pub(super) fn new(model: &'a Model, workload: &'a Workload, engine: &'a Engine) -> Self {
         let class = Class::of_model(model);
         let latent = has(model, &[Kind::Latent]);
@@ -421,6 +381,40 @@ impl<'a> Resolver<'a> {
             self.notes.warn(text);
         }
     }
+}
+
+// What arguments are resolved from: the model and its class, the workload, the settings and the GPU.
+
+/// What every argument is resolved from, and what is noted on the way.
+pub(super) struct Resolver<'a> {
+    pub(super) model: &'a Model,
+    pub(super) workload: &'a Workload,
+    pub(super) engine: &'a Engine,
+    pub(super) class: Class<'a>,
+    /// Whether latents are kept.
+    pub(super) latent: bool,
+    /// Whether latents have an index (DeepSeek sparse attention).
+    pub(super) indexed: bool,
+    /// Whether recurrent layers get a pool of states.
+    pub(super) has_states: bool,
+    /// What drafts tokens.
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) notes: Notes,
+}
+
+/// Generations of GPUs that SGLang's rules distinguish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Generation {
+    SinceAmpere,
+    Hopper,
+    /// Data-centre Blackwell.
+    Sm100,
+    /// Blackwell of workstations.
+    Sm120,
+    /// Compute capabilities 10 to 12.
+    Blackwell,
+    SinceBlackwell,
 }
 
 /// Whether SGLang has a shape for the states of a recurrence (`configs/mamba_utils.py`).

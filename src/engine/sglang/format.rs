@@ -3,7 +3,7 @@
 use super::arguments::{Generation, Resolver};
 use super::classes::Trait;
 use crate::model::Quantization;
-use crate::units::{ElementFormat, Error, KvDtype, KvFormat, named};
+use crate::units::{ElementFormat, Error, KvDtype, named};
 
 /// The formats that `--kv-cache-dtype` takes, by our names; `fp16` where the model is in it, and `fp8` as `fp8_e4m3`.
 pub(super) const FORMATS: &[&str] =
@@ -37,11 +37,6 @@ impl Format {
     /// Bytes of an element, without scales; two elements of 4 bits are one.
     pub(super) fn element_bytes(self) -> u64 {
         if matches!(self, Self::Fp16 | Self::Bf16) { 2 } else { 1 }
-    }
-
-    /// The same among the formats of kvsize.
-    pub(super) fn stored(self) -> Result<KvFormat, Error> {
-        self.name().parse()
     }
 }
 
@@ -161,7 +156,7 @@ mod tests {
     #[test]
     fn every_format_is_known() {
         for format in Format::ALL {
-            assert_eq!(format.stored().unwrap().name(), Some(format.name()));
+            assert_eq!(format.name().parse::<crate::units::KvFormat>().unwrap().name(), Some(format.name()));
             assert!(FORMATS.contains(&format.name()));
         }
     }

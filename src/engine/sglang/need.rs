@@ -51,7 +51,7 @@ pub(super) fn need(server: &Server<'_>) -> Result<Estimate, Error> {
         bytes_per_gpu: bytes_per_gpu.bytes()?,
         bytes_per_token: BytesPerToken { numerator: slope.wide()?, denominator: 1_000_000 },
         layer_groups: layer_groups.collect::<Result<_, Error>>()?,
-        stored: arguments.attention.format.stored()?,
+        stored: arguments.attention.format.name().parse()?,
     })
 }
 
@@ -157,7 +157,7 @@ fn by_ratio(server: &Server<'_>, requests: u64, tokens: u64, counting: Counting)
 /// The steps from the ideal bytes to these; empty where the ideal has no answer.
 pub(super) fn gaps(server: &Server<'_>) -> Result<Vec<Gap>, Error> {
     let arguments = server.arguments;
-    let asked = Workload { kv_dtype: KvDtype::Given(arguments.attention.format.stored()?), ..*server.workload };
+    let asked = Workload { kv_dtype: KvDtype::Given(arguments.attention.format.name().parse()?), ..*server.workload };
     let without_prefix = Workload { shared_prefix: None, ..asked };
     let (Ok(ideal), Ok(live)) = (estimate(server.model, &asked), estimate(server.model, &without_prefix)) else {
         return Ok(Vec::new());

@@ -175,37 +175,7 @@ impl Planner<'_> {
         }
         Ok(caches)
     }
-}
 
-/// Bytes of a DeepSeek index key: in fp8 with an fp32 scale for each 128 elements (`DeepseekV32IndexerCache`).
-pub(super) fn index_key(elements: u64) -> Exact {
-    Exact::from(elements) + Exact::from(elements).div_ceil(128u64) * 4u64
-}
-
-// The layers that attend: what they hold of a token, the backend of each, and their caches.
-
-/// A layer that attends, before its block size is known.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Attention {
-    pub(super) layer: u32,
-    /// The model's layer group.
-    source: usize,
-    pub(super) heads: Heads,
-    pub(super) dtype: CacheDtype,
-    pub(super) choice: Choice,
-}
-
-/// The heads of a layer on one rank.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Heads {
-    kind: Kind,
-    /// Elements of K and of V in one head; of a latent all of them.
-    pub(super) k: u64,
-    v: u64,
-    pub(super) count: u64,
-}
-
-impl Planner<'_> {
     /// The layers that attend, each with its backend; and the format as the backends take it.
     pub(super) fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), Error> {
         let mut dtype = asked;
@@ -417,6 +387,34 @@ impl Planner<'_> {
         let spec = Spec { kind, block_size, heads: count, content, tokens_per_entry: 1, padded, entry };
         Ok(Cache { layer, spec, source })
     }
+}
+
+/// Bytes of a DeepSeek index key: in fp8 with an fp32 scale for each 128 elements (`DeepseekV32IndexerCache`).
+pub(super) fn index_key(elements: u64) -> Exact {
+    Exact::from(elements) + Exact::from(elements).div_ceil(128u64) * 4u64
+}
+
+// The layers that attend: what they hold of a token, the backend of each, and their caches.
+
+/// A layer that attends, before its block size is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attention {
+    pub(super) layer: u32,
+    /// The model's layer group.
+    source: usize,
+    pub(super) heads: Heads,
+    pub(super) dtype: CacheDtype,
+    pub(super) choice: Choice,
+}
+
+/// The heads of a layer on one rank.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads {
+    kind: Kind,
+    /// Elements of K and of V in one head; of a latent all of them.
+    pub(super) k: u64,
+    v: u64,
+    pub(super) count: u64,
 }
 
 /// Elements of K in one head, or of a latent.

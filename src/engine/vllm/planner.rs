@@ -113,70 +113,7 @@ impl<'a> Planner<'a> {
         let chained = self.mtp().filter(|mtp| mtp.tokens.min(mtp.layers) > 1);
         chained.map_or(Ok(0), |mtp| (Exact::from(mtp.tokens) - 1u64).get())
     }
-}
 
-/// A checkpoint's own layers that draft.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mtp {
-    /// Tokens drafted at a time.
-    pub(super) tokens: u64,
-    pub(super) layers: u64,
-}
-
-fn model_type(model: &Model) -> &str {
-    model.checkpoint.text_model_type.as_deref().or(model.model_type.as_deref()).unwrap_or_default()
-}
-
-/// The limits of a batch, given or by device class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// `max_num_batched_tokens`
-    pub max_num_batched_tokens: u64,
-    /// `max_num_seqs`
-    pub max_num_seqs: u64,
-}
-
-/// The limits of a batch of `engine`, a vLLM, for requests of `len` tokens.
-///
-/// # Errors
-/// [`Code::UnknownEngine`](crate::units::Code::UnknownEngine) for a version whose rules are not known.
-pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> Result<BatchLimits, Error> {
-    Planner::new(model, &Workload::of(len, 1), engine)?.batch_limits()
-}
-
-// What vLLM's start-up says no to before it makes a cache.
-
-/// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
-/// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
-/// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
-const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
-
-/// Kinds of layers that every version has classes for.
-const EVERYWHERE: &[Kind] =
-    &[Kind::Full, Kind::Sliding, Kind::Chunked, Kind::Latent, Kind::Indexer, Kind::Shared, Kind::None];
-
-/// The mark of a class that has one pipeline stage.
-const ONE_STAGE: &str = " one-stage";
-
-/// Whether the class of a line has the name of a model type, less its separators.
-fn is_named_for(line: &str, family: &str) -> bool {
-    let name = line.strip_prefix('~').unwrap_or(line);
-    name.split_at_checked(family.len()).is_some_and(|(start, rest)| {
-        let rest = || rest.strip_suffix(ONE_STAGE).unwrap_or(rest);
-        start.eq_ignore_ascii_case(family)
-            && matches!(rest(), "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration")
-    })
-}
-
-/// The line that begins with `start`, a newline and the whole name of a class with its mark.
-fn line_after(start: &str) -> Option<&'static str> {
-    memchr::memmem::find_iter(ARCHITECTURES.as_bytes(), start).find_map(|at| {
-        let line = ARCHITECTURES.get(at.saturating_add(1)..)?.lines().next()?;
-        (line.strip_suffix(ONE_STAGE).unwrap_or(line) == start.strip_prefix('\n')?).then_some(line)
-    })
-}
-
-impl Planner<'_> {
     /// What start-up refuses of the model and of how it is divided.
     pub(super) fn check(&self) -> Result<(), Error> {
         let listed = self.listed();
@@ -286,4 +223,65 @@ impl Planner<'_> {
         let reason = format_args!("is not a multiple of the {layers} tokens that the model's own layers draft");
         self.engine.require(divides, "--num-speculative-tokens", tokens, reason, "use one that is")
     }
+}
+
+/// A checkpoint's own layers that draft.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mtp {
+    /// Tokens drafted at a time.
+    pub(super) tokens: u64,
+    pub(super) layers: u64,
+}
+
+fn model_type(model: &Model) -> &str {
+    model.checkpoint.text_model_type.as_deref().or(model.model_type.as_deref()).unwrap_or_default()
+}
+
+/// The limits of a batch, given or by device class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// `max_num_batched_tokens`
+    pub max_num_batched_tokens: u64,
+    /// `max_num_seqs`
+    pub max_num_seqs: u64,
+}
+
+/// The limits of a batch of `engine`, a vLLM, for requests of `len` tokens.
+///
+/// # Errors
+/// [`Code::UnknownEngine`](crate::units::Code::UnknownEngine) for a version whose rules are not known.
+pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> Result<BatchLimits, Error> {
+    Planner::new(model, &Workload::of(len, 1), engine)?.batch_limits()
+}
+
+// What vLLM's start-up says no to before it makes a cache.
+
+/// Classes that vLLM 0.33 registers (`model_executor/models/registry.py`), and, after a `~`, those of transformers 5.23 that
+/// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
+/// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
+const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
+
+/// Kinds of layers that every version has classes for.
+const EVERYWHERE: &[Kind] =
+    &[Kind::Full, Kind::Sliding, Kind::Chunked, Kind::Latent, Kind::Indexer, Kind::Shared, Kind::None];
+
+/// The mark of a class that has one pipeline stage.
+const ONE_STAGE: &str = " one-stage";
+
+/// Whether the class of a line has the name of a model type, less its separators.
+fn is_named_for(line: &str, family: &str) -> bool {
+    let name = line.strip_prefix('~').unwrap_or(line);
+    name.split_at_checked(family.len()).is_some_and(|(start, rest)| {
+        let rest = || rest.strip_suffix(ONE_STAGE).unwrap_or(rest);
+        start.eq_ignore_ascii_case(family)
+            && matches!(rest(), "ForCausalLM" | "LMHeadModel" | "ForConditionalGeneration")
+    })
+}
+
+/// The line that begins with `start`, a newline and the whole name of a class with its mark.
+fn line_after(start: &str) -> Option<&'static str> {
+    memchr::memmem::find_iter(ARCHITECTURES.as_bytes(), start).find_map(|at| {
+        let line = ARCHITECTURES.get(at.saturating_add(1)..)?.lines().next()?;
+        (line.strip_suffix(ONE_STAGE).unwrap_or(line) == start.strip_prefix('\n')?).then_some(line)
+    })
 }

@@ -161,11 +161,7 @@ impl<'a> Pool<'a> {
         };
         self.planner.model.layer_groups.iter().enumerate().map(of_group).collect()
     }
-}
 
-// The steps from the live bytes to those that vLLM reserves.
-
-impl Pool<'_> {
     /// The steps from the ideal figure to `bytes`.
     pub(super) fn gaps(&self, bytes: Bytes) -> Result<Vec<Gap>, Error> {
         let workload = self.planner.workload;
@@ -236,3 +232,5 @@ impl Pool<'_> {
         })
     }
 }
+
+// The steps from the live bytes to those that vLLM reserves.

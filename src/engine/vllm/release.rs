@@ -47,10 +47,8 @@ impl Rule {
         let or = |text: &str, open| if text.is_empty() { Some(open) } else { Version::parse(text) };
         Some(Self { since: or(since, Version::FIRST)?, until: or(until, Version::LAST)? })
     }
-}
 
-/// The rules that some versions have and others have not.
-impl Rule {
+    // The rules that some versions have and others have not.
     /// Formats of the cache past 8-bit floats and `fp8_ds_mla` (`config/cache.py`, 0.33.0).
     pub(super) const FORMATS_PAST_FP8: Self = Self::since(33);
     /// DeepSeek-V4's caches as they are computed here (`models/deepseek_v4/`, 0.33.0).

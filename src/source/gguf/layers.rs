@@ -219,16 +219,7 @@ impl<'a> LayerKeys<'a> {
         share_from(own, caches);
         Ok(())
     }
-}
 
-/// A number of layers; no file has more than memory has bytes.
-pub(super) fn usize_of(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
-}
-
-// Which layers slide, and which are recurrent, by the rules of the architecture.
-
-impl LayerKeys<'_> {
     /// Which layers are recurrent, and which attend.
     pub(super) fn recurrent(&mut self) -> Result<(), Error> {
         let Some(rule) = self.rules.recurrent else { return Ok(()) };
@@ -310,3 +301,10 @@ impl LayerKeys<'_> {
         Ok(())
     }
 }
+
+/// A number of layers; no file has more than memory has bytes.
+pub(super) fn usize_of(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+// Which layers slide, and which are recurrent, by the rules of the architecture.

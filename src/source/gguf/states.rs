@@ -2,7 +2,7 @@
 
 use super::FORMAT;
 use super::layers::{LayerKeys, usize_of};
-use crate::catalogue::{IndexerDefault, IndexerLayers, IndexerRule, StateRule};
+use crate::catalogue::{IndexerLayers, IndexerRule, StateRule};
 use crate::model::{Convolution, LayerCache, Mechanism, Memory, RecurrentState};
 use crate::source::hf_config::{OVERLAPPING_RATIO, add};
 use crate::units::{Error, Exact};
@@ -46,7 +46,7 @@ impl LayerKeys<'_> {
         if let Some(all) = self.keys.number(KEY)? {
             return Ok(vec![all != 0; self.all]);
         }
-        let Some(default) = rule.default else { return Err(self.keys.missing(KEY)) };
+        let Some(all) = rule.unlisted else { return Err(self.keys.missing(KEY)) };
         let layers = 0..u32::try_from(self.all).unwrap_or(u32::MAX);
         if let Some(long) = rule.long_context
             && self.keys.number_or_zero("context_length")? >= long.from
@@ -57,7 +57,7 @@ impl LayerKeys<'_> {
             };
             return Ok(layers.map(on).collect());
         }
-        Ok(vec![default == IndexerDefault::All; self.all])
+        Ok(vec![all; self.all])
     }
 
     /// The compressed entries next to the windows, and the index of those that overlap.

@@ -22,7 +22,7 @@ pub(super) struct RemoteFile<'a> {
     name: String,
     /// Where it really is, after all redirects.
     address: String,
-    len: u64,
+    pub(super) len: u64,
     position: u64,
     /// What was received last, and where in the file it starts.
     window: Vec<u8>,
@@ -63,11 +63,6 @@ impl<'a> RemoteFile<'a> {
             Self { client, name, address, len, position, window, window_start, next: FIRST, received, whole };
         bytes.map_or(Ok(()), |bytes| file.received(bytes))?;
         Ok(Ok(file))
-    }
-
-    /// Its size in bytes.
-    pub(super) fn len(&self) -> u64 {
-        self.len
     }
 
     /// What is in the window from the position on.
