@@ -37,13 +37,13 @@ pub(crate) fn line_naming<'a, T>(data: &'a str, name: &str, read: impl Fn(&'a st
     })
 }
 
-/// The row of JSON Lines that has `name` in quotes and that `is` accepts.
+/// The row of JSON Lines that has `name` in quotes and that `is_wanted` accepts.
 pub(crate) fn row_naming<T: Deserialize<'static>>(
-    rows: &'static str,
+    data: &'static str,
     name: &str,
-    is: impl Fn(&T) -> bool,
+    is_wanted: impl Fn(&T) -> bool,
 ) -> Option<T> {
-    line_naming(rows, name, |line| serde_json::from_str(line).ok().filter(|row| is(row)))
+    line_naming(data, name, |line| serde_json::from_str(line).ok().filter(|row| is_wanted(row)))
 }
 
 /// Up to three names that are most like a wanted one: the first of each of `entries`, by the name of it that `likeness` is

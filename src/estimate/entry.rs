@@ -47,10 +47,8 @@ impl Entry {
     pub(super) fn bytes_per_token(self, copies: Exact, ranks: u64, every: u64) -> Result<BytesPerToken, Error> {
         let (k_block, v_block) = (self.k.format.elements_per_block(), self.v.format.elements_per_block());
         let bits = self.k.bits_times_block() * v_block + self.v.bits_times_block() * k_block;
-        Ok(BytesPerToken {
-            numerator: (bits * copies).wide()?,
-            denominator: (Exact::from(k_block) * v_block * 8u64 * every * ranks).wide()?,
-        })
+        let denominator = (Exact::from(k_block) * v_block * 8u64 * every * ranks).wide()?;
+        Ok(BytesPerToken { numerator: (bits * copies).wide()?, denominator })
     }
 }
 
