@@ -123,12 +123,9 @@ pub fn normalised(name: &str) -> String {
 /// All accelerators: the user's own, then the catalogue's that they do not shadow.
 pub fn accelerators(overlay: &[AcceleratorEntry]) -> impl Iterator<Item = AcceleratorEntry> {
     let shadowed = |entry: &AcceleratorEntry| overlay.iter().any(|own| own.names.iter().any(|name| name == entry.id()));
-    overlay.iter().cloned().chain(ACCELERATORS.lines().filter_map(parse).filter(move |entry| !shadowed(entry)))
-}
-
-/// A line of the catalogue; a test holds that every line is one.
-fn parse(line: &str) -> Option<AcceleratorEntry> {
-    serde_json::from_str(line).ok()
+    // A test holds that every line is an entry.
+    let lines = ACCELERATORS.lines().filter_map(|line| serde_json::from_str(line).ok());
+    overlay.iter().cloned().chain(lines.filter(move |entry| !shadowed(entry)))
 }
 
 /// The accelerator of that name: its own, another of its names or its driver's product name, in any case and however its words

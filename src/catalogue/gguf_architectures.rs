@@ -143,8 +143,8 @@ pub enum StateRule {
 pub struct IndexerRule {
     /// Which layers have one of their own.
     pub layers: IndexerLayers,
-    /// What is listed where the file lists nothing; none if it must.
-    pub default: Option<IndexerDefault>,
+    /// Whether all layers have one where the file lists nothing; none if it must.
+    pub unlisted: Option<bool>,
     /// What is listed instead of the default where the context is long.
     pub long_context: Option<LongContextIndexer>,
     /// The key that must be above 0 for there to be one.
@@ -179,16 +179,6 @@ pub enum IndexerLayers {
     Listed,
     /// Those after `leading_dense_block_count`.
     AfterDense,
-}
-
-/// What is listed where the file lists nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IndexerDefault {
-    /// All layers.
-    All,
-    /// None.
-    None,
 }
 
 /// What the files of only some architectures are read by.

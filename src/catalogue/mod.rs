@@ -17,8 +17,8 @@ pub use accelerators::{
     AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
 };
 pub use gguf_architectures::{
-    GgufArchitecture, IndexerDefault, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule,
-    StateRule, WindowKey, WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
+    GgufArchitecture, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule, StateRule, WindowKey,
+    WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
 pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub(crate) use models::nearest;

@@ -114,12 +114,9 @@ pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
 pub fn models(overlay: &[ModelEntry]) -> impl Iterator<Item = ModelEntry> {
     let shadowed =
         |entry: &ModelEntry| overlay.iter().any(|own| own.names.iter().any(|name| entry.names.first() == Some(name)));
-    overlay.iter().cloned().chain(MODELS.lines().filter_map(parse).filter(move |entry| !shadowed(entry)))
-}
-
-/// A line of the catalogue; a test holds that every line is one.
-fn parse(line: &str) -> Option<ModelEntry> {
-    serde_json::from_str(line).ok()
+    // A test holds that every line is an entry.
+    let lines = MODELS.lines().filter_map(|line| serde_json::from_str(line).ok());
+    overlay.iter().cloned().chain(lines.filter(move |entry| !shadowed(entry)))
 }
 
 /// Up to three names that could have been meant: those that contain the name, then those spelled like it.

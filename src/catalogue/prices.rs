@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::{overlay, row_naming};
-use crate::units::{Code, Error, parse_dollars};
+use crate::units::{Code, Error, named, parse_dollars};
 
 const PRICES: &str = include_str!("prices.jsonl");
 
@@ -16,7 +16,8 @@ const PRICES: &str = include_str!("prices.jsonl");
 pub struct PriceEntry {
     /// The device, by its own name in the catalogue.
     pub device: String,
-    /// US dollars of one GPU in one hour, as they are written.
+    /// US dollars of one GPU in one hour, as they are written; 0, which no text gives, where they are missing.
+    #[serde(default)]
     pub usd_per_gpu_hour: Dollars,
     /// The day of the data.
     pub as_of: Option<String>,
@@ -29,7 +30,7 @@ pub struct PriceEntry {
 }
 
 /// US dollars, written as text so that nothing is rounded: `"2.49"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Dollars {
     /// In millionths of one.
@@ -44,28 +45,19 @@ impl TryFrom<String> for Dollars {
     }
 }
 
-/// What kind of offer it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum PriceKind {
-    /// At any time.
-    #[serde(rename = "on demand", alias = "on-demand")]
-    OnDemand,
-    /// Until someone pays more.
-    #[serde(rename = "spot")]
-    Spot,
-    /// For a term.
-    #[serde(rename = "reserved")]
-    Reserved,
-}
-
-impl PriceKind {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::OnDemand => "on demand",
-            Self::Spot => "spot",
-            Self::Reserved => "reserved",
-        }
+named! {
+    /// What kind of offer it is.
+    #[derive(Deserialize)]
+    pub enum PriceKind {
+        /// At any time.
+        #[serde(rename = "on demand", alias = "on-demand")]
+        OnDemand = "on demand",
+        /// Until someone pays more.
+        #[serde(rename = "spot")]
+        Spot = "spot",
+        /// For a term.
+        #[serde(rename = "reserved")]
+        Reserved = "reserved",
     }
 }
 
@@ -81,11 +73,11 @@ pub fn price(device: &str, overlay: &[PriceEntry]) -> Option<PriceEntry> {
 /// # Errors
 /// [`Error`] with the path of what is wrong.
 pub fn parse_prices(text: &str) -> Result<Vec<PriceEntry>, Error> {
-    overlay::parse::<Written>(text, &SHAPE)?
-        .into_iter()
-        .enumerate()
-        .map(|(index, written)| written.entry(index))
-        .collect()
+    let entries: Vec<PriceEntry> = overlay::parse(text, &SHAPE)?;
+    match entries.iter().position(|entry| entry.usd_per_gpu_hour.millionths == 0) {
+        Some(index) => Err(SHAPE.missing(format!("[{index}].usd_per_gpu_hour"))),
+        None => Ok(entries),
+    }
 }
 
 /// The error about an entry's device.
@@ -98,28 +90,6 @@ const SHAPE: overlay::Shape = overlay::Shape {
     required: "device",
     example: r#"[{"device": "h100-sxm", "usd_per_gpu_hour": "2.49", "as_of": "2026-08-19", "kind": "on demand"}]"#,
 };
-
-/// An entry of a user's, of which a key may be missing.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    device: String,
-    usd_per_gpu_hour: Option<Dollars>,
-    as_of: Option<String>,
-    kind: Option<PriceKind>,
-    provider: Option<String>,
-    source: Option<String>,
-}
-
-impl Written {
-    fn entry(self, index: usize) -> Result<PriceEntry, Error> {
-        let Self { device, usd_per_gpu_hour, as_of, kind, provider, source } = self;
-        let Some(usd_per_gpu_hour) = usd_per_gpu_hour else {
-            return Err(SHAPE.missing(format!("[{index}].usd_per_gpu_hour")));
-        };
-        Ok(PriceEntry { device, usd_per_gpu_hour, as_of, kind, provider, source })
-    }
-}
 
 /// The error about the day of an entry.
 pub fn wrong_day(index: usize, day: &str) -> Error {

@@ -1,6 +1,6 @@
 //! An engine's answer for a workload.
 
-use std::fmt;
+use std::fmt::Display;
 
 use serde::Serialize;
 
@@ -28,14 +28,8 @@ pub struct Answer {
 impl Answer {
     /// Bytes and nothing else to say.
     pub fn of(estimate: Estimate) -> Self {
-        Self {
-            estimate,
-            details: None,
-            capacity: None,
-            gaps: Vec::new(),
-            assumptions: Vec::new(),
-            warnings: Vec::new(),
-        }
+        let (gaps, assumptions, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { estimate, details: None, capacity: None, gaps, assumptions, warnings }
     }
 }
 
@@ -60,7 +54,7 @@ impl Gap {
         kind: &'static str,
         from: impl Into<Exact>,
         to: impl Into<Exact>,
-        reason: impl fmt::Display,
+        reason: impl Display,
     ) -> Result<Option<Self>, Error> {
         let (from, to) = (from.into().wide()?, to.into().wide()?);
         // A reason is put into words only where there is a step.
@@ -94,13 +88,8 @@ impl Steps {
     }
 
     /// The step to a figure, for a reason.
-    pub(super) fn to(
-        mut self,
-        kind: &'static str,
-        bytes: impl Into<Exact>,
-        reason: impl fmt::Display,
-    ) -> Result<Self, Error> {
-        let before = std::mem::replace(&mut self.at, bytes.into());
+    pub(super) fn to(mut self, kind: &'static str, to: impl Into<Exact>, reason: impl Display) -> Result<Self, Error> {
+        let before = std::mem::replace(&mut self.at, to.into());
         self.gaps.extend(Gap::step(kind, before, self.at, reason)?);
         Ok(self)
     }

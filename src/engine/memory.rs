@@ -3,9 +3,7 @@
 use serde::Serialize;
 
 use super::Double;
-use crate::estimate::Workload;
-use crate::model::Model;
-use crate::units::{Bytes, Error, named};
+use crate::units::{Bytes, named};
 
 named! {
     /// How a figure is known.
@@ -106,21 +104,10 @@ pub struct Overhead {
 }
 
 impl Overhead {
-    /// The same terms on every stage.
-    pub(super) fn uniform(
-        model: &Model,
-        workload: &Workload,
-        terms: Vec<OverheadTerm>,
-        note: &str,
-    ) -> Result<Self, Error> {
-        let stages = workload.layout.stages(model.num_hidden_layers)?.len();
-        Ok(Self { stages: vec![terms; stages], calibration: None, notes: vec![note.into()] })
-    }
-
-    /// No overhead: there is no server.
-    pub(super) fn none(model: &Model, workload: &Workload) -> Result<Self, Error> {
-        let note = "nothing is counted beside weights and cache: there is no server";
-        Self::uniform(model, workload, Vec::new(), note)
+    /// The same term, if there is one, on every stage.
+    pub(super) fn uniform(stages: usize, term: Option<OverheadTerm>, note: &str) -> Self {
+        let terms = term.into_iter().collect();
+        Self { stages: vec![terms; stages], calibration: None, notes: vec![note.into()] }
     }
 }
 

@@ -4,7 +4,6 @@
 //! Adding one means adding its module and a row of [`PROFILES`].
 
 mod answer;
-mod device;
 mod double;
 mod ideal;
 pub mod llama_cpp;
@@ -18,6 +17,7 @@ pub mod transformers;
 pub mod vllm;
 mod weights;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,7 +29,6 @@ use crate::units::{Code, ElementFormat, Error, Tokens, group_thousands};
 
 pub use answer::{Answer, Blocks, Capacity, Gap, RequestLimit};
 use answer::{Steps, longest};
-pub use device::Device;
 pub use double::Double;
 pub use memory::{Calibration, Errors, Known, Overhead, OverheadTerm, RESERVE, Rule, Share, Term, usable};
 pub use serve::{Served, quoted};
@@ -149,7 +148,10 @@ impl Profile {
         prepare: |_, _, _| None,
         own_lengths: |_, _, _| OwnLengths { sequences: None, seq_len: None },
         share: |_| Ok(Share::IDEAL),
-        overhead: |model, workload, _| Overhead::none(model, workload),
+        overhead: |model, workload, _| {
+            let stages = workload.layout.stages(model.num_hidden_layers)?.len();
+            Ok(Overhead::uniform(stages, None, "nothing is counted beside weights and cache: there is no server"))
+        },
         blocks: |_| None,
         request_limit: |_, _, _, _| Ok(None),
         pools_per_replica: |_, _| 1,
@@ -183,6 +185,24 @@ pub enum Spread {
     Layers,
     /// Not at all: a device has all of it.
     Whole,
+}
+
+/// A device, as an engine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name in the catalogue: `h100-sxm`.
+    pub id: Cow<'static, str>,
+    /// CUDA's compute capability, major and minor: 9.0 is (9, 0).
+    pub compute_capability: (u32, u32),
+    /// Memory that the driver reports, in MiB.
+    pub memory_mib: u64,
+}
+
+impl Default for Device {
+    /// H100 SXM 80GB: the device assumed without `--gpu`.
+    fn default() -> Self {
+        Self { id: "h100-sxm".into(), compute_capability: (9, 0), memory_mib: 81_559 }
+    }
 }
 
 /// An engine at a version, with its settings.
@@ -378,15 +398,13 @@ impl FromStr for Engine {
         let engine = Self::new(profile);
         let Some(wanted) = wanted else { return Ok(engine) };
         let same = |known: &&&str| wanted == **known || wanted.strip_suffix(".0") == Some(**known);
-        match profile.versions.iter().find(same) {
-            Some(version) => Ok(Self { version, ..engine }),
-            None if profile.versions.is_empty() => {
-                Err(unknown(format!("names a version, and {name} has none here"), vec![name.into()]))
-            }
-            None => {
-                let versions = profile.versions.iter().map(|version| format!("{name}@{version}")).collect();
-                Err(unknown(format!("is not a known version of {name}"), versions))
-            }
+        if let Some(version) = profile.versions.iter().find(same) {
+            return Ok(Self { version, ..engine });
         }
+        let versions: Vec<String> = profile.versions.iter().map(|version| format!("{name}@{version}")).collect();
+        Err(match versions.as_slice() {
+            [] => unknown(format!("names a version, and {name} has none here"), vec![name.into()]),
+            _ => unknown(format!("is not a known version of {name}"), versions),
+        })
     }
 }

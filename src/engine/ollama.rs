@@ -62,18 +62,14 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let parallel = settings.count("num-parallel");
     let batch = settings.count("num-batch").unwrap_or(NUM_BATCH);
     let of_all = |num_ctx: u64| (Exact::from(num_ctx) * parallel.unwrap_or(workload.batch)).get();
+    let flash_attention = settings.switch("flash-attention").unwrap_or(true);
     let options = Options {
         ctx_size: settings.count("num-ctx").map(of_all).transpose()?,
         parallel,
-        kv_unified: false,
         batch_size: batch,
         ubatch_size: batch,
-        swa_full: false,
-        flash_attention: settings.switch("flash-attention").unwrap_or(true)
-            && !has(model, GgufFeature::NoFlashAttention),
-        rs_seq: 0,
+        flash_attention: flash_attention && !has(model, GgufFeature::NoFlashAttention),
         n_gpu_layers: settings.count("num-gpu"),
-        kv_offload: true,
         format: format(workload, engine)?,
         flags: Flags {
             context: "--num-ctx",
@@ -81,6 +77,8 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
             flash_attention: "--flash-attention",
             format: "--kv-cache-type",
         },
+        // What it has no setting for.
+        ..Options::new(model, workload, engine)
     };
     answer_with(model, workload, engine, options, Details::Ollama)
 }

@@ -36,7 +36,6 @@ pub struct Served<'a> {
 }
 
 /// The program that starts a server, and the names of its options.
-#[derive(Debug)]
 pub(super) struct Options {
     pub(super) program: &'static str,
     pub(super) tp: &'static str,

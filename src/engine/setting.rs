@@ -51,6 +51,17 @@ impl Setting {
         let problem = format!("applies to {}, not to {}", owners.join(" and "), engine.profile.name);
         Error::without_value(Code::OtherEngine, format!("--{}", self.name), problem, remedy)
     }
+
+    /// Reads a value from a text.
+    ///
+    /// # Errors
+    /// [`Code::InvalidValue`].
+    pub fn read(&self, text: &str) -> Result<SettingValue, Error> {
+        self.kind.read(text).ok_or_else(|| {
+            let remedy = format!("give {}", self.kind.expected());
+            Error::new(Code::InvalidValue, format!("--{}", self.name), text, "is not a value of this setting", remedy)
+        })
+    }
 }
 
 /// What the value of a setting may be.
@@ -145,19 +156,6 @@ impl Settings {
     pub fn choice(&self, name: &str) -> Option<&'static str> {
         let SettingValue::Choice(word) = self.get(name)? else { return None };
         Some(word)
-    }
-}
-
-impl Setting {
-    /// Reads a value from a text.
-    ///
-    /// # Errors
-    /// [`Code::InvalidValue`].
-    pub fn read(&self, text: &str) -> Result<SettingValue, Error> {
-        self.kind.read(text).ok_or_else(|| {
-            let remedy = format!("give {}", self.kind.expected());
-            Error::new(Code::InvalidValue, format!("--{}", self.name), text, "is not a value of this setting", remedy)
-        })
     }
 }
 

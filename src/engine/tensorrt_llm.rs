@@ -25,7 +25,7 @@ use super::serve::Options;
 use super::setting::settings;
 use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Share, Steps, is_one_of, longest};
 use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
-use crate::model::{LayerCache, LayerGroup, Model};
+use crate::model::{CacheKind as Kind, LayerCache, LayerGroup, Model, Quantization};
 use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -156,11 +156,9 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     };
     let mut kv_heads = groups.iter().filter_map(|group| group.cache.key_value()?.num_key_value_heads());
     if workload.memory.is_some() && !attention_dp && kv_heads.any(|heads| heads < layout.tp) {
-        warnings.push(
-            "more ranks than KV heads: its own estimate of a token is below what it stores; the capacity is \
-             counted from what it stores"
-                .into(),
-        );
+        let text = "more ranks than KV heads: its own estimate of a token is below what it stores; the capacity is \
+                    counted from what it stores";
+        warnings.push(text.into());
     }
     let facts = Facts {
         version: engine.version,
@@ -192,24 +190,16 @@ fn refuse_layout(model: &Model, workload: &Workload, engine: &Engine) -> Result<
     engine.require(prefix.is_none(), "--shared-prefix", prefix.unwrap_or_default().0, reason, "leave it out")?;
     if let Some(drafter) = &model.drafter {
         let reason = "has a cache manager of its own whose rules were not read";
-        return Err(engine.refusal(
-            "--speculative-method",
-            drafter.method.name(),
-            reason,
-            "leave it out, or name another engine",
-        ));
+        let remedy = "leave it out, or name another engine";
+        return Err(engine.refusal("--speculative-method", drafter.method.name(), reason, remedy));
     }
     Ok(())
 }
 
 /// Formats that it does not take, and the checkpoint's own scheme, whose rule was not read.
 fn refuse_formats(model: &Model, workload: &Workload, engine: &Engine) -> Result<(), Error> {
-    let declares = model
-        .checkpoint
-        .quantization
-        .as_ref()
-        .is_some_and(|declared| declared.kv_cache_scheme.is_some() || declared.kv_cache_quant_algo.is_some());
-    let decides = declares && workload.kv_dtype == KvDtype::Auto;
+    let declared = model.checkpoint.quantization.as_ref().and_then(Quantization::declared_kv);
+    let decides = declared.is_some() && workload.kv_dtype == KvDtype::Auto;
     let reason = "on a checkpoint with a KV scheme of its own is a choice whose rule was not read";
     engine.require(!decides, "--kv-dtype", "auto", reason, "name the format: fp8, nvfp4 or bf16")?;
     let stored = workload.kv_dtype.or(model.dtype);
@@ -222,28 +212,22 @@ fn refuse_formats(model: &Model, workload: &Workload, engine: &Engine) -> Result
 fn refuse_layers(model: &Model, engine: &Engine) -> Result<(), Error> {
     let refusal = |reason: &str| Err(engine.refusal("MODEL", &model.name, reason, "name another engine"));
     for group in &model.layer_groups {
-        match group.cache {
-            LayerCache::FullAttention { .. }
-            | LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::None => {}
-            LayerCache::Recurrent(_) => return refusal("has recurrent states, whose pool's rules were not read"),
-            LayerCache::Indexer { .. } => return refusal("has index keys, whose layout was not read"),
-            LayerCache::Compressed { .. } => return refusal("has compressed entries, whose layout was not read"),
-            LayerCache::CrossAttention { .. } => {
-                return refusal("has cross-attention, whose share of the pool was not read");
-            }
-            LayerCache::Shared => return refusal("has layers without a cache of their own, whose rule was not read"),
-        }
+        return refusal(match group.cache.cache_kind() {
+            Kind::Full | Kind::Sliding | Kind::Chunked | Kind::Latent | Kind::None => continue,
+            Kind::Recurrent => "has recurrent states, whose pool's rules were not read",
+            Kind::Indexer => "has index keys, whose layout was not read",
+            Kind::Compressed => "has compressed entries, whose layout was not read",
+            Kind::Cross => "has cross-attention, whose share of the pool was not read",
+            Kind::Shared => "has layers without a cache of their own, whose rule was not read",
+        });
     }
     let dims = model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.head_dims());
     let mut dims = dims.flat_map(|(k, v)| [k, v]);
     let first = dims.next();
     if dims.any(|dim| Some(dim) != first) {
-        return refusal(
-            "has head dimensions that differ, between K and V or between layers; the rules that were read have one",
-        );
+        let differ =
+            "has head dimensions that differ, between K and V or between layers; the rules that were read have one";
+        return refusal(differ);
     }
     Ok(())
 }
@@ -270,13 +254,8 @@ impl Rules {
         let reason = "keeps tokens in addition to a window that is not given";
         let has_window = sinks == 0 || window.is_some();
         engine.require(has_window, "--sink-token-length", sinks, reason, "add --max-attention-window")?;
-        Ok(Self {
-            tokens_per_block,
-            window,
-            sinks,
-            attention_dp: attention_dp(engine),
-            windows_named: model.checkpoint.lists_layer_types,
-        })
+        let windows_named = model.checkpoint.lists_layer_types;
+        Ok(Self { tokens_per_block, window, sinks, attention_dp: attention_dp(engine), windows_named })
     }
 
     /// The window of a layer's pool; `None` where it keeps every token.
@@ -400,11 +379,8 @@ impl Rules {
 
     /// What the answer takes for granted.
     fn assumptions(&self, model: &Model) -> Option<String> {
-        let unread = model
-            .layer_groups
-            .iter()
-            .any(|group| group.cache.bound().is_some() && self.window_of(&group.cache).is_none());
-        unread.then(|| {
+        let is_unread = |cache: &LayerCache| cache.bound().is_some() && self.window_of(cache).is_none();
+        model.layer_groups.iter().any(|group| is_unread(&group.cache)).then(|| {
             "layers with a window keep every token: no layer_types name it; --max-attention-window sets one".into()
         })
     }

@@ -22,7 +22,9 @@ impl Engine {
             // The embedding of the vocabulary stays on the host (llama.cpp, `load_tensors` in `llama-model.cpp`).
             Spread::Layers => {
                 let devices = llama_cpp::layers_by_device(model.num_hidden_layers.into(), layout.pp);
-                divided(model, weights, 1, &stages(&devices, false))
+                let without_embedding = |stage| Stage { first: false, ..stage };
+                let stages: Vec<Stage> = stages(&devices).into_iter().map(without_embedding).collect();
+                divided(model, weights, 1, &stages)
             }
         }
     }
@@ -38,7 +40,7 @@ impl Engine {
 /// # Errors
 /// [`Code::TooManyStages`](crate::units::Code::TooManyStages).
 pub fn weights_by_stage(model: &Model, weights: Bytes, layout: Layout) -> Result<Vec<Bytes>, Error> {
-    divided(model, weights, layout.tp, &stages(&layout.stages(model.num_hidden_layers)?, true))
+    divided(model, weights, layout.tp, &stages(&layout.stages(model.num_hidden_layers)?))
 }
 
 /// The layers of a pipeline stage, and which of the model's ends it holds.
@@ -49,13 +51,12 @@ pub(super) struct Stage {
     pub(super) last: bool,
 }
 
-/// The stages of these layers; without `embeds` none holds the embedding.
-pub(super) fn stages(layers: &[Range<u32>], embeds: bool) -> Vec<Stage> {
+/// The stages of these layers.
+pub(super) fn stages(layers: &[Range<u32>]) -> Vec<Stage> {
     let last = layers.len().saturating_sub(1);
-    let stage = |(index, layers): (usize, &Range<u32>)| Stage {
-        layers: layers.clone(),
-        first: embeds && index == 0,
-        last: index == last,
+    let stage = |(index, layers): (usize, &Range<u32>)| {
+        let (first, last) = (index == 0, index == last);
+        Stage { layers: layers.clone(), first, last }
     };
     layers.iter().enumerate().map(stage).collect()
 }

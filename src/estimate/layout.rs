@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::error;
-use crate::model::LayerCache;
+use crate::model::{CacheKind as K, KeyValue, LayerCache};
 use crate::units::{Code, Error, Exact};
 
 /// Parallel sizes, each at least 1.
@@ -76,22 +76,17 @@ impl Layout {
         if !tp.is_multiple_of(dcp) {
             return Err(error::uneven_decode_context(dcp, tp));
         }
-        match cache {
-            LayerCache::Latent { .. } => Ok(dcp),
-            LayerCache::FullAttention { key_value } => match key_value.num_key_value_heads() {
+        match cache.cache_kind() {
+            K::Latent => Ok(dcp),
+            K::Full => match cache.key_value().and_then(KeyValue::num_key_value_heads) {
                 Some(heads) if tp.checked_div(heads).is_none_or(|copies| copies < dcp) => {
                     Err(error::too_much_decode_context(dcp, tp, heads))
                 }
                 _ => Ok(dcp),
             },
-            LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None => Ok(1),
+            K::Sliding | K::Chunked | K::Indexer | K::Compressed | K::Recurrent | K::Cross | K::Shared | K::None => {
+                Ok(1)
+            }
         }
     }
 

@@ -21,27 +21,21 @@ mod entry;
 mod error;
 mod layout;
 mod prefix;
-mod state;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::Serialize;
-
+pub use entry::recurrent_bytes;
 pub use layout::Layout;
 pub use prefix::{Batch, shared};
-pub use state::recurrent_bytes;
+use serde::Serialize;
 
-use self::entry::Entry;
-use self::state::StateTensor;
-use crate::model::Mechanism::{
-    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
-};
+use self::entry::{Entry, StateTensor};
 use crate::model::{LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 
 /// What is asked of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Workload {
     /// Tokens of each sequence.
     pub seq_len: Tokens,
@@ -62,15 +56,7 @@ pub struct Workload {
 impl Workload {
     /// `batch` sequences of `seq_len` tokens on one device, in the format of `auto`.
     pub fn of(seq_len: Tokens, batch: u64) -> Self {
-        Self {
-            seq_len,
-            batch,
-            kv_dtype: KvDtype::Auto,
-            layout: Layout::default(),
-            encoder_len: None,
-            shared_prefix: None,
-            memory: None,
-        }
+        Self { seq_len, batch, ..Self::default() }
     }
 
     /// `answer` for a batch of several sequences, `None` for one.
@@ -121,10 +107,8 @@ pub struct BytesPerToken {
 impl BytesPerToken {
     /// The whole number it is, if it is one.
     pub fn whole(self) -> Option<u64> {
-        if !self.numerator.is_multiple_of(self.denominator) {
-            return None;
-        }
-        u64::try_from(self.numerator.checked_div(self.denominator)?).ok()
+        let whole = self.numerator.checked_div(self.denominator)?;
+        u64::try_from(whole).ok().filter(|_| self.numerator.is_multiple_of(self.denominator))
     }
 
     /// The sum of two fractions, over the least common multiple of their denominators; `None` past 2¹²⁸ − 1.
@@ -201,10 +185,9 @@ pub fn estimate(model: &Model, workload: &Workload) -> Result<Estimate, Error> {
 /// [`Code::Missing`](crate::units::Code::Missing) when neither the workload nor the model says how long the encoder's output is.
 pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error> {
     let seq_len = workload.seq_len;
-    let every = |ratio: u64| Retained {
-        entries: Tokens(seq_len.0.div_ceil(ratio.max(1))),
-        grows_every: Some(ratio.max(1)),
-        ..Retained::NOTHING
+    let every = |ratio: u64| {
+        let (entries, grows_every) = (Tokens(seq_len.0.div_ceil(ratio.max(1))), Some(ratio.max(1)));
+        Retained { entries, grows_every, ..Retained::NOTHING }
     };
     Ok(match *cache {
         LayerCache::FullAttention { .. } | LayerCache::Latent { .. } => every(1),
@@ -220,20 +203,10 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error>
             Retained { entries, ..Retained::NOTHING }
         }
         LayerCache::Recurrent(state) => {
-            Retained { state: State::Recurrent { state, columns: columns(state) }, ..Retained::NOTHING }
+            Retained { state: State::Recurrent { state, columns: state.columns() }, ..Retained::NOTHING }
         }
         LayerCache::Shared | LayerCache::None => Retained::NOTHING,
     })
-}
-
-/// Columns that a convolution must keep: all but the current token's, in every known mechanism.
-fn columns(state: RecurrentState) -> Exact {
-    let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
-    match state.mechanism {
-        Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | RgLru | Rwkv | Cca | Mlstm => {
-            kernel.less(1u64)
-        }
-    }
 }
 
 /// The sum over devices and a batch of what is retained in `groups`: the layers of `model` as an engine has them. Sequences

@@ -94,22 +94,45 @@ fn metal_part(memory: &Term) -> Option<Term> {
 
 /// Bytes in the largest unit in which they are whole, so that nothing is rounded: `81559 MiB`, `80 GB`.
 pub fn exact_size(bytes: Bytes) -> String {
-    let units = [
-        ByteUnit::Terabytes,
-        ByteUnit::Gibibytes,
-        ByteUnit::Gigabytes,
-        ByteUnit::Mebibytes,
-        ByteUnit::Megabytes,
-        ByteUnit::Kibibytes,
-    ];
+    use ByteUnit as U;
+    let units = [U::Terabytes, U::Gibibytes, U::Gigabytes, U::Mebibytes, U::Megabytes, U::Kibibytes];
     let whole = units.into_iter().find(|unit| bytes.0 > 0 && bytes.0.checked_rem(unit.bytes()) == Some(0));
-    let unit = whole.unwrap_or(ByteUnit::Bytes);
+    let unit = whole.unwrap_or(U::Bytes);
     format!("{} {}", bytes.0.checked_div(unit.bytes()).unwrap_or_default(), unit.name())
+}
+
+// What a server leaves for the cache on one device: its share of the memory, less weights and overhead.
+
+/// The memory of each device of one pipeline stage, term by term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// The total of the device.
+    pub total: Term,
+    /// The part of it that the engine takes.
+    pub usable: Term,
+    /// Weights.
+    pub weights: Term,
+    /// What the engine needs in addition to weights and cache, by name.
+    pub overhead: Vec<(&'static str, Term)>,
+}
+
+impl Budget {
+    /// What is left for the cache.
+    ///
+    /// # Errors
+    /// The bytes that are missing before there is any.
+    pub fn pool(&self) -> Result<Bytes, Bytes> {
+        let usable = Exact::from(self.usable.bytes);
+        let overhead = self.overhead.iter().map(|(_, term)| term.bytes).sum::<Exact>();
+        let taken = overhead + self.weights.bytes;
+        (usable - taken).bytes().map_err(|_| (taken - usable).bytes().unwrap_or(Bytes(u64::MAX)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Known;
     use proptest::prelude::*;
 
     fn term(bytes: u64) -> Term {
@@ -174,5 +197,19 @@ mod tests {
         fn any_size_is_read_back(bytes in any::<u64>()) {
             prop_assert_eq!(exact_size(Bytes(bytes)).parse(), Ok(Bytes(bytes)));
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_in_place_of_a_pool() {
+        let term = |bytes| Term { bytes: Bytes(bytes), known: Known::Given, source: String::new() };
+        let budget = |weights| Budget {
+            total: term(100),
+            usable: term(90),
+            weights: term(weights),
+            overhead: vec![("activation", term(5)), ("communication", term(1))],
+        };
+        assert_eq!(budget(34).pool(), Ok(Bytes(50)));
+        assert_eq!(budget(84).pool(), Ok(Bytes(0)));
+        assert_eq!(budget(85).pool(), Err(Bytes(1)));
     }
 }

@@ -4,9 +4,7 @@
 //! [`Term`](crate::engine::Term), which says how it is known, and none is blended with another.
 
 mod accelerator;
-mod budget;
 mod price;
 
-pub use accelerator::{Accelerator, DRIVER_LESS_VISIBLE, exact_size};
-pub use budget::Budget;
+pub use accelerator::{Accelerator, Budget, DRIVER_LESS_VISIBLE, exact_size};
 pub use price::{Price, Rate, day};

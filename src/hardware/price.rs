@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::units::{Code, Error, dollars, parse_dollars};
+use crate::units::{Code, Error, dollars, named, parse_dollars};
 
 /// A price. In JSON it is the offer alone: documents have the amount in units of their own.
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Price {
@@ -15,14 +16,11 @@ pub struct Price {
     #[serde(skip)]
     pub micro_dollars_per_gpu_hour: u64,
     /// The day of the data; absent for one that was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub as_of: Option<String>,
     /// `on demand`, `spot` or `reserved`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", schemars(extend("enum" = ["on demand", "spot", "reserved"])))]
     pub kind: Option<String>,
     /// Whose offer it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// Where it was read.
     pub source: String,
@@ -81,10 +79,11 @@ pub struct Rate {
     per: Per,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Per {
-    Gpu,
-    Node,
+named! {
+    enum Per {
+        Gpu = "gpu-h",
+        Node = "node-h",
+    }
 }
 
 const FIELD: &str = "--price";
@@ -99,11 +98,7 @@ impl FromStr for Rate {
             Error::new(Code::PriceUnit, FIELD, text, problem, remedy)
         };
         let (amount, per) = text.split_once('/').ok_or_else(unit)?;
-        let per = match per.to_ascii_lowercase().as_str() {
-            "gpu-h" | "gpu-hour" => Per::Gpu,
-            "node-h" | "node-hour" => Per::Node,
-            _ => return Err(unit()),
-        };
+        let per = Per::named(&per.to_ascii_lowercase().replace("-hour", "-h")).ok_or_else(unit)?;
         let micro_dollars = parse_dollars(amount.strip_prefix('$').unwrap_or(amount)).map_err(|error| {
             let Error { problem, remedy, .. } = error;
             Error::new(Code::Price, FIELD, text, problem, format!("{remedy}/gpu-h"))
@@ -137,11 +132,7 @@ impl Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per = match self.per {
-            Per::Gpu => "gpu-h",
-            Per::Node => "node-h",
-        };
-        write!(f, "{}/{per}", dollars(self.micro_dollars))
+        write!(f, "{}/{}", dollars(self.micro_dollars), self.per.name())
     }
 }
 

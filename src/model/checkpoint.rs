@@ -1,10 +1,9 @@
-//! What engines read of a checkpoint in addition to its layers.
+//! What engines read of a checkpoint in addition to its layers: llama.cpp's view of it and its widths, too.
 
 use serde::{Deserialize, Serialize};
 
 use super::json_object::json_object;
-use super::{Gguf, Widths};
-use crate::units::{ElementFormat, named};
+use crate::units::{ElementFormat, Tokens, named};
 
 json_object! {
     /// What a checkpoint says of itself that an engine acts on.
@@ -136,5 +135,139 @@ named! {
         Eagle = "eagle3",
         /// What the text said before: no layers at all.
         Ngram = "ngram",
+    }
+}
+
+// How llama.cpp takes a model: what its architecture there decides in addition to the layers.
+
+json_object! {
+    /// A model in the eyes of llama.cpp.
+    pub struct Gguf {
+        /// `general.architecture`, of the file or of the file that the converter would write.
+        pub architecture: String,
+        /// What becomes of windows and chunks.
+        pub window: GgufWindow,
+        /// What else only some architectures do.
+        pub features: Vec<GgufFeature>,
+        /// Keys of an index that are kept for each token.
+        pub index_slots: u64,
+        /// What a file says; absent for a model that was not read from one.
+        pub file: Option<GgufFile>,
+    }
+}
+
+impl Gguf {
+    /// Whether its architecture has this feature.
+    pub fn has(&self, feature: GgufFeature) -> bool {
+        self.features.contains(&feature)
+    }
+}
+
+/// What an architecture makes of windows and chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum GgufWindow {
+    /// It keeps them.
+    #[default]
+    Kept,
+    /// It knows none, and keeps every token.
+    Unknown,
+    /// One size, whatever the model says.
+    Fixed(#[cfg_attr(feature = "cli", schemars(with = "u64"))] Tokens),
+}
+
+/// What only some architectures do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum GgufFeature {
+    /// A latent is kept as it is, without V.
+    Latent,
+    /// An index has V of the width of a head, which nothing reads.
+    IndexValues,
+    /// States are kept for every token that may be rolled back.
+    Rollback,
+    /// It runs without flash attention.
+    NoFlashAttention,
+    /// An encoder's output is not cached, and more than one stream is not supported.
+    EncoderDecoder,
+}
+
+json_object! {
+    /// What a file says that llama.cpp's rules need in addition to the layers.
+    pub struct GgufFile {
+        /// All layers, MTP layers included: they count when layers are put on a GPU.
+        pub block_count: u32,
+        /// Whether the cache of the model itself has the MTP layers, too.
+        pub keeps_nextn: bool,
+        /// The sizes of K and V in a head, each pair once: quantised formats must divide them.
+        #[cfg_attr(feature = "cli", schemars(with = "Vec<[u64; 2]>"))]
+        pub head_dims: Vec<(u64, u64)>,
+        /// The widest V of all layers, those without a cache included.
+        pub widest_value: u64,
+    }
+}
+
+// The widths of a model that decide how much memory one step through it takes, and what it keeps in addition to its weights.
+
+json_object! {
+    /// The widths of a text model, as far as its configuration names them.
+    pub struct Widths {
+        /// Bytes of an element in its 16-bit or 32-bit format.
+        pub element_bytes: u64,
+        /// Words of its vocabulary.
+        pub vocab_size: Option<u64>,
+        /// The model's width.
+        pub hidden_size: Option<u64>,
+        /// The width of its dense feed-forward, where it has one in any layer.
+        pub intermediate_size: Option<u64>,
+        /// Its experts.
+        pub experts: Option<ExpertWidths>,
+        /// Its latent (MLA).
+        pub latent: Option<LatentWidths>,
+        /// Whether its linear layers take 8-bit activations, which are made next to the 16-bit ones.
+        pub quantizes_activations: bool,
+        /// What it reads images by.
+        pub image: Option<Image>,
+        /// Bytes of the table of sines and cosines of its positions, where their scaling is known.
+        pub rotary_bytes: Option<u64>,
+    }
+}
+
+json_object! {
+    /// Widths of experts.
+    #[derive(Copy)]
+    pub struct ExpertWidths {
+        /// Experts that a token is sent to.
+        pub per_token: u64,
+        /// The width of one.
+        pub intermediate_size: u64,
+        /// Whether they are packed in four bits (MXFP4), for which kernels need no workspace of ours.
+        pub packed: bool,
+    }
+}
+
+json_object! {
+    /// Widths of a latent.
+    #[derive(Copy)]
+    pub struct LatentWidths {
+        /// Query heads.
+        pub num_attention_heads: u64,
+        /// Elements of the latent.
+        pub kv_lora_rank: u64,
+        /// `qk_nope_head_dim` + `v_head_dim`
+        pub up_head_dim: u64,
+    }
+}
+
+json_object! {
+    /// What an image is cut into.
+    #[derive(Copy)]
+    pub struct Image {
+        /// Elements of a patch: pixels and their colours.
+        pub patch_elements: u64,
+        /// Patches that make one token.
+        pub patches_per_token: u64,
     }
 }

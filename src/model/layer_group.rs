@@ -1,7 +1,6 @@
-//! Layers that cache alike, and how much each kind of layer keeps.
+//! Layers that cache alike, and how much each kind of layer keeps, states included.
 
-use super::RecurrentState;
-use crate::units::{Error, Exact, Tokens};
+use crate::units::{ElementFormat, Error, Exact, Tokens, named};
 
 /// Layers that cache alike. A layer that has several caches (attention beside a recurrent state, a latent beside its
 /// index) is in several groups.
@@ -82,35 +81,55 @@ pub enum LayerCache {
     None,
 }
 
+named! {
+    /// The kinds of [`LayerCache`].
+    pub enum CacheKind {
+        /// [`LayerCache::FullAttention`]
+        Full = "full_attention",
+        /// [`LayerCache::SlidingWindow`]
+        Sliding = "sliding_attention",
+        /// [`LayerCache::ChunkedLocal`]
+        Chunked = "chunked_attention",
+        /// [`LayerCache::Latent`]
+        Latent = "latent_attention",
+        /// [`LayerCache::Indexer`]
+        Indexer = "indexer",
+        /// [`LayerCache::Compressed`]
+        Compressed = "compressed_attention",
+        /// [`LayerCache::Recurrent`]
+        Recurrent = "recurrent_state",
+        /// [`LayerCache::CrossAttention`]
+        Cross = "cross_attention",
+        /// [`LayerCache::Shared`]
+        Shared = "shared",
+        /// [`LayerCache::None`]
+        None = "none",
+    }
+}
+
 impl LayerCache {
     /// The names of the kinds in output.
-    pub const KINDS: &[&str] = &[
-        "full_attention",
-        "sliding_attention",
-        "chunked_attention",
-        "latent_attention",
-        "indexer",
-        "compressed_attention",
-        "recurrent_state",
-        "cross_attention",
-        "shared",
-        "none",
-    ];
+    pub const KINDS: &[&str] = CacheKind::NAMES;
+
+    /// What kind of cache it is.
+    pub fn cache_kind(&self) -> CacheKind {
+        match self {
+            Self::FullAttention { .. } => CacheKind::Full,
+            Self::SlidingWindow { .. } => CacheKind::Sliding,
+            Self::ChunkedLocal { .. } => CacheKind::Chunked,
+            Self::Latent { .. } => CacheKind::Latent,
+            Self::Indexer { .. } => CacheKind::Indexer,
+            Self::Compressed { .. } => CacheKind::Compressed,
+            Self::Recurrent(_) => CacheKind::Recurrent,
+            Self::CrossAttention { .. } => CacheKind::Cross,
+            Self::Shared => CacheKind::Shared,
+            Self::None => CacheKind::None,
+        }
+    }
 
     /// The kind's name in output.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::FullAttention { .. } => "full_attention",
-            Self::SlidingWindow { .. } => "sliding_attention",
-            Self::ChunkedLocal { .. } => "chunked_attention",
-            Self::Latent { .. } => "latent_attention",
-            Self::Indexer { .. } => "indexer",
-            Self::Compressed { .. } => "compressed_attention",
-            Self::Recurrent(_) => "recurrent_state",
-            Self::CrossAttention { .. } => "cross_attention",
-            Self::Shared => "shared",
-            Self::None => "none",
-        }
+        self.cache_kind().name()
     }
 
     /// A latent of these parts.
@@ -120,6 +139,11 @@ impl LayerCache {
     pub fn latent(kv_lora_rank: u64, qk_rope_head_dim: u64) -> Result<Self, Error> {
         (Exact::from(kv_lora_rank) + qk_rope_head_dim).get()?;
         Ok(Self::Latent { kv_lora_rank, qk_rope_head_dim })
+    }
+
+    /// A window that every reader of the configuration sees alike.
+    pub fn sliding(key_value: KeyValue, window: Tokens) -> Self {
+        Self::SlidingWindow { key_value, window, transformers_window: Some(window) }
     }
 
     fn entries(&self) -> Option<Entries> {
@@ -163,7 +187,7 @@ impl LayerCache {
 
     /// Whether its entries are those of the sequence's own tokens, and so grow with it, up to a bound if it has one.
     pub fn follows_the_sequence(&self) -> bool {
-        self.key_value().is_some() && !matches!(self, Self::CrossAttention { .. })
+        self.key_value().is_some() && self.cache_kind() != CacheKind::Cross
     }
 }
 
@@ -233,6 +257,91 @@ impl KeyValue {
             Self::Heads { .. } | Self::Vector { .. } => None,
             Self::ArticleShortcut { hidden_size, num_key_value_heads } => hidden_size.checked_div(num_key_value_heads),
         }
+    }
+}
+
+// States of fixed size: what recurrent layers keep in place of entries.
+
+/// The state of a recurrent layer: the last inputs of its convolution, and what it remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecurrentState {
+    /// Whose state it is.
+    pub mechanism: Mechanism,
+    /// The inputs that the convolution will read again.
+    pub convolution: Option<Convolution>,
+    /// What is remembered of the sequence.
+    pub memory: Option<Memory>,
+}
+
+impl RecurrentState {
+    /// The columns that its convolution keeps; 0 without one.
+    pub fn columns(self) -> Exact {
+        self.convolution.map_or(Exact::ZERO, Convolution::columns)
+    }
+}
+
+/// `kernel − 1` columns of the convolution's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Channels that are divided over tensor parallel ranks.
+    pub channels: u64,
+    /// Channels of each group (Mamba-2's B and C), which are replicated when the ranks outnumber the groups.
+    pub channels_per_group: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Width of the convolution, the current token included.
+    pub kernel: u64,
+    /// The model's format.
+    pub format: ElementFormat,
+}
+
+/// A matrix or vector for each head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Heads, or channels, that are divided over tensor parallel ranks.
+    pub heads: u64,
+    /// Elements of each.
+    pub elements_per_head: u64,
+    /// The format that the configuration names for it, else the model's.
+    pub format: ElementFormat,
+}
+
+named! {
+    /// The recurrence of a layer.
+    pub enum Mechanism {
+        /// Mamba, arXiv:2312.00752: `d_inner × d_state`, after a convolution over `d_inner`.
+        Mamba1 = "mamba1",
+        /// Mamba-2, arXiv:2405.21060: `heads × head_dim × d_state`, after a convolution over `d_inner` and B and C of each group.
+        Mamba2 = "mamba2",
+        /// Gated delta net, arXiv:2412.06464: `value_heads × value_dim × key_dim`, after a convolution over q, k and v.
+        GatedDeltaNet = "gated_delta_net",
+        /// Kimi delta attention, arXiv:2510.26692: `heads × dim × dim`, after convolutions over q, k and v.
+        Kda = "kda",
+        /// Lightning attention (`MiniMax`-01, arXiv:2501.08313): `heads × dim × dim`, no convolution.
+        Lightning = "lightning",
+        /// A short convolution and no memory (LFM2).
+        ShortConvolution = "short_conv",
+        /// RG-LRU (Griffin, arXiv:2402.19427): one number a channel, after a convolution.
+        RgLru = "rg_lru",
+        /// RWKV-4, arXiv:2305.13048: three numbers a channel, and the last token's input twice.
+        Rwkv = "rwkv",
+        /// Compressed convolutional attention (Zaya): two convolutions over q and k beside the cached K and V, and the half of
+        /// each V that waits for the next token.
+        Cca = "cca",
+        /// mLSTM (xLSTM 7B, arXiv:2503.13427): `heads × (qk_dim × v_dim + qk_dim + 1)`, no convolution.
+        Mlstm = "mlstm",
+    }
+}
+
+impl Convolution {
+    /// Without groups.
+    pub fn new(channels: u64, kernel: u64, format: ElementFormat) -> Self {
+        Self { channels, channels_per_group: 0, groups: 0, kernel, format }
+    }
+
+    /// The columns that are kept: all but the current token's, in every mechanism.
+    pub fn columns(self) -> Exact {
+        Exact::from(self.kernel).less(1u64)
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::json_object::json_object;
-use super::{Convolution, Dimension, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState, layer_count};
+use super::{CacheKind as K, Convolution, Dimension, KeyValue, LayerCache, LayerGroup, Mechanism, Memory};
+use super::{RecurrentState, layer_count};
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// The one `formula` there is.
@@ -44,7 +45,7 @@ json_object! {
         /// Tokens of a compressed entry, or of an index key.
         pub ratio: Option<u64>,
         /// The recurrence.
-        #[cfg_attr(feature = "cli", schemars(extend("enum" = Mechanism::names())))]
+        #[cfg_attr(feature = "cli", schemars(extend("enum" = Mechanism::NAMES)))]
         pub mechanism: Option<String>,
         /// Channels of a recurrence's convolution, without those of its groups.
         pub conv_channels: Option<u64>,
@@ -120,17 +121,12 @@ impl LayerNumbers {
     }
 
     fn next(&mut self, cache: &LayerCache) -> &mut u32 {
-        match cache {
-            LayerCache::Indexer { .. } => &mut self.indexer,
-            LayerCache::Compressed { .. } => &mut self.compressed,
-            LayerCache::FullAttention { .. }
-            | LayerCache::SlidingWindow { .. }
-            | LayerCache::ChunkedLocal { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Recurrent(_)
-            | LayerCache::CrossAttention { .. }
-            | LayerCache::Shared
-            | LayerCache::None => &mut self.other,
+        match cache.cache_kind() {
+            K::Indexer => &mut self.indexer,
+            K::Compressed => &mut self.compressed,
+            K::Full | K::Sliding | K::Chunked | K::Latent | K::Recurrent | K::Cross | K::Shared | K::None => {
+                &mut self.other
+            }
         }
     }
 
@@ -167,47 +163,37 @@ impl LayerGroupJson {
     fn from_cache(cache: LayerCache) -> Self {
         match cache {
             LayerCache::FullAttention { key_value } => Self::from_key_value(key_value),
-            LayerCache::SlidingWindow { key_value, window, transformers_window } => Self {
-                window: Some(window.0),
-                transformers_window: Some(transformers_window.map_or(0, |tokens| tokens.0))
-                    .filter(|&tokens| tokens != window.0),
-                ..Self::from_key_value(key_value)
-            },
-            LayerCache::ChunkedLocal { key_value, chunk } => {
-                Self { chunk: Some(chunk.0), ..Self::from_key_value(key_value) }
+            LayerCache::SlidingWindow { key_value, window: Tokens(window), transformers_window } => {
+                let transformers_window = transformers_window.map_or(0, |tokens| tokens.0);
+                let transformers_window = Some(transformers_window).filter(|&tokens| tokens != window);
+                Self { window: Some(window), transformers_window, ..Self::from_key_value(key_value) }
+            }
+            LayerCache::ChunkedLocal { key_value, chunk: Tokens(chunk) } => {
+                Self { chunk: Some(chunk), ..Self::from_key_value(key_value) }
             }
             LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => {
                 Self { kv_lora_rank: Some(kv_lora_rank), qk_rope_head_dim: Some(qk_rope_head_dim), ..Self::default() }
             }
-            LayerCache::Indexer { index_head_dim, ratio } => Self {
-                index_head_dim: Some(index_head_dim),
-                ratio: Some(ratio).filter(|&ratio| ratio > 1),
-                ..Self::default()
-            },
-            LayerCache::Compressed { head_dim, ratio, state_elements } => Self {
-                head_dim: Some(head_dim),
-                ratio: Some(ratio),
-                state_elements: Some(state_elements),
-                ..Self::default()
-            },
+            LayerCache::Indexer { index_head_dim: dim, ratio } => {
+                let ratio = Some(ratio).filter(|&ratio| ratio > 1);
+                Self { index_head_dim: Some(dim), ratio, ..Self::default() }
+            }
+            LayerCache::Compressed { head_dim, ratio, state_elements } => {
+                let state_elements = Some(state_elements);
+                Self { head_dim: Some(head_dim), ratio: Some(ratio), state_elements, ..Self::default() }
+            }
             LayerCache::Recurrent(state) => Self::from_state(state),
-            LayerCache::CrossAttention { key_value, encoder_tokens, optional } => Self {
-                optional,
-                encoder_tokens: encoder_tokens.map(|tokens| tokens.0),
-                ..Self::from_key_value(key_value)
-            },
+            LayerCache::CrossAttention { key_value, encoder_tokens, optional } => {
+                let encoder_tokens = encoder_tokens.map(|tokens| tokens.0);
+                Self { optional, encoder_tokens, ..Self::from_key_value(key_value) }
+            }
             LayerCache::Shared | LayerCache::None => Self::default(),
         }
     }
 
     fn from_key_value(key_value: KeyValue) -> Self {
-        let dims = key_value.head_dims();
-        let heads = Self {
-            kv_heads: key_value.num_key_value_heads(),
-            k_dim: dims.map(|(k, _)| k),
-            v_dim: dims.map(|(_, v)| v),
-            ..Self::default()
-        };
+        let (k_dim, v_dim) = key_value.head_dims().unzip();
+        let heads = Self { kv_heads: key_value.num_key_value_heads(), k_dim, v_dim, ..Self::default() };
         match key_value {
             KeyValue::Heads { .. } => heads,
             KeyValue::Vector { elements } => Self { head_dim: Some(elements), ..heads },
@@ -216,19 +202,18 @@ impl LayerGroupJson {
     }
 
     fn from_state(RecurrentState { mechanism, convolution, memory }: RecurrentState) -> Self {
-        let some = |number: u64| Some(number).filter(|&number| number > 0);
-        Self {
-            mechanism: Some(mechanism.name().into()),
-            conv_channels: convolution.map(|convolution| convolution.channels),
-            conv_channels_per_group: convolution.and_then(|convolution| some(convolution.channels_per_group)),
-            conv_groups: convolution.and_then(|convolution| some(convolution.groups)),
-            conv_kernel: convolution.map(|convolution| convolution.kernel),
-            conv_dtype: convolution.map(|convolution| convolution.format.to_string()),
-            state_heads: memory.map(|memory| memory.heads),
-            state_elements: memory.map(|memory| memory.elements_per_head),
-            state_dtype: memory.map(|memory| memory.format.to_string()),
-            ..Self::default()
+        let mut json = Self { mechanism: Some(mechanism.name().into()), ..Self::default() };
+        if let Some(Convolution { channels, channels_per_group, groups, kernel, format }) = convolution {
+            (json.conv_channels, json.conv_kernel) = (Some(channels), Some(kernel));
+            json.conv_channels_per_group = Some(channels_per_group).filter(|&channels| channels > 0);
+            json.conv_groups = Some(groups).filter(|&groups| groups > 0);
+            json.conv_dtype = Some(format.to_string());
         }
+        if let Some(Memory { heads, elements_per_head, format }) = memory {
+            (json.state_heads, json.state_elements) = (Some(heads), Some(elements_per_head));
+            json.state_dtype = Some(format.to_string());
+        }
+        json
     }
 
     /// The group of this JSON.
@@ -264,46 +249,44 @@ impl LayerGroupJson {
     }
 
     fn cache(&self, defaults: GroupDefaults) -> Result<LayerCache, Error> {
-        Ok(match self.kind.as_str() {
-            "full_attention" => LayerCache::FullAttention { key_value: self.key_value(defaults)? },
-            "sliding_attention" => {
-                let window = Tokens(required("window", self.window)?);
+        let kind = K::named(&self.kind);
+        let unknown = || unknown("kind", &self.kind, "is not a kind of layers known here", LayerCache::KINDS);
+        Ok(match kind.ok_or_else(unknown)? {
+            K::Full => LayerCache::FullAttention { key_value: self.key_value(defaults)? },
+            K::Sliding => {
+                let window = required("window", self.window)?;
+                let transformers_window = self.transformers_window.unwrap_or(window);
                 LayerCache::SlidingWindow {
                     key_value: self.key_value(defaults)?,
-                    window,
-                    transformers_window: match self.transformers_window {
-                        Some(0) => None,
-                        Some(tokens) => Some(Tokens(tokens)),
-                        None => Some(window),
-                    },
+                    window: Tokens(window),
+                    transformers_window: Some(Tokens(transformers_window)).filter(|tokens| tokens.0 > 0),
                 }
             }
-            "chunked_attention" => LayerCache::ChunkedLocal {
-                key_value: self.key_value(defaults)?,
-                chunk: Tokens(required("chunk", self.chunk)?),
-            },
-            "latent_attention" => {
+            K::Chunked => {
+                let key_value = self.key_value(defaults)?;
+                LayerCache::ChunkedLocal { key_value, chunk: Tokens(required("chunk", self.chunk)?) }
+            }
+            K::Latent => {
                 let kv_lora_rank = required("kv_lora_rank", self.kv_lora_rank)?;
                 LayerCache::latent(kv_lora_rank, self.qk_rope_head_dim.unwrap_or_default())?
             }
-            "indexer" => LayerCache::Indexer {
+            K::Indexer => LayerCache::Indexer {
                 index_head_dim: required("index_head_dim", self.index_head_dim)?,
                 ratio: required("ratio", Some(self.ratio.unwrap_or(1)))?,
             },
-            "compressed_attention" => LayerCache::Compressed {
+            K::Compressed => LayerCache::Compressed {
                 head_dim: required("head_dim", self.head_dim)?,
                 ratio: required("ratio", self.ratio)?,
                 state_elements: self.state_elements.ok_or_else(|| missing("state_elements", "add it"))?,
             },
-            "recurrent_state" => LayerCache::Recurrent(self.state(defaults)?),
-            "cross_attention" => LayerCache::CrossAttention {
+            K::Recurrent => LayerCache::Recurrent(self.state(defaults)?),
+            K::Cross => LayerCache::CrossAttention {
                 key_value: self.key_value(defaults)?,
                 encoder_tokens: self.encoder_tokens.map(Tokens),
                 optional: self.optional,
             },
-            "shared" => LayerCache::Shared,
-            "none" => LayerCache::None,
-            other => return Err(unknown("kind", other, "is not a kind of layers known here", LayerCache::KINDS)),
+            K::Shared => LayerCache::Shared,
+            K::None => LayerCache::None,
         })
     }
 
@@ -340,7 +323,7 @@ impl LayerGroupJson {
     fn state(&self, defaults: GroupDefaults) -> Result<RecurrentState, Error> {
         let name = self.mechanism.as_deref().unwrap_or_default();
         let Some(mechanism) = Mechanism::named(name) else {
-            return Err(unknown("mechanism", name, "is not a recurrence known here", &Mechanism::names()));
+            return Err(unknown("mechanism", name, "is not a recurrence known here", Mechanism::NAMES));
         };
         let format = |key: &str, name: &Option<String>| match name {
             Some(name) => name.parse().map_err(|error: Error| error.at(key)),

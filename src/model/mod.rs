@@ -2,26 +2,21 @@
 
 mod checkpoint;
 mod dimensions;
-mod gguf;
 mod json_object;
 mod layer_group;
 mod layer_group_json;
-mod recurrent;
-mod spec;
 mod weights;
-mod widths;
-
-pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
-pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
-pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
-pub use layer_group::{KeyValue, LayerCache, LayerGroup};
-pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
-pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
-pub use spec::ModelSpec;
-pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
-pub use widths::{ExpertWidths, Image, LatentWidths, Widths};
 
 use std::ops::Range;
+
+pub use checkpoint::{
+    Checkpoint, DraftMethod, Drafter, ExpertWidths, Gguf, GgufFeature, GgufFile, GgufWindow, Image, KvCacheScheme,
+    LatentWidths, Quantization, Widths,
+};
+pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
+pub use layer_group::{CacheKind, Convolution, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState};
+pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
+pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
 
 use crate::units::{ElementFormat, Tokens, group_thousands, named};
 
@@ -95,9 +90,9 @@ impl Model {
             (DraftMethod::Ngram, _) | (_, None) => (Vec::new(), 0),
             (_, Some(draft)) => (draft.layer_groups.clone(), first_layer),
         };
-        self.layer_groups.extend(groups.into_iter().map(|group| LayerGroup {
-            layers: group.layers.iter().map(|layer| layer.saturating_add(offset)).collect(),
-            cache: group.cache,
+        self.layer_groups.extend(groups.into_iter().map(|mut group| {
+            group.layers.iter_mut().for_each(|layer| *layer = layer.saturating_add(offset));
+            group
         }));
         self.warnings.extend(draft.iter().flat_map(|draft| draft.warnings.iter().cloned()));
         let checkpoint = draft.map(|draft| draft.checkpoint.clone());
@@ -105,14 +100,21 @@ impl Model {
         self
     }
 
+    /// The layers of its drafter: those from its first one on.
+    pub fn drafter_layers(&self) -> u64 {
+        let first = self.drafter.as_ref().map(|drafter| drafter.first_layer);
+        let last = self.layer_groups.iter().flat_map(|group| &group.layers).max();
+        let past_first = last.zip(first).and_then(|(last, first)| last.checked_sub(first));
+        past_first.map_or(0, |layers| u64::from(layers).saturating_add(1))
+    }
+
     /// What a device holds of it that has these layers, by their numbers in the whole.
     #[must_use]
     pub fn of_layers(&self, layers: &Range<u32>) -> Self {
-        let within = |group: &LayerGroup| LayerGroup {
-            layers: group.layers.iter().copied().filter(|layer| layers.contains(layer)).collect(),
-            cache: group.cache,
-        };
-        let layer_groups = self.layer_groups.iter().map(within).collect();
+        let mut layer_groups = self.layer_groups.clone();
+        for group in &mut layer_groups {
+            group.layers.retain(|layer| layers.contains(layer));
+        }
         Self {
             model_type: self.model_type.clone(),
             max_position_embeddings: self.max_position_embeddings,
@@ -120,6 +122,11 @@ impl Model {
             checkpoint: self.checkpoint.clone(),
             ..Self::new(self.name.clone(), self.origin, self.dtype, self.num_hidden_layers, layer_groups)
         }
+    }
+
+    /// Whether some of its layers cache so.
+    pub fn has(&self, kind: CacheKind) -> bool {
+        self.layer_groups.iter().any(|group| group.cache.cache_kind() == kind)
     }
 
     /// Notes where the width of its entries is the article's shortcut, and what that drops.

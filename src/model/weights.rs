@@ -3,7 +3,7 @@
 use crate::units::{Bytes, Error, Exact, named};
 
 /// The weights of a model. What is not known is none; nothing is guessed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weights {
     /// The same by element type, in the order of first appearance; empty where only sums are known.
     pub by_dtype: Vec<DtypeWeights>,
@@ -52,6 +52,7 @@ impl DtypeWeights {
 
 named! {
     /// How weights are known.
+    #[derive(Default)]
     pub enum WeightsOrigin {
         /// From the headers of the files that hold them: exact.
         Headers = "headers",
@@ -60,6 +61,7 @@ named! {
         /// From the catalogue, which names its source.
         Catalogue = "catalogue",
         /// Computed from the dimensions of the configuration.
+        #[default]
         Config = "computed",
     }
 }
@@ -67,15 +69,7 @@ named! {
 impl Weights {
     /// Weights of which nothing is known yet but how.
     pub(crate) fn new(origin: WeightsOrigin) -> Self {
-        Self {
-            by_dtype: Vec::new(),
-            bytes: None,
-            parameters: None,
-            active_parameters: None,
-            tensors: None,
-            origin,
-            notes: Vec::new(),
-        }
+        Self { origin, ..Self::default() }
     }
 }
 

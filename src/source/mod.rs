@@ -8,7 +8,6 @@ mod files;
 pub mod gguf;
 pub mod hf_config;
 mod hub;
-mod local;
 mod resolver;
 pub mod safetensors;
 pub mod spec;
@@ -24,8 +23,7 @@ use crate::units::Error;
 
 pub use file::{open, text, text_of_stdin};
 pub use hub::{HubId, HubSettings, Token, Watch};
-pub use local::LocalSources;
-pub use resolver::{Resolver, Weighed};
+pub use resolver::{LocalSources, Resolver, Weighed};
 pub use weights::Known;
 
 /// The model of a name of the catalogue or of a path, by a [`Resolver`] without further settings.

@@ -1,6 +1,7 @@
 //! The model of a name: a path, an entry of the catalogue, or an id on the hub.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -11,9 +12,9 @@ use super::hub::{self, HubId, HubSettings};
 use super::weights::files::{self as weight_files, is_safetensors};
 use super::weights::{self, Known, computed};
 use super::{gguf, hf_config, spec};
-use crate::catalogue::{self, ModelEntry, ModelFacts};
+use crate::catalogue::{self, AcceleratorEntry, ModelEntry, ModelFacts, PriceEntry};
 use crate::model::{Model, Origin};
-use crate::request::Weigh;
+use crate::request::{Named, Sources, Weigh};
 use crate::units::{Code, Error};
 
 /// What engines declare of a quantisation next to the configuration.
@@ -387,6 +388,35 @@ fn read_from(mut model: Model, name: &str) -> Model {
         fact.from.clone_from(&name);
     }
     model
+}
+
+// What is known without a network: the catalogue and local files.
+
+/// The embedded catalogue and local files; no network, no environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalSources;
+
+impl Sources for LocalSources {
+    fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
+        let resolver = Resolver::default().weights(weigh);
+        let model = match named {
+            Named::Object(text) => resolver.model_of_json(text.as_ref(), key),
+            Named::Name(name) => resolver.model(name),
+        };
+        model.map(Arc::new)
+    }
+
+    fn is_path(&self, name: &str) -> bool {
+        Path::new(name).exists()
+    }
+
+    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
+        file.map_or_else(|| Ok(Vec::new()), super::accelerators)
+    }
+
+    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
+        super::prices(file)
+    }
 }
 
 #[cfg(test)]

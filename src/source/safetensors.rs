@@ -18,31 +18,13 @@ use crate::units::{Bytes, Code, Error, Exact, group_thousands};
 /// The longest header that is read: the limit of the library that writes them (`MAX_HEADER_SIZE` of safetensors 0.7).
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Element types and the bits of one (`Dtype` of safetensors 0.7).
-const TYPES: &[(&str, u64)] = &[
-    ("BF16", 16),
-    ("F32", 32),
-    ("F16", 16),
-    ("F8_E4M3", 8),
-    ("U8", 8),
-    ("I32", 32),
-    ("I8", 8),
-    ("I64", 64),
-    ("F8_E5M2", 8),
-    ("F8_E8M0", 8),
-    ("F8_E4M3FNUZ", 8),
-    ("F8_E5M2FNUZ", 8),
-    ("F4", 4),
-    ("F6_E2M3", 6),
-    ("F6_E3M2", 6),
-    ("BOOL", 8),
-    ("U16", 16),
-    ("I16", 16),
-    ("U32", 32),
-    ("U64", 64),
-    ("F64", 64),
-    ("C64", 64),
-];
+/// Element types and the bits of one, a line each (`Dtype` of safetensors 0.7).
+const TYPES: &str = include_str!("safetensors_types.txt");
+
+/// The types, each with its bits.
+fn types() -> impl Iterator<Item = (&'static str, u64)> {
+    TYPES.lines().filter_map(|line| line.split_once(' ')).filter_map(|(name, bits)| Some((name, bits.parse().ok()?)))
+}
 
 /// The tensors of a file, or of several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -227,15 +209,15 @@ impl Tensors {
     /// Adds a tensor, after it is held against its bytes.
     fn add(&mut self, name: &str, entry: &Entry<'_>) -> Result<(), Error> {
         let wrong = |problem: &str| Error::new(Code::SafetensorsTensor, shortened(name), "the tensor", problem, AGAIN);
-        let Some((dtype, bits)) = TYPES.iter().find(|(known, _)| *known == entry.dtype) else {
-            let known = TYPES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let Some((dtype, bits)) = types().find(|(known, _)| *known == entry.dtype) else {
+            let known = types().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
             let problem = "is not an element type known here";
             let remedy = format!("known are {known}");
             return Err(Error::new(Code::SafetensorsDtype, shortened(name), shortened(&entry.dtype), problem, remedy));
         };
         let too_many = || wrong("has more than 2^64 - 1 elements or bytes");
         let exact = |number: Exact| number.get().map_err(|_| too_many());
-        let all_bits = exact(entry.shape.0 * *bits)?;
+        let all_bits = exact(entry.shape.0 * bits)?;
         let elements = exact(entry.shape.0)?;
         if !all_bits.is_multiple_of(8) {
             return Err(wrong("does not end at a whole byte"));
@@ -246,40 +228,27 @@ impl Tensors {
             let bytes = group_thousands(all_bytes);
             return Err(wrong(&format!("has {bytes} bytes, which its type {dtype} and shape do not give")));
         }
-        let add = |sum: &mut u64, more: u64| exact(Exact::from(*sum) + more).map(|total| *sum = total);
-        let share = DtypeWeights {
-            dtype: (*dtype).to_owned(),
-            tensors: Some(1),
-            parameters: elements,
-            bytes: Some(Bytes(all_bytes)),
-        };
+        let bytes = Some(Bytes(all_bytes));
+        let share = DtypeWeights { dtype: dtype.to_owned(), tensors: Some(1), parameters: elements, bytes };
         share.add_to(&mut self.types).map_err(|_| too_many())?;
-        let two = || exact(Exact::from(elements) * 2u64);
-        let parameters = match role(name, dtype) {
-            Role::Parameters => elements,
-            Role::Scale => {
-                add(&mut self.scales, elements)?;
-                let says_two = (*dtype == "F8_E4M3" && name.ends_with(".weight_scale")) || name.ends_with(".absmax");
-                self.packed.has_scales |= says_two;
-                0
-            }
-            Role::TwoInOne => {
-                add(&mut self.packed.two_in_one, elements)?;
-                two()?
-            }
-            Role::WeightBytes => {
-                add(&mut self.packed.weight_bytes, elements)?;
-                two()?
-            }
-            Role::Unclear => {
-                add(&mut self.packed.unclear, elements)?;
-                0
-            }
+        let role = role(name, dtype);
+        let says_two = (dtype == "F8_E4M3" && name.ends_with(".weight_scale")) || name.ends_with(".absmax");
+        self.packed.has_scales |= says_two && role == Role::Scale;
+        // What its elements are summed in, and the parameters in one.
+        let (sum, each) = match role {
+            Role::Parameters => (None, 1u64),
+            Role::Scale => (Some(&mut self.scales), 0),
+            Role::TwoInOne => (Some(&mut self.packed.two_in_one), 2),
+            Role::WeightBytes => (Some(&mut self.packed.weight_bytes), 2),
+            Role::Unclear => (Some(&mut self.packed.unclear), 0),
         };
-        if name.split('.').any(|part| part == "experts") {
-            add(&mut self.routed, parameters)?;
+        if let Some(sum) = sum {
+            *sum = exact(Exact::from(*sum) + elements)?;
         }
-        Ok(())
+        if name.split('.').any(|part| part == "experts") {
+            self.routed = exact(Exact::from(elements) * each + self.routed)?;
+        }
+        exact(Exact::from(elements) * each).map(|_| ())
     }
 
     /// All bytes.
@@ -299,6 +268,7 @@ impl Tensors {
 }
 
 /// What a tensor is in a checkpoint, as far as counting parameters goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// An element is a parameter.
     Parameters,
@@ -315,37 +285,14 @@ enum Role {
 /// Ends of the names of what quantisation stores beside its weights: fp8 of `DeepSeek` (`weight_scale_inv`), modelopt and
 /// compressed-tensors (`weight_scale`, `input_scale` …), GPTQ and AWQ (`scales`, `qzeros`, `g_idx`), bitsandbytes
 /// (`absmax`, `quant_map` …).
-const SCALES: &[&str] = &[
-    "weight_scale_inv",
-    "weight_scale",
-    "weight_scale_2",
-    "weight_global_scale",
-    "weight_zero_point",
-    "weight_shape",
-    "weight_g_idx",
-    "input_scale",
-    "input_global_scale",
-    "input_zero_point",
-    "output_scale",
-    "k_scale",
-    "v_scale",
-    "q_scale",
-    "scales",
-    "qzeros",
-    "g_idx",
-    "absmax",
-    "quant_map",
-    "nested_absmax",
-    "nested_quant_map",
-    "SCB",
-    "weight_format",
-];
+const SCALES: &str = include_str!("safetensors_scales.txt");
 
 fn role(name: &str, dtype: &str) -> Role {
     let last = name.rsplit('.').next().unwrap_or_default();
     // MXFP4 as gpt-oss has it (transformers 5.23 integrations/mxfp4.py): bytes of two values, and a scale for 16 of them.
-    let scale =
-        SCALES.contains(&last) || name.contains(".quant_state.") || (dtype == "U8" && last.ends_with("_scales"));
+    let scale = SCALES.lines().any(|end| end == last)
+        || name.contains(".quant_state.")
+        || (dtype == "U8" && last.ends_with("_scales"));
     match (dtype, last) {
         _ if scale => Role::Scale,
         ("U8", "weight_packed") => Role::TwoInOne,

@@ -152,14 +152,8 @@ impl ModelObject {
         let num_hidden_layers = self.num_hidden_layers.unwrap_or(numbers.end());
         if num_hidden_layers < numbers.end() && self.drafter.is_none() {
             let problem = format!("is less than the {} layers of layer_groups", numbers.end());
-            let found = num_hidden_layers.to_string();
-            return Err(Error::new(
-                Code::Spec,
-                "num_hidden_layers",
-                found,
-                problem,
-                "count all layers, or leave it out",
-            ));
+            let (field, found) = ("num_hidden_layers", num_hidden_layers.to_string());
+            return Err(Error::new(Code::Spec, field, found, problem, "count all layers, or leave it out"));
         }
         let mut mtp_numbers = LayerNumbers::from_layer(num_hidden_layers);
         let mtp_groups = layer_groups("mtp_layer_groups", &self.mtp_layer_groups, defaults, &mut mtp_numbers)?;
@@ -266,25 +260,13 @@ mod shape {
     pub(super) struct Group(LayerGroupJson);
 
     /// Counts that are at least 1.
-    const POSITIVE: [&str; 12] = [
-        "kv_heads",
-        "k_dim",
-        "v_dim",
-        "head_dim",
-        "window",
-        "chunk",
-        "kv_lora_rank",
-        "index_head_dim",
-        "ratio",
-        "encoder_tokens",
-        "conv_kernel",
-        "state_heads",
-    ];
+    const POSITIVE: &str = "kv_heads k_dim v_dim head_dim window chunk kv_lora_rank index_head_dim ratio encoder_tokens \
+                            conv_kernel state_heads";
 
     fn as_read(schema: &mut Schema) {
         schema.insert("allOf".into(), needs());
         let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
-        for key in POSITIVE {
+        for key in POSITIVE.split(' ') {
             properties[key]["minimum"] = 1.into();
         }
         if let Some(names) = properties["mechanism"]["enum"].as_array_mut() {

@@ -33,9 +33,10 @@ pub struct KvFormat {
 }
 
 /// The format that is asked for: one by its name, or whatever the engine makes of the checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KvDtype {
     /// `auto`: the checkpoint's own KV scheme where the engine follows it, else its 16-bit format.
+    #[default]
     Auto,
     /// This one.
     Given(KvFormat),

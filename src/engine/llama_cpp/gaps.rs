@@ -6,7 +6,7 @@ use super::Allocated;
 use super::memory::{GroupMemory, Piece};
 use crate::engine::Gap;
 use crate::estimate::{Workload, estimate};
-use crate::model::LayerCache;
+use crate::model::{CacheKind as Kind, LayerCache};
 use crate::units::{Error, Exact, KvDtype, Tokens};
 
 impl Allocated<'_> {
@@ -44,33 +44,25 @@ impl Allocated<'_> {
     fn rule(&self, cache: &LayerCache, of_group: &GroupMemory) -> (&'static str, Cow<'static, str>) {
         let context = &self.context;
         let knows_no_window = of_group.bytes(|piece| piece == Piece::NoWindow) != Exact::ZERO;
-        match cache {
-            LayerCache::CrossAttention { .. } => ("no_cross_cache", "what an encoder gives is not cached".into()),
-            LayerCache::Recurrent(_) => ("f32_states", "states are in single precision".into()),
-            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } if knows_no_window => {
+        match cache.cache_kind() {
+            Kind::Cross => ("no_cross_cache", "what an encoder gives is not cached".into()),
+            Kind::Recurrent => ("f32_states", "states are in single precision".into()),
+            Kind::Sliding | Kind::Chunked if knows_no_window => {
                 ("no_window", "this architecture knows no window there: every token is kept".into())
             }
-            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } if self.options.swa_full => {
+            Kind::Sliding | Kind::Chunked if self.options.swa_full => {
                 ("swa_full", "windows are as long as the context".into())
             }
-            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => {
+            Kind::Sliding | Kind::Chunked => {
                 let sequences = if context.unified { " of all sequences" } else { "" };
                 let n_ubatch = context.n_ubatch;
                 let reason = format!("a batch of {n_ubatch} tokens beside the window{sequences}, padded to 256 cells");
                 ("window_batch", reason.into())
             }
-            LayerCache::FullAttention { .. }
-            | LayerCache::Latent { .. }
-            | LayerCache::Indexer { .. }
-            | LayerCache::Compressed { .. }
-            | LayerCache::Shared
-            | LayerCache::None => {
+            Kind::Full | Kind::Latent | Kind::Indexer | Kind::Compressed | Kind::Shared | Kind::None => {
                 let streams = context.unified && context.n_seq_max > 1 && self.memory.parts.contains_key("kv.csa");
-                if streams {
-                    ("streams", "each sequence has a cache of the whole context".into())
-                } else {
-                    ("padding", "cells are padded to 256".into())
-                }
+                let whole = ("streams", "each sequence has a cache of the whole context".into());
+                if streams { whole } else { ("padding", "cells are padded to 256".into()) }
             }
         }
     }

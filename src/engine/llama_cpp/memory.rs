@@ -8,10 +8,8 @@ use serde::Serialize;
 use super::context::Context;
 use super::{Options, has};
 use crate::engine::Engine;
-use crate::model::Mechanism::{
-    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
-};
-use crate::model::{Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup, Model, RecurrentState};
+use crate::model::{CacheKind as Kind, Gguf, GgufFeature, GgufFile, GgufWindow, KeyValue, LayerCache, LayerGroup};
+use crate::model::{Mechanism as M, Model, RecurrentState};
 use crate::units::{ElementFormat, Error, Exact, KvFormat};
 
 /// Ratios that are cached, and the rows of what their compressors keep (`DSV4_CSA_RATIO`, `DSV4_HCA_RATIO`).
@@ -119,9 +117,9 @@ impl<'a> Layers<'a> {
         }
         let LayerCache::Recurrent(state) = cache else { return Ok(()) };
         match state.mechanism {
-            RgLru | Cca | Mlstm => refusal("has recurrent layers of a kind that llama.cpp does not run"),
-            Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
-            Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | Rwkv => Ok(()),
+            M::RgLru | M::Cca | M::Mlstm => refusal("has recurrent layers of a kind that llama.cpp does not run"),
+            M::Rwkv if self.gguf.is_none() => refusal("is of a version of RWKV that llama.cpp does not run"),
+            M::Mamba1 | M::Mamba2 | M::GatedDeltaNet | M::Kda | M::Lightning | M::ShortConvolution | M::Rwkv => Ok(()),
         }
     }
 
@@ -129,34 +127,28 @@ impl<'a> Layers<'a> {
         self.gguf?.file.as_ref()
     }
 
-    fn has(&self, wanted: impl Fn(&LayerCache) -> bool) -> bool {
+    fn any(&self, wanted: impl Fn(&LayerCache) -> bool) -> bool {
         self.groups.iter().any(|cached| wanted(&cached.group.cache))
     }
 
+    fn has(&self, kind: Kind) -> bool {
+        self.any(|cache| cache.cache_kind() == kind)
+    }
+
     fn compresses(&self) -> bool {
-        self.has(|cache| matches!(cache, LayerCache::Compressed { .. }))
-    }
-
-    fn has_index(&self) -> bool {
-        self.has(|cache| matches!(cache, LayerCache::Indexer { .. }))
-    }
-
-    fn has_states(&self) -> bool {
-        self.has(|cache| matches!(cache, LayerCache::Recurrent(_)))
+        self.has(Kind::Compressed)
     }
 
     /// Whether windows have a cache of their own.
     fn slides(&self) -> bool {
         let knows_windows = self.gguf.is_none_or(|gguf| gguf.window != GgufWindow::Unknown);
-        knows_windows && self.has(|cache| cache.bound().is_some())
+        knows_windows && self.any(|cache| cache.bound().is_some())
     }
 
     /// Whether K and V must be in one format, V being a part of K.
     pub(super) fn one_vector(&self) -> bool {
-        self.has(|cache| {
-            let is_index = matches!(cache, LayerCache::Indexer { .. });
-            !is_index && matches!(cache.key_value(), Some(KeyValue::Vector { .. }))
-        })
+        let is_vector = |cache: &LayerCache| matches!(cache.key_value(), Some(KeyValue::Vector { .. }));
+        self.any(|cache| cache.cache_kind() != Kind::Indexer && is_vector(cache))
     }
 
     /// The sizes of K and of V in a head, which quantised formats must divide.
@@ -208,13 +200,13 @@ impl<'a> Layers<'a> {
     }
 
     /// The parts, as far as the kinds of layers call for them, empty.
-    fn parts(&self, context: &Context, swa_full: bool) -> Result<BTreeMap<&'static str, Part>, Error> {
+    fn parts(&self, context: &Context, options: &Options) -> Result<BTreeMap<&'static str, Part>, Error> {
         let of = |cells, streams| Part { cells, streams, buffer_bytes: 0 };
         let streams = self.streams(context);
         let full = of(context.n_ctx_seq, streams);
         let window = self.groups.iter().find_map(|cached| cached.group.cache.bound());
         let window = window.and_then(|bound| self.window(bound.0)).unwrap_or_default();
-        let sliding = of(self.sliding_cells(context, window, swa_full)?, streams);
+        let sliding = of(self.sliding_cells(context, options, window)?, streams);
         if self.compresses() {
             let overlapping = of(context.compressed_cells(OVERLAPPING_RATIO)?, streams);
             return Ok(BTreeMap::from([
@@ -229,17 +221,17 @@ impl<'a> Layers<'a> {
             ]));
         }
         let parts = [
-            (self.has(LayerCache::follows_the_sequence), self.entries_part(), full),
+            (self.any(LayerCache::follows_the_sequence), self.entries_part(), full),
             (self.slides(), "kv.swa", sliding),
-            (self.has_index(), "kv.indexer", full),
-            (self.has_states(), "recurrent", of(context.n_seq_max, 1)),
+            (self.has(Kind::Indexer), "kv.indexer", full),
+            (self.has(Kind::Recurrent), "recurrent", of(context.n_seq_max, 1)),
         ];
         Ok(parts.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, name, part)| (name, part)).collect())
     }
 
     /// The part of the layers that keep every token.
     fn entries_part(&self) -> &'static str {
-        match (self.has_index() && !self.has_states(), self.slides()) {
+        match (self.has(Kind::Indexer) && !self.has(Kind::Recurrent), self.slides()) {
             (true, _) if has(self.model, GgufFeature::IndexValues) => "kv.base",
             (true, _) => "kv.mla",
             (false, true) => "kv.full",
@@ -251,8 +243,8 @@ impl<'a> Layers<'a> {
         if self.compresses() { context.n_seq_max } else { context.streams() }
     }
 
-    fn sliding_cells(&self, context: &Context, window: u64, swa_full: bool) -> Result<u64, Error> {
-        if swa_full {
+    fn sliding_cells(&self, context: &Context, options: &Options, window: u64) -> Result<u64, Error> {
+        if options.swa_full {
             return Ok(context.n_ctx_seq);
         }
         let is_shared = context.unified && !self.compresses();
@@ -261,7 +253,7 @@ impl<'a> Layers<'a> {
 
     /// What all layers take.
     pub(super) fn memory(&self, context: &Context, options: &Options) -> Result<Memory, Error> {
-        let mut memory = Memory { parts: self.parts(context, options.swa_full)?, ..Memory::default() };
+        let mut memory = Memory { parts: self.parts(context, options)?, ..Memory::default() };
         let rules = Rules { layers: self, context, options };
         // The output counts as one layer more.
         let first_on_gpu = match options.n_gpu_layers {
@@ -326,13 +318,11 @@ impl Rules<'_> {
         let cache = cached.group.cache;
         Ok(match cache {
             LayerCache::FullAttention { key_value } => full(Piece::Entries, key_value),
-            LayerCache::Latent { .. } => {
-                cache.key_value().map(|vector| full(Piece::Entries, vector)).unwrap_or_default()
-            }
+            LayerCache::Latent { .. } => cache.key_value().map_or_else(Vec::new, |vector| full(Piece::Entries, vector)),
             LayerCache::SlidingWindow { key_value, window: bound, .. }
             | LayerCache::ChunkedLocal { key_value, chunk: bound } => match self.layers.window(bound.0) {
                 Some(window) => {
-                    let cells = self.layers.sliding_cells(self.context, window, self.options.swa_full)?;
+                    let cells = self.layers.sliding_cells(self.context, self.options, window)?;
                     let part = if self.layers.compresses() { "kv.raw.swa" } else { "kv.swa" };
                     vec![self.entries(part, Piece::Window, key_value, cells)]
                 }
@@ -340,14 +330,12 @@ impl Rules<'_> {
             },
             LayerCache::Indexer { index_head_dim, ratio: 1 } => vec![self.index(index_head_dim)],
             LayerCache::Indexer { index_head_dim, ratio: OVERLAPPING_RATIO } => {
-                self.compressed(INDEX, index_head_dim, cached.mtp)?
+                self.compressed(INDEX, index_head_dim, cached)?
             }
             LayerCache::Compressed { head_dim, ratio: OVERLAPPING_RATIO, .. } => {
-                self.compressed(OVERLAPPING, head_dim, cached.mtp)?
+                self.compressed(OVERLAPPING, head_dim, cached)?
             }
-            LayerCache::Compressed { head_dim, ratio: PLAIN_RATIO, .. } => {
-                self.compressed(PLAIN, head_dim, cached.mtp)?
-            }
+            LayerCache::Compressed { head_dim, ratio: PLAIN_RATIO, .. } => self.compressed(PLAIN, head_dim, cached)?,
             LayerCache::Recurrent(state) => {
                 let row = state_elements(state) * STATE_BYTES;
                 vec![self.states("recurrent", self.context.n_seq_max.into(), Piece::State, row)]
@@ -383,12 +371,12 @@ impl Rules<'_> {
     }
 
     /// Compressed entries, and what their compressor keeps: its input, and a score for it. MTP layers keep only entries.
-    fn compressed(&self, parts: CompressedParts, dim: u64, mtp: bool) -> Result<Vec<Tensors>, Error> {
+    fn compressed(&self, parts: CompressedParts, dim: u64, of: &CachedGroup) -> Result<Vec<Tensors>, Error> {
         let cells = self.context.compressed_cells(parts.ratio)?;
         let row = self.row(dim.into(), Exact::ZERO);
         let entries = Tensors::new(parts.entries, self.copies(cells), &[(Piece::Entries, row)]);
         let entries = Tensors { cells, bytes_per_128_tokens: row * 128u64 / parts.ratio, ..entries };
-        if mtp {
+        if of.mtp {
             return Ok(vec![entries]);
         }
         let row = Exact::from(dim) * parts.vectors * 2u64 * STATE_BYTES;
@@ -446,17 +434,15 @@ struct Widths {
 
 impl Widths {
     fn new(key_value: KeyValue) -> Self {
-        let (copies, k, v) = match key_value {
+        let of = |copies: u64, k: u64, v: u64| Self { k: Exact::from(copies) * k, v: Exact::from(copies) * v };
+        let shortcut = key_value.shortcut_width().unwrap_or_default();
+        match key_value {
             KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } => {
-                (num_key_value_heads, head_dim, v_head_dim)
+                of(num_key_value_heads, head_dim, v_head_dim)
             }
-            KeyValue::Vector { elements } => (1, elements, 0),
-            KeyValue::ArticleShortcut { .. } => {
-                let width = key_value.shortcut_width().unwrap_or_default();
-                (1, width, width)
-            }
-        };
-        Self { k: Exact::from(copies) * k, v: Exact::from(copies) * v }
+            KeyValue::Vector { elements } => of(1, elements, 0),
+            KeyValue::ArticleShortcut { .. } => of(1, shortcut, shortcut),
+        }
     }
 }
 
@@ -464,7 +450,7 @@ impl Widths {
 fn state_elements(state: RecurrentState) -> Exact {
     let columns = state.convolution.map_or(Exact::ZERO, |convolution| {
         let channels = Exact::from(convolution.groups) * convolution.channels_per_group + convolution.channels;
-        channels * Exact::from(convolution.kernel).less(1u64)
+        channels * convolution.columns()
     });
     let memory = state.memory.map_or(Exact::ZERO, |memory| Exact::from(memory.heads) * memory.elements_per_head);
     columns + memory

@@ -110,7 +110,8 @@ pub(super) const LEFT_FREE: Share =
 pub(super) fn margin(model: &Model, workload: &Workload) -> Result<Overhead, Error> {
     let term = Term::estimated(Bytes(1 << 30), "what llama.cpp leaves free on each device (--fit-target)");
     let note = "buffers of a step are taken to be within llama.cpp's margin of 1 GiB a device";
-    Overhead::uniform(model, workload, vec![OverheadTerm { name: "margin", term }], note)
+    let stages = workload.layout.stages(model.num_hidden_layers)?.len();
+    Ok(Overhead::uniform(stages, Some(OverheadTerm { name: "margin", term }), note))
 }
 
 /// `llama-server`, whose context is that of all its slots.
@@ -195,14 +196,12 @@ fn own_lengths(engine: &Engine, model: &Model, batch: u64) -> OwnLengths {
         given => given,
     };
     let each = |ctx_size: u64| Tokens(ctx_size.div_ceil(parallel.unwrap_or(batch).max(1)));
-    OwnLengths {
-        sequences: parallel.map(|count| ("--parallel", count)),
-        seq_len: ctx_size.map(|ctx_size| ("--ctx-size", each(ctx_size))),
-    }
+    let sequences = parallel.map(|count| ("--parallel", count));
+    OwnLengths { sequences, seq_len: ctx_size.map(|ctx_size| ("--ctx-size", each(ctx_size))) }
 }
 
 impl Options {
-    fn new(model: &Model, workload: &Workload, engine: &Engine) -> Self {
+    pub(super) fn new(model: &Model, workload: &Workload, engine: &Engine) -> Self {
         let settings = &engine.settings;
         let on = |name| settings.switch(name).unwrap_or_default();
         let asked_off = settings.choice("flash-attn") == Some("off");
@@ -391,9 +390,10 @@ impl Allocated<'_> {
 fn with_notes(mut answer: Answer, model: &Model, engine: &Engine, options: &Options) -> Answer {
     let Some(Gguf { architecture, window, file, .. }) = &model.checkpoint.gguf else {
         match &model.model_type {
-            Some(model_type) => answer
-                .warnings
-                .push(format!("no architecture is known for model_type {model_type}: taken by its layers as they are")),
+            Some(name) => {
+                let text = format!("no architecture is known for model_type {name}: taken by its layers as they are");
+                answer.warnings.push(text);
+            }
             None => answer.assumptions.push("taken to know an architecture with these layers, windows included".into()),
         }
         return answer;

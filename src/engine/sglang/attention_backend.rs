@@ -3,26 +3,29 @@
 
 use serde::Deserialize;
 
+use super::arguments::{Generation, Resolver};
 use super::classes::Trait;
 use super::format::Format;
-use super::layers::{Role, has, has_uneven_heads};
-use super::resolver::{Generation, Resolver};
-use super::snapshots::Strategy;
-use super::words::words;
-use crate::units::Error;
+use super::layers::{SLIDING, has, has_uneven_heads};
+use super::state::Strategy;
+use crate::units::{Error, named};
 
-words! {
+named! {
     /// Kernels of attention.
-    Backend {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub(super) enum Backend {
         Triton = "triton", TorchNative = "torch_native", FlexAttention = "flex_attention", Dsa = "dsa", Dsv4 = "dsv4",
         Fa3 = "fa3", Fa4 = "fa4", Flashinfer = "flashinfer", Flashmla = "flashmla", TrtllmMla = "trtllm_mla",
         CutedslMla = "cutedsl_mla", TrtllmMha = "trtllm_mha", HpcOps = "hpc_ops",
     }
 }
 
-words! {
+named! {
     /// Kernels of sparse attention.
-    DsaBackend {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub(super) enum DsaBackend {
         FlashmlaSparse = "flashmla_sparse", FlashmlaSparseQ8 = "flashmla_sparse_q8", FlashmlaKv = "flashmla_kv",
         FlashmlaAuto = "flashmla_auto", FlashinferSparseMla = "flashinfer_sparse_mla",
         TritonSparseMla = "triton_sparse_mla", Fa3 = "fa3", Tilelang = "tilelang", Trtllm = "trtllm",
@@ -86,25 +89,18 @@ pub(super) struct Nvfp4Scales {
     pub(super) native: bool,
 }
 
-/// The kernels of both phases.
-struct DsaBackends {
-    prefill: DsaBackend,
-    decode: DsaBackend,
-}
-
 const FIELD: &str = "--attention-backend";
 const OTHER: &str = "use another backend";
+const DSA_FIELDS: &str = "--dsa-prefill-backend and --dsa-decode-backend";
 
 /// The GPUs that a backend runs on, where those are not all.
 const GPUS: &[(Backend, &[Generation], &str)] = &[
     (Backend::TrtllmMla, &[Generation::Blackwell], "is only supported on Blackwell GPUs (SM100/SM12x)"),
     (Backend::CutedslMla, &[Generation::Sm100], "is only supported on Blackwell GPUs (SM100)"),
-    (
-        Backend::TrtllmMha,
-        &[Generation::Hopper, Generation::Sm100, Generation::Sm120],
-        "requires Hopper (SM90), Blackwell (SM100) or SM120 GPUs",
-    ),
+    (Backend::TrtllmMha, TRTLLM_MHA, "requires Hopper (SM90), Blackwell (SM100) or SM120 GPUs"),
 ];
+
+const TRTLLM_MHA: &[Generation] = &[Generation::Hopper, Generation::Sm100, Generation::Sm120];
 
 impl Resolver<'_> {
     /// The backend, the format and the page, in the order in which SGLang settles them (`arg_groups/pipeline.py`).
@@ -130,10 +126,10 @@ impl Resolver<'_> {
     /// `model_override_base.py`, `get_default_attn_backend`).
     fn backend(&self, format: Option<Format>) -> Result<Chosen, Error> {
         let class = &self.class;
-        if let Some(given) = self.choice("attention-backend") {
+        if let Some(given) = self.choice("attention-backend", Backend::named) {
             let taken = class.backends.is_empty() || class.backends.contains(&given);
             let reason = format_args!("is not taken by {}", class.name);
-            self.engine.require(taken, FIELD, given, reason, "leave it out")?;
+            self.engine.require(taken, FIELD, given.name(), reason, "leave it out")?;
             return Ok(Chosen { backend: given, set: true });
         }
         if self.indexed {
@@ -141,10 +137,8 @@ impl Resolver<'_> {
         }
         let usual = self.usual_backend();
         let applies = |condition| self.holds(condition, format, usual);
-        let rule = class
-            .default_backend
-            .iter()
-            .find(|rule| rule.on.is_none_or(|generation| self.gpu_is(generation)) && rule.when.is_none_or(applies));
+        let is_on = |rule: &BackendRule| rule.on.is_none_or(|generation| self.gpu_is(generation));
+        let rule = class.default_backend.iter().find(|rule| is_on(rule) && rule.when.is_none_or(applies));
         let of_device = Chosen { backend: usual, set: usual != self.backend_of_device() };
         Ok(rule.map_or(of_device, |rule| Chosen { backend: rule.backend, set: true }))
     }
@@ -157,10 +151,11 @@ impl Resolver<'_> {
             Condition::SingleBranch => self.branches().is_none_or(|branches| branches == 1),
             Condition::States => self.has_states,
             Condition::PagedStates => {
-                let snapshots = self.choice("mamba-radix-cache-strategy").is_some_and(Strategy::takes_snapshots);
+                let strategy = self.choice("mamba-radix-cache-strategy", Strategy::named);
+                let snapshots = strategy.is_some_and(Strategy::takes_snapshots);
                 usual == Backend::TrtllmMha && (snapshots || !self.radix() || speculative)
             }
-            Condition::Sliding => has(self.model, Role::Sliding),
+            Condition::Sliding => has(self.model, SLIDING),
         }
     }
 
@@ -213,9 +208,9 @@ impl Resolver<'_> {
         if backend == Backend::Flashinfer && set {
             return Ok(true);
         }
-        let reason = format_args!(
-            "supports an fp8_e4m3 workspace or native nvfp4 for prefill, but backend {backend} provides neither"
-        );
+        let name = backend.name();
+        let reason =
+            format!("supports an fp8_e4m3 workspace or native nvfp4 for prefill, but backend {name} provides neither");
         let remedy = "use another format or --attention-backend";
         self.engine.require(backend == Backend::TrtllmMha || !set, "--kv-dtype", "nvfp4", reason, remedy)?;
         Ok(!sm100)
@@ -258,15 +253,15 @@ impl Resolver<'_> {
         let engine = self.engine;
         for (of, generations, reason) in GPUS {
             let runs = *of != backend || generations.iter().any(|&generation| self.gpu_is(generation));
-            engine.require(runs, FIELD, backend, reason, OTHER)?;
+            engine.require(runs, FIELD, backend.name(), reason, OTHER)?;
         }
         let taken = backend != Backend::TrtllmMla
             || matches!(format, None | Some(Format::Fp8E4m3 | Format::Fp16 | Format::Bf16));
         let reason = "only supports a cache in fp8_e4m3, bf16 or auto";
-        engine.require(taken, FIELD, backend, reason, "use one of these")?;
+        engine.require(taken, FIELD, backend.name(), reason, "use one of these")?;
         let refused = self.class.refused_backends.contains(&backend);
         let reason = format_args!("is not supported by {}", self.class.name);
-        engine.require(!refused, FIELD, backend, reason, OTHER)?;
+        engine.require(!refused, FIELD, backend.name(), reason, OTHER)?;
         let runs = format != Some(Format::Mxfp8) || self.gpu_is(Generation::Blackwell);
         let remedy = "name one with --gpu, or use fp8_e4m3";
         engine.require(runs, "--kv-dtype", "mxfp8", "requires an SM100+ (Blackwell) GPU", remedy)
@@ -283,8 +278,9 @@ impl Resolver<'_> {
         } else {
             ("MHA", &[Backend::Triton, Backend::TorchNative, Backend::FlexAttention, Backend::TrtllmMha])
         };
-        let names = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let reason = format_args!("of {kind} expects attention_backend to be one of {names}, but got {backend}");
+        let (names, found) =
+            (taken.iter().map(|backend| backend.name()).collect::<Vec<_>>().join(", "), backend.name());
+        let reason = format_args!("of {kind} expects attention_backend to be one of {names}, but got {found}");
         let remedy = "name one with --attention-backend";
         self.engine.require(taken.contains(&backend), "--kv-dtype", format.name(), reason, remedy)
     }
@@ -299,42 +295,37 @@ impl Resolver<'_> {
 
     /// Whether fp8 latents are kept without scales (`calculate_mla_kv_cache_dim`).
     pub(super) fn keeps_raw_latents(&self, format: Format) -> Result<bool, Error> {
-        let (prefill, decode) = (self.choice("dsa-prefill-backend"), self.choice("dsa-decode-backend"));
+        let given = ["dsa-prefill-backend", "dsa-decode-backend"].map(|name| self.choice(name, DsaBackend::named));
         if !self.indexed {
-            for (field, given) in [("--dsa-prefill-backend", prefill), ("--dsa-decode-backend", decode)] {
-                let found = given.map_or("", DsaBackend::into);
+            for (field, given) in ["--dsa-prefill-backend", "--dsa-decode-backend"].into_iter().zip(given) {
+                let found = given.map_or("", DsaBackend::name);
                 let reason = "is for models of DeepSeek sparse attention";
                 self.engine.require(given.is_none(), field, found, reason, "leave it out")?;
             }
             return Ok(false);
         }
-        let default = self.default_dsa_backends(format);
-        let (prefill, decode) = (prefill.unwrap_or(default.prefill), decode.unwrap_or(default.decode));
+        let [default_prefill, default_decode] = self.default_dsa_backends(format);
+        let [prefill, decode] = [given[0].unwrap_or(default_prefill), given[1].unwrap_or(default_decode)];
         let (raw, of_tilelang) = ([prefill, decode].contains(&DsaBackend::Trtllm), DsaBackend::Tilelang);
         let mixed = (prefill == of_tilelang) != (decode == of_tilelang);
-        self.engine.require(
-            format != Format::Fp8E4m3 || !mixed,
-            "--dsa-prefill-backend and --dsa-decode-backend",
-            format_args!("{prefill} and {decode}"),
-            "mix the raw layout of tilelang with the scaled one",
-            "use tilelang for both",
-        )?;
+        let found = format_args!("{} and {}", prefill.name(), decode.name());
+        let reason = "mix the raw layout of tilelang with the scaled one";
+        let taken = format != Format::Fp8E4m3 || !mixed;
+        self.engine.require(taken, DSA_FIELDS, found, reason, "use tilelang for both")?;
         Ok(raw || (prefill, decode) == (of_tilelang, of_tilelang))
     }
 
-    /// The default backends (`arg_groups/overrides.py`, `_dsa_split_backend_resolution`).
-    fn default_dsa_backends(&self, format: Format) -> DsaBackends {
-        let both = |backend| DsaBackends { prefill: backend, decode: backend };
+    /// The default backends, of prefill and of decode (`arg_groups/overrides.py`, `_dsa_split_backend_resolution`).
+    fn default_dsa_backends(&self, format: Format) -> [DsaBackend; 2] {
+        let both = |backend| [backend, backend];
         let blackwell = self.gpu_is(Generation::SinceBlackwell);
         let of_sm120 = self.class.dsa_sm120_backend.filter(|_| self.gpu_is(Generation::Sm120));
         match (self.class.dsa_backend, format == Format::Fp8E4m3) {
             (Some(backend), _) => both(backend),
             (None, true) if blackwell => both(of_sm120.unwrap_or(DsaBackend::Trtllm)),
             (None, true) => both(DsaBackend::FlashmlaKv),
-            (None, false) => DsaBackends {
-                prefill: DsaBackend::FlashmlaSparse,
-                decode: if blackwell { DsaBackend::Trtllm } else { DsaBackend::Fa3 },
-            },
+            (None, false) if blackwell => [DsaBackend::FlashmlaSparse, DsaBackend::Trtllm],
+            (None, false) => [DsaBackend::FlashmlaSparse, DsaBackend::Fa3],
         }
     }
 }

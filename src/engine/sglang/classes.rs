@@ -22,8 +22,8 @@ pub(super) struct Class<'a> {
     model_types: Vec<&'a str>,
     #[serde(rename = "is")]
     traits: Vec<Trait>,
-    /// The runner's window, where windowed layers get a pool.
-    pub(super) window_pool: Option<RunnerWindow>,
+    /// Tokens that the runner's window is less than `sliding_window`, where windowed layers get a pool.
+    pub(super) window_less: Option<u64>,
     /// The only attention backends that it takes; empty for any.
     pub(super) backends: Vec<Backend>,
     /// Attention backends that it does not take.
@@ -70,16 +70,6 @@ pub(super) enum Trait {
     StateDtype,
 }
 
-/// The window that the runner works with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum RunnerWindow {
-    /// `sliding_window`
-    Configured,
-    /// One token less.
-    OneLess,
-}
-
 impl<'a> Class<'a> {
     /// The class that serves `model`.
     pub(super) fn of_model(model: &'a Model) -> Self {
@@ -97,10 +87,7 @@ impl<'a> Class<'a> {
     }
 
     /// The class, or `other` where none is known.
-    pub(super) fn name_or<'b>(&self, other: &'b str) -> &'b str
-    where
-        'a: 'b,
-    {
+    pub(super) fn name_or(&self, other: &'a str) -> &'a str {
         if self.name.is_empty() { other } else { self.name }
     }
 }

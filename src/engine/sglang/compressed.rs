@@ -2,11 +2,10 @@
 //! (`DSV4PoolConfigurator`; `mem_cache/deepseek_v4_memory_pool.py`, `deepseek_v4_compress_state.py`).
 
 use super::arguments::Arguments;
-use super::format::Format;
-use super::layers::{Role, Stage, groups_of, index_head_dim, index_key, own_groups};
-use super::share::{Part, Share, Sizes, refused};
+use super::layers::{SLIDING, Stage, groups_of, index_head_dim, index_key, own_groups};
+use super::pools::{Part, Share, Sizes, refused};
 use crate::engine::Double;
-use crate::model::{KeyValue, LayerCache};
+use crate::model::{CacheKind, KeyValue, LayerCache};
 use crate::units::{Error, Exact};
 
 /// Bytes of an entry: 448 elements in fp8 with 8 scales, 64 in bf16.
@@ -33,7 +32,6 @@ pub(super) struct Compressed {
     heavy: u64,
     index_dim: u64,
     speculative: bool,
-    builds: bool,
 }
 
 /// Bytes of a page of `entries` entries.
@@ -55,33 +53,21 @@ impl Compressed {
                     "has windows of other entries than DeepSeek-V4's, one vector of 512 elements",
                 ),
                 LayerCache::Indexer { .. } => (true, ""),
-                LayerCache::FullAttention { .. }
-                | LayerCache::ChunkedLocal { .. }
-                | LayerCache::Latent { .. }
-                | LayerCache::Recurrent(_)
-                | LayerCache::CrossAttention { .. }
-                | LayerCache::Shared
-                | LayerCache::None => (false, "has layers other than windows and compressed ones"),
+                _ => (false, "has layers other than windows and compressed ones"),
             };
             stage.require(covered, reason)?;
         }
         let of_ratio = |ratio: u64| -> u64 {
-            let groups = groups_of(model, Role::Compressed).filter(|group| group.cache.ratio() == ratio);
+            let groups = groups_of(model, &[CacheKind::Compressed]).filter(|group| group.cache.ratio() == ratio);
             groups.map(|group| group.layers_within(&stage.layers)).sum()
         };
         Ok(Self {
-            layers: stage.count(Role::Sliding),
+            layers: stage.count(SLIDING),
             sparse: of_ratio(SPARSE),
             heavy: of_ratio(HEAVY),
             index_dim: index_head_dim(model),
             speculative: stage.arguments.draft.is_some(),
-            builds: stage.arguments.attention.format == Format::Fp8E4m3,
         })
-    }
-
-    /// Whether the pools can be built: the kernels' layout is fp8 only.
-    pub(super) fn builds(&self) -> bool {
-        self.builds
     }
 
     /// Rows of the ring of open entries of a page of sparse layers; speculation doubles it.

@@ -3,15 +3,14 @@
 
 use serde::Deserialize;
 
+use super::arguments::Resolver;
 use super::classes::Trait;
-use super::resolver::Resolver;
-use super::words::words;
-use crate::model::{DraftMethod, Drafter, LayerGroup};
-use crate::units::{Error, Exact};
+use crate::model::{DraftMethod, Drafter};
+use crate::units::{Error, Exact, named};
 
-words! {
+named! {
     /// What drafts tokens; NEXTN is another name of EAGLE.
-    Algorithm {
+    pub(super) enum Algorithm {
         Eagle = "EAGLE", Eagle3 = "EAGLE3", Nextn = "NEXTN", Standalone = "STANDALONE", Ngram = "NGRAM",
     }
 }
@@ -75,12 +74,13 @@ impl Resolver<'_> {
             DraftMethod::DraftModel => Algorithm::Standalone,
             DraftMethod::Ngram => Algorithm::Ngram,
         };
-        let given = self.choice("speculative-algorithm").or(self.model.drafter.as_ref().map(of_drafter));
+        let given =
+            self.choice("speculative-algorithm", Algorithm::named).or(self.model.drafter.as_ref().map(of_drafter));
         let Some(algorithm) = given else { return Ok(None) };
         let algorithm = if algorithm == Algorithm::Nextn { Algorithm::Eagle } else { algorithm };
         let taken = algorithm == Algorithm::Eagle || !self.class.is(Trait::Compressed);
         let reason = "is not supported for DeepseekV4ForCausalLM";
-        self.engine.require(taken, "--speculative-algorithm", algorithm, reason, "use EAGLE")?;
+        self.engine.require(taken, "--speculative-algorithm", algorithm.name(), reason, "use EAGLE")?;
         Ok(Some(algorithm))
     }
 
@@ -91,7 +91,8 @@ impl Resolver<'_> {
         if algorithm == Algorithm::Ngram {
             return Ok(Some(Draft { tree, layers: 0, sliding: 0, has_cache: false }));
         }
-        let of_drafter = self.draft_model_layers()?;
+        let model_of_its_own = |drafter: &&Drafter| drafter.method != DraftMethod::Mtp;
+        let of_drafter = self.model.drafter.as_ref().filter(model_of_its_own).map(|_| self.model.drafter_layers());
         let layers = of_drafter.or(self.model.checkpoint.num_nextn_predict_layers).unwrap_or_default();
         if layers == 0 && !self.class.is(Trait::Compressed) {
             self.notes.assume(
@@ -122,19 +123,8 @@ impl Resolver<'_> {
                 let reason = "is set without all three of steps, topk and draft tokens";
                 let remedy =
                     "give --speculative-num-steps, --speculative-eagle-topk and --speculative-num-draft-tokens";
-                self.refuse("--speculative-algorithm", algorithm.into(), reason, remedy)
+                Err(self.engine.refusal("--speculative-algorithm", algorithm.name(), reason, remedy))
             }
         }
-    }
-
-    /// Layers of a drafter that is a model of its own.
-    fn draft_model_layers(&self) -> Result<Option<u64>, Error> {
-        let Some(drafter) = self.model.drafter.as_ref().filter(|drafter| drafter.method != DraftMethod::Mtp) else {
-            return Ok(None);
-        };
-        let first = drafter.first_layer;
-        let last_of = |group: &LayerGroup| group.layers.iter().copied().filter(|&layer| layer >= first).max();
-        let last = self.model.layer_groups.iter().filter_map(last_of).max();
-        last.map_or(Ok(Some(0)), |last| (Exact::from(last) + 1u64 - first).get().map(Some))
     }
 }

@@ -1,60 +1,42 @@
 //! The format of the cache: what is asked for, what a class or the checkpoint makes of `auto`, and its bytes.
 
+use super::arguments::{Generation, Resolver};
 use super::classes::Trait;
-use super::resolver::{Generation, Resolver};
 use crate::model::Quantization;
-use crate::units::{ElementFormat, Error, KvDtype, KvFormat};
+use crate::units::{ElementFormat, Error, KvDtype, named};
 
 /// The formats that `--kv-cache-dtype` takes, by our names; `fp16` where the model is in it, and `fp8` as `fp8_e4m3`.
 pub(super) const FORMATS: &[&str] =
     &["fp16", "bf16", "fp8", "fp8_e4m3", "fp8_e5m2", "mxfp8", "nvfp4", "fp4_mx_block16"];
 
-/// A format of the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    Fp16,
-    Bf16,
-    Fp8E4m3,
-    Fp8E5m2,
-    Mxfp8,
-    Nvfp4,
-    Fp4MxBlock16,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct FormatRow {
-    /// Among [`FORMATS`].
-    name: &'static str,
-    /// The tensor's type, as torch names it.
-    pub(super) tensor: &'static str,
-    /// Bytes of an element, without scales; two elements of 4 bits are one.
-    pub(super) element_bytes: u64,
+named! {
+    /// A format of the cache, by its name among [`FORMATS`].
+    pub(super) enum Format {
+        Fp16 = "fp16",
+        Bf16 = "bf16",
+        Fp8E4m3 = "fp8_e4m3",
+        Fp8E5m2 = "fp8_e5m2",
+        Mxfp8 = "mxfp8",
+        Nvfp4 = "nvfp4",
+        Fp4MxBlock16 = "fp4_mx_block16",
+    }
 }
 
 impl Format {
-    const ALL: &[Self] =
-        &[Self::Fp16, Self::Bf16, Self::Fp8E4m3, Self::Fp8E5m2, Self::Mxfp8, Self::Nvfp4, Self::Fp4MxBlock16];
-
-    pub(super) const fn row(self) -> FormatRow {
-        let (name, tensor, element_bytes) = match self {
-            Self::Fp16 => ("fp16", "float16", 2),
-            Self::Bf16 => ("bf16", "bfloat16", 2),
-            Self::Fp8E4m3 => ("fp8_e4m3", "float8_e4m3fn", 1),
-            Self::Fp8E5m2 => ("fp8_e5m2", "float8_e5m2", 1),
-            Self::Mxfp8 => ("mxfp8", "float8_e4m3fn", 1),
-            Self::Nvfp4 => ("nvfp4", "float4_e2m1fn_x2", 1),
-            Self::Fp4MxBlock16 => ("fp4_mx_block16", "float4_e2m1fn_x2", 1),
-        };
-        FormatRow { name, tensor, element_bytes }
+    /// The tensor's type, as torch names it.
+    pub(super) fn tensor(self) -> &'static str {
+        match self {
+            Self::Fp16 => "float16",
+            Self::Bf16 => "bfloat16",
+            Self::Fp8E4m3 | Self::Mxfp8 => "float8_e4m3fn",
+            Self::Fp8E5m2 => "float8_e5m2",
+            Self::Nvfp4 | Self::Fp4MxBlock16 => "float4_e2m1fn_x2",
+        }
     }
 
-    pub(super) fn name(self) -> &'static str {
-        self.row().name
-    }
-
-    /// The same among the formats of kvsize.
-    pub(super) fn stored(self) -> Result<KvFormat, Error> {
-        self.name().parse()
+    /// Bytes of an element, without scales; two elements of 4 bits are one.
+    pub(super) fn element_bytes(self) -> u64 {
+        if matches!(self, Self::Fp16 | Self::Bf16) { 2 } else { 1 }
     }
 }
 
@@ -67,7 +49,7 @@ impl Resolver<'_> {
             self.notes.assume("fp8 is taken as fp8_e4m3");
             return Ok(Some(Format::Fp8E4m3));
         }
-        let known = Format::ALL.iter().copied().find(|format| Some(format.name()) == name);
+        let known = name.and_then(Format::named);
         if known == Some(Format::Fp16) && self.model_format() == Format::Fp16 {
             return Ok(None);
         }
@@ -99,13 +81,11 @@ impl Resolver<'_> {
             return Ok(requested);
         }
         if let Some(format) = requested {
+            let of_sparse = "is not a format of DeepSeek sparse attention, which takes bf16 or fp8_e4m3";
             let (reason, remedy) = if is_compressed {
                 ("is not supported for DeepseekV4ForCausalLM", "use auto or fp8_e4m3")
             } else {
-                (
-                    "is not a format of DeepSeek sparse attention, which takes bf16 or fp8_e4m3",
-                    "use auto, bf16 or fp8_e4m3",
-                )
+                (of_sparse, "use auto, bf16 or fp8_e4m3")
             };
             let takes = matches!(format, Format::Bf16 | Format::Fp8E4m3);
             self.engine.require(takes, "--kv-dtype", format.name(), reason, remedy)?;
@@ -176,7 +156,7 @@ mod tests {
     #[test]
     fn every_format_is_known() {
         for format in Format::ALL {
-            assert_eq!(format.stored().unwrap().name(), Some(format.name()));
+            assert_eq!(format.name().parse::<crate::units::KvFormat>().unwrap().name(), Some(format.name()));
             assert!(FORMATS.contains(&format.name()));
         }
     }

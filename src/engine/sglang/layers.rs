@@ -4,56 +4,19 @@ use std::ops::Range;
 
 use super::arguments::Arguments;
 use crate::engine::Engine;
-use crate::model::{KeyValue, LayerCache, LayerGroup, Mechanism, Model};
+use crate::model::{CacheKind, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Error, Exact};
 
 /// What to do about a model that these rules do not cover.
 pub(super) const IDEAL: &str = "use --engine ideal";
 
-/// What SGLang keeps for a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Every token.
-    Full,
-    /// A window or chunk, which may get a pool of its own.
-    Sliding,
-    /// A latent of every token.
-    Latent,
-    /// The keys that sparse attention picks by.
-    Index,
-    /// One entry for several tokens (DeepSeek-V4).
-    Compressed,
-    /// A state of fixed size.
-    State,
-    /// The tokens of an encoder.
-    CrossAttention,
-    /// It reads an earlier layer's cache, and is given one all the same.
-    Shared,
-    /// It caches nothing, and is given a cache where all layers are.
-    Nothing,
-}
-
-impl Role {
-    pub(super) fn new(cache: &LayerCache) -> Self {
-        match cache {
-            LayerCache::FullAttention { .. } => Self::Full,
-            LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => Self::Sliding,
-            LayerCache::Latent { .. } => Self::Latent,
-            LayerCache::Indexer { .. } => Self::Index,
-            LayerCache::Compressed { .. } => Self::Compressed,
-            LayerCache::Recurrent(_) => Self::State,
-            LayerCache::CrossAttention { .. } => Self::CrossAttention,
-            LayerCache::Shared => Self::Shared,
-            LayerCache::None => Self::Nothing,
-        }
-    }
-}
+/// Layers with windows or chunks, which may get a pool of their own.
+pub(super) const SLIDING: &[CacheKind] = &[CacheKind::Sliding, CacheKind::Chunked];
 
 /// A layer group without the layers of a drafter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnGroup<'a> {
     pub(super) cache: &'a LayerCache,
-    pub(super) role: Role,
     layers: &'a [u32],
 }
 
@@ -70,17 +33,17 @@ pub(super) fn own_groups(model: &Model) -> impl Iterator<Item = OwnGroup<'_>> {
     let own = move |group: &LayerGroup| group.layers.partition_point(|&layer| layer < first);
     model.layer_groups.iter().filter_map(move |group| {
         let layers = group.layers.get(..own(group)).filter(|layers| !layers.is_empty())?;
-        Some(OwnGroup { cache: &group.cache, role: Role::new(&group.cache), layers })
+        Some(OwnGroup { cache: &group.cache, layers })
     })
 }
 
-/// The model's own groups of one role.
-pub(super) fn groups_of(model: &Model, role: Role) -> impl Iterator<Item = OwnGroup<'_>> {
-    own_groups(model).filter(move |group| group.role == role)
+/// The model's own groups of these kinds.
+pub(super) fn groups_of<'a>(model: &'a Model, kinds: &'a [CacheKind]) -> impl Iterator<Item = OwnGroup<'a>> {
+    own_groups(model).filter(|group| kinds.contains(&group.cache.cache_kind()))
 }
 
-pub(super) fn has(model: &Model, role: Role) -> bool {
-    groups_of(model, role).next().is_some()
+pub(super) fn has(model: &Model, kinds: &[CacheKind]) -> bool {
+    groups_of(model, kinds).next().is_some()
 }
 
 /// A pipeline stage of a model, whose ranks get pools.
@@ -92,9 +55,9 @@ pub(super) struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Layers of a role.
-    pub(super) fn count(&self, role: Role) -> u64 {
-        groups_of(self.model, role).map(|group| group.layers_within(&self.layers)).sum()
+    /// Layers of these kinds.
+    pub(super) fn count(&self, kinds: &[CacheKind]) -> u64 {
+        groups_of(self.model, kinds).map(|group| group.layers_within(&self.layers)).sum()
     }
 
     /// Refuses the model unless the condition holds.
@@ -109,7 +72,7 @@ pub(super) fn index_head_dim(model: &Model) -> u64 {
         LayerCache::Indexer { index_head_dim, .. } => Some(index_head_dim),
         _ => None,
     };
-    groups_of(model, Role::Index).find_map(dim).unwrap_or_default()
+    groups_of(model, &[CacheKind::Indexer]).find_map(dim).unwrap_or_default()
 }
 
 /// Bytes of an index key of so many elements: in fp8, with the scale of each 128.
@@ -121,12 +84,4 @@ pub(super) fn index_key(elements: u64) -> Exact {
 pub(super) fn has_uneven_heads(model: &Model) -> bool {
     let uneven = |key_value: KeyValue| key_value.head_dims().is_some_and(|(k, v)| k != v);
     own_groups(model).filter_map(|group| group.cache.key_value()).any(uneven)
-}
-
-/// The recurrence of the model's own layers.
-pub(super) fn recurrence(model: &Model) -> Option<Mechanism> {
-    groups_of(model, Role::State).find_map(|group| match group.cache {
-        LayerCache::Recurrent(state) => Some(state.mechanism),
-        _ => None,
-    })
 }

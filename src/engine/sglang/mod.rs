@@ -33,19 +33,12 @@ mod attention_backend;
 mod classes;
 mod compressed;
 mod draft;
-mod entries;
 mod format;
-mod gaps;
 mod layers;
 mod need;
 mod pools;
-mod reserve;
-mod resolver;
 mod server;
-mod share;
-mod snapshots;
 mod state;
-mod words;
 
 use serde::{Serialize, Serializer};
 
@@ -53,7 +46,7 @@ use self::arguments::Arguments;
 use self::attention_backend::{Backend, DsaBackend};
 use self::draft::Algorithm;
 use self::server::Server;
-use self::snapshots::Strategy;
+use self::state::Strategy;
 use super::setting::settings;
 use super::{Allocation, Answer, Details, Double, Engine, Profile, RequestLimit, serve};
 use crate::estimate::Workload;
@@ -84,13 +77,13 @@ pub(super) const PROFILE: Profile = Profile {
         "enable-dp-attention" Switch "Enable data-parallel attention";
         "enable-multimodal" Switch "Serve images; does not change the pools";
         "dp-size" Count "Data-parallel groups of attention ranks";
-        "attention-backend" Choice(Backend::WORDS) "Attention kernels, which constrain the page size";
-        "dsa-prefill-backend" Choice(DsaBackend::WORDS) "Sparse attention kernels for prefill";
-        "dsa-decode-backend" Choice(DsaBackend::WORDS) "Sparse attention kernels for decode";
+        "attention-backend" Choice(Backend::NAMES) "Attention kernels, which constrain the page size";
+        "dsa-prefill-backend" Choice(DsaBackend::NAMES) "Sparse attention kernels for prefill";
+        "dsa-decode-backend" Choice(DsaBackend::NAMES) "Sparse attention kernels for decode";
         "mamba-ssm-dtype" Choice(&["float32", "bfloat16", "float16"]) "Format of the SSM state";
-        "mamba-radix-cache-strategy" Choice(Strategy::WORDS) "How the prefix cache keeps Mamba states",
+        "mamba-radix-cache-strategy" Choice(Strategy::NAMES) "How the prefix cache keeps Mamba states",
             alias: "mamba-scheduler-strategy";
-        "speculative-algorithm" Choice(Algorithm::WORDS) "Speculative decoding algorithm";
+        "speculative-algorithm" Choice(Algorithm::NAMES) "Speculative decoding algorithm";
         "speculative-num-steps" Count "Draft steps";
         "speculative-eagle-topk" Count "Branches per draft step";
         "speculative-num-draft-tokens" Count "Draft tokens to verify per step";
@@ -112,8 +105,8 @@ pub(super) const PROFILE: Profile = Profile {
     allocation: Allocation::Pool,
     share_setting: Some("mem-fraction-static"),
     answer,
-    share: |_| Ok(reserve::SHARE),
-    overhead: reserve::overhead,
+    share: |_| Ok(server::SHARE),
+    overhead: server::overhead,
     request_limit: |answer, _, _, _| match &answer.details {
         Some(Details::Sglang(facts)) => {
             Ok(facts.max_running_requests.map(|most| RequestLimit { setting: "max_running_requests", most }))
@@ -146,13 +139,13 @@ const SERVE: serve::Options = serve::Options {
 const VERSION: &str = "0.5.23";
 
 /// Its own figures, on one rank.
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none)]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Facts {
     /// The version whose rules these are.
     pub version: &'static str,
     /// Whether the pools can be built from the memory given.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fits: Option<bool>,
     /// Where attention is computed.
     pub attention_backend: &'static str,
@@ -163,39 +156,31 @@ pub struct Facts {
     /// Bytes of a token.
     pub cell_size: CellSize,
     /// Tokens of the pool.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_total_num_tokens: Option<u64>,
     /// Tokens of the pool of layers that keep every token, where windowed ones have their own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub full_max_total_num_tokens: Option<u64>,
     /// Tokens of the window's pool.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub swa_max_total_num_tokens: Option<u64>,
     /// Requests at once, of one group of ranks.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_running_requests: Option<u64>,
     /// Bytes of the token pools, padding included; absent where it is one buffer with others.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,
     /// The slots for states.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mamba: Option<Slots>,
     /// Bytes of the request table, on top of the budget.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub req_to_token_bytes: Option<u64>,
 }
 
 /// Slots for states, on one rank.
+#[cfg_attr(feature = "cli", serde_with::skip_serializing_none)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Slots {
     /// Slots, without the padding one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub slots_max_mamba_cache_size: Option<u64>,
     /// Bytes of a slot in all layers.
     pub bytes_per_slot_all_layers: u64,
     /// Bytes of all slots, the padding one included; absent where they are one buffer with others.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool_bytes: Option<u64>,
 }
 

@@ -1,22 +1,23 @@
-//! A server as it starts from a budget: its pools, the requests it runs at once, and the request table.
+//! A server as it starts from a budget: its pools, the requests it runs at once, the request table, and what it leaves of
+//! the device.
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, Entries};
+use super::format::Format;
 use super::layers::Stage;
-use super::need::need;
-use super::pools::TokenPools;
-use super::share::{Part, Sizes, refused};
-use super::{CellSize, Facts, Slots, VERSION, gaps, state};
-use crate::engine::{Answer, Capacity, Details, Double, Engine};
-use crate::estimate::Workload;
+use super::need::{gaps, need};
+use super::pools::{Part, Sizes, TokenPools, refused};
+use super::state::SlotBudget;
+use super::{CellSize, Facts, Slots, VERSION, chunked_prefill_size, state};
+use crate::engine::{Answer, Capacity, Details, Double, Engine, Overhead, OverheadTerm, RESERVE, Rule, Share, Term};
+use crate::estimate::{Layout, Workload};
 use crate::model::Model;
-use crate::units::{Code, Error, Exact, group_thousands};
+use crate::units::{Bytes, Code, Error, Exact, group_thousands};
 
 /// Bytes that SGLang leaves outside of weights and pools at the least, which the request table is paid from
 /// (`arg_groups/memory_hook.py`).
 const RESERVED: u64 = 10_240 * 1024 * 1024;
 
 /// The pools on a rank of one pipeline stage.
-#[derive(Debug)]
 pub(super) struct Rank {
     pub(super) tokens: TokenPools,
     /// Bytes of a slot for states.
@@ -77,12 +78,11 @@ impl<'a> Server<'a> {
         }
         self.note_request_table(built, &mut answer)?;
         if !self.builds() {
-            answer.warnings.push(
-                "DeepSeek-V4's pools are sized alike in bf16, and then fail an assertion when they are built: use fp8_e4m3".into(),
-            );
+            let text = "DeepSeek-V4's pools are sized alike in bf16, and then fail an assertion when they are built: use fp8_e4m3";
+            answer.warnings.push(text.into());
         }
         answer.details = Some(Details::Sglang(self.facts(built)?.into()));
-        answer.gaps = gaps::gaps(self)?;
+        answer.gaps = gaps(self)?;
         Ok(answer)
     }
 
@@ -100,8 +100,8 @@ impl<'a> Server<'a> {
         Ok(Facts {
             version: VERSION,
             fits: self.workload.memory.map(|_| built.is_some()),
-            attention_backend: attention.backend.into(),
-            kv_cache_dtype: attention.format.row().tensor,
+            attention_backend: attention.backend.name(),
+            kv_cache_dtype: attention.format.tensor(),
             page_size: attention.page,
             cell_size: CellSize(self.cell()?),
             max_total_num_tokens: sizes.map(|sizes| sizes.total),
@@ -114,34 +114,25 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Whether the pools can be built at all.
+    /// Whether the pools can be built at all: the layout of DeepSeek-V4's kernels is fp8 only.
     fn builds(&self) -> bool {
-        let builds = |pools: &TokenPools| !matches!(pools, TokenPools::Compressed(pools) if !pools.builds());
-        self.ranks.iter().all(|rank| builds(&rank.tokens))
+        self.arguments.entries != Entries::Compressed || self.arguments.attention.format == Format::Fp8E4m3
     }
 
     /// Bytes of a token on the stage where they are the most.
     fn cell(&self) -> Result<Double, Error> {
-        let mut most = Double::whole(0);
-        for rank in &self.ranks {
+        self.ranks.iter().try_fold(Double::whole(0), |most, rank| {
             let cell = rank.tokens.cell(self.arguments)?;
-            most = if cell > most { cell } else { most };
-        }
-        Ok(most)
+            Ok(if cell > most { cell } else { most })
+        })
     }
 
     fn build(&self, memory: u64) -> Result<Built, Error> {
         let arguments = self.arguments;
-        let (slots, rest) = match arguments.states {
-            None => (None, memory),
-            Some(states) => {
-                let budget = state::slots(memory, self.slot, states, arguments)?;
-                (Some(budget.slots), budget.left)
-            }
-        };
+        let SlotBudget { slots, left } = state::slots(memory, self.slot, arguments)?;
         let mut least: Option<Sizes> = None;
         for rank in &self.ranks {
-            let sizes = rank.tokens.sizes(rest, arguments)?;
+            let sizes = rank.tokens.sizes(left, arguments)?;
             least = Some(least.filter(|least| least.total <= sizes.total).unwrap_or(sizes));
         }
         let Some(mut sizes) = least else { return refused("there is no stage") };
@@ -177,13 +168,11 @@ impl<'a> Server<'a> {
         if arguments.unified || attention.nvfp4.unpacked || !self.builds() {
             return Ok(None);
         }
-        let mut most = Exact::ZERO;
-        for rank in &self.ranks {
+        let of_rank = |rank: &Rank| -> Exact {
             let shares = rank.tokens.shares(built.sizes, attention.page, built.requests, arguments);
-            let own = shares.iter().filter(|share| share.part != Part::Draft);
-            most = most.max(own.map(|share| share.bytes).sum::<Exact>());
-        }
-        most.get().map(Some)
+            shares.iter().filter(|share| share.part != Part::Draft).map(|share| share.bytes).sum()
+        };
+        self.ranks.iter().map(of_rank).fold(Exact::ZERO, Exact::max).get().map(Some)
     }
 
     fn table_bytes(&self, requests: u64) -> Result<u64, Error> {
@@ -212,12 +201,7 @@ impl<'a> Server<'a> {
     fn least_requests(&self) -> Result<u64, Error> {
         let Workload { seq_len, batch, .. } = *self.workload;
         let tokens = (Exact::from(seq_len).round_up_to(self.arguments.attention.page) * batch).get()?;
-        let slots = match self.arguments.states {
-            None => None,
-            Some(states) => {
-                Some(states.fixed.map_or(Exact::from(batch) * states.slots_per_request, Exact::from).get()?)
-            }
-        };
+        let slots = self.arguments.states.map(|states| states.slots(batch).get()).transpose()?;
         match self.requests(tokens, slots) {
             Err(error) if error.code == Code::Refused => Ok(0),
             requests => requests,
@@ -254,4 +238,92 @@ impl<'a> Server<'a> {
         }
         Ok(requests.times(Double::whole(self.arguments.ranks.attention_dp)))
     }
+}
+
+// What `SGLang` leaves of a device for its steps and graphs: one rule, from which its `mem_fraction_static` follows.
+//
+// Read in sglang 0.5.23, `arg_groups/memory_hook.py` (`handle_gpu_memory_settings`, `reserve_for_graph_mb`) and
+// `arg_groups/cuda_graph_hook.py`. It is measured before weights are loaded; pools get what is free afterwards less this
+// (`mem_cache/kv_cache_configurator.py`, `_profile_available_bytes`). No public start-up logs say how far off that is.
+
+/// It takes all memory but its reserve.
+pub(super) const SHARE: Share = Share { rule: Rule::All, default: "1", source: "sglang: what its reserve leaves" };
+
+/// Decoding batches that graphs are captured for, by GiB of memory: with fewer than four ranks, and from four on.
+fn decoding_batches(memory_gib: u64, ranks: u64) -> u64 {
+    let few = ranks < 4;
+    match memory_gib {
+        0..20 => 8,
+        20..35 if few => 48,
+        35..60 if few => 32,
+        20..60 => 160,
+        60..160 if few => 256,
+        _ => 512,
+    }
+}
+
+/// Sizes of prefills, in tokens, that graphs are captured for.
+struct Prefills {
+    from: u64,
+    up_to: u64,
+    step: u64,
+}
+
+const PREFILLS: &[Prefills] = &[
+    Prefills { from: 4, up_to: 32, step: 4 },
+    Prefills { from: 48, up_to: 256, step: 16 },
+    Prefills { from: 288, up_to: 512, step: 32 },
+    Prefills { from: 576, up_to: 1024, step: 64 },
+    Prefills { from: 1280, up_to: 4096, step: 256 },
+    Prefills { from: 4608, up_to: u64::MAX, step: 512 },
+];
+
+/// MiB of graphs for a latent, whatever the sizes of prefills.
+const LATENT_MIB: u64 = 1_536;
+
+/// The overhead of `model`.
+pub(super) fn overhead(model: &Model, workload: &Workload, engine: &Engine) -> Result<Overhead, Error> {
+    if model.checkpoint.multimodal {
+        return Err(engine.unknown_overhead("what it reserves for what sees and hears is not read here"));
+    }
+    let bytes = reserve(model, workload.layout, engine)?;
+    let term = Term::estimated(bytes, "sglang 0.5.23: what its default mem_fraction_static is not");
+    let note = "what it holds before it measures (contexts, communication) is not counted, and no log says how far off its \
+                rule is";
+    let stages = workload.layout.stages(model.num_hidden_layers)?.len();
+    Ok(Overhead::uniform(stages, Some(OverheadTerm { name: RESERVE, term }), note))
+}
+
+/// The part of the device's memory that is not static, rounded as its fraction of three decimals is.
+fn reserve(model: &Model, layout: Layout, engine: &Engine) -> Result<Bytes, Error> {
+    let memory = engine.device.memory_mib;
+    let chunk = match chunked_prefill_size(engine) {
+        // Without chunks it is `max_prefill_tokens`.
+        0 => 16_384,
+        chunk => chunk,
+    };
+    // All of it in halves of a MiB: a token of a chunk is taken for one and a half.
+    let steps = Exact::from(chunk.max(2_048)) * 3u64 + 1_024u64;
+    let devices = Exact::from(layout.tp) * layout.pp;
+    let halves = steps + devices * 256u64 + graphs(model, chunk, layout, memory) * 2u64;
+    let least: u64 = if memory > 60 * 1_024 { 2 * 10 * 1_024 } else { 0 };
+    let whole = (Exact::from(memory) * 2u64).max(1u64);
+    let left = whole.less(halves.max(least));
+    // round((memory - reserved) / memory, 3)
+    let thousandths = (left * 2_000u64 + whole) / (whole * 2u64);
+    (Exact::from(memory) * (1u64 << 20) * (Exact::from(1_000u64) - thousandths) / 1_000u64).bytes()
+}
+
+/// MiB for graphs: 2 for each decoding batch, and 8 for each size of prefill, which pipeline stages do not capture.
+fn graphs(model: &Model, chunk: u64, layout: Layout, memory_mib: u64) -> Exact {
+    let sizes = |row: &Prefills| match chunk.min(row.up_to).checked_sub(row.from) {
+        Some(range) => Exact::from(range) / row.step + 1u64,
+        None => Exact::ZERO,
+    };
+    let prefills = match (layout.pp, model.checkpoint.widths.latent) {
+        (1, None) => PREFILLS.iter().map(sizes).sum::<Exact>() * 8u64,
+        (1, Some(_)) => LATENT_MIB.into(),
+        _ => Exact::ZERO,
+    };
+    Exact::from(decoding_batches(memory_mib / 1_024, layout.tp)) * 2u64 + prefills
 }

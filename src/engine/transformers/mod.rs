@@ -23,11 +23,10 @@ pub use self::quantized::{Groups, Quantized};
 use super::setting::settings;
 use super::{Answer, Details, Engine, Gap, Profile, Spread, Steps, is_one_of};
 use crate::estimate::{Retained, State, Workload, ideal, sum_groups};
-use crate::model::Mechanism::{
-    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+use crate::model::{
+    CacheKind, KeyValue, LayerCache, LayerGroup, Mechanism as M, Memory, Model, Quantization, RecurrentState,
 };
-use crate::model::{KeyValue, LayerCache, LayerGroup, Memory, Model, Quantization, RecurrentState};
-use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, Tokens, named};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "transformers",
@@ -36,7 +35,7 @@ pub(super) const PROFILE: Profile = Profile {
     replayed: "1,202 runs of 118 configurations and 119 of quantised caches, every byte equal",
     heading: "Settings of transformers",
     settings: settings! {
-        "cache" Choice(&["dynamic", "static", "quantized"]) "Which of its caches";
+        "cache" Choice(Cache::NAMES) "Which of its caches";
         "cache-backend" Choice(&["quanto", "hqq", "fp8"]) "What quantises (backend)";
         "nbits" Count "Bits of a quantised element";
         "axis-key" Choice(&["0", "1", "-1"]) "Axis along which K is grouped";
@@ -94,16 +93,18 @@ pub struct Facts {
     pub quantized: Option<Quantized>,
 }
 
+impl Facts {
+    fn details(cache: Cache, quantized: Option<Quantized>) -> Details {
+        Details::Transformers(Self { version: VERSION, cache: cache.name(), quantized }.into())
+    }
+}
+
 fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer, Error> {
     refuse_layout(workload, engine)?;
-    if let Some((answer, quantized)) = quantized::answer(model, workload, engine)? {
-        let facts = Facts { version: VERSION, cache: "quantized", quantized: Some(quantized) };
-        return Ok(Answer { details: Some(Details::Transformers(facts.into())), ..answer });
+    if let Some(answer) = quantized::answer(model, workload, engine)? {
+        return Ok(answer);
     }
-    let cache = match engine.settings.choice("cache") {
-        Some("static") => Cache::Static,
-        _ => Cache::Dynamic,
-    };
+    let cache = engine.settings.choice("cache").and_then(Cache::named).unwrap_or(Cache::Dynamic);
     refuse(model, workload, cache, engine)?;
     let rules = Rules { model, workload, cache };
     let groups: Vec<LayerGroup> = model.layer_groups.iter().flat_map(|group| rules.as_seen(group)).collect();
@@ -112,31 +113,23 @@ fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Answer,
     let assumptions = declared.filter(|_| workload.kv_dtype == KvDtype::Auto).map(|declared| {
         format!("auto is {}: transformers does not read the {declared} of this checkpoint", model.dtype)
     });
-    let facts = Facts { version: VERSION, cache: cache.name(), quantized: None };
     Ok(Answer {
-        details: Some(Details::Transformers(facts.into())),
+        details: Some(Facts::details(cache, None)),
         gaps: rules.gaps()?,
         assumptions: assumptions.into_iter().collect(),
         ..Answer::of(estimate)
     })
 }
 
-/// Which of its caches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cache {
-    /// Grows with the sequence.
-    Dynamic,
-    /// Allocated at once for the whole sequence.
-    Static,
-}
-
-impl Cache {
-    /// The name in output.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Dynamic => "dynamic",
-            Self::Static => "static",
-        }
+named! {
+    /// Which of its caches.
+    pub(super) enum Cache {
+        /// Grows with the sequence.
+        Dynamic = "dynamic",
+        /// Allocated at once for the whole sequence.
+        Static = "static",
+        /// Packed in fewer bits.
+        Quantized = "quantized",
     }
 }
 
@@ -158,13 +151,14 @@ fn refuse(model: &Model, workload: &Workload, cache: Cache, engine: &Engine) -> 
         let (reason, remedy) = ("is not a format of its plain caches", "use bf16, fp16 or fp32, or --cache quantized");
         engine.require(is_one_of(format, MODEL_FORMATS), "--kv-dtype", format, reason, remedy)?;
     }
-    let compresses = is_compressed(model, |_| true);
-    let taken = cache == Cache::Dynamic || !compresses;
+    let taken = cache == Cache::Dynamic || !model.has(CacheKind::Compressed);
     engine.require(taken, "--cache", "static", "is not supported for compressed attention", "use dynamic")
 }
 
 /// Why a full window or chunk of the dynamic cache is below the ideal.
 const DROPPED: &str = "one entry less of a full window or chunk: the next token brings its own";
+
+const REPEATED: &str = "KV heads are repeated for the query heads that share them";
 
 /// The rules of one of its plain caches, for a workload on a model.
 #[derive(Clone, Copy)]
@@ -207,13 +201,7 @@ impl Rules<'_> {
             LayerCache::ChunkedLocal { .. } => steps.to("entries_dropped", all_rules, DROPPED),
             LayerCache::Recurrent(state) => {
                 let (_, format) = self.stored(state);
-                let in_its_format = |_: &LayerCache| {
-                    Ok(of_state(
-                        state,
-                        Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel)).less(1u64),
-                        format,
-                    ))
-                };
+                let in_its_format = |_: &LayerCache| Ok(of_state(state, state.columns(), format));
                 let stored = self.bytes(&alone(group.cache), &in_its_format)?;
                 steps
                     .to("state_format", stored, "states are in fp32 or the model's format, whatever the file names")?
@@ -227,9 +215,7 @@ impl Rules<'_> {
             LayerCache::CrossAttention { .. } => {
                 steps.to("no_encoder_input", all_rules, "without an image there is nothing to keep")
             }
-            LayerCache::FullAttention { .. } => {
-                steps.to("repeated_heads", all_rules, "KV heads are repeated for the query heads that share them")
-            }
+            LayerCache::FullAttention { .. } => steps.to("repeated_heads", all_rules, REPEATED),
             LayerCache::Latent { .. } | LayerCache::Shared | LayerCache::None => Ok(steps),
         }
     }
@@ -245,8 +231,8 @@ impl Rules<'_> {
     /// The group as transformers caches it.
     fn as_seen(&self, group: &LayerGroup) -> Vec<LayerGroup> {
         let bound = |bound: Tokens| match self.cache {
-            Cache::Dynamic => bound.0.checked_sub(1).map_or(Tokens(0), Tokens),
-            Cache::Static => bound,
+            Cache::Dynamic => Tokens(bound.0.saturating_sub(1)),
+            Cache::Static | Cache::Quantized => bound,
         };
         let with = |cache| vec![LayerGroup { layers: group.layers.clone(), cache }];
         match group.cache {
@@ -255,17 +241,12 @@ impl Rules<'_> {
                 let key_value = KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim };
                 with(LayerCache::FullAttention { key_value })
             }
-            LayerCache::SlidingWindow { key_value, transformers_window: None, .. } => {
-                with(LayerCache::FullAttention { key_value })
-            }
+            cache @ LayerCache::SlidingWindow { transformers_window: None, .. } => with(cache.keeping_every_token()),
             LayerCache::SlidingWindow { key_value, transformers_window: Some(window), .. } => {
-                let sliding = |key_value| LayerCache::SlidingWindow {
-                    key_value,
-                    window: bound(window),
-                    transformers_window: Some(window),
-                };
+                let (transformers_window, window) = (Some(window), bound(window));
+                let sliding = |key_value| LayerCache::SlidingWindow { key_value, window, transformers_window };
                 match key_value {
-                    KeyValue::Vector { elements } if is_compressed(self.model, |_| true) => {
+                    KeyValue::Vector { elements } if self.model.has(CacheKind::Compressed) => {
                         vectors_twice(self.model, group, elements, sliding)
                     }
                     _ => with(sliding(key_value)),
@@ -324,10 +305,10 @@ impl Rules<'_> {
     fn stored(&self, state: RecurrentState) -> (Exact, ElementFormat) {
         let kernel = Exact::from(state.convolution.map_or(0, |convolution| convolution.kernel));
         match state.mechanism {
-            RgLru | Rwkv => (kernel.less(1u64), ElementFormat::FP32),
-            Cca => (kernel.less(1u64), self.model.dtype),
-            Lightning | Mlstm => (kernel, self.model.dtype),
-            Mamba1 | Mamba2 | GatedDeltaNet | Kda | ShortConvolution => (kernel, ElementFormat::FP32),
+            M::RgLru | M::Rwkv => (state.columns(), ElementFormat::FP32),
+            M::Cca => (state.columns(), self.model.dtype),
+            M::Lightning | M::Mlstm => (kernel, self.model.dtype),
+            M::Mamba1 | M::Mamba2 | M::GatedDeltaNet | M::Kda | M::ShortConvolution => (kernel, ElementFormat::FP32),
         }
     }
 }
@@ -347,16 +328,9 @@ fn vectors_twice(
 ) -> Vec<LayerGroup> {
     let once = KeyValue::Vector { elements };
     let twice = KeyValue::Heads { num_key_value_heads: 1, head_dim: elements, v_head_dim: elements };
-    let compresses = |layer: &&u32| is_compressed(model, |group| group.layers.binary_search(layer).is_ok());
+    let others = model.layer_groups.iter().filter(|group| group.cache.cache_kind() == CacheKind::Compressed);
+    let compresses = |layer: &&u32| others.clone().any(|group| group.layers.binary_search(layer).is_ok());
     let (single, double) = group.layers.iter().partition::<Vec<u32>, _>(compresses);
-    [(single, once), (double, twice)]
-        .into_iter()
-        .filter(|(layers, _)| !layers.is_empty())
-        .map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) })
-        .collect()
-}
-
-/// Whether a group of these has compressed entries.
-fn is_compressed(model: &Model, of: impl Fn(&LayerGroup) -> bool) -> bool {
-    model.layer_groups.iter().any(|group| of(group) && matches!(group.cache, LayerCache::Compressed { .. }))
+    let parts = [(single, once), (double, twice)].into_iter().filter(|(layers, _)| !layers.is_empty());
+    parts.map(|(layers, key_value)| LayerGroup { layers, cache: sliding(key_value) }).collect()
 }

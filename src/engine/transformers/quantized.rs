@@ -14,10 +14,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Cache, MODEL_FORMATS, Rules};
+use super::{Cache, Facts, MODEL_FORMATS, REPEATED, Rules};
 use crate::engine::{Answer, Engine, Gap, SettingValue, Steps, is_one_of};
 use crate::estimate::{Estimate, GroupEstimate, Workload, estimate, ideal, sum_groups};
-use crate::model::{KeyValue, LayerCache, LayerGroup, Model};
+use crate::model::{CacheKind, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
 /// A format of its quantised caches.
@@ -101,11 +101,7 @@ struct Side {
 }
 
 /// The answer of the quantised cache, if it is asked for.
-pub(super) fn answer(
-    model: &Model,
-    workload: &Workload,
-    engine: &Engine,
-) -> Result<Option<(Answer, Quantized)>, Error> {
+pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Result<Option<Answer>, Error> {
     let given = match workload.kv_dtype {
         KvDtype::Given(format) if format.k == format.v => format.k.name(),
         _ => None,
@@ -139,11 +135,12 @@ pub(super) fn answer(
     let bytes = layer_groups.iter().map(|group| group.bytes).sum::<Exact>().bytes()?;
     let levels = [estimate(model, &stored)?.bytes, whole.bytes, (residual + quantized_live).bytes()?, bytes];
     let answer = Answer {
+        details: Some(Facts::details(Cache::Quantized, Some(scheme.shown))),
         gaps: scheme.gaps(levels)?,
         assumptions: scheme.assumption(engine).into_iter().collect(),
         ..Answer::of(Estimate { bytes, bytes_per_gpu: bytes, layer_groups, ..whole })
     };
-    Ok(Some((answer, scheme.shown)))
+    Ok(Some(answer))
 }
 
 /// Whether the quantised cache is asked for, by `--cache` or by one of its formats.
@@ -174,12 +171,10 @@ fn format(engine: &Engine, given: Option<&'static Format>) -> Result<&'static Fo
     let (backend, nbits) = (engine.settings.choice("cache-backend"), engine.settings.count("nbits"));
     if let Some(format) = given {
         let remedy = "leave one of them out";
-        if let Some(backend) = backend.filter(|backend| *backend != format.backend) {
-            return Err(engine.refusal("--cache-backend", backend, format!("does not make {}", format.name), remedy));
-        }
-        if let Some(nbits) = nbits.filter(|nbits| *nbits != format.nbits) {
-            return Err(engine.refusal("--nbits", nbits, format!("is not the bits of {}", format.name), remedy));
-        }
+        let Format { name, backend: own, nbits: bits } = *format;
+        let (backend, nbits) = (backend.unwrap_or(own), nbits.unwrap_or(bits));
+        engine.require(backend == own, "--cache-backend", backend, format_args!("does not make {name}"), remedy)?;
+        engine.require(nbits == bits, "--nbits", nbits, format_args!("is not the bits of {name}"), remedy)?;
     }
     let backend = backend.or(given.map(|format| format.backend)).unwrap_or(QUANTO);
     if backend == FP8
@@ -231,23 +226,14 @@ fn prompt(seq_len: u64, format: &Format, groups: Groups, engine: &Engine) -> Res
     Ok(prompt)
 }
 
-/// The format of the model: its own, or the one given where that is no format of a quantised cache.
-fn model_format(
-    model: &Model,
-    workload: &Workload,
-    engine: &Engine,
-    given: Option<&Format>,
-) -> Result<ElementFormat, Error> {
-    match workload.kv_dtype {
-        KvDtype::Given(format) if given.is_none() => {
-            let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
-            let reason = "is not a format of the model under its quantized cache";
-            let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
-            engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
-            Ok(format.k)
-        }
-        KvDtype::Given(_) | KvDtype::Auto => Ok(model.dtype),
-    }
+/// The format of the model, which is `asked` for where that is no format of a quantised cache; else its own.
+fn model_format(asked: KvDtype, model: &Model, engine: &Engine) -> Result<ElementFormat, Error> {
+    let KvDtype::Given(format) = asked else { return Ok(model.dtype) };
+    let is_known = format.k == format.v && is_one_of(format.k, MODEL_FORMATS);
+    let reason = "is not a format of the model under its quantized cache";
+    let remedy = "use fp32, fp16 or bf16 for the model, and --cache-backend and --nbits";
+    engine.require(is_known, "--kv-dtype", format, reason, remedy)?;
+    Ok(format.k)
 }
 
 impl Scheme {
@@ -257,7 +243,8 @@ impl Scheme {
         let seq_len = workload.seq_len.0;
         let groups = Groups::new(backend, seq_len, engine)?;
         let prompt = prompt(seq_len, format, groups, engine)?;
-        let model_format = model_format(model, workload, engine, given)?;
+        let asked = if given.is_some() { KvDtype::Auto } else { workload.kv_dtype };
+        let model_format = model_format(asked, model, engine)?;
         let groups = Some(groups).filter(|_| backend != FP8);
         // Of a residual of none or one each token is quantised as it comes.
         let residual = groups.map_or(0, |groups| groups.residual_length).max(1);
@@ -296,13 +283,8 @@ impl Scheme {
             FP8 => ("scales", "an fp32 scale for K and one for V of each layer"),
             _ => ("packing", "each tensor is packed by itself, into whole rows"),
         };
-        let heads = "KV heads are repeated for the query heads that share them";
-        let gaps = Steps::from(live)
-            .to("repeated_heads", repeated, heads)?
-            .to("residual", with_residual, window)?
-            .to(kind, all, packing)?
-            .gaps;
-        Ok(gaps)
+        let steps = Steps::from(live).to("repeated_heads", repeated, REPEATED)?;
+        Ok(steps.to("residual", with_residual, window)?.to(kind, all, packing)?.gaps)
     }
 
     /// How many rows are packed into one, and the bytes of one of its elements.
@@ -322,24 +304,23 @@ impl Scheme {
     fn sides(&self, model: &Model, cache: &LayerCache, engine: &Engine) -> Result<[Side; 2], Error> {
         let (axis_key, axis_value) =
             self.shown.groups.map_or(("0", "0"), |groups| (groups.axis_key, groups.axis_value));
-        let both = |heads, k, v| Ok([Side { heads, dim: k, axis: axis_key }, Side { heads, dim: v, axis: axis_value }]);
-        let encodes = model.layer_groups.iter().any(|group| matches!(group.cache, LayerCache::CrossAttention { .. }));
-        match *cache {
-            _ if encodes => {}
+        let encodes = model.has(CacheKind::Cross);
+        let both =
+            |heads, k, v| Some([Side { heads, dim: k, axis: axis_key }, Side { heads, dim: v, axis: axis_value }]);
+        let sides = match *cache {
+            _ if encodes => None,
             LayerCache::FullAttention { key_value: KeyValue::Heads { num_key_value_heads, head_dim, v_head_dim } } => {
-                return both(num_key_value_heads, head_dim, v_head_dim);
+                both(num_key_value_heads, head_dim, v_head_dim)
             }
             LayerCache::FullAttention { key_value } => {
-                if let Some(width) = key_value.shortcut_width() {
-                    return both(1, width, width);
-                }
+                key_value.shortcut_width().and_then(|width| both(1, width, width))
             }
-            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => return both(1, kv_lora_rank, qk_rope_head_dim),
-            _ => {}
-        }
+            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } => both(1, kv_lora_rank, qk_rope_head_dim),
+            _ => None,
+        };
         let kind = if encodes { "cross_attention" } else { cache.kind() };
         let reason = format!("is not supported for a model with {kind}: every layer must be full attention");
-        Err(engine.refusal("--cache", "quantized", reason, "use dynamic, or another format"))
+        sides.ok_or_else(|| engine.refusal("--cache", "quantized", reason, "use dynamic, or another format"))
     }
 
     /// Refuses groups that do not divide what is quantised, first the prompt and then all tokens anew.
@@ -412,11 +393,8 @@ impl Scheme {
     fn assumption(&self, engine: &Engine) -> Option<String> {
         let most = self.shown.groups?.residual_length.checked_sub(1).filter(|&most| most > 0)?;
         let format = self.model_format;
-        engine
-            .settings
-            .count("decoded")
-            .is_none()
-            .then(|| format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)"))
+        let text = || format!("all tokens are one prompt; up to {most} decoded ones stay in {format} (--decoded)");
+        engine.settings.count("decoded").is_none().then(text)
     }
 }
 

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use self::BlockSize::{Exactly, MultipleOf};
 use self::Feature::{Cross, Dcp, Images, Windows};
 use super::dtype::CacheDtype::{self, self as D};
-use super::spec::Kind;
+use super::groups::Kind;
 use crate::units::least_common_multiple;
 
 /// The block that vLLM asks of a backend (`CacheConfig.DEFAULT_BLOCK_SIZE`).

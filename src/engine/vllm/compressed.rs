@@ -4,9 +4,9 @@
 use super::Cache;
 use super::backend::Backend;
 use super::dtype::CacheDtype;
+use super::groups::{Kind, Spec};
 use super::layers::{Layers, index_key};
 use super::planner::Planner;
-use super::spec::{Kind, Spec};
 use crate::model::LayerCache;
 use crate::units::{Error, Exact};
 
@@ -50,12 +50,8 @@ impl Planner<'_> {
                     vec![entries(content, ratio)?, self.compressor_state(index_head_dim, ratio)?]
                 }
                 LayerCache::Shared | LayerCache::None => Vec::new(),
-                LayerCache::FullAttention { .. }
-                | LayerCache::ChunkedLocal { .. }
-                | LayerCache::Latent { .. }
-                | LayerCache::Recurrent(_)
-                | LayerCache::CrossAttention { .. } => {
-                    let reason = format!("has layers of {} and of compressed attention", group.cache.kind());
+                other => {
+                    let reason = format!("has layers of {} and of compressed attention", other.kind());
                     return Err(self.engine.refusal("MODEL", &self.model.name, reason, "name another engine"));
                 }
             };

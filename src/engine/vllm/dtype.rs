@@ -1,24 +1,29 @@
 //! `--kv-cache-dtype`: vLLM's names, and what `auto` comes to (`config/cache.py`, `utils/torch_utils.py`).
 
+use std::sync::LazyLock;
+
 use super::release::Rule;
 use crate::model::{KvCacheScheme, Quantization};
-use crate::units::{self, ElementFormat, Error, Exact, FormatEntry, KvDtype, KvFormat, PairEntry};
+use crate::units::{self, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
 /// A format of the cache.
 struct Row {
     /// Our name, which is vLLM's but for `fp16` and `bf16`.
     name: &'static str,
-    stored: Stored,
+    /// What is stored; `None` for the model's own format.
+    format: Option<KvFormat>,
+    /// Bytes of a whole latent, where it is a layout of its own for them.
+    packed_latent: Option<u64>,
     /// The versions that take it.
     rule: Rule,
 }
 
-/// The elements of a format.
-#[derive(Clone, Copy)]
-enum Stored {
-    AsModel,
-    Alike(&'static FormatEntry),
-    Pair(&'static PairEntry),
+impl Row {
+    fn new(name: &'static str, rule: Rule) -> Self {
+        let entry = units::FORMATS.iter().find(|entry| entry.name == name);
+        let packed_latent = entry.and_then(|entry| entry.packed).map(|(bytes, _)| bytes);
+        Self { name, format: name.parse().ok(), packed_latent, rule }
+    }
 }
 
 /// Declares the formats, a row each.
@@ -33,10 +38,8 @@ macro_rules! formats {
         }
 
         /// Every format, in the order of [`CacheDtype`].
-        const FORMATS: &[Row] = &[
-            Row { name: "auto", stored: Stored::AsModel, rule: Rule::ALWAYS },
-            $(Row { name: $name, stored: stored($name), rule: Rule::$rule },)*
-        ];
+        static FORMATS: LazyLock<Vec<Row>> =
+            LazyLock::new(|| vec![Row::new("auto", Rule::ALWAYS), $(Row::new($name, Rule::$rule),)*]);
 
         const DTYPES: &[CacheDtype] = &[$(CacheDtype::$dtype,)*];
 
@@ -64,31 +67,6 @@ formats! {
     Nvfp4FourOverSix "nvfp4_4over6" FORMATS_PAST_FP8;
 }
 
-/// The elements of a format by its name; a name that is no format's does not compile, as it runs off the table.
-const fn stored(name: &str) -> Stored {
-    let mut index = 0;
-    while index < units::FORMATS.len() {
-        if same(units::FORMATS[index].name, name) {
-            return Stored::Alike(&units::FORMATS[index]);
-        }
-        index = index.saturating_add(1);
-    }
-    index = 0;
-    while !same(units::PAIRS[index].name, name) {
-        index = index.saturating_add(1);
-    }
-    Stored::Pair(&units::PAIRS[index])
-}
-
-const fn same(one: &str, other: &str) -> bool {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
-    let mut index = 0;
-    while index < one.len() && index < other.len() && one[index] == other[index] {
-        index = index.saturating_add(1);
-    }
-    index == one.len() && index == other.len()
-}
-
 impl CacheDtype {
     /// The format asked for, if it is one of vLLM's.
     pub(super) fn asked(kv_dtype: KvDtype) -> Option<Self> {
@@ -112,11 +90,7 @@ impl CacheDtype {
 
     /// What is stored, on a model in `model`.
     pub(super) fn format(self, model: ElementFormat) -> KvFormat {
-        match self.row().stored {
-            Stored::AsModel => model.into(),
-            Stored::Alike(entry) => entry.format().into(),
-            Stored::Pair(entry) => entry.format(),
-        }
+        self.row().format.unwrap_or(model.into())
     }
 
     /// Whether it is smaller than 16 bits (`is_quantized_kv_cache`).
@@ -131,15 +105,12 @@ impl CacheDtype {
 
     /// Whether it is one of the `TurboQuant` pairs.
     pub(super) fn is_turboquant(self) -> bool {
-        matches!(self.row().stored, Stored::Pair(_))
+        matches!(self, Self::TurboquantK8v4 | Self::Turboquant4BitNc | Self::TurboquantK3v4Nc | Self::Turboquant3BitNc)
     }
 
     /// Bytes of a whole latent, where the format is a layout of its own for them.
     pub(super) fn packed_latent(self) -> Option<u64> {
-        match self.row().stored {
-            Stored::Alike(FormatEntry { packed: Some((bytes, _)), .. }) => Some(*bytes),
-            Stored::Alike(_) | Stored::AsModel | Stored::Pair(_) => None,
-        }
+        self.row().packed_latent
     }
 
     /// Bytes of one head's K and V of one token, scales included: each vector rounded up to whole bytes, and a
@@ -212,7 +183,7 @@ mod tests {
         assert_eq!(CacheDtype::asked(ElementFormat::bitwidth(8).into()), None);
     }
 
-    /// A name that is no format's does not compile; here that each has its own, and none the model's 16 bits.
+    /// Each name is a format's, and none the model's 16 bits.
     #[test]
     fn every_name_is_a_format() {
         for name in NAMES {

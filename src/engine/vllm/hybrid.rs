@@ -1,13 +1,11 @@
 //! Hybrids: what recurrent layers hold, and the blocks of the attention in the same model.
 
-use super::attention::Attention;
 use super::backend::{Choice, lcm};
 use super::dtype::CacheDtype;
-use super::layers::Block;
-use super::models::Trait;
+use super::layers::{Attention, Block};
 use super::planner::Planner;
-use super::release::Rule;
-use super::settings::state_format;
+use super::release::{Rule, Trait};
+use super::state_format;
 use crate::estimate::recurrent_bytes;
 use crate::model::Mechanism::{
     Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
@@ -37,8 +35,8 @@ enum Checkpoints {
 
 impl Planner<'_> {
     /// The block of hybrids, whose page covers a state, and the page that all share (`_align_hybrid_block_size`).
-    pub(super) fn aligned(&self, preferred: u64, attention: &[Attention], states: &[State]) -> Result<Block, Error> {
-        let plain = Block { tokens: preferred, page: None };
+    pub(super) fn aligned(&self, plain: Block, attention: &[Attention], states: &[State]) -> Result<Block, Error> {
+        let preferred = plain.tokens;
         let Some(first) = attention.first() else { return Ok(plain) };
         let (k, latent) = (first.heads.k, first.choice.query.kind.is_latent());
         // The model's own format is asked for its name, so that packed latents count as their plain width here.
@@ -69,11 +67,9 @@ impl Planner<'_> {
 
     /// Tokens that blocks are aligned to for the checkpoints inside a prefill: 1 unless every recurrent layer names a number.
     fn checkpoint_alignment(&self) -> u64 {
-        let states =
-            self.groups().filter_map(|cache| if let LayerCache::Recurrent(state) = cache { Some(state) } else { None });
-        let alignments = states.map(|state| match self.checkpoints(state) {
-            Checkpoints::Every(tokens) => Some(tokens),
-            Checkpoints::AtAnyToken | Checkpoints::Nowhere => None,
+        let alignments = self.groups().filter_map(|cache| {
+            let LayerCache::Recurrent(state) = cache else { return None };
+            Some(if let Checkpoints::Every(tokens) = self.checkpoints(state) { Some(tokens) } else { None })
         });
         alignments.reduce(|a, b| lcm(a?, b?)).flatten().unwrap_or(1)
     }
@@ -113,10 +109,8 @@ impl Planner<'_> {
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let LayerCache::Recurrent(state) = group.cache else { continue };
             self.check_state(&state)?;
-            let kernel =
-                state.convolution.and_then(|convolution| convolution.kernel.checked_sub(1)).unwrap_or_default();
-            let drafted = if kernel > 0 && drafts_widen(state.mechanism) { self.drafted_tokens() } else { 0 };
-            let columns = (Exact::from(kernel) + drafted).get()?;
+            let widens = state.columns() != Exact::ZERO && drafts_widen(state.mechanism);
+            let columns = (state.columns() + if widens { self.drafted_tokens() } else { 0 }).get()?;
             let content = recurrent_bytes(self.as_stored(state), columns, self.workload.layout.tp)?;
             let checkpoint = self.checkpoints(&state) != Checkpoints::Nowhere;
             states.extend(group.layers.iter().map(|&layer| State { layer, source, content, checkpoint }));

@@ -21,43 +21,34 @@
 //!   blocks a request; 0.33 prints ⌊concurrency × length⌋ tokens, 0.19 ⌊blocks / groups⌋ × block size.
 //! - Requests with one prefix share its whole blocks in groups that keep every token.
 
-mod attention;
 mod backend;
-mod calibration;
-mod checks;
 mod compressed;
 mod dtype;
-mod gaps;
 mod groups;
 mod hybrid;
 mod layers;
-mod models;
 mod overhead;
 mod planner;
 mod pool;
 mod release;
-mod settings;
-mod spec;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::Serialize;
 
-pub use self::calibration::{FITTED, FittedMemory};
-use self::groups::{Gathered, GroupError, Grouping, Groups, Pages, gathered};
+use self::groups::{Gathered, Group, GroupError, Grouping, Groups, Pages, Spec, gathered};
 use self::layers::Layers;
-use self::models::ModelType;
-pub use self::overhead::overhead_by;
+pub use self::overhead::{FITTED, FittedMemory, overhead_by};
 use self::planner::Planner;
 pub use self::planner::{BatchLimits, batch_limits};
 use self::pool::Pool;
-use self::release::Release;
-use self::spec::Spec;
-use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, serve};
+use self::release::{ModelType, Release};
+use super::setting::settings;
+use super::{Allocation, Answer, Blocks, Details, Engine, Profile, RequestLimit, Setting, serve};
 use crate::estimate::Workload;
-use crate::model::{LayerCache, Model};
-use crate::units::{Code, Error, Exact, KvFormat};
+use crate::model::{CacheKind, LayerCache, Model};
+use crate::units::{Code, ElementFormat, Error, Exact, KvFormat};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "vllm",
@@ -65,7 +56,7 @@ pub(super) const PROFILE: Profile = Profile {
     about: "what its planner reserves: pages, groups, the reserve in flight",
     replayed: "0.33: 786 requests of its own planner, every number and refusal equal; 0.19: 37 start-up logs",
     heading: "Settings of vllm",
-    settings: settings::SETTINGS,
+    settings: SETTINGS,
     defaults: &[
         ("gpu", "h100-sxm"),
         ("usage", "server"),
@@ -99,6 +90,33 @@ pub(super) const PROFILE: Profile = Profile {
     ..Profile::DEFAULT
 };
 
+const SETTINGS: &[Setting] = settings! {
+    "block-size" Count "Block size in tokens [default: chosen by the attention backend]";
+    "async-scheduling" Switch
+        "Schedule the next batch while one runs; --no-async-scheduling turns it off [default: on]";
+    "max-num-batched-tokens" Count "Maximum tokens per batch [default: by GPU]";
+    "max-num-seqs" Count "Maximum sequences per batch [default: by GPU]";
+    "enable-prefix-caching" Switch
+        "Keep prefixes for later requests; --no-enable-prefix-caching turns it off [default: on]";
+    "disable-hybrid-kv-cache-manager" Switch "Keep every token in layers with sliding windows or chunks";
+    "usage" Choice(&["server", "offline"])
+        "Use the defaults of the API server or of an offline LLM [default: server]";
+    "mamba-cache-dtype" Choice(STATE_FORMATS) "Format of convolution states [default: auto]";
+    "mamba-ssm-cache-dtype" Choice(STATE_FORMATS) "Format of recurrent states [default: auto]";
+};
+
+const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
+
+/// The format that a setting for states names; `None` for `auto`.
+fn state_format(engine: &Engine, name: &str) -> Option<ElementFormat> {
+    match engine.settings.choice(name)? {
+        "float32" => Some(ElementFormat::FP32),
+        "float16" => Some(ElementFormat::FP16),
+        "bfloat16" => Some(ElementFormat::BF16),
+        _ => None,
+    }
+}
+
 const SERVE: serve::Options = serve::Options {
     program: "vllm serve",
     tp: "--tensor-parallel-size",
@@ -115,10 +133,8 @@ const SERVE: serve::Options = serve::Options {
 /// The blocks of the pools of all stages.
 fn blocks(answer: &Answer) -> Option<Blocks> {
     let Some(Details::Vllm(plan)) = &answer.details else { return None };
-    Some(Blocks {
-        bytes_by_stage: plan.stages.iter().map(|stage| stage.bytes_per_block).collect(),
-        null_block_bytes: plan.null_block_bytes,
-    })
+    let bytes_by_stage = plan.stages.iter().map(|stage| stage.bytes_per_block).collect();
+    Some(Blocks { bytes_by_stage, null_block_bytes: plan.null_block_bytes })
 }
 
 /// A cache of a layer on one rank, and the layer group of the model that it is of.
@@ -198,7 +214,6 @@ pub struct Stage {
 }
 
 /// A model's caches and their groups: what does not depend on the request.
-#[derive(Debug)]
 pub(super) struct Shape {
     release: Release,
     model_type: ModelType,
@@ -214,7 +229,6 @@ pub(super) struct Shape {
 }
 
 /// The caches of one spec and layer group, which are counted together.
-#[derive(Debug)]
 struct Alike {
     spec: Spec,
     source: usize,
@@ -256,7 +270,7 @@ impl Shape {
     /// is as long as the request.
     pub(super) fn of_any_length(model: &Model, workload: &Workload, engine: &Engine) -> Option<Self> {
         let planner = Planner::new(model, workload, engine).ok()?;
-        if planner.has_states() && !planner.caches_prefixes() {
+        if model.has(CacheKind::Recurrent) && !planner.caches_prefixes() {
             return None;
         }
         Self::of(model, workload, engine).ok()
@@ -290,14 +304,13 @@ fn stage(groups: &Groups, layers: &Range<u32>) -> Result<Stage, Error> {
 }
 
 fn pool_groups(groups: &Groups) -> Result<Vec<PoolGroup>, Error> {
-    let reported = groups.groups.iter().filter_map(|group| Some((group, group.specs.first()?)));
-    reported
-        .map(|(group, first)| {
-            let kind = if group.pages == Pages::Mixed { "UniformTypeKVCacheSpecs" } else { first.kind.name() };
-            let page_size = groups.page(group).get()?;
-            Ok(PoolGroup { layers: group.members.len(), kind, block_size: first.block_size, page_size, blocks: 0 })
-        })
-        .collect()
+    let reported = |group: &Group| {
+        let Spec { kind, block_size, .. } = *group.specs.first()?;
+        let kind = if group.pages == Pages::Mixed { "UniformTypeKVCacheSpecs" } else { kind.name() };
+        let of_page = |page_size| PoolGroup { layers: group.members.len(), kind, block_size, page_size, blocks: 0 };
+        Some(groups.page(group).get().map(of_page))
+    };
+    groups.groups.iter().filter_map(reported).collect()
 }
 
 /// The caches, those of one spec and layer group as one.

@@ -76,7 +76,7 @@ pub struct ExplainedGroup {
     #[schemars(extend("enum" = LayerCache::KINDS))]
     pub kind: &'static str,
     /// The recurrence, of a state.
-    #[schemars(extend("enum" = crate::model::Mechanism::names()))]
+    #[schemars(extend("enum" = crate::model::Mechanism::NAMES))]
     pub mechanism: Option<&'static str>,
     /// The layers, as ranges.
     pub layers: String,

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use super::tensors::too_much;
+use super::damaged;
 use super::walk::Walk;
-use super::{Tensors, damaged};
-use crate::units::{Code, Error, Exact};
+use crate::model::DtypeWeights;
+use crate::units::{Bytes, Code, Error, Exact};
 
 /// Elements of a list that are kept: more than any model has layers in llama.cpp (512).
 const MAX_LIST: u64 = 1024;
 /// Bytes of a text, or of a name, that are kept.
 const MAX_TEXT: u64 = 1024;
+/// What the data of each tensor begins at a multiple of, unless `general.alignment` says otherwise.
+const ALIGNMENT: u64 = 32;
 /// Bytes of all that is kept.
 const MAX_KEPT: usize = 1 << 20;
 
@@ -128,22 +130,14 @@ pub fn read(reader: impl Read + Seek, len: u64) -> Result<Header, Error> {
         }
         metadata.insert(key, value);
     }
-    let mut tensors = Tensors::default();
-    let mut data = Data { alignment: alignment(&metadata), all: Some(Exact::ZERO), last: (0, String::new()) };
+    let mut header = Header { version, metadata, tensors: Tensors::default(), len: 0, missing: 0 };
+    let alignment = header.number("general.alignment").filter(|&alignment| alignment > 0).unwrap_or(ALIGNMENT);
+    let mut data = Data { alignment, all: Some(Exact::ZERO), last: (0, String::new()) };
     for _ in 0..tensor_count {
-        tensor(&mut walk, &mut tensors, &mut data)?;
+        tensor(&mut walk, &mut header.tensors, &mut data)?;
     }
-    let missing = data.missing(walk.position(), len)?;
-    Ok(Header { version, metadata, tensors, len: walk.position(), missing })
-}
-
-/// `general.alignment`: what the data of each tensor begins at a multiple of.
-fn alignment(metadata: &BTreeMap<String, Value>) -> u64 {
-    const DEFAULT: u64 = 32;
-    match metadata.get("general.alignment") {
-        Some(Value::Integer(value)) => u64::try_from(*value).ok().filter(|&value| value > 0).unwrap_or(DEFAULT),
-        _ => DEFAULT,
-    }
+    (header.len, header.missing) = (walk.position(), data.missing(walk.position(), len)?);
+    Ok(header)
 }
 
 /// Where the data of the tensors lies, as they say.
@@ -291,10 +285,7 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut 
     if dimensions > 4 {
         return Err(tensor_error(&name, format!("has {dimensions} dimensions, and ggml no more than 4")));
     }
-    let mut sizes = Vec::new();
-    for _ in 0..dimensions {
-        sizes.push(walk.u64(TENSOR)?);
-    }
+    let sizes = (0..dimensions).map(|_| walk.u64(TENSOR)).collect::<Result<Vec<_>, _>>()?;
     let kind = walk.u32(TENSOR)?;
     let offset = walk.u64(TENSOR)?;
     let bytes = tensors.add(&name, kind, &sizes).map_err(|reason| tensor_error(&name, reason))?;
@@ -307,3 +298,107 @@ fn tensor<R: Read + Seek>(walk: &mut Walk<R>, tensors: &mut Tensors, data: &mut 
 
 /// Names of tensors that are kept.
 const MAX_NEXTN: usize = 1024;
+
+// Bytes and parameters of the tensors of a file, by type, from their descriptions alone.
+
+/// The types of tensors, a line each: number, name, elements of a block and bytes of one (`ggml/include/ggml.h`,
+/// `ggml/src/ggml-common.h` of ggml 0.26.0).
+const TYPES: &str = include_str!("types.txt");
+
+/// A type of tensors.
+struct TensorType {
+    name: &'static str,
+    elements_per_block: u64,
+    bytes_per_block: u64,
+}
+
+impl TensorType {
+    /// The type of a number; a test holds that every line is one.
+    fn numbered(id: u32) -> Option<Self> {
+        TYPES.lines().find_map(|line| {
+            let mut words = line.split(' ');
+            let number: u32 = words.next()?.parse().ok()?;
+            let (name, mut counts) = (words.next()?, words.map_while(|count| count.parse().ok()));
+            let (elements_per_block, bytes_per_block) = (counts.next()?, counts.next()?);
+            (number == id).then_some(Self { name, elements_per_block, bytes_per_block })
+        })
+    }
+}
+
+/// The tensors of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tensors {
+    /// How many.
+    pub count: u64,
+    /// Their elements.
+    pub parameters: u64,
+    /// Elements in experts that tokens are sent to: of tensors named `…_exps…`.
+    pub routed: u64,
+    /// The same by type, in the order of first appearance.
+    pub types: Vec<DtypeWeights>,
+    /// The names of those of MTP layers.
+    pub nextn: Vec<String>,
+}
+
+impl Tensors {
+    /// Adds a tensor of these dimensions, the first of which is that of rows, and gives its bytes, if they are known; the reason
+    /// if there can be no such tensor.
+    pub(super) fn add(&mut self, name: &str, id: u32, dimensions: &[u64]) -> Result<Option<u64>, String> {
+        let too_many = |_| "has more than 2^64 - 1 elements or bytes".to_owned();
+        let elements = dimensions.iter().fold(Exact::ONE, |product, &dimension| product * dimension);
+        let (dtype, bytes) = match TensorType::numbered(id) {
+            Some(TensorType { name, elements_per_block, bytes_per_block }) => {
+                let row = dimensions.first().copied().unwrap_or(1);
+                if !row.is_multiple_of(elements_per_block) {
+                    return Err(format!("has rows of {row} elements, which blocks of {name} do not divide"));
+                }
+                (name.to_owned(), Some((elements / elements_per_block * bytes_per_block).get().map_err(too_many)?))
+            }
+            None => (format!("type {id}"), None),
+        };
+        let elements = elements.get().map_err(too_many)?;
+        let routed = if name.contains("_exps.") { elements } else { 0 };
+        let share = DtypeWeights { dtype, tensors: Some(1), parameters: elements, bytes: bytes.map(Bytes) };
+        let one = Self { count: 1, parameters: elements, routed, types: vec![share], nextn: Vec::new() };
+        self.merge(one).map_err(too_many)?;
+        Ok(bytes)
+    }
+
+    /// Adds other tensors of the same file, or those of another part of it.
+    pub(in crate::source) fn merge(&mut self, other: Self) -> Result<(), Error> {
+        self.count = (Exact::from(self.count) + other.count).get()?;
+        self.parameters = (Exact::from(self.parameters) + other.parameters).get()?;
+        self.routed = (Exact::from(self.routed) + other.routed).get()?;
+        for share in other.types {
+            share.add_to(&mut self.types)?;
+        }
+        self.nextn.extend(other.nextn);
+        Ok(())
+    }
+
+    /// All bytes; none if there is a type that is not known here.
+    pub fn bytes(&self) -> Option<u64> {
+        let bytes: Option<Exact> = self.types.iter().map(|share| share.bytes.map(Exact::from)).sum();
+        bytes?.get().ok()
+    }
+}
+
+pub(in crate::source) fn too_much() -> Error {
+    damaged(Code::GgufTooMuch, "", "the metadata", "is more than any model has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_type_of_its_own() {
+        let numbers: Vec<u32> = TYPES.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        for (id, line) in numbers.into_iter().zip(TYPES.lines()) {
+            let TensorType { name, elements_per_block, bytes_per_block } = TensorType::numbered(id).unwrap();
+            assert_eq!(format!("{id} {name} {elements_per_block} {bytes_per_block}"), line);
+            assert!(elements_per_block > 0 && bytes_per_block > 0);
+        }
+    }
+}

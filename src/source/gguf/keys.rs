@@ -24,6 +24,11 @@ impl<'a> Keys<'a> {
         format!("{}.{key}", self.architecture)
     }
 
+    /// Whether an MTP layer has the tensor of this name.
+    pub(super) fn has_mtp_tensor(&self, name: &str) -> bool {
+        self.header.tensors.nextn.iter().any(|known| known == name)
+    }
+
     /// What was read.
     pub(super) fn into_facts(self) -> Vec<Fact> {
         self.facts.into_inner()
@@ -96,12 +101,10 @@ impl<'a> Keys<'a> {
         Ok(self.number(key)?.map(|number| vec![number; layers]))
     }
 
-    /// The first key that begins with one of these.
-    pub(super) fn any_of(&self, starts: &[&str]) -> Option<String> {
-        starts.iter().find_map(|start| {
-            let field = self.field(start);
-            self.header.metadata.keys().find(|key| key.starts_with(&field)).cloned()
-        })
+    /// The first key that begins so.
+    pub(super) fn beginning_with(&self, start: &str) -> Option<String> {
+        let start = self.field(start);
+        self.header.metadata.keys().find(|key| key.starts_with(&start)).cloned()
     }
 
     pub(super) fn missing(&self, key: &str) -> Error {

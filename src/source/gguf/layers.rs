@@ -1,9 +1,10 @@
 //! What each layer caches, by the keys of the architecture and its rules.
 
 use super::keys::Keys;
-use crate::catalogue::{GgufArchitecture, ReadingRule};
+use crate::catalogue::{GgufArchitecture, ReadingRule, RecurrentRule, WindowKey, WindowLayers, WindowRule};
 use crate::model::{Dimension, GgufFeature, KeyValue, LayerCache, layer_count};
-use crate::units::{ElementFormat, Error, Exact, Tokens};
+use crate::source::hf_config::{add, share_from};
+use crate::units::{Error, Exact, Tokens, once};
 
 /// What was read of the layers.
 pub(super) struct Layers {
@@ -37,7 +38,6 @@ struct Counts {
 pub(super) struct LayerKeys<'a> {
     pub(super) keys: &'a Keys<'a>,
     pub(super) rules: &'a GgufArchitecture,
-    pub(super) format: ElementFormat,
     /// All layers, and those of the model itself.
     pub(super) all: usize,
     pub(super) own: usize,
@@ -53,14 +53,9 @@ pub(super) struct LayerKeys<'a> {
     latent: bool,
 }
 
-/// The layers of a file; `has_tensor` says whether there is a tensor of that name.
-pub(super) fn layers(
-    keys: &Keys<'_>,
-    rules: &GgufArchitecture,
-    format: ElementFormat,
-    has_tensor: impl Fn(&str) -> bool,
-) -> Result<Layers, Error> {
-    let layers = LayerKeys::new(keys, rules, format, has_tensor)?;
+/// The layers of a file.
+pub(super) fn layers(keys: &Keys<'_>, rules: &GgufArchitecture) -> Result<Layers, Error> {
+    let layers = LayerKeys::new(keys, rules)?;
     let mut caches = layers.attention()?;
     if let Some(rule) = &rules.indexer {
         layers.index(rule, &mut caches)?;
@@ -69,10 +64,7 @@ pub(super) fn layers(
         layers.compressed(&mut caches)?;
     }
     if let Some(rule) = rules.state.filter(|_| layers.recurs.contains(&true)) {
-        let state = LayerCache::Recurrent(layers.state(rule)?);
-        for (caches, _) in caches.iter_mut().zip(&layers.recurs).filter(|(_, recurs)| **recurs) {
-            caches.push(state);
-        }
+        add(LayerCache::Recurrent(layers.state(rule)?), layers.recurs.iter().copied(), &mut caches);
         if rules.reads(ReadingRule::NgramState) {
             layers.ngram_state(&mut caches)?;
         }
@@ -82,13 +74,7 @@ pub(super) fn layers(
         keys.needed("attention.head_count")?;
     }
     layers.share(&mut caches)?;
-    let mut head_dims = Vec::new();
-    for layer in 0..layers.own {
-        let dims = layers.dims(layer);
-        if !head_dims.contains(&dims) {
-            head_dims.push(dims);
-        }
-    }
+    let head_dims = once((0..layers.own).map(|layer| layers.dims(layer)));
     let widths = layers.kv_heads.iter().enumerate();
     let widths = widths.map(|(layer, kv_heads)| Exact::from(layers.dims(layer).v) * *kv_heads);
     let widest_value = keys.elements(widths.fold(Exact::ZERO, Exact::max))?;
@@ -96,7 +82,7 @@ pub(super) fn layers(
 }
 
 impl Counts {
-    fn read(keys: &Keys<'_>, rules: &GgufArchitecture, has_tensor: impl Fn(&str) -> bool) -> Result<Self, Error> {
+    fn read(keys: &Keys<'_>, rules: &GgufArchitecture) -> Result<Self, Error> {
         const KEY: &str = "block_count";
         let layer_count = |value: u64| layer_count(Dimension { field: keys.field(KEY), value });
         let written = usize_of(layer_count(keys.needed(KEY)?)?.into());
@@ -106,7 +92,7 @@ impl Counts {
         let mtp = usize_of(keys.number_or_zero("nextn_predict_layers")?);
         let own = written.checked_sub(mtp);
         let own = own.ok_or_else(|| keys.wrong("nextn_predict_layers", "a part of the layers"))?;
-        let absent = rules.nextn_tensor.as_ref().is_some_and(|name| !has_tensor(&format!("blk.{own}.{name}")));
+        let absent = rules.nextn_tensor.as_ref().is_some_and(|name| !keys.has_mtp_tensor(&format!("blk.{own}.{name}")));
         let heads = keys.per_layer("attention.head_count", written)?.unwrap_or_else(|| vec![0; written]);
         let kv_heads = keys.per_layer("attention.head_count_kv", written)?.unwrap_or_else(|| heads.clone());
         let own = if absent || own == 0 { written } else { own };
@@ -148,13 +134,8 @@ impl Counts {
 }
 
 impl<'a> LayerKeys<'a> {
-    fn new(
-        keys: &'a Keys<'a>,
-        rules: &'a GgufArchitecture,
-        format: ElementFormat,
-        has_tensor: impl Fn(&str) -> bool,
-    ) -> Result<Self, Error> {
-        let counts = Counts::read(keys, rules, has_tensor)?;
+    fn new(keys: &'a Keys<'a>, rules: &'a GgufArchitecture) -> Result<Self, Error> {
+        let counts = Counts::read(keys, rules)?;
         let (full, sliding) = counts.head_dims(keys, rules)?;
         let latent = rules.features.contains(&GgufFeature::Latent)
             && keys.number_or_zero("attention.key_length_mla")? > 0
@@ -163,7 +144,6 @@ impl<'a> LayerKeys<'a> {
         let mut layers = Self {
             keys,
             rules,
-            format,
             all,
             own,
             heads,
@@ -194,9 +174,9 @@ impl<'a> LayerKeys<'a> {
     /// The entries of the layers that attend.
     fn attention(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
         let layers = self.attends.iter().zip(&self.kv_heads).enumerate();
-        let entry = |(layer, (attends, kv_heads)): (usize, (&bool, &u64))| match attends {
-            true => self.entry(layer, *kv_heads).map(|entry| entry.into_iter().collect()),
-            false => Ok(Vec::new()),
+        let entry = |(layer, (attends, kv_heads)): (usize, (&bool, &u64))| {
+            let kv_heads = if *attends { *kv_heads } else { 0 };
+            self.entry(layer, kv_heads).map(|entry| entry.into_iter().collect())
         };
         layers.map(entry).collect()
     }
@@ -217,7 +197,7 @@ impl<'a> LayerKeys<'a> {
             Some(chunk) if self.rules.window.as_ref().is_some_and(|rule| rule.chunked) => {
                 LayerCache::ChunkedLocal { key_value, chunk }
             }
-            Some(window) => LayerCache::SlidingWindow { key_value, window, transformers_window: Some(window) },
+            Some(window) => LayerCache::sliding(key_value, window),
             None if self.latent => {
                 let kv_lora_rank = self.keys.needed("attention.kv_lora_rank")?.min(width);
                 LayerCache::Latent { kv_lora_rank, qk_rope_head_dim: (Exact::from(width) - kv_lora_rank).get()? }
@@ -236,9 +216,88 @@ impl<'a> LayerKeys<'a> {
             }
             (None, None) => return Ok(()),
         };
-        for caches in caches.iter_mut().skip(own).filter(|caches| !caches.is_empty()) {
-            *caches = vec![LayerCache::Shared];
+        share_from(own, caches);
+        Ok(())
+    }
+
+    /// Which layers are recurrent, and which attend.
+    pub(super) fn recurrent(&mut self) -> Result<(), Error> {
+        let Some(rule) = self.rules.recurrent else { return Ok(()) };
+        let all = self.all;
+        let by_width = rule == RecurrentRule::NoKvHeadsNorFeedForward;
+        let widths = if by_width { self.keys.per_layer("feed_forward_length", all)? } else { None };
+        let widths = widths.unwrap_or_else(|| vec![0; all]);
+        let without_heads = self.kv_heads.iter().map(|heads| *heads == 0);
+        let recurs: Vec<bool> = match rule {
+            RecurrentRule::All | RecurrentRule::Beside => vec![true; all],
+            RecurrentRule::NoKvHeads => without_heads.collect(),
+            RecurrentRule::NoKvHeadsNorFeedForward => {
+                without_heads.zip(&widths).map(|(without, width)| without && *width == 0).collect()
+            }
+            RecurrentRule::Interval => self.recurrent_by_interval()?,
+        };
+        self.recurs = recurs.into_iter().enumerate().map(|(layer, recurs)| recurs && layer < self.own).collect();
+        let others = self.recurs.iter().map(|recurs| !recurs);
+        self.attends = match rule {
+            RecurrentRule::All => vec![false; all],
+            RecurrentRule::Beside => vec![true; all],
+            RecurrentRule::NoKvHeads | RecurrentRule::Interval => others.collect(),
+            RecurrentRule::NoKvHeadsNorFeedForward => {
+                others.zip(&widths).map(|(other, width)| other && *width == 0).collect()
+            }
+        };
+        Ok(())
+    }
+
+    fn recurrent_by_interval(&self) -> Result<Vec<bool>, Error> {
+        if let Some(flags) = self.keys.per_layer("attention.recurrent_layers", self.all)? {
+            return Ok(flags.iter().map(|flag| *flag != 0).collect());
         }
+        let given = self.keys.number("full_attention_interval")?.or(self.rules.interval);
+        let interval = usize_of(given.unwrap_or(1));
+        if interval == 0 {
+            return Err(self.keys.wrong("full_attention_interval", "a positive count"));
+        }
+        Ok((1..=self.all).map(|number| !number.is_multiple_of(interval)).collect())
+    }
+
+    /// Which layers slide, and by how much.
+    pub(super) fn window(&mut self, rule: &WindowRule) -> Result<(), Error> {
+        const KEY: &str = "attention.sliding_window";
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let given = self.keys.number(KEY)?;
+        if rule.only_layers.is_some_and(|only| usize_of(only.into()) != self.own) {
+            return Ok(());
+        }
+        let window = match rule.key {
+            WindowKey::Required => Some(given.ok_or_else(|| self.keys.missing(KEY))?),
+            WindowKey::Optional => given.or(rule.default),
+            WindowKey::OnIfPositive | WindowKey::Ignored => given.filter(|&window| window > 0),
+            WindowKey::OffIfZero => Some(given.unwrap_or(1)).filter(|&window| window > 0),
+        };
+        let Some(window) = window.map(|window| rule.fixed.unwrap_or(window)) else { return Ok(()) };
+        if window == 0 {
+            return Err(self.keys.wrong(KEY, "a positive count"));
+        }
+        self.window = Some(Tokens(window));
+        let listed = || self.keys.layers_listed(PATTERN, self.all);
+        self.slides = match rule.layers {
+            WindowLayers::All => vec![true; self.all],
+            WindowLayers::Attention => {
+                (0..self.all).zip(&self.recurs).map(|(i, recurs)| i < self.own && !recurs).collect()
+            }
+            WindowLayers::Listed => listed()?.ok_or_else(|| self.keys.missing(PATTERN))?,
+            WindowLayers::Pattern => {
+                if let Some(flags) = listed()? {
+                    flags
+                } else {
+                    let n = usize_of(self.keys.number(PATTERN)?.or(rule.pattern).unwrap_or_default());
+                    let full_at = if rule.dense_first { 0 } else { n.saturating_sub(1) };
+                    let slides = |i: usize| i < self.own && i.checked_rem(n).is_none_or(|place| place != full_at);
+                    (0..self.all).map(slides).collect()
+                }
+            }
+        };
         Ok(())
     }
 }
@@ -247,3 +306,5 @@ impl<'a> LayerKeys<'a> {
 pub(super) fn usize_of(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
+
+// Which layers slide, and which are recurrent, by the rules of the architecture.

@@ -9,35 +9,21 @@
 
 mod header;
 mod keys;
-mod kinds;
 mod layers;
 mod states;
-mod tensors;
 mod walk;
 
-pub use self::header::{Header, Value, read};
-pub use self::tensors::Tensors;
-pub(super) use self::tensors::too_much;
-
+pub(super) use self::header::too_much;
+pub use self::header::{Header, Tensors, Value, read};
 use self::keys::Keys;
 use crate::catalogue::{GgufArchitecture, ReadingRule, gguf_architecture};
 use crate::model::{Checkpoint, GgufFile, Model, Origin, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Tokens};
 
 /// Keys of mechanisms: an unknown architecture with one of these keys is refused.
-const MECHANISMS: &[&str] = &[
-    "ssm.",
-    "kda.",
-    "wkv.",
-    "shortconv.",
-    "full_attention_interval",
-    "attention.kv_lora_rank",
-    "attention.sliding_window",
-    "attention.indexer.",
-    "attention.compress_ratios",
-    "attention.recurrent_layers",
-    "attention.shared_kv_layers",
-];
+const MECHANISMS: &str = "ssm. kda. wkv. shortconv. full_attention_interval attention.kv_lora_rank attention.sliding_window \
+                          attention.indexer. attention.compress_ratios attention.recurrent_layers \
+                          attention.shared_kv_layers";
 
 /// The 16-bit format that a file's cache is counted in: llama.cpp's own default, whatever the weights are.
 const FORMAT: ElementFormat = ElementFormat::FP16;
@@ -51,8 +37,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
     let keys = Keys::new(header, architecture, origin);
     let mut warnings = Vec::new();
     let rules = rules(&keys, architecture, &mut warnings)?;
-    let has_tensor = |name: &str| header.tensors.nextn.iter().any(|known| known == name);
-    let layers = layers::layers(&keys, &rules, FORMAT, has_tensor)?;
+    let layers = layers::layers(&keys, &rules)?;
     if layers.caches.iter().all(Vec::is_empty) {
         return Err(no_cache(architecture, "none of its layers attends or remembers"));
     }
@@ -71,17 +56,12 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
         head_dims: layers.head_dims.iter().map(|dims| (dims.k, dims.v)).collect(),
         widest_value: layers.widest_value,
     });
-    let heads = keys.list("attention.head_count")?.and_then(|heads| heads.into_iter().max());
-    let num_attention_heads = match heads {
-        Some(heads) => Some(heads),
-        None => keys.number("attention.head_count")?,
+    let num_attention_heads = match keys.list("attention.head_count")? {
+        Some(heads) if !heads.is_empty() => heads.into_iter().max(),
+        _ => keys.number("attention.head_count")?,
     };
-    let checkpoint = Checkpoint {
-        num_attention_heads,
-        hidden_size: keys.number("embedding_length")?,
-        gguf: Some(gguf),
-        ..Checkpoint::default()
-    };
+    let hidden_size = keys.number("embedding_length")?;
+    let checkpoint = Checkpoint { num_attention_heads, hidden_size, gguf: Some(gguf), ..Checkpoint::default() };
     let name = header.text("general.name").unwrap_or(name).to_owned();
     let layer_groups = super::hf_config::grouped(0, own);
     Ok(Model {
@@ -113,17 +93,12 @@ fn rules(keys: &Keys<'_>, architecture: &str, warnings: &mut Vec<String>) -> Res
         Some(GgufArchitecture { no_cache: Some(reason), .. }) => Err(no_cache(architecture, &reason)),
         Some(rules) => Ok(rules),
         None => {
-            if let Some(key) = keys.any_of(MECHANISMS) {
+            if let Some(key) = MECHANISMS.split(' ').find_map(|start| keys.beginning_with(start)) {
+                let (code, field) = (Code::UnknownArchitecture, "general.architecture");
                 let problem =
                     format!("is not an architecture known here, and {key} says that it is not plain attention");
                 let remedy = "give the config.json of the model it was made from";
-                return Err(Error::new(
-                    Code::UnknownArchitecture,
-                    "general.architecture",
-                    architecture,
-                    problem,
-                    remedy,
-                ));
+                return Err(Error::new(code, field, architecture, problem, remedy));
             }
             warnings.push(unknown_model_type(architecture));
             Ok(GgufArchitecture { name: architecture.to_owned(), ..GgufArchitecture::default() })

@@ -1,9 +1,10 @@
 //! What layers keep in addition to the entries of attention: index keys, compressed entries and recurrent states.
 
+use super::FORMAT;
 use super::layers::{LayerKeys, usize_of};
-use crate::catalogue::{IndexerDefault, IndexerLayers, IndexerRule, StateRule};
+use crate::catalogue::{IndexerLayers, IndexerRule, StateRule};
 use crate::model::{Convolution, LayerCache, Mechanism, Memory, RecurrentState};
-use crate::source::hf_config::OVERLAPPING_RATIO;
+use crate::source::hf_config::{OVERLAPPING_RATIO, add};
 use crate::units::{Error, Exact};
 
 impl LayerKeys<'_> {
@@ -32,9 +33,7 @@ impl LayerKeys<'_> {
                     .collect()
             }
         };
-        for (caches, _) in caches.iter_mut().zip(on).filter(|(_, on)| *on) {
-            caches.push(LayerCache::Indexer { index_head_dim, ratio: 1 });
-        }
+        add(LayerCache::Indexer { index_head_dim, ratio: 1 }, on, caches);
         Ok(())
     }
 
@@ -47,7 +46,7 @@ impl LayerKeys<'_> {
         if let Some(all) = self.keys.number(KEY)? {
             return Ok(vec![all != 0; self.all]);
         }
-        let Some(default) = rule.default else { return Err(self.keys.missing(KEY)) };
+        let Some(all) = rule.unlisted else { return Err(self.keys.missing(KEY)) };
         let layers = 0..u32::try_from(self.all).unwrap_or(u32::MAX);
         if let Some(long) = rule.long_context
             && self.keys.number_or_zero("context_length")? >= long.from
@@ -58,7 +57,7 @@ impl LayerKeys<'_> {
             };
             return Ok(layers.map(on).collect());
         }
-        Ok(vec![default == IndexerDefault::All; self.all])
+        Ok(vec![all; self.all])
     }
 
     /// The compressed entries next to the windows, and the index of those that overlap.
@@ -96,7 +95,7 @@ impl LayerKeys<'_> {
                 let dim = keys.needed("kda.head_dim")?;
                 let channels = keys.elements(Exact::from(heads) * dim * 3u64)?;
                 let kernel = keys.needed("ssm.conv_kernel")?;
-                let convolution = self.convolution(channels, if kernel > 0 { kernel } else { 4 });
+                let convolution = Convolution::new(channels, if kernel > 0 { kernel } else { 4 }, FORMAT);
                 (Mechanism::Kda, Some(convolution), Some(self.memory(heads, Exact::from(dim) * dim)?))
             }
             StateRule::Lightning => {
@@ -104,14 +103,15 @@ impl LayerKeys<'_> {
                 (Mechanism::Lightning, None, Some(memory))
             }
             StateRule::ShortConv => {
-                let convolution = self.convolution(keys.needed("embedding_length")?, keys.needed("shortconv.l_cache")?);
+                let (width, kernel) = (keys.needed("embedding_length")?, keys.needed("shortconv.l_cache")?);
+                let convolution = Convolution::new(width, kernel, FORMAT);
                 (Mechanism::ShortConvolution, Some(convolution), None)
             }
             StateRule::Rwkv => {
                 let width = keys.needed("embedding_length")?;
                 let size = keys.needed("wkv.head_size")?;
                 let shifts = keys.number("token_shift_count")?.unwrap_or(2);
-                let convolution = self.convolution(width, (Exact::from(shifts) + 1u64).get()?);
+                let convolution = Convolution::new(width, (Exact::from(shifts) + 1u64).get()?, FORMAT);
                 (Mechanism::Rwkv, Some(convolution), Some(self.memory(width, size.into())?))
             }
         };
@@ -130,17 +130,13 @@ impl LayerKeys<'_> {
         let channels_per_group = keys.elements(Exact::from(state) * 2u64)?;
         Ok(RecurrentState {
             mechanism,
-            convolution: Some(Convolution { channels_per_group, groups, ..self.convolution(inner, kernel) }),
+            convolution: Some(Convolution { channels_per_group, groups, ..Convolution::new(inner, kernel, FORMAT) }),
             memory: Some(self.memory(heads, Exact::from(inner) / heads * state)?),
         })
     }
 
-    fn convolution(&self, channels: u64, kernel: u64) -> Convolution {
-        Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: self.format }
-    }
-
     fn memory(&self, heads: u64, elements_per_head: Exact) -> Result<Memory, Error> {
-        Ok(Memory { heads, elements_per_head: self.keys.elements(elements_per_head)?, format: self.format })
+        Ok(Memory { heads, elements_per_head: self.keys.elements(elements_per_head)?, format: FORMAT })
     }
 
     /// The n-grams that a layer keeps of the past (`llama_hparams::ple_conv_state`).
@@ -149,7 +145,7 @@ impl LayerKeys<'_> {
         let Some(layers) = keys.list("ple.layers")? else { return Ok(()) };
         let width = Exact::from(keys.needed("embedding_length")?);
         let channels = width * keys.needed("ple.ngram_size")? * keys.needed("hyper_connection.count")?;
-        let convolution = self.convolution(keys.elements(channels)?, keys.needed("ple.conv_kernel")?);
+        let convolution = Convolution::new(keys.elements(channels)?, keys.needed("ple.conv_kernel")?, FORMAT);
         let mechanism = Mechanism::ShortConvolution;
         let state = RecurrentState { mechanism, convolution: Some(convolution), memory: None };
         for layer in layers {

@@ -34,23 +34,18 @@ pub(super) fn latent(keys: &Keys<'_>) -> Result<Option<LayerCache>, Error> {
 }
 
 /// The entry of each layer that attends; what is given for the layers of a kind or for one layer overrides the model's.
-pub(super) fn key_values(
-    keys: &Keys<'_>,
-    kinds: &[LayerKind],
-    assumptions: &mut Vec<String>,
-) -> Result<Vec<Option<KeyValue>>, Error> {
-    let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
-    let listed =
-        ["num_kv_heads", "num_key_value_heads"].into_iter().find(|key| keys.get(key).is_some_and(Value::is_array));
-    let listed = match listed {
-        Some(key) => keys.per_layer(key, layers, assumptions)?.map(|list| (key, list)),
+pub(super) fn key_values(keys: &Keys<'_>, kinds: &[LayerKind]) -> Result<Vec<Option<KeyValue>>, Error> {
+    let layers = kinds.len();
+    let is_list = |key: &&str| keys.get(key).is_some_and(Value::is_array);
+    let listed = match ["num_kv_heads", "num_key_value_heads"].into_iter().find(is_list) {
+        Some(key) => keys.per_layer(key, layers)?.map(|list| (key, list)),
         None => None,
     };
-    let base = base(keys, listed, assumptions)?;
+    let base = base(keys, listed)?;
     let sliding = sliding(keys)?;
-    let full = global(keys, kinds, assumptions)?;
+    let full = global(keys, kinds)?;
     let layer_configs = keys.inner("per_layer_config")?.map(|configs| by_layer(&configs, layers)).transpose()?;
-    let blocks = keys.per_layer("block_configs", layers, &mut Vec::new())?;
+    let blocks = keys.per_layer_unsaid("block_configs", layers)?;
     let names = [keys.field("num_attention_heads"), keys.field("head_dim")];
     // Layers alike have the same entry: worked out once for those that slide and once for the others.
     let alike = layer_configs.is_none() && listed.is_none() && blocks.is_none();
@@ -77,14 +72,14 @@ pub(super) fn key_values(
             dimensions.num_attention_heads = None;
         }
         if let Some(block) = blocks.and_then(|blocks| blocks.get(index)) {
-            dimensions.num_key_value_heads =
-                grouped_heads(keys, block, index, dimensions.num_attention_heads.as_ref())?;
+            let grouped = grouped_heads(keys, block, index, dimensions.num_attention_heads.as_ref())?;
+            dimensions.num_key_value_heads = Some(grouped);
         }
         // What is taken for granted is the same for all layers: said once.
         let mut of_layer = Vec::new();
         *known = Some(dimensions.key_value(&names, REMEDY, &mut of_layer)?);
         if !mentioned {
-            assumptions.append(&mut of_layer);
+            keys.read.borrow_mut().assumptions.append(&mut of_layer);
             mentioned = true;
         }
         entries.push(*known);
@@ -93,7 +88,7 @@ pub(super) fn key_values(
 }
 
 /// The dimensions of the model itself, without heads where its layers' are `listed`.
-fn base(keys: &Keys<'_>, listed: Option<(&str, &[Value])>, assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
+fn base(keys: &Keys<'_>, listed: Option<(&str, &[Value])>) -> Result<Dimensions, Error> {
     let inner = keys.inner("attn_config")?;
     let one = |key: &str| Some(Dimension { field: keys.field(key), value: 1 });
     let new_falcon = keys.flag("new_decoder_architecture")?;
@@ -102,15 +97,15 @@ fn base(keys: &Keys<'_>, listed: Option<(&str, &[Value])>, assumptions: &mut Vec
     let num_key_value_heads = match &inner {
         _ if listed.is_some() => None,
         // Falcon and GPT-BigCode: one head for all, whatever else is named.
-        _ if !new_falcon && keys.flag_or_default("multi_query", assumptions)? => one("multi_query"),
+        _ if !new_falcon && keys.flag_or_default("multi_query")? => one("multi_query"),
         Some(attention) => attention.count(&["kv_n_heads"])?,
-        None => keys.count_or_default(KV_HEADS, assumptions)?,
+        None => keys.count_or_default(KV_HEADS)?,
     };
     Ok(Dimensions {
         hidden_size: keys.count(HIDDEN)?,
-        num_attention_heads: if listed.is_some() { None } else { keys.count_or_default(HEADS, assumptions)? },
+        num_attention_heads: if listed.is_some() { None } else { keys.count_or_default(HEADS)? },
         num_key_value_heads,
-        head_dim: keys.count_or_default(HEAD_DIM, assumptions)?,
+        head_dim: keys.count_or_default(HEAD_DIM)?,
         v_head_dim: keys.count_or_off(V_HEAD_DIM)?,
     })
 }
@@ -134,30 +129,27 @@ fn sliding(keys: &Keys<'_>) -> Result<Dimensions, Error> {
 }
 
 /// What full layers have that sliding ones have not (Gemma 4; transformers 5.23 `configuration_gemma4.py`).
-fn global(keys: &Keys<'_>, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Dimensions, Error> {
+fn global(keys: &Keys<'_>, kinds: &[LayerKind]) -> Result<Dimensions, Error> {
     if keys.get("per_layer_config").is_some() || !kinds.contains(&LayerKind::Full) {
         return Ok(Dimensions::default());
     }
     let shared_projection = keys.flag("attention_k_eq_v")?;
     Ok(Dimensions {
-        head_dim: keys.count_or_default(&["global_head_dim"], assumptions)?,
+        head_dim: keys.count_or_default(&["global_head_dim"])?,
         num_key_value_heads: keys.count(&["num_global_key_value_heads"])?.filter(|_| shared_projection),
         ..Dimensions::default()
     })
 }
 
 /// The overrides of single layers; their indices may have leading zeros.
-fn by_layer(configs: &Keys<'_>, layers: u32) -> Result<BTreeMap<usize, Dimensions>, Error> {
+fn by_layer(configs: &Keys<'_>, layers: usize) -> Result<BTreeMap<usize, Dimensions>, Error> {
     let mut of_layers = BTreeMap::new();
     for (key, value) in configs.object {
-        let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
-        let index = key.parse().ok().filter(|index| *index < wanted);
+        let index = key.parse().ok().filter(|index| *index < layers);
         let index = index.ok_or_else(|| unknown_override(configs.field(key), value))?;
         let Some(layer) = configs.inner(key)? else { continue };
-        let known = [HEADS, KV_HEADS, HEAD_DIM, V_HEAD_DIM];
-        if let Some((key, value)) =
-            layer.object.iter().find(|(key, _)| !known.iter().any(|keys| keys.contains(&key.as_str())))
-        {
+        let known = [HEADS, KV_HEADS, HEAD_DIM, V_HEAD_DIM].concat();
+        if let Some((key, value)) = layer.object.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             return Err(unknown_override(layer.field(key), value));
         }
         let dimensions = Dimensions {
@@ -199,38 +191,26 @@ fn listed_heads(keys: &Keys<'_>, key: &str, list: &[Value], index: usize) -> Res
 }
 
 /// KV heads of a block that says how many query heads share one (Nemotron-NAS).
-fn grouped_heads(
-    keys: &Keys<'_>,
-    block: &Value,
-    index: usize,
-    heads: Option<&Dimension>,
-) -> Result<Option<Dimension>, Error> {
+fn grouped_heads(keys: &Keys<'_>, block: &Value, index: usize, heads: Option<&Dimension>) -> Result<Dimension, Error> {
     let field = format!("{}[{index}].attention.n_heads_in_group", keys.field("block_configs"));
-    let group = block.pointer("/attention/n_heads_in_group").ok_or_else(|| Error::missing(&field, "add it"))?;
-    let group = group
-        .as_u64()
-        .filter(|&group| group > 0)
-        .ok_or_else(|| wrong_type(field.clone(), group, "a positive count"))?;
-    let heads = heads.ok_or_else(|| keys.missing("num_attention_heads"))?;
-    let uneven = || wrong_type(field.clone(), &Value::from(group), "a divisor of num_attention_heads");
-    let value = heads.value.checked_div(group).filter(|_| heads.value.is_multiple_of(group)).ok_or_else(uneven)?;
-    Ok(Some(Dimension { field, value }))
+    let given = block.pointer("/attention/n_heads_in_group").ok_or_else(|| Error::missing(&field, "add it"))?;
+    let wrong = |expected| wrong_type(field.clone(), given, expected);
+    let group = given.as_u64().filter(|&group| group > 0).ok_or_else(|| wrong("a positive count"))?;
+    let heads = heads.ok_or_else(|| keys.missing("num_attention_heads"))?.value;
+    let value = heads.checked_div(group).filter(|_| heads.is_multiple_of(group));
+    let value = value.ok_or_else(|| wrong("a divisor of num_attention_heads"))?;
+    Ok(Dimension { field, value })
 }
 
 /// The index keys of sparse attention, and which layers have them.
-pub(super) fn index(
-    keys: &Keys<'_>,
-    kinds: &[LayerKind],
-    assumptions: &mut Vec<String>,
-) -> Result<Option<(LayerCache, Vec<bool>)>, Error> {
-    let layers = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+pub(super) fn index(keys: &Keys<'_>, kinds: &[LayerKind]) -> Result<Option<(LayerCache, Vec<bool>)>, Error> {
     // MiniMax-M3.
     if let Some(sparse) = keys.inner("sparse_attention_config")? {
         if !sparse.flag("use_sparse_attention")? {
             return Ok(None);
         }
         let cache = LayerCache::Indexer { index_head_dim: sparse.needed(&["sparse_index_dim"])?, ratio: 1 };
-        let on = match sparse.per_layer("sparse_attention_freq", layers, assumptions)? {
+        let on = match sparse.per_layer("sparse_attention_freq", kinds.len())? {
             Some(list) => list.iter().map(|value| value.as_u64().is_some_and(|on| on > 0)).collect(),
             None => vec![true; kinds.len()],
         };
@@ -243,30 +223,29 @@ pub(super) fn index(
     if kinds.contains(&LayerKind::Compressed) {
         return Ok(None);
     }
-    let own = owned_indices(keys, layers)?;
-    let attends = |kind: &LayerKind| *kind == LayerKind::Full;
-    let on = kinds.iter().zip(own).map(|(kind, own)| attends(kind) && own);
-    let cache = LayerCache::Indexer { index_head_dim: dim.value, ratio: 1 };
-    Ok(Some((cache, on.collect())))
+    let own = owned_indices(keys, u32::try_from(kinds.len()).unwrap_or(u32::MAX))?;
+    let on = kinds.iter().zip(own).map(|(kind, own)| *kind == LayerKind::Full && own);
+    Ok(Some((LayerCache::Indexer { index_head_dim: dim.value, ratio: 1 }, on.collect())))
 }
 
 /// Which layers have index keys of their own and do not read an earlier layer's (vLLM 0.33 `models/deepseek_v2.py`).
 pub(in crate::source) fn owned_indices(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>, Error> {
-    let silent = &mut Vec::new();
-    if let Some(types) = keys.per_layer("indexer_types", layers, silent)? {
+    const PATTERN: &str = "index_topk_pattern";
+    let listed = |key| keys.per_layer_unsaid(key, layers as usize);
+    if let Some(types) = listed("indexer_types")? {
         return Ok(types.iter().map(|name| *name != "shared").collect());
     }
     // MiniMax-M3, as transformers saves it: some layers are sparse.
-    if let Some(types) = keys.per_layer("layer_types", layers, silent)?
-        && types.iter().any(|name| *name == "minimax_m3_sparse")
-    {
-        return Ok(types.iter().map(|name| *name == "minimax_m3_sparse").collect());
+    let types = listed("layer_types")?.unwrap_or_default();
+    let sparse: Vec<bool> = types.iter().map(|name| *name == "minimax_m3_sparse").collect();
+    if sparse.contains(&true) {
+        return Ok(sparse);
     }
-    if let Some(Value::String(letters)) = keys.get("index_topk_pattern") {
+    if let Some(Value::String(letters)) = keys.get(PATTERN) {
         let letters: Vec<bool> = letters.chars().map(|letter| letter != 'S').collect();
-        return keys.fit("index_topk_pattern", &letters, layers, silent).map(<[bool]>::to_vec);
+        return keys.fit_unsaid(PATTERN, &letters, layers as usize).map(<[bool]>::to_vec);
     }
-    if let Some(list) = keys.per_layer("index_topk_pattern", layers, silent)? {
+    if let Some(list) = listed(PATTERN)? {
         return Ok(list.iter().map(|letter| *letter != "S").collect());
     }
     let every = keys.count_or_off(&["index_topk_freq"])?.map_or(1, |every| every.value);

@@ -1,11 +1,11 @@
-//! The keys of a configuration, typed: a value of the wrong type is an error that names its path, never a default.
+//! The keys of a configuration, typed: a value of the wrong type is an error that names its path, never a default;
+//! and, for what decides no cache, read without errors.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::lenient::Lenient;
 use crate::catalogue::ModelType;
 use crate::model::{Dimension, Fact};
 use crate::units::{Code, Decimal, Error};
@@ -17,7 +17,14 @@ pub(in crate::source) struct Keys<'a> {
     pub(in crate::source) path: String,
     pub(in crate::source) model_type: Option<&'a ModelType>,
     /// What was read so far, by all that read this configuration.
-    pub(in crate::source) read: &'a RefCell<Vec<Fact>>,
+    pub(in crate::source) read: &'a RefCell<Read>,
+}
+
+/// What was read of a configuration, and what was assumed where it says nothing.
+#[derive(Default)]
+pub(in crate::source) struct Read {
+    pub(super) facts: Vec<Fact>,
+    pub(super) assumptions: Vec<String>,
 }
 
 impl<'a> Keys<'a> {
@@ -36,10 +43,15 @@ impl<'a> Keys<'a> {
     }
 
     fn note(&self, key: String, value: String, from: String) {
-        let mut read = self.read.borrow_mut();
-        if !read.iter().any(|fact| fact.key == key) {
-            read.push(Fact { key, value, from });
+        let facts = &mut self.read.borrow_mut().facts;
+        if !facts.iter().any(|fact| fact.key == key) {
+            facts.push(Fact { key, value, from });
         }
+    }
+
+    /// Says what is assumed.
+    pub(super) fn assume(&self, text: String) {
+        self.read.borrow_mut().assumptions.push(text);
     }
 
     /// The error where nothing supplies `key`.
@@ -78,9 +90,9 @@ impl<'a> Keys<'a> {
     }
 
     /// A flag; null is false, and so is a missing one unless the class says otherwise.
-    pub(super) fn flag_or_default(&self, key: &str, assumptions: &mut Vec<String>) -> Result<bool, Error> {
+    pub(super) fn flag_or_default(&self, key: &str) -> Result<bool, Error> {
         let on = |value: &Value| *value == Value::Bool(true);
-        Ok(self.flag(key)? || self.class_default(key, on, assumptions).is_some())
+        Ok(self.flag(key)? || self.class_default(key, on).is_some())
     }
 
     /// The value of `key` as `read` takes it; an error where it is of another type.
@@ -110,8 +122,8 @@ impl<'a> Keys<'a> {
     }
 
     /// A list of layers, counted from `first`; none where it is missing. A layer that is not there is an error.
-    pub(super) fn layer_indices(&self, key: &str, first: u64, layers: u32) -> Result<BTreeSet<u64>, Error> {
-        let last = u64::from(layers).saturating_add(first).saturating_sub(1);
+    pub(super) fn layer_indices(&self, key: &str, first: u64, layers: u64) -> Result<BTreeSet<u64>, Error> {
+        let last = layers.saturating_add(first).saturating_sub(1);
         let number = |value: &Value| {
             let index = value.as_u64().filter(|index| (first..=last).contains(index));
             index.ok_or_else(|| wrong_type(self.field(key), value, "the number of a layer"))
@@ -127,44 +139,36 @@ impl<'a> Keys<'a> {
     }
 
     /// A list of one value a layer, cut to the layers. An empty one is taken as not given.
-    pub(super) fn per_layer(
-        &self,
-        key: &str,
-        layers: u32,
-        assumptions: &mut Vec<String>,
-    ) -> Result<Option<&'a [Value]>, Error> {
-        self.list(key)?.map(|list| self.fit(key, list, layers, assumptions)).transpose()
+    pub(super) fn per_layer(&self, key: &str, layers: usize) -> Result<Option<&'a [Value]>, Error> {
+        self.list(key)?.map(|list| self.fit(key, list, layers)).transpose()
+    }
+
+    /// As [`Keys::per_layer`], where what is cut need not be said.
+    pub(super) fn per_layer_unsaid(&self, key: &str, layers: usize) -> Result<Option<&'a [Value]>, Error> {
+        self.list(key)?.map(|list| self.fit_unsaid(key, list, layers)).transpose()
     }
 
     /// The first entries of a list, one a layer: published lists may have more, for layers that are not part of the
     /// model (MTP). A shorter one is an error.
-    pub(super) fn fit<'b, T>(
-        &self,
-        key: &str,
-        list: &'b [T],
-        layers: u32,
-        assumptions: &mut Vec<String>,
-    ) -> Result<&'b [T], Error> {
-        let wanted = usize::try_from(layers).unwrap_or(usize::MAX);
-        let Some(head) = list.get(..wanted) else {
-            let (found, problem) = (format!("{} entries", list.len()), format!("do not cover the {layers} layers"));
-            return Err(Error::new(Code::ShortList, self.field(key), found, problem, "give one entry a layer"));
-        };
-        if list.len() > wanted {
+    pub(super) fn fit<'b, T>(&self, key: &str, list: &'b [T], layers: usize) -> Result<&'b [T], Error> {
+        let head = self.fit_unsaid(key, list, layers)?;
+        if list.len() > layers {
             let (key, found) = (self.field(key), list.len());
-            assumptions.push(format!("{key} has {found} entries for {layers} layers: the first {layers} are read"));
+            self.assume(format!("{key} has {found} entries for {layers} layers: the first {layers} are read"));
         }
         Ok(head)
     }
 
+    pub(super) fn fit_unsaid<'b, T>(&self, key: &str, list: &'b [T], layers: usize) -> Result<&'b [T], Error> {
+        list.get(..layers).ok_or_else(|| {
+            let (found, problem) = (format!("{} entries", list.len()), format!("do not cover the {layers} layers"));
+            Error::new(Code::ShortList, self.field(key), found, problem, "give one entry a layer")
+        })
+    }
+
     /// A count, from its keys or else from the class.
-    pub(in crate::source) fn count_or_default(
-        &self,
-        keys: &[&str],
-        assumptions: &mut Vec<String>,
-    ) -> Result<Option<Dimension>, Error> {
-        let given = self.count_or_off(keys)?;
-        Ok(given.or_else(|| keys.iter().find_map(|key| self.default(key, assumptions))))
+    pub(in crate::source) fn count_or_default(&self, keys: &[&str]) -> Result<Option<Dimension>, Error> {
+        Ok(self.count_or_off(keys)?.or_else(|| keys.iter().find_map(|key| self.default(key))))
     }
 
     /// A count that must be there.
@@ -172,30 +176,20 @@ impl<'a> Keys<'a> {
         Ok(self.count(keys)?.ok_or_else(|| self.missing(keys.first().copied().unwrap_or_default()))?.value)
     }
 
-    /// Says that `key` is taken to be `value`, for the reason given.
-    pub(super) fn assume(&self, key: &str, value: u64, reason: &str, assumptions: &mut Vec<String>) {
-        assumptions.push(format!("{} is not in the config: {value}, {reason}", self.field(key)));
-    }
-
     /// The class default of `key`, only where the file does not have the key at all: a null is an answer.
-    pub(super) fn default(&self, key: &str, assumptions: &mut Vec<String>) -> Option<Dimension> {
+    pub(super) fn default(&self, key: &str) -> Option<Dimension> {
         let positive = |value: &Value| value.as_u64().is_some_and(|value| value > 0);
-        let (value, model_type) = self.class_default(key, positive, assumptions)?;
+        let (value, model_type) = self.class_default(key, positive)?;
         Some(Dimension { field: format!("{} (the default of {model_type})", self.field(key)), value: value.as_u64()? })
     }
 
     /// The class default that `accepts`, said and noted, and the name of the class.
-    fn class_default(
-        &self,
-        key: &str,
-        accepts: impl Fn(&Value) -> bool,
-        assumptions: &mut Vec<String>,
-    ) -> Option<(&'a Value, String)> {
+    fn class_default(&self, key: &str, accepts: impl Fn(&Value) -> bool) -> Option<(&'a Value, String)> {
         let class = self.model_type.filter(|_| !self.object.contains_key(key))?;
         let value = class.defaults.get(key).filter(|value| accepts(value))?;
         let model_type = class.names.first().cloned().unwrap_or_default();
         let (key, source) = (self.field(key), &class.source);
-        assumptions.push(format!("{key} is not in the config: {value}, the default of {model_type} ({source})"));
+        self.assume(format!("{key} is not in the config: {value}, the default of {model_type} ({source})"));
         self.note(key, value.to_string(), format!("default: {source}"));
         Some((value, model_type))
     }
@@ -222,5 +216,55 @@ fn shortened(value: &Value) -> String {
         Value::Array(list) => format!("{} entries", list.len()),
         Value::String(text) => text.chars().take(24).collect(),
         other => other.to_string(),
+    }
+}
+
+// The keys of an object that decide no cache: a value of another type than is wanted is taken as missing, as engines take
+// it.
+
+/// An object, read without errors.
+#[derive(Clone, Copy)]
+pub(super) struct Lenient<'a>(pub(super) &'a Map<String, Value>);
+
+impl<'a> Lenient<'a> {
+    /// The value of `key`, if it is there and not null.
+    pub(super) fn get(self, key: &str) -> Option<&'a Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The first of `keys` that is a whole number of 0 or more.
+    pub(super) fn number(self, keys: &[&str]) -> Option<u64> {
+        keys.iter().find_map(|key| self.get(key)?.as_u64())
+    }
+
+    /// The first of `keys` that is a text.
+    pub(super) fn text(self, keys: &[&str]) -> Option<&'a str> {
+        keys.iter().find_map(|key| self.get(key)?.as_str())
+    }
+
+    pub(super) fn owned(self, key: &str) -> Option<String> {
+        self.text(&[key]).map(ToOwned::to_owned)
+    }
+
+    pub(super) fn flag(self, key: &str) -> Option<bool> {
+        self.get(key)?.as_bool()
+    }
+
+    /// The first of `keys` that is an object.
+    pub(super) fn inner(self, keys: &[&str]) -> Option<Self> {
+        keys.iter().find_map(|key| self.get(key)?.as_object()).map(Self)
+    }
+
+    pub(super) fn list(self, key: &str) -> Option<&'a [Value]> {
+        self.get(key)?.as_array().map(Vec::as_slice)
+    }
+
+    pub(super) fn decimal(self, key: &str) -> Option<Decimal> {
+        Decimal::parse(&self.get(key)?.as_number()?.to_string())
+    }
+
+    /// Whether the key is there, with whatever value.
+    pub(super) fn has(self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
 }

@@ -31,30 +31,16 @@ pub(in crate::source) enum LayerKind {
 
 /// The names that configurations have for kinds (transformers 5.23 `configuration_utils.py`, `ALLOWED_LAYER_TYPES`, and
 /// the older names its classes convert).
-const NAMES: &[(&str, LayerKind)] = &[
-    ("full_attention", LayerKind::Full),
-    ("attention", LayerKind::Full),
-    ("global", LayerKind::Full),
-    ("indexed_attention", LayerKind::Full),
-    ("deepseek_sparse_attention", LayerKind::Full),
-    ("minimax_m3_sparse", LayerKind::Full),
-    ("sparse", LayerKind::Full),
-    ("sliding_attention", LayerKind::Sliding),
-    ("reference_sliding_attention", LayerKind::Sliding),
-    ("local", LayerKind::Sliding),
-    ("chunked_attention", LayerKind::Chunked),
-    ("linear_attention", LayerKind::Recurrent),
-    ("mamba", LayerKind::Recurrent),
-    ("mamba2", LayerKind::Recurrent),
-    ("recurrent", LayerKind::Recurrent),
-    ("conv", LayerKind::Recurrent),
-    ("kda", LayerKind::Recurrent),
-    ("hybrid", LayerKind::Hybrid),
-    ("hybrid_sliding", LayerKind::HybridSliding),
-    ("compressed_sparse_attention", LayerKind::Compressed),
-    ("heavily_compressed_attention", LayerKind::Compressed),
-    ("moe", LayerKind::None),
-    ("mlp", LayerKind::None),
+const NAMES: &[(LayerKind, &[&str])] = &[
+    (LayerKind::Full, &["full_attention", "attention", "global", "indexed_attention", "deepseek_sparse_attention"]),
+    (LayerKind::Full, &["minimax_m3_sparse", "sparse"]),
+    (LayerKind::Sliding, &["sliding_attention", "reference_sliding_attention", "local"]),
+    (LayerKind::Chunked, &["chunked_attention"]),
+    (LayerKind::Recurrent, &["linear_attention", "mamba", "mamba2", "recurrent", "conv", "kda"]),
+    (LayerKind::Hybrid, &["hybrid"]),
+    (LayerKind::HybridSliding, &["hybrid_sliding"]),
+    (LayerKind::Compressed, &["compressed_sparse_attention", "heavily_compressed_attention"]),
+    (LayerKind::None, &["moe", "mlp"]),
 ];
 
 /// The letters of `hybrid_override_pattern` (Nemotron-H).
@@ -63,7 +49,7 @@ const LETTERS: &[(char, LayerKind)] =
 
 impl LayerKind {
     fn read(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+        NAMES.iter().find(|(_, names)| names.contains(&name)).map(|(kind, _)| *kind)
     }
 
     /// Whether the layer has attention of its own to its own tokens.
@@ -90,22 +76,17 @@ pub(in crate::source) fn listed_layers(keys: &Keys<'_>) -> Option<(String, u64)>
     })
 }
 
-/// The kind of each layer; of those that a rule lets slide it is `sliding`: full where no window is switched on.
-pub(in crate::source) fn layer_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    sliding: LayerKind,
-    assumptions: &mut Vec<String>,
-) -> Result<Vec<LayerKind>, Error> {
-    let mut kinds = match listed_kinds(keys, layers, assumptions)? {
+/// The kind of each layer; of those that a rule lets slide it is `slides`: full where no window is switched on.
+pub(in crate::source) fn layer_kinds(keys: &Keys<'_>, layers: u32, slides: LayerKind) -> Result<Vec<LayerKind>, Error> {
+    let mut kinds = match listed_kinds(keys, layers as usize)? {
         Some(kinds) => kinds,
-        None => match indexed_kinds(keys, layers, assumptions)? {
+        None => match indexed_kinds(keys, layers.into())? {
             Some(kinds) => kinds,
-            None => ruled_kinds(keys, layers, sliding, assumptions)?,
+            None => ruled_kinds(keys, layers, slides)?,
         },
     };
     // Llama 3.2 Vision: these layers attend to the image and to nothing else.
-    for index in keys.layer_indices("cross_attention_layers", 0, layers)? {
+    for index in keys.layer_indices("cross_attention_layers", 0, layers.into())? {
         if let Some(kind) = usize::try_from(index).ok().and_then(|index| kinds.get_mut(index)) {
             *kind = LayerKind::Cross;
         }
@@ -114,15 +95,10 @@ pub(in crate::source) fn layer_kinds(
 }
 
 /// Lists of one entry a layer, in the order of their authority.
-fn listed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> Result<Option<Vec<LayerKind>>, Error> {
+fn listed_kinds(keys: &Keys<'_>, layers: usize) -> Result<Option<Vec<LayerKind>>, Error> {
     for key in ["layer_types", "layers_block_type", "attention_layers"] {
-        if let Some(list) = keys.per_layer(key, layers, assumptions)? {
-            return list
-                .iter()
-                .enumerate()
-                .map(|(index, value)| read_kind(keys, key, index, value))
-                .collect::<Result<_, _>>()
-                .map(Some);
+        if let Some(list) = keys.per_layer(key, layers)? {
+            return read_kinds(keys, key, list).map(Some);
         }
     }
     if let Some(pattern) = keys.text("hybrid_override_pattern")? {
@@ -132,27 +108,22 @@ fn listed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> 
             known.ok_or_else(|| unknown_layer_type(keys.field(key), &letter.to_string()))
         });
         let kinds: Vec<LayerKind> = kinds.collect::<Result<_, _>>()?;
-        return keys.fit(key, &kinds, layers, assumptions).map(|kinds| Some(kinds.to_vec()));
+        return keys.fit(key, &kinds, layers).map(|kinds| Some(kinds.to_vec()));
     }
     // A pattern that repeats (RecurrentGemma).
     let key = if keys.get("block_types").is_some() { "block_types" } else { "_block_types" };
     if let Some(pattern) = keys.list(key)? {
-        let kinds = pattern.iter().enumerate().map(|(index, value)| {
-            // Its attention is local: there is a window and no other kind of attention.
-            Ok(match read_kind(keys, key, index, value)? {
-                LayerKind::Full => LayerKind::Sliding,
-                kind => kind,
-            })
-        });
-        let kinds = kinds.collect::<Result<Vec<_>, Error>>()?;
-        return Ok(Some(kinds.into_iter().cycle().take(usize::try_from(layers).unwrap_or_default()).collect()));
+        // Its attention is local: there is a window and no other kind of attention.
+        let local = |kind| if kind == LayerKind::Full { LayerKind::Sliding } else { kind };
+        let kinds = read_kinds(keys, key, pattern)?;
+        return Ok(Some(kinds.into_iter().map(local).cycle().take(layers).collect()));
     }
     for (key, of_zero, of_other) in [
         ("compress_ratios", LayerKind::Sliding, LayerKind::Compressed),
         ("hybrid_layer_pattern", LayerKind::Full, LayerKind::Sliding),
         ("attn_type_list", LayerKind::Recurrent, LayerKind::Full),
     ] {
-        if let Some(list) = keys.per_layer(key, layers, assumptions)? {
+        if let Some(list) = keys.per_layer(key, layers)? {
             let kind = |value: &Value| match value.as_u64() {
                 Some(0) => Ok(of_zero),
                 Some(_) => Ok(of_other),
@@ -161,7 +132,7 @@ fn listed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> 
             return list.iter().map(kind).collect::<Result<_, _>>().map(Some);
         }
     }
-    if let Some(blocks) = keys.per_layer("block_configs", layers, assumptions)? {
+    if let Some(blocks) = keys.per_layer("block_configs", layers)? {
         let off = |block: &Value, key: &str| block.pointer(&format!("/attention/{key}")) == Some(&Value::Bool(true));
         let kind = |block| {
             if off(block, "no_op") || off(block, "replace_with_linear") { LayerKind::None } else { LayerKind::Full }
@@ -172,9 +143,9 @@ fn listed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> 
 }
 
 /// Lists of the layers of a kind, and periods: the others are recurrent.
-fn indexed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) -> Result<Option<Vec<LayerKind>>, Error> {
+fn indexed_kinds(keys: &Keys<'_>, layers: u64) -> Result<Option<Vec<LayerKind>>, Error> {
     let full_at = |is_full: &dyn Fn(u64) -> bool| {
-        let kind = |layer| if is_full(u64::from(layer)) { LayerKind::Full } else { LayerKind::Recurrent };
+        let kind = |layer| if is_full(layer) { LayerKind::Full } else { LayerKind::Recurrent };
         Ok(Some((0..layers).map(kind).collect()))
     };
     if let Some(linear) = keys.inner("linear_attn_config")? {
@@ -182,7 +153,7 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) ->
         let full = linear.layer_indices("full_attn_layers", 1, layers)?;
         let recurrent = linear.layer_indices("kda_layers", 1, layers)?;
         let unclear = |layer: &u64| full.contains(layer) == recurrent.contains(layer);
-        if let Some(layer) = (1..=u64::from(layers)).find(|layer| !recurrent.is_empty() && unclear(layer)) {
+        if let Some(layer) = (1..=layers).find(|layer| !recurrent.is_empty() && unclear(layer)) {
             let (found, problem) = (format!("layer {layer}"), "is in both lists of layers, or in neither");
             let remedy = "name each layer, counted from 1, in one of kda_layers and full_attn_layers";
             return Err(Error::new(Code::UnclearLayer, linear.field("kda_layers"), found, problem, remedy));
@@ -195,13 +166,12 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) ->
             return full_at(&|layer| full.contains(&layer));
         }
     }
-    let listed = matches!(keys.model_type.map(|model_type| &model_type.layers), Some(LayerRule::Listed));
-    if listed {
+    if matches!(keys.model_type.map(|model_type| &model_type.layers), Some(LayerRule::Listed)) {
         return Ok(None);
     }
-    if let Some(period) = keys.count_or_default(&["attn_layer_period"], assumptions)? {
+    if let Some(period) = keys.count_or_default(&["attn_layer_period"])? {
         let given = keys.count_or_zero(&["attn_layer_offset"])?;
-        let offset = given.or_else(|| keys.default("attn_layer_offset", assumptions));
+        let offset = given.or_else(|| keys.default("attn_layer_offset"));
         let offset = offset.unwrap_or(Dimension { field: keys.field("attn_layer_offset"), value: 0 });
         if offset.value >= period.value {
             return Err(wrong_type(offset.field, &Value::from(offset.value), "less than attn_layer_period"));
@@ -211,60 +181,51 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u32, assumptions: &mut Vec<String>) ->
     Ok(None)
 }
 
-/// The kinds of all layers by a rule, and the rule in words where it is assumed.
-struct Ruled {
-    kinds: Vec<LayerKind>,
-    words: Option<String>,
-}
-
-impl Ruled {
-    fn silent(kinds: Vec<LayerKind>) -> Self {
-        Self { kinds, words: None }
-    }
-}
-
 /// The rule of the `model_type`; without one, that of transformers 5.23 `get_layer_types_and_kwargs` (`cache_utils.py`): a
 /// window makes every layer slide.
-fn ruled_kinds(
-    keys: &Keys<'_>,
-    layers: u32,
-    sliding: LayerKind,
-    assumptions: &mut Vec<String>,
-) -> Result<Vec<LayerKind>, Error> {
+fn ruled_kinds(keys: &Keys<'_>, layers: u32, sliding: LayerKind) -> Result<Vec<LayerKind>, Error> {
     let rule = keys.model_type.map_or(&LayerRule::Plain, |model_type| &model_type.layers);
-    let all = |kind| vec![kind; usize::try_from(layers).unwrap_or_default()];
+    let all = |kind| vec![kind; layers as usize];
     let windowed = sliding.slides();
-    let all_slide = || Ruled { kinds: all(sliding), words: windowed.then(|| "every layer slides".into()) };
-    let Ruled { kinds, words } = match rule {
-        LayerRule::Full => Ruled::silent(all(LayerKind::Full)),
+    // Says the rule where it is assumed.
+    let by_rule = |rule: &str| {
+        if let Some(model_type) = keys.model_type {
+            keys.assume(format!("layer_types is not in the config: {rule} ({})", model_type.source));
+        }
+    };
+    Ok(match rule {
+        LayerRule::Full => all(LayerKind::Full),
         LayerRule::Listed => return Err(keys.missing("layer_types")),
         LayerRule::Cycle { kinds } => {
             let kinds: Vec<LayerKind> = kinds.iter().map(|name| kind_named(name)).collect::<Result<_, _>>()?;
-            let kinds = kinds.into_iter().cycle().take(usize::try_from(layers).unwrap_or_default()).collect();
-            Ruled { kinds, words: Some("kinds of layers take turns".into()) }
+            by_rule("kinds of layers take turns");
+            kinds.into_iter().cycle().take(layers as usize).collect()
         }
         LayerRule::Plain if !windowed && keys.count_or_off(&["attention_chunk_size"])?.is_some() => {
-            Ruled { kinds: all(LayerKind::Chunked), words: Some("every layer is chunked".into()) }
+            by_rule("every layer is chunked");
+            all(LayerKind::Chunked)
         }
-        LayerRule::Plain | LayerRule::AllSlide { .. } => all_slide(),
-        LayerRule::All { kind } => Ruled::silent(all(kind_named(kind)?)),
+        LayerRule::Plain | LayerRule::AllSlide { .. } => {
+            if windowed {
+                by_rule("every layer slides");
+            }
+            all(sliding)
+        }
+        LayerRule::All { kind } => all(kind_named(kind)?),
         LayerRule::SlideFrom { from_key, from, .. } => {
             let from = keys.count_or_zero(&[from_key])?.map_or(*from, |dimension| dimension.value);
-            let kinds =
-                (0..layers).map(|layer| if u64::from(layer) >= from { sliding } else { LayerKind::Full }).collect();
-            Ruled { kinds, words: windowed.then(|| format!("layers from {from} on slide ({from_key})")) }
+            if windowed {
+                by_rule(&format!("layers from {from} on slide ({from_key})"));
+            }
+            (0..layers).map(|layer| if u64::from(layer) >= from { sliding } else { LayerKind::Full }).collect()
         }
         LayerRule::Yoco { n_key } => {
             let n = keys.count(&[n_key])?.map_or(2, |n| n.value);
-            let kinds = (0..layers).map(|layer| yoco_kind(layer, layers / 2, n, sliding)).collect();
-            Ruled { kinds, words: Some("the second half reads one layer's cache".into()) }
+            by_rule("the second half reads one layer's cache");
+            (0..layers).map(|layer| yoco_kind(layer, layers / 2, n, sliding)).collect()
         }
-        LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, sliding, assumptions)?,
-    };
-    if let (Some(rule), Some(model_type)) = (words, keys.model_type) {
-        assumptions.push(format!("layer_types is not in the config: {rule} ({})", model_type.source));
-    }
-    Ok(kinds)
+        LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, sliding, by_rule)?,
+    })
 }
 
 /// A kind as the rules of the catalogue name it.
@@ -288,8 +249,8 @@ fn every_nth_full(
     keys: &Keys<'_>,
     layers: u32,
     sliding: LayerKind,
-    assumptions: &mut Vec<String>,
-) -> Result<Ruled, Error> {
+    say: impl Fn(&str),
+) -> Result<Vec<LayerKind>, Error> {
     let others = kind_named(&rule.others)?;
     let on = rule.gate.is_none() || sliding.slides();
     let n = every_nth(keys, &rule.n_keys)?.unwrap_or(rule.n);
@@ -298,22 +259,24 @@ fn every_nth_full(
         None => None,
     };
     if let Some(key) = &rule.list_key
-        && let Some(list) = keys.per_layer(key, layers, assumptions)?
+        && let Some(list) = keys.per_layer(key, layers as usize)?
     {
         let kind = |value: &Value| match value.as_u64() {
             Some(0) => Ok(LayerKind::Full),
             Some(1) => Ok(others),
             _ => Err(wrong_type(keys.field(key), value, "a list of 0 and 1")),
         };
-        return list.iter().map(kind).collect::<Result<_, _>>().map(Ruled::silent);
+        return list.iter().map(kind).collect();
     }
     let is_other = |layer: u32| {
         let number = layer.saturating_add(1);
         let within = below.is_none_or(|below| u64::from(layer) < below) && !(rule.last_full && number == layers);
         on && within && !u64::from(number).is_multiple_of(n)
     };
-    let kinds = (0..layers).map(|layer| if is_other(layer) { others } else { LayerKind::Full }).collect();
-    Ok(Ruled { kinds, words: on.then(|| format!("one layer in {n} is full attention, the others are not")) })
+    if on {
+        say(&format!("one layer in {n} is full attention, the others are not"));
+    }
+    Ok((0..layers).map(|layer| if is_other(layer) { others } else { LayerKind::Full }).collect())
 }
 
 /// n as a number, or as a pattern of letters that repeats (EXAONE 4's `LLLG`).
@@ -322,15 +285,9 @@ fn every_nth(keys: &Keys<'_>, names: &[String]) -> Result<Option<u64>, Error> {
         if let Some(Value::String(pattern)) = keys.get(name) {
             let letters = u64::try_from(pattern.chars().count()).unwrap_or_default();
             let one_global_last = pattern.ends_with('G') && pattern.matches('G').count() == 1;
-            return if one_global_last {
-                Ok(Some(letters))
-            } else {
-                Err(wrong_type(
-                    keys.field(name),
-                    &Value::String(pattern.clone()),
-                    "a number, or local layers and one global",
-                ))
-            };
+            let (pattern, expected) = (pattern.as_str().into(), "a number, or local layers and one global");
+            let wrong = || wrong_type(keys.field(name), &pattern, expected);
+            return if one_global_last { Ok(Some(letters)) } else { Err(wrong()) };
         }
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -346,21 +303,19 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
             | LayerRule::SlideFrom { gate, .. }
             | LayerRule::EveryNthFull(EveryNthFull { gate, .. }),
         ) => gate.as_deref(),
-        Some(
-            LayerRule::Full
-            | LayerRule::Listed
-            | LayerRule::Cycle { .. }
-            | LayerRule::All { .. }
-            | LayerRule::Yoco { .. },
-        ) => None,
         Some(LayerRule::Plain) | None => keys.get(PLAIN).map(|_| PLAIN),
+        Some(_) => None,
     }
 }
 
-fn read_kind(keys: &Keys<'_>, key: &str, index: usize, value: &Value) -> Result<LayerKind, Error> {
-    let field = || format!("{}[{index}]", keys.field(key));
-    let name = value.as_str().ok_or_else(|| wrong_type(field(), value, "the name of a layer type"))?;
-    LayerKind::read(name).ok_or_else(|| unknown_layer_type(field(), name))
+/// The kinds of a list, by their names.
+fn read_kinds(keys: &Keys<'_>, key: &str, list: &[Value]) -> Result<Vec<LayerKind>, Error> {
+    let kind = |(index, value): (usize, &Value)| {
+        let field = || format!("{}[{index}]", keys.field(key));
+        let name = value.as_str().ok_or_else(|| wrong_type(field(), value, "the name of a layer type"))?;
+        LayerKind::read(name).ok_or_else(|| unknown_layer_type(field(), name))
+    };
+    list.iter().enumerate().map(kind).collect()
 }
 
 fn unknown_layer_type(field: String, found: &str) -> Error {

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::keys::Keys;
+use super::keys::{Keys, wrong_type};
 use super::layer_kinds::{LayerKind, layer_kinds, window_gate};
-use super::{attention, compressed, recurrent};
+use super::{attention, recurrent};
 use crate::catalogue::MtpKind;
-use crate::model::{Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
+use crate::model::{CacheKind as Kind, Dimension, KeyValue, LayerCache, LayerGroup, layer_count};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// What is known when the layers are read.
@@ -18,18 +18,24 @@ pub(super) struct LayerKeys<'a> {
     pub(super) encoder_decoder: bool,
 }
 
+/// W and C, as far as there are any.
+struct Bounds {
+    window: Option<Dimension>,
+    chunk: Option<Tokens>,
+}
+
 impl LayerKeys<'_> {
     /// What each layer caches.
-    pub(super) fn layers(&self, assumptions: &mut Vec<String>) -> Result<Vec<Vec<LayerCache>>, Error> {
+    pub(super) fn layers(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
         let keys = self.keys;
-        let window = self.window(assumptions)?;
+        let window = self.window()?;
         let sliding = if window.is_some() { LayerKind::Sliding } else { LayerKind::Full };
-        let kinds = layer_kinds(keys, self.layers, sliding, assumptions)?;
+        let kinds = layer_kinds(keys, self.layers, sliding)?;
         let mut layers: Vec<Vec<LayerCache>> = vec![Vec::new(); kinds.len()];
         if kinds.contains(&LayerKind::Compressed) {
             // K and V are one vector.
             let entry = KeyValue::Vector { elements: keys.needed(&["head_dim"])? };
-            let beside = compressed::caches(keys, &kinds, assumptions)?;
+            let beside = compressed_caches(keys, &kinds)?;
             for (caches, beside) in layers.iter_mut().zip(beside) {
                 caches.push(self.sliding(entry, window.as_ref())?);
                 caches.extend(beside);
@@ -40,59 +46,38 @@ impl LayerKeys<'_> {
                 caches.push(if kind.slides() { self.sliding(vector, window.as_ref())? } else { latent });
             }
         } else if kinds.iter().any(|kind| kind.attends() || *kind == LayerKind::Cross) {
-            let entries = attention::key_values(keys, &kinds, assumptions)?;
-            let chunk = self.chunk(&kinds, assumptions)?;
+            let entries = attention::key_values(keys, &kinds)?;
+            let bounds = Bounds { chunk: self.chunk(&kinds)?, window };
             for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
                 let Some(key_value) = entry else { continue };
-                caches.push(self.attention(*kind, key_value, window.as_ref(), chunk)?);
+                caches.push(self.attention(*kind, key_value, &bounds)?);
                 if self.encoder_decoder {
                     let encoder_tokens = self.encoder_tokens()?;
                     caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
                 }
             }
         }
-        if let Some((cache, on)) = attention::index(keys, &kinds, assumptions)? {
-            for (caches, _) in layers.iter_mut().zip(on).filter(|(_, on)| *on) {
-                caches.push(cache);
-            }
+        if let Some((cache, on)) = attention::index(keys, &kinds)? {
+            add(cache, on, &mut layers);
         }
         if kinds.iter().any(|kind| kind.recurs()) {
-            let state = recurrent::state(keys, self.dtype, assumptions)?;
-            for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.recurs()) {
-                caches.push(LayerCache::Recurrent(state));
-            }
+            let state = LayerCache::Recurrent(recurrent::state(keys, self.dtype)?);
+            add(state, kinds.iter().map(|kind| kind.recurs()), &mut layers);
         }
-        for (caches, _) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| **kind == LayerKind::Shared) {
-            caches.push(LayerCache::Shared);
-        }
+        add(LayerCache::Shared, kinds.iter().map(|kind| *kind == LayerKind::Shared), &mut layers);
         self.share(&mut layers)?;
         Ok(layers)
     }
 
     /// The cache of a layer with attention of this kind.
-    fn attention(
-        &self,
-        kind: LayerKind,
-        key_value: KeyValue,
-        window: Option<&Dimension>,
-        chunk: Option<Tokens>,
-    ) -> Result<LayerCache, Error> {
-        Ok(match (kind, chunk) {
-            (LayerKind::Sliding | LayerKind::HybridSliding, _) => self.sliding(key_value, window)?,
-            (LayerKind::Chunked, Some(chunk)) => LayerCache::ChunkedLocal { key_value, chunk },
-            (LayerKind::Cross, _) => {
-                LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true }
-            }
-            (
-                LayerKind::Chunked
-                | LayerKind::Full
-                | LayerKind::Hybrid
-                | LayerKind::Compressed
-                | LayerKind::Recurrent
-                | LayerKind::Shared
-                | LayerKind::None,
-                _,
-            ) => LayerCache::FullAttention { key_value },
+    fn attention(&self, kind: LayerKind, key_value: KeyValue, bounds: &Bounds) -> Result<LayerCache, Error> {
+        use LayerKind as L;
+        let full = LayerCache::FullAttention { key_value };
+        Ok(match kind {
+            L::Sliding | L::HybridSliding => self.sliding(key_value, bounds.window.as_ref())?,
+            L::Chunked => bounds.chunk.map_or(full, |chunk| LayerCache::ChunkedLocal { key_value, chunk }),
+            L::Cross => LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true },
+            L::Full | L::Hybrid | L::Compressed | L::Recurrent | L::Shared | L::None => full,
         })
     }
 
@@ -135,7 +120,7 @@ impl LayerKeys<'_> {
     }
 
     /// W, unless it is switched off.
-    fn window(&self, assumptions: &mut Vec<String>) -> Result<Option<Dimension>, Error> {
+    fn window(&self) -> Result<Option<Dimension>, Error> {
         let keys = self.keys;
         let given = match keys.count_or_off(&["sliding_window", "window_size", "attention_window_size"])? {
             // ModernBERT's is two-sided; a decoder looks back by half of it.
@@ -146,11 +131,11 @@ impl LayerKeys<'_> {
             && !keys.flag(gate)?
         {
             if given.is_some() {
-                assumptions.push(format!("sliding_window is not used: {} is false", keys.field(gate)));
+                keys.assume(format!("sliding_window is not used: {} is false", keys.field(gate)));
             }
             return Ok(None);
         }
-        let window = given.or_else(|| keys.default("sliding_window", assumptions));
+        let window = given.or_else(|| keys.default("sliding_window"));
         // Attention in both directions sees half of the window on each side (transformers 5.23 `configuration_gemma3.py`).
         let both_ways = [Value::Bool(true), Value::from("all")];
         if keys.get("use_bidirectional_attention").is_some_and(|value| both_ways.contains(value))
@@ -158,7 +143,7 @@ impl LayerKeys<'_> {
         {
             let halved = (Exact::from(window.value / 2) + 1u64).get()?;
             let Dimension { field, value: both } = window;
-            assumptions.push(format!("attention is bidirectional: of a window of {both}, {halved} tokens are kept"));
+            keys.assume(format!("attention is bidirectional: of a window of {both}, {halved} tokens are kept"));
             return Ok(Some(Dimension { field, value: halved }));
         }
         Ok(window)
@@ -192,16 +177,15 @@ impl LayerKeys<'_> {
     }
 
     /// C, where layers are chunked; none where it is switched off and they keep every token (vLLM 0.33 `models/llama4.py`).
-    fn chunk(&self, kinds: &[LayerKind], assumptions: &mut Vec<String>) -> Result<Option<Tokens>, Error> {
+    fn chunk(&self, kinds: &[LayerKind]) -> Result<Option<Tokens>, Error> {
+        const KEY: &str = "attention_chunk_size";
         if !kinds.contains(&LayerKind::Chunked) {
             return Ok(None);
         }
-        let chunk = self.keys.count_or_default(&["attention_chunk_size"], assumptions)?;
+        let chunk = self.keys.count_or_default(&[KEY])?;
         if chunk.is_none() {
-            const KEY: &str = "attention_chunk_size";
             let found = self.keys.object.get(KEY).map_or_else(|| "missing".into(), Value::to_string);
-            let key = self.keys.field(KEY);
-            assumptions.push(format!("{key} is {found}: chunked layers keep every token"));
+            self.keys.assume(format!("{} is {found}: chunked layers keep every token", self.keys.field(KEY)));
         }
         Ok(chunk.map(|chunk| Tokens(chunk.value)))
     }
@@ -235,9 +219,7 @@ impl LayerKeys<'_> {
                 let found = shared.value.to_string();
                 Error::new(Code::TooManyShared, shared.field.clone(), found, problem, "give fewer")
             })?;
-            for caches in layers.iter_mut().skip(own).filter(|caches| !caches.is_empty()) {
-                *caches = vec![LayerCache::Shared];
-            }
+            share_from(own, layers);
         }
         if keys.flag("use_cla")? {
             let factor = keys.needed(&["cla_share_factor"])?;
@@ -262,17 +244,83 @@ pub(in crate::source) fn grouped(first: u32, layers: &[Vec<LayerCache>]) -> Vec<
             }
         }
     }
-    groups.sort_by_key(|group| match group.cache {
-        LayerCache::FullAttention { .. } => 0,
-        LayerCache::Latent { .. } => 1,
-        LayerCache::SlidingWindow { .. } => 2,
-        LayerCache::ChunkedLocal { .. } => 3,
-        LayerCache::Compressed { .. } => 4,
-        LayerCache::Indexer { .. } => 5,
-        LayerCache::Recurrent(_) => 6,
-        LayerCache::CrossAttention { .. } => 7,
-        LayerCache::Shared => 8,
-        LayerCache::None => 9,
-    });
+    let first = [Kind::Full, Kind::Latent, Kind::Sliding, Kind::Chunked, Kind::Compressed];
+    let place = |kind| first.iter().position(|known| *known == kind).unwrap_or(first.len());
+    groups.sort_by_key(|group| (place(group.cache.cache_kind()), group.cache.cache_kind() as usize));
     groups
+}
+
+/// Adds a cache to each layer that has it.
+pub(in crate::source) fn add(cache: LayerCache, on: impl IntoIterator<Item = bool>, layers: &mut [Vec<LayerCache>]) {
+    layers.iter_mut().zip(on).filter(|(_, on)| *on).for_each(|(caches, _)| caches.push(cache));
+}
+
+/// From this layer on all that cache read an earlier layer's cache.
+pub(in crate::source) fn share_from(first: usize, layers: &mut [Vec<LayerCache>]) {
+    let sharing = layers.iter_mut().skip(first).filter(|caches| !caches.is_empty());
+    sharing.for_each(|caches| *caches = vec![LayerCache::Shared]);
+}
+
+// DeepSeek-V4's layers: a window, one vector for every few tokens before it, and an index of those (vLLM 0.33
+// `models/deepseek_v4/attention.py`, `compressor.py`; `transformers_utils/deepseek_v4_utils.py`).
+
+/// Layers that compress by this ratio overlap their windows, and have an index.
+pub(in crate::source) const OVERLAPPING_RATIO: u64 = 4;
+
+/// The caches of each layer in addition to its window.
+fn compressed_caches(keys: &Keys<'_>, kinds: &[LayerKind]) -> Result<Vec<Vec<LayerCache>>, Error> {
+    let head_dim = keys.needed(&["head_dim"])?;
+    let index_head_dim = keys.count_or_off(&["index_head_dim"])?.map(|dimension| dimension.value);
+    let of_layer = |ratio: Option<u64>| {
+        let Some(ratio) = ratio else { return Ok(Vec::new()) };
+        let index = index_head_dim.filter(|_| ratio == OVERLAPPING_RATIO);
+        let states = [Some(head_dim), index].into_iter().flatten().map(|dim| state_elements(ratio, dim));
+        let too_wide = |_| wrong_type(keys.field("head_dim"), &Value::from(head_dim), "a possible width");
+        let state_elements = states.sum::<Exact>().get().map_err(too_wide)?;
+        let compressed = LayerCache::Compressed { head_dim, ratio, state_elements };
+        let index = index.map(|index_head_dim| LayerCache::Indexer { index_head_dim, ratio });
+        Ok([Some(compressed), index].into_iter().flatten().collect())
+    };
+    ratios(keys, kinds.len())?.into_iter().map(of_layer).collect()
+}
+
+/// Rows of the input that the compressor has not closed yet: two windows of it where windows overlap, and each row twice as
+/// wide; and as many scores.
+fn state_elements(ratio: u64, dim: u64) -> Exact {
+    let overlap: u64 = if ratio == OVERLAPPING_RATIO { 2 } else { 1 };
+    Exact::from(overlap) * ratio * 2u64 * overlap * dim
+}
+
+/// The ratio of each layer that compresses.
+fn ratios(keys: &Keys<'_>, layers: usize) -> Result<Vec<Option<u64>>, Error> {
+    // A list of ratios has said its length when the kinds were read from it.
+    let said = keys.get("layer_types").is_none();
+    let list = if said { Keys::per_layer_unsaid } else { Keys::per_layer };
+    if let Some(list) = list(keys, "compress_ratios", layers)? {
+        let ratio = |value: &Value| match value.as_u64() {
+            Some(ratio) => Ok(Some(ratio).filter(|&ratio| ratio > 1)),
+            None => Err(wrong_type(keys.field("compress_ratios"), value, "a list of whole numbers")),
+        };
+        return list.iter().map(ratio).collect();
+    }
+    let rates = keys.inner("compress_rates")?;
+    let names = keys.list("layer_types")?.unwrap_or_default();
+    let rate = |name: &'static str, value: u64| -> Result<u64, Error> {
+        if let Some(given) = rates.as_ref().map(|rates| rates.count(&[name])).transpose()?.flatten() {
+            return Ok(given.value);
+        }
+        if names.iter().any(|kind| *kind == name) {
+            let key = keys.field(&format!("compress_rates.{name}"));
+            keys.assume(format!("{key} is not in the config: {value}, the ratio of such layers in DeepSeek-V4"));
+        }
+        Ok(value)
+    };
+    let sparse = rate("compressed_sparse_attention", 4)?;
+    let heavy = rate("heavily_compressed_attention", 128)?;
+    let ratio = |layer: usize| match names.get(layer).and_then(Value::as_str) {
+        Some("compressed_sparse_attention") => Some(sparse),
+        Some("heavily_compressed_attention") => Some(heavy),
+        _ => None,
+    };
+    Ok((0..layers).map(ratio).collect())
 }

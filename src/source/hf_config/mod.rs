@@ -6,13 +6,10 @@
 
 mod attention;
 mod checkpoint;
-mod compressed;
 mod keys;
 mod layer_kinds;
 mod layers;
-mod lenient;
 mod recurrent;
-mod widths;
 
 #[cfg(test)]
 mod tests;
@@ -22,16 +19,14 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indices};
-pub(super) use self::checkpoint::declared_quantization;
-pub(super) use self::compressed::OVERLAPPING_RATIO;
+pub(super) use self::checkpoint::{EXPERTS, EXPERTS_PER_TOKEN, declared_quantization};
 pub(super) use self::keys::Keys;
-use self::keys::wrong_type;
+use self::keys::{Read, wrong_type};
 pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
 use self::layers::LayerKeys;
-pub(super) use self::layers::grouped;
-pub(super) use self::widths::{EXPERTS, EXPERTS_PER_TOKEN};
+pub(super) use self::layers::{OVERLAPPING_RATIO, add, grouped, share_from};
 use crate::catalogue::{ModelType, gguf_architecture_of, model_type};
-use crate::model::{Checkpoint, Dimension, Fact, Model, Origin, layer_count, unknown_model_type};
+use crate::model::{Checkpoint, Dimension, Model, Origin, layer_count, unknown_model_type};
 use crate::units::{Code, ElementFormat, Error, Exact, Tokens};
 
 /// Where models that wrap a text model keep it, tried in order.
@@ -105,53 +100,52 @@ pub fn model(config: &Value, name: String) -> Result<Model, Error> {
         let found: String = config.to_string().chars().take(40).collect();
         return Err(Error::new(Code::NotAnObject, "", found, "is not an object of keys", "give a config.json"));
     };
-    let read = RefCell::new(Vec::new());
+    let read = RefCell::default();
     let root_keys = Keys { object: root, path: String::new(), model_type: None, read: &read };
     refuse_without_cache(&root_keys)?;
     let (object, path) = text_model(root)?;
-    let types = Types::read(&root_keys, &Keys { object, path: path.clone(), model_type: None, read: &read })?;
-    let known = types.names().find_map(model_type);
+    // The type that decides is the text model's, or that of what wraps it; the architecture's only where none is named.
+    let outer = root_keys.text("model_type")?;
+    let inner = Keys { object, path: path.clone(), model_type: None, read: &read }.text("model_type")?;
+    let spelled = named_by_architecture(&root_keys)?.filter(|_| inner.or(outer).is_none());
+    let types = || [inner, outer, spelled.as_deref()].into_iter().flatten();
+    let known = types().find_map(model_type);
     if let Some(ModelType { no_cache: Some(reason), names, .. }) = &known {
         return Err(no_cache(names.first().map_or("", String::as_str), reason));
     }
     let keys = Keys { object, path, model_type: known.as_ref(), read: &read };
 
-    let mut assumptions = Vec::new();
-    let mut warnings = Vec::new();
     if !keys.path.is_empty() && !WRAPPERS.iter().any(|wrapper| keys.path.starts_with(wrapper[0])) {
         let path = keys.path.trim_end_matches('.');
-        assumptions.push(format!("the text model is taken to be {path}, the one part with layers"));
+        keys.assume(format!("the text model is taken to be {path}, the one part with layers"));
     }
-    if known.is_none() {
-        warnings.push(types.unknown());
-    }
-    let encoder_decoder =
-        root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder", &mut assumptions)?;
+    let encoder_decoder = root_keys.flag("is_encoder_decoder")? || keys.flag_or_default("is_encoder_decoder")?;
     let of_decoder = if encoder_decoder { keys.count(DECODER_LAYERS)? } else { None };
     let num_hidden_layers = layer_count(of_decoder.map_or_else(|| layers(&keys), Ok)?)?;
     let dtype_name = dtype_name(&keys, &root_keys)?;
-    let dtype = dtype(dtype_name, &mut assumptions);
+    let dtype = dtype(&keys, dtype_name);
     let reader = LayerKeys { keys: &keys, root: &root_keys, layers: num_hidden_layers, dtype, encoder_decoder };
-    let layers = reader.layers(&mut assumptions)?;
+    let layers = reader.layers()?;
     if layers.iter().all(Vec::is_empty) {
-        let found = types.outer.or(types.inner).unwrap_or("the model");
-        return Err(no_cache(found, "none of its layers attends or remembers"));
+        return Err(no_cache(outer.or(inner).unwrap_or("the model"), "none of its layers attends or remembers"));
     }
     let mtp_groups = reader.mtp_groups(&layers)?;
-    let max_position_embeddings =
-        keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings", &mut assumptions));
+    let longest = keys.count_or_off(MAX_TOKENS)?.or_else(|| keys.default("max_position_embeddings"));
     let layer_groups = grouped(0, &layers);
     let checkpoint = checkpoint::checkpoint(&root_keys, &keys)?;
-    let facts = read.take();
+    let unnamed = || "the config names no model_type: read by its keys as plain attention".into();
+    let warnings =
+        if known.is_some() { vec![] } else { vec![inner.or(outer).map_or_else(unnamed, unknown_model_type)] };
+    let Read { facts, assumptions } = read.take();
     Ok(Model {
-        model_type: types.outer.or(types.inner).map(Into::into),
-        max_position_embeddings: max_position_embeddings.map(|dimension| Tokens(dimension.value)),
+        model_type: outer.or(inner).map(Into::into),
+        max_position_embeddings: longest.map(|dimension| Tokens(dimension.value)),
         mtp_groups,
         checkpoint: Checkpoint {
             dtype: Some(dtype_name.unwrap_or("float32").into()),
-            lists_layer_types: facts.iter().any(|fact: &Fact| fact.key.rsplit('.').next() == Some("layer_types")),
-            gguf: types.names().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
-            widths: widths::widths(&root_keys, &keys, dtype_name),
+            lists_layer_types: facts.iter().any(|fact| fact.key.rsplit('.').next() == Some("layer_types")),
+            gguf: types().find_map(gguf_architecture_of).map(|known| known.gguf(num_hidden_layers)),
+            widths: checkpoint::widths(&root_keys, &keys, dtype_name),
             ..checkpoint
         },
         facts,
@@ -177,33 +171,6 @@ fn refuse_without_cache(root: &Keys<'_>) -> Result<(), Error> {
 fn no_cache(found: &str, reason: &str) -> Error {
     let problem = format!("has no KV cache: {reason}");
     Error::new(Code::NoCache, "model_type", found, problem, "give the config.json of a model that generates text")
-}
-
-/// The names of a model's type: of the text model, of what wraps it, and in the name of its architecture.
-struct Types<'a> {
-    inner: Option<&'a str>,
-    outer: Option<&'a str>,
-    of_architecture: Option<String>,
-}
-
-impl<'a> Types<'a> {
-    fn read(root: &Keys<'a>, text: &Keys<'a>) -> Result<Self, Error> {
-        let outer = root.text("model_type")?;
-        let inner = text.text("model_type")?;
-        Ok(Self { inner, outer, of_architecture: named_by_architecture(root)? })
-    }
-
-    fn unknown(&self) -> String {
-        let unnamed = || "the config names no model_type: read by its keys as plain attention".into();
-        self.inner.or(self.outer).map_or_else(unnamed, unknown_model_type)
-    }
-
-    /// In the order that they decide; the architecture only where nothing else is named.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let unnamed = self.inner.or(self.outer).is_none();
-        let of_architecture = self.of_architecture.as_deref().filter(|_| unnamed);
-        [self.inner, self.outer, of_architecture].into_iter().flatten()
-    }
 }
 
 /// The model, with what the `hf_quant_config.json` beside its configuration declares. Engines ask that file only where the
@@ -233,19 +200,8 @@ fn named_by_architecture(root: &Keys<'_>) -> Result<Option<String>, Error> {
 /// The object of the text model and the path that leads to it.
 pub(super) fn text_model(root: &Map<String, Value>) -> Result<(&Map<String, Value>, String), Error> {
     for wrapper in WRAPPERS {
-        let mut object = root;
-        let mut path = String::new();
-        let found = wrapper.iter().all(|key| match object.get(*key) {
-            Some(Value::Object(inner)) => {
-                object = inner;
-                path.push_str(key);
-                path.push('.');
-                true
-            }
-            _ => false,
-        });
-        if found {
-            return Ok((object, path));
+        if let Some(object) = wrapper.iter().try_fold(root, |object, key| object.get(*key)?.as_object()) {
+            return Ok((object, format!("{}.", wrapper.join("."))));
         }
         if let [key] = wrapper
             && let Some(other) = root.get(*key).filter(|value| !value.is_null())
@@ -294,19 +250,15 @@ fn dtype_name<'a>(keys: &Keys<'a>, root: &Keys<'a>) -> Result<Option<&'a str>, E
 }
 
 /// The checkpoint's 16-bit format.
-fn dtype(name: Option<&str>, assumptions: &mut Vec<String>) -> ElementFormat {
+fn dtype(keys: &Keys<'_>, name: Option<&str>) -> ElementFormat {
+    let used = ElementFormat::BF16;
     match name {
-        Some("bfloat16") => ElementFormat::BF16,
-        Some("float16" | "half") => ElementFormat::FP16,
-        other => {
-            let used = ElementFormat::BF16;
-            assumptions.push(match other {
-                None => format!("the config names no dtype: {used}"),
-                Some(found) => {
-                    format!("the checkpoint is in {found}; its cache is counted in {used}, as engines keep it")
-                }
-            });
-            used
+        Some("bfloat16") => {}
+        Some("float16" | "half") => return ElementFormat::FP16,
+        None => keys.assume(format!("the config names no dtype: {used}")),
+        Some(found) => {
+            keys.assume(format!("the checkpoint is in {found}; its cache is counted in {used}, as engines keep it"));
         }
     }
+    used
 }

@@ -9,7 +9,7 @@ struct Row {
     mechanism: Mechanism,
     /// The configuration has all keys of one of these lists, in the file or as defaults of its class.
     keys: &'static [&'static [&'static str]],
-    parts: fn(&mut StateKeys<'_, '_>) -> Result<Parts, Error>,
+    parts: fn(&StateKeys<'_>) -> Result<Parts, Error>,
 }
 
 /// What a state consists of.
@@ -30,46 +30,35 @@ const ROWS: &[Row] = &[
     Row { mechanism: Mechanism::Mamba2, keys: MAMBA2, parts: mamba2 },
     Row { mechanism: Mechanism::Mamba1, keys: &[&["state_size"], &["mamba_d_state"]], parts: mamba1 },
     Row { mechanism: Mechanism::Cca, keys: &[&["cca_time0"]], parts: cca },
-    Row {
-        mechanism: Mechanism::Lightning,
-        keys: &[&["attn_type_list"], &["linear_attn_alpha_factor"]],
-        parts: lightning,
-    },
+    Row { mechanism: Mechanism::Lightning, keys: LIGHTNING, parts: lightning },
 ];
 
 const MAMBA2: &[&[&str]] =
     &[&["mamba_num_heads"], &["mamba_n_heads"], &["mamba_headdim"], &["num_heads", "state_size"]];
+const LIGHTNING: &[&[&str]] = &[&["attn_type_list"], &["linear_attn_alpha_factor"]];
 
 const HIDDEN: &[&str] = &["hidden_size"];
 
 /// The keys of a state, and its formats.
-struct StateKeys<'a, 'k> {
-    keys: &'a Keys<'k>,
+struct StateKeys<'a> {
+    keys: &'a Keys<'a>,
     model_format: ElementFormat,
     memory_format: ElementFormat,
-    assumptions: &'a mut Vec<String>,
 }
 
 /// The state of each recurrent layer.
-pub(super) fn state(
-    keys: &Keys<'_>,
-    model_format: ElementFormat,
-    assumptions: &mut Vec<String>,
-) -> Result<RecurrentState, Error> {
+pub(super) fn state(keys: &Keys<'_>, model_format: ElementFormat) -> Result<RecurrentState, Error> {
     let memory_format = memory_format(keys)?.unwrap_or(model_format);
     let class = |key: &str| keys.model_type.is_some_and(|known| known.defaults.contains_key(key));
     let has = |key: &&str| keys.get(key).is_some() || class(key);
     let row = ROWS.iter().find(|row| row.keys.iter().any(|all| all.iter().all(has)));
     let row = row.ok_or_else(|| {
-        Error::new(
-            Code::Missing,
-            "layer_types",
-            "recurrent layers",
-            "are there, but no keys of a mechanism known here give the size of their state",
-            "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 and mLSTM",
-        )
+        let problem = "are there, but no keys of a mechanism known here give the size of their state";
+        let remedy = "known are Mamba, Mamba-2, gated delta nets, KDA, lightning attention, short convolutions, RG-LRU, RWKV-4 \
+                      and mLSTM";
+        Error::new(Code::Missing, "layer_types", "recurrent layers", problem, remedy)
     })?;
-    let Parts { convolution, memory } = (row.parts)(&mut StateKeys { keys, model_format, memory_format, assumptions })?;
+    let Parts { convolution, memory } = (row.parts)(&StateKeys { keys, model_format, memory_format })?;
     Ok(RecurrentState { mechanism: row.mechanism, convolution, memory })
 }
 
@@ -84,14 +73,14 @@ pub(super) fn memory_format(keys: &Keys<'_>) -> Result<Option<ElementFormat>, Er
     Ok(None)
 }
 
-impl StateKeys<'_, '_> {
+impl StateKeys<'_> {
     fn needed(&self, keys: &[&'static str]) -> Result<u64, Error> {
         self.keys.needed(keys)
     }
 
     /// A count, from the file or from its class.
-    fn needed_or_default(&mut self, keys: &[&'static str]) -> Result<u64, Error> {
-        let given = self.keys.count_or_default(keys, self.assumptions)?;
+    fn needed_or_default(&self, keys: &[&'static str]) -> Result<u64, Error> {
+        let given = self.keys.count_or_default(keys)?;
         Ok(given.ok_or_else(|| self.keys.missing(keys.first().copied().unwrap_or_default()))?.value)
     }
 
@@ -104,7 +93,7 @@ impl StateKeys<'_, '_> {
 
     fn convolution(&self, channels: impl Into<Exact>, kernel: impl Into<Exact>) -> Result<Option<Convolution>, Error> {
         let (channels, kernel) = (self.elements(channels.into())?, self.elements(kernel.into())?);
-        Ok(Some(Convolution { channels, channels_per_group: 0, groups: 0, kernel, format: self.model_format }))
+        Ok(Some(Convolution::new(channels, kernel, self.model_format)))
     }
 
     fn memory(&self, heads: u64, elements_per_head: impl Into<Exact>) -> Result<Option<Memory>, Error> {
@@ -114,57 +103,51 @@ impl StateKeys<'_, '_> {
 }
 
 /// q, k and v each have their convolution.
-fn kda(state: &StateKeys<'_, '_>, heads: u64, dim: u64, kernel: u64) -> Result<Parts, Error> {
-    Ok(Parts {
-        convolution: state.convolution(Exact::from(heads) * dim * 3u64, kernel)?,
-        memory: state.memory(heads, Exact::from(dim) * dim)?,
-    })
+fn kda(state: &StateKeys<'_>, heads: u64, dim: u64, kernel: u64) -> Result<Parts, Error> {
+    let convolution = state.convolution(Exact::from(heads) * dim * 3u64, kernel)?;
+    Ok(Parts { convolution, memory: state.memory(heads, Exact::from(dim) * dim)? })
 }
 
-fn kimi_linear(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn kimi_linear(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let linear = state.keys.inner("linear_attn_config")?.ok_or_else(|| state.keys.missing("linear_attn_config"))?;
     let kernel = linear.needed(&["short_conv_kernel_size"])?;
     kda(state, linear.needed(&["num_heads"])?, linear.needed(&["head_dim"])?, kernel)
 }
 
-fn kda_by_plain_keys(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn kda_by_plain_keys(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let kernel = state.needed(&["linear_conv_kernel_dim"])?;
     kda(state, state.needed(&["linear_num_heads"])?, state.needed(&["linear_head_dim"])?, kernel)
 }
 
-fn gated_delta_net(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn gated_delta_net(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let key_heads = state.needed(&["linear_num_key_heads"])?;
     let key_dim = Exact::from(state.needed(&["linear_key_head_dim"])?);
     let heads = state.needed(&["linear_num_value_heads"])?;
     let value_dim = state.needed(&["linear_value_head_dim"])?;
     let channels = Exact::from(heads) * value_dim + key_dim * key_heads * 2u64;
-    Ok(Parts {
-        memory: state.memory(heads, key_dim * value_dim)?,
-        convolution: state.convolution(channels, state.needed(&["linear_conv_kernel_dim"])?)?,
-    })
+    let memory = state.memory(heads, key_dim * value_dim)?;
+    Ok(Parts { memory, convolution: state.convolution(channels, state.needed(&["linear_conv_kernel_dim"])?)? })
 }
 
-fn short_convolution(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn short_convolution(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let convolution = state.convolution(state.needed(HIDDEN)?, state.needed(&["conv_L_cache"])?)?;
     Ok(Parts { convolution, memory: None })
 }
 
-fn rg_lru(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn rg_lru(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let width = state.needed(&["lru_width", "hidden_size"])?;
-    Ok(Parts {
-        convolution: state.convolution(width, state.needed(&["conv1d_width"])?)?,
-        memory: state.memory(width, 1u64)?,
-    })
+    let convolution = state.convolution(width, state.needed(&["conv1d_width"])?)?;
+    Ok(Parts { convolution, memory: state.memory(width, 1u64)? })
 }
 
 /// The last token's input to attention and to the feed-forward layer; numerator, denominator and maximum.
-fn rwkv(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn rwkv(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let width = state.needed(&["attention_hidden_size", "hidden_size"])?;
     Ok(Parts { convolution: state.convolution(state.needed(HIDDEN)?, 3u64)?, memory: state.memory(width, 3u64)? })
 }
 
 /// Two convolutions one after the other look back as far as both.
-fn cca(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn cca(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let dim = state.needed(&["head_dim"])?;
     let kv_heads = state.needed(&["num_key_value_heads"])?;
     let heads = Exact::from(state.needed(&["num_attention_heads"])?) + kv_heads;
@@ -172,7 +155,7 @@ fn cca(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     Ok(Parts { convolution: state.convolution(heads * dim, kernel)?, memory: state.memory(kv_heads, dim / 2)? })
 }
 
-fn lightning(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn lightning(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let heads = state.needed(&["num_attention_heads"])?;
     let dim = match state.keys.count_or_off(&["head_dim"])? {
         Some(dim) => dim.value.into(),
@@ -181,34 +164,32 @@ fn lightning(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     Ok(Parts { convolution: None, memory: state.memory(heads, dim * dim)? })
 }
 
-fn mamba2(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn mamba2(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let (heads, dim) = mamba2_heads(state)?;
     let state_size = state.needed(&["ssm_state_size", "mamba_d_state", "state_size"])?;
     let group_keys = ["n_groups", "mamba_n_groups", "mamba_ngroups"];
     let given = state.keys.count(&group_keys)?;
-    let groups = given.or_else(|| group_keys.iter().find_map(|key| state.keys.default(key, state.assumptions)));
+    let groups = given.or_else(|| group_keys.iter().find_map(|key| state.keys.default(key)));
     if groups.is_none() {
-        state.keys.assume("n_groups", 1, "one group of B and C", state.assumptions);
+        state.keys.assume(format!("{} is not in the config: 1, one group of B and C", state.keys.field("n_groups")));
     }
     let groups = groups.map_or(1, |groups| groups.value);
     let kernel = state.needed_or_default(&["conv_kernel", "mamba_d_conv"])?;
     let channels_per_group = state.elements(Exact::from(state_size) * 2u64)?;
     let convolution = state.convolution(Exact::from(heads) * dim, kernel)?;
-    Ok(Parts {
-        convolution: convolution.map(|all| Convolution { channels_per_group, groups, ..all }),
-        memory: state.memory(heads, Exact::from(dim) * state_size)?,
-    })
+    let convolution = convolution.map(|all| Convolution { channels_per_group, groups, ..all });
+    Ok(Parts { convolution, memory: state.memory(heads, Exact::from(dim) * state_size)? })
 }
 
 /// Heads and head dimension: one may be left out, or "auto"; a pure Mamba-2 has its own under a plain name.
-fn mamba2_heads(state: &mut StateKeys<'_, '_>) -> Result<(u64, u64), Error> {
+fn mamba2_heads(state: &StateKeys<'_>) -> Result<(u64, u64), Error> {
     let dim = state.keys.count(&["mamba_head_dim", "mamba_d_head", "mamba_headdim"])?;
     let heads = state.keys.count(&["mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "num_heads"])?;
     let plain_dim = match (&heads, &dim) {
         (Some(_), None) => state.keys.count_or_off(&["head_dim"])?.filter(|_| state.keys.get("num_heads").is_some()),
         _ => None,
     };
-    let mut inner_over = |divisor: u64| {
+    let inner_over = |divisor: u64| {
         let expand = state.needed_or_default(&["mamba_expand", "expand"])?;
         state.elements(Exact::from(expand) * state.needed(HIDDEN)? / divisor)
     };
@@ -221,7 +202,7 @@ fn mamba2_heads(state: &mut StateKeys<'_, '_>) -> Result<(u64, u64), Error> {
 }
 
 /// In a hybrid `intermediate_size` is the feed-forward layer's; in a pure Mamba it is the state's own, and `expand` may lie.
-fn mamba1(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn mamba1(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let inner = match state.keys.count(&["mamba_expand"])? {
         Some(expand) => Exact::from(expand.value) * state.needed(HIDDEN)?,
         None => match state.keys.count(&["intermediate_size"])? {
@@ -231,13 +212,11 @@ fn mamba1(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
     };
     let inner = state.elements(inner)?;
     let state_size = state.needed(&["state_size", "mamba_d_state"])?;
-    Ok(Parts {
-        convolution: state.convolution(inner, state.needed(&["conv_kernel", "mamba_d_conv"])?)?,
-        memory: state.memory(inner, state_size)?,
-    })
+    let convolution = state.convolution(inner, state.needed(&["conv_kernel", "mamba_d_conv"])?)?;
+    Ok(Parts { convolution, memory: state.memory(inner, state_size)? })
 }
 
-fn mlstm(state: &mut StateKeys<'_, '_>) -> Result<Parts, Error> {
+fn mlstm(state: &StateKeys<'_>) -> Result<Parts, Error> {
     let heads = state.needed(&["num_heads"])?;
     let width = state.needed(&["hidden_size", "embedding_dim"])?;
     let dim = |key: &str| -> Result<Exact, Error> {

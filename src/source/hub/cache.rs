@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::HubSettings;
 use super::id::HubId;
 use crate::source::file_names::{Choice, choose};
 
@@ -12,16 +13,15 @@ use crate::source::file_names::{Choice, choose};
 ///
 /// # Errors
 /// Why it is not in the cache, in words.
-pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, String> {
-    let cache = cache.ok_or("not a file, not in the catalogue, and there is no local cache")?;
-    let repository = cache.join(folder(id));
+pub(in crate::source) fn find(settings: &HubSettings, id: &HubId) -> Result<PathBuf, String> {
+    let cache = settings.cache.as_ref().ok_or("not a file, not in the catalogue, and there is no local cache")?;
+    let repository = cache.join(format!("models--{}", id.repository.replacen('/', "--", 1)));
     if !repository.is_dir() {
         return Err(format!("not a file, not in the catalogue, not in the cache {}", cache.display()));
     }
     let snapshot = commit(&repository, &id.revision).map(|commit| repository.join("snapshots").join(commit));
-    let snapshot = snapshot
-        .filter(|snapshot| snapshot.is_dir())
-        .ok_or_else(|| format!("the cache {} has other revisions of it only", cache.display()))?;
+    let other = || format!("the cache {} has other revisions of it only", cache.display());
+    let snapshot = snapshot.filter(|snapshot| snapshot.is_dir()).ok_or_else(other)?;
     if id.file.is_none() {
         let config = snapshot.join("config.json");
         if config.is_file() {
@@ -44,11 +44,6 @@ pub(super) fn find(cache: Option<&Path>, id: &HubId) -> Result<PathBuf, String> 
             Err(format!("{place} in the cache does not have that file, or several like it"))
         }
     }
-}
-
-/// The directory of a repository.
-fn folder(id: &HubId) -> String {
-    format!("models--{}", id.repository.replacen('/', "--", 1))
 }
 
 /// The commit of a revision: a full one stands for itself.

@@ -157,7 +157,7 @@ impl Client {
             if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
                 return self.unless_broken(reply);
             }
-            let wrong = |problem: &str| error::redirect(&self.host_of(&reply.address), problem);
+            let wrong = |where_to: &str| redirect(&self.host_of(&reply.address), where_to);
             let next = reply.header("location").and_then(|location| join(&reply.address, location));
             let next = next.ok_or_else(|| wrong("to nowhere"))?;
             let (from, to) = (Origin::parse(&reply.address), Origin::parse(&next));
@@ -169,7 +169,7 @@ impl Client {
                 _ => address = next,
             }
         }
-        Err(error::redirect(&self.host(), "too often"))
+        Err(redirect(&self.host(), "too often"))
     }
 
     /// One request and its answer. The token goes to the endpoint and to no other host, port or scheme.
@@ -210,7 +210,10 @@ impl Client {
                 let remedy = format!("try again {wait}{token}");
                 Err(error::refused(Code::HubRateLimited, &host, reply.status, "had too many requests", &remedy))
             }
-            500..=599 => Err(error::broken(&host, reply.status, ATTEMPTS)),
+            500..=599 => {
+                let problem = format!("is broken, asked {ATTEMPTS} times");
+                Err(error::refused(Code::HubServer, &host, reply.status, &problem, error::AGAIN))
+            }
             _ => Ok(reply),
         }
     }
@@ -247,6 +250,10 @@ impl Client {
             }
         }
     }
+}
+
+fn redirect(host: &str, where_to: &str) -> Error {
+    error::of(Code::HubRedirect, host, format!("redirects {where_to}"))
 }
 
 /// The certificates of a file; none if it has none.

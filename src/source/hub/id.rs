@@ -42,11 +42,8 @@ impl HubId {
             && repository.len() <= MAX_NAME
             && is_path(revision)
             && file.is_none_or(is_path);
-        sound.then(|| Self {
-            repository: repository.to_owned(),
-            revision: revision.to_owned(),
-            file: file.map(ToOwned::to_owned),
-        })
+        let (repository, revision, file) = (repository.to_owned(), revision.to_owned(), file.map(ToOwned::to_owned));
+        sound.then_some(Self { repository, revision, file })
     }
 }
 

@@ -26,6 +26,7 @@ use std::time::Duration;
 use crate::catalogue::{self, ModelEntry};
 use crate::units::{Code, Error};
 
+pub(super) use self::cache::find as cached;
 pub use self::id::HubId;
 #[cfg(feature = "hub")]
 pub(super) use self::repository::Repository;
@@ -79,11 +80,6 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(…)")
     }
-}
-
-/// The path of the model in the cache; else why it is not there.
-pub(super) fn cached(settings: &HubSettings, id: &HubId) -> Result<PathBuf, String> {
-    cache::find(settings.cache.as_deref(), id)
 }
 
 /// The id is not in the cache, and the option or variable `by` keeps the hub from being asked.

@@ -22,7 +22,7 @@ pub(super) struct RemoteFile<'a> {
     name: String,
     /// Where it really is, after all redirects.
     address: String,
-    len: u64,
+    pub(super) len: u64,
     position: u64,
     /// What was received last, and where in the file it starts.
     window: Vec<u8>,
@@ -47,41 +47,22 @@ enum Piece {
 impl<'a> RemoteFile<'a> {
     /// The file at `address`, with its first bytes; the answer, if it is another than the file.
     pub(super) fn open(client: &'a Client, address: &str, name: &str) -> Result<Result<Self, Reply>, Error> {
-        let last = FIRST.saturating_sub(1);
-        let mut file = Self {
-            client,
-            name: name.to_owned(),
-            address: address.to_owned(),
-            len: 0,
-            position: 0,
-            window: Vec::new(),
-            window_start: 0,
-            next: FIRST,
-            received: 0,
-            whole: None,
-        };
-        let (piece, address) = client.get(address, Some((0, last)), |reply| {
+        let range = (0, FIRST.saturating_sub(1));
+        let (piece, address) = client.get(address, Some(range), |reply| {
             let address = reply.address.clone();
-            Ok((piece(client, reply, (0, last), name)?, address))
+            Ok((piece(client, reply, range, name)?, address))
         })?;
-        file.address = address;
-        match piece {
-            Piece::Range { bytes, len } => {
-                file.len = len;
-                file.received(bytes)?;
-            }
-            Piece::Whole { body, len } => {
-                file.len = len;
-                file.whole = Some(body);
-            }
+        let (bytes, len, whole) = match piece {
+            Piece::Range { bytes, len } => (Some(bytes), len, None),
+            Piece::Whole { body, len } => (None, len, Some(body)),
             Piece::Other(reply) => return Ok(Err(reply)),
-        }
+        };
+        let (name, window) = (name.to_owned(), Vec::new());
+        let (position, window_start, received) = (0, 0, 0);
+        let mut file =
+            Self { client, name, address, len, position, window, window_start, next: FIRST, received, whole };
+        bytes.map_or(Ok(()), |bytes| file.received(bytes))?;
         Ok(Ok(file))
-    }
-
-    /// Its size in bytes.
-    pub(super) fn len(&self) -> u64 {
-        self.len
     }
 
     /// What is in the window from the position on.

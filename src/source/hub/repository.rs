@@ -126,7 +126,7 @@ impl Files for Repository<'_> {
 
     fn open(&self, name: &str) -> Result<Option<Opened<'_>>, Error> {
         match RemoteFile::open(&self.client, &self.address(name), name).map_err(|error| error.at(&self.client.field))? {
-            Ok(file) => Ok(Some(Opened { len: file.len(), reader: Box::new(file) })),
+            Ok(file) => Ok(Some(Opened { len: file.len, reader: Box::new(file) })),
             Err(reply) if is_not_there(&reply) => Ok(None),
             Err(reply) => Err(self.refusal(&reply).at(&self.client.field)),
         }

@@ -61,8 +61,7 @@ impl Layers {
             return Ok(Self(sets));
         }
         if class.is_on(On::Recurrent) || class.is_on(On::Sliding) {
-            let kinds =
-                layer_kinds(keys, layers, LayerKind::Sliding, &mut Vec::new()).map_err(|error| error.to_string())?;
+            let kinds = layer_kinds(keys, layers, LayerKind::Sliding).map_err(|error| error.to_string())?;
             for (layer, kind) in all.iter().zip(kinds) {
                 let on = match kind {
                     LayerKind::Full => On::Full,

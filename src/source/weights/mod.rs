@@ -115,7 +115,7 @@ fn tower(root: &Map<String, Value>, model_type: Option<&str>, path: &str) -> Res
 }
 
 fn layer_count(keys: &Keys<'_>) -> Result<u32, String> {
-    let given = keys.count_or_default(LAYERS, &mut Vec::new()).map_err(|error| error.to_string())?;
+    let given = keys.count_or_default(LAYERS).map_err(|error| error.to_string())?;
     let layers = given.map(|layers| layers.value).or_else(|| listed_layers(keys).map(|(_, layers)| layers));
     let layers = layers.ok_or_else(|| rows::missing(keys, "num_hidden_layers"))?;
     let known = u32::try_from(layers).ok().filter(|&layers| layers <= MAX_LAYERS);

@@ -240,7 +240,7 @@ impl<'a> Scope<'a> {
             return Ok(list.and_then(|list| u64::try_from(list.len()).ok()));
         }
         let spellings = [HIDDEN, HEADS, KV_HEADS, HEAD_DIM].into_iter().find(|names| names.contains(&name));
-        let given = keys.count_or_default(spellings.unwrap_or(&[name]), &mut Vec::new());
+        let given = keys.count_or_default(spellings.unwrap_or(&[name]));
         Ok(given.map_err(|error| error.to_string())?.map(|dimension| dimension.value))
     }
 
