@@ -113,7 +113,7 @@ impl LineReader {
         self.kind.clear();
         object.put_kind(&mut self.kind);
         if let Some(shape) = self.shapes.get(&self.kind) {
-            let workload = object.varied().and_then(|ask| ask.varied(&shape.request.workload)).map_err(one_only)?;
+            let workload = object.varied(&shape.request.workload).map_err(one_only)?;
             return shape.answer(self.options, (number, id), &workload, out);
         }
         let ask = self.reader.ask(object).map_err(one_only)?;

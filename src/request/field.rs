@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use super::fields::FIELDS;
 use super::{Ask, nearest};
 use crate::engine::{Setting, ValueKind, setting_named};
-use crate::units::{Code, Error, Series};
+use crate::estimate::Workload;
+use crate::units::{Code, Error};
 
 /// An option of a question.
 #[derive(Debug)]
@@ -30,9 +31,9 @@ pub struct Field {
     pub more: &'static str,
     /// Whether the short help leaves it out.
     pub is_rare: bool,
-    /// Where its numbers are, if engines take them as they come: what they work out beforehand does not depend on them. A whole
-    /// number above 0 is read as itself.
-    pub(super) varies: Option<Numbers>,
+    /// Puts a number into a workload, if engines take it as it comes: what they work out beforehand does not depend on it. A
+    /// whole number above 0 is read as itself.
+    pub(super) varies: Option<fn(&mut Workload, u64)>,
     set: for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>,
 }
 
@@ -111,9 +112,6 @@ pub(super) enum Key {
     Setting { setting: &'static Setting, inverse: bool },
 }
 
-/// The numbers of an option in what was said.
-pub(super) type Numbers = for<'s> fn(&'s mut Ask<'_>) -> &'s mut Vec<Series>;
-
 type Set = for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>;
 
 impl Field {
@@ -158,8 +156,8 @@ impl Field {
         Self { more, ..self }
     }
 
-    pub(super) const fn varies(self, numbers: Numbers) -> Self {
-        Self { varies: Some(numbers), ..self }
+    pub(super) const fn varies(self, vary: fn(&mut Workload, u64)) -> Self {
+        Self { varies: Some(vary), ..self }
     }
 
     pub(super) const fn rare(self) -> Self {

@@ -4,7 +4,7 @@ use super::field::{Field, Group, Kind};
 use super::read::{bytes, draft_method, named, positive_bytes, push, put, share, tokens};
 use super::{Total, Windows};
 use crate::engine::Engine;
-use crate::units::{Series, parse_count};
+use crate::units::{Bytes, Series, Tokens, parse_count};
 
 use Group::{Accelerators, Average, Budget, Check, Device, Dimensions, Gpus, Model, Plan, Sources, Terms, Workload};
 use Kind::{Number, Size, Switch, Text, Texts, Words};
@@ -58,14 +58,14 @@ pub const FIELDS: &[Field] = &[
     .short('s')
     .or(&["context", "max-model-len"])
     .list()
-    .varies(|ask| &mut ask.seq_len)
+    .varies(|workload, tokens| workload.seq_len = Tokens(tokens))
     .more("Default: 1,000; 10,000; 1,000,000; 10,000,000 tokens, up to the model's own maximum, which is added."),
     Field::new("batch", Workload, Number, "N", "Concurrent requests, comma-separated [default: 1]", |ask, text| {
         push(&mut ask.batch, Series::parse(&text, parse_count))
     })
     .short('b')
     .list()
-    .varies(|ask| &mut ask.batch),
+    .varies(|workload, batch| workload.batch = batch),
     Field::new("kv-dtype", Workload, Text, "FORMAT", "KV cache dtypes, comma-separated (`kvsize formats`)", |ask, text| {
         push(&mut ask.kv_dtype, text.parse())
     })
@@ -209,7 +209,7 @@ pub const FIELDS: &[Field] = &[
         "KV cache memory per GPU, after weights and overhead; shows what fits in it",
         |ask, text| push(&mut ask.memory, Series::parse(&text, bytes)),
     )
-    .varies(|ask| &mut ask.memory),
+    .varies(|workload, bytes| workload.memory = Some(Bytes(bytes))),
     Field::new(
         "gpu",
         Device,

@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use super::field::{Key, key_of};
 use super::{Ask, Field, Kind, Selection};
 use crate::engine::{PROFILES, ValueKind};
-use crate::units::{Code, Error, Series};
+use crate::estimate::Workload;
+use crate::units::{Code, Error};
 
 /// A hash of short texts: a step for each eight bytes, a fifth of what std's costs. It does not withstand keys that are chosen
 /// to collide, which slow their own batch down and nothing else.
@@ -104,21 +105,21 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// What it says with the keys that [vary](Field::varies).
+    /// A workload with what is said by the keys that [vary](Field::varies) in place of its own.
     ///
     /// # Errors
-    /// A value that the option does not take.
-    pub fn varied(&self) -> Result<Ask<'a>, Error> {
-        let mut ask = Ask::default();
+    /// A value that the option does not take, or several values.
+    pub fn varied(&self, workload: &Workload) -> Result<Workload, Error> {
+        let (mut varied, mut rest) = (*workload, None);
         for Pair { name, place, raw } in &self.pairs {
-            let Place::Asked(_, key @ Key::Field(Field { varies: Some(numbers), .. })) = *place else { continue };
+            let Place::Asked(_, key @ Key::Field(Field { varies: Some(vary), .. })) = *place else { continue };
             match raw.get().parse() {
-                Ok(number @ 1..) => numbers(&mut ask).push(Series::of(number)),
+                Ok(number @ 1..) => vary(&mut varied, number),
                 _ if is_null(raw) => {}
-                _ => set(&mut ask, key, name, raw.get())?,
+                _ => set(rest.get_or_insert_with(Ask::default), key, name, raw.get())?,
             }
         }
-        Ok(ask)
+        rest.map_or(Ok(varied), |ask| ask.varied(&varied))
     }
 }
 

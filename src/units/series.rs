@@ -26,11 +26,6 @@ enum Step {
 }
 
 impl Series {
-    /// A single value.
-    pub fn of(value: u64) -> Self {
-        Self { first: value, last: value, step: Step::None }
-    }
-
     /// Reads a value, `a..b*k` or `a..b+k`; `read` reads `a`, `b`, and the `k` that is added.
     ///
     /// # Errors
@@ -39,7 +34,7 @@ impl Series {
         // A byte is found sooner than a text, and most values have none.
         let range = if text.contains('.') { text.split_once("..") } else { None };
         let Some((start, rest)) = range else {
-            return read(text).map(Self::of);
+            return read(text).map(|value| Self { first: value, last: value, step: Step::None });
         };
         let wrong = |problem| {
             let remedy = "write a..b*k to multiply by k, or a..b+k to add it, from a up to b";
