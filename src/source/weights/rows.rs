@@ -7,7 +7,10 @@
 //! A size is a sum of products (`/` divides and rounds down) of whole numbers, of names of `let`, and of keys of the
 //! configuration. `key|size` is the size where the key has no value; `root.key` is outside the vision tower's object, and
 //! `#key` is the length of a list. A condition is a key that is true or false: `key|true` where it is true by default, `!`
-//! before one that must be false.
+//! before one that must be false, `?` before a key that must have a number above 0.
+//!
+//! `gguf` is the name of a matrix in a GGUF file, without its layer and `.weight`: llama.cpp chooses the types of its file
+//! types by it.
 
 use std::collections::BTreeMap;
 
@@ -60,6 +63,12 @@ pub(super) struct Tensor {
     #[serde(rename = "if")]
     condition: Option<String>,
     kind: Kind,
+    /// The name in a GGUF file.
+    gguf: Option<String>,
+    /// Columns there, where its converter reshapes the matrix.
+    gguf_columns: Option<String>,
+    /// Whether the file stacks matrices in a third dimension, as it does experts.
+    stacked: bool,
     /// How many there are, 1 by default.
     count: Option<String>,
     /// Rows (or columns: the bytes are the same) that tensor-parallel ranks divide.
@@ -170,6 +179,9 @@ impl<'a> Scope<'a> {
                 num_key_value_heads: if by_kv_heads > 0 { self.size(kv_heads)? } else { 1 },
                 whole: size(&tensor.whole, 0)?,
                 columns: size(&tensor.columns, 1)?,
+                gguf: tensor.gguf.clone(),
+                gguf_columns: size(&tensor.gguf_columns, 0)?,
+                stacked: tensor.stacked || tensor.kind == Kind::Expert,
             };
             if shape.parameters() != Exact::ZERO {
                 shapes.push(shape);
@@ -247,6 +259,9 @@ impl<'a> Scope<'a> {
     fn holds(&self, condition: &str) -> Result<bool, String> {
         if let Some(other) = condition.strip_prefix('!') {
             return Ok(!self.holds(other)?);
+        }
+        if let Some(key) = condition.strip_prefix('?') {
+            return Ok(self.count(key)?.is_some_and(|count| count > 0));
         }
         let condition = self.named(condition).unwrap_or(condition);
         if let Ok(constant) = condition.parse() {

@@ -20,6 +20,11 @@ pub(super) struct Shape {
     pub(super) whole: u64,
     pub(super) columns: u64,
     pub(super) num_key_value_heads: u64,
+    /// The name of the matrix in a GGUF file; `None` for a vector.
+    pub(super) gguf: Option<String>,
+    /// Columns in a GGUF file where they differ, else 0.
+    pub(super) gguf_columns: u64,
+    pub(super) stacked: bool,
 }
 
 impl Shape {
