@@ -3,6 +3,7 @@
 mod checkpoint;
 mod dimensions;
 mod gguf;
+mod gguf_weights;
 mod json_object;
 mod layer_group;
 mod layer_group_json;
@@ -14,6 +15,7 @@ mod widths;
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
 pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
+pub use gguf_weights::{Block, FileType, GgufTensor, GgufTensors, Imatrix, Release, TensorType, Typed};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};

@@ -4,7 +4,7 @@
 //! Kimi-VL's tower from `models/kimi_vl.py` and `models/moonvit.py` of vLLM 0.19. Each class meets a published total:
 //! `tests/golden/totals.jsonl` lists them.
 //!
-//! A size is a sum of products (`/` divides and rounds down) of whole numbers, of names of `let`, and of keys of the
+//! A size is a sum of products (`/` divides and rounds down, `a&b` is the smaller, `condition?a:b` one of two) of whole numbers, of names of `let`, and of keys of the
 //! configuration. `key|size` is the size where the key has no value; `root.key` is outside the vision tower's object, and
 //! `#key` is the length of a list. A condition is a key that is true or false: `key|true` where it is true by default, `!`
 //! before one that must be false, `?` before a key that must have a number above 0.
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::TOO_LARGE;
-use super::layers::{Layers, On, Sparse};
+use super::layers::{Layers, MtpLayers, On, Sparse, States};
 use super::scheme::Kind;
 use super::tensors::Shape;
 use crate::catalogue::line_naming;
@@ -42,8 +42,12 @@ pub(super) struct Class {
     only: BTreeMap<String, Vec<Value>>,
     /// The layers with experts.
     pub(super) sparse: Option<Sparse>,
-    /// Whether checkpoints have an MTP layer that config.json does not mention.
-    pub(super) unlisted_mtp: bool,
+    /// Layers with attention and a state.
+    pub(super) states: States,
+    /// The layers that predict further tokens.
+    pub(super) mtp: Option<MtpLayers>,
+    /// Values of keys that published files leave out.
+    defaults: BTreeMap<String, u64>,
     blocks: Vec<String>,
     /// Names for sizes and conditions. Those of the class override those of its blocks.
     #[serde(rename = "let")]
@@ -53,6 +57,16 @@ pub(super) struct Class {
     pub(super) tensors: Vec<Tensor>,
     #[serde(rename = "note")]
     _note: String,
+}
+
+/// Where weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Storage {
+    /// The files of the checkpoint.
+    Checkpoint,
+    /// A GGUF file.
+    Gguf,
 }
 
 /// Tensors of one shape.
@@ -67,6 +81,10 @@ pub(super) struct Tensor {
     gguf: Option<String>,
     /// Columns there, where its converter reshapes the matrix.
     gguf_columns: Option<String>,
+    /// Rows there, where its converter drops or adds some.
+    gguf_rows: Option<String>,
+    /// The one of checkpoint and GGUF file that has it, if only one does.
+    only: Option<Storage>,
     /// Whether the file stacks matrices in a third dimension, as it does experts.
     stacked: bool,
     /// How many there are, 1 by default.
@@ -144,6 +162,11 @@ impl<'a> Scope<'a> {
         self.constants.get(name).or_else(|| self.class.names_of_sizes.get(name)).map(String::as_str)
     }
 
+    /// Whether the class has a size of this name.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
     /// Refuses settings with which a class has other tensors than its row has.
     pub(super) fn check(&self, named: &str) -> Result<(), String> {
         for (key, values) in &self.class.only {
@@ -157,10 +180,10 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    /// The tensors of the class.
-    pub(super) fn shapes(&self, layers: &Layers) -> Result<Vec<Shape>, String> {
+    /// The tensors of the class as they are stored there.
+    pub(super) fn shapes(&self, layers: &Layers, storage: Storage) -> Result<Vec<Shape>, String> {
         let mut shapes = Vec::new();
-        for tensor in &self.class.tensors {
+        for tensor in self.class.tensors.iter().filter(|tensor| tensor.only.is_none_or(|only| only == storage)) {
             let Some(place) = layers.place(tensor.on.unwrap_or_default()) else { continue };
             if let Some(condition) = &tensor.condition
                 && !self.holds(condition)?
@@ -168,16 +191,21 @@ impl<'a> Scope<'a> {
                 continue;
             }
             let size = |size: &Option<String>, default| size.as_ref().map_or(Ok(default), |size| self.size(size));
+            let rows = if storage == Storage::Gguf { &tensor.gguf_rows } else { &None };
+            let (divided, whole) = match rows {
+                Some(_) => (rows, &None),
+                None => (&tensor.divided, &tensor.whole),
+            };
             let by_kv_heads = size(&tensor.by_kv_heads, 0)?;
             let kv_heads = tensor.kv_heads.as_deref().unwrap_or("kv_heads");
             let shape = Shape {
                 place,
                 kind: tensor.kind,
                 count: size(&tensor.count, 1)?,
-                divided: size(&tensor.divided, 0)?,
+                divided: size(divided, 0)?,
                 by_kv_heads,
                 num_key_value_heads: if by_kv_heads > 0 { self.size(kv_heads)? } else { 1 },
-                whole: size(&tensor.whole, 0)?,
+                whole: size(whole, 0)?,
                 columns: size(&tensor.columns, 1)?,
                 gguf: tensor.gguf.clone(),
                 gguf_columns: size(&tensor.gguf_columns, 0)?,
@@ -195,8 +223,16 @@ impl<'a> Scope<'a> {
     }
 
     fn value(&self, size: &str) -> Result<Exact, String> {
+        if let Some((condition, (one, other))) =
+            size.split_once('?').and_then(|(condition, values)| Some((condition, values.split_once(':')?)))
+        {
+            return self.value(if self.holds(condition)? { one } else { other });
+        }
         if let Some((key, other)) = size.split_once('|') {
             return self.count(key)?.map_or_else(|| self.value(other), |value| Ok(value.into()));
+        }
+        if let Some((one, other)) = size.split_once('&') {
+            return Ok(self.value(one)?.min(self.value(other)?));
         }
         size.split('+').map(|product| self.product(product)).sum()
     }
@@ -217,8 +253,10 @@ impl<'a> Scope<'a> {
         if let Ok(number) = name.parse::<u64>() {
             return Ok(number.into());
         }
-        if name == "adjusted_width" {
-            return self.adjusted_width();
+        match name {
+            "adjusted_width" => return self.adjusted_width(),
+            "altup_num_inputs_less_one" => return Ok(self.value("altup_num_inputs")? - 1u64),
+            _ => {}
         }
         match self.named(name) {
             Some(size) => self.value(size),
@@ -244,12 +282,19 @@ impl<'a> Scope<'a> {
         key.strip_prefix("root.").map_or((self.keys, key), |key| (self.root, key))
     }
 
-    /// The number of a key, or the length of its list.
+    /// The number of a key, its default in the class, or the length of its list.
     fn count(&self, key: &str) -> Result<Option<u64>, String> {
+        let default = self.class.defaults.get(key).filter(|_| !self.keys.object.contains_key(key));
+        if let Some(&default) = default {
+            return Ok(Some(default));
+        }
         let (keys, name) = self.locate(key);
         if key.starts_with('#') {
             let list = keys.get(name).and_then(Value::as_array);
             return Ok(list.and_then(|list| u64::try_from(list.len()).ok()));
+        }
+        if let Some(same) = keys.get(name).and_then(Value::as_array).and_then(|list| same_number(list)) {
+            return Ok(Some(same));
         }
         let spellings = [HIDDEN, HEADS, KV_HEADS, HEAD_DIM].into_iter().find(|names| names.contains(&name));
         let given = keys.count_or_default(spellings.unwrap_or(&[name]), &mut Vec::new());
@@ -275,6 +320,12 @@ impl<'a> Scope<'a> {
             Some(_) => Err(format!("{} is not true or false", keys.field(name))),
         }
     }
+}
+
+/// The number that all entries of a list are: keys of some classes have one a layer.
+fn same_number(list: &[Value]) -> Option<u64> {
+    let first = list.first()?.as_u64()?;
+    list.iter().all(|entry| entry.as_u64() == Some(first)).then_some(first)
 }
 
 pub(super) fn missing(keys: &Keys<'_>, key: &str) -> String {

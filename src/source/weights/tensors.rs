@@ -37,10 +37,14 @@ impl Shape {
         Exact::from(places) * self.count
     }
 
+    /// The rows of one.
+    pub(super) fn rows(&self) -> Exact {
+        Exact::from(self.divided) + self.by_kv_heads + self.whole
+    }
+
     /// The parameters of all of them.
     pub(super) fn parameters(&self) -> Exact {
-        let rows = Exact::from(self.divided) + self.by_kv_heads + self.whole;
-        rows * self.columns * self.tensors()
+        self.rows() * self.columns * self.tensors()
     }
 
     /// Whether a token passes through some of them only: those of its experts.
