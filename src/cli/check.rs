@@ -222,7 +222,7 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
         let found = format!("{} values", engines.len());
         Error::new(Code::Several, "--engine", found, "are more than one estimate takes", "give one")
     })?;
-    let weigh = Weigh::when(!is_limited && ask.weights.is_none());
+    let weigh = if is_limited { Weigh::No } else { ask.weigh() };
     let model = ask.model(&engine, &places, weigh)?;
     let demands = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let request = CheckRequest::new(ask, model, engine, fleet.as_ref(), demands)?;

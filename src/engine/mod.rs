@@ -108,6 +108,8 @@ pub struct Profile {
     pub allocation: Allocation,
     /// How it spreads a model over devices.
     pub spread: Spread,
+    /// The files that its weights are loaded from.
+    pub weight_files: WeightFiles,
     /// The note on replicas of a mixture of experts, where its own option for replicas would divide the experts over them.
     pub separate_replicas: Option<&'static str>,
     /// What a workload on a model takes in it.
@@ -144,6 +146,7 @@ impl Profile {
         formats: &[],
         allocation: Allocation::Workload,
         spread: Spread::Ranks,
+        weight_files: WeightFiles::Safetensors,
         separate_replicas: None,
         answer: ideal::answer,
         prepare: |_, _, _| None,
@@ -183,6 +186,17 @@ pub enum Spread {
     Layers,
     /// Not at all: a device has all of it.
     Whole,
+}
+
+/// The files that an engine loads weights from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightFiles {
+    /// It loads none: the ideal.
+    Any,
+    /// Safetensors checkpoints.
+    Safetensors,
+    /// GGUF files.
+    Gguf,
 }
 
 /// An engine at a version, with its settings.

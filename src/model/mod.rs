@@ -15,7 +15,9 @@ mod widths;
 pub use checkpoint::{Checkpoint, DraftMethod, Drafter, KvCacheScheme, Quantization};
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, layer_count};
 pub use gguf::{Gguf, GgufFeature, GgufFile, GgufWindow};
-pub use gguf_weights::{Block, FileType, GgufTensor, GgufTensors, Imatrix, Release, TensorType, Typed};
+pub use gguf_weights::{
+    Block, FileType, GgufFileWeights, GgufTensor, GgufTensors, Imatrix, Release, TensorType, Typed,
+};
 pub use layer_group::{KeyValue, LayerCache, LayerGroup};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
 pub use recurrent::{Convolution, Mechanism, Memory, RecurrentState};
@@ -50,6 +52,8 @@ pub struct Model {
     pub drafter: Option<Drafter>,
     /// What its weights come to, where that was asked for and is known.
     pub weights: Option<Weights>,
+    /// Its tensors in a GGUF file, where they were asked for, or why they are unknown.
+    pub gguf_tensors: Option<Result<GgufTensors, String>>,
     /// What engines read beside the layers.
     pub checkpoint: Checkpoint,
     /// The numbers it was made of, and where each came from.
@@ -80,6 +84,7 @@ impl Model {
             mtp_groups: Vec::new(),
             drafter: None,
             weights: None,
+            gguf_tensors: None,
             checkpoint: Checkpoint::default(),
             facts: Vec::new(),
             assumptions: Vec::new(),

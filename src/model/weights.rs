@@ -134,6 +134,16 @@ pub enum Place {
 }
 
 impl TensorGroup {
+    /// Adds what engines hold in the same tensor.
+    pub(crate) fn add(&mut self, other: &Self) -> Result<(), Error> {
+        let sum = |a: u64, b: u64| (Exact::from(a) + b).get();
+        self.divided = sum(self.divided, other.divided)?;
+        self.by_kv_heads = sum(self.by_kv_heads, other.by_kv_heads)?;
+        self.whole = sum(self.whole, other.whole)?;
+        self.num_key_value_heads = self.num_key_value_heads.max(other.num_key_value_heads);
+        Ok(())
+    }
+
     /// Bytes of one tensor, undivided.
     pub fn bytes(&self) -> Exact {
         Exact::from(self.divided) + self.by_kv_heads + self.whole

@@ -26,6 +26,7 @@ pub use file::{open, text, text_of_stdin};
 pub use hub::{HubId, HubSettings, Token, Watch};
 pub use local::LocalSources;
 pub use resolver::{Resolver, Weighed};
+pub use weights::Extra;
 pub use weights::Known;
 
 /// The model of a name of the catalogue or of a path, by a [`Resolver`] without further settings.

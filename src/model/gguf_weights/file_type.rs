@@ -24,39 +24,45 @@ pub enum Imatrix {
     Absent,
 }
 
-/// The release of llama-quantize, as far as its rule differs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Release {
-    /// b8390 (March 2026) and later.
-    #[default]
-    Current,
-    /// Up to b8179 (February 2026).
-    UpToB8179,
-}
+/// A build of llama-quantize: its rule changed once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release(u64);
 
 /// The last build of the older rule, and the first of the newer one: those between were not compared.
 const LAST_OLD: u64 = 8179;
 const FIRST_NEW: u64 = 8390;
 
+impl Default for Release {
+    fn default() -> Self {
+        Self(FIRST_NEW)
+    }
+}
+
 impl Release {
-    /// The rule of a build, as `b8179`, and a note where its rule was not compared.
-    ///
-    /// # Errors
-    /// [`Code::WrongType`] for what is no build.
-    pub fn parse(text: &str) -> Result<(Self, Option<String>), Error> {
-        let number = text.strip_prefix(['b', 'B']).unwrap_or(text).parse::<u64>();
-        let number = number.map_err(|_| {
+    /// Whether it has the older rule, by which all files of 2024 and 2025 were made.
+    pub fn is_older(self) -> bool {
+        self.0 <= LAST_OLD
+    }
+
+    /// A note on a build whose rule was not compared.
+    pub fn note(self) -> Option<String> {
+        (LAST_OLD.saturating_add(1)..FIRST_NEW).contains(&self.0).then(|| {
+            format!(
+                "llama-quantize b{}: its rule changed between b{LAST_OLD} and b{FIRST_NEW}; the newer one is used",
+                self.0
+            )
+        })
+    }
+}
+
+impl FromStr for Release {
+    type Err = Error;
+
+    /// Reads the number of a build, as `b8179`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let number = text.strip_prefix(['b', 'B']).unwrap_or(text).parse();
+        number.map(Self).map_err(|_| {
             Error::new(Code::WrongType, "", text, "is not a build of llama.cpp", "give its number, as b8179")
-        })?;
-        Ok(match number {
-            ..=LAST_OLD => (Self::UpToB8179, None),
-            FIRST_NEW.. => (Self::Current, None),
-            _ => {
-                let note = format!(
-                    "llama-quantize {text}: the rule changed between b{LAST_OLD} and b{FIRST_NEW}; the newer one is used"
-                );
-                (Self::Current, Some(note))
-            }
         })
     }
 }
@@ -72,7 +78,7 @@ impl FileType {
             Matrix::Needed | Matrix::Usual => Imatrix::Given,
             Matrix::Unusual => Imatrix::Absent,
         };
-        Self { row, imatrix, release: Release::Current }
+        Self { row, imatrix, release: Release::default() }
     }
 
     /// Its name, as `Q4_K_M`.

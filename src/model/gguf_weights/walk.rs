@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::file_type::{FileType, Imatrix, Release};
+use super::file_type::{FileType, Imatrix};
 use super::table::{Category, Condition, Grouped, KEPT, KEPT_16_BIT, SEVENTY_BILLION, Steps};
 use super::tensor_type::TensorType;
-use super::{GgufTensor, GgufTensors};
+use super::{GgufTensor, GgufTensors, TOKEN_EMBEDDING};
 use crate::units::{Code, Error, Exact};
 
 /// A tensor of a layer, with the type that a file type gives it.
@@ -152,16 +152,13 @@ impl Walk<'_> {
 
     /// The category that the release of llama-quantize has.
     fn effective(&self, category: Category) -> Category {
-        match (category, self.file_type.release) {
-            (Category::FusedQkv, Release::Current) => Category::V,
-            _ => category,
-        }
+        let is_value = category == Category::FusedQkv && !self.file_type.release.is_older();
+        if is_value { Category::V } else { category }
     }
 
     /// Whether an embedding is the output as well.
     fn is_output(&self, tensor: &GgufTensor) -> bool {
-        let is_tied = self.tensors.tensors.iter().all(|other| other.name != "output");
-        is_tied && (self.file_type.release == Release::Current || tensor.name == "token_embd")
+        self.tensors.is_tied() && (!self.file_type.release.is_older() || tensor.name == TOKEN_EMBEDDING)
     }
 
     fn output(&self, tensor: &GgufTensor) -> TensorType {
@@ -223,7 +220,7 @@ impl Walk<'_> {
 
     /// The older rule falls back from 2 and 3 bits to another type of the same bytes.
     fn older_fallback(&self, wanted: TensorType, found: TensorType) -> TensorType {
-        let is_older = self.file_type.release == Release::UpToB8179;
+        let is_older = self.file_type.release.is_older();
         match (wanted, found) {
             (TensorType::Q2K | TensorType::Q3K, TensorType::Q4_0) if is_older => TensorType::Iq4Nl,
             _ => found,

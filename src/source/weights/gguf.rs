@@ -14,13 +14,13 @@ use crate::catalogue::{GgufArchitecture, RecurrentRule, gguf_architecture_of, mo
 use crate::model::{GgufTensor, GgufTensors, Place};
 use crate::source::hf_config::Keys;
 
-/// What some files hold in addition, and others do not.
+/// What some GGUF files hold in addition, and others do not.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::source) struct Extra {
+pub struct Extra {
     /// MTP layers, which the converter writes by default since mid 2026.
-    pub(in crate::source) mtp: bool,
+    pub mtp: bool,
     /// The head of a checkpoint that stores it although it is the embedding.
-    pub(in crate::source) lm_head: bool,
+    pub lm_head: bool,
 }
 
 /// The tensors of a GGUF file of a configuration, or why they are not known. Towers are in a file of their own.
@@ -39,10 +39,8 @@ pub(in crate::source) fn gguf_tensors(config: &Value, extra: Extra) -> Result<Gg
     let scope = text.scope(&keys, &root_keys)?;
     let scope = with_rope(scope, text.object);
     let count = layer_count(&keys)?;
-    let mut layers = Layers::new(&text.class, &keys, count)?;
-    if extra.mtp {
-        layers = layers.with_mtp(&text.class, &keys, count)?;
-    }
+    let without = Layers::new(&text.class, &keys, count)?;
+    let layers = if extra.mtp { without.with_mtp(&text.class, &keys, count)? } else { without };
     let shapes = scope.shapes(&layers, Storage::Gguf)?;
     Ok(GgufTensors {
         gqa: gqa(&scope, &layers, &architecture)?,
@@ -50,8 +48,24 @@ pub(in crate::source) fn gguf_tensors(config: &Value, extra: Extra) -> Result<Gg
         architecture: name(&architecture, &layers),
         layers: u32::try_from(layers.count()).map_err(|_| TOO_LARGE)?,
         tensors: shapes.iter().map(tensor).collect::<Result<_, _>>()?,
+        notes: notes(&text, text.class.mtp_layers(&keys)?, extra),
     })
 }
+
+/// What the file does not hold of the model.
+fn notes(text: &TextModel<'_>, mtp_layers: u32, extra: Extra) -> Vec<String> {
+    let mut notes = Vec::new();
+    if mtp_layers > 0 && !extra.mtp {
+        notes.push("MTP layers are not counted: files converted since mid 2026 may hold them".into());
+    }
+    if PARTS.iter().any(|part| text.root.get(*part).is_some_and(Value::is_object)) {
+        notes.push("what sees and hears is not counted: it is in a file of its own (mmproj)".into());
+    }
+    notes
+}
+
+/// Parts of a model beside its text model.
+const PARTS: &[&str] = &["vision_config", "visual", "vision_encoder", "audio_config", "audio_encoder"];
 
 /// Whether the file is of a model that reads more than text.
 fn conditional(text: &TextModel<'_>) -> bool {

@@ -85,7 +85,7 @@ impl MtpLayers {
         self.layers.is_none()
     }
 
-    fn count(&self, keys: &Keys<'_>) -> Result<u32, String> {
+    pub(super) fn count(&self, keys: &Keys<'_>) -> Result<u32, String> {
         let Some(key) = &self.layers else { return Ok(self.unlisted.unwrap_or_default()) };
         let count = keys.count_or_zero(&[key]).map_err(|error| error.to_string())?;
         let layers = count.map_or(0, |count| count.value);
@@ -145,7 +145,7 @@ impl Layers {
     /// The same with MTP layers, where the class has any.
     pub(super) fn with_mtp(mut self, class: &Class, keys: &Keys<'_>, layers: u32) -> Result<Self, String> {
         let Some(mtp) = &class.mtp else { return Ok(self) };
-        let end = layers.saturating_add(mtp.count(keys)?);
+        let end = layers.saturating_add(class.mtp_layers(keys)?);
         for on in [On::Layers, On::Mtp].iter().chain(&mtp.like) {
             self.0.entry(*on).or_default().extend(layers..end);
         }

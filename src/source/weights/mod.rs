@@ -20,7 +20,8 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-pub(super) use self::gguf::{Extra, gguf_tensors};
+pub use self::gguf::Extra;
+pub(super) use self::gguf::gguf_tensors;
 pub use self::known::Known;
 pub(super) use self::known::{OF_THE_CACHE, of_entry};
 use self::layers::{Layers, MtpLayers};
@@ -71,7 +72,7 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     }
     let format = Format::new(text.object, text.root, text.named);
     let mut weights = weights(&shapes, &format, experts(config)).map_err(|_| TOO_LARGE)?;
-    let groups = shapes.iter().map(|shape| format.group(shape)).collect::<Result<_, _>>().map_err(|_| TOO_LARGE)?;
+    let groups = format.groups(&shapes).map_err(|_| TOO_LARGE)?;
     weights.tensors = Some(Tensors { groups, tied: text.tied });
     let declared = declared_quantization(text.root, text.object);
     let method = declared.map(|declared| declared.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));

@@ -79,6 +79,8 @@ pub(super) struct Tensor {
     kind: Kind,
     /// The name in a GGUF file.
     gguf: Option<String>,
+    /// What engines join it into, with the rows beside it of the same name: q, k and v are one tensor there.
+    join: Option<String>,
     /// Columns there, where its converter reshapes the matrix.
     gguf_columns: Option<String>,
     /// Rows there, where its converter drops or adds some.
@@ -131,6 +133,11 @@ impl Class {
         let plain = |name: &str| name.trim_end_matches("_text").replace('_', "").to_lowercase();
         let name = architecture.strip_suffix(suffix).map(plain);
         self.names.iter().any(|known| Some(plain(known)) == name)
+    }
+
+    /// The number of its MTP layers.
+    pub(super) fn mtp_layers(&self, keys: &Keys<'_>) -> Result<u32, String> {
+        self.mtp.as_ref().map_or(Ok(0), |mtp| mtp.count(keys))
     }
 
     /// Whether it has tensors there.
@@ -208,6 +215,7 @@ impl<'a> Scope<'a> {
                 whole: size(whole, 0)?,
                 columns: size(&tensor.columns, 1)?,
                 gguf: tensor.gguf.clone(),
+                join: tensor.join.clone(),
                 gguf_columns: size(&tensor.gguf_columns, 0)?,
                 stacked: tensor.stacked || tensor.kind == Kind::Expert,
             };

@@ -22,6 +22,8 @@ pub(super) struct Shape {
     pub(super) num_key_value_heads: u64,
     /// The name of the matrix in a GGUF file; `None` for a vector.
     pub(super) gguf: Option<String>,
+    /// What engines join it into.
+    pub(super) join: Option<String>,
     /// Columns in a GGUF file where they differ, else 0.
     pub(super) gguf_columns: u64,
     pub(super) stacked: bool,
@@ -45,6 +47,11 @@ impl Shape {
     /// The parameters of all of them.
     pub(super) fn parameters(&self) -> Exact {
         self.rows() * self.columns * self.tensors()
+    }
+
+    /// Whether engines hold both in one tensor.
+    fn is_joined_with(&self, other: &Self) -> bool {
+        (&self.join, &self.place, self.count) == (&other.join, &other.place, other.count)
     }
 
     /// Whether a token passes through some of them only: those of its experts.
@@ -87,7 +94,23 @@ impl Format {
         }
     }
 
-    pub(super) fn group(&self, shape: &Shape) -> Result<TensorGroup, Error> {
+    /// The tensors as engines join them.
+    pub(super) fn groups(&self, shapes: &[Shape]) -> Result<Vec<TensorGroup>, Error> {
+        let mut groups: Vec<TensorGroup> = Vec::with_capacity(shapes.len());
+        let mut last: Option<&Shape> = None;
+        for shape in shapes {
+            let group = self.group(shape)?;
+            let joined = last.is_some_and(|last| last.join.is_some() && last.is_joined_with(shape));
+            match groups.last_mut().filter(|_| joined) {
+                Some(whole) => whole.add(&group)?,
+                None => groups.push(group),
+            }
+            last = Some(shape);
+        }
+        Ok(groups)
+    }
+
+    fn group(&self, shape: &Shape) -> Result<TensorGroup, Error> {
         Ok(TensorGroup {
             place: shape.place.clone(),
             count: shape.count,
