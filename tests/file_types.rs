@@ -29,7 +29,7 @@ const PUBLISHED: &[(&str, &str, u64)] = &[
 ];
 
 fn model(name: &str) -> String {
-    if name.ends_with(".json") { golden("configs").join(name).display().to_string() } else { name.to_owned() }
+    if name.contains("--") { golden("configs").join(name).display().to_string() } else { name.to_owned() }
 }
 
 #[test]

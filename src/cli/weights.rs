@@ -26,14 +26,16 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     run: |matches| run(&typed(matches)?),
 };
 
+const FILE_TYPES: &str =
+    "GGUF file types, comma-separated: q4_k_m, iq4_xs, q8_0, mxfp4_moe, … as llama-quantize makes them";
+
 #[derive(Debug, Args)]
 struct WeightsArguments {
     /// A catalogue name; a .safetensors file, its index, a GGUF file, a config.json or a directory with them; - for standard
     /// input
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// GGUF file types to weigh the model in, comma-separated: q4_k_m, iq4_xs, q8_0, mxfp4_moe, … as llama-quantize makes them
-    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', help = FILE_TYPES)]
     weights_dtype: Vec<String>,
     /// Build of llama-quantize whose rule decides [default: b8390 and later]
     #[arg(long, value_name = "BUILD", requires = "weights_dtype")]

@@ -13,6 +13,10 @@ pub struct Weights {
     pub parameters: Option<u64>,
     /// Parameters that one token passes through; none for a model without experts.
     pub active_parameters: Option<u64>,
+    /// Parameters of what sees or hears, where those are counted in addition to the text model's.
+    pub tower_parameters: Option<u64>,
+    /// Parameters of MTP layers, which are not counted.
+    pub mtp_parameters: Option<u64>,
     /// The tensors by shape, as its configuration implies them; none where its class is not known tensor by tensor.
     pub tensors: Option<Tensors>,
     /// How all this is known.
@@ -72,6 +76,8 @@ impl Weights {
             bytes: None,
             parameters: None,
             active_parameters: None,
+            tower_parameters: None,
+            mtp_parameters: None,
             tensors: None,
             origin,
             notes: Vec::new(),

@@ -72,17 +72,15 @@ impl FileType {
             }
         }
         all.sort_by(|(a, one), (b, other)| (a, &one.name).cmp(&(b, &other.name)));
-        let is_value = |tensor: &GgufTensor| matches!(tensor.category(), Some(Category::V | Category::FusedQkv));
+        let is_value = |tensor: &GgufTensor| {
+            tensor.kept().is_none() && matches!(Category::from_name(&tensor.name), Category::V | Category::FusedQkv)
+        };
         let values = all.iter().filter(|(_, tensor)| is_value(tensor)).map(|_| 1u64).sum();
         let walk = Walk { file_type: self, tensors, is_seventy_billion: tensors.is_seventy_billion(), values };
         let mut counters = Counters::default();
-        let typed = |(layer, tensor): (Option<u32>, &'_ GgufTensor)| {
-            let tensor_type = walk.tensor_type(layer, tensor, &mut counters)?;
-            Ok((layer, tensor_type))
-        };
-        let types: Vec<_> = all.iter().copied().map(typed).collect::<Result<_, Error>>()?;
-        let joined = all.into_iter().zip(types);
-        Ok(joined.map(|((_, tensor), (layer, tensor_type))| Typed { tensor, layer, tensor_type }).collect())
+        let typed =
+            |(layer, tensor)| Ok(Typed { tensor, layer, tensor_type: walk.tensor_type(layer, tensor, &mut counters)? });
+        all.into_iter().map(typed).collect()
     }
 }
 
@@ -95,11 +93,6 @@ impl GgufTensors {
 }
 
 impl GgufTensor {
-    /// The category of a matrix that is quantised; `None` for what stays as it is.
-    fn category(&self) -> Option<Category> {
-        (self.kept().is_none()).then(|| Category::from_name(&self.name))
-    }
-
     /// The type that it keeps whatever the file type is; `None` for a matrix that is quantised.
     fn kept(&self) -> Option<TensorType> {
         if self.columns <= 1 || KEPT.iter().any(|part| self.name.contains(part)) {
@@ -117,9 +110,10 @@ impl Walk<'_> {
         counters: &mut Counters,
     ) -> Result<TensorType, Error> {
         let row = self.file_type.row;
-        let Some(category) = tensor.category() else {
-            return Ok(self.kept(tensor));
-        };
+        if let Some(kept) = tensor.kept() {
+            return Ok(kept);
+        }
+        let category = Category::from_name(&tensor.name);
         if row.steps == Steps::Unquantized {
             return Ok(row.default);
         }
@@ -143,11 +137,6 @@ impl Walk<'_> {
             let problem = format!("has rows of {} elements, for which {} has no type", tensor.columns, row.name);
             Error::new(Code::Refused, "--weights-dtype", tensor.name.clone(), problem, "give another file type")
         })
-    }
-
-    /// What stays as it is was written by the converter: in the 16-bit format, or in the one format of the whole file.
-    fn kept(&self, tensor: &GgufTensor) -> TensorType {
-        tensor.kept().unwrap_or(TensorType::F32)
     }
 
     /// The category that the release of llama-quantize has.
@@ -183,14 +172,11 @@ impl Walk<'_> {
     }
 
     fn position(&self, category: Category, layer: Option<u32>, ordinal: u64) -> Position {
-        match category {
-            Category::V => Position { ordinal, layer: ordinal, count: self.values },
-            _ => {
-                let by_name = layer.filter(|_| self.tensors.experts > 1);
-                let layer = by_name.map_or(ordinal, u64::from);
-                Position { ordinal, layer, count: self.tensors.layers.into() }
-            }
+        if category == Category::V {
+            return Position { ordinal, layer: ordinal, count: self.values };
         }
+        let by_name = layer.filter(|_| self.tensors.experts > 1);
+        Position { ordinal, layer: by_name.map_or(ordinal, u64::from), count: self.tensors.layers.into() }
     }
 
     fn holds(&self, condition: Condition, position: Position) -> bool {

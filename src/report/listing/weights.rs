@@ -112,6 +112,8 @@ impl WeightsItem {
             ("parameters", parameters.map_or_else(|| "not known".into(), group_thousands)),
         ];
         about.extend(active_parameters.map(|active| ("active", group_thousands(active))));
+        let parts = [("of towers", self.weights.tower_parameters), ("MTP layers", self.weights.mtp_parameters)];
+        about.extend(parts.into_iter().filter_map(|(name, count)| Some((name, group_thousands(count?)))));
         if let Some(file) = &self.file {
             about.insert(0, ("file type", file.weights_dtype.into()));
             about.push(("on GPUs", amount(file.device_bytes)));

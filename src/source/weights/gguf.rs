@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::layers::{Layers, On};
 use super::rows::{Scope, Storage};
 use super::tensors::Shape;
-use super::{CONDITIONAL, TOO_LARGE, TextModel, layer_count};
+use super::{CONDITIONAL, TOO_LARGE, TextModel, block_configs, layer_count};
 use crate::catalogue::{GgufArchitecture, RecurrentRule, gguf_architecture_of, model_type};
 use crate::model::{GgufTensor, GgufTensors, Place};
 use crate::source::hf_config::Keys;
@@ -41,9 +41,10 @@ pub(in crate::source) fn gguf_tensors(config: &Value, extra: Extra) -> Result<Gg
     let count = layer_count(&keys)?;
     let without = Layers::new(&text.class, &keys, count)?;
     let layers = if extra.mtp { without.with_mtp(&text.class, &keys, count)? } else { without };
-    let shapes = scope.shapes(&layers, Storage::Gguf)?;
+    let mut shapes = scope.shapes(&layers, Storage::Gguf)?;
+    shapes.extend(block_configs::shapes(&scope, &keys, count)?);
     Ok(GgufTensors {
-        gqa: gqa(&scope, &layers, &architecture)?,
+        gqa: block_configs::gqa(&scope, &keys)?.map_or_else(|| gqa(&scope, &layers, &architecture), Ok)?,
         experts: if layers.has(On::Sparse) { scope.size("experts")? } else { 0 },
         architecture: name(&architecture, &layers),
         layers: u32::try_from(layers.count()).map_err(|_| TOO_LARGE)?,

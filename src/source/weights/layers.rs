@@ -50,6 +50,8 @@ pub(super) enum Sparse {
         last: String,
         every: String,
     },
+    /// Those with 1 in the list of this key.
+    Listed(String),
     /// All, if this key is a number of experts. The dense feed-forward stays.
     Optional(String),
     /// A layer has attention, a state, a feed-forward or experts, and only one of these (Nemotron-H).
@@ -225,6 +227,12 @@ fn sparse(class: &Class, keys: &Keys<'_>, layers: &[u32]) -> Result<Vec<u32>, St
                 (count(first)?.map_or(0, |first| first.value), count(every)?.map_or(1, |every| every.value));
             let last = keys.get(last).and_then(Value::as_u64).unwrap_or(u64::MAX);
             those(&|layer| (first..=last).contains(&layer) && layer.saturating_add(1).is_multiple_of(every))
+        }
+        Some(Sparse::Listed(key)) => {
+            let list = keys.list(key).map_err(|error| error.to_string())?.ok_or_else(|| missing(keys, key))?;
+            let is_sparse =
+                |layer: u64| usize::try_from(layer).ok().and_then(|layer| list.get(layer)).is_some_and(|one| *one == 1);
+            those(&is_sparse)
         }
         Some(Sparse::Optional(key)) => {
             let enabled = keys.get("enable_moe_block").is_none_or(|enabled| *enabled != false);

@@ -3,6 +3,7 @@
 //! Computed are the classes whose tensors are listed in `classes.jsonl`, with the blocks of `blocks.jsonl` and the vision
 //! towers of `towers.jsonl`. A class that is not listed has no figure: nothing is guessed. MTP layers are not counted.
 
+mod block_configs;
 pub(super) mod files;
 mod gguf;
 mod known;
@@ -13,6 +14,8 @@ mod tensors;
 
 #[cfg(test)]
 mod gguf_tests;
+#[cfg(test)]
+mod hub_tests;
 #[cfg(test)]
 mod tests;
 
@@ -63,7 +66,16 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     let keys = text.keys(known.as_ref(), &read);
     let root_keys = Keys { object: text.root, path: String::new(), model_type: None, read: &read };
     let scope = text.scope(&keys, &root_keys)?;
-    let mut shapes = scope.shapes(&Layers::new(&text.class, &keys, layer_count(&keys)?)?, Storage::Checkpoint)?;
+    let count = layer_count(&keys)?;
+    let layers = || Layers::new(&text.class, &keys, count);
+    let mut shapes = scope.shapes(&layers()?, Storage::Checkpoint)?;
+    shapes.extend(block_configs::shapes(&scope, &keys, count)?);
+    let sum = |shapes: &[Shape]| shapes.iter().map(Shape::parameters).sum::<Exact>();
+    let of_text = sum(&shapes);
+    let of_mtp = match text.class.mtp_layers(&keys)? {
+        0 => None,
+        _ => Some(sum(&scope.shapes(&layers()?.with_mtp(&text.class, &keys, count)?, Storage::Checkpoint)?) - of_text),
+    };
     if let (Some(tower), Some(vision)) = (&tower, vision(text.root)) {
         let keys = Keys { object: vision, path: "vision_config.".into(), model_type: None, read: &read };
         let scope = Scope::new(tower, &keys, &root_keys).with("text", scope.size("hidden_size")?.to_string());
@@ -72,6 +84,9 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     }
     let format = Format::new(text.object, text.root, text.named);
     let mut weights = weights(&shapes, &format, experts(config)).map_err(|_| TOO_LARGE)?;
+    let part = |part: Exact| part.get().map_err(|_| TOO_LARGE);
+    weights.tower_parameters = tower.is_some().then(|| part(sum(&shapes) - of_text)).transpose()?;
+    weights.mtp_parameters = of_mtp.map(part).transpose()?;
     let groups = format.groups(&shapes).map_err(|_| TOO_LARGE)?;
     weights.tensors = Some(Tensors { groups, tied: text.tied });
     let declared = declared_quantization(text.root, text.object);

@@ -301,6 +301,9 @@ impl<'a> Scope<'a> {
             let list = keys.get(name).and_then(Value::as_array);
             return Ok(list.and_then(|list| u64::try_from(list.len()).ok()));
         }
+        if let Some((object, inner)) = name.split_once('.') {
+            return Ok(keys.get(object).and_then(|object| object.get(inner)?.as_u64()));
+        }
         if let Some(same) = keys.get(name).and_then(Value::as_array).and_then(|list| same_number(list)) {
             return Ok(Some(same));
         }

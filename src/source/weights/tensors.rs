@@ -30,6 +30,24 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// One vector without elements, to be filled in.
+    pub(super) fn vector(place: Place) -> Self {
+        Self {
+            place,
+            kind: Kind::Other,
+            count: 1,
+            divided: 0,
+            by_kv_heads: 0,
+            whole: 0,
+            columns: 1,
+            num_key_value_heads: 1,
+            gguf: None,
+            join: None,
+            gguf_columns: 0,
+            stacked: false,
+        }
+    }
+
     /// How many there are in the model.
     fn tensors(&self) -> Exact {
         let places = match &self.place {

@@ -24,7 +24,7 @@ fn total(config: &Value) -> Option<u64> {
 #[test]
 fn published_totals_are_met() {
     let text = fs::read_to_string(golden("totals.jsonl")).unwrap();
-    let mut seen = BTreeSet::new();
+    let mut seen = super::hub_tests::model_types();
     for row in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let mut config = match row["file"].as_str() {
             Some(file) => parse(&fs::read_to_string(golden(file)).unwrap()).unwrap(),

@@ -1,0 +1,77 @@
+//! Computed parameters against the totals of stored elements that the hub states of unquantised repositories.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::computed;
+use crate::source::hf_config::parse;
+
+/// The rows: repositories with their totals and the keys of their configuration that decide tensors. `parts` names what
+/// makes a repository differ from the model that engines load, `unmatched` is what is left with a reason.
+pub(super) fn rows() -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/hub-weights.jsonl");
+    fs::read_to_string(path).unwrap().lines().map(|line| parse(line).unwrap()).collect()
+}
+
+/// What a part adds to the parameters, or takes from them.
+fn part(name: &str, config: &Value, mtp: Option<u64>) -> i128 {
+    let text = config.get("text_config").unwrap_or(config);
+    let number = |key: &str| i128::from(text[key].as_u64().unwrap_or_else(|| panic!("{key} of {config}")));
+    match name {
+        // Layers that predict further tokens.
+        "mtp" => mtp.unwrap_or_else(|| panic!("no MTP layers: {config}")).into(),
+        // A head that is stored although it is the embedding.
+        "lm_head" => number("hidden_size") * number("vocab_size"),
+        // The bias that chooses experts is not among the elements: it is in single precision.
+        "no_router_bias" => {
+            let listed =
+                text["layers_block_type"].as_array().into_iter().flatten().filter(|name| *name == "moe").count();
+            let letters =
+                text["hybrid_override_pattern"].as_str().map_or(listed, |letters| letters.matches('E').count());
+            -(i128::try_from(letters).unwrap() + i128::from(mtp.is_some())) * number("n_routed_experts")
+        }
+        // Frequencies of rotary embeddings that old checkpoints store for each layer.
+        "rotary" => number("num_hidden_layers") * (number("hidden_size") / number("num_attention_heads") / 2),
+        other => panic!("{other} is no part"),
+    }
+}
+
+#[test]
+fn repositories_hold_what_is_computed_and_parts_with_names() {
+    let (mut equal, mut with_parts, mut unmatched) = (0, 0, 0);
+    for row in rows() {
+        let name = row["id"].as_str().unwrap();
+        let weights = computed(&row["config"], None).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let stored = i128::from(row["stored_elements"].as_u64().unwrap());
+        let parts: Vec<&str> =
+            row["parts"].as_array().into_iter().flatten().map(|part| part.as_str().unwrap()).collect();
+        let mtp = weights.mtp_parameters.filter(|_| parts.contains(&"mtp"));
+        let more: i128 = parts.iter().map(|name| part(name, &row["config"], mtp)).sum();
+        let left = stored - i128::from(weights.parameters.unwrap()) - more;
+        match row["unmatched"].as_str() {
+            Some(reason) => {
+                assert!(left != 0 && !reason.is_empty(), "{name} is met after all");
+                unmatched += 1;
+            }
+            None => {
+                assert_eq!(left, 0, "{name}");
+                equal += u32::from(parts.is_empty());
+                with_parts += u32::from(!parts.is_empty());
+            }
+        }
+    }
+    println!("{equal} equal, {with_parts} with parts, {unmatched} unmatched");
+    assert!(unmatched * 10 <= equal + with_parts, "{unmatched} of {}", equal + with_parts);
+}
+
+/// The classes that rows are of.
+pub(super) fn model_types() -> BTreeSet<String> {
+    let types = |row: &Value| {
+        let config = &row["config"];
+        [&config["model_type"], &config["text_config"]["model_type"]].map(|name| name.as_str().map(ToOwned::to_owned))
+    };
+    rows().iter().filter(|row| row["unmatched"].is_null()).flat_map(types).flatten().collect()
+}
