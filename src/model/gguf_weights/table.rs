@@ -312,4 +312,6 @@ pub(super) const KEPT: &[&str] = &[
 ];
 /// Of those in the 16-bit format that the converter wrote.
 pub(super) const KEPT_16_BIT: &[&str] =
-    &["altup", "laurel", "per_layer_model_proj", "indexer.k_proj", "indexer.q_proj", "ffn_gate_tid2eid"];
+    &["altup", "laurel", "per_layer_model_proj", "indexer.k_proj", "indexer.q_proj"];
+/// The table from tokens to experts.
+pub(super) const INTEGERS: &str = "ffn_gate_tid2eid";

@@ -61,6 +61,8 @@ named! {
         Q1_0 = "q1_0",
         /// 2 bits, a scale for 64.
         Q2_0 = "q2_0",
+        /// Whole numbers.
+        I32 = "i32",
     }
 }
 
@@ -77,7 +79,7 @@ impl TensorType {
     /// Its block.
     pub fn block(self) -> Block {
         let (elements, bytes) = match self {
-            Self::F32 => (1, 4),
+            Self::F32 | Self::I32 => (1, 4),
             Self::F16 | Self::Bf16 => (1, 2),
             Self::Q4_0 | Self::Iq4Nl => (32, 18),
             Self::Q4_1 => (32, 20),
@@ -130,6 +132,7 @@ impl TensorType {
             Self::F32
             | Self::F16
             | Self::Bf16
+            | Self::I32
             | Self::Q4_0
             | Self::Q4_1
             | Self::Q5_0

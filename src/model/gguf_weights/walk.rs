@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::file_type::{FileType, Imatrix};
-use super::table::{Category, Condition, Grouped, KEPT, KEPT_16_BIT, SEVENTY_BILLION, Steps};
+use super::table::{Category, Condition, Grouped, INTEGERS, KEPT, KEPT_16_BIT, SEVENTY_BILLION, Steps};
 use super::tensor_type::TensorType;
 use super::{GgufTensor, GgufTensors, TOKEN_EMBEDDING};
 use crate::units::{Code, Error, Exact};
@@ -97,6 +97,9 @@ impl GgufTensor {
     fn kept(&self) -> Option<TensorType> {
         if self.columns <= 1 || KEPT.iter().any(|part| self.name.contains(part)) {
             return Some(TensorType::F32);
+        }
+        if self.name == INTEGERS {
+            return Some(TensorType::I32);
         }
         KEPT_16_BIT.iter().any(|part| self.name.contains(part)).then_some(TensorType::Bf16)
     }

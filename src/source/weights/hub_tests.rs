@@ -27,11 +27,14 @@ fn part(name: &str, config: &Value, mtp: Option<u64>) -> i128 {
         "lm_head" => number("hidden_size") * number("vocab_size"),
         // The bias that chooses experts is not among the elements: it is in single precision.
         "no_router_bias" => {
-            let listed =
-                text["layers_block_type"].as_array().into_iter().flatten().filter(|name| *name == "moe").count();
-            let letters =
-                text["hybrid_override_pattern"].as_str().map_or(listed, |letters| letters.matches('E').count());
-            -(i128::try_from(letters).unwrap() + i128::from(mtp.is_some())) * number("n_routed_experts")
+            let listed = text["layers_block_type"].as_array();
+            let layers = match (text["hybrid_override_pattern"].as_str(), listed, text["num_hash_layers"].as_u64()) {
+                (Some(letters), ..) => i128::try_from(letters.matches('E').count()).unwrap(),
+                (_, Some(names), _) => i128::try_from(names.iter().filter(|name| **name == "moe").count()).unwrap(),
+                (.., Some(hashed)) => number("num_hidden_layers") - i128::from(hashed),
+                _ => panic!("no layers with experts: {config}"),
+            };
+            -(layers + i128::from(mtp.is_some())) * number("n_routed_experts")
         }
         // Frequencies of rotary embeddings that old checkpoints store for each layer.
         "rotary" => number("num_hidden_layers") * (number("hidden_size") / number("num_attention_heads") / 2),

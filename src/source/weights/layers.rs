@@ -31,6 +31,14 @@ pub(super) enum On {
     Wide,
     /// Layers whose sparse attention chooses its own tokens.
     Indexer,
+    /// Layers that compress by 4, and have an index (DeepSeek-V4).
+    Csa,
+    /// Layers that compress by more.
+    Hca,
+    /// Layers that choose experts by the token.
+    Hash,
+    /// Layers with experts that are scored.
+    Scored,
     /// MTP layers.
     Mtp,
 }
@@ -131,6 +139,9 @@ impl Layers {
             let own = owned_indices(keys, layers).map_err(|error| error.to_string())?;
             sets.insert(On::Indexer, all.iter().zip(own).filter(|(_, own)| *own).map(|(layer, _)| *layer).collect());
         }
+        if class.is_on(On::Csa) {
+            compressed(keys, &all, &mut sets)?;
+        }
         let sparse = sparse(class, keys, &all)?;
         let first_wide = first_wide(keys, layers)?;
         let both = matches!(class.sparse, Some(Sparse::Optional(_)));
@@ -183,9 +194,35 @@ impl Layers {
             | On::Wide
             | On::Sparse
             | On::Indexer
+            | On::Csa
+            | On::Hca
+            | On::Hash
+            | On::Scored
             | On::Mtp => self.0.get(&on).filter(|layers| !layers.is_empty()).cloned().map(Place::Layers),
         }
     }
+}
+
+/// The layers that compress, and those that choose experts by the token.
+fn compressed(keys: &Keys<'_>, layers: &[u32], sets: &mut BTreeMap<On, Vec<u32>>) -> Result<(), String> {
+    let text = |error: crate::units::Error| error.to_string();
+    let listed = |key: &str| keys.list(key).map_err(text);
+    let kinds = match listed("compress_ratios")? {
+        Some(ratios) => ratios,
+        None => listed("layer_types")?.ok_or_else(|| missing(keys, "compress_ratios"))?,
+    };
+    let hashed = keys.count_or_zero(&["num_hash_layers"]).map_err(text)?.map_or(0, |layers| layers.value);
+    for (&layer, kind) in layers.iter().zip(kinds) {
+        if *kind == 4 || *kind == "compressed_sparse_attention" {
+            sets.entry(On::Csa).or_default().push(layer);
+        } else if *kind == 128 || *kind == "heavily_compressed_attention" {
+            sets.entry(On::Hca).or_default().push(layer);
+        } else if *kind != 0 && *kind != "sliding_attention" {
+            return Err("it has layers that compress by other ratios than are known here".into());
+        }
+        sets.entry(if u64::from(layer) < hashed { On::Hash } else { On::Scored }).or_default().push(layer);
+    }
+    Ok(())
 }
 
 /// The first layer whose feed-forward is twice as wide.
