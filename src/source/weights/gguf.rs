@@ -28,7 +28,8 @@ pub(in crate::source) fn gguf_tensors(config: &Value, extra: Extra) -> Result<Gg
     let mut text = TextModel::new(config)?;
     text.tied = text.tied && !extra.lm_head;
     let known = gguf_architecture_of(text.named).or_else(|| gguf_architecture_of(text.outer?));
-    let architecture = known.ok_or_else(|| format!("llama.cpp has no architecture for model_type {:?}", text.named))?;
+    let architecture =
+        known.ok_or_else(|| format!("no architecture of llama.cpp is known here for model_type {:?}", text.named))?;
     if text.path.is_empty() {
         text.check_architecture(None).or_else(|error| conditional(&text).then_some(()).ok_or(error))?;
     }

@@ -39,6 +39,8 @@ pub(super) enum On {
     Hash,
     /// Layers with experts that are scored.
     Scored,
+    /// Every layer of the model itself, MTP layers having other tensors.
+    Own,
     /// MTP layers.
     Mtp,
 }
@@ -110,7 +112,7 @@ pub(super) struct Layers(BTreeMap<On, Vec<u32>>);
 impl Layers {
     pub(super) fn new(class: &Class, keys: &Keys<'_>, layers: u32) -> Result<Self, String> {
         let all: Vec<u32> = (0..layers).collect();
-        let mut sets = BTreeMap::from([(On::Layers, all.clone())]);
+        let mut sets = BTreeMap::from([(On::Layers, all.clone()), (On::Own, all.clone())]);
         if matches!(class.sparse, Some(Sparse::OneBlock)) {
             for (layer, on) in all.into_iter().zip(blocks(keys, layers)?) {
                 sets.entry(on).or_default().push(layer);
@@ -198,6 +200,7 @@ impl Layers {
             | On::Hca
             | On::Hash
             | On::Scored
+            | On::Own
             | On::Mtp => self.0.get(&on).filter(|layers| !layers.is_empty()).cloned().map(Place::Layers),
         }
     }
