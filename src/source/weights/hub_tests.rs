@@ -36,6 +36,8 @@ fn part(name: &str, config: &Value, mtp: Option<u64>) -> i128 {
             };
             -(layers + i128::from(mtp.is_some())) * number("n_routed_experts")
         }
+        // Multipliers of tokens, sizes and offsets of heads in a table of n-grams: integers.
+        "ngram_integers" => number("ngram_size") + 2 * (number("ngram_size") - 1) * number("heads_per_ngram"),
         // Frequencies of rotary embeddings that old checkpoints store for each layer.
         "rotary" => number("num_hidden_layers") * (number("hidden_size") / number("num_attention_heads") / 2),
         other => panic!("{other} is no part"),

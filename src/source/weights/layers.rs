@@ -39,6 +39,8 @@ pub(super) enum On {
     Hash,
     /// Layers with experts that are scored.
     Scored,
+    /// The layer with a table of n-grams (Qwen 4).
+    Ngrams,
     /// Every layer of the model itself, MTP layers having other tensors.
     Own,
     /// MTP layers.
@@ -141,6 +143,9 @@ impl Layers {
             let own = owned_indices(keys, layers).map_err(|error| error.to_string())?;
             sets.insert(On::Indexer, all.iter().zip(own).filter(|(_, own)| *own).map(|(layer, _)| *layer).collect());
         }
+        if class.is_on(On::Ngrams) {
+            sets.insert(On::Ngrams, ngrams(keys, layers)?);
+        }
         if class.is_on(On::Csa) {
             compressed(keys, &all, &mut sets)?;
         }
@@ -200,6 +205,7 @@ impl Layers {
             | On::Hca
             | On::Hash
             | On::Scored
+            | On::Ngrams
             | On::Own
             | On::Mtp => self.0.get(&on).filter(|layers| !layers.is_empty()).cloned().map(Place::Layers),
         }
@@ -226,6 +232,20 @@ fn compressed(keys: &Keys<'_>, layers: &[u32], sets: &mut BTreeMap<On, Vec<u32>>
         sets.entry(if u64::from(layer) < hashed { On::Hash } else { On::Scored }).or_default().push(layer);
     }
     Ok(())
+}
+
+/// The layer with a table of n-grams, which `ple_layer_ids` counts from 1. A second one would have other primes.
+fn ngrams(keys: &Keys<'_>, layers: u32) -> Result<Vec<u32>, String> {
+    let listed = keys.list("ple_layer_ids").map_err(|error| error.to_string())?.unwrap_or_default();
+    let number = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id.checked_sub(1)?).ok());
+    match listed {
+        [] => Ok(Vec::new()),
+        [one] => number(one)
+            .filter(|&layer| layer < layers)
+            .map(|layer| vec![layer])
+            .ok_or_else(|| format!("{} is not the number of a layer", keys.field("ple_layer_ids"))),
+        _ => Err("it has n-grams in more than one layer, whose sizes are not known here".into()),
+    }
 }
 
 /// The first layer whose feed-forward is twice as wide.

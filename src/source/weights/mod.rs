@@ -59,6 +59,9 @@ pub(super) fn mtp_layers(config: &Value) -> Option<u64> {
 /// quantization.
 pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weights, String> {
     let text = TextModel::new(config)?;
+    if text.object.get("expert_dtype").is_some_and(|dtype| *dtype == "fp4") {
+        return Err("its experts are in fp4, whose bytes in a checkpoint are not computed here".into());
+    }
     let tower = tower(text.root, text.outer, &text.path)?;
     text.check_architecture(tower.as_ref())?;
     let read = RefCell::default();

@@ -263,6 +263,8 @@ impl<'a> Scope<'a> {
         }
         match name {
             "adjusted_width" => return self.adjusted_width(),
+            "ngram_heads" => return Ok((self.value("ngram_size")? - 1u64) * self.value("heads_per_ngram")?),
+            "ngram_rows" => return self.ngram_rows(),
             "altup_num_inputs_less_one" => return Ok(self.value("altup_num_inputs")? - 1u64),
             _ => {}
         }
@@ -282,6 +284,24 @@ impl<'a> Scope<'a> {
             return Ok(width);
         }
         Ok((width * 2u64 / 3u64).round_up_to(self.value("block_multiple_of|256")?))
+    }
+
+    /// The rows of a table of n-grams: for each head a prime number from the base on, rounded up together
+    /// (`_find_nth_prime_after` in transformers 5.24, `models/qwen4_exp/modeling_qwen4_exp.py`).
+    fn ngram_rows(&self) -> Result<Exact, String> {
+        const MOST_HEADS: u64 = 1 << 6;
+        const MOST: u64 = 1 << 28;
+        let (heads, base) = (self.size("ngram_heads")?, self.size("ngram_vocab_size_base")?);
+        if heads > MOST_HEADS || base > MOST {
+            return Err("its table of n-grams is larger than any model's".into());
+        }
+        let is_prime = |number: u64| {
+            let mut divisors = (2u64..).take_while(|divisor| divisor.saturating_mul(*divisor) <= number);
+            number > 1 && !divisors.any(|divisor| number.is_multiple_of(divisor))
+        };
+        let wanted = usize::try_from(heads).unwrap_or(usize::MAX);
+        let rows: Exact = (base..).filter(|&number| is_prime(number)).take(wanted).sum();
+        Ok(rows.round_up_to(self.value("make_ngram_vocab_size_divisible_by|128")?))
     }
 
     /// The object that a key is in, and its name there.
