@@ -31,6 +31,7 @@ fn json_has_the_shape_others_build_on() {
             ],
             "weights": {
                 "origin": "computed", "bytes": 217_283_587_072u64, "parameters": 108_641_793_536u64,
+                "tower_parameters": 871_932_416u64,
                 "active_parameters": 18_044_827_136u64,
                 "by_dtype": [{"dtype": "BF16", "parameters": 108_641_793_536u64, "bytes": 217_283_587_072u64}]
             }

@@ -22,6 +22,7 @@ mod compose;
 mod estimate;
 mod exactness;
 mod explain;
+mod file_types;
 mod fit;
 mod gguf;
 mod gpus;

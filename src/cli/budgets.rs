@@ -217,7 +217,7 @@ impl Entry {
         let on = fleets(&mut ask.gpu.iter().map(AsRef::as_ref), "gpu");
         let must_hold = fleets(&mut ask.must_fit_on.iter().map(AsRef::as_ref), "must_fit_on");
         let demands = demands(ask, &on, &must_hold);
-        let weigh = Weigh::when(!demands.is_empty() && ask.weights.is_none());
+        let weigh = if demands.is_empty() { Weigh::No } else { ask.weigh() };
         let model = ask.model(&self.engine, sources, weigh)?;
         let examined = examine(ask, model, self.engine.clone(), on.first(), &demands)?;
         Ok(Examined { failure: failure.or(examined.failure), ..examined })

@@ -158,7 +158,7 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     }
     let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
     let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
-    let weigh = Weigh::when(!is_limited && ask.weights.is_none());
+    let weigh = if is_limited { Weigh::No } else { ask.weigh() };
     let model = ask.model(&engine, &places, weigh)?;
     let demands: Vec<(Demand, Fleet)> = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let mut examined = examine(ask, model, engine, fleet.as_ref(), &demands)?;

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use super::{Answer, Subcommand, help, typed};
 use crate::catalogue;
 use crate::engine::PROFILES;
+use crate::model::FileType;
 use crate::units::{FORMATS, PAIRS};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -181,11 +182,17 @@ fn named(command: Command) -> Command {
             [profile.name.to_owned()].into_iter().chain(versions)
         })
     };
-    let values: [(&[&str], Vec<String>); 4] = [
+    let file_types = || FileType::all().map(|file_type| file_type.name().to_ascii_lowercase());
+    let weights = || {
+        let elements = FORMATS.iter().map(|format| format.name.to_owned());
+        file_types().chain(elements.filter(|name| file_types().all(|file_type| file_type != *name)))
+    };
+    let values: [(&[&str], Vec<String>); 5] = [
         (&["model", "draft"], models().collect()),
         (&["gpu"], gpus().collect()),
         (&["engine"], engines().collect()),
-        (&["kv-dtype", "k-dtype", "v-dtype", "weights-dtype"], formats().collect()),
+        (&["kv-dtype", "k-dtype", "v-dtype"], formats().collect()),
+        (&["weights-dtype", "weights_dtype"], weights().collect()),
     ];
     values.into_iter().fold(command, |command, (options, values)| {
         options.iter().fold(command, |command, option| {

@@ -9,7 +9,7 @@ use super::{hub, nvidia_smi};
 use crate::catalogue::{AcceleratorEntry, ModelEntry, PriceEntry};
 use crate::model::Model;
 use crate::request::{Ask, ByText, Card, Named, Sources, Weigh, duplicate, twice};
-use crate::source::{self, HubSettings, Resolver, Weighed};
+use crate::source::{self, Extra, HubSettings, Resolver, Weighed};
 use crate::units::{Code, Error};
 
 /// How a model that is piped in is called.
@@ -48,11 +48,12 @@ impl Places {
     }
 
     /// What the model that an argument means weighs.
-    pub(super) fn weigh(&self, name: &str) -> Result<Weighed, Error> {
+    pub(super) fn weigh(&self, name: &str, weigh: Weigh, extra: Extra) -> Result<Weighed, Error> {
         if name == "-" {
-            return Resolver::default().weigh_json(source::text_of_stdin(&mut StandardInput)?, STANDARD_INPUT);
+            let resolver = Resolver::default().weights(weigh).extra(extra);
+            return resolver.weigh_json(source::text_of_stdin(&mut StandardInput)?, STANDARD_INPUT);
         }
-        self.resolver(Weigh::Yes).weigh(name)
+        self.resolver(weigh).extra(extra).weigh(name)
     }
 
     fn resolver(&self, weigh: Weigh) -> Resolver<'_> {
@@ -178,8 +179,8 @@ fn weight(model: &Model) -> usize {
     model.layer_groups.iter().map(|group| group.layers.len()).sum::<usize>().saturating_mul(size_of::<u32>())
 }
 
-/// What was read of models without their weights, and with them.
-type Read = [Cache<Result<Arc<Model>, Error>>; 2];
+/// What was read of models without their weights, with them, and with their tensors in a GGUF file.
+type Read = [Cache<Result<Arc<Model>, Error>>; 3];
 
 /// Models that are asked for again and again, by all threads; each is read once.
 pub(super) struct SharedModels {
@@ -189,7 +190,7 @@ pub(super) struct SharedModels {
 
 impl SharedModels {
     pub(super) fn new(places: Places) -> Self {
-        Self { places, read: Mutex::new([Cache::new(MODEL_BYTES), Cache::new(MODEL_BYTES)]) }
+        Self { places, read: Mutex::new(std::array::from_fn(|_| Cache::new(MODEL_BYTES))) }
     }
 }
 
@@ -197,8 +198,12 @@ impl Sources for SharedModels {
     fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
         // What is half done here is an entry that is missing, and so read again.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let [light, weighed] = &mut *read;
-        let cache = if weigh == Weigh::Yes { weighed } else { light };
+        let [light, weighed, gguf] = &mut *read;
+        let cache = match weigh {
+            Weigh::No => light,
+            Weigh::Yes => weighed,
+            Weigh::Gguf => gguf,
+        };
         if let Some(known) = cache.get(named.text()) {
             return known.clone();
         }
@@ -240,7 +245,7 @@ impl ThreadModels {
 
 impl Sources for ThreadModels {
     fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
-        if weigh == Weigh::Yes {
+        if weigh != Weigh::No {
             return self.shared.model(named, key, weigh);
         }
         if let Some(known) = self.read.borrow().get(named.text()) {

@@ -13,6 +13,7 @@ pub(super) const PROFILE: Profile = Profile {
     name: "ideal",
     about: "live bytes, no blocks, no padding, no reserve",
     replayed: "equal to transformers' static caches wherever no rule of transformers differs",
+    weight_files: crate::engine::WeightFiles::Any,
     ..Profile::DEFAULT
 };
 

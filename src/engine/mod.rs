@@ -107,6 +107,8 @@ pub struct Profile {
     pub allocation: Allocation,
     /// How it spreads a model over devices.
     pub spread: Spread,
+    /// The files that its weights are loaded from.
+    pub weight_files: WeightFiles,
     /// The note on replicas of a mixture of experts, where its own option for replicas would divide the experts over them.
     pub separate_replicas: Option<&'static str>,
     /// What a workload on a model takes in it.
@@ -143,6 +145,7 @@ impl Profile {
         formats: &[],
         allocation: Allocation::Workload,
         spread: Spread::Ranks,
+        weight_files: WeightFiles::Safetensors,
         separate_replicas: None,
         answer: ideal::answer,
         prepare: |_, _, _| None,
@@ -203,6 +206,17 @@ impl Default for Device {
     fn default() -> Self {
         Self { id: "h100-sxm".into(), compute_capability: (9, 0), memory_mib: 81_559 }
     }
+}
+
+/// The files that an engine loads weights from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightFiles {
+    /// It loads none: the ideal.
+    Any,
+    /// Safetensors checkpoints.
+    Safetensors,
+    /// GGUF files.
+    Gguf,
 }
 
 /// An engine at a version, with its settings.

@@ -41,6 +41,7 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: FORMATS,
     spread: Spread::Layers,
+    weight_files: crate::engine::WeightFiles::Gguf,
     answer,
     own_lengths: |engine, _, _| {
         let count = |name| engine.settings.count(name);

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod dimensions;
+mod gguf_weights;
 mod json_object;
 mod layer_group;
 mod layer_group_json;
@@ -14,6 +15,9 @@ pub use checkpoint::{
     LatentWidths, Quantization, Widths,
 };
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
+pub use gguf_weights::{
+    Block, FileType, GgufFileWeights, GgufTensor, GgufTensors, Imatrix, Release, TensorType, Typed,
+};
 pub use layer_group::{CacheKind, Convolution, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
 pub use weights::{DtypeWeights, Experts, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
@@ -43,6 +47,8 @@ pub struct Model {
     pub drafter: Option<Drafter>,
     /// What its weights come to, where that was asked for and is known.
     pub weights: Option<Weights>,
+    /// Its tensors in a GGUF file, where they were asked for, or why they are unknown.
+    pub gguf_tensors: Option<Result<GgufTensors, String>>,
     /// What engines read beside the layers.
     pub checkpoint: Checkpoint,
     /// The numbers it was made of, and where each came from.
@@ -73,6 +79,7 @@ impl Model {
             mtp_groups: Vec::new(),
             drafter: None,
             weights: None,
+            gguf_tensors: None,
             checkpoint: Checkpoint::default(),
             facts: Vec::new(),
             assumptions: Vec::new(),

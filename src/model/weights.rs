@@ -13,6 +13,10 @@ pub struct Weights {
     pub parameters: Option<u64>,
     /// Parameters that one token passes through; none for a model without experts.
     pub active_parameters: Option<u64>,
+    /// Parameters of what sees or hears, where those are counted in addition to the text model's.
+    pub tower_parameters: Option<u64>,
+    /// Parameters of MTP layers, which are not counted.
+    pub mtp_parameters: Option<u64>,
     /// The tensors by shape, as its configuration implies them; none where its class is not known tensor by tensor.
     pub tensors: Option<Tensors>,
     /// How all this is known.
@@ -128,6 +132,16 @@ pub enum Place {
 }
 
 impl TensorGroup {
+    /// Adds what engines hold in the same tensor.
+    pub(crate) fn add(&mut self, other: &Self) -> Result<(), Error> {
+        let sum = |a: u64, b: u64| (Exact::from(a) + b).get();
+        self.divided = sum(self.divided, other.divided)?;
+        self.by_kv_heads = sum(self.by_kv_heads, other.by_kv_heads)?;
+        self.whole = sum(self.whole, other.whole)?;
+        self.num_key_value_heads = self.num_key_value_heads.max(other.num_key_value_heads);
+        Ok(())
+    }
+
     /// Bytes of one tensor, undivided.
     pub fn bytes(&self) -> Exact {
         Exact::from(self.divided) + self.by_kv_heads + self.whole

@@ -19,6 +19,10 @@ pub struct WeightsDescription {
     pub parameters: Option<u64>,
     /// Parameters that one token passes through, of a mixture of experts.
     pub active_parameters: Option<u64>,
+    /// Parameters of what sees or hears, of those counted.
+    pub tower_parameters: Option<u64>,
+    /// Parameters of MTP layers, which are not counted.
+    pub mtp_parameters: Option<u64>,
     /// The same by element type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by_dtype: Vec<DtypeDescription>,
@@ -54,6 +58,8 @@ impl From<&Weights> for WeightsDescription {
             bytes: weights.bytes.map(|bytes| bytes.0),
             parameters: weights.parameters,
             active_parameters: weights.active_parameters,
+            tower_parameters: weights.tower_parameters,
+            mtp_parameters: weights.mtp_parameters,
             by_dtype: by_dtype.collect(),
             notes: weights.notes.iter().map(|note| super::clean(note)).collect(),
         }

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::field::{Key, find};
+use super::{Weigh, WeightsDtype};
 use crate::engine::{Double, Engine, Setting, SettingValue};
 use crate::hardware::Rate;
-use crate::model::{DraftMethod, ModelSpec};
+use crate::model::{DraftMethod, ModelSpec, Release};
 use crate::strategy::{Levers, Streaming};
 use crate::units::{Bytes, ElementFormat, Error, KvDtype, Margin, Passages, Series, Tokens};
 
@@ -48,7 +49,8 @@ pub struct Ask<'a> {
     pub prices: Option<PathBuf>,
     pub max_gpus: Option<u64>,
     pub weights: Option<Bytes>,
-    pub weights_dtype: Option<ElementFormat>,
+    pub weights_dtype: Option<WeightsDtype>,
+    pub llama_quantize: Option<Release>,
     pub overhead: Option<Bytes>,
     pub utilization: Option<Double>,
     pub capacity: Option<Total>,
@@ -163,6 +165,15 @@ impl<'a> Ask<'a> {
             gpu: texts(self.gpu),
             must_fit_on: texts(self.must_fit_on),
             ..self
+        }
+    }
+
+    /// What is needed of the model's weights, where they matter.
+    pub fn weigh(&self) -> Weigh {
+        match (self.weights, self.weights_dtype.and_then(WeightsDtype::file_type)) {
+            (Some(_), _) => Weigh::No,
+            (None, Some(_)) => Weigh::Gguf,
+            (None, None) => Weigh::Yes,
         }
     }
 

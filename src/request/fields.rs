@@ -230,8 +230,17 @@ pub const FIELDS: &[Field] = &[
         Terms,
         Text,
         "FORMAT",
-        "Assume weights quantized to this format (embeddings unchanged)",
+        "Assume weights in this format: a GGUF file type such as q4_k_m, or fp8, int4, … (embeddings unchanged)",
         |ask, text| put(&mut ask.weights_dtype, text.parse()),
+    )
+    .rare(),
+    Field::new(
+        "llama-quantize",
+        Terms,
+        Text,
+        "BUILD",
+        "Build of llama-quantize whose rule decides GGUF file types [default: b8390 and later]",
+        |ask, text| put(&mut ask.llama_quantize, text.parse()),
     )
     .rare(),
     Field::new(

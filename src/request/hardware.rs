@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::gpus::engine_device;
-use super::{Ask, Fleet, Place, Sources, Total, Weigh};
+use super::weights_dtype::{Form, in_file};
+use super::{Ask, Fleet, Place, Sources, Total};
 use crate::engine::{Allocation, Double, Engine, Known, Term};
 use crate::estimate::Workload;
 use crate::model::{Model, Weights, WeightsOrigin};
@@ -54,9 +55,9 @@ impl Ask<'_> {
         let engines = self.engines_anywhere()?;
         let engine = engines.first().cloned().unwrap_or_else(Engine::ideal);
         let model = match engines.as_slice() {
-            [_] => self.model(&engine, sources, Weigh::when(self.weights.is_none()))?,
+            [_] => self.model(&engine, sources, self.weigh())?,
             engines => {
-                let models = self.models(engines, sources, Weigh::when(self.weights.is_none()))?;
+                let models = self.models(engines, sources, self.weigh())?;
                 models.into_iter().next().ok_or_else(|| Error::missing("MODEL", "name one"))?
             }
         };
@@ -72,10 +73,21 @@ impl Ask<'_> {
     pub fn hardware_of(&self, model: Arc<Model>, mut engines: Vec<Engine>) -> Result<HardwareRequest, Error> {
         let own_share = self.own_share(&mut engines)?;
         self.refuse_what_hardware_decides(&engines)?;
-        let weights = match (self.weights_dtype, self.weights) {
-            (Some(format), _) => Some(in_format(&model, format)?),
-            (None, Some(bytes)) => Some(Term::given(bytes, "--weights")),
-            (None, None) => weights_of(&model),
+        let form = self.weights_dtype.map(|dtype| dtype.in_engines(&engines)).transpose()?;
+        let (model, weights) = match (form, self.weights) {
+            (Some(Form::File(file_type)), _) => {
+                let (model, term) = in_file(&model, file_type, self.llama_quantize.unwrap_or_default())?;
+                (model, Some(term))
+            }
+            (Some(Form::Elements(format)), _) => {
+                let term = in_format(&model, format)?;
+                (model, Some(term))
+            }
+            (None, Some(bytes)) => (model, Some(Term::given(bytes, "--weights"))),
+            (None, None) => {
+                let term = weights_of(&model);
+                (model, term)
+            }
         };
         let retrieved = self.retrieve.and_then(Passages::tokens);
         let seq_len = retrieved.or(self.one_seq_len()?);
@@ -118,6 +130,7 @@ impl Ask<'_> {
         let all = [
             (self.weights.is_some(), "--weights"),
             (self.weights_dtype.is_some(), "--weights-dtype"),
+            (self.llama_quantize.is_some(), "--llama-quantize"),
             (self.overhead.is_some(), "--overhead"),
             (self.utilization.is_some(), "--utilization"),
             (self.capacity.is_some(), "--capacity"),

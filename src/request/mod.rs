@@ -23,6 +23,7 @@ mod object;
 mod read;
 mod resolve;
 mod sources;
+mod weights_dtype;
 
 pub use ask::{Ask, Named, Total, Windows};
 pub use field::{BUDGET, Field, Group, Kind, LINE, Selection, key_of};
@@ -32,3 +33,4 @@ pub use hardware::{HardwareRequest, weights_of};
 pub use object::{ByText, Object, ObjectReader, duplicate, field_of, nearest, shortened, text_of, twice};
 pub use resolve::{ARTICLE_LENGTHS, Axes, Place, Request, Variant, distinct, past_maximum};
 pub use sources::{Card, Sources, Weigh};
+pub use weights_dtype::WeightsDtype;

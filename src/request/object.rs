@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::field::{Key, key_of};
@@ -396,47 +396,57 @@ pub(super) fn said_by(error: &serde_json::Error) -> String {
 
 /// The path of a key, under `path`, that an object of `raw` has twice: the parser would take the second in silence.
 pub fn twice(raw: &str, path: &str) -> Option<String> {
-    /// Levels that the parser reads; what is deeper it refuses.
-    const DEEPEST: usize = 128;
-    twice_within(raw, path, DEEPEST)
+    let KeyThere(twice) = serde_json::from_str(raw).ok()?;
+    Some(format!("{path}{}", twice?))
 }
 
-fn twice_within(raw: &str, path: &str, levels: usize) -> Option<String> {
-    let levels = levels.checked_sub(1)?;
-    if let Ok(Pairs(pairs)) = serde_json::from_str(raw) {
-        let mut met = HashSet::with_capacity(pairs.len());
-        return pairs.iter().find_map(|(key, value)| {
-            let path = format!("{path}.{key}");
-            if met.insert(key) { twice_within(value.get(), &path, levels) } else { Some(path) }
-        });
-    }
-    let list: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-    let mut items = list.iter().enumerate();
-    items.find_map(|(index, item)| twice_within(item.get(), &format!("{path}[{index}]"), levels))
-}
+/// The path of the first key that is there twice, as `.key[0].key`, in any value.
+struct KeyThere(Option<String>);
 
-/// All keys and values of an object, in its order.
-struct Pairs<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'a> de::Deserialize<'a> for Pairs<'a> {
+impl<'a> de::Deserialize<'a> for KeyThere {
     fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OfPairs;
-        impl<'a> Visitor<'a> for OfPairs {
-            type Value = Pairs<'a>;
+        deserializer.deserialize_any(KeyThere(None))
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Pairs<'a>, M::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
+/// A value without keys.
+macro_rules! no_keys {
+    ($($method:ident $value:ty),*) => {$(
+        fn $method<E>(self, _: $value) -> Result<Self, E> {
+            Ok(self)
         }
-        deserializer.deserialize_map(OfPairs)
+    )*};
+}
+
+impl<'a> Visitor<'a> for KeyThere {
+    type Value = Self;
+
+    no_keys!(visit_bool bool, visit_i64 i64, visit_u64 u64, visit_f64 f64, visit_str &str);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(mut self, mut items: S) -> Result<Self, S::Error> {
+        for index in 0u64.. {
+            let Some(Self(within)) = items.next_element()? else { break };
+            self.0 = self.0.or(within.map(|path| format!("[{index}]{path}")));
+        }
+        Ok(self)
+    }
+
+    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<Self, M::Error> {
+        let mut met = HashSet::new();
+        while let Some((key, Self(within))) = map.next_entry::<String, _>()? {
+            let within = if met.contains(&key) { Some(String::new()) } else { within };
+            self.0 = self.0.or(within.map(|path| format!(".{key}{path}")));
+            met.insert(key);
+        }
+        Ok(self)
     }
 }
 

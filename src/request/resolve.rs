@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Ask, Named, Sources, Weigh};
+use super::{Ask, Named, Sources, Weigh, WeightsDtype};
 use crate::engine::{Answer, Engine, OwnLengths, PROFILES, Prepared, Setting};
 use crate::estimate::{Layout, Workload};
 use crate::model::{DraftMethod, LayerCache, LayerGroup, Model};
@@ -456,6 +456,15 @@ impl Ask<'_> {
             return Err(Error::new(Code::Conflict, one, other, "is given as well", "give one of the two"));
         }
         let method = "--speculative-method";
+        let quantize = "--llama-quantize";
+        if self.llama_quantize.is_some() && self.weights_dtype.and_then(WeightsDtype::file_type).is_none() {
+            return Err(Error::without_value(
+                Code::Missing,
+                quantize,
+                "applies to GGUF file types alone",
+                "give one as --weights-dtype, such as q4_k_m",
+            ));
+        }
         let needs = [
             (self.sinks.is_some(), self.window.is_some(), "--window"),
             (self.window.is_some(), self.sinks.is_some(), "--sinks"),

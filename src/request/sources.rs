@@ -56,6 +56,8 @@ pub trait Sources {
 pub enum Weigh {
     /// Weights that cannot be read are a warning of the model.
     Yes,
+    /// The same, with its tensors in a GGUF file.
+    Gguf,
     /// [`Model::weights`] stays `None`.
     #[default]
     No,

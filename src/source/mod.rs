@@ -24,6 +24,7 @@ use crate::units::Error;
 pub use file::{open, text, text_of_stdin};
 pub use hub::{HubId, HubSettings, Token, Watch};
 pub use resolver::{LocalSources, Resolver, Weighed};
+pub use weights::Extra;
 pub use weights::Known;
 
 /// The model of a name of the catalogue or of a path, by a [`Resolver`] without further settings.

@@ -10,15 +10,19 @@ use super::file_names::{Choice, Part, choose, has_extension, looks_like_a_path};
 use super::files::{CONFIG, Files, gguf_header};
 use super::hub::{self, HubId, HubSettings};
 use super::weights::files::{self as weight_files, is_safetensors};
-use super::weights::{self, Known, computed};
+use super::weights::{self, Extra, Known, computed, gguf_tensors};
 use super::{gguf, hf_config, spec};
 use crate::catalogue::{self, AcceleratorEntry, ModelEntry, ModelFacts, PriceEntry};
-use crate::model::{Model, Origin};
+use crate::model::{GgufTensors, Model, Origin};
 use crate::request::{Named, Sources, Weigh};
 use crate::units::{Code, Error};
 
 /// What engines declare of a quantisation next to the configuration.
 const QUANTIZATION: &str = "hf_quant_config.json";
+
+/// Why a GGUF file has no tensors in another file type.
+const GGUF_FILE: &str =
+    "it is a GGUF file, whose header has its own bytes; another file type needs the model's config.json";
 
 /// Where models are looked for, and how much of them is read.
 ///
@@ -33,6 +37,7 @@ pub struct Resolver<'a> {
     hub: Option<&'a HubSettings>,
     directory: Option<&'a Path>,
     weights: Weigh,
+    extra: Extra,
 }
 
 /// What a model weighs, whether it has a cache or not.
@@ -46,6 +51,8 @@ pub struct Weighed {
     pub model_type: Option<String>,
     /// Its weights, or the reason why they are not known.
     pub weights: Known,
+    /// Its tensors in a GGUF file, where they were asked for, or why they are unknown.
+    pub gguf_tensors: Option<Result<GgufTensors, String>>,
 }
 
 /// What a name means.
@@ -108,6 +115,12 @@ impl<'a> Resolver<'a> {
         Self { weights, ..self }
     }
 
+    /// With what some GGUF files hold in addition.
+    #[must_use]
+    pub fn extra(self, extra: Extra) -> Self {
+        Self { extra, ..self }
+    }
+
     /// The model that a name means, tried in this order: a path that exists is a `config.json`, a GGUF file, a safetensors
     /// file or index with a `config.json` next to it, or a directory with one of these; anything else is a name of the
     /// catalogue, or an id on the hub.
@@ -131,7 +144,7 @@ impl<'a> Resolver<'a> {
     /// # Errors
     /// [`Error`] for what is not found or damaged.
     pub fn weigh(&self, name: &str) -> Result<Weighed, Error> {
-        weigh(self.find(name)?)
+        self.weigh_found(self.find(name)?)
     }
 
     /// The weights of a text, read as by [`Resolver::model_of_json`].
@@ -139,7 +152,17 @@ impl<'a> Resolver<'a> {
     /// # Errors
     /// [`Error`] when it is not JSON.
     pub fn weigh_json(&self, text: impl Into<String>, name: &str) -> Result<Weighed, Error> {
-        weigh(Found::Json(Json::new(text.into(), name)))
+        self.weigh_found(Found::Json(Json::new(text.into(), name)))
+    }
+
+    /// The tensors of a GGUF file of a configuration, where they are asked for.
+    fn gguf_tensors(&self, config: &Value) -> Option<Result<GgufTensors, String>> {
+        (self.weights == Weigh::Gguf).then(|| gguf_tensors(config, self.extra))
+    }
+
+    /// Why tensors are unknown that would be in a GGUF file.
+    fn no_tensors(&self, reason: &str) -> Option<Result<GgufTensors, String>> {
+        (self.weights == Weigh::Gguf).then(|| Err(reason.into()))
     }
 
     fn find(&self, name: &str) -> Result<Found<'a>, Error> {
@@ -180,9 +203,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn model_found(&self, found: Found<'_>) -> Result<Model, Error> {
-        let weigh = self.weights == Weigh::Yes;
+        let weigh = self.weights != Weigh::No;
         match found {
-            Found::Json(json) => json.model(self.weights),
+            Found::Json(json) => json.model(self),
             Found::Weights { label, .. } => {
                 let problem = "no config.json next to it; weights alone do not determine the cache";
                 let remedy = "put the model's config.json there (`kvsize weights` needs none)";
@@ -192,11 +215,16 @@ impl<'a> Resolver<'a> {
                 let header = header(&*files, &name)?;
                 let model = gguf::model(&header, &files.model_name(&name), &name)
                     .map_err(|error| files.error_in(&name, error))?;
+                let model = Model { gguf_tensors: self.no_tensors(GGUF_FILE), ..model };
                 Ok(weighed(model, weigh.then(|| weight_files::of_gguf(&*files, &name, &header))))
             }
             Found::Entry(entry) => {
                 let known = weigh.then(|| Ok(weights::of_entry(&entry)));
                 let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
+                let tensors = match &facts {
+                    ModelFacts::Config(config) => self.gguf_tensors(config),
+                    ModelFacts::Spec(_) => self.no_tensors(weights::OF_THE_CACHE),
+                };
                 let mut model = match facts {
                     ModelFacts::Config(config) => {
                         let name = names.first().cloned().unwrap_or_default();
@@ -209,9 +237,43 @@ impl<'a> Resolver<'a> {
                 if let Some(declared) = hf_quant_config {
                     model = hf_config::with_quantization(model, &declared);
                 }
-                Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
+                Ok(Model { origin: Origin::Catalogue, gguf_tensors: tensors, ..weighed(model, known) })
             }
         }
+    }
+
+    fn weigh_found(&self, found: Found<'_>) -> Result<Weighed, Error> {
+        Ok(match found {
+            Found::Json(json) => json.weigh(self)?,
+            Found::Weights { files, named, .. } => {
+                let known = weight_files::in_files(&*files, named.as_deref(), None)?;
+                Weighed {
+                    name: files.model_name(CONFIG),
+                    origin: Origin::Config,
+                    model_type: None,
+                    weights: known.unwrap_or_else(|| Err("its files are missing".into())),
+                    gguf_tensors: self.no_tensors("its config.json is missing"),
+                }
+            }
+            Found::Gguf { files, name } => {
+                let header = header(&*files, &name)?;
+                Weighed {
+                    name: header.text("general.name").map_or_else(|| files.model_name(&name), ToOwned::to_owned),
+                    origin: Origin::Gguf,
+                    model_type: header.text("general.architecture").map(ToOwned::to_owned),
+                    weights: weight_files::of_gguf(&*files, &name, &header)?,
+                    gguf_tensors: self.no_tensors(GGUF_FILE),
+                }
+            }
+            Found::Entry(entry) => {
+                let (model_type, gguf_tensors) = match &entry.facts {
+                    ModelFacts::Config(config) => (model_type(config), self.gguf_tensors(config)),
+                    ModelFacts::Spec(_) => (None, self.no_tensors(weights::OF_THE_CACHE)),
+                };
+                let (origin, weights) = (Origin::Catalogue, weights::of_entry(&entry));
+                Weighed { name: entry.label, origin, model_type, weights, gguf_tensors }
+            }
+        })
     }
 }
 
@@ -273,14 +335,15 @@ impl<'a> Json<'a> {
         hf_config::parse(&self.text).map_err(|error| error.in_file(&self.label))
     }
 
-    fn model(self, weigh: Weigh) -> Result<Model, Error> {
-        let weigh = weigh == Weigh::Yes;
+    fn model(self, resolver: &Resolver<'_>) -> Result<Model, Error> {
+        let weigh = resolver.weights != Weigh::No;
         let config = self.parse()?;
         let in_text = |error: Error| error.in_file(&self.label);
         if let Some(object) = config.as_object().filter(|object| spec::is_spec(object)) {
             return spec::model(object, &self.name).map_err(in_text);
         }
         let model = hf_config::model(&config, self.name).map_err(in_text)?;
+        let model = Model { gguf_tensors: resolver.gguf_tensors(&config), ..model };
         let Some(place) = &self.place else {
             let known = weigh.then(|| Ok(computed(&config, None)));
             return Ok(weighed(read_from(model, &self.label), known));
@@ -301,9 +364,11 @@ impl<'a> Json<'a> {
         Ok(weighed(model, known))
     }
 
-    fn weigh(self) -> Result<Weighed, Error> {
+    fn weigh(self, resolver: &Resolver<'_>) -> Result<Weighed, Error> {
         let config = self.parse()?;
         let own = config.as_object().is_some_and(spec::is_spec);
+        let gguf_tensors =
+            if own { resolver.no_tensors(weights::OF_THE_CACHE) } else { resolver.gguf_tensors(&config) };
         let of_files = match &self.place {
             Some(place) if !own => place.weights(&config)?,
             _ => None,
@@ -315,7 +380,7 @@ impl<'a> Json<'a> {
             (None, None) => computed(&config, None),
         };
         let origin = if own { Origin::Spec } else { Origin::Config };
-        Ok(Weighed { name: self.name, origin, model_type: model_type(&config), weights })
+        Ok(Weighed { name: self.name, origin, model_type: model_type(&config), weights, gguf_tensors })
     }
 }
 
@@ -336,35 +401,6 @@ impl Place<'_> {
         let Some(text) = self.files.text(QUANTIZATION, MAX_CONFIG_BYTES)? else { return Ok(None) };
         hf_config::parse(&text).map(Some).map_err(|error| self.files.error_in(QUANTIZATION, error))
     }
-}
-
-fn weigh(found: Found<'_>) -> Result<Weighed, Error> {
-    Ok(match found {
-        Found::Json(json) => json.weigh()?,
-        Found::Weights { files, named, .. } => {
-            let known = weight_files::in_files(&*files, named.as_deref(), None)?;
-            let weights = known.unwrap_or_else(|| Err("its files are missing".into()));
-            Weighed { name: files.model_name(CONFIG), origin: Origin::Config, model_type: None, weights }
-        }
-        Found::Gguf { files, name } => {
-            let header = header(&*files, &name)?;
-            Weighed {
-                name: header.text("general.name").map_or_else(|| files.model_name(&name), ToOwned::to_owned),
-                origin: Origin::Gguf,
-                model_type: header.text("general.architecture").map(ToOwned::to_owned),
-                weights: weight_files::of_gguf(&*files, &name, &header)?,
-            }
-        }
-        Found::Entry(entry) => Weighed {
-            origin: Origin::Catalogue,
-            model_type: match &entry.facts {
-                ModelFacts::Config(config) => model_type(config),
-                ModelFacts::Spec(_) => None,
-            },
-            weights: weights::of_entry(&entry),
-            name: entry.label,
-        },
-    })
 }
 
 fn model_type(config: &Value) -> Option<String> {

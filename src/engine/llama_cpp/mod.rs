@@ -92,6 +92,7 @@ pub(super) const PROFILE: Profile = Profile {
     ],
     formats: FORMATS,
     spread: Spread::Layers,
+    weight_files: crate::engine::WeightFiles::Gguf,
     answer: |model, workload, engine| {
         answer_with(model, workload, engine, Options::new(model, workload, engine), Details::LlamaCpp)
     },

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Block, Item, Page, entry};
-use crate::model::{Origin, Weights};
+use crate::model::{GgufFileWeights, Origin, Weights};
 use crate::report::text::in_unit;
 use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
 use crate::units::{ByteUnit, Bytes, group_thousands};
@@ -24,9 +24,28 @@ pub struct WeightsItem {
     /// Its weights.
     #[serde(flatten)]
     pub weights: WeightsDescription,
+    /// What is known of them in a GGUF file of a type that was asked for.
+    #[serde(flatten)]
+    file: Option<FileDescription>,
     /// How they are known, in words.
     #[serde(skip)]
     from: &'static str,
+}
+
+/// Weights in a GGUF file of some type.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, JsonSchema)]
+struct FileDescription {
+    /// The file type.
+    weights_dtype: &'static str,
+    /// All bytes, as llama-quantize makes the file.
+    weights_bytes: u64,
+    /// About the bytes of its header, by the vocabulary, which are not among them.
+    header_bytes: Option<u64>,
+    /// Those that GPUs hold with all layers on them.
+    device_bytes: u64,
+    /// Those that stay on the host.
+    host_bytes: u64,
 }
 
 impl WeightsItem {
@@ -37,8 +56,21 @@ impl WeightsItem {
             source: origin.name(),
             model_type: model_type.map(clean),
             weights: weights.into(),
+            file: None,
             from: weights.origin.words(),
         }
+    }
+
+    /// The row of its weights in a GGUF file.
+    pub fn in_file(name: &str, origin: Origin, model_type: Option<&str>, file: &GgufFileWeights) -> Self {
+        let description = FileDescription {
+            weights_dtype: file.file_type.name(),
+            weights_bytes: file.weights.bytes.map_or(0, |bytes| bytes.0),
+            header_bytes: file.header.map(|bytes| bytes.0),
+            device_bytes: file.device.0,
+            host_bytes: file.host.0,
+        };
+        Self { file: Some(description), ..Self::new(name, origin, model_type, &file.weights) }
     }
 }
 
@@ -80,6 +112,16 @@ impl WeightsItem {
             ("parameters", parameters.map_or_else(|| "not known".into(), group_thousands)),
         ];
         about.extend(active_parameters.map(|active| ("active", group_thousands(active))));
+        let parts = [("of towers", self.weights.tower_parameters), ("MTP layers", self.weights.mtp_parameters)];
+        about.extend(parts.into_iter().filter_map(|(name, count)| Some((name, group_thousands(count?)))));
+        if let Some(file) = &self.file {
+            about.insert(0, ("file type", file.weights_dtype.into()));
+            about.push(("on GPUs", amount(file.device_bytes)));
+            about.push(("on host", amount(file.host_bytes)));
+            about.extend(
+                file.header_bytes.map(|header| ("header", format!("about {} in addition", in_unit(header, unit)))),
+            );
+        }
         about.push(("from", self.from.into()));
         about.extend(notes.iter().map(|note| ("note", note.clone())));
         let properties = by_dtype.iter().map(|share| {

@@ -20,8 +20,8 @@ use serde_json::{Map, Value};
 
 pub(super) use self::attention::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, owned_indices};
 pub(super) use self::checkpoint::{EXPERTS, EXPERTS_PER_TOKEN, declared_quantization};
-pub(super) use self::keys::Keys;
-use self::keys::{Read, wrong_type};
+use self::keys::wrong_type;
+pub(super) use self::keys::{Keys, Read};
 pub(super) use self::layer_kinds::{LayerKind, layer_kinds, listed_layers};
 use self::layers::LayerKeys;
 pub(super) use self::layers::{OVERLAPPING_RATIO, add, grouped, share_from};

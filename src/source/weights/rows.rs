@@ -4,10 +4,13 @@
 //! Kimi-VL's tower from `models/kimi_vl.py` and `models/moonvit.py` of vLLM 0.19. Each class meets a published total:
 //! `tests/golden/totals.jsonl` lists them.
 //!
-//! A size is a sum of products (`/` divides and rounds down) of whole numbers, of names of `let`, and of keys of the
+//! A size is a sum of products (`/` divides and rounds down, `a&b` is the smaller, `condition?a:b` one of two) of whole numbers, of names of `let`, and of keys of the
 //! configuration. `key|size` is the size where the key has no value; `root.key` is outside the vision tower's object, and
 //! `#key` is the length of a list. A condition is a key that is true or false: `key|true` where it is true by default, `!`
-//! before one that must be false.
+//! before one that must be false, `?` before a key that must have a number above 0.
+//!
+//! `gguf` is the name of a matrix in a GGUF file, without its layer and `.weight`: llama.cpp chooses the types of its file
+//! types by it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::TOO_LARGE;
-use super::layers::{Layers, On, Sparse};
+use super::layers::{Layers, MtpLayers, On, Sparse, States};
 use super::scheme::Kind;
 use super::tensors::Shape;
 use crate::catalogue::line_naming;
@@ -39,8 +42,12 @@ pub(super) struct Class {
     only: BTreeMap<String, Vec<Value>>,
     /// The layers with experts.
     pub(super) sparse: Option<Sparse>,
-    /// Whether checkpoints have an MTP layer that config.json does not mention.
-    pub(super) unlisted_mtp: bool,
+    /// Layers with attention and a state.
+    pub(super) states: States,
+    /// The layers that predict further tokens.
+    pub(super) mtp: Option<MtpLayers>,
+    /// Values of keys that published files leave out.
+    defaults: BTreeMap<String, u64>,
     blocks: Vec<String>,
     /// Names for sizes and conditions. Those of the class override those of its blocks.
     #[serde(rename = "let")]
@@ -52,6 +59,16 @@ pub(super) struct Class {
     _note: String,
 }
 
+/// Where weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Storage {
+    /// The files of the checkpoint.
+    Checkpoint,
+    /// A GGUF file.
+    Gguf,
+}
+
 /// Tensors of one shape.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -60,6 +77,18 @@ pub(super) struct Tensor {
     #[serde(rename = "if")]
     condition: Option<String>,
     kind: Kind,
+    /// The name in a GGUF file.
+    gguf: Option<String>,
+    /// What engines join it into, with the rows beside it of the same name: q, k and v are one tensor there.
+    join: Option<String>,
+    /// Columns there, where its converter reshapes the matrix.
+    gguf_columns: Option<String>,
+    /// Rows there, where its converter drops or adds some.
+    gguf_rows: Option<String>,
+    /// The one of checkpoint and GGUF file that has it, if only one does.
+    only: Option<Storage>,
+    /// Whether the file stacks matrices in a third dimension, as it does experts.
+    stacked: bool,
     /// How many there are, 1 by default.
     count: Option<String>,
     /// Rows (or columns: the bytes are the same) that tensor-parallel ranks divide.
@@ -106,6 +135,11 @@ impl Class {
         self.names.iter().any(|known| Some(plain(known)) == name)
     }
 
+    /// The number of its MTP layers.
+    pub(super) fn mtp_layers(&self, keys: &Keys<'_>) -> Result<u32, String> {
+        self.mtp.as_ref().map_or(Ok(0), |mtp| mtp.count(keys))
+    }
+
     /// Whether it has tensors there.
     pub(super) fn is_on(&self, on: On) -> bool {
         self.tensors.iter().any(|tensor| tensor.on == Some(on))
@@ -135,6 +169,11 @@ impl<'a> Scope<'a> {
         self.constants.get(name).or_else(|| self.class.names_of_sizes.get(name)).map(String::as_str)
     }
 
+    /// Whether the class has a size of this name.
+    pub(super) fn has_name(&self, name: &str) -> bool {
+        self.named(name).is_some()
+    }
+
     /// Refuses settings with which a class has other tensors than its row has.
     pub(super) fn check(&self, named: &str) -> Result<(), String> {
         for (key, values) in &self.class.only {
@@ -148,10 +187,10 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    /// The tensors of the class.
-    pub(super) fn shapes(&self, layers: &Layers) -> Result<Vec<Shape>, String> {
+    /// The tensors of the class as they are stored there.
+    pub(super) fn shapes(&self, layers: &Layers, storage: Storage) -> Result<Vec<Shape>, String> {
         let mut shapes = Vec::new();
-        for tensor in &self.class.tensors {
+        for tensor in self.class.tensors.iter().filter(|tensor| tensor.only.is_none_or(|only| only == storage)) {
             let Some(place) = layers.place(tensor.on.unwrap_or_default()) else { continue };
             if let Some(condition) = &tensor.condition
                 && !self.holds(condition)?
@@ -159,17 +198,26 @@ impl<'a> Scope<'a> {
                 continue;
             }
             let size = |size: &Option<String>, default| size.as_ref().map_or(Ok(default), |size| self.size(size));
+            let rows = if storage == Storage::Gguf { &tensor.gguf_rows } else { &None };
+            let (divided, whole) = match rows {
+                Some(_) => (rows, &None),
+                None => (&tensor.divided, &tensor.whole),
+            };
             let by_kv_heads = size(&tensor.by_kv_heads, 0)?;
             let kv_heads = tensor.kv_heads.as_deref().unwrap_or("kv_heads");
             let shape = Shape {
                 place,
                 kind: tensor.kind,
                 count: size(&tensor.count, 1)?,
-                divided: size(&tensor.divided, 0)?,
+                divided: size(divided, 0)?,
                 by_kv_heads,
                 num_key_value_heads: if by_kv_heads > 0 { self.size(kv_heads)? } else { 1 },
-                whole: size(&tensor.whole, 0)?,
+                whole: size(whole, 0)?,
                 columns: size(&tensor.columns, 1)?,
+                gguf: tensor.gguf.clone(),
+                join: tensor.join.clone(),
+                gguf_columns: size(&tensor.gguf_columns, 0)?,
+                stacked: tensor.stacked || tensor.kind == Kind::Expert,
             };
             if shape.parameters() != Exact::ZERO {
                 shapes.push(shape);
@@ -183,8 +231,16 @@ impl<'a> Scope<'a> {
     }
 
     fn value(&self, size: &str) -> Result<Exact, String> {
+        if let Some((condition, (one, other))) =
+            size.split_once('?').and_then(|(condition, values)| Some((condition, values.split_once(':')?)))
+        {
+            return self.value(if self.holds(condition)? { one } else { other });
+        }
         if let Some((key, other)) = size.split_once('|') {
             return self.count(key)?.map_or_else(|| self.value(other), |value| Ok(value.into()));
+        }
+        if let Some((one, other)) = size.split_once('&') {
+            return Ok(self.value(one)?.min(self.value(other)?));
         }
         size.split('+').map(|product| self.product(product)).sum()
     }
@@ -205,8 +261,12 @@ impl<'a> Scope<'a> {
         if let Ok(number) = name.parse::<u64>() {
             return Ok(number.into());
         }
-        if name == "adjusted_width" {
-            return self.adjusted_width();
+        match name {
+            "adjusted_width" => return self.adjusted_width(),
+            "ngram_heads" => return Ok((self.value("ngram_size")? - 1u64) * self.value("heads_per_ngram")?),
+            "ngram_rows" => return self.ngram_rows(),
+            "altup_num_inputs_less_one" => return Ok(self.value("altup_num_inputs")? - 1u64),
+            _ => {}
         }
         match self.named(name) {
             Some(size) => self.value(size),
@@ -226,18 +286,46 @@ impl<'a> Scope<'a> {
         Ok((width * 2u64 / 3u64).round_up_to(self.value("block_multiple_of|256")?))
     }
 
+    /// The rows of a table of n-grams: for each head a prime number from the base on, rounded up together
+    /// (`_find_nth_prime_after` in transformers 5.24, `models/qwen4_exp/modeling_qwen4_exp.py`).
+    fn ngram_rows(&self) -> Result<Exact, String> {
+        const MOST_HEADS: u64 = 1 << 6;
+        const MOST: u64 = 1 << 28;
+        let (heads, base) = (self.size("ngram_heads")?, self.size("ngram_vocab_size_base")?);
+        if heads > MOST_HEADS || base > MOST {
+            return Err("its table of n-grams is larger than any model's".into());
+        }
+        let is_prime = |number: u64| {
+            let mut divisors = (2u64..).take_while(|divisor| divisor.saturating_mul(*divisor) <= number);
+            number > 1 && !divisors.any(|divisor| number.is_multiple_of(divisor))
+        };
+        let wanted = usize::try_from(heads).unwrap_or(usize::MAX);
+        let rows: Exact = (base..).filter(|&number| is_prime(number)).take(wanted).sum();
+        Ok(rows.round_up_to(self.value("make_ngram_vocab_size_divisible_by|128")?))
+    }
+
     /// The object that a key is in, and its name there.
     fn locate<'b>(&self, key: &'b str) -> (&'a Keys<'a>, &'b str) {
         let key = key.trim_start_matches('#');
         key.strip_prefix("root.").map_or((self.keys, key), |key| (self.root, key))
     }
 
-    /// The number of a key, or the length of its list.
+    /// The number of a key, its default in the class, or the length of its list.
     fn count(&self, key: &str) -> Result<Option<u64>, String> {
+        let default = self.class.defaults.get(key).filter(|_| !self.keys.object.contains_key(key));
+        if let Some(&default) = default {
+            return Ok(Some(default));
+        }
         let (keys, name) = self.locate(key);
         if key.starts_with('#') {
             let list = keys.get(name).and_then(Value::as_array);
             return Ok(list.and_then(|list| u64::try_from(list.len()).ok()));
+        }
+        if let Some((object, inner)) = name.split_once('.') {
+            return Ok(keys.get(object).and_then(|object| object.get(inner)?.as_u64()));
+        }
+        if let Some(same) = keys.get(name).and_then(Value::as_array).and_then(|list| same_number(list)) {
+            return Ok(Some(same));
         }
         let spellings = [HIDDEN, HEADS, KV_HEADS, HEAD_DIM].into_iter().find(|names| names.contains(&name));
         let given = keys.count_or_default(spellings.unwrap_or(&[name]));
@@ -247,6 +335,9 @@ impl<'a> Scope<'a> {
     fn holds(&self, condition: &str) -> Result<bool, String> {
         if let Some(other) = condition.strip_prefix('!') {
             return Ok(!self.holds(other)?);
+        }
+        if let Some(key) = condition.strip_prefix('?') {
+            return Ok(self.count(key)?.is_some_and(|count| count > 0));
         }
         let condition = self.named(condition).unwrap_or(condition);
         if let Ok(constant) = condition.parse() {
@@ -260,6 +351,12 @@ impl<'a> Scope<'a> {
             Some(_) => Err(format!("{} is not true or false", keys.field(name))),
         }
     }
+}
+
+/// The number that all entries of a list are: keys of some classes have one a layer.
+fn same_number(list: &[Value]) -> Option<u64> {
+    let first = list.first()?.as_u64()?;
+    list.iter().all(|entry| entry.as_u64() == Some(first)).then_some(first)
 }
 
 pub(super) fn missing(keys: &Keys<'_>, key: &str) -> String {

@@ -20,9 +20,34 @@ pub(super) struct Shape {
     pub(super) whole: u64,
     pub(super) columns: u64,
     pub(super) num_key_value_heads: u64,
+    /// The name of the matrix in a GGUF file; `None` for a vector.
+    pub(super) gguf: Option<String>,
+    /// What engines join it into.
+    pub(super) join: Option<String>,
+    /// Columns in a GGUF file where they differ, else 0.
+    pub(super) gguf_columns: u64,
+    pub(super) stacked: bool,
 }
 
 impl Shape {
+    /// One vector without elements, to be filled in.
+    pub(super) fn vector(place: Place) -> Self {
+        Self {
+            place,
+            kind: Kind::Other,
+            count: 1,
+            divided: 0,
+            by_kv_heads: 0,
+            whole: 0,
+            columns: 1,
+            num_key_value_heads: 1,
+            gguf: None,
+            join: None,
+            gguf_columns: 0,
+            stacked: false,
+        }
+    }
+
     /// How many there are in the model.
     fn tensors(&self) -> Exact {
         let places = match &self.place {
@@ -32,10 +57,19 @@ impl Shape {
         Exact::from(places) * self.count
     }
 
+    /// The rows of one.
+    pub(super) fn rows(&self) -> Exact {
+        Exact::from(self.divided) + self.by_kv_heads + self.whole
+    }
+
     /// The parameters of all of them.
     pub(super) fn parameters(&self) -> Exact {
-        let rows = Exact::from(self.divided) + self.by_kv_heads + self.whole;
-        rows * self.columns * self.tensors()
+        self.rows() * self.columns * self.tensors()
+    }
+
+    /// Whether engines hold both in one tensor.
+    fn is_joined_with(&self, other: &Self) -> bool {
+        (&self.join, &self.place, self.count) == (&other.join, &other.place, other.count)
     }
 
     /// Whether a token passes through some of them only: those of its experts.
@@ -78,7 +112,23 @@ impl Format {
         }
     }
 
-    pub(super) fn group(&self, shape: &Shape) -> Result<TensorGroup, Error> {
+    /// The tensors as engines join them.
+    pub(super) fn groups(&self, shapes: &[Shape]) -> Result<Vec<TensorGroup>, Error> {
+        let mut groups: Vec<TensorGroup> = Vec::with_capacity(shapes.len());
+        let mut last: Option<&Shape> = None;
+        for shape in shapes {
+            let group = self.group(shape)?;
+            let joined = last.is_some_and(|last| last.join.is_some() && last.is_joined_with(shape));
+            match groups.last_mut().filter(|_| joined) {
+                Some(whole) => whole.add(&group)?,
+                None => groups.push(group),
+            }
+            last = Some(shape);
+        }
+        Ok(groups)
+    }
+
+    fn group(&self, shape: &Shape) -> Result<TensorGroup, Error> {
         Ok(TensorGroup {
             place: shape.place.clone(),
             count: shape.count,

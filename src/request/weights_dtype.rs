@@ -1,0 +1,134 @@
+//! The format that weights are asked about in: a GGUF file type, or a format of elements.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::nearest;
+use crate::engine::{Engine, Known, Term, WeightFiles};
+use crate::model::{FileType, Model, Release};
+use crate::units::{Code, ElementFormat, Error, FORMATS};
+
+/// A format of weights by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightsDtype {
+    /// A GGUF file type, as `Q4_K_M`.
+    FileType(FileType),
+    /// A format of elements, as `fp8`.
+    Elements(ElementFormat),
+    /// A 16-bit or 32-bit format, which is both.
+    Plain(FileType, ElementFormat),
+}
+
+/// The names of formats of elements that are file types as well.
+const PLAIN: &[(&str, &str)] = &[("fp32", "F32"), ("fp16", "F16"), ("bf16", "BF16")];
+
+impl FromStr for WeightsDtype {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let file_type = text.parse::<FileType>().ok();
+        let elements = text.parse::<ElementFormat>().ok();
+        let plain = elements.and_then(|format| {
+            let name = format.name()?;
+            let (_, file_type) = PLAIN.iter().find(|(plain, _)| *plain == name)?;
+            Some(Self::Plain(file_type.parse().ok()?, format))
+        });
+        plain.or(file_type.map(Self::FileType)).or(elements.map(Self::Elements)).ok_or_else(|| unknown(text))
+    }
+}
+
+fn unknown(text: &str) -> Error {
+    let lower = text.to_ascii_lowercase();
+    let file_types: Vec<String> = FileType::all().map(|file_type| file_type.name().to_ascii_lowercase()).collect();
+    let names = file_types.iter().map(String::as_str).chain(FORMATS.iter().map(|format| format.name));
+    let alike = nearest(&lower, names).map(|name| format!("did you mean {name}? "));
+    let remedy = format!(
+        "{}give a GGUF file type (q4_k_m, iq4_xs, q8_0, mxfp4_moe, …) or a format of `kvsize formats`",
+        alike.unwrap_or_default()
+    );
+    Error::new(Code::UnknownFormat, "", text, "is an unknown format of weights", remedy)
+}
+
+impl fmt::Display for WeightsDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FileType(file_type) => file_type.fmt(f),
+            Self::Elements(format) | Self::Plain(_, format) => format.fmt(f),
+        }
+    }
+}
+
+impl WeightsDtype {
+    /// The file type, if the name is one.
+    pub fn file_type(self) -> Option<FileType> {
+        match self {
+            Self::FileType(file_type) | Self::Plain(file_type, _) => Some(file_type),
+            Self::Elements(_) => None,
+        }
+    }
+
+    /// What the engines take the name for.
+    ///
+    /// # Errors
+    /// [`Code::Refused`]: an engine that does not load weights in it.
+    pub(super) fn in_engines(self, engines: &[Engine]) -> Result<Form, Error> {
+        let is = |engine: &Engine, files: WeightFiles| engine.profile.weight_files == files;
+        let refused = |engine: &Engine, problem: String, remedy: &str| {
+            let problem = problem.replace("{engine}", engine.profile.name);
+            Err(Error::new(Code::Refused, "--weights-dtype", self.to_string(), problem, remedy))
+        };
+        let of_checkpoints = engines.iter().find(|engine| is(engine, WeightFiles::Safetensors));
+        let of_gguf = engines.iter().find(|engine| is(engine, WeightFiles::Gguf));
+        match (self, of_checkpoints, of_gguf) {
+            (Self::FileType(_), Some(engine), _) => {
+                let problem = "is a GGUF file type; the rules of {engine} here are for safetensors checkpoints";
+                refused(engine, problem.into(), "use -e llama.cpp or -e ollama, or give a format such as fp8")
+            }
+            (Self::Elements(_), _, Some(engine)) => {
+                let problem = "is not a GGUF file type, and {engine} loads GGUF files";
+                refused(engine, problem.into(), "give a file type such as q8_0, q4_k_m or iq4_xs")
+            }
+            (Self::FileType(file_type), None, _) | (Self::Plain(file_type, _), None, Some(_)) => {
+                Ok(Form::File(file_type))
+            }
+            (Self::Elements(format), _, None) | (Self::Plain(_, format), _, _) => Ok(Form::Elements(format)),
+        }
+    }
+}
+
+/// What a name of a format is taken for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    File(FileType),
+    Elements(ElementFormat),
+}
+
+/// The model with its weights in a GGUF file of this type, and their bytes.
+///
+/// # Errors
+/// [`Code::NoWeights`]: its tensors are not known.
+pub(super) fn in_file(model: &Model, file_type: FileType, release: Release) -> Result<(Arc<Model>, Term), Error> {
+    let no_weights = |reason: &str| {
+        let remedy = "give --weights, or the GGUF file as MODEL";
+        Error::new(
+            Code::NoWeights,
+            "--weights-dtype",
+            model.name.clone(),
+            format!("has unknown tensors: {reason}"),
+            remedy,
+        )
+    };
+    let tensors = match &model.gguf_tensors {
+        Some(Ok(tensors)) => tensors,
+        Some(Err(reason)) => return Err(no_weights(reason)),
+        None => return Err(no_weights("only dimensions of its cache are given")),
+    };
+    let file = file_type.with_release(release).published(tensors).file(tensors)?;
+    let bytes = file.weights.bytes.ok_or_else(|| no_weights("their bytes are unknown"))?;
+    let source = format!("{} as llama-quantize makes it", file.file_type);
+    let mut model = model.clone();
+    model.assumptions.extend(file.weights.notes.iter().map(|note| format!("weights: {note}")));
+    model.weights = Some(file.weights);
+    Ok((Arc::new(model), Term { bytes, known: Known::Estimated, source }))
+}
