@@ -48,14 +48,19 @@ impl Options {
 
     fn arg(&self, field: &'static Field) -> Arg {
         let about = self.about.lines().find_map(|line| line.strip_prefix(field.name)?.strip_prefix(": "));
-        let arg = Arg::new(field.name).help(about.unwrap_or(field.about));
+        let (usual, more) = field.about();
+        let arg = Arg::new(field.name).help(about.unwrap_or(usual));
         let is_rare =
             if self.brief.is_empty() { field.is_rare } else { self.brief.split(' ').all(|name| name != field.name) };
         let arg = arg.help_heading(heading(field.group)).hide_short_help(is_rare);
         // Below the command's own options of the same heading.
         let arg = if field.group == Group::Sources { arg.display_order(LAST) } else { arg };
-        let arg = match about {
-            None if !field.more.is_empty() => arg.long_help(format!("{}\n\n{}", field.about, field.more)),
+        let arg = match (about, more) {
+            (None, Some(more)) => arg.long_help(format!(
+                "{usual}
+
+{more}"
+            )),
             _ => arg,
         };
         if field.kind == Kind::Switch {

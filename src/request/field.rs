@@ -24,16 +24,12 @@ pub struct Field {
     pub is_list: bool,
     /// What stands for the value in help.
     pub value_name: &'static str,
-    /// What it does, in a line.
-    pub about: &'static str,
-    /// More of it, for the long help.
-    pub more: &'static str,
     /// Whether the short help leaves it out.
     pub is_rare: bool,
     /// Where its numbers are, if engines take them as they come: what they work out beforehand does not depend on them. A whole
     /// number above 0 is read as itself.
     pub(super) varies: Option<Numbers>,
-    set: for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>,
+    set: Set,
 }
 
 /// What options are about.
@@ -117,29 +113,9 @@ pub(super) type Numbers = for<'s> fn(&'s mut Ask<'_>) -> &'s mut Vec<Series>;
 type Set = for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>;
 
 impl Field {
-    pub(super) const fn new(
-        name: &'static str,
-        group: Group,
-        kind: Kind,
-        value_name: &'static str,
-        about: &'static str,
-        set: Set,
-    ) -> Self {
-        let (short, aliases, more): (_, &[&str], _) = (None, &[], "");
-        Self {
-            name,
-            short,
-            aliases,
-            group,
-            kind,
-            is_list: false,
-            value_name,
-            about,
-            more,
-            is_rare: false,
-            varies: None,
-            set,
-        }
+    pub(super) const fn new(name: &'static str, group: Group, kind: Kind, value_name: &'static str, set: Set) -> Self {
+        let (short, aliases, varies) = (None, &[] as &[&str], None);
+        Self { name, short, aliases, group, kind, is_list: false, value_name, is_rare: false, varies, set }
     }
 
     pub(super) const fn short(self, short: char) -> Self {
@@ -152,10 +128,6 @@ impl Field {
 
     pub(super) const fn list(self) -> Self {
         Self { is_list: true, ..self }
-    }
-
-    pub(super) const fn more(self, more: &'static str) -> Self {
-        Self { more, ..self }
     }
 
     pub(super) const fn varies(self, numbers: Numbers) -> Self {
@@ -200,6 +172,13 @@ impl Field {
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         let words = if let Kind::Words(words) = self.kind { words } else { &[] };
         words.iter().filter_map(|word| word.split('|').next())
+    }
+
+    /// What it does, in a line, and more of it for the long help, if there is more.
+    pub fn about(&self) -> (&'static str, Option<&'static str>) {
+        let mut lines = include_str!("fields.txt").lines();
+        let about = lines.find_map(|line| line.strip_prefix(self.name)?.strip_prefix(": ")).unwrap_or_default();
+        (about, lines.next().and_then(|line| line.strip_prefix("  ")))
     }
 
     /// Its key in JSON.
