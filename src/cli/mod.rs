@@ -9,7 +9,6 @@ mod completions;
 mod estimate;
 mod explain;
 mod failure;
-mod fit;
 mod gpu_list;
 mod hardware;
 mod help;
@@ -19,7 +18,6 @@ mod lists;
 mod man;
 mod nvidia_smi;
 mod options;
-mod plan;
 #[cfg(feature = "hub")]
 mod progress;
 mod schema;
@@ -79,8 +77,8 @@ const COMMANDS: [Subcommand; 17] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
-    fit::COMMAND,
-    plan::COMMAND,
+    hardware::FIT,
+    hardware::PLAN,
     check::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
