@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum, builder::PossibleValue};
@@ -13,7 +14,7 @@ use super::args::OutputArguments;
 use super::budgets::{self, Entry};
 use super::hardware::GROUPS;
 use super::options::{Models, Options};
-use super::sources::{Places, SharedModels};
+use super::sources::{Places, SharedModels, ThreadModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
 use crate::check::{Change, Demand, Examined, Increase, Taken, Verdict, examine};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
@@ -197,7 +198,8 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
     let budgets = budgets::read(path)?;
     let before = files.baseline.as_deref().map(budgets::baseline).transpose()?;
     let catalogue = ask.catalogue.as_deref().or(budgets.catalogue.as_deref());
-    let models = SharedModels::new(Places::of_file(budgets.directory.clone(), catalogue, ask.offline)?);
+    let places = Places::of_file(budgets.directory.clone(), catalogue, ask.offline)?;
+    let models = ThreadModels::new(Arc::new(SharedModels::new(places)));
     let increase = files.max_increase;
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());

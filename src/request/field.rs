@@ -61,24 +61,6 @@ pub enum Group {
     Sources,
 }
 
-impl Group {
-    /// Every group.
-    pub const ALL: &[Self] = &[
-        Self::Model,
-        Self::Dimensions,
-        Self::Workload,
-        Self::Device,
-        Self::Terms,
-        Self::Average,
-        Self::Gpus,
-        Self::Plan,
-        Self::Check,
-        Self::Budget,
-        Self::Accelerators,
-        Self::Sources,
-    ];
-}
-
 /// How the value of an option is written in JSON, and what a command line takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -443,6 +443,7 @@ impl<'a> de::Deserialize<'a> for Pairs<'a> {
 mod tests {
     use super::*;
     use crate::request::{FIELDS, Group};
+    use crate::units::once;
 
     #[test]
     fn a_key_that_is_there_twice_is_found_wherever_it_is() {
@@ -459,7 +460,8 @@ mod tests {
 
     #[test]
     fn every_option_and_every_setting_is_a_key_with_a_number_of_its_own() {
-        let all = Selection { groups: Group::ALL, without: "" };
+        let groups: Vec<Group> = FIELDS.iter().map(|field| field.group).collect();
+        let all = Selection { groups: once(groups).leak(), without: "" };
         let reader = ObjectReader::new(all, &[], "");
         let number = |name: &str| match reader.names.get(&key_of(name)) {
             Some(Place::Asked(number, _)) => *number,
