@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::parser::ValueSource;
@@ -20,7 +19,7 @@ use crate::check::{Change, Demand, Examined, Increase, Taken, Verdict, examine};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
 use crate::request::{Ask, Fleet, Selection, Sources, Weigh};
 use crate::source;
-use crate::units::{Code, Error, Notes};
+use crate::units::{Code, Error, Notes, parse_percentage};
 
 const OPTIONS: Options = Options {
     selection: Selection { groups: GROUPS, without: "price prices avg-seq-len max-gpus" },
@@ -57,7 +56,7 @@ struct FileArguments {
     #[arg(long, value_name = "FILE", requires = "file")]
     baseline: Option<PathBuf>,
     /// A budget that grew by more than this since the baseline is over
-    #[arg(long, value_name = "PERCENT", value_parser = Increase::from_str, allow_hyphen_values = true, requires = "baseline")]
+    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| parse_percentage(text).map(Increase), allow_hyphen_values = true, requires = "baseline")]
     max_increase: Option<Increase>,
     /// Write a file of budgets to start from, to standard output or to a file that is not there yet
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]

@@ -9,7 +9,6 @@ mod completions;
 mod estimate;
 mod explain;
 mod failure;
-mod gpu_list;
 mod hardware;
 mod help;
 mod hub;
@@ -85,7 +84,7 @@ const COMMANDS: [Subcommand; 17] = [
     batch::COMMAND,
     sweep::COMMAND,
     lists::MODELS,
-    gpu_list::COMMAND,
+    lists::GPUS,
     lists::FORMATS,
     lists::ENGINES,
     schema::COMMAND,

@@ -213,16 +213,9 @@ pub fn key_of(option: &str) -> String {
     option.replace('-', "_")
 }
 
-/// Whether the key of JSON is the name of the option.
-fn is_key_of(key: &str, option: &str) -> bool {
-    key.len() == option.len()
-        && key.bytes().zip(option.bytes()).all(|(key, own)| key == if own == b'-' { b'_' } else { own })
-}
-
 /// The option or the setting of a name, as JSON has it.
 pub(super) fn find(name: &str) -> Result<Key, Error> {
-    let named =
-        |field: &&Field| is_key_of(name, field.name) || field.aliases.iter().any(|alias| is_key_of(name, alias));
+    let named = |field: &&Field| field.key() == name || field.aliases.iter().any(|alias| key_of(alias) == name);
     if let Some(field) = FIELDS.iter().find(named) {
         return Ok(Key::Field(field));
     }
