@@ -148,13 +148,9 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
         return Err(Error::without_value(Code::NotCounted, option, problem, "drop one of them"));
     }
     if ask.margin.is_some() && !is_limited {
+        let problem = "applies to a budget, and none is given";
         let remedy = "give --budget, or the share of the memory that is taken, as --utilization 0.85";
-        return Err(Error::without_value(
-            Code::NotCounted,
-            "--margin",
-            "applies to a budget, and none is given",
-            remedy,
-        ));
+        return Err(Error::without_value(Code::NotCounted, "--margin", problem, remedy));
     }
     let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
     let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;

@@ -226,12 +226,8 @@ impl Document {
 /// What is said of a model; `warnings` are those of the question.
 pub fn notes_of(model: &Model, warnings: &[String]) -> Notes {
     let mut notes = Notes::default();
-    for assumption in &model.assumptions {
-        notes.assume(assumption);
-    }
-    for warning in model.warnings.iter().chain(warnings) {
-        notes.warn(warning);
-    }
+    notes.add(&model.assumptions, &model.warnings);
+    notes.add(&[], warnings);
     notes
 }
 

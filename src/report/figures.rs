@@ -22,12 +22,10 @@ impl Figure<'_> {
 }
 
 /// The estimates of some documents, in their order.
-pub(super) fn given(documents: &[Document]) -> Vec<Figure<'_>> {
-    let mut figures = Vec::new();
-    for document in documents {
-        figures.extend(document.estimates.iter().map(|row| Figure { model: &document.model.name, row }));
-    }
-    figures
+pub(super) fn given<'a>(documents: &'a [Document]) -> Vec<Figure<'a>> {
+    let of_document =
+        |document: &'a Document| document.estimates.iter().map(|row| Figure { model: &document.model.name, row });
+    documents.iter().flat_map(of_document).collect()
 }
 
 /// The same; those of several models all at one length, then at the next.

@@ -115,13 +115,8 @@ impl Ask<'_> {
             [name] => Ok(Some(name)),
             names => {
                 let remedy = "give one (`kvsize fit` and `kvsize plan` take a list)";
-                Err(Error::new(
-                    Code::Several,
-                    "--gpu",
-                    names.join(","),
-                    "lists several GPUs, and this takes one",
-                    remedy,
-                ))
+                let problem = "lists several GPUs, and this takes one";
+                Err(Error::new(Code::Several, "--gpu", names.join(","), problem, remedy))
             }
         }
     }

@@ -310,12 +310,8 @@ fn set<'a>(ask: &mut Ask<'a>, key: Key, name: &str, raw: &'a str) -> Result<(), 
             _ => return refused("is not a list of texts", "write one text or more, each in quotes"),
         },
         (_, b'[') => {
-            return Err(Error::without_value(
-                Code::Several,
-                name,
-                "lists several values, where one is taken",
-                "give one value",
-            ));
+            let problem = "lists several values, where one is taken";
+            return Err(Error::without_value(Code::Several, name, problem, "give one value"));
         }
         (Kind::Model, b'{') | (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => raw.into(),
         (Kind::Model | Kind::Text | Kind::Texts | Kind::Size | Kind::Words(_), b'"') => text_of(name, raw)?,
