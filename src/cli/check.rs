@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
 
 use clap::parser::ValueSource;
@@ -155,7 +156,7 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
     let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
     let weigh = Weigh::when(!is_limited && ask.weights.is_none());
-    let model = ask.model(&engine, &places, weigh)?;
+    let model = ask.model(slice::from_ref(&engine), &places, weigh)?;
     let demands: Vec<(Demand, Fleet)> = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let mut examined = examine(ask, model, engine, fleet.as_ref(), &demands)?;
     if let Some(failure) = examined.failure.take() {

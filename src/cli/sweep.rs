@@ -87,7 +87,8 @@ fn refuse_too_many(ask: &Ask, engines: usize) -> Result<(), Error> {
 
 /// Every layout and memory, the memory changing first.
 fn combinations(ask: &Ask) -> Vec<Place> {
-    let lists: [(&[Series], fn(Place, Option<u64>) -> Place); 5] = [
+    type With = fn(Place, Option<u64>) -> Place;
+    let lists: [(&[Series], With); 5] = [
         (&ask.tp, |place, tp| Place { tp, ..place }),
         (&ask.pp, |place, pp| Place { pp, ..place }),
         (&ask.dp, |place, dp| Place { dp, ..place }),

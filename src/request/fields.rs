@@ -1,7 +1,7 @@
 //! The options of a question, a row each, in the order of help.
 
 use super::field::{Field, Group, Kind};
-use super::read::{bytes, named, positive_bytes, push, put, share, tokens};
+use super::read::{bytes, named, positive_bytes, push, put, set, share, tokens};
 use super::{Total, Windows};
 use crate::engine::Engine;
 use crate::model::DraftMethod;
@@ -60,8 +60,7 @@ pub const FIELDS: &[Field] = &[
     Field::new("sinks", Workload, Number, "N", |ask, text| put(&mut ask.sinks, parse_count(&text))).rare(),
     Field::new("window", Workload, Size, "TOKENS", |ask, text| put(&mut ask.window, text.parse())).rare(),
     Field::new("windows", Workload, Words(Windows::NAMES), "HOW", |ask, text| {
-        ask.windows = Windows::named(&text);
-        Ok(())
+        set(&mut ask.windows, Windows::named(&text))
     })
     .rare(),
     Field::new("retrieve", Workload, Text, "NxTOKENS", |ask, text| put(&mut ask.retrieve, text.parse())).rare(),
@@ -70,10 +69,7 @@ pub const FIELDS: &[Field] = &[
         Workload,
         Words(&["mtp", "draft_model|draft", "eagle3|eagle", "ngram"]),
         "METHOD",
-        |ask, text| {
-            ask.speculative_method = DraftMethod::named(&text);
-            Ok(())
-        },
+        |ask, text| set(&mut ask.speculative_method, DraftMethod::named(&text)),
     )
     .rare(),
     Field::new("num-speculative-tokens", Workload, Number, "N", |ask, text| {
@@ -100,8 +96,7 @@ pub const FIELDS: &[Field] = &[
     Field::new("utilization", Terms, Number, "RATIO", |ask, text| put(&mut ask.utilization, share(&text)))
         .or(&["gpu-memory-utilization"]),
     Field::new("capacity", Terms, Words(Total::NAMES), "TOTAL", |ask, text| {
-        ask.capacity = Total::named(&text);
-        Ok(())
+        set(&mut ask.capacity, Total::named(&text))
     })
     .rare(),
     Field::new("avg-seq-len", Average, Size, "TOKENS", |ask, text| put(&mut ask.avg_seq_len, text.parse())),
@@ -126,14 +121,8 @@ pub const FIELDS: &[Field] = &[
     }),
     Field::new("must-fit-on", Budget, Texts, "[Nx]GPU", |ask, text| push(&mut ask.must_fit_on, Ok(text))).list(),
     Field::new("catalogue", Sources, Text, "FILE", |ask, text| put(&mut ask.catalogue, Ok(text.as_ref().into()))),
-    Field::new("offline", Sources, Switch, "", |ask, _| {
-        ask.offline = true;
-        Ok(())
-    }),
-    Field::new("strict", Sources, Switch, "", |ask, _| {
-        ask.strict = true;
-        Ok(())
-    }),
+    Field::new("offline", Sources, Switch, "", |ask, _| set(&mut ask.offline, true)),
+    Field::new("strict", Sources, Switch, "", |ask, _| set(&mut ask.strict, true)),
 ];
 
 #[cfg(test)]

@@ -6,9 +6,13 @@ use super::Named;
 use crate::engine::Double;
 use crate::units::{Bytes, Code, Error, Quantity, Tokens};
 
-pub(super) fn put<T>(field: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> {
-    *field = Some(value?);
+pub(super) fn set<T>(field: &mut T, value: T) -> Result<(), Error> {
+    *field = value;
     Ok(())
+}
+
+pub(super) fn put<T>(field: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> {
+    set(field, Some(value?))
 }
 
 pub(super) fn push<T>(field: &mut Vec<T>, value: Result<T, Error>) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! What was said, resolved: defaults filled in, contradictions refused, models and devices looked up.
 
 use std::collections::HashSet;
+use std::slice;
 use std::sync::Arc;
 
 use super::{Ask, Named, Sources, Weigh};
@@ -137,17 +138,16 @@ impl Ask<'_> {
         self.refuse_pairs()?;
         let (engines, assumption) = self.engines(sources)?;
         let engine = only("--engine", engines)?.unwrap_or_else(Engine::ideal);
-        let model = self.model(&engine, sources, Weigh::No)?;
+        let model = self.model(slice::from_ref(&engine), sources, Weigh::No)?;
         let (workload, is_of_its_lengths) = self.workload(&model, &engine)?;
         Ok(Request { model, engine, workload, assumption, is_of_its_lengths })
     }
 
-    /// The one model that is asked about, as an engine runs it.
+    /// The one model that is asked about, as these engines run it.
     ///
     /// # Errors
     /// No model or several, or one that the rest of the question does not suit.
-    pub fn model(&self, engine: &Engine, sources: &dyn Sources, weigh: Weigh) -> Result<Arc<Model>, Error> {
-        let engines = std::slice::from_ref(engine);
+    pub fn model(&self, engines: &[Engine], sources: &dyn Sources, weigh: Weigh) -> Result<Arc<Model>, Error> {
         match <[_; 1]>::try_from(self.models(engines, sources, weigh)?) {
             Ok([model]) => Ok(model),
             Err(models) => {
