@@ -56,11 +56,7 @@ impl Options {
         // Below the command's own options of the same heading.
         let arg = if field.group == Group::Sources { arg.display_order(LAST) } else { arg };
         let arg = match (about, more) {
-            (None, Some(more)) => arg.long_help(format!(
-                "{usual}
-
-{more}"
-            )),
+            (None, Some(more)) => arg.long_help(format!("{usual}\n\n{more}")),
             _ => arg,
         };
         if field.kind == Kind::Switch {
@@ -78,8 +74,7 @@ impl Options {
         }
         let is_list = field.is_list || self.lists.contains(&field.name);
         let arg = arg.long(field.name).action(if is_list { ArgAction::Append } else { ArgAction::Set });
-        let arg = if let Some(short) = field.short { arg.short(short) } else { arg };
-        let arg = arg.visible_aliases(field.aliases);
+        let arg = arg.short(field.short).visible_aliases(field.aliases);
         match field.kind {
             Kind::Words(words) => arg.value_parser(words_parser(words)).hide_possible_values(true),
             Kind::Number | Kind::Size => arg.allow_hyphen_values(true),

@@ -110,14 +110,12 @@ fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
     let find = |row: &[(String, Field)], name: &str| {
         row.iter().find(|(known, _)| known == name).map(|(_, field)| field.clone())
     };
+    let text = |row: &[(String, Field)], name: &str| find(row, name).map(|field| field.text()).unwrap_or_default();
     let is_number = |name: &str| rows.iter().filter_map(|row| find(row, name)).all(|field| field.is_number());
     let align = |name: &str| if is_number(name) { Align::Right } else { Align::Left };
     let grid = Grid {
         columns: names.iter().map(|name| ((*name).to_owned(), align(name))).collect(),
-        rows: rows
-            .iter()
-            .map(|row| names.iter().map(|name| find(row, name).map(|field| field.text()).unwrap_or_default()).collect())
-            .collect(),
+        rows: rows.iter().map(|row| names.iter().map(|name| text(row, name)).collect()).collect(),
     };
     if grid.width() <= COLUMNS {
         return vec![Block::Text(vec![format!("{heading}:")]), Block::Grid(grid)];

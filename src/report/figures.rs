@@ -43,6 +43,7 @@ type FigureColumn<'a> = Column<'a, Figure<'a>>;
 pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
     let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
     let [pool_tokens, requests, longest] = of_capacity();
+    let memory = |figure: &Figure<'_>| Cell::bytes(figure.capacity(|capacity| capacity.memory));
     let columns = [
         FigureColumn::left("Model", |figure| figure.model).if_differs().key("model"),
         tokens().key("seq_len"),
@@ -60,11 +61,7 @@ pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
         bytes_column(unit).key("bytes"),
         per_gpu(figures, unit).key("bytes_per_gpu"),
         FigureColumn::csv("bytes_per_token", |figure| figure.row.bytes_per_token.to_string()),
-        FigureColumn::right(format!("Memory {}", unit.name()), |figure| {
-            Cell::bytes(figure.capacity(|capacity| capacity.memory))
-        })
-        .if_differs()
-        .key("memory"),
+        FigureColumn::right(format!("Memory {}", unit.name()), memory).if_differs().key("memory"),
         FigureColumn::left("Fits", |figure| figure.capacity(|capacity| capacity.fits)).when(capable).key("fits"),
         FigureColumn::csv("holds_batch", |figure| figure.capacity(|capacity| capacity.holds_batch).flatten()),
         FigureColumn::csv("blocks", |figure| figure.capacity(|capacity| capacity.blocks).flatten()),

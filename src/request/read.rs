@@ -6,6 +6,7 @@ use super::Named;
 use crate::engine::Double;
 use crate::units::{Bytes, Code, Error, Quantity, Tokens};
 
+#[expect(clippy::unnecessary_wraps, reason = "the setter of an option may fail")]
 pub(super) fn set<T>(field: &mut T, value: T) -> Result<(), Error> {
     *field = value;
     Ok(())

@@ -362,19 +362,16 @@ impl Ask<'_> {
             (DraftMethod::Mtp | DraftMethod::Ngram, Some(draft)) => {
                 wrong("--draft", draft.text(), "is not used by a method that drafts without a model", "leave it out")
             }
-            (DraftMethod::Mtp, None) if model.mtp_groups.is_empty() => wrong(
-                "--speculative-method",
-                "mtp",
-                "needs MTP layers, which this model does not have",
-                "name a --draft model",
-            ),
+            (DraftMethod::Mtp, None) if model.mtp_groups.is_empty() => {
+                let problem = "needs MTP layers, which this model does not have";
+                wrong("--speculative-method", "mtp", problem, "name a --draft model")
+            }
             (DraftMethod::Mtp | DraftMethod::Ngram, None) => Ok(model.drafted(method, tokens, None)),
             (DraftMethod::DraftModel | DraftMethod::Eagle, None) => {
                 Err(Error::without_value(Code::Speculative, "--draft", "missing", "name the draft model"))
             }
             (DraftMethod::DraftModel | DraftMethod::Eagle, Some(named)) => {
-                let is_stdin = *named == Named::Name("-".into());
-                if is_stdin {
+                if *named == Named::Name("-".into()) {
                     let problem = "is standard input, which is not read for a draft model";
                     return wrong("--draft", "-", problem, "name a file or a model");
                 }

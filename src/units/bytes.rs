@@ -118,10 +118,8 @@ impl ByteUnit {
 
     /// The largest decimal unit in which `largest` is at least one: the unit of a column whose largest entry it is.
     pub fn fitting(largest: Bytes) -> Self {
-        [Self::Terabytes, Self::Gigabytes, Self::Megabytes, Self::Kilobytes]
-            .into_iter()
-            .find(|unit| largest.0 >= unit.bytes())
-            .unwrap_or(Self::Bytes)
+        let mut decimal = [Self::Terabytes, Self::Gigabytes, Self::Megabytes, Self::Kilobytes].into_iter();
+        decimal.find(|unit| largest.0 >= unit.bytes()).unwrap_or(Self::Bytes)
     }
 }
 

@@ -396,14 +396,11 @@ impl FromStr for ElementFormat {
     /// Reads a format's name or alias, in any case.
     fn from_str(text: &str) -> Result<Self, Error> {
         let lower = text.to_ascii_lowercase().replace('-', "_");
-        FORMATS
-            .iter()
-            .find(|entry| entry.name == lower || entry.aliases.contains(&lower.as_str()))
-            .map(FormatEntry::format)
-            .ok_or_else(|| {
-                let remedy = format!("use one of {}, or --bitwidth N", names());
-                Error::new(Code::UnknownFormat, "", text, "is not a known element format", remedy)
-            })
+        let is_named = |entry: &&FormatEntry| entry.name == lower || entry.aliases.contains(&lower.as_str());
+        FORMATS.iter().find(is_named).map(FormatEntry::format).ok_or_else(|| {
+            let remedy = format!("use one of {}, or --bitwidth N", names());
+            Error::new(Code::UnknownFormat, "", text, "is not a known element format", remedy)
+        })
     }
 }
 
