@@ -1,21 +1,10 @@
 //! What a budget took before, and by how much it may have grown since.
 
-use std::str::FromStr;
-
-use crate::units::{Bytes, Error, Exact, parse_percentage};
+use crate::units::{Bytes, Exact};
 
 /// By how much something may grow, in millionths of what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Increase(pub u32);
-
-impl FromStr for Increase {
-    type Err = Error;
-
-    /// `5%` or `2.5%`.
-    fn from_str(text: &str) -> Result<Self, Error> {
-        parse_percentage(text).map(Self)
-    }
-}
 
 impl Increase {
     /// The most that it may be.

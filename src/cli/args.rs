@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use crate::report::{Format, UnitChoice};
-use crate::units::{ByteUnit, Error};
+use super::{Answer, refuse_warnings};
+use crate::report::{self, Format, Report, UnitChoice};
+use crate::request::Ask;
+use crate::units::{ByteUnit, Error, Notes};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
@@ -49,6 +51,16 @@ pub(super) struct OutputArguments<F: Written = Format> {
 impl<F: Written> OutputArguments<F> {
     pub(super) fn unit(&self) -> UnitChoice {
         self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes))
+    }
+}
+
+impl OutputArguments {
+    /// The answer that a report is, and what there is to say of it; under `--strict` no warning.
+    pub(super) fn answer(&self, ask: &Ask, report: &impl Report, notes: Notes) -> Result<Answer, Error> {
+        refuse_warnings(ask.strict, &notes.warnings)?;
+        let data = report::render(report, self.format.format(), self.unit());
+        let Notes { assumptions: notes, warnings } = notes;
+        Ok(Answer { quiet: self.format.quiet, data, notes, warnings, ..Answer::default() })
     }
 }
 

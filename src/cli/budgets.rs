@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -218,7 +219,7 @@ impl Entry {
         let must_hold = fleets(&mut ask.must_fit_on.iter().map(AsRef::as_ref), "must_fit_on");
         let demands = demands(ask, &on, &must_hold);
         let weigh = if demands.is_empty() { Weigh::No } else { ask.weigh() };
-        let model = ask.model(&self.engine, sources, weigh)?;
+        let model = ask.model(slice::from_ref(&self.engine), sources, weigh)?;
         let examined = examine(ask, model, self.engine.clone(), on.first(), &demands)?;
         Ok(Examined { failure: failure.or(examined.failure), ..examined })
     }

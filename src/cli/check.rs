@@ -4,7 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::slice;
+use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum, builder::PossibleValue};
@@ -13,13 +14,13 @@ use super::args::OutputArguments;
 use super::budgets::{self, Entry};
 use super::hardware::GROUPS;
 use super::options::{Models, Options};
-use super::sources::{Places, SharedModels};
+use super::sources::{Places, SharedModels, ThreadModels};
 use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
 use crate::check::{Change, Demand, Examined, Increase, Taken, Verdict, examine};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
 use crate::request::{Ask, Fleet, Selection, Sources, Weigh};
 use crate::source;
-use crate::units::{Code, Error, Notes};
+use crate::units::{Code, Error, Notes, parse_percentage};
 
 const OPTIONS: Options = Options {
     selection: Selection { groups: GROUPS, without: "price prices avg-seq-len max-gpus" },
@@ -56,7 +57,7 @@ struct FileArguments {
     #[arg(long, value_name = "FILE", requires = "file")]
     baseline: Option<PathBuf>,
     /// A budget that grew by more than this since the baseline is over
-    #[arg(long, value_name = "PERCENT", value_parser = Increase::from_str, allow_hyphen_values = true, requires = "baseline")]
+    #[arg(long, value_name = "PERCENT", value_parser = |text: &str| parse_percentage(text).map(Increase), allow_hyphen_values = true, requires = "baseline")]
     max_increase: Option<Increase>,
     /// Write a file of budgets to start from, to standard output or to a file that is not there yet
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
@@ -148,18 +149,14 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
         return Err(Error::without_value(Code::NotCounted, option, problem, "drop one of them"));
     }
     if ask.margin.is_some() && !is_limited {
+        let problem = "applies to a budget, and none is given";
         let remedy = "give --budget, or the share of the memory that is taken, as --utilization 0.85";
-        return Err(Error::without_value(
-            Code::NotCounted,
-            "--margin",
-            "applies to a budget, and none is given",
-            remedy,
-        ));
+        return Err(Error::without_value(Code::NotCounted, "--margin", problem, remedy));
     }
     let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
     let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
     let weigh = if is_limited { Weigh::No } else { ask.weigh() };
-    let model = ask.model(&engine, &places, weigh)?;
+    let model = ask.model(slice::from_ref(&engine), &places, weigh)?;
     let demands: Vec<(Demand, Fleet)> = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let mut examined = examine(ask, model, engine, fleet.as_ref(), &demands)?;
     if let Some(failure) = examined.failure.take() {
@@ -197,7 +194,8 @@ fn of_file(ask: &Ask, files: &FileArguments, path: &Path, output: &CheckOutput) 
     let budgets = budgets::read(path)?;
     let before = files.baseline.as_deref().map(budgets::baseline).transpose()?;
     let catalogue = ask.catalogue.as_deref().or(budgets.catalogue.as_deref());
-    let models = SharedModels::new(Places::of_file(budgets.directory.clone(), catalogue, ask.offline)?);
+    let places = Places::of_file(budgets.directory.clone(), catalogue, ask.offline)?;
+    let models = ThreadModels::new(Arc::new(SharedModels::new(places)));
     let increase = files.max_increase;
     let known: Option<HashMap<&str, Option<Taken>>> =
         before.as_ref().map(|before| before.iter().map(|(name, taken)| (name.as_str(), *taken)).collect());

@@ -172,35 +172,29 @@ fn quoted(words: &[String], between: &str) -> String {
 /// The command with the names that its options complete to. Only here are these possible values: elsewhere a list of them would
 /// be made at each start, and a value that is none of them may be right.
 fn named(command: Command) -> Command {
-    let models = || catalogue::models(&[]).filter_map(|entry| entry.names.into_iter().next());
-    let gpus = || catalogue::accelerators(&[]).map(|entry| entry.id().to_owned());
-    let formats =
-        || FORMATS.iter().map(|format| format.name).chain(PAIRS.iter().map(|pair| pair.name)).map(str::to_owned);
-    let engines = || {
-        PROFILES.iter().flat_map(|profile| {
-            let versions = profile.versions.iter().map(|version| format!("{}@{version}", profile.name));
-            [profile.name.to_owned()].into_iter().chain(versions)
-        })
-    };
-    let file_types = || FileType::all().map(|file_type| file_type.name().to_ascii_lowercase());
-    let weights = || {
-        let elements = FORMATS.iter().map(|format| format.name.to_owned());
-        file_types().chain(elements.filter(|name| file_types().all(|file_type| file_type != *name)))
-    };
-    let values: [(&[&str], Vec<String>); 5] = [
-        (&["model", "draft"], models().collect()),
-        (&["gpu"], gpus().collect()),
-        (&["engine"], engines().collect()),
-        (&["kv-dtype", "k-dtype", "v-dtype"], formats().collect()),
-        (&["weights-dtype", "weights_dtype"], weights().collect()),
+    let models = catalogue::models(&[]).filter_map(|entry| entry.names.into_iter().next());
+    let gpus = catalogue::accelerators(&[]).map(|entry| entry.id().to_owned());
+    let formats = FORMATS.iter().map(|format| format.name).chain(PAIRS.iter().map(|pair| pair.name));
+    let engines = PROFILES.iter().flat_map(|profile| {
+        let versions = profile.versions.iter().map(|version| format!("{}@{version}", profile.name));
+        [profile.name.to_owned()].into_iter().chain(versions)
+    });
+    let is_file_type = |name: &str| FileType::all().any(|file_type| file_type.name().eq_ignore_ascii_case(name));
+    let file_types = FileType::all().map(|file_type| file_type.name().to_ascii_lowercase());
+    let elements = FORMATS.iter().map(|format| format.name).filter(|name| !is_file_type(name));
+    // clap keeps names for the life of the program, which ends with the script.
+    let kept = |name: String| -> &'static str { name.leak() };
+    let values: [(&[&str], Vec<&'static str>); 5] = [
+        (&["model", "draft"], models.map(kept).collect()),
+        (&["gpu"], gpus.map(kept).collect()),
+        (&["engine"], engines.map(kept).collect()),
+        (&["kv-dtype", "k-dtype", "v-dtype"], formats.collect()),
+        (&["weights-dtype", "weights_dtype"], file_types.map(kept).chain(elements).collect()),
     ];
     values.into_iter().fold(command, |command, (options, values)| {
         options.iter().fold(command, |command, option| {
-            let has = command.get_arguments().any(|argument| argument.get_id() == *option);
-            // clap keeps names for the life of the program, which ends with the script.
-            let values: Vec<&'static str> = values.iter().map(|value| &*value.clone().leak()).collect();
-            if has {
-                command.mut_arg(option, |argument| argument.value_parser(PossibleValuesParser::new(values)))
+            if command.get_arguments().any(|argument| argument.get_id() == *option) {
+                command.mut_arg(option, |argument| argument.value_parser(PossibleValuesParser::new(&values)))
             } else {
                 command
             }

@@ -5,11 +5,11 @@ use clap::{ArgMatches, Args};
 use super::args::{OutputArguments, SortKey};
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{Answer, Subcommand, refuse_warnings, terminal_is_watching, typed};
+use super::{Answer, Subcommand, terminal_is_watching, typed};
 use crate::model::Model;
-use crate::report::{self, AnsweredEstimate, Document, Estimates};
+use crate::report::{AnsweredEstimate, Document, Estimates};
 use crate::request::{Ask, Axes, Group, Selection, Weigh, memory_of_a_card, past_maximum};
-use crate::units::{Bytes, Code, Error, Series, Tokens};
+use crate::units::{Bytes, Code, Error, Notes, Series, Tokens};
 
 pub(super) const OPTIONS: Options = Options {
     selection: Selection {
@@ -53,24 +53,23 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let is_one = models.len() == 1;
     let named = |model: &Model, text: String| if is_one { text } else { format!("{}: {text}", model.name) };
     let mut documents = Vec::with_capacity(models.len());
-    let (mut notes, mut warnings) = (Vec::from_iter(assumed), Vec::new());
+    let mut said = Notes { assumptions: Vec::from_iter(assumed), warnings: Vec::new() };
     for model in &models {
         let answered = ask.axes(model, &engines, &place).and_then(|axes| document(model, &axes));
         let document = answered.map_err(|error| Error { field: named(model, error.field.clone()), ..error })?;
-        notes.extend(document.notes.assumptions.iter().map(|text| named(model, text.clone())));
-        warnings.extend(document.notes.warnings.iter().map(|text| named(model, text.clone())));
+        said.assumptions.extend(document.notes.assumptions.iter().map(|text| named(model, text.clone())));
+        said.warnings.extend(document.notes.warnings.iter().map(|text| named(model, text.clone())));
         documents.push(document);
     }
-    refuse_warnings(ask.strict, &warnings)?;
     sort_by(&mut documents, sort.unwrap_or(SortKey::Bytes));
+    let mut answer = output.answer(&ask, &Estimates(&documents), said)?;
     if terminal_is_watching() {
-        notes.extend(powers_of_1024(matches));
+        answer.notes.extend(powers_of_1024(matches));
     }
     let rows = || documents.iter().flat_map(|document| &document.estimates);
-    notes.extend(unused_memory(place.memory, rows().any(|row| row.capacity.is_some())));
-    notes.extend(place.memory.and_then(|memory| memory_of_a_card(Bytes(memory))));
-    let data = report::render(&Estimates(&documents), output.format.format(), output.unit());
-    Ok(Answer { quiet: output.format.quiet, data, notes, warnings, ..Answer::default() })
+    answer.notes.extend(unused_memory(place.memory, rows().any(|row| row.capacity.is_some())));
+    answer.notes.extend(place.memory.and_then(|memory| memory_of_a_card(Bytes(memory))));
+    Ok(answer)
 }
 
 /// Ranges are for a sweep, which limits its rows.

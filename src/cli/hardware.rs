@@ -1,12 +1,19 @@
-//! What `fit`, `plan` and `check` have alike: their options, and the age of prices.
+//! `kvsize fit MODEL --gpu 8xh100`: what hardware holds; and `kvsize plan MODEL -s 10m -b 4`: the smallest layouts that hold a
+//! workload.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::{ArgMatches, Args};
+
+use super::args::OutputArguments;
 use super::options::{Models, Options};
-use super::terminal_is_watching;
+use super::sources::Places;
+use super::{Answer, FITS, NO, Subcommand, terminal_is_watching, typed};
+use crate::fit::{fits, plans};
 use crate::hardware::Price;
+use crate::report::{FitDocument, PlanDocument};
 use crate::request::{Fleet, Group, Selection};
-use crate::units::once;
+use crate::units::{Code, Error, once};
 
 /// What is asked of hardware, and of a budget.
 pub(super) const GROUPS: &[Group] = &[
@@ -23,8 +30,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group::Sources,
 ];
 
-/// The options of `fit`.
-pub(super) const FIT: Options = Options {
+const FIT_OPTIONS: Options = Options {
     selection: Selection { groups: GROUPS, without: "memory max-gpus budget budget-per-gpu margin" },
     models: Models::One,
     lists: &[],
@@ -32,12 +38,61 @@ pub(super) const FIT: Options = Options {
     brief: "",
 };
 
-/// The options of `plan`.
-pub(super) const PLAN: Options = Options {
+const PLAN_OPTIONS: Options = Options {
     selection: Selection { groups: GROUPS, without: "memory budget budget-per-gpu margin" },
     about: include_str!("about/plan.txt"),
+    ..FIT_OPTIONS
+};
+
+pub(super) const FIT: Subcommand = Subcommand {
+    name: "fit",
+    about: "What hardware holds: the longest context, requests at once, cost",
+    options: Some(&FIT_OPTIONS),
+    arguments: <OutputArguments>::augment_args,
+    statuses: FITS,
+    run: fit,
+};
+
+pub(super) const PLAN: Subcommand = Subcommand {
+    name: "plan",
+    about: "The smallest and the cheapest layouts that hold a workload",
+    options: Some(&PLAN_OPTIONS),
+    run: plan,
     ..FIT
 };
+
+fn fit(matches: &mut ArgMatches) -> Result<Answer, Error> {
+    let output: OutputArguments = typed(matches)?;
+    let ask = FIT_OPTIONS.ask(matches)?;
+    let places = Places::new(&ask)?;
+    let request = ask.hardware(&places)?;
+    let fleets = ask.fleets(&places)?;
+    if fleets.is_empty() {
+        let remedy =
+            "name the GPUs, as --gpu 8xh100, or the memory of one, as --gpu-memory 80GiB (`kvsize gpus` lists them)";
+        return Err(Error::without_value(Code::NoGpu, "--gpu", "missing", remedy));
+    }
+    let found = fits(&request, &fleets)?;
+    let document = FitDocument::new(&request.model, &found.rows, &found.notes);
+    let mut answer = output.answer(&ask, &document, document.notes.clone())?;
+    answer.notes.extend(ages_of_prices(fleets.iter()));
+    Ok(Answer { status: if document.fits { 0 } else { NO }, ..answer })
+}
+
+fn plan(matches: &mut ArgMatches) -> Result<Answer, Error> {
+    let output: OutputArguments = typed(matches)?;
+    let ask = PLAN_OPTIONS.ask(matches)?;
+    let places = Places::new(&ask)?;
+    let request = ask.hardware(&places)?;
+    let fleets = ask.fleets_or_all(&places)?;
+    let found = plans(&request, &fleets)?;
+    let document = PlanDocument::new(&request.model, request.batch.unwrap_or(1), found);
+    let mut answer = output.answer(&ask, &document, document.notes.clone())?;
+    let layouts = &document.layouts;
+    let told = fleets.iter().filter(|fleet| layouts.iter().any(|row| row.server.gpu == fleet.accelerator.id));
+    answer.notes.extend(ages_of_prices(told));
+    Ok(Answer { status: if layouts.is_empty() { NO } else { 0 }, ..answer })
+}
 
 /// How old the prices of these GPUs are, each once. Only a person who is watching reads it: what is written to files stays
 /// the same every day.

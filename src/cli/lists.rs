@@ -1,13 +1,14 @@
-//! `kvsize models`, `kvsize formats` and `kvsize engines`: what is known by name.
+//! `kvsize models`, `kvsize formats`, `kvsize engines` and `kvsize gpus`: what is known by name.
 
 use clap::Args;
 
-use super::args::{ListArguments, ModelListArguments};
-use super::sources::overlay;
+use super::args::{GpuListArguments, ListArguments, ModelListArguments};
+use super::sources::{overlay, own_accelerators};
 use super::{Answer, Subcommand, typed};
-use crate::catalogue;
+use crate::catalogue::{self, AcceleratorEntry};
 use crate::engine::PROFILES;
-use crate::report::{EngineItem, FormatItem, Item, Listing, ModelItem, UnitChoice, render};
+use crate::report::{EngineItem, FormatItem, GpuItem, Item, Listing, ModelItem, UnitChoice, render};
+use crate::request::{accelerator, priced};
 use crate::units::{ByteUnit, Error};
 
 pub(super) const MODELS: Subcommand = Subcommand {
@@ -34,6 +35,14 @@ pub(super) const ENGINES: Subcommand = Subcommand {
     ..Subcommand::BARE
 };
 
+pub(super) const GPUS: Subcommand = Subcommand {
+    name: "gpus",
+    about: "The accelerators: memory, bandwidth, rates and links, each with its source",
+    arguments: GpuListArguments::augment_args,
+    run: |matches| gpus(&typed(matches)?),
+    ..Subcommand::BARE
+};
+
 fn models(arguments: &ModelListArguments) -> Result<Answer, Error> {
     let overlay = overlay(arguments.catalogue.as_deref())?;
     let arguments = &arguments.list;
@@ -52,12 +61,35 @@ fn engines(arguments: &ListArguments) -> Answer {
     list(found.collect(), arguments)
 }
 
-pub(super) fn matches(arguments: &ListArguments, names: impl IntoIterator<Item = impl AsRef<str>>) -> bool {
+fn gpus(arguments: &GpuListArguments) -> Result<Answer, Error> {
+    let overlay = own_accelerators(arguments.accelerators.clone())?;
+    let arguments = &arguments.list;
+    // A product name, too, finds its device.
+    let usual = catalogue::normalised(arguments.pattern.as_deref().unwrap_or_default());
+    let by_name = |entry: &AcceleratorEntry| !usual.is_empty() && entry.names.iter().any(|name| name.contains(&usual));
+    let mut items: Vec<GpuItem> = catalogue::accelerators(&overlay)
+        .filter(|entry| by_name(entry) || matches(arguments, entry.names.iter().chain([&entry.vendor, &entry.class])))
+        .map(gpu)
+        .collect();
+    if let (true, Some(pattern)) = (items.is_empty(), &arguments.pattern) {
+        // A chip with the size of its memory.
+        items.extend(catalogue::accelerator(pattern, &overlay).ok().map(gpu));
+    }
+    Ok(list(items, arguments))
+}
+
+fn gpu(entry: AcceleratorEntry) -> GpuItem {
+    let total = accelerator(&entry).total();
+    let price = priced(entry.id(), Some(&entry), &[]);
+    GpuItem::new(entry, total, price)
+}
+
+fn matches(arguments: &ListArguments, names: impl IntoIterator<Item = impl AsRef<str>>) -> bool {
     let pattern = arguments.pattern.as_deref().unwrap_or_default().to_lowercase();
     names.into_iter().any(|name| name.as_ref().to_lowercase().contains(&pattern))
 }
 
-pub(super) fn list<T: Item>(items: Vec<T>, arguments: &ListArguments) -> Answer {
+fn list<T: Item>(items: Vec<T>, arguments: &ListArguments) -> Answer {
     let nothing = items.is_empty().then(|| {
         let pattern = arguments.pattern.as_deref().unwrap_or_default();
         format!("nothing is named like {pattern}: a pattern is a part of a name, in any case")

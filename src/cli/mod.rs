@@ -9,8 +9,6 @@ mod completions;
 mod estimate;
 mod explain;
 mod failure;
-mod fit;
-mod gpu_list;
 mod hardware;
 mod help;
 mod hub;
@@ -19,7 +17,6 @@ mod lists;
 mod man;
 mod nvidia_smi;
 mod options;
-mod plan;
 #[cfg(feature = "hub")]
 mod progress;
 mod schema;
@@ -79,15 +76,15 @@ const COMMANDS: [Subcommand; 17] = [
     estimate::COMMAND,
     explain::COMMAND,
     article::COMMAND,
-    fit::COMMAND,
-    plan::COMMAND,
+    hardware::FIT,
+    hardware::PLAN,
     check::COMMAND,
     strategies::COMMAND,
     weights::COMMAND,
     batch::COMMAND,
     sweep::COMMAND,
     lists::MODELS,
-    gpu_list::COMMAND,
+    lists::GPUS,
     lists::FORMATS,
     lists::ENGINES,
     schema::COMMAND,

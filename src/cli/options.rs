@@ -48,14 +48,15 @@ impl Options {
 
     fn arg(&self, field: &'static Field) -> Arg {
         let about = self.about.lines().find_map(|line| line.strip_prefix(field.name)?.strip_prefix(": "));
-        let arg = Arg::new(field.name).help(about.unwrap_or(field.about));
+        let (usual, more) = field.about();
+        let arg = Arg::new(field.name).help(about.unwrap_or(usual));
         let is_rare =
             if self.brief.is_empty() { field.is_rare } else { self.brief.split(' ').all(|name| name != field.name) };
         let arg = arg.help_heading(heading(field.group)).hide_short_help(is_rare);
         // Below the command's own options of the same heading.
         let arg = if field.group == Group::Sources { arg.display_order(LAST) } else { arg };
-        let arg = match about {
-            None if !field.more.is_empty() => arg.long_help(format!("{}\n\n{}", field.about, field.more)),
+        let arg = match (about, more) {
+            (None, Some(more)) => arg.long_help(format!("{usual}\n\n{more}")),
             _ => arg,
         };
         if field.kind == Kind::Switch {
@@ -73,8 +74,7 @@ impl Options {
         }
         let is_list = field.is_list || self.lists.contains(&field.name);
         let arg = arg.long(field.name).action(if is_list { ArgAction::Append } else { ArgAction::Set });
-        let arg = if let Some(short) = field.short { arg.short(short) } else { arg };
-        let arg = arg.visible_aliases(field.aliases);
+        let arg = arg.short(field.short).visible_aliases(field.aliases);
         match field.kind {
             Kind::Words(words) => arg.value_parser(words_parser(words)).hide_possible_values(true),
             Kind::Number | Kind::Size => arg.allow_hyphen_values(true),

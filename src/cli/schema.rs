@@ -64,10 +64,8 @@ fn names() -> PossibleValuesParser {
 }
 
 fn run(arguments: &SchemaArguments) -> Answer {
-    let known = arguments
-        .name
-        .as_deref()
-        .and_then(|name| SCHEMAS.iter().find(|known| [known.name, known.full].contains(&name)));
+    let named = |name: &str| SCHEMAS.iter().find(|known| [known.name, known.full].contains(&name));
+    let known = arguments.name.as_deref().and_then(named);
     let data = known.map_or_else(|| one_of(SCHEMAS), Schema::text);
     Answer { data, ..Answer::default() }
 }

@@ -192,9 +192,7 @@ impl SharedModels {
     pub(super) fn new(places: Places) -> Self {
         Self { places, read: Mutex::new(std::array::from_fn(|_| Cache::new(MODEL_BYTES))) }
     }
-}
 
-impl Sources for SharedModels {
     fn model(&self, named: &Named, key: &str, weigh: Weigh) -> Result<Arc<Model>, Error> {
         // What is half done here is an entry that is missing, and so read again.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,22 +208,6 @@ impl Sources for SharedModels {
         let model = self.places.model(named, key, weigh);
         cache.keep(named.text(), model.clone(), model.as_ref().map_or(0, |model| weight(model)));
         model
-    }
-
-    fn is_path(&self, name: &str) -> bool {
-        self.places.is_path(name)
-    }
-
-    fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
-        self.places.accelerators(file)
-    }
-
-    fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
-        self.places.prices(file)
-    }
-
-    fn cards(&self) -> Result<Vec<Card>, String> {
-        self.places.cards()
     }
 }
 
@@ -271,19 +253,19 @@ impl Sources for ThreadModels {
     }
 
     fn is_path(&self, name: &str) -> bool {
-        self.shared.is_path(name)
+        self.shared.places.is_path(name)
     }
 
     fn accelerators(&self, file: Option<&Path>) -> Result<Vec<AcceleratorEntry>, Error> {
-        self.shared.accelerators(file)
+        self.shared.places.accelerators(file)
     }
 
     fn prices(&self, file: &Path) -> Result<Vec<PriceEntry>, Error> {
-        self.shared.prices(file)
+        self.shared.places.prices(file)
     }
 
     fn cards(&self) -> Result<Vec<Card>, String> {
-        self.shared.cards()
+        self.shared.places.cards()
     }
 }
 

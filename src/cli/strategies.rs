@@ -7,16 +7,16 @@ use super::article::{ARTICLE, REAL};
 use super::hardware::ages_of_prices;
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{Answer, COMMANDS, Subcommand, refuse_warnings, typed};
+use super::{Answer, COMMANDS, Subcommand, typed};
 use crate::catalogue::{AcceleratorEntry, Figure};
 use crate::engine::{Known, Term, quoted};
 use crate::estimate::{Workload, estimate};
 use crate::model::Model;
-use crate::report::{self, ArticleStatement, ByItsRule, Gpu, Strategies, Typed};
+use crate::report::{ArticleStatement, ByItsRule, Gpu, Strategies, Typed};
 use crate::request::{Ask, Fleet, Group, Selection, Sources, Weigh, past_maximum};
 use crate::source;
 use crate::strategy::{Question, Speed, Streaming, article, strategies, usable};
-use crate::units::{Code, Error, Notes, Passages, Tokens};
+use crate::units::{Code, Error, Passages, Tokens};
 
 const OPTIONS: Options = Options {
     selection: Selection {
@@ -94,11 +94,9 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let warnings = Vec::from_iter(past_maximum(&model, Some(seq_len)));
     let floors = floors.then(|| figures(fleet.entry.as_ref()));
     let document = Strategies::new(&question, &rows, &typed, gpu, floors, statement, &warnings);
-    refuse_warnings(ask.strict, &document.notes.warnings)?;
-    let data = report::render(&document, output.format.format(), output.unit());
-    let Notes { assumptions: mut notes, warnings } = document.notes;
-    notes.extend(ages_of_prices(std::iter::once(&fleet)));
-    Ok(Answer { quiet: output.format.quiet, data, notes, warnings, ..Answer::default() })
+    let mut answer = output.answer(&ask, &document, document.notes.clone())?;
+    answer.notes.extend(ages_of_prices(std::iter::once(&fleet)));
+    Ok(answer)
 }
 
 /// A lever that is given must be one that the length allows; the usual ones are shown as not usable instead.

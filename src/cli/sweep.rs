@@ -87,23 +87,18 @@ fn refuse_too_many(ask: &Ask, engines: usize) -> Result<(), Error> {
 
 /// Every layout and memory, the memory changing first.
 fn combinations(ask: &Ask) -> Vec<Place> {
-    fn with(places: Vec<Place>, list: &[Series], set: fn(&mut Place, u64)) -> Vec<Place> {
-        if list.is_empty() {
-            return places;
-        }
-        let values: Vec<u64> = distinct(list).collect();
-        let changed = |place: Place, value: u64| {
-            let mut place = place;
-            set(&mut place, value);
-            place
-        };
-        places.into_iter().flat_map(|place| values.iter().map(move |&value| changed(place, value))).collect()
-    }
-    let places = with(vec![Place::default()], &ask.tp, |place, tp| place.tp = Some(tp));
-    let places = with(places, &ask.pp, |place, pp| place.pp = Some(pp));
-    let places = with(places, &ask.dp, |place, dp| place.dp = Some(dp));
-    let places = with(places, &ask.dcp, |place, dcp| place.dcp = Some(dcp));
-    with(places, &ask.memory, |place, memory| place.memory = Some(memory))
+    type With = fn(Place, Option<u64>) -> Place;
+    let lists: [(&[Series], With); 5] = [
+        (&ask.tp, |place, tp| Place { tp, ..place }),
+        (&ask.pp, |place, pp| Place { pp, ..place }),
+        (&ask.dp, |place, dp| Place { dp, ..place }),
+        (&ask.dcp, |place, dcp| Place { dcp, ..place }),
+        (&ask.memory, |place, memory| Place { memory, ..place }),
+    ];
+    lists.into_iter().fold(vec![Place::default()], |places, (list, with)| {
+        let values: Vec<_> = if list.is_empty() { vec![None] } else { distinct(list).map(Some).collect() };
+        places.into_iter().flat_map(|place| values.iter().map(move |&value| with(place, value))).collect()
+    })
 }
 
 /// Rows on their way out, and the words that go with them.

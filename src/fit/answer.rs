@@ -1,8 +1,6 @@
 //! What hardware holds of a request: each kind of GPU with each engine and format.
 
-use super::{
-    Budgets, Fit, Limits, Memory, Planned, Question, Requests, Server, Smaller, closest, layouts_of, plan, ranks,
-};
+use super::{Budgets, Fit, Limits, Planned, Question, Requests, Server, Smaller, closest, layouts_of, plan, ranks};
 use crate::engine::{Calibration, Engine, Served, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Budget, DRIVER_LESS_VISIBLE, Price, exact_size};
@@ -151,16 +149,6 @@ fn question<'a>(request: &'a HardwareRequest, engine: &'a Engine, kv_dtype: KvDt
     }
 }
 
-fn memory<'a>(request: &'a HardwareRequest, fleet: &'a Fleet) -> Memory<'a> {
-    Memory {
-        accelerator: &fleet.accelerator,
-        total: request.total,
-        utilization: request.utilization,
-        weights: request.weights.as_ref(),
-        overhead: request.overhead,
-    }
-}
-
 /// What one kind of GPU holds in an engine and a format; and what was assumed of the device.
 fn fitted(
     request: &HardwareRequest,
@@ -172,9 +160,8 @@ fn fitted(
     let question = question(request, &engine, kv_dtype);
     let gpus = fleet.count.unwrap_or(1);
     let given = request.place;
-    let memory = memory(request, fleet);
     let answer = |layout: Layout| -> Result<_, Error> {
-        let budgets = memory.budgets(&question, layout)?;
+        let budgets = request.budgets(&fleet.accelerator, &question, layout)?;
         let fit = Server::of(question, layout, &budgets.stages)?.fit()?;
         Ok((layout, budgets, fit))
     };
@@ -258,8 +245,7 @@ fn plan_in(
     let question = question(request, &engine, kv_dtype);
     let gpus = request.max_gpus.or(fleet.count).unwrap_or(MOST_GPUS);
     let limits = Limits { gpus, per_node: PER_NODE, given: request.place };
-    let memory = memory(request, fleet);
-    let budgets = |layout| Ok(memory.budgets(&question, layout)?.stages);
+    let budgets = |layout| Ok(request.budgets(&fleet.accelerator, &question, layout)?.stages);
     let class = (engine.to_string(), engine.device.compute_capability, kv_dtype);
     let ranks = if let Some((_, ranks)) = possible.iter().find(|(known, _)| *known == class) {
         ranks.clone()
@@ -275,7 +261,7 @@ fn plan_in(
         plans.too_small.push(TooSmall { gpu, max_gpus: gpus, closest });
         return Ok(());
     };
-    let found = memory.budgets(&question, first.layout)?;
+    let found = request.budgets(&fleet.accelerator, &question, first.layout)?;
     let spread = if engine.profile.spread == Spread::Ranks { first.layout } else { Layout::default() };
     let seq_len = question.seq_len.unwrap_or(Tokens(1));
     let workload = Workload { seq_len, layout: Layout { dp: 1, ..spread }, ..question.workload };

@@ -104,19 +104,13 @@ fn of_ranks(question: &Question, limits: Limits) -> Result<Vec<Layout>, Error> {
             .filter(|&tp| fixed || heads.is_none_or(|heads| heads.is_multiple_of(tp)))
             .collect(),
     };
-    let (mut found, mut refused) = (Vec::new(), None);
-    for layout in ranks.into_iter().flat_map(spread) {
-        // What the engine says of one layout costs an answer: of the many that follow it is asked when they are tried.
-        if found.is_empty() {
-            match check(question, layout) {
-                Ok(()) => found.push(layout),
-                Err(error) => refused = Some(error),
-            }
-        } else {
-            found.push(layout);
-        }
-    }
-    if found.is_empty() { Err(refused.unwrap_or_else(product)) } else { Ok(found) }
+    let mut layouts = ranks.into_iter().flat_map(spread);
+    let mut refused = None;
+    let can = |layout: &Layout| check(question, *layout).map_err(|error| refused = Some(error)).is_ok();
+    // What the engine says of one layout costs an answer: of the many that follow it is asked when they are tried.
+    let first = layouts.find(can);
+    let first = first.ok_or_else(|| refused.unwrap_or_else(product))?;
+    Ok([first].into_iter().chain(layouts).collect())
 }
 
 /// KV heads of the layers that have most of them: more ranks would keep each more than once in every layer. None where no

@@ -4,23 +4,8 @@ use super::Question;
 use crate::engine::{Calibration, Double, Engine, Known, Overhead, OverheadTerm, RESERVE, Rule, Term, usable};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Accelerator, Budget};
-use crate::request::Total;
+use crate::request::{HardwareRequest, Total};
 use crate::units::{Bytes, Code, Error, Exact};
-
-/// What is known of the memory of a device, and what was given in its place.
-#[derive(Debug, Clone)]
-pub struct Memory<'a> {
-    /// The device.
-    pub accelerator: &'a Accelerator,
-    /// Which of its totals is counted with.
-    pub total: Total,
-    /// The share of it that the engine takes, if that was given.
-    pub utilization: Option<Double>,
-    /// The weights of one replica.
-    pub weights: Option<&'a Term>,
-    /// What the engine needs beside weights and cache on each device, if that was given.
-    pub overhead: Option<Bytes>,
-}
 
 /// The memory of a layout's devices.
 #[derive(Debug, Clone)]
@@ -33,31 +18,30 @@ pub struct Budgets {
     pub notes: Vec<String>,
 }
 
-impl Memory<'_> {
-    /// The memory of each stage's devices.
+impl HardwareRequest {
+    /// The memory of each stage's devices, each of them an `accelerator`: what was given, and what is known for the rest.
     ///
     /// # Errors
     /// A total or weights that are not known, or an overhead that must be given.
-    pub fn budgets(&self, question: &Question, layout: Layout) -> Result<Budgets, Error> {
-        let Self { accelerator, total, overhead: given, .. } = self;
-        let whole = match total {
+    pub fn budgets(&self, accelerator: &Accelerator, question: &Question, layout: Layout) -> Result<Budgets, Error> {
+        let whole = match self.total {
             Total::Visible => accelerator.total(),
             Total::Driver => accelerator.driver.clone(),
             Total::Marketed => accelerator.marketed.clone(),
         };
         let whole = whole.ok_or_else(|| {
-            let problem = format!("has no {} memory size from any source", total.name());
+            let problem = format!("has no {} memory size from any source", self.total.name());
             let remedy = "give it with --gpu-memory, or another --capacity";
             Error::new(Code::NoTotal, "--gpu", accelerator.id.clone(), problem, remedy)
         })?;
-        let weights = self.weights.ok_or_else(|| {
+        let weights = self.weights.as_ref().ok_or_else(|| {
             let remedy = "give their bytes with --weights, or the files that hold them";
             Error::new(Code::NoWeights, "MODEL", question.model.name.clone(), "has unknown weights", remedy)
         })?;
         let share = self.share(question.engine)?;
         let workload = Workload { seq_len: question.usual_len(), batch: 1, layout, memory: None, ..question.workload };
-        let Overhead { stages: overheads, calibration, notes } = match given {
-            Some(bytes) => given_overhead(*bytes, layout),
+        let Overhead { stages: overheads, calibration, notes } = match self.overhead {
+            Some(bytes) => given_overhead(bytes, layout),
             None => question.engine.overhead(question.model, &workload)?,
         };
         // A reserve is what an engine's share leaves: with a share that is given it counts no more.

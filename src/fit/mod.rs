@@ -12,7 +12,7 @@ mod server;
 
 pub use answer::{Deployment, Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
 pub use layout::layouts_of;
-pub use memory::{Budgets, Memory};
+pub use memory::Budgets;
 pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
 pub use search::{MOST, longest_of};
 pub use server::{Binding, Fit, Left, Question, Requests, Server};

@@ -94,10 +94,6 @@ pub struct Requests {
 }
 
 impl Requests {
-    fn has_room_for(&self, wanted: u64) -> bool {
-        self.room.is_none_or(|room| room >= wanted)
-    }
-
     /// Whether so many run at once.
     pub fn run(&self, wanted: u64) -> bool {
         self.at_once.is_none_or(|most| most >= wanted)
@@ -369,7 +365,8 @@ impl<'a> Server<'a> {
         let requests = [Some(asked), average].into_iter().flatten().map(|seq_len| self.requests(seq_len));
         let requests = requests.collect::<Result<Vec<_>, _>>()?;
         let (wanted, of_asked) = (batch.unwrap_or(1), requests.first());
-        let has_room = self.short() == 0 && of_asked.is_some_and(|requests| requests.has_room_for(wanted));
+        let has_room =
+            self.short() == 0 && of_asked.is_some_and(|requests| requests.room.is_none_or(|room| room >= wanted));
         let fits = has_room && of_asked.is_some_and(|requests| requests.run(wanted));
         let described = self.ask(model, self.question.usual_len().min(asked), 1, None)?;
         let left = self.left(asked, self.usual_batch())?;

@@ -1,5 +1,7 @@
 //! What holds of every answer about hardware, whatever the model and the memory.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -7,7 +9,7 @@ use crate::engine::{Double, Engine, Term};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Accelerator, Budget};
 use crate::model::{Model, ModelSpec};
-use crate::request::{Place, Total};
+use crate::request::{Ask, HardwareRequest, Place, Total};
 use crate::units::{Bytes, Code, ElementFormat, Error, Tokens};
 
 fn model(layers: u64, kv_heads: u64, window: Option<u64>) -> Model {
@@ -174,27 +176,27 @@ fn a_share_of_the_total_less_weights_is_left() {
         marketed: Some(Term::given(Bytes(80_000_000_000), "a test")),
         ..Accelerator::default()
     };
-    let weights = Term::given(Bytes(34_000_000_000), "a test");
-    let memory = Memory {
-        accelerator: &accelerator,
-        total: Total::Marketed,
+    let ask = Ask {
+        capacity: Some(Total::Marketed),
         utilization: Double::parse("0.9"),
-        weights: Some(&weights),
+        weights: Some(Bytes(34_000_000_000)),
         overhead: Some(Bytes(0)),
+        ..Ask::default()
     };
+    let request = ask.hardware_of(Arc::new(model.clone()), vec![engine.clone()]).unwrap();
     let question = Question {
         workload: Workload { kv_dtype: ElementFormat::FP16.into(), ..Workload::of(Tokens(1), 1) },
         ..question(&model, &engine, None, 1)
     };
     let layout = Layout { tp: 8, pp: 4, ..Layout::default() };
-    let stages = memory.budgets(&question, layout).unwrap().stages;
+    let stages = request.budgets(&accelerator, &question, layout).unwrap().stages;
     assert_eq!(stages.len(), 4);
     assert_eq!(stages[0].pool(), Ok(Bytes(72_000_000_000 - 34_000_000_000 / 32)));
-    let unknown = Memory { total: Total::Visible, ..memory.clone() };
+    let unknown = HardwareRequest { total: Total::Visible, ..request.clone() };
     assert_eq!(
-        unknown.budgets(&question, layout).unwrap_err().to_string(),
+        unknown.budgets(&accelerator, &question, layout).unwrap_err().to_string(),
         "--gpu: a has no visible memory size from any source; give it with --gpu-memory, or another --capacity"
     );
-    let weightless = Memory { weights: None, ..memory };
-    assert_eq!(weightless.budgets(&question, layout).unwrap_err().code, Code::NoWeights);
+    let weightless = HardwareRequest { weights: None, ..request };
+    assert_eq!(weightless.budgets(&accelerator, &question, layout).unwrap_err().code, Code::NoWeights);
 }

@@ -288,15 +288,14 @@ impl CheckDocument {
             let exact = limit.left.map(|left| left.0.to_string()).unwrap_or_default();
             Cell::Both(limit.signed(unit), exact)
         };
+        let all = self.measured.bytes;
+        let taken = move |row: &Asserted<'_>| Cell::Bytes(row.limit.map_or(all, |limit| limit.taken.0));
         let columns = [
             AssertedColumn::left(unit.name(), |row| row.limit.map(Limit::of_what)),
             AssertedColumn::csv("limit", |row| row.name.clone()),
             of_limit("budget", |limit| Cell::Bytes(limit.budget.0)).key("budget"),
             of_limit("less margin", |limit| Cell::Bytes(limit.allowed.0)).key("allowed"),
-            AssertedColumn::right("taken", |row| {
-                Cell::Bytes(row.limit.map_or(self.measured.bytes, |limit| limit.taken.0))
-            })
-            .key("taken"),
+            AssertedColumn::right("taken", taken).key("taken"),
             of_limit("left", left).key("left"),
             AssertedColumn::csv("over", |row| row.over.map(|bytes| bytes.0)),
             AssertedColumn::csv("within", |row| row.holds),

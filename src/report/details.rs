@@ -6,7 +6,7 @@ use serde_with::{Map, serde_as};
 use super::clean;
 use super::grid::{Align, Block, Grid};
 use super::text::{COLUMNS, hanging, pairs};
-use crate::units::group_thousands;
+use crate::units::{group_thousands, once};
 
 /// A value of JSON whose objects keep their order.
 #[serde_as]
@@ -106,23 +106,16 @@ fn of_fields(heading: &str, fields: &[(String, Field)]) -> Vec<Block> {
 
 /// A table with a row for each object; where that is too wide, a line for each.
 fn of_list(heading: &str, rows: &[&[(String, Field)]]) -> Vec<Block> {
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in rows.iter().flat_map(|row| row.iter()) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
+    let names = once(rows.iter().flat_map(|row| row.iter()).map(|(name, _)| name.as_str()));
     let find = |row: &[(String, Field)], name: &str| {
         row.iter().find(|(known, _)| known == name).map(|(_, field)| field.clone())
     };
+    let text = |row: &[(String, Field)], name: &str| find(row, name).map(|field| field.text()).unwrap_or_default();
     let is_number = |name: &str| rows.iter().filter_map(|row| find(row, name)).all(|field| field.is_number());
     let align = |name: &str| if is_number(name) { Align::Right } else { Align::Left };
     let grid = Grid {
         columns: names.iter().map(|name| ((*name).to_owned(), align(name))).collect(),
-        rows: rows
-            .iter()
-            .map(|row| names.iter().map(|name| find(row, name).map(|field| field.text()).unwrap_or_default()).collect())
-            .collect(),
+        rows: rows.iter().map(|row| names.iter().map(|name| text(row, name)).collect()).collect(),
     };
     if grid.width() <= COLUMNS {
         return vec![Block::Text(vec![format!("{heading}:")]), Block::Grid(grid)];

@@ -63,11 +63,9 @@ pub struct EstimateRow {
     #[schemars(with = "Option<String>")]
     pub kv_dtype_resolved: Option<KvFormat>,
     /// The format of K, where it differs from that of V.
-    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub k_dtype: Option<ElementFormat>,
     /// The format of V, where it differs from that of K.
-    #[serde_as(as = "Option<DisplayFromStr>")]
     #[schemars(with = "Option<String>")]
     pub v_dtype: Option<ElementFormat>,
     /// The engine.
@@ -228,12 +226,8 @@ impl Document {
 /// What is said of a model; `warnings` are those of the question.
 pub fn notes_of(model: &Model, warnings: &[String]) -> Notes {
     let mut notes = Notes::default();
-    for assumption in &model.assumptions {
-        notes.assume(assumption);
-    }
-    for warning in model.warnings.iter().chain(warnings) {
-        notes.warn(warning);
-    }
+    notes.add(&model.assumptions, &model.warnings);
+    notes.add(&[], warnings);
     notes
 }
 

@@ -22,12 +22,10 @@ impl Figure<'_> {
 }
 
 /// The estimates of some documents, in their order.
-pub(super) fn given(documents: &[Document]) -> Vec<Figure<'_>> {
-    let mut figures = Vec::new();
-    for document in documents {
-        figures.extend(document.estimates.iter().map(|row| Figure { model: &document.model.name, row }));
-    }
-    figures
+pub(super) fn given<'a>(documents: &'a [Document]) -> Vec<Figure<'a>> {
+    let of_document =
+        |document: &'a Document| document.estimates.iter().map(|row| Figure { model: &document.model.name, row });
+    documents.iter().flat_map(of_document).collect()
 }
 
 /// The same; those of several models all at one length, then at the next.
@@ -45,6 +43,7 @@ type FigureColumn<'a> = Column<'a, Figure<'a>>;
 pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
     let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
     let [pool_tokens, requests, longest] = of_capacity();
+    let memory = |figure: &Figure<'_>| Cell::bytes(figure.capacity(|capacity| capacity.memory));
     let columns = [
         FigureColumn::left("Model", |figure| figure.model).if_differs().key("model"),
         tokens().key("seq_len"),
@@ -62,11 +61,7 @@ pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
         bytes_column(unit).key("bytes"),
         per_gpu(figures, unit).key("bytes_per_gpu"),
         FigureColumn::csv("bytes_per_token", |figure| figure.row.bytes_per_token.to_string()),
-        FigureColumn::right(format!("Memory {}", unit.name()), |figure| {
-            Cell::bytes(figure.capacity(|capacity| capacity.memory))
-        })
-        .if_differs()
-        .key("memory"),
+        FigureColumn::right(format!("Memory {}", unit.name()), memory).if_differs().key("memory"),
         FigureColumn::left("Fits", |figure| figure.capacity(|capacity| capacity.fits)).when(capable).key("fits"),
         FigureColumn::csv("holds_batch", |figure| figure.capacity(|capacity| capacity.holds_batch).flatten()),
         FigureColumn::csv("blocks", |figure| figure.capacity(|capacity| capacity.blocks).flatten()),

@@ -20,7 +20,6 @@ mod json;
 mod listing;
 mod markdown;
 mod model;
-mod plain;
 pub mod schema;
 mod strategies;
 mod sweep;
@@ -129,7 +128,7 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
     match format {
         Format::Table => table::render(&report.page(unit, Medium::Terminal)),
         Format::Markdown => markdown::render(&report.page(unit, Medium::Markdown)),
-        Format::Plain => plain::render(&report.plain(unit)),
+        Format::Plain => report.plain(unit).iter().map(|line| format!("{line}\n")).collect(),
         Format::Json => json::pretty(report),
         Format::Jsonl => report.json_lines(),
         Format::Csv => csv::render(&report.table(unit)),

@@ -9,7 +9,7 @@ use crate::engine::{Double, Engine, Setting, SettingValue};
 use crate::hardware::Rate;
 use crate::model::{DraftMethod, ModelSpec, Release};
 use crate::strategy::{Levers, Streaming};
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, Margin, Passages, Series, Tokens};
+use crate::units::{Bytes, ElementFormat, Error, KvDtype, Margin, Passages, Series, Tokens, named};
 
 /// What was said, nothing filled in: a list that is empty and an option that is `None` were not given. Each field is an option
 /// of the command line and a key of JSON; [`FIELDS`](super::FIELDS) has their names, help and readers.
@@ -82,9 +82,7 @@ impl Named<'_> {
             Self::Name(text) | Self::Object(text) => text,
         }
     }
-}
 
-impl Named<'_> {
     fn into_owned(self) -> Named<'static> {
         match self {
             Self::Name(text) => Named::Name(text.into_owned().into()),
@@ -93,35 +91,27 @@ impl Named<'_> {
     }
 }
 
-/// What becomes of windows and chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Windows {
-    /// A layer keeps no more than its window or chunk.
-    Honoured,
-    /// Every layer keeps every token.
-    Kept,
+named! {
+    /// What becomes of windows and chunks.
+    pub enum Windows {
+        /// A layer keeps no more than its window or chunk.
+        Honoured = "honoured",
+        /// Every layer keeps every token.
+        Kept = "kept",
+    }
 }
 
-/// Which total of a device counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Total {
-    /// What CUDA reports to an engine.
-    #[default]
-    Visible,
-    /// What the driver reports.
-    Driver,
-    /// What it is marketed with.
-    Marketed,
-}
-
-impl Total {
-    /// The name, as it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Visible => "visible",
-            Self::Driver => "driver",
-            Self::Marketed => "marketed",
-        }
+named! {
+    /// Which total of a device counts.
+    #[derive(Default)]
+    pub enum Total {
+        /// What CUDA reports to an engine.
+        #[default]
+        Visible = "visible",
+        /// What the driver reports.
+        Driver = "driver",
+        /// What it is marketed with.
+        Marketed = "marketed",
     }
 }
 

@@ -25,16 +25,12 @@ pub struct Field {
     pub is_list: bool,
     /// What stands for the value in help.
     pub value_name: &'static str,
-    /// What it does, in a line.
-    pub about: &'static str,
-    /// More of it, for the long help.
-    pub more: &'static str,
     /// Whether the short help leaves it out.
     pub is_rare: bool,
     /// Puts a number into a workload, if engines take it as it comes: what they work out beforehand does not depend on it. A
     /// whole number above 0 is read as itself.
     pub(super) varies: Option<fn(&mut Workload, u64)>,
-    set: for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>,
+    set: Set,
 }
 
 /// What options are about.
@@ -64,24 +60,6 @@ pub enum Group {
     Accelerators,
     /// Where models are looked for, and how strictly.
     Sources,
-}
-
-impl Group {
-    /// Every group.
-    pub const ALL: &[Self] = &[
-        Self::Model,
-        Self::Dimensions,
-        Self::Workload,
-        Self::Device,
-        Self::Terms,
-        Self::Average,
-        Self::Gpus,
-        Self::Plan,
-        Self::Check,
-        Self::Budget,
-        Self::Accelerators,
-        Self::Sources,
-    ];
 }
 
 /// How the value of an option is written in JSON, and what a command line takes.
@@ -115,29 +93,9 @@ pub(super) enum Key {
 type Set = for<'a> fn(&mut Ask<'a>, Cow<'a, str>) -> Result<(), Error>;
 
 impl Field {
-    pub(super) const fn new(
-        name: &'static str,
-        group: Group,
-        kind: Kind,
-        value_name: &'static str,
-        about: &'static str,
-        set: Set,
-    ) -> Self {
-        let (short, aliases, more): (_, &[&str], _) = (None, &[], "");
-        Self {
-            name,
-            short,
-            aliases,
-            group,
-            kind,
-            is_list: false,
-            value_name,
-            about,
-            more,
-            is_rare: false,
-            varies: None,
-            set,
-        }
+    pub(super) const fn new(name: &'static str, group: Group, kind: Kind, value_name: &'static str, set: Set) -> Self {
+        let (short, aliases, varies) = (None, &[] as &[&str], None);
+        Self { name, short, aliases, group, kind, is_list: false, value_name, is_rare: false, varies, set }
     }
 
     pub(super) const fn short(self, short: char) -> Self {
@@ -150,10 +108,6 @@ impl Field {
 
     pub(super) const fn list(self) -> Self {
         Self { is_list: true, ..self }
-    }
-
-    pub(super) const fn more(self, more: &'static str) -> Self {
-        Self { more, ..self }
     }
 
     pub(super) const fn varies(self, vary: fn(&mut Workload, u64)) -> Self {
@@ -198,6 +152,13 @@ impl Field {
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         let words = if let Kind::Words(words) = self.kind { words } else { &[] };
         words.iter().filter_map(|word| word.split('|').next())
+    }
+
+    /// What it does, in a line, and more of it for the long help, if there is more.
+    pub fn about(&self) -> (&'static str, Option<&'static str>) {
+        let mut lines = include_str!("fields.txt").lines();
+        let about = lines.find_map(|line| line.strip_prefix(self.name)?.strip_prefix(": ")).unwrap_or_default();
+        (about, lines.next().and_then(|line| line.strip_prefix("  ")))
     }
 
     /// Its key in JSON.
@@ -250,16 +211,9 @@ pub fn key_of(option: &str) -> String {
     option.replace('-', "_")
 }
 
-/// Whether the key of JSON is the name of the option.
-fn is_key_of(key: &str, option: &str) -> bool {
-    key.len() == option.len()
-        && key.bytes().zip(option.bytes()).all(|(key, own)| key == if own == b'-' { b'_' } else { own })
-}
-
 /// The option or the setting of a name, as JSON has it.
 pub(super) fn find(name: &str) -> Result<Key, Error> {
-    let named =
-        |field: &&Field| is_key_of(name, field.name) || field.aliases.iter().any(|alias| is_key_of(name, alias));
+    let named = |field: &&Field| field.key() == name || field.aliases.iter().any(|alias| key_of(alias) == name);
     if let Some(field) = FIELDS.iter().find(named) {
         return Ok(Key::Field(field));
     }

@@ -115,13 +115,8 @@ impl Ask<'_> {
             [name] => Ok(Some(name)),
             names => {
                 let remedy = "give one (`kvsize fit` and `kvsize plan` take a list)";
-                Err(Error::new(
-                    Code::Several,
-                    "--gpu",
-                    names.join(","),
-                    "lists several GPUs, and this takes one",
-                    remedy,
-                ))
+                let problem = "lists several GPUs, and this takes one";
+                Err(Error::new(Code::Several, "--gpu", names.join(","), problem, remedy))
             }
         }
     }
@@ -249,9 +244,8 @@ fn local(text: &str, count: Option<u64>, own: &[AcceleratorEntry], sources: &dyn
         return Err(refused(format!("is more than the {found} that nvidia-smi finds")));
     }
     let entry = catalogue::accelerator(&card.name, own).ok();
-    let known = entry
-        .as_ref()
-        .map_or_else(|| Accelerator { id: catalogue::normalised(&card.name), ..Accelerator::default() }, accelerator);
+    let unlisted = || Accelerator { id: catalogue::normalised(&card.name), ..Accelerator::default() };
+    let known = entry.as_ref().map_or_else(unlisted, accelerator);
     let Some(mib) = card.memory_mib else {
         // A device that shares the machine's memory has no total of its own.
         if known.total().is_none() {

@@ -53,14 +53,7 @@ impl Ask<'_> {
     pub fn hardware(&self, sources: &dyn Sources) -> Result<HardwareRequest, Error> {
         self.refuse_pairs()?;
         let engines = self.engines_anywhere()?;
-        let engine = engines.first().cloned().unwrap_or_else(Engine::ideal);
-        let model = match engines.as_slice() {
-            [_] => self.model(&engine, sources, self.weigh())?,
-            engines => {
-                let models = self.models(engines, sources, self.weigh())?;
-                models.into_iter().next().ok_or_else(|| Error::missing("MODEL", "name one"))?
-            }
-        };
+        let model = self.model(&engines, sources, self.weigh())?;
         let request = self.hardware_of(model, engines)?;
         let is_path = request.typed.as_deref().is_some_and(|name| sources.is_path(name));
         Ok(HardwareRequest { is_path, ..request })

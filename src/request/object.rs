@@ -311,12 +311,8 @@ fn set<'a>(ask: &mut Ask<'a>, key: Key, name: &str, raw: &'a str) -> Result<(), 
             _ => return refused("is not a list of texts", "write one text or more, each in quotes"),
         },
         (_, b'[') => {
-            return Err(Error::without_value(
-                Code::Several,
-                name,
-                "lists several values, where one is taken",
-                "give one value",
-            ));
+            let problem = "lists several values, where one is taken";
+            return Err(Error::without_value(Code::Several, name, problem, "give one value"));
         }
         (Kind::Model, b'{') | (Kind::Number | Kind::Size, b'0'..=b'9' | b'-') => raw.into(),
         (Kind::Model | Kind::Text | Kind::Texts | Kind::Size | Kind::Words(_), b'"') => text_of(name, raw)?,
@@ -454,6 +450,7 @@ impl<'a> Visitor<'a> for KeyThere {
 mod tests {
     use super::*;
     use crate::request::{FIELDS, Group};
+    use crate::units::once;
 
     #[test]
     fn a_key_that_is_there_twice_is_found_wherever_it_is() {
@@ -470,7 +467,8 @@ mod tests {
 
     #[test]
     fn every_option_and_every_setting_is_a_key_with_a_number_of_its_own() {
-        let all = Selection { groups: Group::ALL, without: "" };
+        let groups: Vec<Group> = FIELDS.iter().map(|field| field.group).collect();
+        let all = Selection { groups: once(groups).leak(), without: "" };
         let reader = ObjectReader::new(all, &[], "");
         let number = |name: &str| match reader.names.get(&key_of(name)) {
             Some(Place::Asked(number, _)) => *number,

@@ -4,12 +4,16 @@ use std::borrow::Cow;
 
 use super::Named;
 use crate::engine::Double;
-use crate::model::DraftMethod;
 use crate::units::{Bytes, Code, Error, Quantity, Tokens};
 
-pub(super) fn put<T>(field: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> {
-    *field = Some(value?);
+#[expect(clippy::unnecessary_wraps, reason = "the setter of an option may fail")]
+pub(super) fn set<T>(field: &mut T, value: T) -> Result<(), Error> {
+    *field = value;
     Ok(())
+}
+
+pub(super) fn put<T>(field: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> {
+    set(field, Some(value?))
 }
 
 pub(super) fn push<T>(field: &mut Vec<T>, value: Result<T, Error>) -> Result<(), Error> {
@@ -45,22 +49,6 @@ pub(super) fn share(text: &str) -> Result<Double, Error> {
         let remedy = "give a decimal above 0 and at most 1, as 0.9";
         Error::new(Code::NotAShare, "", text, "is not a share of the whole", remedy)
     })
-}
-
-pub(super) fn draft_method(word: &str) -> Result<DraftMethod, Error> {
-    match word {
-        "mtp" => Ok(DraftMethod::Mtp),
-        "ngram" => Ok(DraftMethod::Ngram),
-        "eagle3" => Ok(DraftMethod::Eagle),
-        "draft_model" => Ok(DraftMethod::DraftModel),
-        _ => Err(Error::new(
-            Code::InvalidValue,
-            "",
-            word,
-            "is not a way to draft",
-            "use mtp, ngram, eagle3 or draft_model",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What was said, resolved: defaults filled in, contradictions refused, models and devices looked up.
 
 use std::collections::HashSet;
+use std::slice;
 use std::sync::Arc;
 
 use super::{Ask, Named, Sources, Weigh, WeightsDtype};
@@ -137,17 +138,16 @@ impl Ask<'_> {
         self.refuse_pairs()?;
         let (engines, assumption) = self.engines(sources)?;
         let engine = only("--engine", engines)?.unwrap_or_else(Engine::ideal);
-        let model = self.model(&engine, sources, Weigh::No)?;
+        let model = self.model(slice::from_ref(&engine), sources, Weigh::No)?;
         let (workload, is_of_its_lengths) = self.workload(&model, &engine)?;
         Ok(Request { model, engine, workload, assumption, is_of_its_lengths })
     }
 
-    /// The one model that is asked about, as an engine runs it.
+    /// The one model that is asked about, as these engines run it.
     ///
     /// # Errors
     /// No model or several, or one that the rest of the question does not suit.
-    pub fn model(&self, engine: &Engine, sources: &dyn Sources, weigh: Weigh) -> Result<Arc<Model>, Error> {
-        let engines = std::slice::from_ref(engine);
+    pub fn model(&self, engines: &[Engine], sources: &dyn Sources, weigh: Weigh) -> Result<Arc<Model>, Error> {
         match <[_; 1]>::try_from(self.models(engines, sources, weigh)?) {
             Ok([model]) => Ok(model),
             Err(models) => {
@@ -362,19 +362,16 @@ impl Ask<'_> {
             (DraftMethod::Mtp | DraftMethod::Ngram, Some(draft)) => {
                 wrong("--draft", draft.text(), "is not used by a method that drafts without a model", "leave it out")
             }
-            (DraftMethod::Mtp, None) if model.mtp_groups.is_empty() => wrong(
-                "--speculative-method",
-                "mtp",
-                "needs MTP layers, which this model does not have",
-                "name a --draft model",
-            ),
+            (DraftMethod::Mtp, None) if model.mtp_groups.is_empty() => {
+                let problem = "needs MTP layers, which this model does not have";
+                wrong("--speculative-method", "mtp", problem, "name a --draft model")
+            }
             (DraftMethod::Mtp | DraftMethod::Ngram, None) => Ok(model.drafted(method, tokens, None)),
             (DraftMethod::DraftModel | DraftMethod::Eagle, None) => {
                 Err(Error::without_value(Code::Speculative, "--draft", "missing", "name the draft model"))
             }
             (DraftMethod::DraftModel | DraftMethod::Eagle, Some(named)) => {
-                let is_stdin = *named == Named::Name("-".into());
-                if is_stdin {
+                if *named == Named::Name("-".into()) {
                     let problem = "is standard input, which is not read for a draft model";
                     return wrong("--draft", "-", problem, "name a file or a model");
                 }

@@ -103,9 +103,7 @@ pub(crate) fn ceiling(a: u64, b: u64) -> u64 {
 pub fn strategies(question: &Question) -> Result<Vec<Strategy>, Error> {
     let baseline = estimate(question.model, &question.workload)?;
     let layouts = Layouts::of(question, baseline.bytes);
-    let cost = "none: what all else is measured against";
-    let mut rows =
-        vec![question.row("baseline", format!("baseline, {}", baseline.stored), Ok(question.workload), cost)];
+    let mut rows = vec![question.row("baseline", format!("baseline, {}", baseline.stored), Ok(question.workload))];
     rows.extend(question.formats(baseline.bytes));
     rows.extend([question.windows(), question.stream()]);
     rows.extend(layouts.rows(question));
@@ -114,33 +112,23 @@ pub fn strategies(question: &Question) -> Result<Vec<Strategy>, Error> {
     Ok(rows)
 }
 
-/// The formats that are tried: a stable word, the name, the format, what it costs.
-const FORMATS: [(&str, &str, ElementFormat, &str); 3] = [
-    ("fp8", "FP8", ElementFormat::FP8, "quality: for many tasks a negligible loss"),
-    (
-        "4_bit",
-        "4-bit",
-        ElementFormat::bitwidth(4),
-        "quality: some loss; scales and zero points come on top (`kvsize formats`)",
-    ),
-    (
-        "2_bit",
-        "2-bit",
-        ElementFormat::bitwidth(2),
-        "quality: the loss can be severe; scales and zero points come on top",
-    ),
+/// The formats that are tried: a stable word, the name, the format.
+const FORMATS: [(&str, &str, ElementFormat); 3] = [
+    ("fp8", "FP8", ElementFormat::FP8),
+    ("4_bit", "4-bit", ElementFormat::bitwidth(4)),
+    ("2_bit", "2-bit", ElementFormat::bitwidth(2)),
 ];
+
+/// What a kind of row costs in quality or time, in one short line.
+fn cost(kind: &str) -> &'static str {
+    let mut lines = include_str!("costs.txt").lines();
+    lines.find_map(|line| line.strip_prefix(kind)?.strip_prefix(": ")).unwrap_or_default()
+}
 
 impl Question<'_> {
     /// A row of what is asked, or of why this model can't use it.
-    fn row(
-        &self,
-        kind: &'static str,
-        name: impl Into<String>,
-        asked: Result<Workload, String>,
-        cost: &'static str,
-    ) -> Strategy {
-        self.levered(Levers::default(), kind, name, asked, cost)
+    fn row(&self, kind: &'static str, name: impl Into<String>, asked: Result<Workload, String>) -> Strategy {
+        self.levered(Levers::default(), kind, name, asked)
     }
 
     /// The same with levers.
@@ -150,11 +138,10 @@ impl Question<'_> {
         kind: &'static str,
         name: impl Into<String>,
         asked: Result<Workload, String>,
-        cost: &'static str,
     ) -> Strategy {
         let workload = *asked.as_ref().unwrap_or(&self.workload);
         let outcome = asked.and_then(|workload| self.outcome(&workload, &levers));
-        Strategy { kind, name: name.into(), workload, levers, cost, outcome }
+        Strategy { kind, name: name.into(), workload, levers, cost: cost(kind), outcome }
     }
 
     /// The workload over a layout.
@@ -184,9 +171,9 @@ impl Question<'_> {
     }
 
     fn formats(&self, baseline: Bytes) -> impl Iterator<Item = Strategy> {
-        FORMATS.into_iter().map(move |(kind, name, format, cost)| {
+        FORMATS.into_iter().map(move |(kind, name, format)| {
             let workload = Workload { kv_dtype: format.into(), ..self.workload };
-            let mut row = self.row(kind, name, Ok(workload), cost);
+            let mut row = self.row(kind, name, Ok(workload));
             if row.outcome.as_ref().is_ok_and(|outcome| outcome.bytes == baseline) {
                 row.outcome = Err("nothing is stored in the cache's format: states keep their own".into());
             }
@@ -196,40 +183,36 @@ impl Question<'_> {
 
     fn windows(&self) -> Strategy {
         let (kind, name) = ("windows_kept", "windows kept whole");
-        let cost = "what an engine takes that honours no window or chunk; to honour them costs nothing";
         let bounded = self.model.layer_groups.iter().any(|group| group.cache.bound().is_some());
         let asked = bounded.then_some(self.workload).ok_or_else(|| "no layer has a window or a chunk".to_owned());
-        self.levered(Levers { windows_kept: true, ..Levers::default() }, kind, name, asked, cost)
+        self.levered(Levers { windows_kept: true, ..Levers::default() }, kind, name, asked)
     }
 
     fn stream(&self) -> Strategy {
         let Streaming { sinks, window } = self.streaming;
         let name = format!("StreamingLLM {sinks} + {window}");
         let levers = Levers { streaming: Some(self.streaming), ..Levers::default() };
-        let cost = "quality: the middle is forgotten; time: dear to recompute where it is needed";
         let within = || format!("{} tokens are within the sinks and the window", self.workload.seq_len);
         let is_past = self.streaming.bound().is_ok_and(|bound| self.workload.seq_len > bound);
         let asked = is_past.then_some(self.workload).ok_or_else(within);
-        self.levered(levers, "streaming", name, asked, cost)
+        self.levered(levers, "streaming", name, asked)
     }
 
     fn prefix(&self) -> Strategy {
-        let cost = "none, where the requests do begin alike: the prefix is computed once, too";
         let Workload { seq_len, batch, .. } = self.workload;
         if batch <= 1 {
             let reason = "one request shares with none: -b 2 or more".into();
-            return self.row("shared_prefix", "shared prefix", Err(reason), cost);
+            return self.row("shared_prefix", "shared prefix", Err(reason));
         }
         let prefix = self.shared_prefix.unwrap_or(Tokens(seq_len.0.div_ceil(2)));
         let workload = Workload { shared_prefix: Some(prefix), ..self.workload };
-        self.row("shared_prefix", format!("shared prefix of {prefix}"), Ok(workload), cost)
+        self.row("shared_prefix", format!("shared prefix of {prefix}"), Ok(workload))
     }
 
     /// The cache is on the host; a GPU has one layer's at a time, which is what a pipeline with a stage for each layer holds.
     fn offload(&self) -> Strategy {
-        let cost = "time: the whole cache crosses the link to the host for every decoded token";
         let workload = self.over(Layout { pp: u64::from(self.model.num_hidden_layers), ..Layout::default() });
-        let mut row = self.row("offload", "offload to host memory", Ok(workload), cost);
+        let mut row = self.row("offload", "offload to host memory", Ok(workload));
         row.outcome = row.outcome.and_then(|outcome| {
             let gpus = self.by_memory(outcome.bytes_per_gpu)?;
             Ok(Outcome { gpus, fits: None, moved: Some(outcome.bytes), ..outcome })
@@ -240,21 +223,20 @@ impl Question<'_> {
     fn retrieve(&self) -> Strategy {
         let passages = self.retrieval;
         let name = format!("retrieval, {passages}");
-        let cost = "quality: only what is found is read; time: a search before the prompt";
         let whole = self.workload.seq_len;
         let Some(seq_len) = passages.tokens().filter(|&tokens| tokens < whole) else {
             let reason = format!("the text has {whole} tokens, no more than the passages");
-            return self.row("retrieval", name, Err(reason), cost);
+            return self.row("retrieval", name, Err(reason));
         };
         let levers = Levers { retrieval: Some(passages), ..Levers::default() };
-        let row = self.levered(levers, "retrieval", name, Ok(Workload { seq_len, ..self.workload }), cost);
+        let row = self.levered(levers, "retrieval", name, Ok(Workload { seq_len, ..self.workload }));
         row.with_note(format!("{seq_len} tokens in place of {whole}; question and answer on top"))
     }
 
     /// Formats, each with the fewest GPUs whose layout holds it: tensor parallel ranks that hold no copies, and pipeline stages.
     fn combinations(&self, layouts: &Layouts, baseline: Bytes) -> Vec<Strategy> {
         let mut rows = vec![self.laid_out("baseline_laid_out", "16-bit", self.workload.kv_dtype, layouts)];
-        for (kind, (_, name, format, _)) in ["fp8_laid_out", "4_bit_laid_out"].into_iter().zip(FORMATS) {
+        for (kind, (_, name, format)) in ["fp8_laid_out", "4_bit_laid_out"].into_iter().zip(FORMATS) {
             let row = self.laid_out(kind, name, format.into(), layouts);
             // A format that saves nothing is told once, above.
             if row.outcome.as_ref().is_ok_and(|outcome| outcome.bytes != baseline) {
@@ -274,16 +256,15 @@ impl Question<'_> {
         let stages = u64::from(self.model.num_hidden_layers);
         let smallest = |tp: u64| (1..=stages).find(|&pp| fits(tp, pp)).map(|pp| (tp.saturating_mul(pp), tp, pp));
         let fewest = layouts.even.iter().rev().filter_map(|&tp| smallest(tp)).min_by_key(|&(gpus, ..)| gpus);
-        let cost = "the costs of its format and its layout together; it fits";
         let Some((_, tp, pp)) = fewest else {
             let reason = "does not fit even with a stage for each layer on ranks of one node";
-            return self.row(kind, format!("{name}, laid out"), Err(reason.into()), cost);
+            return self.row(kind, format!("{name}, laid out"), Err(reason.into()));
         };
         if tp == 1 && pp == 1 {
-            let cost = "what its format costs and no more; it fits";
-            return self.row(kind, format!("{name}, one GPU"), Ok(asked(tp, pp)), cost);
+            let row = self.row(kind, format!("{name}, one GPU"), Ok(asked(tp, pp)));
+            return Strategy { cost: "what its format costs and no more; it fits", ..row };
         }
-        self.row(kind, format!("{name}, tp {tp} x pp {pp}"), Ok(asked(tp, pp)), cost)
+        self.row(kind, format!("{name}, tp {tp} x pp {pp}"), Ok(asked(tp, pp)))
     }
 }
 
@@ -339,7 +320,6 @@ impl Layouts {
     }
 
     fn tensor(&self, question: &Question) -> Strategy {
-        let cost = "time: ranks add up their parts in every layer, which wants a fast link";
         let tp = self.most();
         if tp == 1 {
             let reason = if has_latents(question.model) {
@@ -347,17 +327,16 @@ impl Layouts {
             } else {
                 "its KV heads or states do not divide over ranks of a node"
             };
-            return question.row("tensor_parallel", "tensor parallel", Err(reason.into()), cost);
+            return question.row("tensor_parallel", "tensor parallel", Err(reason.into()));
         }
         let workload = question.over(Layout { tp, ..Layout::default() });
-        question.row("tensor_parallel", format!("tensor parallel, tp {tp}"), Ok(workload), cost)
+        question.row("tensor_parallel", format!("tensor parallel, tp {tp}"), Ok(workload))
     }
 
     fn past_heads(&self, question: &Question) -> Strategy {
-        let cost = "memory: these ranks hold copies, and so gain no room";
         let Some((tp, _)) = self.copied else {
             let reason = "no more ranks divide its heads or states".into();
-            return question.row("tensor_parallel_copies", "past the KV heads", Err(reason), cost);
+            return question.row("tensor_parallel_copies", "past the KV heads", Err(reason));
         };
         let heads =
             question.model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.num_key_value_heads()).min();
@@ -372,19 +351,18 @@ impl Layouts {
             None => (format!("copies on tp {tp}"), "what the ranks share is copied".to_owned()),
         };
         let workload = question.over(Layout { tp, ..Layout::default() });
-        question.row("tensor_parallel_copies", name, Ok(workload), cost).with_note(note)
+        question.row("tensor_parallel_copies", name, Ok(workload)).with_note(note)
     }
 
     fn pipeline(&self, question: &Question) -> Strategy {
-        let cost = "time: a request passes the stages in turn; only several fill them";
         let layers = question.model.num_hidden_layers;
         let pp = self.ranks.min(u64::from(layers));
         if pp <= 1 {
-            return question.row("pipeline_parallel", "pipeline parallel", Err("it has one layer".into()), cost);
+            return question.row("pipeline_parallel", "pipeline parallel", Err("it has one layer".into()));
         }
         let layout = Layout { pp, ..Layout::default() };
         let name = format!("pipeline parallel, pp {pp}");
-        let row = question.row("pipeline_parallel", name, Ok(question.over(layout)), cost);
+        let row = question.row("pipeline_parallel", name, Ok(question.over(layout)));
         let Ok(stages) = layout.stages(layers) else { return row };
         let sizes = || stages.iter().map(ExactSizeIterator::len);
         let (least, most) = (sizes().min().unwrap_or_default(), sizes().max().unwrap_or_default());
@@ -398,9 +376,8 @@ impl Layouts {
 
     fn context(&self, question: &Question) -> Strategy {
         let (kind, name) = ("decode_context_parallel", "decode context parallel");
-        let cost = "time: ranks exchange parts of attention for every token";
         let Some((tp, copies)) = self.copied else {
-            return question.row(kind, name, Err("there are no copies to spare".into()), cost);
+            return question.row(kind, name, Err("there are no copies to spare".into()));
         };
         let asked = |dcp| question.over(Layout { tp, dcp, ..Layout::default() });
         let saves = |dcp: &u64| {
@@ -408,8 +385,8 @@ impl Layouts {
             outcome.is_ok_and(|outcome| outcome.bytes < copies)
         };
         match (2..=tp).rev().find(saves) {
-            Some(dcp) => question.row(kind, format!("decode context, dcp {dcp}"), Ok(asked(dcp)), cost),
-            None => question.row(kind, name, Err("no layer that keeps every token is copied evenly".into()), cost),
+            Some(dcp) => question.row(kind, format!("decode context, dcp {dcp}"), Ok(asked(dcp))),
+            None => question.row(kind, name, Err("no layer that keeps every token is copied evenly".into())),
         }
     }
 }

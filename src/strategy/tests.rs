@@ -56,6 +56,7 @@ fn an_uneven_pipeline_says_so() {
     let rows = strategies(&question(&model, 100_000, 1, (Bytes(81_559 << 20), 4), None)).unwrap();
     let pipeline = rows.iter().find(|row| row.kind == "pipeline_parallel").unwrap().outcome.clone().unwrap();
     assert_eq!(pipeline.note.as_deref(), Some("uneven stages: 1 of 16 layers, 3 of 15"));
+    assert!(rows.iter().all(|row| !row.cost.is_empty()), "each kind has its line of costs");
     assert_eq!(u128::from(pipeline.bytes_per_gpu.0) * 61, u128::from(pipeline.bytes.0) * 16);
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::decimal::{Decimal, Product, fixed_point};
-use super::{Code, Error, Quantity, group_thousands, too_large};
+use super::{Code, Error, Quantity, group_thousands, named, too_large};
 
 /// A number of bytes. Arithmetic is checked; there is no wrapping and no float.
 ///
@@ -60,7 +60,7 @@ impl FromStr for Bytes {
         let (number, suffix) = Decimal::split(text).ok_or_else(|| Quantity::Bytes.not_a_number(text))?;
         let unit = match suffix.trim_start() {
             "" => ByteUnit::Bytes,
-            suffix => ByteUnit::named(suffix).ok_or_else(|| Quantity::Bytes.unknown_suffix(text))?,
+            suffix => ByteUnit::read(suffix).ok_or_else(|| Quantity::Bytes.unknown_suffix(text))?,
         };
         match number.times(unit.bytes()) {
             Product::Fraction(_) if unit == ByteUnit::Bytes => Err(Quantity::Bytes.not_whole(text)),
@@ -70,64 +70,56 @@ impl FromStr for Bytes {
     }
 }
 
-/// A unit that bytes are read and printed in: decimal (`GB`, 10⁹) and binary (`GiB`, 2³⁰) are never confused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ByteUnit {
-    /// `B`
-    Bytes,
-    /// `kB`, 10³
-    Kilobytes,
-    /// `KiB`, 2¹⁰
-    Kibibytes,
-    /// `MB`, 10⁶
-    Megabytes,
-    /// `MiB`, 2²⁰
-    Mebibytes,
-    /// `GB`, 10⁹
-    Gigabytes,
-    /// `GiB`, 2³⁰
-    Gibibytes,
-    /// `TB`, 10¹²
-    Terabytes,
-    /// `TiB`, 2⁴⁰
-    Tebibytes,
+named! {
+    /// A unit that bytes are read and printed in: decimal (`GB`, 10⁹) and binary (`GiB`, 2³⁰) are never confused.
+    pub enum ByteUnit {
+        /// 1
+        Bytes = "B",
+        /// 10³
+        Kilobytes = "kB",
+        /// 2¹⁰
+        Kibibytes = "KiB",
+        /// 10⁶
+        Megabytes = "MB",
+        /// 2²⁰
+        Mebibytes = "MiB",
+        /// 10⁹
+        Gigabytes = "GB",
+        /// 2³⁰
+        Gibibytes = "GiB",
+        /// 10¹²
+        Terabytes = "TB",
+        /// 2⁴⁰
+        Tebibytes = "TiB",
+    }
 }
 
 impl ByteUnit {
-    /// Each unit with its name, as it is printed, and its bytes; in the order of the variants.
-    const TABLE: [(Self, &str, u64); 9] = [
-        (Self::Bytes, "B", 1),
-        (Self::Kilobytes, "kB", 1_000),
-        (Self::Kibibytes, "KiB", 1 << 10),
-        (Self::Megabytes, "MB", 1_000_000),
-        (Self::Mebibytes, "MiB", 1 << 20),
-        (Self::Gigabytes, "GB", 1_000_000_000),
-        (Self::Gibibytes, "GiB", 1 << 30),
-        (Self::Terabytes, "TB", 1_000_000_000_000),
-        (Self::Tebibytes, "TiB", 1 << 40),
-    ];
-
     /// Bytes in one of this unit.
     pub fn bytes(self) -> u64 {
-        Self::TABLE[self as usize].2
+        match self {
+            Self::Bytes => 1,
+            Self::Kilobytes => 1_000,
+            Self::Kibibytes => 1 << 10,
+            Self::Megabytes => 1_000_000,
+            Self::Mebibytes => 1 << 20,
+            Self::Gigabytes => 1_000_000_000,
+            Self::Gibibytes => 1 << 30,
+            Self::Terabytes => 1_000_000_000_000,
+            Self::Tebibytes => 1 << 40,
+        }
     }
 
-    /// The unit's name, as it is printed.
-    pub fn name(self) -> &'static str {
-        Self::TABLE[self as usize].1
-    }
-
-    fn named(text: &str) -> Option<Self> {
+    /// The one that is written so, in lower or in upper case.
+    fn read(text: &str) -> Option<Self> {
         let is_named = |name: &str| name == text || name.to_lowercase() == text || name.to_uppercase() == text;
-        Self::TABLE.into_iter().find(|(_, name, _)| is_named(name)).map(|(unit, ..)| unit)
+        Self::ALL.iter().copied().find(|unit| is_named(unit.name()))
     }
 
     /// The largest decimal unit in which `largest` is at least one: the unit of a column whose largest entry it is.
     pub fn fitting(largest: Bytes) -> Self {
-        [Self::Terabytes, Self::Gigabytes, Self::Megabytes, Self::Kilobytes]
-            .into_iter()
-            .find(|unit| largest.0 >= unit.bytes())
-            .unwrap_or(Self::Bytes)
+        let mut decimal = [Self::Terabytes, Self::Gigabytes, Self::Megabytes, Self::Kilobytes].into_iter();
+        decimal.find(|unit| largest.0 >= unit.bytes()).unwrap_or(Self::Bytes)
     }
 }
 
@@ -137,7 +129,7 @@ impl FromStr for ByteUnit {
     /// Reads a unit's name as it is written, in lower or in upper case; `Gb` is a gigabit and refused.
     fn from_str(text: &str) -> Result<Self, Error> {
         let remedy = "use one of B, kB, KiB, MB, MiB, GB, GiB, TB, TiB or auto";
-        Self::named(text).ok_or_else(|| Error::new(Code::UnknownUnit, "", text, "is not a unit of bytes", remedy))
+        Self::read(text).ok_or_else(|| Error::new(Code::UnknownUnit, "", text, "is not a unit of bytes", remedy))
     }
 }
 
@@ -212,7 +204,7 @@ mod tests {
     proptest! {
         #[test]
         fn whole_units_round_trip(count in 0u64..1 << 20, index in 0usize..9) {
-            let unit = ByteUnit::TABLE[index].0;
+            let unit = ByteUnit::ALL[index];
             let bytes = Bytes(count * unit.bytes());
             prop_assert_eq!(format!("{count}{}", unit.name()).parse(), Ok(bytes));
             if unit != ByteUnit::Bytes {

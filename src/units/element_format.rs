@@ -135,17 +135,11 @@ pub struct FormatEntry {
     pub name: &'static str,
     /// Other names that are read.
     pub aliases: &'static [&'static str],
-    /// Bits of one block.
-    pub bits_per_block: u64,
-    /// Elements of one block; 1 for plain formats.
-    pub elements_per_block: u64,
-    /// Bits for each vector (K or V of one head and token): scales and zero points.
-    pub bits_per_vector: u64,
+    /// The format.
+    format: ElementFormat,
     /// Of an engine's layout of a whole latent, whose bytes only that engine's rules tell: the bytes of one, and its
     /// elements.
     pub packed: Option<(u64, u64)>,
-    /// The window of tokens that stay in full precision for a while, beside what is counted here; 0 for none.
-    pub full_precision_tokens: u32,
     /// What it is.
     pub about: &'static str,
     /// Where the figure comes from.
@@ -257,23 +251,14 @@ const fn blocks(
     about: &'static str,
     source: &'static str,
 ) -> FormatEntry {
-    FormatEntry {
-        name,
-        aliases: &[],
-        bits_per_block,
-        elements_per_block,
-        bits_per_vector: 0,
-        packed: None,
-        full_precision_tokens: 0,
-        about,
-        source,
-    }
+    let format = ElementFormat::blocks(name, bits_per_block, elements_per_block);
+    FormatEntry { name, aliases: &[], format, packed: None, about, source }
 }
 
 /// K by channel and V by token, in groups of 32 with a scale and a zero of 16 bits, and a window of 128.
 const fn kivi(name: &'static str, bits: u64) -> FormatEntry {
     let entry = blocks(name, bits, 32, "16-bit scale, zero for 32", KIVI);
-    FormatEntry { full_precision_tokens: 128, ..entry }
+    FormatEntry { format: ElementFormat { full_precision_tokens: 128, ..entry.format }, ..entry }
 }
 
 /// The names of all formats, for a message.
@@ -288,21 +273,16 @@ impl FormatEntry {
     }
 
     const fn with_vector_bits(self, bits_per_vector: u64) -> Self {
-        Self { bits_per_vector, ..self }
+        Self { format: ElementFormat { bits_per_vector, ..self.format }, ..self }
     }
 
     const fn with_packed_latent(self, bytes: u64, elements: u64) -> Self {
-        Self { packed: Some((bytes, elements)), ..self }
+        Self { format: ElementFormat { packed: true, ..self.format }, packed: Some((bytes, elements)), ..self }
     }
 
     /// The format this line defines.
     pub const fn format(&self) -> ElementFormat {
-        ElementFormat {
-            bits_per_vector: self.bits_per_vector,
-            packed: self.packed.is_some(),
-            full_precision_tokens: self.full_precision_tokens,
-            ..ElementFormat::blocks(self.name, self.bits_per_block, self.elements_per_block)
-        }
+        self.format
     }
 }
 
@@ -416,14 +396,11 @@ impl FromStr for ElementFormat {
     /// Reads a format's name or alias, in any case.
     fn from_str(text: &str) -> Result<Self, Error> {
         let lower = text.to_ascii_lowercase().replace('-', "_");
-        FORMATS
-            .iter()
-            .find(|entry| entry.name == lower || entry.aliases.contains(&lower.as_str()))
-            .map(FormatEntry::format)
-            .ok_or_else(|| {
-                let remedy = format!("use one of {}, or --bitwidth N", names());
-                Error::new(Code::UnknownFormat, "", text, "is not a known element format", remedy)
-            })
+        let is_named = |entry: &&FormatEntry| entry.name == lower || entry.aliases.contains(&lower.as_str());
+        FORMATS.iter().find(is_named).map(FormatEntry::format).ok_or_else(|| {
+            let remedy = format!("use one of {}, or --bitwidth N", names());
+            Error::new(Code::UnknownFormat, "", text, "is not a known element format", remedy)
+        })
     }
 }
 

@@ -100,8 +100,6 @@ pub enum Code {
     Baseline,
     /// A fraction before a power of 1024.
     BinaryFraction,
-    /// A GGUF file without a usable number of layers.
-    BlockCount,
     /// An overlay of models that cannot be used.
     Catalogue,
     /// Two options that exclude each other.
@@ -114,8 +112,6 @@ pub enum Code {
     DuplicateName,
     /// An output format that does not apply.
     Format,
-    /// An interval of full attention layers that is not usable.
-    FullAttentionInterval,
     /// A GGUF file where text is expected.
     Gguf,
     /// A GGUF file of the other byte order.
@@ -190,20 +186,14 @@ pub enum Code {
     InvalidValue,
     /// A file or stream that cannot be read or written.
     Io,
-    /// Layer groups that are given in addition to dimensions.
-    LayerGroups,
     /// No layout of the GPUs works.
     Layout,
     /// The local GPUs cannot be read.
     LocalGpu,
-    /// A margin that is not a percentage.
-    Margin,
     /// A required value that is missing.
     Missing,
     /// A missing model, or one too many.
     Model,
-    /// More MTP layers than layers.
-    NextnPredictLayers,
     /// A check without a budget.
     NoBudget,
     /// A model without a KV cache.
@@ -310,10 +300,6 @@ pub enum Code {
     ShortcutTensorParallel,
     /// More sinks than tokens.
     Sinks,
-    /// A GGUF file with windows of unknown layers.
-    SlidingWindow,
-    /// A sort key that does not apply.
-    Sort,
     /// A model object that cannot be read.
     Spec,
     /// Speculative decoding that the model does not support.

@@ -39,7 +39,7 @@ fn properties(selection: Selection) -> Map<String, Value> {
     for field in selection.fields() {
         let own = field.key();
         let mut shape = of_field(field);
-        shape["description"] = field_of(&field.about.replace(", comma-separated", "")).into();
+        shape["description"] = field_of(&field.about().0.replace(", comma-separated", "")).into();
         for alias in field.aliases {
             let mut shape = shape.clone();
             shape["description"] = format!("The same as {own}").into();

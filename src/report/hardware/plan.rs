@@ -110,11 +110,6 @@ impl PlanRow {
     fn cents(&self) -> Option<u64> {
         self.cost.as_ref().map(|cost| cost.dollars_per_hour.millionths())
     }
-
-    /// Requests of the length asked for that run at once.
-    fn at_once(&self) -> Option<u64> {
-        self.requests.first().and_then(|requests| requests.at_once)
-    }
 }
 
 type PlanColumn<'a> = Column<'a, PlanRow>;
@@ -125,6 +120,7 @@ impl Report for PlanDocument {
         let priced = self.layouts.iter().any(|row| row.cost.is_some());
         let batch = self.batch;
         let lack = move |row: &PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
+        let at_once = |row: &PlanRow| Cell::or(row.requests.first().and_then(|requests| requests.at_once), NO_END);
         let smaller = |of: fn(&Smaller) -> Option<u64>| move |row: &PlanRow| of(row.smaller.as_ref()?);
         let columns = [
             PlanColumn::left("GPUs", |row| row.server.configuration()),
@@ -139,10 +135,7 @@ impl Report for PlanDocument {
             PlanColumn::csv("dp", |row| row.server.dp),
             PlanColumn::csv("smallest", |row| row.smallest),
             PlanColumn::csv("cheapest", |row| row.cheapest),
-            PlanColumn::right("Requests", |row| Cell::or(row.at_once(), NO_END))
-                .when(batch > 1)
-                .until(1)
-                .key("requests"),
+            PlanColumn::right("Requests", at_once).when(batch > 1).until(1).key("requests"),
             PlanColumn::csv("avg_seq_len", |row| Some(row.requests.get(1)?.seq_len.0)),
             PlanColumn::csv("avg_requests", |row| row.requests.get(1)?.at_once),
             PlanColumn::right(format!("Slack {}", unit.name()), |row| Cell::Bytes(row.slack_bytes)).key("slack_bytes"),

@@ -56,7 +56,7 @@ impl FormatItem {
 
     /// An element of K and one of V, as a block of two.
     fn of_pair(pair: &PairEntry) -> Self {
-        let bits = pair.k.bits_per_block.saturating_add(pair.v.bits_per_block);
+        let bits = pair.k.format().bits_per_block().saturating_add(pair.v.format().bits_per_block());
         let item = Self::with(&pair.v, pair.name, pair.about, [&pair.k, &pair.v]);
         Self { bits_per_block: bits, elements_per_block: 2, ..item }
     }
@@ -64,18 +64,19 @@ impl FormatItem {
     /// `sides` are those of K and of V, whose mean is told.
     fn with(entry: &FormatEntry, name: &'static str, about: &'static str, sides: [&FormatEntry; 2]) -> Self {
         let [k, v] = sides.map(|side| {
-            let of_vector = side.bits_per_vector.saturating_mul(side.elements_per_block);
-            let bits = side.bits_per_block.saturating_mul(HEAD_DIM).saturating_add(of_vector);
-            let of_all = (bits, side.elements_per_block.saturating_mul(HEAD_DIM));
+            let (format, elements) = (side.format(), side.format().elements_per_block());
+            let of_vector = format.bits_per_vector().saturating_mul(elements);
+            let bits = format.bits_per_block().saturating_mul(HEAD_DIM).saturating_add(of_vector);
+            let of_all = (bits, elements.saturating_mul(HEAD_DIM));
             let (bits, elements) = side.packed.map_or(of_all, |(bytes, elements)| (bytes.saturating_mul(8), elements));
             Double::ratio(bits, elements)
         });
         Self {
             name,
             aliases: entry.aliases,
-            bits_per_block: entry.bits_per_block,
-            elements_per_block: entry.elements_per_block,
-            bits_per_vector: sides.iter().map(|side| side.bits_per_vector).sum::<u64>().div_euclid(2),
+            bits_per_block: entry.format().bits_per_block(),
+            elements_per_block: entry.format().elements_per_block(),
+            bits_per_vector: sides.iter().map(|side| side.format().bits_per_vector()).sum::<u64>().div_euclid(2),
             full_precision_tokens: entry.format().full_precision_tokens(),
             bits_per_element: k.plus(v).over(Double::whole(2)),
             engines: PROFILES.iter().filter(|profile| profile.takes(name)).map(|profile| profile.name).collect(),

@@ -131,7 +131,6 @@ impl GpuItem {
 
     /// What there is to say of it, each with where it was read.
     fn facts<'a>(&'a self) -> Vec<Fact<'a>> {
-        let unread = |name, text: Option<&String>| Fact::new(name, text.cloned().unwrap_or_default());
         let size = |name, size: Option<&'a SizeItem>, unknown: String| Fact {
             source: size.map(|size| &size.source),
             ..Fact::new(name, size.map_or(unknown, |size| size.value.clone()))
@@ -143,8 +142,9 @@ impl GpuItem {
         let unknown = if self.metal { METAL } else { "not known: give --gpu-memory" };
         let total = self.engine_total.as_ref();
         let total_text = total.map(|total| format!("{} GiB, {}", gibibytes(total), total.known.name()));
-        let (link, price) = (self.link.as_ref(), self.price.as_ref());
-        let capability = self.compute_capability.as_ref();
+        let link_text = |link: &Link| format!("{}, {} GB/s one way", link.kind, thousandths(link.mb_s_one_way));
+        let link = self.link.as_ref().map(|link| (link_text(link), &link.source));
+        let (price, capability) = (self.price.as_ref(), self.compute_capability.as_ref());
         vec![
             Fact::new("vendor", self.vendor.clone()),
             Fact::new("class", self.class.clone()),
@@ -159,15 +159,10 @@ impl GpuItem {
             Fact::rate("bandwidth", self.bandwidth_mb_s.as_ref(), "GB/s"),
             Fact::rate("bf16", self.bf16_gflops.as_ref(), "TFLOP/s, dense"),
             Fact::rate("fp8", self.fp8_gflops.as_ref(), "TFLOP/s, dense"),
-            Fact::read(
-                "link",
-                link.map(|link| {
-                    (format!("{}, {} GB/s one way", link.kind, thousandths(link.mb_s_one_way)), &link.source)
-                }),
-            ),
+            Fact::read("link", link),
             Fact::read("price", price.map(|price| (price.words(), &price.offer.source))),
-            unread("ECC", self.ecc.as_ref()),
-            unread("note", self.note.as_ref()),
+            Fact::new("ECC", self.ecc.clone().unwrap_or_default()),
+            Fact::new("note", self.note.clone().unwrap_or_default()),
         ]
     }
 }

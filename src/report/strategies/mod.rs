@@ -205,6 +205,10 @@ impl Strategies {
         if question.weights.is_none() {
             notes.assume("the weights are not known, and GPUs are counted for the cache alone; --weights adds them");
         }
+        let row_with_floors = |strategy: &Strategy| StrategyRow {
+            floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures)),
+            ..row(strategy, baseline, typed, &gpu)
+        };
         Self {
             schema: "kvsize.strategies/1",
             kvsize: env!("CARGO_PKG_VERSION"),
@@ -214,13 +218,7 @@ impl Strategies {
             usable_bytes_per_gpu: question.usable.0,
             rule,
             weights_bytes: question.weights.map(|weights| weights.0),
-            strategies: rows
-                .iter()
-                .map(|strategy| StrategyRow {
-                    floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures)),
-                    ..row(strategy, baseline, typed, &gpu)
-                })
-                .collect(),
+            strategies: rows.iter().map(row_with_floors).collect(),
             floors: figures,
             gpu,
             article,
@@ -237,13 +235,8 @@ fn row(strategy: &Strategy, baseline: Option<Bytes>, typed: &Typed, gpu: &Gpu) -
         Err(reason) => return StrategyRow { reason: Some(super::clean(reason)), ..shared },
     };
     let saved = baseline.and_then(|baseline| i128::from(baseline.0).checked_sub(i128::from(bytes.0)));
-    let suffices = fits != Some(false);
-    let cents = gpu
-        .price
-        .as_ref()
-        .filter(|_| suffices)
-        .and_then(|price| price.cents_per_gpu_hour.0.checked_mul(gpus))
-        .map(Cents);
+    let price = gpu.price.as_ref().filter(|_| fits != Some(false));
+    let cents = price.and_then(|price| price.cents_per_gpu_hour.0.checked_mul(gpus)).map(Cents);
     StrategyRow {
         usable: true,
         seq_len: Some(workload.seq_len.0),
