@@ -257,7 +257,11 @@ impl Planner<'_> {
             }
             LayerCache::Latent { qk_rope_head_dim, .. } => (Kind::Full, self.unrolled(qk_rope_head_dim)?),
             // A model with compressed layers is planned elsewhere, and kinds without a class are refused before.
-            _ => return Ok(None),
+            LayerCache::Indexer { .. }
+            | LayerCache::Compressed { .. }
+            | LayerCache::Recurrent(_)
+            | LayerCache::Shared
+            | LayerCache::None => return Ok(None),
         };
         let (k, v, kv_heads) = match key_value {
             KeyValue::Vector { elements } => {

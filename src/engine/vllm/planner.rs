@@ -162,7 +162,13 @@ impl<'a> Planner<'a> {
                 M::Mamba1 | M::Mamba2 | M::GatedDeltaNet | M::Kda | M::Lightning | M::ShortConvolution => true,
                 M::RgLru | M::Rwkv | M::Cca | M::Mlstm => false,
             },
-            others => EVERYWHERE.contains(&others.cache_kind()),
+            LayerCache::FullAttention { .. }
+            | LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Latent { .. }
+            | LayerCache::Indexer { .. }
+            | LayerCache::Shared
+            | LayerCache::None => true,
         }
     }
 
@@ -260,10 +266,6 @@ pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> Result<Batch
 /// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
 /// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
 const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
-
-/// Kinds of layers that every version has classes for.
-const EVERYWHERE: &[Kind] =
-    &[Kind::Full, Kind::Sliding, Kind::Chunked, Kind::Latent, Kind::Indexer, Kind::Shared, Kind::None];
 
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";
