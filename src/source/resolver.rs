@@ -28,6 +28,7 @@ const QUANTIZATION: &str = "hf_quant_config.json";
 /// assert!(model.weights.is_some());
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
+#[must_use]
 pub struct Resolver<'a> {
     overlay: &'a [ModelEntry],
     hub: Option<&'a HubSettings>,
@@ -84,26 +85,22 @@ struct Place<'a> {
 
 impl<'a> Resolver<'a> {
     /// With the user's own models, which shadow the catalogue.
-    #[must_use]
     pub fn overlay(self, overlay: &'a [ModelEntry]) -> Self {
         Self { overlay, ..self }
     }
 
     /// With the hub: ids (`org/name`, see [`HubId`]) that are not in the catalogue are looked for in its local cache, and
     /// then on the hub itself.
-    #[must_use]
     pub fn hub(self, hub: Option<&'a HubSettings>) -> Self {
         Self { hub, ..self }
     }
 
     /// With relative paths from this directory instead of the current one.
-    #[must_use]
     pub fn directory(self, directory: &'a Path) -> Self {
         Self { directory: Some(directory), ..self }
     }
 
     /// With or without weights.
-    #[must_use]
     pub fn weights(self, weights: Weigh) -> Self {
         Self { weights, ..self }
     }

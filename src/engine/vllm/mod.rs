@@ -109,12 +109,7 @@ const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
 
 /// The format that a setting for states names; `None` for `auto`.
 fn state_format(engine: &Engine, name: &str) -> Option<ElementFormat> {
-    match engine.settings.choice(name)? {
-        "float32" => Some(ElementFormat::FP32),
-        "float16" => Some(ElementFormat::FP16),
-        "bfloat16" => Some(ElementFormat::BF16),
-        _ => None,
-    }
+    engine.settings.choice(name)?.parse().ok()
 }
 
 const SERVE: serve::Options = serve::Options {

@@ -175,7 +175,6 @@ fn no_cache(found: &str, reason: &str) -> Error {
 
 /// The model, with what the `hf_quant_config.json` beside its configuration declares. Engines ask that file only where the
 /// configuration declares nothing itself.
-#[must_use]
 pub fn with_quantization(mut model: Model, beside: &Value) -> Model {
     let quantization = &mut model.checkpoint.quantization;
     if quantization.is_none() {
