@@ -13,6 +13,8 @@ pub use checkpoint::{
     Checkpoint, DraftMethod, Drafter, ExpertWidths, Gguf, GgufFeature, GgufFile, GgufWindow, Image, KvCacheScheme,
     LatentWidths, Quantization, Widths,
 };
+#[cfg(feature = "cli")]
+pub(crate) use dimensions::positive;
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
 pub use layer_group::{CacheKind, Convolution, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};

@@ -194,7 +194,7 @@ impl<'a> Resolver<'a> {
             Found::Entry(entry) => {
                 let known = weigh.then(|| Ok(weights::of_entry(&entry)));
                 let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
-                let mut model = match facts {
+                let model = match facts {
                     ModelFacts::Config(config) => {
                         let name = names.first().cloned().unwrap_or_default();
                         let model = hf_config::model(&config, label)
@@ -203,9 +203,7 @@ impl<'a> Resolver<'a> {
                     }
                     ModelFacts::Spec(spec) => Model { name: label, ..spec.model()? },
                 };
-                if let Some(declared) = hf_quant_config {
-                    model = hf_config::with_quantization(model, &declared);
-                }
+                let model = hf_config::with_quantization(model, hf_quant_config.as_ref());
                 Ok(Model { origin: Origin::Catalogue, ..weighed(model, known) })
             }
         }
@@ -291,11 +289,7 @@ impl<'a> Json<'a> {
         };
         let of_config = || computed(&config, quantization.is_some().then_some(QUANTIZATION));
         let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(of_config)));
-        let model = match &quantization {
-            Some(declared) => hf_config::with_quantization(model, declared),
-            None => model,
-        };
-        Ok(weighed(model, known))
+        Ok(weighed(hf_config::with_quantization(model, quantization.as_ref()), known))
     }
 
     fn weigh(self) -> Result<Weighed, Error> {

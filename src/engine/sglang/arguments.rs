@@ -14,7 +14,6 @@ use crate::model::{CacheKind as Kind, LayerCache, Mechanism as M, Model, Recurre
 use crate::units::{ElementFormat, Error, Exact, Notes};
 
 /// Every argument that a pool depends on.
-#[derive(Debug, Clone)]
 pub(super) struct Arguments {
     pub(super) attention: Attention,
     pub(super) ranks: Ranks,
@@ -76,7 +75,6 @@ pub(super) enum Entries {
 }
 
 /// The pool of windowed layers.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// Window tokens for each full token.
     pub(super) ratio: Double,

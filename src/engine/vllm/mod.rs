@@ -141,7 +141,6 @@ struct Cache {
 }
 
 /// What decides how many blocks a request reserves.
-#[derive(Debug, Clone, Copy)]
 struct Request {
     /// `max_model_len`
     len: u64,

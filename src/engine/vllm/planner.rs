@@ -227,7 +227,6 @@ impl<'a> Planner<'a> {
 }
 
 /// A checkpoint's own layers that draft.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Mtp {
     /// Tokens drafted at a time.
     pub(super) tokens: u64,

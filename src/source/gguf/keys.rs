@@ -11,7 +11,8 @@ pub(super) struct Keys<'a> {
     header: &'a Header,
     architecture: &'a str,
     origin: &'a str,
-    facts: RefCell<Vec<Fact>>,
+    /// What was read.
+    pub(super) facts: RefCell<Vec<Fact>>,
 }
 
 impl<'a> Keys<'a> {
@@ -27,11 +28,6 @@ impl<'a> Keys<'a> {
     /// Whether an MTP layer has the tensor of this name.
     pub(super) fn has_mtp_tensor(&self, name: &str) -> bool {
         self.header.tensors.nextn.iter().any(|known| known == name)
-    }
-
-    /// What was read.
-    pub(super) fn into_facts(self) -> Vec<Fact> {
-        self.facts.into_inner()
     }
 
     /// A value, noted.

@@ -18,12 +18,6 @@ pub(super) struct LayerKeys<'a> {
     pub(super) encoder_decoder: bool,
 }
 
-/// W and C, as far as there are any.
-struct Bounds {
-    window: Option<Dimension>,
-    chunk: Option<Tokens>,
-}
-
 impl LayerKeys<'_> {
     /// What each layer caches.
     pub(super) fn layers(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
@@ -47,10 +41,10 @@ impl LayerKeys<'_> {
             }
         } else if kinds.iter().any(|kind| kind.attends() || *kind == LayerKind::Cross) {
             let entries = attention::key_values(keys, &kinds)?;
-            let bounds = Bounds { chunk: self.chunk(&kinds)?, window };
+            let chunk = self.chunk(&kinds)?;
             for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
                 let Some(key_value) = entry else { continue };
-                caches.push(self.attention(*kind, key_value, &bounds)?);
+                caches.push(self.attention(*kind, key_value, window.as_ref(), chunk)?);
                 if self.encoder_decoder {
                     let encoder_tokens = self.encoder_tokens()?;
                     caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
@@ -70,12 +64,18 @@ impl LayerKeys<'_> {
     }
 
     /// The cache of a layer with attention of this kind.
-    fn attention(&self, kind: LayerKind, key_value: KeyValue, bounds: &Bounds) -> Result<LayerCache, Error> {
+    fn attention(
+        &self,
+        kind: LayerKind,
+        key_value: KeyValue,
+        window: Option<&Dimension>,
+        chunk: Option<Tokens>,
+    ) -> Result<LayerCache, Error> {
         use LayerKind as L;
         let full = LayerCache::FullAttention { key_value };
         Ok(match kind {
-            L::Sliding | L::HybridSliding => self.sliding(key_value, bounds.window.as_ref())?,
-            L::Chunked => bounds.chunk.map_or(full, |chunk| LayerCache::ChunkedLocal { key_value, chunk }),
+            L::Sliding | L::HybridSliding => self.sliding(key_value, window)?,
+            L::Chunked => chunk.map_or(full, |chunk| LayerCache::ChunkedLocal { key_value, chunk }),
             L::Cross => LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true },
             L::Full | L::Hybrid | L::Compressed | L::Recurrent | L::Shared | L::None => full,
         })

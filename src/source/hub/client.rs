@@ -37,7 +37,7 @@ pub(super) struct Client {
     pub(super) field: String,
     deadline: Instant,
     /// The commit that the hub says it answers from.
-    commit: RefCell<Option<String>>,
+    pub(super) commit: RefCell<Option<String>>,
     received: Arc<AtomicU64>,
     _watch: Option<Box<dyn Any>>,
 }
@@ -107,11 +107,6 @@ impl Client {
         self.token.is_some()
     }
 
-    /// The commit that the hub said it answers from, if it did.
-    pub(super) fn commit(&self) -> Option<String> {
-        self.commit.borrow().clone()
-    }
-
     /// Whether an address is the hub's own, and not where it redirects to.
     pub(super) fn is_endpoint(&self, address: &str) -> bool {
         Origin::parse(address).as_ref() == Some(&self.origin)
@@ -162,7 +157,7 @@ impl Client {
             let (from, to) = (Origin::parse(&reply.address), Origin::parse(&next));
             match (from, to) {
                 (_, None) => return Err(wrong("to something that is not the URL of a server")),
-                (Some(from), Some(to)) if from.is_secure() && !to.is_secure() => {
+                (Some(from), Some(to)) if from.scheme == "https" && to.scheme != "https" => {
                     return Err(wrong("from HTTPS to plain HTTP"));
                 }
                 _ => address = next,

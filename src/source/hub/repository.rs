@@ -3,7 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use serde::Deserialize;
+use serde_json::Value;
 use ureq::BodyReader;
 
 use super::address::{Slashes, escaped};
@@ -24,17 +24,6 @@ pub(in crate::source) struct Repository<'a> {
     overlay: &'a [ModelEntry],
 }
 
-/// What the hub says of a repository.
-#[derive(Deserialize)]
-struct Listing {
-    siblings: Vec<Sibling>,
-}
-
-#[derive(Deserialize)]
-struct Sibling {
-    rfilename: String,
-}
-
 impl<'a> Repository<'a> {
     /// The repository of `id`; nothing is asked yet.
     pub(in crate::source) fn new(id: HubId, settings: &HubSettings, overlay: &'a [ModelEntry]) -> Result<Self, Error> {
@@ -46,7 +35,7 @@ impl<'a> Repository<'a> {
 
     /// The commit of the first answer, so that all files are of one; before it, the revision as it was given.
     fn escaped_revision(&self) -> String {
-        escaped(&self.client.commit().unwrap_or_else(|| self.id.revision.clone()), Slashes::Escape)
+        escaped(&self.client.commit.borrow().clone().unwrap_or_else(|| self.id.revision.clone()), Slashes::Escape)
     }
 
     fn address(&self, file: &str) -> String {
@@ -141,12 +130,16 @@ impl Files for Repository<'_> {
             200 => self.client.bytes(reply, "the list of its files", MAX_LIST_BYTES),
             _ => Err(self.refusal(&reply)),
         })?;
-        let listing: Listing = serde_json::from_slice(&text).map_err(|_| {
+        let listed = |listing: Value| -> Option<Vec<String>> {
+            let name = |sibling: &Value| Some(sibling.get("rfilename")?.as_str()?.to_owned());
+            listing.get("siblings")?.as_array()?.iter().map(name).collect()
+        };
+        let names = serde_json::from_slice(&text).ok().and_then(listed).ok_or_else(|| {
             let problem = "gives no list of the files of the repository";
             client::malformed(&self.client.host(), problem).at(&self.client.field)
         })?;
         // A name that leads out of the repository is none of its files.
-        Ok(listing.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|name| is_inside(name)).collect())
+        Ok(names.into_iter().filter(|name| is_inside(name)).collect())
     }
 
     fn is_remote(&self) -> bool {
