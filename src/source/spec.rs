@@ -110,7 +110,10 @@ fn read(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
     };
     let model = match &typed.layer_groups {
         None => typed.dimensions(object)?.model_by_keys()?,
-        Some(groups) => Model { facts: facts(object), ..typed.grouped(groups, object, dtype)? },
+        Some(groups) => {
+            let alone = ModelSpec { heads: None, hidden_size: None, ..typed.dimensions(object)? };
+            Model { facts: facts(object), ..typed.grouped(groups, &alone, dtype)? }
+        }
     };
     Ok(typed.described(model, name, dtype))
 }
@@ -126,13 +129,7 @@ impl ModelObject {
     }
 
     /// The model of groups.
-    fn grouped(
-        &self,
-        groups: &[LayerGroupJson],
-        object: &Map<String, Value>,
-        dtype: ElementFormat,
-    ) -> Result<Model, Error> {
-        let alone = ModelSpec { heads: None, hidden_size: None, ..self.dimensions(object)? };
+    fn grouped(&self, groups: &[LayerGroupJson], alone: &ModelSpec, dtype: ElementFormat) -> Result<Model, Error> {
         if !alone.is_empty() {
             let remedy = "give the dimensions of each group, or those of all layers and no layer_groups";
             let problem = "is given in addition to the dimensions of all layers";

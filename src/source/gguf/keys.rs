@@ -78,12 +78,8 @@ impl<'a> Keys<'a> {
 
     /// A list, one entry a layer and cut or filled up with 0.
     pub(super) fn layers_listed(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>, Error> {
-        let list = self.list(key)?;
-        Ok(list.map(|list| {
-            let mut flags: Vec<bool> = list.iter().map(|&flag| flag != 0).collect();
-            flags.resize(layers, false);
-            flags
-        }))
+        let none = std::iter::repeat(false);
+        Ok(self.list(key)?.map(|list| list.iter().map(|&flag| flag != 0).chain(none).take(layers).collect()))
     }
 
     /// One number for all layers, or one for each.

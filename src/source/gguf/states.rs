@@ -25,12 +25,8 @@ impl LayerKeys<'_> {
             }
             IndexerLayers::Listed => {
                 let listed = self.listed_indices(rule)?;
-                listed
-                    .iter()
-                    .zip(&self.attends)
-                    .enumerate()
-                    .map(|(i, (on, attends))| own(i) && *on && *attends)
-                    .collect()
+                let on = |(i, (on, attends)): (usize, (bool, &bool))| own(i) && on && *attends;
+                listed.into_iter().zip(&self.attends).enumerate().map(on).collect()
             }
         };
         add(LayerCache::Indexer { index_head_dim, ratio: 1 }, on, caches);
