@@ -147,9 +147,8 @@ pub struct ModelSpec {
 pub(crate) fn positive(schema: &mut schemars::Schema) {
     const COUNTS: &str = "layers hidden_size kv_heads heads k_dim v_dim head_dim v_head_dim sliding_window window chunk \
                           kv_lora_rank index_head_dim ratio encoder_tokens conv_kernel state_heads";
-    let properties = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut);
-    for (key, property) in properties.into_iter().flatten() {
-        if COUNTS.split(' ').any(|count| count == key) {
+    for key in COUNTS.split(' ') {
+        if let Some(property) = schema.pointer_mut(&format!("/properties/{key}")) {
             property["minimum"] = 1.into();
         }
     }
