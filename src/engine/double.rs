@@ -13,6 +13,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(transparent)]
+#[must_use]
 pub struct Double(f64);
 
 impl Double {
@@ -32,31 +33,26 @@ impl Double {
     }
 
     /// The sum.
-    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
     /// The difference.
-    #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(self.0 - other.0)
     }
 
     /// The product.
-    #[must_use]
     pub fn times(self, other: Self) -> Self {
         Self(self.0 * other.0)
     }
 
     /// The quotient.
-    #[must_use]
     pub fn over(self, other: Self) -> Self {
         Self(self.0 / other.0)
     }
 
     /// Python's `//`: the floor of the quotient, worked out through the remainder, as Python does.
-    #[must_use]
     pub fn floor_div(self, other: Self) -> Self {
         let remainder = self.0 % other.0;
         let mut quotient = (self.0 - remainder) / other.0;

@@ -25,7 +25,10 @@ use super::serve::Options;
 use super::setting::settings;
 use super::{Allocation, Answer, Capacity, Details, Double, Engine, Profile, Rule, Share, Steps, is_one_of, longest};
 use crate::estimate::{Estimate, Layout, Retained, Workload, estimate, sum_groups};
-use crate::model::{CacheKind as Kind, LayerCache, LayerGroup, Model, Quantization};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
+use crate::model::{LayerCache, LayerGroup, Model, Quantization};
 use crate::units::{Bytes, Error, Exact, KvDtype, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -212,13 +215,20 @@ fn refuse_formats(model: &Model, workload: &Workload, engine: &Engine) -> Result
 fn refuse_layers(model: &Model, engine: &Engine) -> Result<(), Error> {
     let refusal = |reason: &str| Err(engine.refusal("MODEL", &model.name, reason, "name another engine"));
     for group in &model.layer_groups {
-        return refusal(match group.cache.cache_kind() {
-            Kind::Full | Kind::Sliding | Kind::Chunked | Kind::Latent | Kind::None => continue,
-            Kind::Recurrent => "has recurrent states, whose pool's rules were not read",
-            Kind::Indexer => "has index keys, whose layout was not read",
-            Kind::Compressed => "has compressed entries, whose layout was not read",
-            Kind::Cross => "has cross-attention, whose share of the pool was not read",
-            Kind::Shared => "has layers without a cache of their own, whose rule was not read",
+        return refusal(match group.cache {
+            LayerCache::FullAttention { .. } | LayerCache::SlidingWindow { .. } | LayerCache::ChunkedLocal { .. } => {
+                continue;
+            }
+            LayerCache::Latent { .. } | LayerCache::None => continue,
+            LayerCache::Recurrent(state) => match state.mechanism {
+                Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | RgLru | Rwkv | Cca | Mlstm => {
+                    "has recurrent states, whose pool's rules were not read"
+                }
+            },
+            LayerCache::Indexer { .. } => "has index keys, whose layout was not read",
+            LayerCache::Compressed { .. } => "has compressed entries, whose layout was not read",
+            LayerCache::CrossAttention { .. } => "has cross-attention, whose share of the pool was not read",
+            LayerCache::Shared => "has layers without a cache of their own, whose rule was not read",
         });
     }
     let dims = model.layer_groups.iter().filter_map(|group| group.cache.key_value()?.head_dims());

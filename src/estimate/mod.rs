@@ -31,6 +31,9 @@ pub use prefix::{Batch, shared};
 use serde::Serialize;
 
 use self::entry::{Entry, StateTensor};
+use crate::model::Mechanism::{
+    Cca, GatedDeltaNet, Kda, Lightning, Mamba1, Mamba2, Mlstm, RgLru, Rwkv, ShortConvolution,
+};
 use crate::model::{LayerCache, LayerGroup, Model, RecurrentState};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens, least_common_multiple};
 
@@ -202,9 +205,11 @@ pub fn ideal(cache: &LayerCache, workload: &Workload) -> Result<Retained, Error>
             let entries = workload.encoder_len.or(encoder_tokens).ok_or_else(error::no_encoder_length)?;
             Retained { entries, ..Retained::NOTHING }
         }
-        LayerCache::Recurrent(state) => {
-            Retained { state: State::Recurrent { state, columns: state.columns() }, ..Retained::NOTHING }
-        }
+        LayerCache::Recurrent(state) => match state.mechanism {
+            Mamba1 | Mamba2 | GatedDeltaNet | Kda | Lightning | ShortConvolution | RgLru | Rwkv | Cca | Mlstm => {
+                Retained { state: State::Recurrent { state, columns: state.columns() }, ..Retained::NOTHING }
+            }
+        },
         LayerCache::Shared | LayerCache::None => Retained::NOTHING,
     })
 }

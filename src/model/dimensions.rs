@@ -121,32 +121,37 @@ pub(super) fn no_width(hidden_size: &Dimension, heads: &Dimension, remedy: &str)
 
 /// The dimensions of a model, as far as they were given. All layers are alike.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema), schemars(transform = positive))]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSpec {
     /// The name to print.
     pub name: Option<String>,
     /// Layers.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub layers: Option<u64>,
     /// The model's width.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub hidden_size: Option<u64>,
     /// KV heads.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub kv_heads: Option<u64>,
     /// Query heads.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub heads: Option<u64>,
     /// Elements of K, and of V unless [`ModelSpec::v_head_dim`] says otherwise, in one head.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub head_dim: Option<u64>,
     /// Elements of V in one head.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub v_head_dim: Option<u64>,
     /// The window, if all layers slide.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     pub sliding_window: Option<u64>,
+}
+
+/// Makes the counts of a schema at least 1.
+#[cfg(feature = "cli")]
+pub(crate) fn positive(schema: &mut schemars::Schema) {
+    const COUNTS: &str = "layers hidden_size kv_heads heads k_dim v_dim head_dim v_head_dim sliding_window window chunk \
+                          kv_lora_rank index_head_dim ratio encoder_tokens conv_kernel state_heads";
+    for key in COUNTS.split(' ') {
+        if let Some(property) = schema.pointer_mut(&format!("/properties/{key}")) {
+            property["minimum"] = 1.into();
+        }
+    }
 }
 
 impl ModelSpec {

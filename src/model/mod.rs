@@ -14,6 +14,8 @@ pub use checkpoint::{
     Checkpoint, DraftMethod, Drafter, ExpertWidths, Gguf, GgufFeature, GgufFile, GgufWindow, Image, KvCacheScheme,
     LatentWidths, Quantization, Widths,
 };
+#[cfg(feature = "cli")]
+pub(crate) use dimensions::positive;
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
 pub use gguf_weights::{
     Block, FileType, GgufFileWeights, GgufTensor, GgufTensors, Imatrix, Release, TensorType, Typed,
@@ -26,6 +28,7 @@ use crate::units::{ElementFormat, Tokens, group_thousands, named};
 
 /// A model, reduced to what decides the size of its cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Model {
     /// The name to print.
     pub name: String,
@@ -89,7 +92,6 @@ impl Model {
 
     /// The model with what drafts `tokens` tokens at a time for it: its own MTP layers, those of a `draft` model numbered
     /// on from its own, or none at all.
-    #[must_use]
     pub fn drafted(mut self, method: DraftMethod, tokens: u64, draft: Option<&Self>) -> Self {
         let first_layer = self.num_hidden_layers;
         let (groups, offset) = match (method, draft) {
@@ -116,7 +118,6 @@ impl Model {
     }
 
     /// What a device holds of it that has these layers, by their numbers in the whole.
-    #[must_use]
     pub fn of_layers(&self, layers: &Range<u32>) -> Self {
         let mut layer_groups = self.layer_groups.clone();
         for group in &mut layer_groups {
@@ -137,7 +138,6 @@ impl Model {
     }
 
     /// Notes where the width of its entries is the article's shortcut, and what that drops.
-    #[must_use]
     pub(crate) fn with_shortcut_noted(mut self) -> Self {
         let shortcut = self.layer_groups.iter().filter_map(|group| group.cache.key_value()).find_map(|key_value| {
             let KeyValue::ArticleShortcut { hidden_size, num_key_value_heads } = key_value else { return None };
@@ -159,7 +159,6 @@ impl Model {
     }
 
     /// The same model, had every layer to keep every token: what an engine takes that honours no window or chunk.
-    #[must_use]
     pub fn keeping_every_token(&self) -> Self {
         let mut model = self.clone();
         for group in &mut model.layer_groups {

@@ -32,6 +32,7 @@ const GGUF_FILE: &str =
 /// assert!(model.weights.is_some());
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
+#[must_use]
 pub struct Resolver<'a> {
     overlay: &'a [ModelEntry],
     hub: Option<&'a HubSettings>,
@@ -91,26 +92,22 @@ struct Place<'a> {
 
 impl<'a> Resolver<'a> {
     /// With the user's own models, which shadow the catalogue.
-    #[must_use]
     pub fn overlay(self, overlay: &'a [ModelEntry]) -> Self {
         Self { overlay, ..self }
     }
 
     /// With the hub: ids (`org/name`, see [`HubId`]) that are not in the catalogue are looked for in its local cache, and
     /// then on the hub itself.
-    #[must_use]
     pub fn hub(self, hub: Option<&'a HubSettings>) -> Self {
         Self { hub, ..self }
     }
 
     /// With relative paths from this directory instead of the current one.
-    #[must_use]
     pub fn directory(self, directory: &'a Path) -> Self {
         Self { directory: Some(directory), ..self }
     }
 
     /// With or without weights.
-    #[must_use]
     pub fn weights(self, weights: Weigh) -> Self {
         Self { weights, ..self }
     }
@@ -225,7 +222,7 @@ impl<'a> Resolver<'a> {
                     ModelFacts::Config(config) => self.gguf_tensors(config),
                     ModelFacts::Spec(_) => self.no_tensors(weights::OF_THE_CACHE),
                 };
-                let mut model = match facts {
+                let model = match facts {
                     ModelFacts::Config(config) => {
                         let name = names.first().cloned().unwrap_or_default();
                         let model = hf_config::model(&config, label)
@@ -234,9 +231,7 @@ impl<'a> Resolver<'a> {
                     }
                     ModelFacts::Spec(spec) => Model { name: label, ..spec.model()? },
                 };
-                if let Some(declared) = hf_quant_config {
-                    model = hf_config::with_quantization(model, &declared);
-                }
+                let model = hf_config::with_quantization(model, hf_quant_config.as_ref());
                 Ok(Model { origin: Origin::Catalogue, gguf_tensors: tensors, ..weighed(model, known) })
             }
         }
@@ -357,11 +352,7 @@ impl<'a> Json<'a> {
         };
         let of_config = || computed(&config, quantization.is_some().then_some(QUANTIZATION));
         let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(of_config)));
-        let model = match &quantization {
-            Some(declared) => hf_config::with_quantization(model, declared),
-            None => model,
-        };
-        Ok(weighed(model, known))
+        Ok(weighed(hf_config::with_quantization(model, quantization.as_ref()), known))
     }
 
     fn weigh(self, resolver: &Resolver<'_>) -> Result<Weighed, Error> {

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::catalogue::gguf_architecture_of;
+#[cfg(feature = "cli")]
+use crate::model::positive;
 use crate::model::{
     Checkpoint, Drafter, Fact, GroupDefaults, LayerGroup, LayerGroupJson, LayerNumbers, Model, ModelSpec, Origin,
 };
@@ -19,7 +21,7 @@ pub const SCHEMA: &str = "kvsize.spec/1";
 #[derive(Default, Deserialize)]
 #[cfg_attr(feature = "cli",
     derive(schemars::JsonSchema),
-    schemars(extend("anyOf" = [{"required": ["layers"]}, {"required": ["layer_groups"]}]))
+    schemars(transform = positive, extend("anyOf" = [{"required": ["layers"]}, {"required": ["layer_groups"]}]))
 )]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ModelObject {
@@ -36,25 +38,18 @@ pub(crate) struct ModelObject {
     /// All layers, where `layer_groups` do not hold the last ones.
     num_hidden_layers: Option<u32>,
     /// Layers.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     layers: Option<u64>,
     /// Width of the model.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     hidden_size: Option<u64>,
     /// KV heads.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     kv_heads: Option<u64>,
     /// Query heads; with `hidden_size` they give the head dimension.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     heads: Option<u64>,
     /// Elements of K, and of V unless `v_head_dim` is given, in one head.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     head_dim: Option<u64>,
     /// Elements of V in one head.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     v_head_dim: Option<u64>,
     /// The window, if all layers slide.
-    #[cfg_attr(feature = "cli", schemars(range(min = 1)))]
     sliding_window: Option<u64>,
     /// The layers, by what they cache; a layer with several caches is in several groups.
     #[cfg_attr(feature = "cli", schemars(with = "Vec<shape::Group>", length(min = 1)))]
@@ -115,7 +110,10 @@ fn read(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
     };
     let model = match &typed.layer_groups {
         None => typed.dimensions(object)?.model_by_keys()?,
-        Some(groups) => Model { facts: facts(object), ..typed.grouped(groups, object, dtype)? },
+        Some(groups) => {
+            let alone = ModelSpec { heads: None, hidden_size: None, ..typed.dimensions(object)? };
+            Model { facts: facts(object), ..typed.grouped(groups, &alone, dtype)? }
+        }
     };
     Ok(typed.described(model, name, dtype))
 }
@@ -131,13 +129,7 @@ impl ModelObject {
     }
 
     /// The model of groups.
-    fn grouped(
-        &self,
-        groups: &[LayerGroupJson],
-        object: &Map<String, Value>,
-        dtype: ElementFormat,
-    ) -> Result<Model, Error> {
-        let alone = ModelSpec { heads: None, hidden_size: None, ..self.dimensions(object)? };
+    fn grouped(&self, groups: &[LayerGroupJson], alone: &ModelSpec, dtype: ElementFormat) -> Result<Model, Error> {
         if !alone.is_empty() {
             let remedy = "give the dimensions of each group, or those of all layers and no layer_groups";
             let problem = "is given in addition to the dimensions of all layers";
@@ -259,16 +251,10 @@ mod shape {
     #[expect(dead_code, reason = "read by the derive alone")]
     pub(super) struct Group(LayerGroupJson);
 
-    /// Counts that are at least 1.
-    const POSITIVE: &str = "kv_heads k_dim v_dim head_dim window chunk kv_lora_rank index_head_dim ratio encoder_tokens \
-                            conv_kernel state_heads";
-
     fn as_read(schema: &mut Schema) {
         schema.insert("allOf".into(), needs());
+        super::positive(schema);
         let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
-        for key in POSITIVE.split(' ') {
-            properties[key]["minimum"] = 1.into();
-        }
         if let Some(names) = properties["mechanism"]["enum"].as_array_mut() {
             names.push(Value::Null);
         }

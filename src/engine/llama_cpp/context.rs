@@ -15,7 +15,6 @@ const MAX_SEQUENCES: u64 = 256;
 const MAX_CONTEXT: u64 = i32::MAX.unsigned_abs() as u64;
 
 /// The sizes of a context.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Context {
     /// What was asked for, before it is padded.
     pub(super) asked: u64,

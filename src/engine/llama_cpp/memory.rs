@@ -330,12 +330,12 @@ impl Rules<'_> {
             },
             LayerCache::Indexer { index_head_dim, ratio: 1 } => vec![self.index(index_head_dim)],
             LayerCache::Indexer { index_head_dim, ratio: OVERLAPPING_RATIO } => {
-                self.compressed(INDEX, index_head_dim, cached)?
+                self.compressed(&INDEX, index_head_dim, cached)?
             }
             LayerCache::Compressed { head_dim, ratio: OVERLAPPING_RATIO, .. } => {
-                self.compressed(OVERLAPPING, head_dim, cached)?
+                self.compressed(&OVERLAPPING, head_dim, cached)?
             }
-            LayerCache::Compressed { head_dim, ratio: PLAIN_RATIO, .. } => self.compressed(PLAIN, head_dim, cached)?,
+            LayerCache::Compressed { head_dim, ratio: PLAIN_RATIO, .. } => self.compressed(&PLAIN, head_dim, cached)?,
             LayerCache::Recurrent(state) => {
                 let row = state_elements(state) * STATE_BYTES;
                 vec![self.states("recurrent", self.context.n_seq_max.into(), Piece::State, row)]
@@ -371,7 +371,7 @@ impl Rules<'_> {
     }
 
     /// Compressed entries, and what their compressor keeps: its input, and a score for it. MTP layers keep only entries.
-    fn compressed(&self, parts: CompressedParts, dim: u64, of: &CachedGroup) -> Result<Vec<Tensors>, Error> {
+    fn compressed(&self, parts: &CompressedParts, dim: u64, of: &CachedGroup) -> Result<Vec<Tensors>, Error> {
         let cells = self.context.compressed_cells(parts.ratio)?;
         let row = self.row(dim.into(), Exact::ZERO);
         let entries = Tensors::new(parts.entries, self.copies(cells), &[(Piece::Entries, row)]);
@@ -404,7 +404,6 @@ impl Rules<'_> {
 }
 
 /// The parts of compressed entries of one ratio.
-#[derive(Clone, Copy)]
 struct CompressedParts {
     entries: &'static str,
     state: &'static str,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::attention_backend::Attention;
 use super::classes::{Class, Trait};
 use super::draft::{Algorithm, Draft};
-use super::layers::{IDEAL, SLIDING, groups_of, has};
+use super::layers::{IDEAL, SLIDING, groups_of, has, own_groups};
 use super::state::Snapshots;
 use crate::engine::{Double, Engine};
 use crate::estimate::Workload;
@@ -14,7 +14,6 @@ use crate::model::{CacheKind as Kind, LayerCache, Mechanism as M, Model, Recurre
 use crate::units::{ElementFormat, Error, Exact, Notes};
 
 /// Every argument that a pool depends on.
-#[derive(Debug, Clone)]
 pub(super) struct Arguments {
     pub(super) attention: Attention,
     pub(super) ranks: Ranks,
@@ -76,7 +75,6 @@ pub(super) enum Entries {
 }
 
 /// The pool of windowed layers.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// Window tokens for each full token.
     pub(super) ratio: Double,
@@ -328,12 +326,27 @@ impl<'a> Resolver<'a> {
         if let Some(reason) = self.class.not_covered {
             return Err(engine.refusal("MODEL", self.class.name, reason, IDEAL));
         }
-        let encodes = groups_of(model, &[Kind::Cross])
-            .any(|group| matches!(group.cache, LayerCache::CrossAttention { optional: false, .. }));
-        engine.require(!encodes, "MODEL", &model.name, "is an encoder-decoder, whose cache is not modelled", IDEAL)?;
         let is_compressed = self.class.is(Trait::Compressed);
-        let reason = "has compressed attention, which these rules cover for DeepseekV4ForCausalLM alone";
-        engine.require(is_compressed || !has(model, &[Kind::Compressed]), "MODEL", &model.name, reason, IDEAL)?;
+        for group in own_groups(model) {
+            let (covered, reason) = match *group.cache {
+                LayerCache::CrossAttention { optional, .. } => {
+                    (optional, "is an encoder-decoder, whose cache is not modelled")
+                }
+                LayerCache::Compressed { .. } => {
+                    let alone = "has compressed attention, which these rules cover for DeepseekV4ForCausalLM alone";
+                    (is_compressed, alone)
+                }
+                LayerCache::FullAttention { .. }
+                | LayerCache::SlidingWindow { .. }
+                | LayerCache::ChunkedLocal { .. }
+                | LayerCache::Latent { .. }
+                | LayerCache::Indexer { .. }
+                | LayerCache::Recurrent(_)
+                | LayerCache::Shared
+                | LayerCache::None => continue,
+            };
+            engine.require(covered, "MODEL", &model.name, reason, IDEAL)?;
+        }
         if let Some(context) = self.count("context-length") {
             let reason = format_args!("is shorter than the sequences ({})", workload.seq_len);
             let remedy = "give at least --seq-len, or leave it out";

@@ -24,7 +24,6 @@ const HEAVY: u64 = 128;
 const FP32: u64 = 4;
 
 /// The pools of one rank.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Compressed {
     /// Layers with a window: all.
     layers: u64,

@@ -14,7 +14,6 @@ pub(super) const IDEAL: &str = "use --engine ideal";
 pub(super) const SLIDING: &[CacheKind] = &[CacheKind::Sliding, CacheKind::Chunked];
 
 /// A layer group without the layers of a drafter.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct OwnGroup<'a> {
     pub(super) cache: &'a LayerCache,
     layers: &'a [u32],

@@ -24,7 +24,6 @@ pub(super) enum Counting {
 }
 
 /// Groups of ranks that serve the same number of requests.
-#[derive(Debug, Clone, Copy)]
 struct RequestGroups {
     groups: u64,
     /// Requests of each group.

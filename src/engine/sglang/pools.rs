@@ -21,7 +21,6 @@ pub(super) struct Pooled {
 }
 
 /// A pool of tokens.
-#[derive(Debug, Clone)]
 pub(super) struct Pool {
     /// The layers that attend, and their index if they have one.
     pub(super) layers: Vec<Pooled>,
@@ -51,7 +50,6 @@ impl Pool {
 }
 
 /// The pools of tokens.
-#[derive(Debug, Clone)]
 pub(super) enum TokenPools {
     /// One pool for all layers; it is the window's where all layers slide and windows have a pool.
     One { pool: Pool, part: Part },
@@ -235,7 +233,6 @@ impl Sizes {
 }
 
 /// Bytes of pools, by kind of layer.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
     /// The kind, as among layer groups.
     pub(super) kind: &'static str,

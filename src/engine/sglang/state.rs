@@ -58,7 +58,6 @@ pub(super) fn verified(requests: u64, arguments: &Arguments) -> Exact {
 }
 
 /// The slots of a budget.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct SlotBudget {
     /// `None` without states.
     pub(super) slots: Option<u64>,

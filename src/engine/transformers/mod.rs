@@ -161,7 +161,6 @@ const DROPPED: &str = "one entry less of a full window or chunk: the next token 
 const REPEATED: &str = "KV heads are repeated for the query heads that share them";
 
 /// The rules of one of its plain caches, for a workload on a model.
-#[derive(Clone, Copy)]
 struct Rules<'a> {
     model: &'a Model,
     workload: &'a Workload,

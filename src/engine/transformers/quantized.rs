@@ -21,7 +21,6 @@ use crate::model::{CacheKind, KeyValue, LayerCache, LayerGroup, Model};
 use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
 /// A format of its quantised caches.
-#[derive(Debug, PartialEq, Eq)]
 struct Format {
     name: &'static str,
     backend: &'static str,

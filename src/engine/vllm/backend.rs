@@ -258,7 +258,7 @@ impl Backend {
         let listed = head_sizes.is_empty() || head_sizes.contains(&query.head_size);
         let has = |feature| features.contains(&feature);
         let takes_block = |size| Choice { backend: self, query: *query }.takes_block(size);
-        let images = has(Images) || self.reads_images_by_flash_attention_4(query);
+        let images = has(Images) || (self == Self::FlashAttention && query.flash_attention_version() == 4);
         let mla = if latent { "MLA not supported" } else { "non-MLA not supported" };
         let picked = if sparse { "sparse not supported" } else { "non-sparse not supported" };
         let refusals = [
@@ -292,14 +292,10 @@ impl Backend {
 
     fn takes_sinks(self, query: &Query) -> bool {
         match self {
-            Self::FlashAttention => matches!(query.major(), 9..=11),
+            Self::FlashAttention => query.has_flash_attention_4(),
             Self::FlashInfer => matches!(query.major(), 9 | 10 | 12),
             other => other == Self::Triton,
         }
-    }
-
-    fn reads_images_by_flash_attention_4(self, query: &Query) -> bool {
-        self == Self::FlashAttention && query.has_flash_attention_4() && query.flash_attention_version() == 4
     }
 
     /// What can't be had together.

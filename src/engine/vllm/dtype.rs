@@ -7,15 +7,15 @@ use crate::model::{KvCacheScheme, Quantization};
 use crate::units::{self, ElementFormat, Error, Exact, KvDtype, KvFormat};
 
 /// A format of the cache.
-struct Row {
+pub(super) struct Row {
     /// Our name, which is vLLM's but for `fp16` and `bf16`.
     name: &'static str,
     /// What is stored; `None` for the model's own format.
     format: Option<KvFormat>,
     /// Bytes of a whole latent, where it is a layout of its own for them.
-    packed_latent: Option<u64>,
+    pub(super) packed_latent: Option<u64>,
     /// The versions that take it.
-    rule: Rule,
+    pub(super) rule: Rule,
 }
 
 impl Row {
@@ -79,13 +79,8 @@ impl CacheDtype {
         }
     }
 
-    fn row(self) -> &'static Row {
+    pub(super) fn row(self) -> &'static Row {
         &FORMATS[self as usize]
-    }
-
-    /// The versions that take it.
-    pub(super) fn rule(self) -> Rule {
-        self.row().rule
     }
 
     /// What is stored, on a model in `model`.
@@ -106,11 +101,6 @@ impl CacheDtype {
     /// Whether it is one of the `TurboQuant` pairs.
     pub(super) fn is_turboquant(self) -> bool {
         matches!(self, Self::TurboquantK8v4 | Self::Turboquant4BitNc | Self::TurboquantK3v4Nc | Self::Turboquant3BitNc)
-    }
-
-    /// Bytes of a whole latent, where the format is a layout of its own for them.
-    pub(super) fn packed_latent(self) -> Option<u64> {
-        self.row().packed_latent
     }
 
     /// Bytes of one head's K and V of one token, scales included: each vector rounded up to whole bytes, and a
@@ -191,7 +181,7 @@ mod tests {
             assert_eq!(asked.row().name, *name);
             assert_eq!(asked.format(ElementFormat::FP32).name(), Some(*name));
         }
-        assert_eq!(CacheDtype::Fp8DsMla.packed_latent(), Some(656));
-        assert_eq!(CacheDtype::Nvfp4DsMla.packed_latent(), Some(352));
+        assert_eq!(CacheDtype::Fp8DsMla.row().packed_latent, Some(656));
+        assert_eq!(CacheDtype::Nvfp4DsMla.row().packed_latent, Some(352));
     }
 }

@@ -84,7 +84,7 @@ impl Planner<'_> {
             // `mamba_mixer2.py`
             Mamba2 if has(Rule::MAMBA2_CHECKPOINTS) => Checkpoints::AtAnyToken,
             // `qwen_gdn_linear_attn.py`: FlashInfer's prefill.
-            GatedDeltaNet if has(Rule::DELTA_NET_CHECKPOINTS) && !self.has(Trait::NO_CHECKPOINTS) => match capability {
+            GatedDeltaNet if has(Rule::DELTA_NET_CHECKPOINTS) && !self.has(Trait::NoCheckpoints) => match capability {
                 (9, 0) => Checkpoints::Every(64),
                 (10 | 12, _) if square_128 => Checkpoints::Every(64),
                 _ => Checkpoints::Nowhere,
@@ -135,11 +135,11 @@ impl Planner<'_> {
     fn as_stored(&self, state: RecurrentState) -> RecurrentState {
         let format = state_format(self.engine, "mamba-cache-dtype").unwrap_or(self.model.dtype);
         let memory_format = state_format(self.engine, "mamba-ssm-cache-dtype").unwrap_or_else(|| {
-            let declared = self.model.checkpoint.state_format.filter(|_| self.has(Trait::DECLARED_MEMORY));
+            let declared = self.model.checkpoint.state_format.filter(|_| self.has(Trait::DeclaredMemory));
             match declared {
                 _ if state.mechanism == Kda => ElementFormat::FP32,
                 Some(declared) => declared,
-                None if self.has(Trait::MEMORY_IN_FP32) => ElementFormat::FP32,
+                None if self.has(Trait::MemoryInFp32) => ElementFormat::FP32,
                 None => format,
             }
         });

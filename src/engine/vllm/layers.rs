@@ -80,19 +80,19 @@ impl Planner<'_> {
             return Err(self.engine.refusal("--kv-dtype", kv_dtype, reason, "use one of them"));
         };
         let reason = "is not one of the formats of this version";
-        require(self.release.has(asked.rule()), reason, "use a newer version, or another format")?;
+        require(self.release.has(asked.row().rule), reason, "use a newer version, or another format")?;
         let resolved = match asked {
             CacheDtype::Model => dtype::declared(self.model.checkpoint.quantization.as_ref()),
             named => named,
         };
         let sm100 = self.engine.device.compute_capability.0 == 10;
         let resolved = match resolved {
-            CacheDtype::Model if sm100 && self.has(Trait::SM100_FP8_E4M3) => CacheDtype::Fp8E4m3,
-            CacheDtype::Model if sm100 && self.has(Trait::SM100_FP8) => CacheDtype::Fp8,
-            CacheDtype::Bf16 if self.has(Trait::BF16_IS_AUTO) => CacheDtype::Model,
+            CacheDtype::Model if sm100 && self.has(Trait::Sm100Fp8E4m3) => CacheDtype::Fp8E4m3,
+            CacheDtype::Model if sm100 && self.has(Trait::Sm100Fp8) => CacheDtype::Fp8,
+            CacheDtype::Bf16 if self.has(Trait::Bf16IsAuto) => CacheDtype::Model,
             resolved => resolved,
         };
-        let latent = self.model.has(CacheKind::Latent) && self.has(Trait::LATENT_CACHE);
+        let latent = self.model.has(CacheKind::Latent) && self.has(Trait::LatentCache);
         let fp4 = matches!(resolved, CacheDtype::Nvfp4 | CacheDtype::Nvfp4FourOverSix);
         let remedy = "use fp8, auto, or nvfp4_ds_mla with a sparse MLA backend";
         require(!latent || !fp4, "is not supported with MLA backends", remedy)?;
@@ -179,7 +179,7 @@ impl Planner<'_> {
     /// The layers that attend, each with its backend; and the format as the backends take it.
     pub(super) fn attention(&self, asked: CacheDtype) -> Result<(Vec<Attention>, CacheDtype), Error> {
         let mut dtype = asked;
-        let keeps_model_format = self.has(Trait::KEEPS_MODEL_FORMAT);
+        let keeps_model_format = self.has(Trait::KeepsModelFormat);
         let mut found: Vec<Attention> = Vec::new();
         for (source, group) in self.model.layer_groups.iter().enumerate() {
             let Some(heads) = self.heads(&group.cache)? else { continue };
@@ -218,7 +218,7 @@ impl Planner<'_> {
         let query_heads = checkpoint.num_attention_heads.and_then(|heads| heads.checked_div(self.workload.layout.tp));
         let sparse = || self.groups().any(|cache| matches!(cache, LayerCache::Indexer { ratio: 1, .. }));
         let whole_type = || ModelType::named(self.model.model_type.as_deref().unwrap_or_default());
-        let both_ways = || checkpoint.reads_images_both_ways || whole_type().has(Trait::IMAGE_PREFIX, self.release);
+        let both_ways = || checkpoint.reads_images_both_ways || whole_type().has(Trait::ImagePrefix, self.release);
         let largest_head_size = self.groups().map(head_size).max().unwrap_or_default();
         let head_dims = || self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::head_dims);
         let two_head_sizes = || head_dims().any(|(k, _)| k != largest_head_size);
@@ -229,9 +229,9 @@ impl Planner<'_> {
             dtype,
             capability: self.engine.device.compute_capability,
             sparse: self.model.has(CacheKind::Latent) && sparse(),
-            sinks: checkpoint.attention_sinks || self.has(Trait::SINKS),
+            sinks: checkpoint.attention_sinks || self.has(Trait::Sinks),
             image_prefix: checkpoint.multimodal && both_ways(),
-            wants_flash_attention_4: self.has(Trait::FLASH_ATTENTION_4) && two_head_sizes(),
+            wants_flash_attention_4: self.has(Trait::FlashAttention4) && two_head_sizes(),
             heads: query_heads.unwrap_or(heads.count),
             kv_heads: heads.count,
             qk_nope_head_dim: checkpoint.qk_nope_head_dim,
@@ -245,19 +245,23 @@ impl Planner<'_> {
         let (kind, key_value) = match *cache {
             LayerCache::FullAttention { key_value } => (Kind::Full, key_value),
             LayerCache::SlidingWindow { key_value, window, .. } => {
-                let past_current = u64::from(self.has(Trait::WINDOW_PAST_CURRENT));
+                let past_current = u64::from(self.has(Trait::WindowPastCurrent));
                 let window = (Exact::from(window) + past_current).get()?;
                 (Kind::Sliding { window, extra: self.extra_tokens()? }, key_value)
             }
             LayerCache::ChunkedLocal { key_value, chunk } => (Kind::Chunked { chunk: chunk.0 }, key_value),
             LayerCache::CrossAttention { key_value, .. } => (Kind::Cross, key_value),
-            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } if self.has(Trait::LATENT_CACHE) => {
+            LayerCache::Latent { kv_lora_rank, qk_rope_head_dim } if self.has(Trait::LatentCache) => {
                 let elements = (Exact::from(kv_lora_rank) + qk_rope_head_dim).get()?;
                 (Kind::Full, KeyValue::Vector { elements })
             }
             LayerCache::Latent { qk_rope_head_dim, .. } => (Kind::Full, self.unrolled(qk_rope_head_dim)?),
             // A model with compressed layers is planned elsewhere, and kinds without a class are refused before.
-            _ => return Ok(None),
+            LayerCache::Indexer { .. }
+            | LayerCache::Compressed { .. }
+            | LayerCache::Recurrent(_)
+            | LayerCache::Shared
+            | LayerCache::None => return Ok(None),
         };
         let (k, v, kv_heads) = match key_value {
             KeyValue::Vector { elements } => {
@@ -371,7 +375,7 @@ impl Planner<'_> {
         let Attention { layer, source, heads: Heads { kind, k, v, count }, dtype, choice } = *layer;
         let heads_slide = matches!(kind, Kind::Sliding { .. });
         let v = if heads_slide && !self.release.has(Rule::WINDOWS_HAVE_V_WIDTH) { k } else { v };
-        let content = match dtype.packed_latent().filter(|_| kind.is_latent()) {
+        let content = match dtype.row().packed_latent.filter(|_| kind.is_latent()) {
             Some(bytes) => bytes,
             None => dtype.content(k, v, self.model.dtype)?,
         };

@@ -109,12 +109,7 @@ const STATE_FORMATS: &[&str] = &["auto", "float32", "float16", "bfloat16"];
 
 /// The format that a setting for states names; `None` for `auto`.
 fn state_format(engine: &Engine, name: &str) -> Option<ElementFormat> {
-    match engine.settings.choice(name)? {
-        "float32" => Some(ElementFormat::FP32),
-        "float16" => Some(ElementFormat::FP16),
-        "bfloat16" => Some(ElementFormat::BF16),
-        _ => None,
-    }
+    engine.settings.choice(name)?.parse().ok()
 }
 
 const SERVE: serve::Options = serve::Options {
@@ -146,7 +141,6 @@ struct Cache {
 }
 
 /// What decides how many blocks a request reserves.
-#[derive(Debug, Clone, Copy)]
 struct Request {
     /// `max_model_len`
     len: u64,

@@ -63,11 +63,6 @@ impl<'a> Planner<'a> {
         self.model.layer_groups.iter().map(|group| &group.cache)
     }
 
-    /// The text model's type.
-    pub(super) fn family(&self) -> &'a str {
-        model_type(self.model)
-    }
-
     /// Whether this version does something for the model's type.
     pub(super) fn has(&self, of_type: Trait) -> bool {
         self.model_type.has(of_type, self.release)
@@ -89,7 +84,7 @@ impl<'a> Planner<'a> {
         self.engine.settings.switch("enable-prefix-caching").unwrap_or_else(|| {
             let hybrids = self.release.has(Rule::HYBRIDS_CACHE_PREFIXES);
             let has = |kind| self.model.has(kind);
-            !self.has(Trait::ATTENTION_FREE) && !has(CacheKind::Cross) && (hybrids || !has(CacheKind::Recurrent))
+            !self.has(Trait::AttentionFree) && !has(CacheKind::Cross) && (hybrids || !has(CacheKind::Recurrent))
         })
     }
 
@@ -130,7 +125,7 @@ impl<'a> Planner<'a> {
             let marked = |mark: &str| architectures.iter().find_map(|name| line_after(&format!("\n{mark}{name}")));
             return marked("").or_else(|| marked("~"));
         }
-        let family = self.family().replace(['_', '-'], "");
+        let family = model_type(self.model).replace(['_', '-'], "");
         let of_family = |family: &str| ARCHITECTURES.split('\n').find(|line| is_named_for(line, family));
         of_family(&family).or_else(|| of_family(family.strip_suffix("text")?))
     }
@@ -143,8 +138,8 @@ impl<'a> Planner<'a> {
         let require = |condition: bool, reason: &str| {
             self.engine.require(condition, "MODEL", found, reason, "name another engine")
         };
-        require(!self.has(Trait::NOT_COVERED), "has caches in vLLM that are not covered here")?;
-        let is_known = listed.is_some() || (architectures.is_empty() && !self.has(Trait::EAGER));
+        require(!self.has(Trait::NotCovered), "has caches in vLLM that are not covered here")?;
+        let is_known = listed.is_some() || (architectures.is_empty() && !self.has(Trait::Eager));
         require(is_known, "is not a model architecture that is supported for now")?;
         let of_transformers = listed.is_some_and(|line| line.starts_with('~'));
         let reason = "has layers that do not dispatch through the Transformers attention interface, and vLLM has no other \
@@ -157,12 +152,18 @@ impl<'a> Planner<'a> {
     fn has_class_for(&self, cache: &LayerCache) -> bool {
         match cache {
             LayerCache::Compressed { .. } => self.release.has(Rule::COMPRESSED_ATTENTION),
-            LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CROSS_ATTENTION),
+            LayerCache::CrossAttention { optional, .. } => !optional && self.has(Trait::CrossAttention),
             LayerCache::Recurrent(state) => match state.mechanism {
                 M::Mamba1 | M::Mamba2 | M::GatedDeltaNet | M::Kda | M::Lightning | M::ShortConvolution => true,
                 M::RgLru | M::Rwkv | M::Cca | M::Mlstm => false,
             },
-            others => EVERYWHERE.contains(&others.cache_kind()),
+            LayerCache::FullAttention { .. }
+            | LayerCache::SlidingWindow { .. }
+            | LayerCache::ChunkedLocal { .. }
+            | LayerCache::Latent { .. }
+            | LayerCache::Indexer { .. }
+            | LayerCache::Shared
+            | LayerCache::None => true,
         }
     }
 
@@ -184,7 +185,7 @@ impl<'a> Planner<'a> {
         self.engine.require(total.is_multiple_of(tp), "--tp", tp, reason, "use a size that does")?;
         let kv_heads = self.groups().filter_map(LayerCache::key_value).filter_map(KeyValue::num_key_value_heads).max();
         self.check_decode_context(heads, kv_heads)?;
-        let replicates = !self.has(Trait::OWN_KV_HEADS) || kv_heads.is_none_or(|kv_heads| tp <= kv_heads);
+        let replicates = !self.has(Trait::OwnKvHeads) || kv_heads.is_none_or(|kv_heads| tp <= kv_heads);
         let reason = "is more than the KV heads, which this model's class does not replicate";
         self.engine.require(replicates, "--tp", tp, reason, "use at most as many as there are KV heads")
     }
@@ -199,7 +200,7 @@ impl<'a> Planner<'a> {
         };
         require(tp.is_multiple_of(dcp), format_args!("does not divide the tensor parallel size ({tp})"))?;
         let latent = self.model.has(Kind::Latent) || self.model.has(Kind::Compressed);
-        let Some(kv) = kv_heads.filter(|_| !latent || !self.has(Trait::LATENT_CACHE)) else { return Ok(()) };
+        let Some(kv) = kv_heads.filter(|_| !latent || !self.has(Trait::LatentCache)) else { return Ok(()) };
         let reason = format_args!(
             "requires, for GQA/MQA, a tensor parallel size ({tp}) greater than the model's total number of KV heads ({kv})"
         );
@@ -215,8 +216,8 @@ impl<'a> Planner<'a> {
     /// What the checkpoint's own layers draft.
     fn check_mtp(&self) -> Result<(), Error> {
         let Some(Mtp { tokens, layers }) = self.mtp() else { return Ok(()) };
-        let drafts = !self.release.has(Rule::MTP_TYPES) || self.has(Trait::MTP);
-        let reason = format_args!("is an unsupported speculative method for layers of {}", self.family());
+        let drafts = !self.release.has(Rule::MTP_TYPES) || self.has(Trait::Mtp);
+        let reason = format_args!("is an unsupported speculative method for layers of {}", model_type(self.model));
         self.engine.require(drafts, "--speculative-method", "mtp", reason, "name a --draft model")?;
         let layers = layers.max(1);
         let divides = tokens <= layers || tokens.is_multiple_of(layers);
@@ -226,13 +227,13 @@ impl<'a> Planner<'a> {
 }
 
 /// A checkpoint's own layers that draft.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Mtp {
     /// Tokens drafted at a time.
     pub(super) tokens: u64,
     pub(super) layers: u64,
 }
 
+/// The text model's type.
 fn model_type(model: &Model) -> &str {
     model.checkpoint.text_model_type.as_deref().or(model.model_type.as_deref()).unwrap_or_default()
 }
@@ -260,10 +261,6 @@ pub fn batch_limits(model: &Model, len: Tokens, engine: &Engine) -> Result<Batch
 /// it leaves to its Transformers backend: whose modules look attention up by its name (`is_backend_compatible`,
 /// `_can_set_attn_implementation`). Those that can't be split into pipeline stages (`SupportsPP`) say so.
 const ARCHITECTURES: &str = concat!("\n", include_str!("architectures.txt"));
-
-/// Kinds of layers that every version has classes for.
-const EVERYWHERE: &[Kind] =
-    &[Kind::Full, Kind::Sliding, Kind::Chunked, Kind::Latent, Kind::Indexer, Kind::Shared, Kind::None];
 
 /// The mark of a class that has one pipeline stage.
 const ONE_STAGE: &str = " one-stage";

@@ -167,7 +167,7 @@ impl<'a> Pool<'a> {
         let workload = self.planner.workload;
         let layers = &self.shape.layers;
         // The ideal figure has no packed layouts.
-        let format = layers.dtype.packed_latent().map_or(self.shape.stored, |_| ElementFormat::FP8.into());
+        let format = layers.dtype.row().packed_latent.map_or(self.shape.stored, |_| ElementFormat::FP8.into());
         let asked = Workload { kv_dtype: KvDtype::Given(format), ..*workload };
         let ideal_of = |workload: &Workload| Ok::<_, Error>(Exact::from(estimate(self.planner.model, workload)?.bytes));
         let shared = ideal_of(&asked)?;

@@ -6,7 +6,7 @@
 use memchr::memmem;
 
 use crate::engine::{Device, Engine};
-use crate::units::{Code, Error};
+use crate::units::{Code, Error, named};
 
 /// A version of vLLM: major and minor number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,29 +169,16 @@ const SMALL: Class = Class {
 
 const MODEL_TYPES: &str = include_str!("models.jsonl");
 
-/// A key of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trait(&'static str);
-
-impl Trait {
-    pub(super) const LATENT_CACHE: Self = Self("latent_cache");
-    pub(super) const MTP: Self = Self("mtp");
-    pub(super) const NOT_COVERED: Self = Self("not_covered");
-    pub(super) const EAGER: Self = Self("eager");
-    pub(super) const ATTENTION_FREE: Self = Self("attention_free");
-    pub(super) const WINDOW_PAST_CURRENT: Self = Self("window_past_current");
-    pub(super) const IMAGE_PREFIX: Self = Self("image_prefix");
-    pub(super) const KEEPS_MODEL_FORMAT: Self = Self("keeps_model_format");
-    pub(super) const FLASH_ATTENTION_4: Self = Self("flash_attention_4");
-    pub(super) const SINKS: Self = Self("sinks");
-    pub(super) const OWN_KV_HEADS: Self = Self("own_kv_heads");
-    pub(super) const CROSS_ATTENTION: Self = Self("cross_attention");
-    pub(super) const NO_CHECKPOINTS: Self = Self("no_checkpoints");
-    pub(super) const DECLARED_MEMORY: Self = Self("declared_memory");
-    pub(super) const MEMORY_IN_FP32: Self = Self("memory_in_fp32");
-    pub(super) const SM100_FP8: Self = Self("sm100_fp8");
-    pub(super) const SM100_FP8_E4M3: Self = Self("sm100_fp8_e4m3");
-    pub(super) const BF16_IS_AUTO: Self = Self("bf16_is_auto");
+named! {
+    /// A key of the lines.
+    pub(super) enum Trait {
+        LatentCache = "latent_cache", Mtp = "mtp", NotCovered = "not_covered", Eager = "eager",
+        AttentionFree = "attention_free", WindowPastCurrent = "window_past_current", ImagePrefix = "image_prefix",
+        KeepsModelFormat = "keeps_model_format", FlashAttention4 = "flash_attention_4", Sinks = "sinks",
+        OwnKvHeads = "own_kv_heads", CrossAttention = "cross_attention", NoCheckpoints = "no_checkpoints",
+        DeclaredMemory = "declared_memory", MemoryInFp32 = "memory_in_fp32", Sm100Fp8 = "sm100_fp8",
+        Sm100Fp8E4m3 = "sm100_fp8_e4m3", Bf16IsAuto = "bf16_is_auto",
+    }
 }
 
 /// The line of a model type; empty for a type that has none.
@@ -206,8 +193,8 @@ impl ModelType {
     }
 
     /// Whether `release` does it for this type.
-    pub(super) fn has(self, Trait(key): Trait, release: Release) -> bool {
-        let mut words = self.0.split('"').skip_while(|word| *word != key);
+    pub(super) fn has(self, key: Trait, release: Release) -> bool {
+        let mut words = self.0.split('"').skip_while(|word| *word != key.name());
         words.nth(2).and_then(Rule::parse).is_some_and(|rule| release.has(rule))
     }
 }
@@ -294,7 +281,7 @@ mod tests {
             assert_eq!(ModelType::named(&line.model_type), ModelType(text));
             for (key, versions) in line.keys {
                 assert!(Rule::parse(&versions).is_some(), "{text}");
-                assert!(ModelType(text).has(Trait(key.clone().leak()), release), "{text}");
+                assert!(ModelType(text).has(Trait::named(&key).unwrap(), release), "{text}");
                 used.insert(key);
             }
             before = line.model_type;
@@ -306,26 +293,7 @@ mod tests {
     #[test]
     fn every_key_is_in_the_lines() {
         let sources = MODEL_TYPES.lines().next().unwrap();
-        for Trait(key) in [
-            Trait::LATENT_CACHE,
-            Trait::MTP,
-            Trait::NOT_COVERED,
-            Trait::EAGER,
-            Trait::ATTENTION_FREE,
-            Trait::WINDOW_PAST_CURRENT,
-            Trait::IMAGE_PREFIX,
-            Trait::KEEPS_MODEL_FORMAT,
-            Trait::FLASH_ATTENTION_4,
-            Trait::SINKS,
-            Trait::OWN_KV_HEADS,
-            Trait::CROSS_ATTENTION,
-            Trait::NO_CHECKPOINTS,
-            Trait::DECLARED_MEMORY,
-            Trait::MEMORY_IN_FP32,
-            Trait::SM100_FP8,
-            Trait::SM100_FP8_E4M3,
-            Trait::BF16_IS_AUTO,
-        ] {
+        for key in Trait::NAMES {
             assert!(sources.contains(&format!("\"{key}\":")), "{key}");
         }
         assert_eq!(ModelType::named("llama"), ModelType(""));

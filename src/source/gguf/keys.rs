@@ -11,7 +11,8 @@ pub(super) struct Keys<'a> {
     header: &'a Header,
     architecture: &'a str,
     origin: &'a str,
-    facts: RefCell<Vec<Fact>>,
+    /// What was read.
+    pub(super) facts: RefCell<Vec<Fact>>,
 }
 
 impl<'a> Keys<'a> {
@@ -27,11 +28,6 @@ impl<'a> Keys<'a> {
     /// Whether an MTP layer has the tensor of this name.
     pub(super) fn has_mtp_tensor(&self, name: &str) -> bool {
         self.header.tensors.nextn.iter().any(|known| known == name)
-    }
-
-    /// What was read.
-    pub(super) fn into_facts(self) -> Vec<Fact> {
-        self.facts.into_inner()
     }
 
     /// A value, noted.
@@ -82,12 +78,8 @@ impl<'a> Keys<'a> {
 
     /// A list, one entry a layer and cut or filled up with 0.
     pub(super) fn layers_listed(&self, key: &str, layers: usize) -> Result<Option<Vec<bool>>, Error> {
-        let list = self.list(key)?;
-        Ok(list.map(|list| {
-            let mut flags: Vec<bool> = list.iter().map(|&flag| flag != 0).collect();
-            flags.resize(layers, false);
-            flags
-        }))
+        let none = std::iter::repeat(false);
+        Ok(self.list(key)?.map(|list| list.iter().map(|&flag| flag != 0).chain(none).take(layers).collect()))
     }
 
     /// One number for all layers, or one for each.

@@ -26,23 +26,20 @@ pub(super) struct HeadDims {
 }
 
 /// How many layers there are, and the heads of each.
-struct Counts {
+pub(super) struct Counts {
     /// With MTP layers.
-    all: usize,
-    own: usize,
-    heads: Vec<u64>,
-    kv_heads: Vec<u64>,
+    pub(super) all: usize,
+    /// Of the model itself.
+    pub(super) own: usize,
+    pub(super) heads: Vec<u64>,
+    pub(super) kv_heads: Vec<u64>,
 }
 
 /// The heads and kinds of the layers, before they are turned into caches.
 pub(super) struct LayerKeys<'a> {
     pub(super) keys: &'a Keys<'a>,
     pub(super) rules: &'a GgufArchitecture,
-    /// All layers, and those of the model itself.
-    pub(super) all: usize,
-    pub(super) own: usize,
-    pub(super) heads: Vec<u64>,
-    pub(super) kv_heads: Vec<u64>,
+    pub(super) counts: Counts,
     /// Of full layers, and of those that slide.
     pub(super) full: HeadDims,
     pub(super) sliding: HeadDims,
@@ -74,11 +71,11 @@ pub(super) fn layers(keys: &Keys<'_>, rules: &GgufArchitecture) -> Result<Layers
         keys.needed("attention.head_count")?;
     }
     layers.share(&mut caches)?;
-    let head_dims = once((0..layers.own).map(|layer| layers.dims(layer)));
-    let widths = layers.kv_heads.iter().enumerate();
+    let head_dims = once((0..layers.counts.own).map(|layer| layers.dims(layer)));
+    let widths = layers.counts.kv_heads.iter().enumerate();
     let widths = widths.map(|(layer, kv_heads)| Exact::from(layers.dims(layer).v) * *kv_heads);
     let widest_value = keys.elements(widths.fold(Exact::ZERO, Exact::max))?;
-    Ok(Layers { caches, own: layers.own, head_dims, widest_value })
+    Ok(Layers { caches, own: layers.counts.own, head_dims, widest_value })
 }
 
 impl Counts {
@@ -140,22 +137,8 @@ impl<'a> LayerKeys<'a> {
         let latent = rules.features.contains(&GgufFeature::Latent)
             && keys.number_or_zero("attention.key_length_mla")? > 0
             && keys.number_or_zero("attention.value_length_mla")? > 0;
-        let Counts { all, own, heads, kv_heads } = counts;
-        let mut layers = Self {
-            keys,
-            rules,
-            all,
-            own,
-            heads,
-            kv_heads,
-            full,
-            sliding,
-            slides: vec![false; all],
-            window: None,
-            recurs: vec![false; all],
-            attends: vec![true; all],
-            latent,
-        };
+        let (slides, recurs, attends) = (vec![false; counts.all], vec![false; counts.all], vec![true; counts.all]);
+        let mut layers = Self { keys, rules, counts, full, sliding, slides, window: None, recurs, attends, latent };
         layers.recurrent()?;
         if let Some(rule) = &rules.window {
             layers.window(rule)?;
@@ -173,7 +156,7 @@ impl<'a> LayerKeys<'a> {
 
     /// The entries of the layers that attend.
     fn attention(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
-        let layers = self.attends.iter().zip(&self.kv_heads).enumerate();
+        let layers = self.attends.iter().zip(&self.counts.kv_heads).enumerate();
         let entry = |(layer, (attends, kv_heads)): (usize, (&bool, &u64))| {
             let kv_heads = if *attends { *kv_heads } else { 0 };
             self.entry(layer, kv_heads).map(|entry| entry.into_iter().collect())
@@ -212,7 +195,7 @@ impl<'a> LayerKeys<'a> {
             (Some(own), _) => usize_of((*own).into()),
             (None, Some(key)) => {
                 let shared = usize_of(self.keys.number_or_zero(key)?);
-                self.all.checked_sub(shared).ok_or_else(|| self.keys.wrong(key, "a part of the layers"))?
+                self.counts.all.checked_sub(shared).ok_or_else(|| self.keys.wrong(key, "a part of the layers"))?
             }
             (None, None) => return Ok(()),
         };
@@ -223,11 +206,11 @@ impl<'a> LayerKeys<'a> {
     /// Which layers are recurrent, and which attend.
     pub(super) fn recurrent(&mut self) -> Result<(), Error> {
         let Some(rule) = self.rules.recurrent else { return Ok(()) };
-        let all = self.all;
+        let all = self.counts.all;
         let by_width = rule == RecurrentRule::NoKvHeadsNorFeedForward;
         let widths = if by_width { self.keys.per_layer("feed_forward_length", all)? } else { None };
         let widths = widths.unwrap_or_else(|| vec![0; all]);
-        let without_heads = self.kv_heads.iter().map(|heads| *heads == 0);
+        let without_heads = self.counts.kv_heads.iter().map(|heads| *heads == 0);
         let recurs: Vec<bool> = match rule {
             RecurrentRule::All | RecurrentRule::Beside => vec![true; all],
             RecurrentRule::NoKvHeads => without_heads.collect(),
@@ -236,7 +219,7 @@ impl<'a> LayerKeys<'a> {
             }
             RecurrentRule::Interval => self.recurrent_by_interval()?,
         };
-        self.recurs = recurs.into_iter().enumerate().map(|(layer, recurs)| recurs && layer < self.own).collect();
+        self.recurs = recurs.into_iter().enumerate().map(|(layer, recurs)| recurs && layer < self.counts.own).collect();
         let others = self.recurs.iter().map(|recurs| !recurs);
         self.attends = match rule {
             RecurrentRule::All => vec![false; all],
@@ -250,7 +233,7 @@ impl<'a> LayerKeys<'a> {
     }
 
     fn recurrent_by_interval(&self) -> Result<Vec<bool>, Error> {
-        if let Some(flags) = self.keys.per_layer("attention.recurrent_layers", self.all)? {
+        if let Some(flags) = self.keys.per_layer("attention.recurrent_layers", self.counts.all)? {
             return Ok(flags.iter().map(|flag| *flag != 0).collect());
         }
         let given = self.keys.number("full_attention_interval")?.or(self.rules.interval);
@@ -258,7 +241,7 @@ impl<'a> LayerKeys<'a> {
         if interval == 0 {
             return Err(self.keys.wrong("full_attention_interval", "a positive count"));
         }
-        Ok((1..=self.all).map(|number| !number.is_multiple_of(interval)).collect())
+        Ok((1..=self.counts.all).map(|number| !number.is_multiple_of(interval)).collect())
     }
 
     /// Which layers slide, and by how much.
@@ -266,7 +249,7 @@ impl<'a> LayerKeys<'a> {
         const KEY: &str = "attention.sliding_window";
         const PATTERN: &str = "attention.sliding_window_pattern";
         let given = self.keys.number(KEY)?;
-        if rule.only_layers.is_some_and(|only| usize_of(only.into()) != self.own) {
+        if rule.only_layers.is_some_and(|only| usize_of(only.into()) != self.counts.own) {
             return Ok(());
         }
         let window = match rule.key {
@@ -280,11 +263,11 @@ impl<'a> LayerKeys<'a> {
             return Err(self.keys.wrong(KEY, "a positive count"));
         }
         self.window = Some(Tokens(window));
-        let listed = || self.keys.layers_listed(PATTERN, self.all);
+        let listed = || self.keys.layers_listed(PATTERN, self.counts.all);
         self.slides = match rule.layers {
-            WindowLayers::All => vec![true; self.all],
+            WindowLayers::All => vec![true; self.counts.all],
             WindowLayers::Attention => {
-                (0..self.all).zip(&self.recurs).map(|(i, recurs)| i < self.own && !recurs).collect()
+                (0..self.counts.all).zip(&self.recurs).map(|(i, recurs)| i < self.counts.own && !recurs).collect()
             }
             WindowLayers::Listed => listed()?.ok_or_else(|| self.keys.missing(PATTERN))?,
             WindowLayers::Pattern => {
@@ -293,8 +276,9 @@ impl<'a> LayerKeys<'a> {
                 } else {
                     let n = usize_of(self.keys.number(PATTERN)?.or(rule.pattern).unwrap_or_default());
                     let full_at = if rule.dense_first { 0 } else { n.saturating_sub(1) };
-                    let slides = |i: usize| i < self.own && i.checked_rem(n).is_none_or(|place| place != full_at);
-                    (0..self.all).map(slides).collect()
+                    let slides =
+                        |i: usize| i < self.counts.own && i.checked_rem(n).is_none_or(|place| place != full_at);
+                    (0..self.counts.all).map(slides).collect()
                 }
             }
         };

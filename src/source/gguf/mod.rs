@@ -69,7 +69,7 @@ pub fn model(header: &Header, name: &str, origin: &str) -> Result<Model, Error> 
         max_position_embeddings: keys.number("context_length")?.filter(|&tokens| tokens > 0).map(Tokens),
         mtp_groups: super::hf_config::grouped(count(own.len()), mtp),
         checkpoint,
-        facts: keys.into_facts(),
+        facts: keys.facts.into_inner(),
         warnings,
         ..Model::new(name, Origin::Gguf, FORMAT, count(own.len()), layer_groups)
     })

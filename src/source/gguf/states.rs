@@ -16,21 +16,17 @@ impl LayerKeys<'_> {
             return Ok(());
         }
         let index_head_dim = self.keys.needed("attention.indexer.key_length")?;
-        let own = |layer: usize| layer < self.own;
+        let own = |layer: usize| layer < self.counts.own;
         let on: Vec<bool> = match rule.layers {
             IndexerLayers::All => self.attends.iter().enumerate().map(|(i, attends)| own(i) && *attends).collect(),
             IndexerLayers::AfterDense => {
                 let dense = usize_of(self.keys.number_or_zero("leading_dense_block_count")?);
-                (0..self.all).map(|layer| layer >= dense).collect()
+                (0..self.counts.all).map(|layer| layer >= dense).collect()
             }
             IndexerLayers::Listed => {
                 let listed = self.listed_indices(rule)?;
-                listed
-                    .iter()
-                    .zip(&self.attends)
-                    .enumerate()
-                    .map(|(i, (on, attends))| own(i) && *on && *attends)
-                    .collect()
+                let on = |(i, (on, attends)): (usize, (bool, &bool))| own(i) && on && *attends;
+                listed.into_iter().zip(&self.attends).enumerate().map(on).collect()
             }
         };
         add(LayerCache::Indexer { index_head_dim, ratio: 1 }, on, caches);
@@ -40,14 +36,14 @@ impl LayerKeys<'_> {
     /// The layers of the list, or of its default.
     fn listed_indices(&self, rule: &IndexerRule) -> Result<Vec<bool>, Error> {
         const KEY: &str = "attention.indexer.types";
-        if let Some(flags) = self.keys.layers_listed(KEY, self.all)? {
+        if let Some(flags) = self.keys.layers_listed(KEY, self.counts.all)? {
             return Ok(flags);
         }
         if let Some(all) = self.keys.number(KEY)? {
-            return Ok(vec![all != 0; self.all]);
+            return Ok(vec![all != 0; self.counts.all]);
         }
         let Some(all) = rule.unlisted else { return Err(self.keys.missing(KEY)) };
-        let layers = 0..u32::try_from(self.all).unwrap_or(u32::MAX);
+        let layers = 0..u32::try_from(self.counts.all).unwrap_or(u32::MAX);
         if let Some(long) = rule.long_context
             && self.keys.number_or_zero("context_length")? >= long.from
         {
@@ -57,14 +53,14 @@ impl LayerKeys<'_> {
             };
             return Ok(layers.map(on).collect());
         }
-        Ok(vec![all; self.all])
+        Ok(vec![all; self.counts.all])
     }
 
     /// The compressed entries next to the windows, and the index of those that overlap.
     pub(super) fn compressed(&self, caches: &mut [Vec<LayerCache>]) -> Result<(), Error> {
         const KEY: &str = "attention.compress_ratios";
         let ratios = self.keys.list(KEY)?.ok_or_else(|| self.keys.missing(KEY))?;
-        if ratios.len() < self.all {
+        if ratios.len() < self.counts.all {
             return Err(self.keys.wrong(KEY, "one entry for each layer"));
         }
         let index_head_dim = self.keys.needed("attention.indexer.key_length")?;
@@ -86,7 +82,7 @@ impl LayerKeys<'_> {
     /// What a recurrent layer keeps (`llama_hparams::n_embd_r` and `n_embd_s`).
     pub(super) fn state(&self, rule: StateRule) -> Result<RecurrentState, Error> {
         let keys = self.keys;
-        let heads = self.heads.first().copied().unwrap_or_default();
+        let heads = self.counts.heads.first().copied().unwrap_or_default();
         let (mechanism, convolution, memory) = match rule {
             StateRule::Mamba1 => return self.ssm(Mechanism::Mamba1, 0),
             StateRule::Mamba2 => return self.ssm(Mechanism::Mamba2, keys.needed("ssm.group_count")?),

@@ -11,7 +11,6 @@ use crate::model::{Dimension, Fact};
 use crate::units::{Code, Decimal, Error};
 
 /// The text model's object, the path that leads to it, and the defaults of its `model_type`.
-#[derive(Clone)]
 pub(in crate::source) struct Keys<'a> {
     pub(in crate::source) object: &'a Map<String, Value>,
     pub(in crate::source) path: String,

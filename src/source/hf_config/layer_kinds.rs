@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::keys::{Keys, wrong_type};
-use crate::catalogue::{EveryNthFull, LayerRule};
+use crate::catalogue::{EveryNthFull, LayerRule as Rule};
 use crate::model::Dimension;
 use crate::units::{Code, Error};
 
@@ -166,7 +166,7 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u64) -> Result<Option<Vec<LayerKind>>,
             return full_at(&|layer| full.contains(&layer));
         }
     }
-    if matches!(keys.model_type.map(|model_type| &model_type.layers), Some(LayerRule::Listed)) {
+    if matches!(keys.model_type.map(|model_type| &model_type.layers), Some(Rule::Listed)) {
         return Ok(None);
     }
     if let Some(period) = keys.count_or_default(&["attn_layer_period"])? {
@@ -184,7 +184,7 @@ fn indexed_kinds(keys: &Keys<'_>, layers: u64) -> Result<Option<Vec<LayerKind>>,
 /// The rule of the `model_type`; without one, that of transformers 5.23 `get_layer_types_and_kwargs` (`cache_utils.py`): a
 /// window makes every layer slide.
 fn ruled_kinds(keys: &Keys<'_>, layers: u32, sliding: LayerKind) -> Result<Vec<LayerKind>, Error> {
-    let rule = keys.model_type.map_or(&LayerRule::Plain, |model_type| &model_type.layers);
+    let rule = keys.model_type.map_or(&Rule::Plain, |model_type| &model_type.layers);
     let all = |kind| vec![kind; layers as usize];
     let windowed = sliding.slides();
     // Says the rule where it is assumed.
@@ -194,37 +194,37 @@ fn ruled_kinds(keys: &Keys<'_>, layers: u32, sliding: LayerKind) -> Result<Vec<L
         }
     };
     Ok(match rule {
-        LayerRule::Full => all(LayerKind::Full),
-        LayerRule::Listed => return Err(keys.missing("layer_types")),
-        LayerRule::Cycle { kinds } => {
+        Rule::Full => all(LayerKind::Full),
+        Rule::Listed => return Err(keys.missing("layer_types")),
+        Rule::Cycle { kinds } => {
             let kinds: Vec<LayerKind> = kinds.iter().map(|name| kind_named(name)).collect::<Result<_, _>>()?;
             by_rule("kinds of layers take turns");
             kinds.into_iter().cycle().take(layers as usize).collect()
         }
-        LayerRule::Plain if !windowed && keys.count_or_off(&["attention_chunk_size"])?.is_some() => {
+        Rule::Plain if !windowed && keys.count_or_off(&["attention_chunk_size"])?.is_some() => {
             by_rule("every layer is chunked");
             all(LayerKind::Chunked)
         }
-        LayerRule::Plain | LayerRule::AllSlide { .. } => {
+        Rule::Plain | Rule::AllSlide { .. } => {
             if windowed {
                 by_rule("every layer slides");
             }
             all(sliding)
         }
-        LayerRule::All { kind } => all(kind_named(kind)?),
-        LayerRule::SlideFrom { from_key, from, .. } => {
+        Rule::All { kind } => all(kind_named(kind)?),
+        Rule::SlideFrom { from_key, from, .. } => {
             let from = keys.count_or_zero(&[from_key])?.map_or(*from, |dimension| dimension.value);
             if windowed {
                 by_rule(&format!("layers from {from} on slide ({from_key})"));
             }
             (0..layers).map(|layer| if u64::from(layer) >= from { sliding } else { LayerKind::Full }).collect()
         }
-        LayerRule::Yoco { n_key } => {
+        Rule::Yoco { n_key } => {
             let n = keys.count(&[n_key])?.map_or(2, |n| n.value);
             by_rule("the second half reads one layer's cache");
             (0..layers).map(|layer| yoco_kind(layer, layers / 2, n, sliding)).collect()
         }
-        LayerRule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, sliding, by_rule)?,
+        Rule::EveryNthFull(rule) => every_nth_full(rule, keys, layers, sliding, by_rule)?,
     })
 }
 
@@ -299,12 +299,10 @@ pub(super) fn window_gate<'a>(keys: &'a Keys<'_>) -> Option<&'a str> {
     const PLAIN: &str = "use_sliding_window";
     match keys.model_type.map(|model_type| &model_type.layers) {
         Some(
-            LayerRule::AllSlide { gate }
-            | LayerRule::SlideFrom { gate, .. }
-            | LayerRule::EveryNthFull(EveryNthFull { gate, .. }),
+            Rule::AllSlide { gate } | Rule::SlideFrom { gate, .. } | Rule::EveryNthFull(EveryNthFull { gate, .. }),
         ) => gate.as_deref(),
-        Some(LayerRule::Plain) | None => keys.get(PLAIN).map(|_| PLAIN),
-        Some(_) => None,
+        Some(Rule::Plain) | None => keys.get(PLAIN).map(|_| PLAIN),
+        Some(Rule::Full | Rule::Listed | Rule::Cycle { .. } | Rule::All { .. } | Rule::Yoco { .. }) => None,
     }
 }
 

@@ -18,12 +18,6 @@ pub(super) struct LayerKeys<'a> {
     pub(super) encoder_decoder: bool,
 }
 
-/// W and C, as far as there are any.
-struct Bounds {
-    window: Option<Dimension>,
-    chunk: Option<Tokens>,
-}
-
 impl LayerKeys<'_> {
     /// What each layer caches.
     pub(super) fn layers(&self) -> Result<Vec<Vec<LayerCache>>, Error> {
@@ -37,20 +31,20 @@ impl LayerKeys<'_> {
             let entry = KeyValue::Vector { elements: keys.needed(&["head_dim"])? };
             let beside = compressed_caches(keys, &kinds)?;
             for (caches, beside) in layers.iter_mut().zip(beside) {
-                caches.push(self.sliding(entry, window.as_ref())?);
+                caches.push(self.sliding(entry, window)?);
                 caches.extend(beside);
             }
         } else if let Some(latent) = attention::latent(keys)? {
             let vector = latent.key_value().unwrap_or(KeyValue::Vector { elements: 0 });
             for (caches, kind) in layers.iter_mut().zip(&kinds).filter(|(_, kind)| kind.attends()) {
-                caches.push(if kind.slides() { self.sliding(vector, window.as_ref())? } else { latent });
+                caches.push(if kind.slides() { self.sliding(vector, window)? } else { latent });
             }
         } else if kinds.iter().any(|kind| kind.attends() || *kind == LayerKind::Cross) {
             let entries = attention::key_values(keys, &kinds)?;
-            let bounds = Bounds { chunk: self.chunk(&kinds)?, window };
+            let bounds = [window, self.chunk(&kinds)?];
             for ((caches, kind), entry) in layers.iter_mut().zip(&kinds).zip(entries) {
                 let Some(key_value) = entry else { continue };
-                caches.push(self.attention(*kind, key_value, &bounds)?);
+                caches.push(self.attention(*kind, key_value, bounds)?);
                 if self.encoder_decoder {
                     let encoder_tokens = self.encoder_tokens()?;
                     caches.push(LayerCache::CrossAttention { key_value, encoder_tokens, optional: false });
@@ -70,12 +64,13 @@ impl LayerKeys<'_> {
     }
 
     /// The cache of a layer with attention of this kind.
-    fn attention(&self, kind: LayerKind, key_value: KeyValue, bounds: &Bounds) -> Result<LayerCache, Error> {
+    fn attention(&self, kind: LayerKind, key_value: KeyValue, bound: [Option<Tokens>; 2]) -> Result<LayerCache, Error> {
         use LayerKind as L;
+        let [window, chunk] = bound;
         let full = LayerCache::FullAttention { key_value };
         Ok(match kind {
-            L::Sliding | L::HybridSliding => self.sliding(key_value, bounds.window.as_ref())?,
-            L::Chunked => bounds.chunk.map_or(full, |chunk| LayerCache::ChunkedLocal { key_value, chunk }),
+            L::Sliding | L::HybridSliding => self.sliding(key_value, window)?,
+            L::Chunked => chunk.map_or(full, |chunk| LayerCache::ChunkedLocal { key_value, chunk }),
             L::Cross => LayerCache::CrossAttention { key_value, encoder_tokens: self.image_tokens()?, optional: true },
             L::Full | L::Hybrid | L::Compressed | L::Recurrent | L::Shared | L::None => full,
         })
@@ -86,15 +81,13 @@ impl LayerKeys<'_> {
         let rule = self.keys.model_type.and_then(|class| class.mtp.as_ref());
         let keys = ["num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"];
         let counted = self.keys.count_or_off(&keys)?;
-        let count = match rule.and_then(|rule| rule.layers) {
-            Some(built) => u32::try_from(built).unwrap_or_default(),
-            None => match (counted, rule.and_then(|rule| rule.uncounted)) {
-                (Some(counted), _) => layer_count(counted)?,
-                (None, Some(built)) if keys.iter().all(|key| self.keys.get(key).is_none()) => {
-                    u32::try_from(built).unwrap_or_default()
-                }
-                (None, _) => 0,
-            },
+        let unsaid = |_: &_| keys.iter().all(|key| self.keys.get(key).is_none());
+        let count = match (rule.and_then(|rule| rule.layers), counted) {
+            (None, Some(counted)) => layer_count(counted)?,
+            (built, _) => {
+                let built = built.or_else(|| rule?.uncounted.filter(unsaid)).unwrap_or_default();
+                u32::try_from(built).unwrap_or_default()
+            }
         };
         let listed = |key| self.keys.list(key).map(Option::unwrap_or_default);
         // Lists that are longer than the model go on with these layers (Step).
@@ -120,7 +113,7 @@ impl LayerKeys<'_> {
     }
 
     /// W, unless it is switched off.
-    fn window(&self) -> Result<Option<Dimension>, Error> {
+    fn window(&self) -> Result<Option<Tokens>, Error> {
         let keys = self.keys;
         let given = match keys.count_or_off(&["sliding_window", "window_size", "attention_window_size"])? {
             // ModernBERT's is two-sided; a decoder looks back by half of it.
@@ -139,20 +132,18 @@ impl LayerKeys<'_> {
         // Attention in both directions sees half of the window on each side (transformers 5.23 `configuration_gemma3.py`).
         let both_ways = [Value::Bool(true), Value::from("all")];
         if keys.get("use_bidirectional_attention").is_some_and(|value| both_ways.contains(value))
-            && let Some(window) = window
+            && let Some(window) = &window
         {
-            let halved = (Exact::from(window.value / 2) + 1u64).get()?;
-            let Dimension { field, value: both } = window;
+            let (both, halved) = (window.value, (Exact::from(window.value / 2) + 1u64).get()?);
             keys.assume(format!("attention is bidirectional: of a window of {both}, {halved} tokens are kept"));
-            return Ok(Some(Dimension { field, value: halved }));
+            return Ok(Some(Tokens(halved)));
         }
-        Ok(window)
+        Ok(window.map(|window| Tokens(window.value)))
     }
 
-    fn sliding(&self, key_value: KeyValue, window: Option<&Dimension>) -> Result<LayerCache, Error> {
+    fn sliding(&self, key_value: KeyValue, window: Option<Tokens>) -> Result<LayerCache, Error> {
         let keys = self.keys;
-        let missing = || self.no_window();
-        let window = Tokens(window.ok_or_else(missing)?.value);
+        let window = window.ok_or_else(|| self.no_window())?;
         let transformers_window = if keys.get("window_size").is_some() {
             None
         } else if let Some(size) = keys.count_or_off(&["sliding_window_size"])? {

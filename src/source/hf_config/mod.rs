@@ -175,12 +175,9 @@ fn no_cache(found: &str, reason: &str) -> Error {
 
 /// The model, with what the `hf_quant_config.json` beside its configuration declares. Engines ask that file only where the
 /// configuration declares nothing itself.
-#[must_use]
-pub fn with_quantization(mut model: Model, beside: &Value) -> Model {
+pub fn with_quantization(mut model: Model, beside: Option<&Value>) -> Model {
     let quantization = &mut model.checkpoint.quantization;
-    if quantization.is_none() {
-        *quantization = checkpoint::beside(beside);
-    }
+    *quantization = quantization.take().or_else(|| checkpoint::beside(beside?));
     model
 }
 

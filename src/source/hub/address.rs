@@ -5,7 +5,7 @@ use ureq::http::Uri;
 /// Scheme, host and port: what the token is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
-    scheme: String,
+    pub(super) scheme: String,
     host: String,
     port: u16,
 }
@@ -34,11 +34,6 @@ impl Origin {
             ("http", 80) | ("https", 443) => self.host.clone(),
             _ => format!("{}:{}", self.host, self.port),
         }
-    }
-
-    /// Whether the connection is encrypted.
-    pub(super) fn is_secure(&self) -> bool {
-        self.scheme == "https"
     }
 }
 

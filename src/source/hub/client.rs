@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 use super::HubSettings;
 use super::address::{Origin, join};
-use super::error;
 use crate::source::file;
 use crate::units::{Code, Error};
 
@@ -38,7 +37,7 @@ pub(super) struct Client {
     pub(super) field: String,
     deadline: Instant,
     /// The commit that the hub says it answers from.
-    commit: RefCell<Option<String>>,
+    pub(super) commit: RefCell<Option<String>>,
     received: Arc<AtomicU64>,
     _watch: Option<Box<dyn Any>>,
 }
@@ -108,11 +107,6 @@ impl Client {
         self.token.is_some()
     }
 
-    /// The commit that the hub said it answers from, if it did.
-    pub(super) fn commit(&self) -> Option<String> {
-        self.commit.borrow().clone()
-    }
-
     /// Whether an address is the hub's own, and not where it redirects to.
     pub(super) fn is_endpoint(&self, address: &str) -> bool {
         Origin::parse(address).as_ref() == Some(&self.origin)
@@ -163,7 +157,7 @@ impl Client {
             let (from, to) = (Origin::parse(&reply.address), Origin::parse(&next));
             match (from, to) {
                 (_, None) => return Err(wrong("to something that is not the URL of a server")),
-                (Some(from), Some(to)) if from.is_secure() && !to.is_secure() => {
+                (Some(from), Some(to)) if from.scheme == "https" && to.scheme != "https" => {
                     return Err(wrong("from HTTPS to plain HTTP"));
                 }
                 _ => address = next,
@@ -176,7 +170,7 @@ impl Client {
     fn exchange(&self, address: String, range: Option<(u64, u64)>) -> Result<Reply, Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(error::timed_out(&self.host_of(&address)));
+            return Err(timed_out(&self.host_of(&address)));
         }
         let at_endpoint = self.is_endpoint(&address);
         let mut request = self.agent.get(&address).config().timeout_global(Some(left)).build();
@@ -186,7 +180,7 @@ impl Client {
         if let Some((first, last)) = range {
             request = request.header("range", format!("bytes={first}-{last}"));
         }
-        let response = request.call().map_err(|error| error::of_client(error, &self.host_of(&address), None))?;
+        let response = request.call().map_err(|error| of_client(error, &self.host_of(&address), None))?;
         let (parts, body) = response.into_parts();
         let reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body, address };
         if let Some(commit) = reply.header("x-repo-commit").filter(|_| at_endpoint)
@@ -208,11 +202,11 @@ impl Client {
                 let wait = retry_after.map_or_else(|| "later".to_owned(), |seconds| format!("in {seconds} s"));
                 let token = if self.has_token() { "" } else { ", or set HF_TOKEN" };
                 let remedy = format!("try again {wait}{token}");
-                Err(error::refused(Code::HubRateLimited, &host, reply.status, "had too many requests", &remedy))
+                Err(refused(Code::HubRateLimited, &host, reply.status, "had too many requests", &remedy))
             }
             500..=599 => {
                 let problem = format!("is broken, asked {ATTEMPTS} times");
-                Err(error::refused(Code::HubServer, &host, reply.status, &problem, error::AGAIN))
+                Err(refused(Code::HubServer, &host, reply.status, &problem, AGAIN))
             }
             _ => Ok(reply),
         }
@@ -232,7 +226,7 @@ impl Client {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error::of_client(error.into(), &self.host_of(address), Some(file))),
+                Err(error) => return Err(of_client(error.into(), &self.host_of(address), Some(file))),
             }
         }
     }
@@ -253,7 +247,7 @@ impl Client {
 }
 
 fn redirect(host: &str, where_to: &str) -> Error {
-    error::of(Code::HubRedirect, host, format!("redirects {where_to}"))
+    failed(Code::HubRedirect, host, format!("redirects {where_to}"))
 }
 
 /// The certificates of a file; none if it has none.
@@ -275,5 +269,76 @@ fn without_password(address: &str) -> String {
     match address.rsplit_once('@') {
         Some((_, host)) => format!("…@{host}"),
         None => address.to_owned(),
+    }
+}
+
+// Why a request gives no file: each reason with its own remedy. The client adds the id that was asked for.
+
+pub(super) const AGAIN: &str = "try again, or give a config.json";
+
+/// An error of what `host` answered with `status`.
+pub(super) fn refused(code: Code, host: &str, status: u16, problem: &str, remedy: &str) -> Error {
+    Error::new(code, "", format!("{host} ({status})"), problem, remedy)
+}
+
+/// An error of this code, which says what to do.
+pub(super) fn failed(code: Code, found: &str, problem: impl Into<String>) -> Error {
+    let remedy = match code {
+        Code::HubRedirect => "check HF_ENDPOINT",
+        Code::HubTimedOut => "try again, or set HF_HUB_DOWNLOAD_TIMEOUT to more seconds",
+        Code::HubAnswer => "check HF_ENDPOINT, or give a config.json",
+        Code::HubUnreachable => "check the network and HF_ENDPOINT, or give a config.json",
+        Code::HubCertificate => {
+            "behind a proxy with its own certificate set SSL_CERT_FILE to a file with that, or give a config.json"
+        }
+        _ => AGAIN,
+    };
+    Error::new(code, "", found, problem, remedy)
+}
+
+/// A status that no file has.
+pub(super) fn status(host: &str, status: u16) -> Error {
+    refused(Code::HubStatus, host, status, "gives no file", AGAIN)
+}
+
+pub(super) fn timed_out(host: &str) -> Error {
+    failed(Code::HubTimedOut, host, "does not answer in time")
+}
+
+/// A file or answer that ends before all that was promised is there.
+pub(super) fn truncated(host: &str, file: &str) -> Error {
+    failed(Code::HubTruncated, file, format!("ends too early at {host}"))
+}
+
+/// A malformed answer.
+pub(super) fn malformed(host: &str, problem: &str) -> Error {
+    failed(Code::HubAnswer, host, problem)
+}
+
+/// What the client's own error means, while `file` was read, or nothing yet.
+pub(super) fn of_client(error: ureq::Error, host: &str, file: Option<&str>) -> Error {
+    let unreachable = |reason: &str| failed(Code::HubUnreachable, host, format!("can't be reached ({reason})"));
+    let not_trusted = |reason: &str| failed(Code::HubCertificate, host, format!("is not trusted ({reason})"));
+    match error {
+        ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => unreachable("no connection in time"),
+        ureq::Error::Timeout(_) => timed_out(host),
+        ureq::Error::Rustls(error) => not_trusted(&error.to_string()),
+        ureq::Error::HostNotFound => unreachable("no such host"),
+        ureq::Error::Io(error) => match error.kind() {
+            // What TLS does not take comes as one of these.
+            ErrorKind::InvalidData if file.is_none() => not_trusted(&error.to_string()),
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => timed_out(host),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                truncated(host, file.unwrap_or("the answer"))
+            }
+            _ => unreachable(&error.to_string()),
+        },
+        error => match (file, error) {
+            (Some(file), _) => truncated(host, file),
+            (None, ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..)) => {
+                malformed(host, "does not speak HTTP")
+            }
+            (None, error) => unreachable(&error.to_string()),
+        },
     }
 }

@@ -11,10 +11,6 @@ mod address;
 #[cfg(feature = "hub")]
 mod client;
 #[cfg(feature = "hub")]
-mod error;
-#[cfg(feature = "hub")]
-mod remote_file;
-#[cfg(feature = "hub")]
 mod repository;
 
 use std::any::Any;

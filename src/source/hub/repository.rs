@@ -1,14 +1,15 @@
 //! The files of one repository at one revision: texts, listings, and files of which only the header is read.
 
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use serde::Deserialize;
+use serde_json::Value;
+use ureq::BodyReader;
 
 use super::address::{Slashes, escaped};
-use super::client::{Client, Reply};
+use super::client::{self, Client, Reply};
 use super::id::HubId;
-use super::remote_file::RemoteFile;
-use super::{HubSettings, Token, error, meant};
+use super::{HubSettings, Token, meant};
 use crate::catalogue::ModelEntry;
 use crate::source::file::{self, MAX_LIST_BYTES};
 use crate::source::file_names::{has_extension, is_inside, model_name};
@@ -23,17 +24,6 @@ pub(in crate::source) struct Repository<'a> {
     overlay: &'a [ModelEntry],
 }
 
-/// What the hub says of a repository.
-#[derive(Deserialize)]
-struct Listing {
-    siblings: Vec<Sibling>,
-}
-
-#[derive(Deserialize)]
-struct Sibling {
-    rfilename: String,
-}
-
 impl<'a> Repository<'a> {
     /// The repository of `id`; nothing is asked yet.
     pub(in crate::source) fn new(id: HubId, settings: &HubSettings, overlay: &'a [ModelEntry]) -> Result<Self, Error> {
@@ -45,7 +35,7 @@ impl<'a> Repository<'a> {
 
     /// The commit of the first answer, so that all files are of one; before it, the revision as it was given.
     fn escaped_revision(&self) -> String {
-        escaped(&self.client.commit().unwrap_or_else(|| self.id.revision.clone()), Slashes::Escape)
+        escaped(&self.client.commit.borrow().clone().unwrap_or_else(|| self.id.revision.clone()), Slashes::Escape)
     }
 
     fn address(&self, file: &str) -> String {
@@ -58,10 +48,10 @@ impl<'a> Repository<'a> {
         let status = reply.status;
         let host = self.client.host_of(&reply.address);
         if !self.client.is_endpoint(&reply.address) {
-            return error::status(&host, status);
+            return client::status(&host, status);
         }
         let token = self.client.has_token();
-        let refused = |code, problem: &str, remedy: &str| error::refused(code, &host, status, problem, remedy);
+        let refused = |code, problem: &str, remedy: &str| client::refused(code, &host, status, problem, remedy);
         match (status, reply.header("x-error-code")) {
             (401 | 403, Some("GatedRepo")) => {
                 let page = format!("{}/{}", self.client.endpoint, self.id.repository);
@@ -87,7 +77,7 @@ impl<'a> Repository<'a> {
                     if token { "use a token that may read it" } else { "set HF_TOKEN to a token that may read it" };
                 refused(Code::HubForbidden, "does not let it be read", remedy)
             }
-            _ => error::status(&host, status),
+            _ => client::status(&host, status),
         }
     }
 
@@ -104,7 +94,7 @@ impl<'a> Repository<'a> {
             _ => (Code::HubMissing, "no such repository", "check the spelling"),
         };
         let remedy = meant(&self.id, self.overlay, remedy);
-        error::refused(code, host, status, &format!("has {repository}, {NOT_HERE}"), &remedy)
+        client::refused(code, host, status, &format!("has {repository}, {NOT_HERE}"), &remedy)
     }
 
     /// The answer to a request for the whole of an address, of at most `limit` bytes and one more; `None` if only the file is
@@ -140,12 +130,16 @@ impl Files for Repository<'_> {
             200 => self.client.bytes(reply, "the list of its files", MAX_LIST_BYTES),
             _ => Err(self.refusal(&reply)),
         })?;
-        let listing: Listing = serde_json::from_slice(&text).map_err(|_| {
+        let listed = |listing: Value| -> Option<Vec<String>> {
+            let name = |sibling: &Value| Some(sibling.get("rfilename")?.as_str()?.to_owned());
+            listing.get("siblings")?.as_array()?.iter().map(name).collect()
+        };
+        let names = serde_json::from_slice(&text).ok().and_then(listed).ok_or_else(|| {
             let problem = "gives no list of the files of the repository";
-            error::malformed(&self.client.host(), problem).at(&self.client.field)
+            client::malformed(&self.client.host(), problem).at(&self.client.field)
         })?;
         // A name that leads out of the repository is none of its files.
-        Ok(listing.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|name| is_inside(name)).collect())
+        Ok(names.into_iter().filter(|name| is_inside(name)).collect())
     }
 
     fn is_remote(&self) -> bool {
@@ -203,4 +197,200 @@ fn listed(names: &[String]) -> String {
 /// Whether it is only the file that is missing. A hub that does not say what is missing is asked for a list later.
 fn is_not_there(reply: &Reply) -> bool {
     reply.status == 404 && matches!(reply.header("x-error-code"), None | Some("EntryNotFound"))
+}
+
+// A file on the hub, read like one on disk: by ranged requests through one window, so that a header costs its own length
+// and little more.
+
+/// The first range that is asked for, which most headers fit; each further one is twice as long, up to the last.
+const FIRST: u64 = 64 << 10;
+const LAST: u64 = 1 << 20;
+/// What is received of one file at most: more than any header has.
+const MAX_RECEIVED: u64 = 128 << 20;
+
+/// A file of a repository, of which only what is read is received.
+struct RemoteFile<'a> {
+    client: &'a Client,
+    /// Its name, for errors.
+    name: String,
+    /// Where it really is, after all redirects.
+    address: String,
+    len: u64,
+    position: u64,
+    /// What was received last, and where in the file it starts.
+    window: Vec<u8>,
+    window_start: u64,
+    /// Bytes of the next request.
+    next: u64,
+    received: u64,
+    /// The rest of the file, from a server that sends all of it whatever range is asked for.
+    whole: Option<BodyReader<'static>>,
+}
+
+/// What a request for a range gave.
+enum Piece {
+    /// The range, and the length of the file.
+    Range { bytes: Vec<u8>, len: u64 },
+    /// The whole file, from its start.
+    Whole { body: BodyReader<'static>, len: u64 },
+    /// A status that has no part of the file.
+    Other(Reply),
+}
+
+impl<'a> RemoteFile<'a> {
+    /// The file at `address`, with its first bytes; the answer, if it is another than the file.
+    fn open(client: &'a Client, address: &str, name: &str) -> Result<Result<Self, Reply>, Error> {
+        let range = (0, FIRST.saturating_sub(1));
+        let (piece, address) = client.get(address, Some(range), |reply| {
+            let address = reply.address.clone();
+            Ok((piece(client, reply, range, name)?, address))
+        })?;
+        let (bytes, len, whole) = match piece {
+            Piece::Range { bytes, len } => (Some(bytes), len, None),
+            Piece::Whole { body, len } => (None, len, Some(body)),
+            Piece::Other(reply) => return Ok(Err(reply)),
+        };
+        let (name, window) = (name.to_owned(), Vec::new());
+        let (position, window_start, received) = (0, 0, 0);
+        let mut file =
+            Self { client, name, address, len, position, window, window_start, next: FIRST, received, whole };
+        bytes.map_or(Ok(()), |bytes| file.received(bytes))?;
+        Ok(Ok(file))
+    }
+
+    /// What is in the window from the position on.
+    fn ahead(&self) -> &[u8] {
+        let offset = self.position.checked_sub(self.window_start).and_then(|offset| usize::try_from(offset).ok());
+        offset.and_then(|offset| self.window.get(offset..)).unwrap_or_default()
+    }
+
+    fn malformed(&self, problem: &str) -> Error {
+        client::malformed(&self.client.host(), problem)
+    }
+
+    fn received(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        self.received = self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.window = bytes;
+        self.next = self.next.saturating_mul(2).min(LAST);
+        if self.received > MAX_RECEIVED {
+            return Err(Error::new(Code::TooLarge, "", &self.name, "is more than any header has", "give another file"));
+        }
+        Ok(())
+    }
+
+    /// Moves the window to the position.
+    fn fetch(&mut self) -> Result<(), Error> {
+        if self.whole.is_some() {
+            return self.read_on();
+        }
+        let first = self.position;
+        let last = first.saturating_add(self.next).min(self.len).saturating_sub(1);
+        let name = self.name.clone();
+        let found = self
+            .client
+            .get(&self.address, Some((first, last)), |reply| piece(self.client, reply, (first, last), &name))?;
+        match found {
+            Piece::Range { bytes, len } if len == self.len => {
+                self.window_start = first;
+                self.received(bytes)
+            }
+            Piece::Range { .. } => Err(self.malformed("changed the file while it was read")),
+            Piece::Whole { .. } => Err(self.malformed("sends parts of the file, and then all of it")),
+            Piece::Other(reply) => Err(client::status(&self.client.host(), reply.status)),
+        }
+    }
+
+    /// Receives the next part of the whole file, until the position is in it.
+    fn read_on(&mut self) -> Result<(), Error> {
+        while self.ahead().is_empty() {
+            let end = self.window_start.saturating_add(u64::try_from(self.window.len()).unwrap_or(u64::MAX));
+            let Some(body) = self.whole.as_mut().filter(|_| end <= self.position) else {
+                return Err(client::malformed(&self.client.host(), "does not send parts of a file"));
+            };
+            let mut bytes = vec![0; usize::try_from(FIRST).unwrap_or_default()];
+            let count = self.client.read(body, &mut bytes, (&self.address, &self.name))?;
+            bytes.truncate(count);
+            if bytes.is_empty() {
+                return Err(client::truncated(&self.client.host(), &self.name));
+            }
+            self.window_start = end;
+            self.received(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// What an answer to a request for a range is.
+fn piece(client: &Client, reply: Reply, (first, last): (u64, u64), name: &str) -> Result<Piece, Error> {
+    match reply.status {
+        206 => {
+            let wrong = || client::malformed(&client.host(), "sends another part of the file than was asked for");
+            let (start, end, len) = reply.header("content-range").and_then(content_range).ok_or_else(wrong)?;
+            if start != first || end > last || end >= len {
+                return Err(wrong());
+            }
+            let promised = end.saturating_sub(start).saturating_add(1);
+            let bytes = client.bytes(reply, name, promised)?;
+            match u64::try_from(bytes.len()) {
+                Ok(count) if count == promised => Ok(Piece::Range { bytes, len }),
+                Ok(count) if count > promised => Err(wrong()),
+                _ => Err(client::truncated(&client.host(), name)),
+            }
+        }
+        200 => {
+            let len = reply.body.content_length();
+            let len = len.ok_or_else(|| client::malformed(&client.host(), "does not say how long the file is"))?;
+            Ok(Piece::Whole { body: reply.body.into_reader(), len })
+        }
+        _ => Ok(Piece::Other(reply)),
+    }
+}
+
+/// The first byte, the last and the length of the file, of `bytes 0-99/1000`.
+fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+    let (range, len) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first <= last).then_some((first, last, len.trim().parse().ok()?))
+}
+
+impl Read for RemoteFile<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.len || buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.ahead().is_empty() {
+            self.fetch().map_err(|error| io::Error::other(error.at(&self.client.field)))?;
+        }
+        let mut ahead = self.ahead();
+        let count = ahead.read(buffer)?;
+        self.position = self.position.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        Ok(count)
+    }
+}
+
+impl Seek for RemoteFile<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.len.checked_add_signed(offset),
+        };
+        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content_range;
+
+    #[test]
+    fn ranges_are_read_or_refused() {
+        assert_eq!(content_range("bytes 0-99/1000"), Some((0, 99, 1000)));
+        for text in ["", "bytes */1000", "bytes 5-4/10", "bytes 0-9/*", "lines 0-1/2", "bytes 0-99999999999999999999/1"]
+        {
+            assert_eq!(content_range(text), None, "{text}");
+        }
+    }
 }
