@@ -1,7 +1,11 @@
 //! Models by name. A catalogue entry holds the cache keys of the model's published `config.json`, unchanged, and is
-//! read as that file would be; or, for a model that is only described, its dimensions.
+//! read as that file would be; or a base, another entry, and the keys that differ; or, for a model that is only described,
+//! its dimensions.
+//!
+//! The lines are in the order of use: the most used models are found first and listed first.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{most_alike, row_naming};
 use crate::units::{Code, Error};
@@ -16,10 +20,12 @@ pub struct ModelEntry {
     pub names: Vec<String>,
     /// The name to print: its hub id, where it has one.
     pub label: String,
+    /// The label of the entry that it is a quantized, renamed or tuned copy of.
+    pub base: Option<String>,
     /// What it is.
     pub facts: ModelFacts,
     /// What the `hf_quant_config.json` next to its `config.json` declares, as far as caches go.
-    pub hf_quant_config: Option<serde_json::Value>,
+    pub hf_quant_config: Option<Value>,
     /// Parameters, where a public file states them.
     pub parameters: Option<u64>,
     /// Bytes of the published weights, where a public file states them.
@@ -34,7 +40,7 @@ pub struct ModelEntry {
 #[derive(Debug, Clone)]
 pub enum ModelFacts {
     /// The cache keys of its `config.json`.
-    Config(serde_json::Value),
+    Config(Value),
     /// Its dimensions, where no `config.json` exists.
     Spec(crate::model::ModelSpec),
 }
@@ -45,9 +51,11 @@ pub enum ModelFacts {
 struct Written {
     names: Vec<String>,
     label: String,
-    config: Option<serde_json::Value>,
+    base: Option<String>,
+    /// Of an entry with a base, the keys that differ: a JSON Merge Patch (RFC 7396), in which null takes a key away.
+    config: Option<Value>,
     spec: Option<crate::model::ModelSpec>,
-    hf_quant_config: Option<serde_json::Value>,
+    hf_quant_config: Option<Value>,
     parameters: Option<u64>,
     weight_bytes: Option<u64>,
     #[serde(default)]
@@ -60,13 +68,46 @@ impl TryFrom<Written> for ModelEntry {
     type Error = &'static str;
 
     fn try_from(written: Written) -> Result<Self, &'static str> {
-        let Written { names, label, config, spec, hf_quant_config, parameters, weight_bytes, source, date } = written;
-        let facts = match (config, spec) {
-            (Some(config), None) => ModelFacts::Config(config),
-            (None, Some(spec)) => ModelFacts::Spec(spec),
-            _ => return Err("an entry has either a config or a spec"),
+        let Written { names, label, base, config, spec, hf_quant_config, parameters, weight_bytes, source, date } =
+            written;
+        let facts = match (&base, config, spec) {
+            (None, Some(config), None) => ModelFacts::Config(config),
+            (None, None, Some(spec)) => ModelFacts::Spec(spec),
+            (Some(base), patch, None) => ModelFacts::Config(patched(base, patch)?),
+            _ => return Err("an entry has a config, a spec or a base"),
         };
-        Ok(Self { names, label, facts, hf_quant_config, parameters, weight_bytes, source, date })
+        Ok(Self { names, label, base, facts, hf_quant_config, parameters, weight_bytes, source, date })
+    }
+}
+
+/// The configuration of the catalogue's entry of this label, with the keys of `patch` instead of its own.
+fn patched(base: &str, patch: Option<Value>) -> Result<Value, &'static str> {
+    let name = base.to_lowercase();
+    let of_base = |entry: &Written| entry.base.is_none() && entry.names.contains(&name);
+    let config = row_naming(MODELS, &name, of_base).and_then(|entry| entry.config);
+    let mut config = config.ok_or("its base is not a model of the catalogue with a configuration")?;
+    if let Some(patch) = patch {
+        merge(&mut config, patch);
+    }
+    Ok(config)
+}
+
+/// Applies a JSON Merge Patch.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(object) = target.as_object_mut() else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            object.remove(&key);
+        } else {
+            merge(object.entry(key).or_insert(Value::Null), value);
+        }
     }
 }
 
@@ -110,7 +151,7 @@ pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
     own.or_else(|| row_naming(MODELS, &lower, |entry: &ModelEntry| entry.names.contains(&lower)))
 }
 
-/// All models: the overlay's, then the catalogue's that it does not shadow.
+/// All models: the overlay's, then the catalogue's that it does not shadow, the most used first.
 pub fn models(overlay: &[ModelEntry]) -> impl Iterator<Item = ModelEntry> {
     let shadowed =
         |entry: &ModelEntry| overlay.iter().any(|own| own.names.iter().any(|name| entry.names.first() == Some(name)));

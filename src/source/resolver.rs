@@ -17,7 +17,7 @@ use crate::request::Weigh;
 use crate::units::{Code, Error};
 
 /// What engines declare of a quantisation next to the configuration.
-const QUANTIZATION: &str = "hf_quant_config.json";
+pub(super) const QUANTIZATION: &str = "hf_quant_config.json";
 
 /// Where models are looked for, and how much of them is read.
 ///

@@ -18,6 +18,8 @@ pub struct ModelItem {
     label: String,
     /// Other names of it.
     aliases: Vec<String>,
+    /// The model that it is a quantized, renamed or tuned copy of.
+    base: Option<String>,
     /// All parameters.
     parameters: Option<u64>,
     /// Bytes of its weights.
@@ -30,10 +32,10 @@ pub struct ModelItem {
 
 impl From<ModelEntry> for ModelItem {
     fn from(entry: ModelEntry) -> Self {
-        let ModelEntry { names, label, parameters, weight_bytes, source, date, .. } = entry;
+        let ModelEntry { names, label, base, parameters, weight_bytes, source, date, .. } = entry;
         let mut names = names.into_iter();
         let name = names.next().unwrap_or_default();
-        Self { name, label, aliases: names.collect(), parameters, weight_bytes, source, date }
+        Self { name, label, aliases: names.collect(), base, parameters, weight_bytes, source, date }
     }
 }
 
