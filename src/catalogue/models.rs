@@ -36,6 +36,27 @@ pub struct ModelEntry {
     pub date: String,
 }
 
+/// A model as it is listed: an entry without its facts, which are skipped and not parsed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ModelSummary {
+    /// As of [`ModelEntry`].
+    pub names: Vec<String>,
+    /// As of [`ModelEntry`].
+    pub label: String,
+    /// As of [`ModelEntry`].
+    pub base: Option<String>,
+    /// As of [`ModelEntry`].
+    pub parameters: Option<u64>,
+    /// As of [`ModelEntry`].
+    pub weight_bytes: Option<u64>,
+    /// As of [`ModelEntry`].
+    #[serde(default)]
+    pub source: String,
+    /// As of [`ModelEntry`].
+    #[serde(default)]
+    pub date: String,
+}
+
 /// The facts of an entry.
 #[derive(Debug, Clone)]
 pub enum ModelFacts {
@@ -77,6 +98,13 @@ impl TryFrom<Written> for ModelEntry {
             _ => return Err("an entry has a config, a spec or a base"),
         };
         Ok(Self { names, label, base, facts, hf_quant_config, parameters, weight_bytes, source, date })
+    }
+}
+
+impl From<&ModelEntry> for ModelSummary {
+    fn from(entry: &ModelEntry) -> Self {
+        let ModelEntry { names, label, base, parameters, weight_bytes, source, date, .. } = entry.clone();
+        Self { names, label, base, parameters, weight_bytes, source, date }
     }
 }
 
@@ -152,15 +180,11 @@ pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
 }
 
 /// All models: the overlay's, then the catalogue's that it does not shadow, the most used first.
-pub fn models(overlay: &[ModelEntry]) -> impl Iterator<Item = ModelEntry> {
+pub fn models(overlay: &[ModelEntry]) -> impl Iterator<Item = ModelSummary> {
     let shadowed =
-        |entry: &ModelEntry| overlay.iter().any(|own| own.names.iter().any(|name| entry.names.first() == Some(name)));
-    overlay.iter().cloned().chain(MODELS.lines().filter_map(parse).filter(move |entry| !shadowed(entry)))
-}
-
-/// A line of the catalogue; a test holds that every line is one.
-fn parse(line: &str) -> Option<ModelEntry> {
-    serde_json::from_str(line).ok()
+        |entry: &ModelSummary| overlay.iter().any(|own| own.names.iter().any(|name| entry.names.first() == Some(name)));
+    let listed = MODELS.lines().filter_map(|line| serde_json::from_str(line).ok());
+    overlay.iter().map(ModelSummary::from).chain(listed.filter(move |entry| !shadowed(entry)))
 }
 
 /// Up to three names that could have been meant: those that contain the name, then those spelled like it.

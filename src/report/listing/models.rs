@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::Item;
-use crate::catalogue::ModelEntry;
+use crate::catalogue::ModelSummary;
 use crate::report::{Column, Medium};
 
 /// A model of a [`Listing`](super::Listing): a row of `kvsize.models/1`.
@@ -30,9 +30,9 @@ pub struct ModelItem {
     date: String,
 }
 
-impl From<ModelEntry> for ModelItem {
-    fn from(entry: ModelEntry) -> Self {
-        let ModelEntry { names, label, base, parameters, weight_bytes, source, date, .. } = entry;
+impl From<ModelSummary> for ModelItem {
+    fn from(entry: ModelSummary) -> Self {
+        let ModelSummary { names, label, base, parameters, weight_bytes, source, date } = entry;
         let mut names = names.into_iter();
         let name = names.next().unwrap_or_default();
         Self { name, label, aliases: names.collect(), base, parameters, weight_bytes, source, date }
