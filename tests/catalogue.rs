@@ -120,6 +120,20 @@ fn a_base_is_an_entry_with_a_configuration_of_its_own() {
     assert!(pointing > 150, "{pointing}");
 }
 
+/// What the file next to the configuration declares decides the cache's format, and is said of the weights.
+#[test]
+fn a_quantization_next_to_the_configuration_is_that_of_the_row() {
+    let name = "nvidia/qwen3-235b-a22b-nvfp4";
+    let model = Resolver::default().weights(Weigh::Yes).model(name).unwrap();
+    let base = resolve("qwen/qwen3-235b-a22b").unwrap();
+    let declared = model.checkpoint.quantization.clone().unwrap();
+    assert_eq!((declared.quant_algo.as_deref(), declared.beside), (Some("NVFP4"), true));
+    assert!(base.checkpoint.quantization.is_none());
+    assert_eq!(model.layer_groups, base.layer_groups);
+    let notes = model.weights.unwrap().notes.join(" ");
+    assert!(notes.contains("quantised (hf_quant_config.json)"), "{notes}");
+}
+
 /// Every model that people run most is found by its hub id, in the order of use, or said to be missing.
 #[test]
 fn the_most_used_models_are_found_and_listed_first() {

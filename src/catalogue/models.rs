@@ -103,12 +103,19 @@ impl TryFrom<Written> for ModelEntry {
 
 impl From<&ModelEntry> for ModelSummary {
     fn from(entry: &ModelEntry) -> Self {
-        let ModelEntry { names, label, base, parameters, weight_bytes, source, date, .. } = entry.clone();
-        Self { names, label, base, parameters, weight_bytes, source, date }
+        Self {
+            names: entry.names.clone(),
+            label: entry.label.clone(),
+            base: entry.base.clone(),
+            parameters: entry.parameters,
+            weight_bytes: entry.weight_bytes,
+            source: entry.source.clone(),
+            date: entry.date.clone(),
+        }
     }
 }
 
-/// The configuration of the catalogue's entry of this label, with the keys of `patch` instead of its own.
+/// The configuration of the catalogue's entry of this label, changed by `patch`.
 fn patched(base: &str, patch: Option<Value>) -> Result<Value, &'static str> {
     let name = base.to_lowercase();
     let of_base = |entry: &Written| entry.base.is_none() && entry.names.contains(&name);
@@ -233,6 +240,23 @@ mod tests {
         let overlay = parse_overlay(text).unwrap();
         assert_eq!(find("llama-3.1-8b", &overlay).unwrap().label, "Mine");
         assert_eq!(models(&overlay).count(), models(&[]).count());
+        let text = r#"[{"names": ["mine"], "label": "Mine", "base": "openai/gpt-oss-20b",
+                        "config": {"num_hidden_layers": 1, "rope_scaling": {"factor": 2, "type": null}, "vocab_size": null,
+                                   "quantization_config": {"quant_method": "awq"}}}]"#;
+        let mine = find("mine", &parse_overlay(text).unwrap()).unwrap();
+        let base = find("openai/gpt-oss-20b", &[]).unwrap();
+        let (ModelFacts::Config(config), ModelFacts::Config(of_base)) = (mine.facts, base.facts) else { panic!() };
+        assert_eq!((&config["num_hidden_layers"], &config["quantization_config"]["quant_method"]), (&1.into(), &"awq".into()));
+        assert_eq!((config.get("vocab_size"), config["rope_scaling"].get("type")), (None, None));
+        assert!(of_base.get("vocab_size").is_some());
+        assert_eq!((&config["hidden_size"], mine.base.as_deref()), (&of_base["hidden_size"], Some("openai/gpt-oss-20b")));
+        for text in [
+            r#"[{"names": ["x"], "label": "x", "base": "no/such"}]"#,
+            r#"[{"names": ["x"], "label": "x", "base": "unsloth/gpt-oss-20b-BF16"}]"#,
+            r#"[{"names": ["x"], "label": "x", "base": "openai/gpt-oss-20b", "spec": {"layers": 1}}]"#,
+        ] {
+            assert_eq!(parse_overlay(text).unwrap_err().code, Code::Catalogue, "{text}");
+        }
         for text in ["", "{}", "[{}]", r#"[{"names": ["x"], "label": "x"}]"#, r#"[{"names": 1}]"#] {
             assert_eq!(parse_overlay(text).unwrap_err().code, Code::Catalogue, "{text}");
         }
