@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 mod accelerators;
 mod gguf_architectures;
+mod model_names;
 mod model_types;
 mod models;
 mod overlay;

@@ -5,12 +5,13 @@
 //! The lines are in the order of use: the most used models are found first and listed first.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{most_alike, row_naming};
+use super::{model_names, most_alike};
 use crate::units::{Code, Error};
 
-const MODELS: &str = include_str!("models.jsonl");
+pub(super) const MODELS: &str = include_str!("models.jsonl");
 
 /// A model of the catalogue.
 #[derive(Debug, Clone, Deserialize)]
@@ -118,13 +119,19 @@ impl From<&ModelEntry> for ModelSummary {
 /// The configuration of the catalogue's entry of this label, changed by `patch`.
 fn patched(base: &str, patch: Option<Value>) -> Result<Value, &'static str> {
     let name = base.to_lowercase();
-    let of_base = |entry: &Written| entry.base.is_none() && entry.names.contains(&name);
-    let config = row_naming(MODELS, &name, of_base).and_then(|entry| entry.config);
-    let mut config = config.ok_or("its base is not a model of the catalogue with a configuration")?;
+    let of_base = row::<Written>(&name).filter(|entry| entry.base.is_none() && entry.names.contains(&name));
+    let mut config = of_base
+        .and_then(|entry| entry.config)
+        .ok_or("its base is not a model of the catalogue with a configuration")?;
     if let Some(patch) = patch {
         merge(&mut config, patch);
     }
     Ok(config)
+}
+
+/// The line that has the name, which is all that is parsed.
+fn row<T: DeserializeOwned>(name: &str) -> Option<T> {
+    serde_json::from_str(model_names::line(name)?).ok()
 }
 
 /// Applies a JSON Merge Patch.
@@ -183,7 +190,7 @@ pub fn find(name: &str, overlay: &[ModelEntry]) -> Result<ModelEntry, Error> {
 pub fn find_known(name: &str, overlay: &[ModelEntry]) -> Option<ModelEntry> {
     let lower = name.to_lowercase();
     let own = overlay.iter().find(|entry| entry.names.contains(&lower)).cloned();
-    own.or_else(|| row_naming(MODELS, &lower, |entry: &ModelEntry| entry.names.contains(&lower)))
+    own.or_else(|| row(&lower).filter(|entry: &ModelEntry| entry.names.contains(&lower)))
 }
 
 /// All models: the overlay's, then the catalogue's that it does not shadow, the most used first.
@@ -246,10 +253,16 @@ mod tests {
         let mine = find("mine", &parse_overlay(text).unwrap()).unwrap();
         let base = find("openai/gpt-oss-20b", &[]).unwrap();
         let (ModelFacts::Config(config), ModelFacts::Config(of_base)) = (mine.facts, base.facts) else { panic!() };
-        assert_eq!((&config["num_hidden_layers"], &config["quantization_config"]["quant_method"]), (&1.into(), &"awq".into()));
+        assert_eq!(
+            (&config["num_hidden_layers"], &config["quantization_config"]["quant_method"]),
+            (&1.into(), &"awq".into())
+        );
         assert_eq!((config.get("vocab_size"), config["rope_scaling"].get("type")), (None, None));
         assert!(of_base.get("vocab_size").is_some());
-        assert_eq!((&config["hidden_size"], mine.base.as_deref()), (&of_base["hidden_size"], Some("openai/gpt-oss-20b")));
+        assert_eq!(
+            (&config["hidden_size"], mine.base.as_deref()),
+            (&of_base["hidden_size"], Some("openai/gpt-oss-20b"))
+        );
         for text in [
             r#"[{"names": ["x"], "label": "x", "base": "no/such"}]"#,
             r#"[{"names": ["x"], "label": "x", "base": "unsloth/gpt-oss-20b-BF16"}]"#,
