@@ -261,8 +261,8 @@ fn options_and_their_values_are_known() {
 fn unknown_names_offer_the_nearest() {
     refused(
         "lama-3.1-8b",
-        "MODEL: lama-3.1-8b is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B, or: llama-3.1-8b, llama-3-8b, \
-         llama-3.1-70b (`kvsize models` lists all)",
+        "MODEL: lama-3.1-8b is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B, or: llama-3.1-8b, \
+         hermes-3-llama-3.1-8b, unsloth/meta-llama-3.1-8b-instruct (`kvsize models` lists all)",
     );
     refused(
         "%%%",

@@ -96,7 +96,7 @@ fn what_the_generated_scripts_get_wrong_is_mended() {
     for mended in [
         "\"${_arguments_options[@]}\" -A '-*' : ",
         "] || line[1]=estimate\n        case $line[1] in\n",
-        "\n    compadd -- article ",
+        "\n    compadd -- llama-3.1-8b ",
     ] {
         assert_eq!(zsh.matches(mended).count(), 1, "{mended}");
     }

@@ -14,7 +14,9 @@ fn models_and_formats_are_listed() {
 
 #[test]
 fn a_pattern_narrows_them_down() {
-    kvsize("models QWEN3-3 -f plain").stdout("qwen3-30b-a3b\nqwen3-32b\n").status(0);
+    kvsize("models QWEN3-VL-3 -f plain")
+        .stdout("qwen3-vl-32b\nqwen3-vl-30b-a3b\nqwen3-vl-30b-a3b-thinking\nqwen3-vl-32b-thinking\n")
+        .status(0);
     kvsize("formats e5m2 -f csv")
         .stdout(
             "Format,Bits an element,What it is,Aliases,Engines,Source\nfp8_e5m2,8,\"float, 5 bits of \

@@ -16,6 +16,7 @@ mod article;
 mod bad_input;
 mod batch;
 mod budgets;
+mod catalogue;
 mod check;
 mod completions;
 mod compose;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 mod accelerators;
 mod gguf_architectures;
+mod model_names;
 mod model_types;
 mod models;
 mod overlay;
@@ -22,7 +23,7 @@ pub use gguf_architectures::{
 };
 pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub(crate) use models::nearest;
-pub use models::{ModelEntry, ModelFacts, find, find_known, models, parse_overlay};
+pub use models::{ModelEntry, ModelFacts, ModelSummary, find, find_known, models, parse_overlay};
 pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day, wrong_device};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search

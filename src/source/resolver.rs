@@ -18,7 +18,7 @@ use crate::request::{Named, Sources, Weigh};
 use crate::units::{Code, Error};
 
 /// What engines declare of a quantisation next to the configuration.
-const QUANTIZATION: &str = "hf_quant_config.json";
+pub(super) const QUANTIZATION: &str = "hf_quant_config.json";
 
 /// Why a GGUF file has no tensors in another file type.
 const GGUF_FILE: &str =

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::Item;
-use crate::catalogue::ModelEntry;
+use crate::catalogue::ModelSummary;
 use crate::report::{Column, Medium};
 
 /// A model of a [`Listing`](super::Listing): a row of `kvsize.models/1`.
@@ -18,6 +18,8 @@ pub struct ModelItem {
     label: String,
     /// Other names of it.
     aliases: Vec<String>,
+    /// The model that it is a quantized, renamed or tuned copy of.
+    base: Option<String>,
     /// All parameters.
     parameters: Option<u64>,
     /// Bytes of its weights.
@@ -28,12 +30,12 @@ pub struct ModelItem {
     date: String,
 }
 
-impl From<ModelEntry> for ModelItem {
-    fn from(entry: ModelEntry) -> Self {
-        let ModelEntry { names, label, parameters, weight_bytes, source, date, .. } = entry;
+impl From<ModelSummary> for ModelItem {
+    fn from(entry: ModelSummary) -> Self {
+        let ModelSummary { names, label, base, parameters, weight_bytes, source, date } = entry;
         let mut names = names.into_iter();
         let name = names.next().unwrap_or_default();
-        Self { name, label, aliases: names.collect(), parameters, weight_bytes, source, date }
+        Self { name, label, aliases: names.collect(), base, parameters, weight_bytes, source, date }
     }
 }
 

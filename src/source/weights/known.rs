@@ -7,6 +7,7 @@ use super::computed;
 use crate::catalogue::{ModelEntry, ModelFacts};
 use crate::model::{Experts, Weights, WeightsOrigin};
 use crate::source::gguf;
+use crate::source::resolver::QUANTIZATION;
 use crate::source::safetensors::Tensors;
 use crate::units::{Bytes, group_thousands};
 
@@ -88,7 +89,8 @@ pub(super) fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing:
 pub(in crate::source) fn of_entry(entry: &ModelEntry) -> Known {
     let computed = match &entry.facts {
         ModelFacts::Config(config) => {
-            computed(config, None).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
+            let quant_file = entry.hf_quant_config.is_some().then_some(QUANTIZATION);
+            computed(config, quant_file).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
         }
         ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
     };
