@@ -87,7 +87,7 @@ impl<'a> Object<'a> {
     }
 
     /// What is the same in objects that differ in the values of the caller's own keys and of those that
-    /// [vary](Field::varies) alone, put after `text`.
+    /// vary alone (tokens, sequences, memory), put after `text`.
     pub fn put_kind(&self, text: &mut String) {
         for Pair { place, raw, .. } in &self.pairs {
             let (sign, number, varies) = match *place {
@@ -105,7 +105,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A workload with what is said by the keys that [vary](Field::varies) in place of its own.
+    /// A workload with what is said by the keys that vary in place of its own.
     ///
     /// # Errors
     /// A value that the option does not take, or several values.

@@ -113,7 +113,6 @@ impl<'a> Resolver<'a> {
     }
 
     /// With what some GGUF files hold in addition.
-    #[must_use]
     pub fn extra(self, extra: Extra) -> Self {
         Self { extra, ..self }
     }

@@ -16,16 +16,18 @@ impl Allocated<'_> {
         let asked = Workload { kv_dtype: KvDtype::Given(self.options.format), ..*self.workload };
         let apart = Workload { shared_prefix: None, ..asked };
         let held = Workload { seq_len: Tokens(context.seq_len()), batch: context.n_seq_max, ..apart };
-        let steps = [asked, apart, held].map(|workload| estimate(self.model, &workload));
-        let [Ok(ideal), Ok(ideal_apart), Ok(ideal_held)] = steps else { return Ok(Vec::new()) };
+        let ideal = |workload| estimate(self.model, &workload);
+        let (Ok(ideal_apart), Ok(ideal_held)) = (ideal(apart), ideal(held)) else { return Ok(Vec::new()) };
+        let shared = asked.shared_prefix.map(|_| ideal(asked).map(|ideal| ideal.bytes)).transpose();
+        let Ok(shared) = shared else { return Ok(Vec::new()) };
         let mut gaps = Vec::new();
         let mut step = |kind, from: Exact, to: Exact, reason: &str| {
             Gap::step(kind, from, to, reason)?.map_or(Ok(()), |gap| gap.join(&mut gaps))
         };
-        let [ideal, ideal_apart, held] = [ideal.bytes, ideal_apart.bytes, ideal_held.bytes].map(Exact::from);
+        let [apart, held] = [ideal_apart.bytes, ideal_held.bytes].map(Exact::from);
         let reason = "cells are set aside for every sequence, whatever they have in common";
-        step("shared_prefix", ideal, ideal_apart, reason)?;
-        step("context", ideal_apart, held, "the context is not --seq-len times --batch")?;
+        step("shared_prefix", shared.map_or(apart, Exact::from), apart, reason)?;
+        step("context", apart, held, "the context is not --seq-len times --batch")?;
         for (index, (cached, of_group)) in self.layers.groups.iter().zip(&self.memory.groups).enumerate() {
             if !cached.mtp {
                 let live = ideal_held.layer_groups.get(index).map_or(Exact::ZERO, |group| group.bytes.into());
