@@ -68,7 +68,7 @@ pub struct Held {
     pub found: Option<u64>,
     /// Bytes that are missing on the device that is full first.
     pub shortfall_bytes: Option<Bytes>,
-    /// The longest of so many requests; absent where there is no end.
+    /// The longest of that number of requests; absent where there is no limit.
     pub max_seq_len: Option<Tokens>,
     /// Requests that run at once; absent where there is no end.
     pub at_once: Option<u64>,

@@ -14,7 +14,7 @@ named! {
         Within = "within",
         /// Something does not.
         Over = "over",
-        /// It could not be told.
+        /// Something that is asserted is unknown.
         Unknown = "unknown",
     }
 }

@@ -89,8 +89,8 @@ fn plan(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let document = PlanDocument::new(&request.model, request.batch.unwrap_or(1), found);
     let mut answer = output.answer(&ask, &document, document.notes.clone())?;
     let layouts = &document.layouts;
-    let told = fleets.iter().filter(|fleet| layouts.iter().any(|row| row.server.gpu == fleet.accelerator.id));
-    answer.notes.extend(ages_of_prices(told));
+    let listed = fleets.iter().filter(|fleet| layouts.iter().any(|row| row.server.gpu == fleet.accelerator.id));
+    answer.notes.extend(ages_of_prices(listed));
     Ok(Answer { status: if layouts.is_empty() { NO } else { 0 }, ..answer })
 }
 

@@ -146,7 +146,7 @@ pub(super) struct Cache<T> {
 const MODEL_BYTES: usize = 32 << 20;
 
 impl<T> Cache<T> {
-    /// Of about so many bytes.
+    /// Holds about `most` bytes.
     pub(super) fn new(most: usize) -> Self {
         Self { entries: ByText::default(), weight: 0, most }
     }

@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn every_option_has_a_line_of_help_and_every_line_is_of_one() {
         let lines = include_str!("fields.txt").lines().filter(|line| !line.starts_with("  "));
-        let told: Vec<&str> = lines.filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
-        assert_eq!(told, FIELDS.iter().map(|field| field.name).collect::<Vec<_>>());
+        let helped: Vec<&str> = lines.filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+        assert_eq!(helped, FIELDS.iter().map(|field| field.name).collect::<Vec<_>>());
         assert!(FIELDS.iter().all(|field| !field.about().0.is_empty()));
     }
 

@@ -64,7 +64,7 @@ pub(super) struct Schedule {
 /// What the model's attention keeps of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entries {
-    /// K and V of each head, and MiniMax-M3's index in elements of so many bytes.
+    /// K and V of each head, and MiniMax-M3's index in elements of `index_element` bytes.
     Heads { index_element: Option<u64> },
     /// Latents (MLA).
     Latents,
@@ -98,7 +98,7 @@ pub(super) struct States {
 }
 
 impl States {
-    /// Slots of so many requests, or those that are given.
+    /// Slots for the requests, unless they are given.
     pub(super) fn slots(self, requests: u64) -> Exact {
         self.fixed.map_or(Exact::from(requests) * self.slots_per_request, Exact::from)
     }

@@ -74,7 +74,7 @@ pub(super) fn index_head_dim(model: &Model) -> u64 {
     groups_of(model, &[CacheKind::Indexer]).find_map(dim).unwrap_or_default()
 }
 
-/// Bytes of an index key of so many elements: in fp8, with the scale of each 128.
+/// Bytes of an index key of N elements: in fp8, with the scale of each 128.
 pub(super) fn index_key(elements: u64) -> Exact {
     Exact::from(elements / 128) * 4u64 + elements
 }

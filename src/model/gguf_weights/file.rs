@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::walk::Typed;
 use super::{FileType, GgufTensors, PER_LAYER_EMBEDDING, TOKEN_EMBEDDING};
 use crate::model::{DtypeWeights, Place, TensorGroup, Tensors, Weights, WeightsOrigin};
-use crate::units::{Bytes, Error, Exact, group_thousands};
+use crate::units::{Bytes, Error, Exact};
 
 /// The weights of a model in a file of one type.
 #[derive(Debug, Clone)]
@@ -141,12 +141,4 @@ fn groups(parts: &BTreeMap<Part, Exact>) -> Result<Vec<TensorGroup>, Error> {
         Ok(TensorGroup { place, count: 1, divided, by_kv_heads: 0, num_key_value_heads: 1, whole: 0, packed: false })
     };
     parts.iter().map(group).collect()
-}
-
-impl GgufFileWeights {
-    /// Where the bytes are, in words.
-    pub fn place_note(&self) -> String {
-        let [host, device] = [self.host, self.device].map(|bytes| group_thousands(bytes.0));
-        format!("with all layers on GPUs they hold {device} bytes, and the host {host}, the embeddings")
-    }
 }

@@ -86,11 +86,6 @@ impl FileType {
         self.row.name
     }
 
-    /// The type of most of its tensors.
-    pub fn default_type(self) -> super::TensorType {
-        self.row.default
-    }
-
     /// Whether an importance matrix is assumed, and why.
     pub fn assumption(self) -> Option<&'static str> {
         match (self.row.matrix, self.imatrix) {

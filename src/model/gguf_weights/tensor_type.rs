@@ -106,12 +106,12 @@ impl TensorType {
         Block { elements, bytes }
     }
 
-    /// Whether its blocks divide rows of so many columns.
+    /// Whether its blocks divide a row of `columns` elements.
     pub fn divides(self, columns: u64) -> bool {
         columns.is_multiple_of(self.block().elements)
     }
 
-    /// The type that llama-quantize takes for rows of so many columns where this one is wanted; `None` where it stops.
+    /// The type that llama-quantize takes for a row of `columns` elements where this one is wanted; `None` where it stops.
     pub fn or_fallback(self, columns: u64) -> Option<Self> {
         if self.divides(columns) {
             return Some(self);
