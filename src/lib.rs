@@ -9,7 +9,7 @@
 //! ```
 //! use kvsize::{fit::fits, request::Ask, source::LocalSources};
 //! let ask = Ask::new("llama-3.1-70b").set("gpu", "8xh100")?.set("engine", "vllm")?.set("seq_len", "32K")?;
-//! let found = fits(&ask.hardware(&LocalSources)?, &ask.fleets(&LocalSources)?)?;
+//! let found = fits(&ask.on_hardware(&LocalSources, ask.fleets(&LocalSources)?)?)?;
 //! assert_eq!(found.rows[0].fit.requests[0].at_once, Some(40));
 //! # Ok::<(), kvsize::units::Error>(())
 //! ```

@@ -37,7 +37,14 @@ fn the_article_stands_beside_the_real_model() {
 
 #[test]
 fn as_json_it_is_both_models() {
-    let documents: serde_json::Value = serde_json::from_str(&kvsize("article --json").output()).unwrap();
-    let bytes = |document: usize| documents[document]["estimates"][6]["bytes"].as_u64();
-    assert_eq!((bytes(0), bytes(1)), (Some(1_228_800_000_000), Some(492_727_959_552)));
+    let document: serde_json::Value = serde_json::from_str(&kvsize("article --json").output()).unwrap();
+    assert_eq!(document["schema"], "kvsize.article/1");
+    let models: Vec<&str> =
+        document["models"].as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect();
+    assert_eq!(models, ["Llama 4-Scout-17B", "meta-llama/Llama-4-Scout-17B-16E-Instruct"]);
+    let bytes = |model: &str| {
+        let rows = document["estimates"].as_array().unwrap().iter().filter(|row| row["model"] == model);
+        rows.map(|row| row["bytes"].as_u64().unwrap()).collect::<Vec<_>>()[6]
+    };
+    assert_eq!([bytes(models[0]), bytes(models[1])], [1_228_800_000_000, 492_727_959_552]);
 }

@@ -103,7 +103,10 @@ fn dimensions_must_be_there_and_divide() {
         "--layers 65537 --kv-heads 2 --head-dim 8",
         "--layers: 65537 is more layers than any model has; give at most 65536",
     );
-    refused("", "MODEL: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads");
+    refused(
+        "-s 8k",
+        "MODEL: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads",
+    );
     refused(
         "llama-3.1-8b --layers 3",
         "MODEL: llama-3.1-8b can't be used with the flags of a model; name a model or give its dimensions",
@@ -227,13 +230,13 @@ fn options_and_their_values_are_known() {
         "llama-3.1-8b -s 1k,",
         "--seq-len: an empty text is not a number of tokens; give a whole number, or one with k, m, g (powers of 1000) or K, M, G (powers of 1024)",
     );
-    refused("llama-3.1-8b --tp 2 --tp 4", "--tp: is given twice; give it once");
+    refused("llama-3.1-8b --sort name --sort given", "--sort: is given twice; give it once");
     refused("llama-3.1-8b -f csv -f plain", "--format: is given twice; give it once");
     refused("-s 1k models", "models: --seq-len stands before it; put the command first, and what it takes after it");
     refused("article extra", "extra is not an option here; `kvsize --help` tells how");
     refused(
         "llama-3.1-8b -f xml",
-        "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown",
+        "--format: xml is not one of its values; use one of table, plain, json, jsonl, csv, markdown, svg",
     );
     refused("llama-3.1-8b -e vlm", &format!("--engine: vlm is not a known engine; use one of {}", engines()));
     refused(
@@ -370,8 +373,12 @@ fn under_json_the_error_is_an_object_on_stderr() {
             })
         );
     }
-    // What comes after -- is no option.
-    refused("--layers 0 -- --json", "--layers: 0 is not a positive count; give a whole number of 1 or more");
+    // What comes after -- is another program's command, and no option of ours.
+    refused(
+        "--layers 0 -- --json",
+        "--: --json does not start a server that is known here; paste a command of vllm serve, python -m \
+         sglang.launch_server, llama-server, ollama run",
+    );
 }
 
 #[test]

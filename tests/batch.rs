@@ -154,7 +154,6 @@ fn as_answer(document: &Value, line: u64) -> Value {
     let mut row = document["estimates"][0].as_object().unwrap().clone();
     row.insert("schema".into(), json!("kvsize.batch/1"));
     row.insert("line".into(), json!(line));
-    row.insert("model".into(), document["model"]["name"].clone());
     for key in ["assumptions", "warnings"] {
         if document[key].as_array().is_some_and(|texts| !texts.is_empty()) {
             row.insert(key.into(), document[key].clone());
@@ -253,7 +252,7 @@ proptest! {
         prop_assert_eq!(found.len(), 2 * questions.len());
         for (index, question) in questions.iter().enumerate() {
             let options = as_options(question);
-            let text = Run::new(options.iter().map(String::as_str).chain(["--json", "-q"])).text();
+            let text = Run::new(["estimate"].into_iter().chain(options.iter().map(String::as_str)).chain(["--json", "-q"])).text();
             let (stdout, rest) = text.split_once("--- stderr\n").unwrap();
             for (row, line) in [(&found[2 * index], 2 * index as u64 + 1), (&found[2 * index + 1], 2 * index as u64 + 2)] {
                 if let Ok(mut document) = serde_json::from_str::<Value>(stdout) {
@@ -347,15 +346,15 @@ fn bad_values_are_one_error_each() {
     for (line, expected) in [
         (
             r#"{"model":"llama-3.1-8b","seq_len":[1,2]}"#,
-            "seq_len: lists several values, where one is taken; give one value, or use `kvsize sweep` for every combination",
+            "seq_len: lists several values, where one is taken; give one value, or use `kvsize estimate` for every combination",
         ),
         (
             r#"{"model":"llama-3.1-8b","kv_dtype":"fp8,bf16"}"#,
-            "kv_dtype or bitwidth: 2 values are more than one estimate takes; give one value, or use `kvsize sweep` for every combination",
+            "kv_dtype or bitwidth: 2 values are more than one estimate takes; give one value, or use `kvsize estimate` for every combination",
         ),
         (
             r#"{"model":"llama-3.1-8b","engine":"vllm,ideal"}"#,
-            "engine: 2 values are more than one estimate takes; give one value, or use `kvsize sweep` for every combination",
+            "engine: 2 values are more than one estimate takes; give one value, or use `kvsize estimate` for every combination",
         ),
         (
             r#"{"model":"llama-3.1-8b","batch":"8"}"#,
@@ -400,7 +399,7 @@ fn bad_keys_and_bad_lines_are_one_error_each() {
         (r#"{"model":"llama-3.1-8b","seqlen":2}"#, "seqlen: unknown key; did you mean seq_len?"),
         (
             r#"{"model":"llama-3.1-8b","zzz":2}"#,
-            "zzz: unknown key; `kvsize schema batch-line` lists the keys; --lenient passes over others",
+            "zzz: unknown key; `kvsize generate schema batch-line` lists the keys; --lenient passes over others",
         ),
         (
             r#"{"seq_len":2}"#,

@@ -115,10 +115,10 @@ fn all_are_checked_and_the_worst_is_the_exit_status() {
 fn every_assertion_holds_to_the_unit() {
     let fit = "fit llama-3.1-8b --gpu 1xl40s -e vllm@0.33 -s 8K --json -q";
     let fit: Value = serde_json::from_str(&kvsize(fit).output()).unwrap();
-    let at_once = fit["configurations"][0]["requests"][0]["at_once"].as_u64().unwrap();
+    let at_once = fit["fits"][0]["requests"][0]["at_once"].as_u64().unwrap();
     let eight = "fit llama-3.1-8b --gpu 1xl40s -e vllm@0.33 -s 8K -b 8 --json -q";
     let eight: Value = serde_json::from_str(&kvsize(eight).output()).unwrap();
-    let longest = eight["configurations"][0]["max_seq_len"].as_u64().unwrap();
+    let longest = eight["fits"][0]["longest_seq_len_at_batch"].as_u64().unwrap();
     assert!(longest < 131_072);
     let on_gpu = json!({"engine": "vllm@0.33", "seq_len": "8K", "gpu": "1xl40s"});
     let with = |key: &str, value: Value, more: &Value| {
@@ -196,17 +196,19 @@ fn gpus_hold_what_fit_says() {
         "gemma-3-27b --gpu 2xl40s -e sglang@0.5.23 -s 32K -b 16 --mem-fraction-static 0.8",
         "gemma-3-27b --gpu 1xh100 -e transformers -s 32K -b 4",
         "llama-3.1-8b --gpu 1xl4 -e llama.cpp -s 32K -b 4 --weights 5GB",
-        "llama-4-scout --gpu 4xh100 -s 1m --utilization 0.8",
+        "llama-4-scout -e ideal --gpu 4xh100 -s 1m --utilization 0.8",
         "deepseek-v3 --gpu 16xh200 -e vllm@0.33 -s 64K -b 32",
     ] {
         let fit: Value = serde_json::from_str(&kvsize(&format!("fit {arguments} --json -q")).any_data()).unwrap();
         let check: Value = serde_json::from_str(&kvsize(&format!("check {arguments} --json -q")).any_data()).unwrap();
-        let (row, held) = (&fit["configurations"][0], &check["hardware"][0]);
+        let (row, held) = (&fit["fits"][0], &check["hardware"][0]);
         assert_eq!((&check["within"], &held["holds"]), (&row["fits"], &row["fits"]), "{arguments}");
-        for key in ["gpu", "gpus", "tp", "pp", "dp", "max_seq_len", "shortfall_bytes", "binding"] {
+        for key in ["gpu", "gpus", "tp", "pp", "dp", "missing_bytes", "longest_seq_len_at_batch"] {
             assert_eq!(held[key], row[key], "{arguments}: {key}");
         }
-        assert_eq!((&held["at_once"], &check["max_seq_len"]), (&row["requests"][0]["at_once"], &row["max_seq_len"]));
+        assert_eq!(held["binding"]["kind"], row["binding"], "{arguments}");
+        let longest = &row["longest_seq_len_at_batch"];
+        assert_eq!((&held["at_once"], &check["longest_seq_len"]), (&row["requests"][0]["at_once"], longest));
     }
 }
 
@@ -434,7 +436,7 @@ fn wrong_budgets() {
     let directory = Directory::new("wrong");
     for (text, error) in [
         (of(&json!({"max_byte": 1})), "budgets[1].max_byte: unknown key; did you mean max_bytes?"),
-        (of(&json!({"id": 1})), "budgets[1].id: unknown key; `kvsize schema budgets` lists the keys"),
+        (of(&json!({"id": 1})), "budgets[1].id: unknown key; `kvsize generate schema budgets` lists the keys"),
         (of(&json!({"max_bytes": 0})), &format!("budgets[1].max_bytes: 0 is not a positive number of bytes; {bytes}")),
         (of(&json!({"max_bytes": -4})), &format!("budgets[1].max_bytes: -4 is not a number of bytes; {bytes}")),
         (of(&json!({"max_bytes": 1.5})), &format!("budgets[1].max_bytes: 1.5 is not a whole number of bytes; {bytes}")),

@@ -16,7 +16,7 @@ fn a_budget_is_kept_or_not_to_the_byte() {
     assert_eq!((&within["within"], &within["limits"][0]["left"]), (&true.into(), &0.into()));
     let over = json_with(1, &format!("llama-3.1-8b -s 128K --budget {}", exact - 1));
     assert_eq!((&over["within"], &over["limits"][0]["over"]), (&false.into(), &1.into()));
-    assert_eq!(over["max_seq_len"], 131_071);
+    assert_eq!(over["longest_seq_len"], 131_071);
     // One limit of two is enough.
     json_with(1, &format!("llama-3.1-8b -s 128K --tp 2 --budget {exact} --budget-per-gpu {}", exact / 2 - 1));
     json_with(0, &format!("llama-3.1-8b -s 128K --tp 2 --budget {exact} --budget-per-gpu {}", exact / 2));
@@ -37,7 +37,7 @@ fn a_check_says_what_an_estimate_says() {
         let estimate = kvsize(&format!("{arguments} -s 128K -b {batch} --json -q")).output();
         let estimate: Value = serde_json::from_str(&estimate).unwrap();
         assert_eq!(checked["limits"][0]["taken"], estimate["estimates"][0]["bytes"], "{arguments}");
-        let longest = checked["max_seq_len"].as_u64().unwrap();
+        let longest = checked["longest_seq_len"].as_u64().unwrap();
         json_with(0, &format!("{arguments} -s {longest} -b {batch} {budget}"));
         json_with(1, &format!("{arguments} -s {} -b {batch} {budget}", longest + 1));
     }
@@ -49,11 +49,11 @@ fn a_check_says_what_an_estimate_says() {
 fn the_longest_is_the_longest_though_bytes_may_fall() {
     let arguments = "deepseek-v4-flash -e transformers -s 1 -d bf16 --json -q";
     let estimate: Value = serde_json::from_str(&kvsize(arguments).data()).unwrap();
-    let mut model = estimate["model"].clone();
+    let mut model = estimate["models"][0].clone();
     // No multiple of the periods, nor a power of two, which would hide where a search goes wrong.
     let maximum = 1_501_u64;
-    model["max_seq_len"] = maximum.into();
-    let lengths = format!("sweep - -e transformers -d bf16 -s 1..{maximum}+1 -f jsonl -q");
+    model["model_max_seq_len"] = maximum.into();
+    let lengths = format!("estimate - -e transformers -d bf16 -s 1..{maximum}+1 -f jsonl -q");
     let rows = kvsize(&lengths).stdin(model.to_string()).data();
     let row = |line: &str| serde_json::from_str::<Value>(line).unwrap()["bytes"].as_u64().unwrap();
     let bytes: Vec<u64> = rows.lines().map(row).collect();
@@ -64,11 +64,11 @@ fn the_longest_is_the_longest_though_bytes_may_fall() {
         let longest = bytes.iter().rposition(|&bytes| bytes <= budget).unwrap() as u64 + 1;
         let arguments = format!("check - -e transformers -s 1 -d bf16 --budget {budget} --json -q");
         let checked: Value = serde_json::from_str(&kvsize(&arguments).stdin(model.to_string()).data()).unwrap();
-        assert_eq!(checked["max_seq_len"], longest, "{budget}");
+        assert_eq!(checked["longest_seq_len"], longest, "{budget}");
         let memory = "--gpu 1xh100 --weights 0 --overhead 0 --utilization 1 --gpu-memory";
         let arguments = format!("fit - -e transformers -d bf16 {memory} {budget} --json -q");
         let fit: Value = serde_json::from_str(&kvsize(&arguments).stdin(model.to_string()).output()).unwrap();
-        assert_eq!(fit["configurations"][0]["max_seq_len"], longest, "{budget}");
+        assert_eq!(fit["fits"][0]["longest_seq_len_at_batch"], longest, "{budget}");
     }
 }
 
@@ -84,7 +84,7 @@ fn the_longest_is_found_past_lengths_that_are_refused() {
         ("qwen3-1.7b -e transformers --cache quantized --decoded 1000", 2_000, 40_000_000),
     ] {
         let document = json_with(1, &format!("{arguments} -s {asked} --budget {budget}"));
-        let longest = document["max_seq_len"].as_u64().unwrap();
+        let longest = document["longest_seq_len"].as_u64().unwrap();
         let bytes = |seq_len: u64| {
             // Of sequences that are no longer than the prefix all is shared.
             let arguments = match arguments.split_once("--shared-prefix ") {
@@ -95,7 +95,7 @@ fn the_longest_is_found_past_lengths_that_are_refused() {
             };
             let text = kvsize(&format!("{arguments} -s {seq_len} -d auto -f jsonl -q")).text();
             let line = text.lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok());
-            line.and_then(|document| document["estimates"][0]["bytes"].as_u64())
+            line.and_then(|row| row["bytes"].as_u64())
         };
         if longest > 0 {
             assert!(bytes(longest).unwrap() <= budget, "{arguments}: {longest}");
@@ -104,12 +104,12 @@ fn the_longest_is_found_past_lengths_that_are_refused() {
         assert!(bytes(longest + step).is_none_or(|bytes| bytes > budget), "{arguments}: {longest}");
     }
     assert_eq!(
-        json_with(1, "llama-3.1-8b -e vllm -s 32K -b 2 --shared-prefix 20000 --budget 3GB")["max_seq_len"],
+        json_with(1, "llama-3.1-8b -e vllm -s 32K -b 2 --shared-prefix 20000 --budget 3GB")["longest_seq_len"],
         21_440
     );
     let text =
         kvsize("check qwen3-1.7b -s 1129 -e transformers --cache quantized --decoded 1000 --budget 0.045GB -q").data();
-    assert!(text.starts_with("within the budget") && text.contains("1,129 tokens\n"), "{text}");
+    assert!(text.starts_with("YES  within the budget") && text.contains("1,129 tokens\n"), "{text}");
 }
 
 #[test]
@@ -190,14 +190,13 @@ fn what_people_see() {
 fn the_verdict_is_exact_and_agrees_with_itself() {
     let said = |status, arguments: &str| kvsize(&format!("check llama-3.1-8b -q {arguments}")).data_with(status);
     let over = said(1, "-s 128K --budget 17179869183");
-    assert!(over.starts_with("over by 1 B: the largest context within the budget is 131,071 tokens\n"), "{over}");
+    assert!(over.starts_with("NO   over by 1 B: the largest context within the budget is 131,071 tokens\n"), "{over}");
     assert!(over.contains(" -1 B\n"), "{over}");
     let past = said(0, "-s 256K --budget 40GB");
-    let expected =
-        "within the budget: 5.640 GB left in all;\nthe model's maximum of 131,072 tokens is within the budget\n";
+    let expected = "YES  within the budget: 5.640 GB left in all;\n     the model's maximum of 131,072 tokens is within the budget\n";
     assert!(past.starts_with(expected), "{past}");
     let fits = said(0, "-s 128K --gpu 1xh100 -e vllm");
-    assert!(fits.contains("such requests;\nthe model's maximum of 131,072 tokens fits\n"), "{fits}");
+    assert!(fits.contains("such requests;\n     the model's maximum of 131,072 tokens fits\n"), "{fits}");
 }
 
 /// What GPUs hold is what `fit` says of them, whatever a single estimate would refuse; the bytes are those of the layout found.
@@ -212,10 +211,10 @@ fn gpus_hold_what_fit_says() {
         "gemma-3-27b -e transformers -b 3 -s 8K --gpu 4xl40s",
     ] {
         let fit: Value = serde_json::from_str(&kvsize(&format!("fit {arguments} --json -q")).any_data()).unwrap();
-        let status = i32::from(fit["fits"] != true);
+        let status = i32::from(fit["fits"][0]["fits"] != true);
         let document = json_with(status, arguments);
-        let (row, found) = (&document["hardware"][0], &fit["configurations"][0]);
-        for key in ["tp", "pp", "dp", "max_seq_len"] {
+        let (row, found) = (&document["hardware"][0], &fit["fits"][0]);
+        for key in ["tp", "pp", "dp", "longest_seq_len_at_batch"] {
             assert_eq!(row[key], found[key], "{arguments}: {key}");
         }
     }

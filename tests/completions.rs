@@ -1,4 +1,4 @@
-//! `kvsize completions`: scripts for shells, each in its own form, and asked in a real shell where there is one.
+//! `kvsize generate completions`: scripts for shells, each in its own form, and asked in a real shell where there is one.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::help::commands;
 const SHELLS: [&str; 5] = ["bash", "zsh", "fish", "powershell", "elvish"];
 
 fn script(shell: &str) -> String {
-    kvsize(&format!("completions {shell}")).output()
+    kvsize(&format!("generate completions {shell}")).output()
 }
 
 /// A file of this content, in a directory of its own.
@@ -103,7 +103,7 @@ fn what_the_generated_scripts_get_wrong_is_mended() {
     assert!(zsh.contains("\n'*:models -- ") && !zsh.contains("'*::"));
     let fish = script("fish");
     for mended in
-        [" 1-v-head-dim= ", "-- $cmd '' 2>/dev/null\n    or return\n", "if contains -- \"$argv[1]\" estimate explain "]
+        [" 1-v-head-dim= ", "-- $cmd '' 2>/dev/null\n    or return\n", "if contains -- \"$argv[1]\" estimate fit "]
     {
         assert_eq!(fish.matches(mended).count(), 1, "{mended}");
     }
@@ -122,15 +122,16 @@ fn scripts_are_read_by_their_shells() {
 }
 
 /// What is typed, the last word being completed, and what it becomes.
-const TYPED: [(&str, &str); 10] = [
+const TYPED: [(&str, &str); 11] = [
     ("kvsize llama-4-s", "llama-4-scout"),
-    ("kvsize weig", "weights"),
+    ("kvsize generat", "generate"),
     ("kvsize --engine vllm@0.3", "vllm@0.33"),
     ("kvsize fit llama-4-s", "llama-4-scout"),
     ("kvsize fit x --gpu h200-s", "h200-sxm"),
     ("kvsize fit x -d q8_", "q8_0"),
     ("kvsize check x --format juni", "junit"),
     ("kvsize llama-3.1-8b --gpu h200-s", "h200-sxm"),
+    ("kvsize generate complet", "completions"),
     ("kvsize completions zs", "zsh"),
     ("kvsize man chec", "check"),
 ];
@@ -226,7 +227,7 @@ fn powershell_completes() {
 
 #[test]
 fn a_shell_that_is_not_known_is_an_error() {
-    kvsize("completions tcsh")
+    kvsize("generate completions tcsh")
         .stderr("error: SHELL: tcsh is not one of its values; nearest: zsh; use one of bash, elvish, fish, powershell, zsh\n")
         .status(2);
 }

@@ -2,7 +2,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{golden, kvsize};
+use crate::harness::{figures, golden, kvsize};
 
 fn json_of(arguments: &str) -> Value {
     let text = kvsize(&format!("{arguments} --json --quiet")).output();
@@ -12,7 +12,7 @@ fn json_of(arguments: &str) -> Value {
 #[test]
 fn json_has_the_shape_others_build_on() {
     let mut document = json_of("llama-4-scout -s 131072 -d bf16");
-    let model = document["model"].as_object_mut().unwrap();
+    let model = document["models"][0].as_object_mut().unwrap();
     // What engines read in addition: tests/round_trip.rs holds it.
     let checkpoint = model.remove("checkpoint").unwrap();
     assert_eq!(checkpoint["num_attention_heads"], 40);
@@ -21,10 +21,10 @@ fn json_has_the_shape_others_build_on() {
         assert_eq!(indices.as_array().unwrap().len() as u64, group["layers"]);
     }
     assert_eq!(
-        document["model"],
-        json!({
+        document["models"],
+        json!([{
             "name": "meta-llama/Llama-4-Scout-17B-16E-Instruct", "source": "catalogue", "model_type": "llama4",
-            "max_seq_len": 10_485_760, "dtype": "bf16", "num_hidden_layers": 48,
+            "model_max_seq_len": 10_485_760, "dtype": "bf16", "num_hidden_layers": 48,
             "layer_groups": [
                 {"kind": "full_attention", "layers": 12, "kv_heads": 8, "k_dim": 128, "v_dim": 128},
                 {"kind": "chunked_attention", "layers": 36, "chunk": 8192, "kv_heads": 8, "k_dim": 128, "v_dim": 128}
@@ -35,12 +35,12 @@ fn json_has_the_shape_others_build_on() {
                 "active_parameters": 18_044_827_136u64,
                 "by_dtype": [{"dtype": "BF16", "parameters": 108_641_793_536u64, "bytes": 217_283_587_072u64}]
             }
-        })
+        }])
     );
     assert_eq!(
         document["estimates"],
         json!([{
-            "seq_len": 131_072, "batch": 1, "kv_dtype": "bf16", "engine": "ideal", "tp": 1, "pp": 1, "dp": 1, "gpus": 1,
+            "model": "meta-llama/Llama-4-Scout-17B-16E-Instruct", "seq_len": 131_072, "batch": 1, "kv_dtype": "bf16", "engine": "ideal", "tp": 1, "pp": 1, "dp": 1, "gpus": 1,
             "bytes": 7_650_410_496u64, "bytes_per_gpu": 7_650_410_496u64, "gb": 7.650_410_496, "bytes_per_token": 49152,
             "layer_groups": [
                 {"kind": "full_attention", "layers": 12, "entries": 131_072, "bytes": 6_442_450_944u64},
@@ -58,19 +58,22 @@ fn json_has_the_shape_others_build_on() {
 fn a_config_is_read_from_a_file_a_directory_and_standard_input() {
     let file = "meta-llama--Meta-Llama-3.1-8B.json";
     let by_file = json_of(&format!("{file} -s 1k"));
-    assert_eq!(by_file["model"]["name"], "meta-llama/Meta-Llama-3.1-8B");
-    assert_eq!(by_file["model"]["source"], "config");
+    assert_eq!(by_file["models"][0]["name"], "meta-llama/Meta-Llama-3.1-8B");
+    assert_eq!(by_file["models"][0]["source"], "config");
 
     let directory = std::env::temp_dir().join(format!("kvsize-{}-directory", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     fs::copy(golden("configs").join(file), directory.join("config.json")).unwrap();
     let by_directory = json_of(&format!("{} -s 1k", directory.display()));
     fs::remove_dir_all(&directory).unwrap();
-    assert_eq!(by_directory["estimates"], by_file["estimates"]);
+    assert_eq!(figures(&by_directory), figures(&by_file));
 
     let text = fs::read(golden("configs").join(file)).unwrap();
-    let by_stdin: Value = serde_json::from_str(&kvsize("- -s 1k --json").stdin(text).output()).unwrap();
-    assert_eq!(by_stdin["estimates"], by_file["estimates"]);
+    // A model that is piped in needs no -.
+    for arguments in ["- -s 1k --json", "-s 1k --json"] {
+        let by_stdin: Value = serde_json::from_str(&kvsize(arguments).stdin(text.clone()).output()).unwrap();
+        assert_eq!(figures(&by_stdin), figures(&by_file), "{arguments}");
+    }
     assert_eq!(json_of("meta-llama/Llama-3.1-8B -s 1k")["estimates"], by_file["estimates"]);
     assert_eq!(json_of("estimate llama-3.1-8b -s 1k")["estimates"], by_file["estimates"]);
 }
@@ -159,19 +162,33 @@ fn spellings_of_options_agree() {
 fn several_models_stand_side_by_side_smallest_first() {
     insta::assert_snapshot!(kvsize("llama-3.1-8b deepseek-v3 gemma-3-27b -s 32k,128K -d bf16").text());
     let names = |sort: &str| -> Vec<String> {
-        let documents = json_of(&format!("llama-3.1-8b deepseek-v3 gemma-3-27b -s 128K -d bf16 {sort}"));
-        documents
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|document| document["model"]["name"].as_str().unwrap().into())
-            .collect()
+        let document = json_of(&format!("llama-3.1-8b deepseek-v3 gemma-3-27b -s 128K -d bf16 {sort}"));
+        let of = |list: &str, key: &str| -> Vec<String> {
+            document[list].as_array().unwrap().iter().map(|row| row[key].as_str().unwrap().into()).collect()
+        };
+        assert_eq!(of("models", "name"), of("estimates", "model"), "{sort}");
+        of("models", "name")
     };
     let (llama, deepseek, gemma) = ("meta-llama/Meta-Llama-3.1-8B", "deepseek-ai/DeepSeek-V3", "google/gemma-3-27b-it");
     assert_eq!(names(""), [deepseek, gemma, llama]);
     assert_eq!(names("--sort bytes-per-token"), [deepseek, gemma, llama]);
     assert_eq!(names("--sort name"), [deepseek, gemma, llama]);
     assert_eq!(names("--sort given"), [llama, deepseek, gemma]);
+}
+
+/// 131,072 bytes a token: memory holds live bytes to the last token, on the device that is full first.
+#[test]
+fn memory_is_asked_of_the_live_bytes_too() {
+    let capacity = |arguments: &str| {
+        let row = json_of(&format!("llama-3.1-8b -d bf16 {arguments}"))["estimates"][0].clone();
+        let capacity = &row["capacity"];
+        (capacity["fits"].as_bool(), capacity["tokens"].as_u64(), capacity["max_seq_len"].as_u64())
+    };
+    assert_eq!(capacity("-s 8192 --memory 1GiB"), (Some(true), Some(8_192), Some(8_192)));
+    assert_eq!(capacity("-s 8193 --memory 1GiB"), (Some(false), Some(8_192), Some(8_192)));
+    assert_eq!(capacity(&format!("-s 8192 --memory {}", (1_u64 << 30) - 1)), (Some(false), Some(8_191), Some(8_191)));
+    // Two ranks hold half of each token.
+    assert_eq!(capacity("-s 16384 --tp 2 --memory 1GiB"), (Some(true), Some(16_384), Some(16_384)));
 }
 
 #[test]
@@ -201,7 +218,7 @@ fn ranks_may_share_the_tokens_of_a_sequence() {
 
 #[test]
 fn memory_that_no_engine_uses_is_said() {
-    kvsize("llama-3.1-8b -s 1k -d bf16 --memory 1GiB -f plain")
+    kvsize("llama-3.1-8b -s 1k -e transformers -d bf16 --memory 1GiB -f plain")
         .stdout(
             "KV-Cache Memory Estimates for meta-llama/Meta-Llama-3.1-8B (BF16):\n       1,000 tokens →   0.131 GB\n",
         )

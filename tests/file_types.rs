@@ -86,18 +86,18 @@ fn hardware_holds_what_llama_cpp_loads() {
         serde_json::from_str(&kvsize(&format!("fit {arguments} --json")).data()).unwrap()
     };
     let weights = |answer: &Value| -> Vec<Value> {
-        let stages = answer["configurations"][0]["stages"].as_array().unwrap().iter();
-        let terms = stages.flat_map(|stage| stage["terms"].as_array().unwrap()).cloned();
+        let terms = answer["fits"][0]["terms"].as_array().unwrap().iter().cloned();
         terms.filter(|term| term["name"] == "weights").collect()
     };
     let answer = fit("qwen3-32b --gpu rtx-4090 -e llama.cpp --weights-dtype q4_k_m");
-    assert_eq!(answer["configurations"][0]["fits"], json!(true), "{answer}");
+    assert_eq!(answer["fits"][0]["fits"], json!(true), "{answer}");
     assert_eq!(weights(&answer)[0]["bytes"], 19_318_598_656u64, "{answer}");
     assert_eq!(weights(&answer)[0]["source"], "Q4_K_M as llama-quantize makes it");
     // Layers are divided over devices, and the output is on the last.
-    let two = weights(&fit("qwen3-32b --gpu 2xrtx-4090 -e llama.cpp --weights-dtype q4_k_m"));
-    let [first, last] = [&two[0], &two[1]].map(|term| number(term, "bytes"));
-    assert_eq!((first + last, two.len()), (19_318_598_656, 2));
+    let two = fit("qwen3-32b --gpu 2xrtx-4090 -e llama.cpp --weights-dtype q4_k_m");
+    let stages = two["fits"][0]["stages"].as_array().unwrap().iter();
+    let bytes = stages.map(|stage| number(&stage["terms"][2], "bytes"));
+    assert_eq!((bytes.clone().sum::<u64>(), bytes.count()), (19_318_598_656, 2));
     // Published files of gpt-oss have MXFP4 experts, whatever their names say.
     let [named, mxfp4] = ["q4_k_m", "mxfp4_moe"].map(|file_type| {
         weights(&fit(&format!("gpt-oss-20b --gpu rtx-4090 -e llama.cpp --weights-dtype {file_type}")))[0]["bytes"]
@@ -124,11 +124,47 @@ fn what_cannot_be_loaded_or_is_unknown_is_refused() {
     refused(
         "weights qwen3-32b --weights-dtype q4_km",
         "--weights-dtype: q4_km is an unknown format of weights; did you mean q4_k_m? give a GGUF file type (q4_k_m, iq4_xs, \
-         q8_0, mxfp4_moe, …) or a format of `kvsize formats`",
+         q8_0, mxfp4_moe, …) or a checkpoint format (fp8, awq, nvfp4, …); `kvsize formats` lists them",
     );
     refused(
-        "weights qwen3-32b --weights-dtype fp8",
-        "--weights-dtype: fp8 is not a GGUF file type; give one such as q4_k_m; `kvsize fit` takes other formats",
+        "weights qwen3-32b --weights-dtype awg",
+        "--weights-dtype: awg is an unknown format of weights; did you mean awq? give a GGUF file type (q4_k_m, iq4_xs, \
+         q8_0, mxfp4_moe, …) or a checkpoint format (fp8, awq, nvfp4, …); `kvsize formats` lists them",
+    );
+    refused(
+        "weights qwen3-32b --weights-dtype int8",
+        "--weights-dtype: int8 is neither a GGUF file type nor a format of checkpoints; give one such as q4_k_m or awq; \
+         `kvsize fit` takes other formats",
+    );
+    refused(
+        "fit qwen3-32b --gpu h100 -e vllm --weights-dtype EXL2-4.0bpw",
+        "--weights-dtype: exl2-4.0bpw is a format that vllm does not load; ExLlamaV2 and TabbyAPI load it, whose rules are \
+         not known here; give another format; `kvsize formats` lists them with their engines",
+    );
+    refused(
+        "fit qwen3-32b --gpu h100 -e sglang --weights-dtype mlx-4bit",
+        "--weights-dtype: mlx-4bit is a format that sglang does not load; MLX loads it, whose rules are not known here; give \
+         another format; `kvsize formats` lists them with their engines",
+    );
+    refused(
+        "fit qwen3-32b --gpu h100 -e tensorrt-llm --weights-dtype bnb-nf4",
+        "--weights-dtype: bnb-nf4 is a format that tensorrt-llm does not load; engines that do: vllm, sglang, transformers; \
+         give another format; `kvsize formats` lists them with their engines",
+    );
+    refused(
+        "fit qwen3-32b --gpu h100 -e llama.cpp --weights-dtype gptq",
+        "--weights-dtype: gptq is not a GGUF file type, and llama.cpp loads GGUF files; give a file type such as q8_0, q4_k_m \
+         or iq4_xs",
+    );
+    refused(
+        &format!("fit {} --gpu h100 -e vllm --weights-dtype awq", model("class-default--stablelm.json")),
+        "--weights-dtype: class-default/stablelm has unknown tensors: those of its class are not listed here one by one; give \
+         --weights",
+    );
+    refused(
+        &format!("weights {} --weights-dtype awq", model("class-default--stablelm.json")),
+        "class-default/stablelm: unknown tensors: the tensors of model_type \"stablelm\" are not known here one by one; \
+         `kvsize fit` takes their bytes as --weights",
     );
     refused(
         "weights qwen3-32b --weights-dtype q4_k_m --llama-quantize new",
@@ -149,3 +185,33 @@ fn what_cannot_be_loaded_or_is_unknown_is_refused() {
         "--llama-quantize: applies to GGUF file types alone; give one as --weights-dtype, such as q4_k_m",
     );
 }
+
+/// Formats of checkpoints work wherever file types do, and what engines hold is what fit counts.
+#[test]
+fn checkpoint_formats_are_answered_like_file_types() {
+    let all = items("qwen3-32b --weights-dtype AWQ,q4_k_m,FP8_dynamic,exl3-3.5bpw,mlx-4bit");
+    let names: Vec<&Value> = all.iter().map(|item| &item["weights_dtype"]).collect();
+    assert_eq!(names, ["awq", "Q4_K_M", "fp8", "exl3-3.5bpw", "mlx-4bit"]);
+    // The files of Qwen/Qwen3-32B-AWQ; scales of rows, stored in bf16 and loaded in single precision.
+    assert_eq!(number(&all[0], "weights_bytes"), 19_325_298_688);
+    assert_eq!(number(&all[2], "weights_bytes"), 34_327_799_808);
+    assert_eq!(number(&all[2], "bytes") - number(&all[2], "stored_bytes"), 2 * SCALES);
+    assert_eq!(all[0].get("device_bytes"), None);
+    for (arguments, bytes) in [
+        ("qwen3-32b --gpu h100 -e vllm --weights-dtype awq", 19_325_298_688u64),
+        ("qwen3-32b --gpu h100 -e vllm --weights-dtype fp8", 34_327_799_808 + 2 * SCALES),
+        ("gpt-oss-20b --gpu h100 -e vllm --weights-dtype mxfp4", 13_761_264_768),
+    ] {
+        let answer: Value = serde_json::from_str(&kvsize(&format!("fit {arguments} --json")).data()).unwrap();
+        let terms = answer["fits"][0]["terms"].as_array().unwrap();
+        let weights = terms.iter().find(|term| term["name"] == "weights").unwrap();
+        assert_eq!(weights["bytes"], bytes, "{arguments}");
+    }
+    // A plan looks for hardware with it: in 16 bits one such card is too small.
+    let plan = |format: &str| kvsize(&format!("plan qwen3-32b -s 8k --gpu l40s,h100 -e vllm {format}")).data();
+    assert!(plan("--weights-dtype w4a16").contains("1xl40s"), "{}", plan("--weights-dtype w4a16"));
+    assert!(!plan("").contains("1xl40s"), "{}", plan(""));
+}
+
+/// Rows of all linear layers of Qwen3-32B: q, k and v, o, gate and up, down.
+const SCALES: u64 = 64 * (8192 + 2 * 1024 + 5120 + 2 * 25_600 + 5120);

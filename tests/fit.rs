@@ -4,12 +4,14 @@ use serde_json::Value;
 
 use crate::harness::kvsize;
 
+/// The answer to a question of hardware; about live bytes, where no engine is named.
 fn json_with(status: i32, arguments: &str) -> Value {
-    serde_json::from_str(&kvsize(&format!("fit {arguments} --json -q")).data_with(status)).unwrap()
+    let engine = if arguments.contains("-e ") { "" } else { " -e ideal" };
+    serde_json::from_str(&kvsize(&format!("fit {arguments}{engine} --json -q")).data_with(status)).unwrap()
 }
 
 fn rows(arguments: &str) -> Vec<Value> {
-    json_with(0, arguments)["configurations"].as_array().unwrap().clone()
+    json_with(0, arguments)["fits"].as_array().unwrap().clone()
 }
 
 fn row(arguments: &str) -> Value {
@@ -19,7 +21,7 @@ fn row(arguments: &str) -> Value {
 }
 
 fn tokens(arguments: &str) -> Vec<u64> {
-    rows(arguments).iter().map(|row| row["tokens"].as_u64().unwrap()).collect()
+    rows(arguments).iter().map(|row| row["pool_tokens"].as_u64().unwrap()).collect()
 }
 
 const CARDS: &str = "--gpu 8xh100,8xh200,32xh100,32xa100-sxm4-80gb";
@@ -55,10 +57,17 @@ fn the_article_s_commands_say_what_its_table_says() {
             assert!(page.contains(&grouped(tokens)), "{command}: {tokens}");
         }
     }
-    let documents: Vec<Value> = serde_json::from_str(&kvsize("article --json").output()).unwrap();
-    let schemas: Vec<&str> = documents.iter().map(|document| document["schema"].as_str().unwrap()).collect();
-    assert_eq!(schemas[..2], ["kvsize.estimate/1"; 2]);
-    assert_eq!(schemas[2..], ["kvsize.fit/1"; 4]);
+    // As JSON the same rows stand under what was asked.
+    let document: Value = serde_json::from_str(&kvsize("article --json").output()).unwrap();
+    let mut asked: Vec<&str> = Vec::new();
+    for row in document["fits"].as_array().unwrap() {
+        let of = row["asked"].as_str().unwrap();
+        if asked.last() != Some(&of) {
+            asked.push(of);
+        }
+        assert!(page.contains(&grouped(row["pool_tokens"].as_u64().unwrap())), "{row}");
+    }
+    assert_eq!(asked.len(), 4, "{asked:?}");
 }
 
 /// What fits, fits by the engine's own answer for the same memory; one block more does not.
@@ -73,12 +82,12 @@ fn the_longest_that_fits_is_the_estimate_s_longest() {
         ("openai--gpt-oss-20b.json --gpu 1xrtx-4090 --weights 18GB --overhead 2GB", "vllm@0.19"),
         ("llama-3.1-8b --gpu 1xrtx-a6000 --weights 40GB", "sglang"),
         ("llama-3.1-8b --gpu 1xl4 --overhead 1GiB", "tensorrt-llm"),
-        ("llama-3.1-8b --gpu 1xl4", "llama.cpp"),
+        ("llama-3.1-8b --gpu 1xl4 --weights-dtype bf16", "llama.cpp"),
     ] {
         let row = row(&format!("{arguments} -e {engine}"));
-        let longest = row["max_seq_len"].as_u64().unwrap();
+        let longest = row["longest_seq_len_at_batch"].as_u64().unwrap();
         let memory = row["memory_bytes"].as_u64().unwrap();
-        assert_ne!(row["binding"]["kind"], "max_seq_len", "{arguments}: memory is to bind");
+        assert_ne!(row["binding"], "model_max_seq_len", "{arguments}: memory is to bind");
         assert!(longest > 0, "{arguments}");
         let model = arguments.split(' ').next().unwrap();
         let dtype = if arguments.contains("fp8") { " -d fp8" } else { "" };
@@ -101,7 +110,7 @@ fn the_longest_that_fits_is_the_estimate_s_longest() {
         let requests = &row["requests"][0];
         assert_eq!((requests["seq_len"].as_u64(), requests["room"].as_u64()), (Some(longest), Some(1)), "{arguments}");
         if engine.starts_with("vllm") {
-            assert_eq!(row["tokens"], at["capacity"]["tokens"], "{arguments} {engine}");
+            assert_eq!(row["pool_tokens"], at["capacity"]["tokens"], "{arguments} {engine}");
             assert_eq!(requests["max_concurrency"], at["capacity"]["max_concurrency"], "{arguments} {engine}");
         }
     }
@@ -116,7 +125,8 @@ fn the_live_bytes_fill_the_memory_to_the_last_token() {
         "deepseek-v3 --gpu 24xa100-sxm4-40gb",
     ] {
         let row = row(arguments);
-        let (longest, memory) = (row["max_seq_len"].as_u64().unwrap(), row["memory_bytes"].as_u64().unwrap());
+        let (longest, memory) =
+            (row["longest_seq_len_at_batch"].as_u64().unwrap(), row["memory_bytes"].as_u64().unwrap());
         let model = arguments.split(' ').next().unwrap();
         let bytes = |seq_len: u64| {
             let (dtype, tp, pp) = (row["kv_dtype"].as_str().unwrap(), &row["tp"], &row["pp"]);
@@ -125,7 +135,7 @@ fn the_live_bytes_fill_the_memory_to_the_last_token() {
             document["estimates"][0]["bytes_per_gpu"].as_u64().unwrap()
         };
         assert!(bytes(longest) <= memory, "{arguments}");
-        let alike = row["stages"].as_array().unwrap().windows(2).all(|pair| pair[0] == pair[1]);
+        let alike = row.get("stages").is_none();
         assert!(!alike || bytes(longest + 1) > memory, "{arguments}: {longest}");
     }
 }
@@ -165,9 +175,9 @@ fn a_layout_is_chosen_or_completed() {
 fn what_binds_is_named() {
     let binding = |status: i32, arguments: &str| {
         let document = json_with(status, &format!("{arguments} --overhead 0"));
-        document["configurations"][0]["binding"]["kind"].as_str().unwrap().to_owned()
+        document["fits"][0]["binding"].as_str().unwrap().to_owned()
     };
-    assert_eq!(binding(0, "llama-3.1-8b --gpu 8xh100"), "max_seq_len");
+    assert_eq!(binding(0, "llama-3.1-8b --gpu 8xh100"), "model_max_seq_len");
     assert_eq!(binding(0, "llama-3.1-8b --gpu 1xl4"), "memory");
     assert_eq!(binding(0, "llama-3.1-70b --gpu 16xt4 --tp 16"), "kv_heads");
     assert_eq!(binding(1, "llama-3.1-70b --gpu 1xh100"), "weights");
@@ -185,7 +195,7 @@ fn requests_are_counted_at_both_lengths_and_no_more_than_the_engine_runs() {
     assert_eq!((&average["bound_by"], &average["at_once"]), (&"max_num_seqs".into(), &1024.into()));
     assert!(average["room"].as_u64() > Some(1024));
     let page = kvsize("fit llama-3.1-8b --gpu 8xh200 -e vllm -s 32K --avg-seq-len 512").data();
-    assert!(page.contains("1,024 at once: max_num_seqs"), "{page}");
+    assert!(page.contains("1,024 requests at once: max_num_seqs"), "{page}");
     let more = self::row("llama-3.1-8b --gpu 8xh200 -e vllm --max-num-seqs 5000 -s 4096");
     assert_eq!(more["requests"][0]["at_once"], more["requests"][0]["room"]);
 }
@@ -196,9 +206,9 @@ fn replicas_add_up() {
     let one = row("llama-3.1-8b --gpu 1xh100 -e vllm -s 32K");
     let four = row("llama-3.1-8b --gpu 4xh100 --tp 1 --pp 1 -e vllm -s 32K");
     assert_eq!(four["dp"], 4);
-    assert_eq!(four["tokens"].as_u64(), one["tokens"].as_u64().map(|tokens| 4 * tokens));
+    assert_eq!(four["pool_tokens"].as_u64(), one["pool_tokens"].as_u64().map(|tokens| 4 * tokens));
     assert_eq!(four["requests"][0]["room"].as_u64(), one["requests"][0]["room"].as_u64().map(|room| 4 * room));
-    assert_eq!(four["max_seq_len"], one["max_seq_len"]);
+    assert_eq!(four["longest_seq_len_at_batch"], one["longest_seq_len_at_batch"]);
     // 4 x 14 = 56 requests, 14 in each.
     let room = one["requests"][0]["room"].as_u64().unwrap();
     let all = 4 * room;
@@ -211,7 +221,7 @@ fn replicas_add_up() {
 fn terms_say_how_they_are_known() {
     let terms = |arguments: &str| -> Vec<(String, u64, String)> {
         let row = row(arguments);
-        let terms = row["stages"][0]["terms"].as_array().unwrap().iter();
+        let terms = row["terms"].as_array().unwrap().iter();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         terms.map(|term| (text(&term["name"]), term["bytes"].as_u64().unwrap(), text(&term["known"]))).collect()
     };
@@ -237,22 +247,23 @@ fn terms_say_how_they_are_known() {
     // The same share under each engine's own name.
     let sglang = |flag: &str| of(&terms(&format!("llama-3.1-8b --gpu h100 -e sglang {flag}")), "usable");
     assert_eq!(sglang("--mem-fraction-static 0.8"), sglang("--utilization 0.8"));
-    // Eight bits a parameter, but for the embedding's.
+    // Eight bits a parameter of linear layers and a scale for each row; 16 bits for embedding, head and norms.
     let half = terms("llama-3.1-8b --gpu h100 -e vllm --weights-dtype fp8");
-    assert_eq!(of(&half, "weights"), (8_030_261_248 + 128_256 * 4096, "estimated".into()));
+    let (rest, rows) = (2 * 128_256 * 4096 + 65 * 4096, 32 * (6144 + 4096 + 28_672 + 4096));
+    assert_eq!(of(&half, "weights"), (8_030_261_248 + rest + 4 * rows, "estimated".into()));
 }
 
 /// A price has its day on stdout; without one there is no cost.
 #[test]
 fn costs_follow_from_prices() {
     let priced = row("llama-3.1-8b --gpu 8xh100 -e vllm");
-    assert_eq!((&priced["cost"]["as_of"], &priced["cost"]["dollars_per_hour"]), (&"2026-08-19".into(), &31.2.into()));
+    assert_eq!((&priced["price"]["as_of"], &priced["usd_per_hour"]), (&"2026-08-19".into(), &"31.20".into()));
     let given =
         row("article --gpu 8xh100 --price 3.5/gpu-h --capacity marketed --utilization 0.9 --weights 34GB --overhead 0");
-    assert_eq!((&given["cost"]["dollars_per_hour"], given["cost"].get("as_of")), (&28.0.into(), None));
-    let each = given["cost"]["dollars_per_million_token_hours"].as_f64().unwrap();
-    assert_eq!(each.to_string(), (28_000_000.0 / 4_410_807.0_f64).to_string());
-    assert_eq!(row("llama-3.1-8b --gpu gb300 --overhead 0").get("cost"), None);
+    assert_eq!((&given["usd_per_hour"], given["price"].get("as_of")), (&"28.00".into(), None));
+    let each = given["usd_per_million_token_hours"].as_str().unwrap().parse::<f64>().unwrap();
+    assert_eq!(each.to_string(), format!("{:.2}", 28_000_000.0 / 4_410_807.0_f64));
+    assert_eq!(row("llama-3.1-8b --gpu gb300 --overhead 0").get("usd_per_hour"), None);
     assert!(!kvsize("fit llama-3.1-8b --gpu gb300 --overhead 0").data().contains("US$"));
 }
 
@@ -281,29 +292,29 @@ fn the_line_to_paste_is_the_layout_shown() {
     ] {
         assert_eq!(row(arguments)["command"], expected, "{arguments}");
         let page = kvsize(&format!("fit {arguments}")).data();
-        assert!(page.lines().any(|line| line == format!("$ {expected}")), "{page}");
+        assert!(page.lines().any(|line| line == format!("     $ {expected}")), "{page}");
     }
     assert_eq!(row("llama-3.1-8b --gpu h100").get("command"), None);
     let no = json_with(1, "llama-3.1-70b --gpu 1xh100 -e vllm");
-    assert_eq!(no["configurations"][0].get("command"), None, "what does not fit is no server");
+    assert_eq!(no["fits"][0].get("command"), None, "what does not fit is no server");
 }
 
 /// An answer of no is an answer: the shortfall, and status 1.
 #[test]
 fn what_does_not_fit_is_told_with_what_is_missing() {
     let document = json_with(1, "llama-3.1-70b --gpu 1xh100 --utilization 0.9 --overhead 0");
-    let row = &document["configurations"][0];
-    assert_eq!((&document["fits"], &row["fits"], &row["max_seq_len"]), (&false.into(), &false.into(), &0.into()));
+    let row = &document["fits"][0];
+    assert_eq!((&row["fits"], &row["longest_seq_len_at_batch"]), (&false.into(), &0.into()));
     let usable = 85_029_615_042_u64 * 9 / 10 + 1;
     // One token of 327,680 bytes does not fit either.
-    assert_eq!(row["shortfall_bytes"], 141_107_412_992 - usable + 327_680);
-    assert_eq!(row["stages"][0].get("pool_bytes"), None);
+    assert_eq!(row["missing_bytes"], 141_107_412_992 - usable + 327_680);
+    assert_eq!(row.get("pool_bytes"), None);
     // The length asked for is short of what it needs beyond the pool.
     let long = json_with(1, "llama-3.1-8b --gpu 1xl4 -s 128K --overhead 0");
-    let row = &long["configurations"][0];
-    let pool = row["stages"][0]["pool_bytes"].as_u64().unwrap();
-    assert_eq!(row["shortfall_bytes"], 131_072 * 131_072 - pool);
-    assert!(row["max_seq_len"].as_u64() > Some(0));
+    let row = &long["fits"][0];
+    let pool = row["pool_bytes"].as_u64().unwrap();
+    assert_eq!(row["missing_bytes"], 131_072 * 131_072 - pool);
+    assert!(row["longest_seq_len_at_batch"].as_u64() > Some(0));
     // Of several configurations one is enough for no.
     json_with(1, "llama-3.1-70b --gpu 1xh100,8xh100");
 }
@@ -311,22 +322,22 @@ fn what_does_not_fit_is_told_with_what_is_missing() {
 /// No number stands for what has no end, or for what an engine refuses.
 #[test]
 fn limits_are_named_and_no_number_stands_for_them() {
-    let no = |arguments: &str| json_with(1, arguments)["configurations"][0].clone();
+    let no = |arguments: &str| json_with(1, arguments)["fits"][0].clone();
     let refused = no("llama-3.1-8b --gpu h100 -e llama.cpp -b 300 -s 1K");
-    assert_eq!((&refused["binding"]["kind"], refused.get("shortfall_bytes")), (&"refused".into(), None));
+    assert_eq!((&refused["binding"], refused.get("missing_bytes")), (&"refused".into(), None));
     assert!(
-        refused["binding"]["reason"].as_str().unwrap().contains("300 is more sequences than a context may have (256)")
+        refused["binding_reason"].as_str().unwrap().contains("300 is more sequences than a context may have (256)")
     );
     let overflow = no("llama-3.1-8b --gpu h100 -b 1000000000000 -s 128K");
-    assert_eq!((&overflow["binding"]["kind"], overflow.get("shortfall_bytes")), (&"refused".into(), None));
+    assert_eq!((&overflow["binding"], overflow.get("missing_bytes")), (&"refused".into(), None));
     let endless = row("falcon-mamba-7b --gpu h100 --weights 15GB");
-    assert_eq!((endless.get("max_seq_len"), endless.get("tokens")), (None, None));
-    assert_eq!(endless["binding"]["kind"], "nothing");
+    assert_eq!((endless.get("longest_seq_len_at_batch"), endless.get("pool_tokens")), (None, None));
+    assert_eq!(endless["binding"], "nothing");
     // What is asked for is short of memory, though one request reaches the model's maximum.
-    assert_eq!(no("llama-3.1-8b --gpu h100 -s 128K -b 100")["binding"]["kind"], "memory");
-    assert_eq!(row("llama-3.1-8b --gpu h100 -e sglang --max-total-tokens 20000")["binding"]["kind"], "engine");
+    assert_eq!(no("llama-3.1-8b --gpu h100 -s 128K -b 100")["binding"], "memory");
+    assert_eq!(row("llama-3.1-8b --gpu h100 -e sglang --max-total-tokens 20000")["binding"], "engine");
     let sequences = no("llama-3.1-8b --gpu 1xh200 -s 512 -b 1100 -e vllm");
-    assert_eq!((&sequences["binding"]["kind"], sequences.get("shortfall_bytes")), (&"sequences".into(), None));
+    assert_eq!((&sequences["binding"], sequences.get("missing_bytes")), (&"sequences".into(), None));
 }
 
 /// A layout that holds what is asked for is found, where the most usual one does not; the longest is of so many at once.
@@ -339,7 +350,10 @@ fn a_layout_is_looked_for_that_holds_the_workload() {
     // SGLang's ranks divide KV heads, too.
     assert_eq!(size(&row("phi-4 --gpu 8xh100 -e sglang")), [2, 4, 1]);
     let eight = row("llama-3.1-8b --gpu 1xl4 -b 8");
-    assert_eq!((&eight["requests"][0]["room"], &eight["requests"][0]["seq_len"]), (&8.into(), &eight["max_seq_len"]));
+    assert_eq!(
+        (&eight["requests"][0]["room"], &eight["requests"][0]["seq_len"]),
+        (&8.into(), &eight["longest_seq_len_at_batch"])
+    );
 }
 
 /// Of a list what an engine refuses is left out, and said; alone it is an error.
@@ -365,12 +379,13 @@ fn what_is_refused_in_a_list_is_left_out() {
 #[test]
 fn llama_cpp_gives_devices_whole_layers() {
     let row = row("llama-3.1-70b --gpu 2xrtx-4090 -e llama.cpp --weights 40GB -s 8K -b 2");
-    let weights = |stage: usize| row["stages"][stage]["terms"][2]["bytes"].as_u64().unwrap();
     // 81 units, the output being one: 41 layers, and 39 with the head.
-    assert_eq!(weights(0), 20_500_000_000);
-    let one = self::row("llama-3.1-8b --gpu h100 -e llama.cpp");
+    assert_eq!(row["terms"][2]["bytes"], 20_500_000_000_u64);
+    let one = self::row("llama-3.1-8b --gpu h100 -e llama.cpp --weights-dtype bf16");
     let embedding = 128_256 * 4096 * 2;
-    assert_eq!(one["stages"][0]["terms"][2]["bytes"].as_u64().unwrap(), 16_060_522_496 - embedding);
+    // Norms are F32 in a GGUF file: 65 of 4,096, and the frequencies of the rotation.
+    let wider = 65 * 4096 * 2;
+    assert_eq!(one["terms"][2]["bytes"].as_u64().unwrap(), 16_060_522_496 + wider - embedding);
 }
 
 #[test]
@@ -400,7 +415,7 @@ fn lines_to_paste_say_what_servers_take() {
 /// The memory that is given is all there is to go by: nothing of the card it stands for.
 #[test]
 fn given_memory_decides_what_engines_default_to() {
-    let pool = |arguments: &str| row(arguments)["stages"][0]["pool_bytes"].clone();
+    let pool = |arguments: &str| row(arguments)["pool_bytes"].clone();
     assert_eq!(
         pool("llama-3.1-8b --gpu h100 --gpu-memory 40GiB -e sglang"),
         pool("llama-3.1-8b --gpu-memory 40GiB -e sglang")
@@ -419,10 +434,7 @@ fn bad_input() {
             "llama-3.1-8b --gpu h1000",
             "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; `kvsize gpus` lists all",
         ),
-        (
-            "llama-3.1-8b --gpu 0xh100",
-            "--gpu: 0xh100 has no usable number of GPUs before its x; give 1 or more, as 8xh100",
-        ),
+        ("llama-3.1-8b --gpu 0xh100", "--gpu: 0xh100 has no usable number of GPUs; give 1 to 65536, as 8xh100"),
         (
             "llama-3.1-8b --gpu 8xh100 --tp 4 --pp 4",
             "--tp --pp --dp: tp 4 x pp 4 is not 8 GPUs; give sizes whose product is the number of GPUs, or fewer of \
@@ -460,7 +472,10 @@ fn bad_input() {
             "llama-3.1-8b --gpu h100 -e sglang --mem-fraction-static 0.9 --utilization 0.8",
             "--mem-fraction-static: 0.9 is given together with --utilization, which is the same; leave one of them out",
         ),
-        ("llama-3.1-8b --gpu h100 -s 8K,16K", "--seq-len: 2 values are more than one estimate takes; give one"),
+        (
+            "llama-3.1-8b --gpu h100 -s 1..1m+1000",
+            "--seq-len: 1,000 combinations are more than the 256 that hardware is asked about at once; give fewer values",
+        ),
         (
             "llama-3.1-8b --gpu h100 -s 8K --shared-prefix 1K",
             "--shared-prefix: 1024 is not counted with hardware; leave it out: each request is counted whole",
@@ -478,8 +493,8 @@ fn bad_input() {
             "--avg-seq-len: 2048 is more than the 1,024 tokens of the longest; give at most --seq-len",
         ),
         (
-            "llama-3.1-8b --gpu mi250x",
-            "--gpu: mi250x has no visible memory size from any source; give it with --gpu-memory, or another --capacity",
+            "llama-3.1-8b -e ideal --gpu rubin",
+            "--gpu: rubin has no visible memory size from any source; give it with --gpu-memory, or another --capacity",
         ),
         (
             "--layers 32 --kv-heads 8 --head-dim 128 --gpu h100",
@@ -503,6 +518,7 @@ fn bad_input() {
 #[test]
 fn what_people_see() {
     insta::assert_snapshot!("one", kvsize("fit llama-3.1-8b --gpu h100 -e vllm -s 32K --avg-seq-len 2K").text());
+    insta::assert_snapshot!("verbose", kvsize("fit llama-3.1-8b --gpu h100 -e vllm -s 32K -v").text());
     insta::assert_snapshot!(
         "several",
         kvsize("fit llama-3.1-70b --gpu 2xh100,8xh100,8xh200 -e vllm -s 32K -b 8").text()

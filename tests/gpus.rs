@@ -69,12 +69,14 @@ fn totals_are_kept_apart_and_each_has_a_source() {
     assert_eq!(h200.get("visible"), None);
     assert_eq!(h200["engine_total"]["bytes"], (143_771_u64 - 468) << 20);
     assert_eq!(h200["engine_total"]["known"], "estimated");
-    // AMD's gigabytes are binary; without a driver's figure there is no total for an engine.
+    // AMD's gigabytes are binary; without a driver's figure the total for an engine is estimated of them.
     assert_eq!(items("mi300x")[0]["marketed"]["bytes"], 192_u64 << 30);
-    assert_eq!(items("mi325x")[0].get("engine_total"), None);
-    // Of 83, none of a figure that nobody published.
+    assert_eq!(items("mi325x")[0]["engine_total"]["bytes"], (256_u64 << 30) * 982 / 1000);
+    assert_eq!(items("mi325x")[0]["engine_total"]["known"], "estimated");
+    assert_eq!(items("apple-m4-max")[0].get("engine_total"), None);
+    // Of 150, none of a figure that nobody published.
     let all = items("");
-    assert_eq!(all.len(), 83);
+    assert_eq!(all.len(), 150);
     for item in &all {
         for figure in
             ["compute_capability", "marketed", "driver", "visible", "bandwidth_mb_s", "bf16_gflops", "fp8_gflops"]
@@ -89,14 +91,14 @@ fn totals_are_kept_apart_and_each_has_a_source() {
 #[test]
 fn a_name_is_one_device_or_the_devices_it_may_be_are_named() {
     refused(
-        "llama-3.1-8b -e vllm --gpu a100",
+        "estimate llama-3.1-8b -e vllm --gpu a100",
         "--gpu: a100 names several devices; name one of a100-pcie-40gb, a100-sxm4-40gb, a100-pcie-80gb, a100-sxm4-80gb",
     );
     refused(
-        "strategies article --gpu 8xfoo",
+        "levers article --gpu 8xfoo",
         "--gpu: foo is not a device known here; `kvsize gpus` lists all; --gpu-memory BYTES is for any other",
     );
-    let gpu = |name: &str| json_of(Run::new(["strategies", "article", "-q", "--json", "--gpu", name]))["gpu"].clone();
+    let gpu = |name: &str| json_of(Run::new(["levers", "article", "-q", "--json", "--gpu", name]))["gpu"].clone();
     for (typed, name, per_node) in [
         ("8xh100", "h100-sxm", 8),
         ("4xNVIDIA A100-SXM4-80GB", "a100-sxm4-80gb", 4),
@@ -112,26 +114,26 @@ fn a_name_is_one_device_or_the_devices_it_may_be_are_named() {
 fn counts_and_names_that_are_none_are_refused() {
     for gpu in ["0xh100", "xh100", "-1xh100", "1.5xh100", "99999999999999999999xh100"] {
         refused(
-            &format!("strategies article --gpu {gpu}"),
-            &format!("--gpu: {gpu} has no usable number of GPUs before its x; give 1 or more, as 8xh100"),
+            &format!("levers article --gpu {gpu}"),
+            &format!("--gpu: {gpu} has no usable number of GPUs; give 1 to 65536, as 8xh100"),
         );
     }
     refused(
-        "strategies article --gpu 8x",
+        "levers article --gpu 8x",
         "--gpu: 8x names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)",
     );
     refused(
-        "llama-3.1-8b -s 8k -e vllm --gpu 8xh100",
-        "--gpu: 8xh100 is a number of GPUs, and defaults depend on the kind alone; give h100; --tp, --pp and --dp say how many there are",
+        "estimate llama-3.1-8b -s 8k -e vllm --gpu 8xh100",
+        "--gpu: 8xh100 is a number of GPUs, and defaults depend on the kind alone; give h100-sxm; --tp, --pp and --dp say how many there are",
     );
-    Run::new(["strategies", "article", "--gpu", ""])
+    Run::new(["levers", "article", "--gpu", ""])
         .stderr("error: --gpu: an empty name names no GPU; name one, as h100 or 8xh100 (`kvsize gpus` lists them)\n")
         .status(2);
 }
 
 #[test]
 fn memory_can_be_given() {
-    let gpu = |arguments: &str| json_of(kvsize(&format!("strategies article -q --json {arguments}")))["gpu"].clone();
+    let gpu = |arguments: &str| json_of(kvsize(&format!("levers article -q --json {arguments}")))["gpu"].clone();
     assert_eq!(gpu("--gpu-memory 80GiB")["name"], "gpu-80gib");
     assert_eq!(gpu("--gpu-memory 80GiB")["memory_mib"], 81_920);
     assert_eq!(gpu("--gpu 8xh100 --gpu-memory 70GiB")["memory_mib"], 71_680);
@@ -139,13 +141,13 @@ fn memory_can_be_given() {
     assert_eq!(gpu("--gpu apple-m3-max --gpu-memory 64GiB")["memory_mib"], 49_152);
     assert_eq!(gpu("--gpu apple-m3-max-64gb")["memory_mib"], 49_152);
     refused(
-        "strategies article --gpu apple-m3-max",
+        "levers article --gpu apple-m3-max",
         "--gpu: apple-m3-max has a memory that is not known here; give it with --gpu-memory",
     );
     for (typed, problem) in [("0", "is not a positive"), ("-1GiB", "is not a"), ("80", "")] {
         if !problem.is_empty() {
             refused(
-                &format!("strategies article --gpu-memory {typed}"),
+                &format!("levers article --gpu-memory {typed}"),
                 &format!(
                     "--gpu-memory: {typed} {problem} number of bytes; give bytes, or a number with kB, MB, GB, TB (powers of \
                      1000) or KiB, MiB, GiB, TiB"
@@ -157,7 +159,7 @@ fn memory_can_be_given() {
 
 #[test]
 fn prices_are_given_with_a_unit() {
-    let document = |price: &str| json_of(kvsize(&format!("strategies article -q --json --gpu 8xh100 --price {price}")));
+    let document = |price: &str| json_of(kvsize(&format!("levers article -q --json --gpu 8xh100 --price {price}")));
     let given = document("2.49/gpu-h");
     assert_eq!(given["gpu"]["price"], json!({"cents_per_gpu_hour": 249, "source": "--price"}));
     assert_eq!(given["strategies"][0]["cents_per_hour"], 17 * 249);
@@ -166,12 +168,12 @@ fn prices_are_given_with_a_unit() {
     // Finer than a cent.
     assert_eq!(document("2.495/gpu-h")["gpu"]["price"]["cents_per_gpu_hour"], 249.5);
     assert_eq!(document("2.495/gpu-h")["strategies"][0]["cents_per_hour"], 4_241.5);
-    let text = kvsize("strategies article --gpu gb300 --price 2.5/gpu-h").data();
+    let text = kvsize("levers article --gpu gb300 --price 2.5/gpu-h").data();
     assert!(text.contains("price: US$ 2.50 per GPU-hour (--price)"), "{text}");
     let unit = "give US dollars a GPU-hour, as 2.49/gpu-h, or an hour of a whole node, as 19.92/node-h";
     for price in ["2.49", "2.49/h", "$2.49", "2.49/day"] {
         refused(
-            &format!("strategies article --price {price}"),
+            &format!("levers article --price {price}"),
             &format!("--price: {price} does not say an hour of what it pays for; {unit}"),
         );
     }
@@ -184,18 +186,18 @@ fn prices_are_given_with_a_unit() {
         ("/gpu-h", "is not a number of dollars"),
         ("2.4900001/gpu-h", "is finer than a millionth of a dollar"),
     ] {
-        refused(&format!("strategies article --price {price}"), &format!("--price: {price} {problem}; {dollars}"));
+        refused(&format!("levers article --price {price}"), &format!("--price: {price} {problem}; {dollars}"));
     }
     refused(
-        "strategies article --gpu h100 --price 10/node-h",
+        "levers article --gpu h100 --price 10/node-h",
         "--price: 10.00/node-h is of a node of an unknown number of GPUs; give their number, as --gpu 8xh100, or a price in \
          /gpu-h",
     );
     refused(
-        "strategies article --gpu 3xh100 --price 10/node-h",
+        "levers article --gpu 3xh100 --price 10/node-h",
         "--price: 10.00/node-h does not divide by 3 GPUs to a millionth of a dollar; give a price in /gpu-h",
     );
-    refused("strategies article --price 1/gpu-h --prices x", "--price: --prices is given as well; give one of the two");
+    refused("levers article --price 1/gpu-h --prices x", "--price: --prices is given as well; give one of the two");
 }
 
 #[test]
@@ -205,8 +207,7 @@ fn prices_of_one_s_own_shadow_the_snapshot() {
         r#"[{"device": "NVIDIA H100 80GB HBM3", "usd_per_gpu_hour": "1.999999", "as_of": "2026-11-01", "kind": "spot", "provider": "Ours"}]"#,
     );
     let price = |arguments: &str| {
-        json_of(with_file(&format!("strategies article -q --json {arguments}"), "--prices", &path))["gpu"]["price"]
-            .clone()
+        json_of(with_file(&format!("levers article -q --json {arguments}"), "--prices", &path))["gpu"]["price"].clone()
     };
     assert_eq!(
         price("--gpu 8xh100"),
@@ -229,7 +230,7 @@ fn prices_of_one_s_own_shadow_the_snapshot() {
         ),
     ] {
         let path = scratch(name, text);
-        with_file("strategies article", "--prices", &path)
+        with_file("levers article", "--prices", &path)
             .stderr(&format!(
                 "error: --prices: {}: {message}; write [{{\"device\": \"h100-sxm\", \"usd_per_gpu_hour\": \"2.49\", \"as_of\": \
                  \"2026-08-19\", \"kind\": \"on demand\"}}]\n",
@@ -239,7 +240,7 @@ fn prices_of_one_s_own_shadow_the_snapshot() {
         fs::remove_file(path).unwrap();
     }
     let path = scratch("p2.json", r#"[{"device": "h1000", "usd_per_gpu_hour": "1"}]"#);
-    with_file("strategies article", "--prices", &path)
+    with_file("levers article", "--prices", &path)
         .stderr(&format!(
             "error: --prices: {}: [0].device: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; \
              `kvsize gpus` lists all\n",
@@ -258,9 +259,9 @@ fn accelerators_of_one_s_own_shadow_the_catalogue() {
     );
     let own = |arguments: &str| with_file(arguments, "--accelerators", &path);
     let listing = json_of(own("gpus --json"));
-    assert_eq!(listing["items"].as_array().unwrap().len(), 85);
+    assert_eq!(listing["items"].as_array().unwrap().len(), 152);
     assert_eq!(json_of(own("gpus npu --json"))["items"][0]["name"], "npu-3000");
-    assert_eq!(json_of(own("strategies article -q --json --gpu 8xh100"))["gpu"]["memory_mib"], 70_000);
+    assert_eq!(json_of(own("levers article -q --json --gpu 8xh100"))["gpu"]["memory_mib"], 70_000);
     assert_eq!(json_of(own("estimate llama-3.1-8b -q --json -e vllm --gpu h100"))["schema"], "kvsize.estimate/1");
     let by_environment = kvsize("gpus npu -f plain").env("KVSIZE_ACCELERATORS", &path);
     by_environment.stdout("npu-3000\n").status(0);
@@ -280,12 +281,12 @@ fn accelerators_of_one_s_own_shadow_the_catalogue() {
 /// What is assumed of a device is said, where an engine's defaults rest on it.
 #[test]
 fn what_is_not_known_of_a_device_is_said() {
-    let text = kvsize("llama-3.1-8b -s 8k -e vllm --gpu mi300x").text();
+    let text = kvsize("estimate llama-3.1-8b -s 8k -e vllm --gpu mi300x").text();
     assert!(
         text.contains("note: mi300x: its compute capability is not known; engines' defaults are those of 9.0\n"),
         "{text}"
     );
-    assert!(!kvsize("llama-3.1-8b -s 8k --gpu mi300x").text().contains("capability"));
+    assert!(!kvsize("estimate llama-3.1-8b -s 8k --gpu mi300x").text().contains("capability"));
 }
 
 /// Memory for the cache alone is not all that a card has.
@@ -322,7 +323,7 @@ mod local {
     }
 
     fn gpu(name: &str, script: &str, arguments: &str) -> Value {
-        json_of(with(Some(script), name, &format!("strategies article -q --json {arguments}")))["gpu"].clone()
+        json_of(with(Some(script), name, &format!("levers article -q --json {arguments}")))["gpu"].clone()
     }
 
     const ASKED: &str = "test \"$*\" = '--query-gpu=name,memory.total --format=csv,noheader,nounits' || exit 9";
@@ -341,7 +342,7 @@ mod local {
         assert_eq!((&unknown["name"], &unknown["memory_mib"]), (&"x1-ultra".into(), &12_345.into()));
         // Memory that the machine shares is not told by the driver.
         assert_eq!(gpu("shared", "echo 'NVIDIA GB10, [N/A]'", "--gpu local")["name"], "gb10-dgx-spark");
-        let estimate = with(Some(&two), "two", "llama-3.1-8b -s 8k -e vllm --gpu local --json -q");
+        let estimate = with(Some(&two), "two", "estimate llama-3.1-8b -s 8k -e vllm --gpu local --json -q");
         assert_eq!(json_of(estimate)["schema"], "kvsize.estimate/1");
     }
 
@@ -372,7 +373,7 @@ mod local {
             ),
             ("few", Some("echo 'NVIDIA L4, 23034'"), "2xlocal", "is more than the 1 that nvidia-smi finds"),
         ] {
-            with(script, name, &format!("strategies article --gpu {gpu}"))
+            with(script, name, &format!("levers article --gpu {gpu}"))
                 .stderr(&format!("error: --gpu: {gpu} {problem}; {remedy}\n"))
                 .status(2);
         }
@@ -380,7 +381,7 @@ mod local {
 
     #[test]
     fn it_is_not_waited_for_without_end() {
-        with(Some("while :; do :; done"), "hangs", "strategies article --gpu local")
+        with(Some("while :; do :; done"), "hangs", "levers article --gpu local")
             .stderr(
                 "error: --gpu: local asks nvidia-smi, which does not answer in 5 seconds; name the GPU, as --gpu 8xh100, or its \
                  memory with --gpu-memory\n",

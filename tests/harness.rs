@@ -176,6 +176,15 @@ impl Run {
     }
 }
 
+/// The rows of a document's estimates without the name of their model, which tells where it was read.
+pub(crate) fn figures(document: &serde_json::Value) -> Vec<serde_json::Value> {
+    let mut rows = document["estimates"].as_array().expect("there are estimates").clone();
+    for row in &mut rows {
+        row.as_object_mut().and_then(|row| row.remove("model")).expect("a row names its model");
+    }
+    rows
+}
+
 /// A file of the golden data.
 pub(crate) fn golden(path: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::gguf_file::Writer;
-use crate::harness::{Run, kvsize};
+use crate::harness::{Run, figures, kvsize};
 use crate::http_server::{Answer, Server};
 use crate::hub_cache::Scratch;
 
@@ -62,8 +62,8 @@ fn an_id_is_answered_from_its_configuration_alone() {
     let server = Server::of(vec![(CONFIG_PATH, Answer::file(CONFIG).header("X-Repo-Commit", COMMIT))]);
     let document = json_of(ask(&server, "org/name --json -s 1k"));
     let by_text = json_of(kvsize("- --json -s 1k").stdin(CONFIG));
-    assert_eq!(document["estimates"], by_text["estimates"]);
-    assert_eq!(document["model"]["name"], "org/name");
+    assert_eq!(figures(&document), figures(&by_text));
+    assert_eq!(document["models"][0]["name"], "org/name");
     // For JSON the weights are looked for, too. Further files are asked for at the commit that the first was from.
     let weights =
         ["model.safetensors", "model.safetensors.index.json"].map(|file| pinned.replace("hf_quant_config.json", file));
@@ -88,7 +88,7 @@ fn an_id_is_read_as_the_directory_of_its_files() {
     let by_path: Value =
         serde_json::from_str(&kvsize(&format!("{} {arguments}", directory.0.display())).data()).unwrap();
     let by_id: Value = serde_json::from_str(&ask(&server, &format!("org/name@refs/pr/1 {arguments}")).data()).unwrap();
-    assert_eq!(by_id["estimates"], by_path["estimates"]);
+    assert_eq!(figures(&by_id), figures(&by_path));
     assert_eq!(by_id["estimates"][0]["kv_dtype_resolved"], "fp8_e4m3");
     // Where the configuration declares it itself, the file beside it is not asked for.
     let declares = CONFIG.replacen('{', r#"{"quantization_config": {"quant_method": "fp8"}, "#, 1);
@@ -109,7 +109,7 @@ fn the_header_of_a_gguf_file_is_received_and_little_more() {
         ]);
         let document = json_of(ask(&server, "org/name --json -s 1k"));
         assert_eq!(
-            (&document["model"]["source"], &document["estimates"][0]["bytes"]),
+            (&document["models"][0]["source"], &document["estimates"][0]["bytes"]),
             (&json!("gguf"), &json!(1_024_000))
         );
         assert!(server.sent() < header + (1 << 20) + 1024, "{} bytes of {header}", server.sent());
@@ -543,7 +543,7 @@ fn weights_are_told_of_headers_or_of_the_index() {
     assert_eq!(weights(&one), (Some(2 * elements as u64), Some(elements as u64), Some("headers".into())));
     assert!(one.sent() < 1 << 20, "{}", one.sent());
     let document = json_of(ask(&one, "org/name --json -s 1"));
-    assert_eq!(document["model"]["weights"]["bytes"].as_u64(), Some(2 * elements as u64));
+    assert_eq!(document["models"][0]["weights"]["bytes"].as_u64(), Some(2 * elements as u64));
 
     let index = |count: usize| {
         let map: serde_json::Map<_, _> =

@@ -43,7 +43,7 @@ fn cached(cache: &Path, arguments: &str) -> Run {
 
 fn layers(run: Run) -> u64 {
     let document: Value = serde_json::from_str(&run.output()).unwrap();
-    document["model"]["layer_groups"][0]["layers"].as_u64().unwrap()
+    document["models"][0]["layer_groups"][0]["layers"].as_u64().unwrap()
 }
 
 /// A configuration with so many layers.
@@ -71,8 +71,8 @@ fn a_revision_leads_to_a_snapshot() {
         assert_eq!(layers(cached(&cache.0, &format!("{id} --json -s 1"))), expected, "{id}");
     }
     let document: Value = serde_json::from_str(&cached(&cache.0, "org/name --json").output()).unwrap();
-    assert_eq!(document["model"]["name"], "org/name");
-    assert_eq!(document["model"]["source"], "config");
+    assert_eq!(document["models"][0]["name"], "org/name");
+    assert_eq!(document["models"][0]["source"], "config");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn links_are_followed_and_loops_end() {
     symlink("../../blobs/abc", snapshot("real").join("config.json")).unwrap();
     let document: Value = serde_json::from_str(&cached(&cache.0, "org/real --json -s 1").output()).unwrap();
     assert_eq!(
-        (&document["model"]["name"], &document["model"]["layer_groups"][0]["layers"]),
+        (&document["models"][0]["name"], &document["models"][0]["layer_groups"][0]["layers"]),
         (&json!("org/real"), &json!(3))
     );
 

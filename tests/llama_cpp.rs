@@ -597,7 +597,7 @@ fn the_program_reads_a_file_and_tells_what_is_allocated() {
     };
     // Measured: 131,072 cells, and 768 of the window in each of 4 streams.
     let document = run("-e llama.cpp --ctx-size 524288 --parallel 4");
-    assert_eq!(document["model"]["source"], "gguf");
+    assert_eq!(document["models"][0]["source"], "gguf");
     let [row] = document["estimates"].as_array().unwrap().as_slice() else { panic!("{document}") };
     assert_eq!((&row["seq_len"], &row["batch"]), (&json!(131_072), &json!(4)));
     assert_eq!(

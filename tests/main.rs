@@ -48,5 +48,6 @@ mod side_by_side;
 mod strategies;
 mod sweep;
 mod tensorrt_llm;
+mod verbs;
 mod vllm;
 mod weights;

@@ -9,7 +9,7 @@ fn json_with(status: i32, arguments: &str) -> Value {
 }
 
 fn layouts(arguments: &str) -> Vec<Value> {
-    json_with(0, arguments)["layouts"].as_array().unwrap().clone()
+    json_with(0, arguments)["plans"].as_array().unwrap().clone()
 }
 
 fn number(row: &Value, name: &str) -> u64 {
@@ -39,7 +39,7 @@ fn a_layout_fits_and_the_next_smaller_one_does_not() {
             let fit = |options: &str, status: i32| -> Value {
                 let command = format!("fit {model} {workload} {options} --json -q");
                 let text = kvsize(&command).data_with(status);
-                serde_json::from_str::<Value>(&text).unwrap()["configurations"][0].clone()
+                serde_json::from_str::<Value>(&text).unwrap()["fits"][0].clone()
             };
             let holding = fit(&as_fit(row), 0);
             assert_eq!(holding["requests"], row["requests"], "{model} {workload}: {row}");
@@ -51,8 +51,8 @@ fn a_layout_fits_and_the_next_smaller_one_does_not() {
             let mut smaller = smaller.clone();
             smaller["gpu"] = row["gpu"].clone();
             let lacking = fit(&as_fit(&smaller), 1);
-            if let Some(bytes) = smaller.get("shortfall_bytes") {
-                assert_eq!(&lacking["shortfall_bytes"], bytes, "{row}: {lacking}");
+            if let Some(bytes) = smaller.get("missing_bytes") {
+                assert_eq!(&lacking["missing_bytes"], bytes, "{row}: {lacking}");
             } else {
                 assert_eq!(lacking["requests"][0]["at_once"], smaller["requests"], "{row}");
             }
@@ -64,7 +64,7 @@ fn a_layout_fits_and_the_next_smaller_one_does_not() {
 #[test]
 fn nothing_smaller_fits() {
     for (model, workload) in [("llama-3.1-70b", "-s 64K -b 8 -e vllm"), ("llama-3.1-8b", "-s 128K -b 5")] {
-        let found = layouts(&format!("{model} {workload} --gpu l40s"));
+        let found = layouts(&format!("{model} {workload} --gpu l40s --any-layout"));
         let fewest = found.iter().map(|row| number(row, "gpus")).min().unwrap();
         for gpus in 1..fewest {
             for tp in (1..=8).filter(|tp| gpus % tp == 0 && 8 % tp == 0) {
@@ -83,11 +83,18 @@ fn nothing_smaller_fits() {
 #[test]
 fn rows_are_in_the_order_of_their_cost() {
     let found = layouts("llama-3.1-70b -s 32K -b 8");
-    let cost = |row: &Value| row["cost"]["dollars_per_hour"].as_f64();
+    let cost = |row: &Value| row["usd_per_hour"].as_str().map(|dollars| dollars.parse::<f64>().unwrap());
     let costs: Vec<Option<f64>> = found.iter().map(cost).collect();
     let known = costs.iter().take_while(|cost| cost.is_some()).count();
     assert!(known > 5 && known < costs.len() && costs[known..].iter().all(Option::is_none));
-    assert!(costs[..known].windows(2).all(|pair| pair[0] <= pair[1]));
+    // Prices of half a year before the newest come after the others, in their own order.
+    let day = |row: &Value| kvsize::hardware::day(row["price"]["as_of"].as_str().unwrap()).unwrap();
+    let newest = found[..known].iter().map(day).max().unwrap();
+    let fresh = found[..known].iter().take_while(|row| newest - day(row) <= 180).count();
+    assert!(fresh > 2 && found[fresh..known].iter().all(|row| newest - day(row) > 180));
+    for costs in [&costs[..fresh], &costs[fresh..known]] {
+        assert!(costs.windows(2).all(|pair| pair[0] <= pair[1]));
+    }
     assert!(found[0]["cheapest"] == true && found[known]["cheapest"] == false);
     let fewest = found.iter().map(|row| number(row, "gpus")).min().unwrap();
     assert!(found.iter().all(|row| (number(row, "gpus") == fewest) == (row["smallest"] == true)));
@@ -96,7 +103,7 @@ fn rows_are_in_the_order_of_their_cost() {
 /// Both one replica over many ranks and replicas of few are told.
 #[test]
 fn replicas_and_wider_ranks_are_both_offered() {
-    let found = layouts("llama-3.1-8b -s 32K -b 64 --gpu h100");
+    let found = layouts("llama-3.1-8b -s 32K -b 64 --gpu h100 --any-layout");
     let replicas: Vec<u64> = found.iter().map(|row| number(row, "dp")).collect();
     assert!(replicas.contains(&1) && replicas.iter().any(|&dp| dp > 1), "{replicas:?}");
     // More at once than one server runs: replicas alone.
@@ -121,22 +128,22 @@ fn sizes_that_are_given_are_kept() {
         &kvsize("fit llama-3.1-8b -s 8K --avg-seq-len 1K --gpu 1xh100 -e vllm --json -q").output(),
     )
     .unwrap();
-    assert_eq!(fit["configurations"][0]["requests"], row["requests"]);
-    assert_eq!(fit["configurations"][0]["pool_error"], row["pool_error"]);
+    assert_eq!(fit["fits"][0]["requests"], row["requests"]);
+    assert_eq!(fit["fits"][0]["error"], row["error"]);
 }
 
 /// A number before the x is the most. What is missing with the most is told.
 #[test]
 fn what_holds_nowhere_is_no() {
-    let document = json_with(1, "llama-3.1-70b -s 128K --gpu 1xh100,2xl4 --overhead 0");
+    let document = json_with(1, "llama-3.1-70b -e ideal -s 128K --gpu 1xh100,2xl4 --overhead 0");
     let small = document["too_small"].as_array().unwrap();
     let of = |row: &Value| (row["gpu"].as_str().unwrap().to_owned(), number(row, "max_gpus"));
     assert_eq!(small.iter().map(of).collect::<Vec<_>>(), [("h100-sxm".into(), 1), ("l4".into(), 2)]);
     let usable = 85_029_615_042_u64 * 9 / 10 + 1;
-    assert_eq!(number(&small[0]["closest"], "shortfall_bytes"), 141_107_412_992 - usable + 131_072 * 327_680);
-    assert_eq!(document["layouts"], Value::Array(vec![]));
+    assert_eq!(number(&small[0]["closest"], "missing_bytes"), 141_107_412_992 - usable + 131_072 * 327_680);
+    assert_eq!(document["plans"], Value::Array(vec![]));
     let some = json_with(0, "llama-3.1-70b -s 128K --gpu 1xh100,8xh200");
-    assert_eq!((some["layouts"].as_array().unwrap().len(), some["too_small"].as_array().unwrap().len()), (1, 1));
+    assert_eq!((some["plans"].as_array().unwrap().len(), some["too_small"].as_array().unwrap().len()), (1, 1));
     assert_eq!(json_with(1, "llama-3.1-70b -s 128K --gpu l4 --max-gpus 3")["too_small"][0]["max_gpus"], 3);
 }
 

@@ -508,8 +508,8 @@ fn fit_tells_the_pool_that_the_logs_are_compared_with() {
             config.display()
         );
         let document: Value = serde_json::from_str(&kvsize(&arguments).output()).unwrap();
-        let row = &document["configurations"][0];
-        assert_eq!(row["stages"][0]["pool_bytes"], case.pool(&published).0, "{arguments}");
+        let row = &document["fits"][0];
+        assert_eq!(row["pool_bytes"], case.pool(&published).0, "{arguments}");
         assert_eq!(row["requests"][0]["max_concurrency"], case.concurrency(&published), "{arguments}");
     }
 }

@@ -221,7 +221,7 @@ fn auto_is_what_the_engine_makes_of_the_checkpoint() {
         ),
         (
             "nvidia--DeepSeek-V3.2-NVFP4",
-            "sglang --gpu h100-sxm",
+            "sglang --gpu h100-sxm --memory 40GiB",
             "bf16",
             "sglang: auto is bf16: SGLang's own choice for this class and device".to_owned(),
         ),

@@ -7,8 +7,30 @@ use serde_json::Value;
 use crate::harness::{Run, golden};
 use crate::schema::{assert_valid, schema};
 
+/// The README, and after it the topics of `kvsize help`.
 fn readme() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
+    let root = concat!(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = vec![fs::read_to_string(format!("{root}/README.md")).unwrap()];
+    let mut topics: Vec<_> =
+        fs::read_dir(format!("{root}/src/cli/help")).unwrap().map(|file| file.unwrap().path()).collect();
+    topics.sort();
+    texts.extend(topics.iter().map(|path| fs::read_to_string(path).unwrap()));
+    texts.join("\n")
+}
+
+/// Each topic is printed as it is written, and `kvsize help` lists them all.
+#[test]
+fn topics_are_printed_and_listed() {
+    let list = crate::harness::kvsize("help").output();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/help")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# ") && list.contains(&format!("  {name} ")), "{name}");
+        assert_eq!(crate::harness::kvsize(&format!("help {name}")).output(), text);
+    }
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    assert!(readme.lines().count() <= 250, "{}", readme.lines().count());
 }
 
 /// The arguments of a command line, single quotes honoured.
@@ -63,6 +85,10 @@ fn the_json_that_is_shown_is_as_its_schema_says() {
     for text in starts.map(|start| &readme[start..]) {
         let Some(Ok(document)) = serde_json::Deserializer::from_str(text).into_iter::<Value>().next() else { continue };
         let Some(name) = document["schema"].as_str().and_then(|name| name.strip_prefix("kvsize.")) else { continue };
+        if name == "estimate/1" && document.get("estimates").is_none() {
+            // A row alone, as of `-f jsonl`: held to the schema of rows elsewhere.
+            continue;
+        }
         assert_valid(&schema(name.trim_end_matches("/1")), &document, name);
         seen.push(name.to_owned());
     }
@@ -92,7 +118,7 @@ fn the_budgets_that_are_shown_are_those_that_are_checked() {
 #[test]
 fn pages_and_completions_are_put_where_they_are_looked_for() {
     let readme = readme();
-    let block = readme.split("```sh\n").find(|block| block.contains("kvsize man ")).unwrap();
+    let block = readme.split("```sh\n").find(|block| block.contains("kvsize generate man ")).unwrap();
     let home = std::env::temp_dir().join(format!("kvsize-home-{}", std::process::id()));
     fs::create_dir_all(&home).unwrap();
     Run::shell(&format!("set -e\n{}", block.split("```").next().unwrap())).env("HOME", &home).status(0);

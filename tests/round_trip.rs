@@ -175,6 +175,6 @@ fn a_catalogue_entry_and_its_published_files_agree() {
     }
     assert!(different.is_empty(), "{different:#?}");
     assert!(compared > 80, "{compared}");
-    let b200 = "kimi-k2.5-nvfp4 -e vllm -d auto --gpu b200-sxm -s 131072 -f csv -q";
+    let b200 = "estimate kimi-k2.5-nvfp4 -e vllm -d auto --gpu b200-sxm -s 131072 -f csv -q";
     assert!(kvsize(b200).output().contains(",auto,fp8_e4m3,fp8_e4m3,vllm@0.33,1,1,1,1,1,4605345792,"), "{b200}");
 }

@@ -132,7 +132,7 @@ fn is_of(value: &Value, kind: &str) -> bool {
 
 /// The shapes.
 pub(crate) fn names() -> Vec<String> {
-    let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
+    let all: Value = serde_json::from_str(&kvsize("generate schema").output()).unwrap();
     // With what a document is: one of these.
     all["$defs"].as_object().unwrap().keys().filter(|name| *name != "document").cloned().collect()
 }
@@ -160,7 +160,7 @@ fn valid(schema: &Value, value: &Value) -> bool {
 }
 
 pub(crate) fn schema(name: &str) -> Value {
-    serde_json::from_str(&kvsize(&format!("schema {name}")).output()).unwrap()
+    serde_json::from_str(&kvsize(&format!("generate schema {name}")).output()).unwrap()
 }
 
 pub(crate) fn assert_valid(schema: &Value, value: &Value, what: &str) {
@@ -186,26 +186,30 @@ fn configs() -> Vec<String> {
 #[test]
 fn estimates_are_as_their_schema_says() {
     let estimate = schema("estimate");
-    let documents = |arguments: &str| -> Vec<Value> {
-        let text = kvsize(arguments).data();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
     let mut seen = Map::new();
     for arguments in [
-        "llama-4-scout -s 1k,1m -e ideal,vllm,sglang,tensorrt-llm,transformers --memory 64GiB -f jsonl -q",
-        "llama-3.1-8b -s 1k -e llama.cpp,ollama --memory 8GiB -f jsonl -q",
-        "llama-3.1-8b -s 1m -e vllm --memory 1GiB --tp 2 --dcp 1 -f jsonl -q",
-        "deepseek-v4-flash deepseek-v3 gemma-3-27b -d fp8,auto -s 8k -f jsonl -q",
-        "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json openai--gpt-oss-20b.json -f jsonl -q",
-        "class-default--t5.json --encoder-len 100 --k-dtype q8_0 --v-dtype q4_0 -s 1k -f jsonl -q",
-        "--layers 48 --hidden-size 5120 --kv-heads 8 -f jsonl -q",
-        "--layers 48 --hidden-size 5120 --kv-heads 7 -f jsonl -q",
+        "llama-4-scout -s 1k,1m -e ideal,vllm,sglang,tensorrt-llm,transformers --memory 64GiB -q",
+        "llama-3.1-8b -s 1k -e llama.cpp,ollama --memory 8GiB -q",
+        "llama-3.1-8b -s 1m -e vllm --memory 1GiB --tp 2 --dcp 1 -q",
+        "deepseek-v4-flash deepseek-v3 gemma-3-27b -d fp8,auto -s 8k -q",
+        "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16.json openai--gpt-oss-20b.json -q",
+        "class-default--t5.json --encoder-len 100 --k-dtype q8_0 --v-dtype q4_0 -s 1k -q",
+        "--layers 48 --hidden-size 5120 --kv-heads 8 -q",
+        "--layers 48 --hidden-size 5120 --kv-heads 7 -q",
     ] {
-        for document in documents(arguments) {
-            assert_valid(&estimate, &document, arguments);
-            for row in document["estimates"].as_array().unwrap() {
-                seen.extend(row.as_object().unwrap().clone());
+        let document: Value = serde_json::from_str(&kvsize(&format!("{arguments} --json")).data()).unwrap();
+        assert_valid(&estimate, &document, arguments);
+        let rows = document["estimates"].as_array().unwrap();
+        // A line of jsonl is a row that says what it is.
+        let text = kvsize(&format!("{arguments} -f jsonl")).data();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), rows.len(), "{arguments}");
+        for (line, row) in lines.iter().zip(rows) {
+            assert_eq!(line["schema"], "kvsize.estimate/1", "{arguments}");
+            for (key, value) in row.as_object().unwrap() {
+                assert_eq!(line[key], *value, "{arguments}: {key}");
             }
+            seen.extend(row.as_object().unwrap().clone());
         }
     }
     for key in ["vllm", "llama_cpp", "ollama", "sglang", "tensorrt_llm", "transformers", "capacity", "gaps", "k_dtype"]
@@ -247,11 +251,11 @@ fn weights_and_errors_are_as_their_schemas_say() {
 fn strategies_are_as_their_schema_says() {
     let strategies = schema("strategies");
     for arguments in [
-        "strategies article --json -q",
-        "strategies llama-4-scout --gpu h200 -b 3 -s 1m --floors --json -q",
-        "strategies llama-3.1-8b -s 8k --floors --json -q",
-        "strategies deepseek-v3 --gpu 4xgb300 -s 128K --json -q",
-        "strategies class-default--mamba2.json -s 1k --json -q",
+        "levers article --json -q",
+        "levers llama-4-scout --gpu h200 -b 3 -s 1m --floors --json -q",
+        "levers llama-3.1-8b -s 8k --floors --json -q",
+        "levers deepseek-v3 --gpu 4xgb300 -s 128K --json -q",
+        "levers class-default--mamba2.json -s 1k --json -q",
     ] {
         assert_valid(&strategies, &serde_json::from_str(&kvsize(arguments).output()).unwrap(), arguments);
     }
@@ -263,7 +267,7 @@ fn answers_about_hardware_are_as_their_schemas_say() {
         ("fit", "fit llama-3.1-8b --gpu 2xl4,h100,gb300 -e vllm,sglang -s 8K --avg-seq-len 100", 0),
         ("fit", "fit deepseek-v3 --gpu 16xh100 --pp 2 -e vllm", 0),
         ("fit", "fit llama-3.1-70b --gpu 1xh100 -e vllm --price 2/gpu-h", 1),
-        ("fit", "fit class-default--mamba2.json --gpu h100 --weights 1GB", 0),
+        ("fit", "fit class-default--mamba2.json -e ideal --gpu h100 --weights 1GB", 0),
         ("check", "check llama-3.1-8b -s 128K -b 8 --budget 200GB --budget-per-gpu 40GB --tp 4 -e vllm --margin 5%", 0),
         ("check", "check falcon-mamba-7b -b 100000 --budget 1GB", 1),
         ("check", "check llama-3.1-70b -s 128K -b 8 --gpu 4xl40s -e vllm", 1),
@@ -278,7 +282,7 @@ fn answers_about_hardware_are_as_their_schemas_say() {
 
 #[test]
 fn all_schemas_are_one_and_each_has_a_name() {
-    let all: Value = serde_json::from_str(&kvsize("schema").output()).unwrap();
+    let all: Value = serde_json::from_str(&kvsize("generate schema").output()).unwrap();
     for name in names() {
         assert_eq!(all["$defs"][&name], schema(&name), "{name}");
         assert_eq!(schema(&format!("kvsize.{name}/1")), schema(&name));
@@ -287,14 +291,14 @@ fn all_schemas_are_one_and_each_has_a_name() {
     for arguments in [
         "llama-3.1-8b -s 8k",
         "llama-3.1-8b qwen3-8b -s 8k",
-        "sweep llama-3.1-8b -s 1k..4k*2",
+        "llama-3.1-8b -s 1k..4k*2 --tp 1,2",
         "article",
         "explain llama-3.1-8b -s 8k",
         "fit llama-3.1-8b --gpu 1xh100",
         "plan llama-3.1-8b -s 8k",
         "check llama-3.1-8b -s 8k --budget 40GB",
         "check --file ci/kv-budgets.json",
-        "strategies llama-3.1-8b -s 8k",
+        "levers llama-3.1-8b -s 8k",
         "weights llama-3.1-8b",
         "models",
         "gpus",
@@ -305,7 +309,7 @@ fn all_schemas_are_one_and_each_has_a_name() {
         assert_valid(&all, &serde_json::from_str(&document).unwrap(), arguments);
     }
     assert!(!valid(&all, &json!([{"schema": "kvsize.estimate/1"}])));
-    let text = kvsize("schema estimat").text();
+    let text = kvsize("generate schema estimat").text();
     let unknown =
         "error: NAME: estimat is not one of its values; nearest: estimate; use one of spec, estimate, batch, ";
     assert!(text.contains(unknown) && text.ends_with("status 2\n"), "{text}");
@@ -333,14 +337,14 @@ fn the_model_of_an_estimate_is_a_spec() {
             .into_iter()
             .find_map(|encoder| Some((encoder, parse(&text(&run(&name, encoder), ""))?)));
         let Some((encoder, document)) = with else { continue };
-        let model = &document["model"];
+        let model = &document["models"][0];
         for group in model["layer_groups"].as_array().unwrap() {
             kinds.insert(group["kind"].as_str().unwrap().to_owned());
         }
         assert_valid(&spec, model, &name);
         let again = parse(&text(&run("-", encoder), &model.to_string())).unwrap_or_else(|| panic!("{name}: {model}"));
-        assert_eq!(again["model"]["source"], "spec");
-        assert_eq!(again["model"]["layer_groups"], model["layer_groups"], "{name}");
+        assert_eq!(again["models"][0]["source"], "spec");
+        assert_eq!(again["models"][0]["layer_groups"], model["layer_groups"], "{name}");
         let bytes = |document: &Value| -> Vec<Value> {
             document["estimates"].as_array().unwrap().iter().map(|row| row["bytes"].clone()).collect()
         };
@@ -375,7 +379,7 @@ fn what_is_wrong_in_an_object_is_named() {
         group[key] = value;
         json!({"layer_groups": [group]})
     };
-    let tells = "`kvsize schema spec` shows its shape";
+    let tells = "`kvsize generate schema spec` shows its shape";
     for (object, message) in [
         (json!({"layers": 4}), "heads: missing; add head_dim, or hidden_size with heads"),
         (json!({"layers": 0, "kv_heads": 2, "head_dim": 4}), "layers: 0 is not a positive count; write 1 or more"),
@@ -469,6 +473,23 @@ fn what_is_wrong_in_an_object_is_named() {
         assert!(text.contains("is not read: ") && text.contains(tells) && text.ends_with("status 2\n"), "{text}");
         assert!(!valid(&spec, &object), "{object}");
     }
+}
+
+/// The maximum under its old key is refused by the new one, in a document too; under the new one it is kept.
+#[test]
+fn the_old_key_of_the_maximum_is_refused() {
+    let spec = schema("spec");
+    let object = |key: &str| json!({"layers": 4, "kv_heads": 2, "head_dim": 4, key: 1000});
+    let (old, new) = (object("max_seq_len"), object("model_max_seq_len"));
+    let document = json!({"schema": "kvsize.estimate/1", "models": [old]});
+    for (object, path) in [(&old, ""), (&document, "models[0].")] {
+        let message = format!("{path}max_seq_len: is model_max_seq_len now; write that");
+        kvsize("-").stdin(object.to_string()).stderr(&format!("error: standard input: {message}\n")).status(2);
+    }
+    assert!(!valid(&spec, &old) && valid(&spec, &new));
+    let text = kvsize("- --json -q").stdin(new.to_string()).output();
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["models"][0]["model_max_seq_len"], 1000);
 }
 
 proptest! {

@@ -86,7 +86,10 @@ fn a_version_of_a_shape_only_grows() {
     for name in names {
         let path = golden(&format!("schemas/{name}-1.json"));
         let promised: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap_or_else(|_| {
-            panic!("{}: write what `kvsize schema {name}` prints there, the promise of this version", path.display())
+            panic!(
+                "{}: write what `kvsize generate schema {name}` prints there, the promise of this version",
+                path.display()
+            )
         }))
         .unwrap();
         let mut found = Vec::new();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::harness::{Run, kvsize};
 
 fn json_of(arguments: &str) -> Value {
-    serde_json::from_str(&kvsize(&format!("strategies {arguments} --json -q")).output()).unwrap()
+    serde_json::from_str(&kvsize(&format!("levers {arguments} --json -q")).output()).unwrap()
 }
 
 fn rows(document: &Value) -> &[Value] {
@@ -30,7 +30,7 @@ fn the_article_s_statements() {
     let h200 = json_of("article -s 10m --gpu 8xh200");
     assert_eq!((&h200["article"]["gpus"], &h200["article"]["named"]), (&10.into(), &false.into()));
     assert_eq!(json_of("article -s 1m")["article"]["named"], false);
-    let flat = kvsize("strategies article").data().split_whitespace().collect::<Vec<_>>().join(" ");
+    let flat = kvsize("levers article").data().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         flat.contains("the article says: at least 4 nodes of 8 H100 (32 GPUs, about US$ 115 an hour in April 2025)")
     );
@@ -47,7 +47,7 @@ fn what_the_real_scout_needs_and_why_it_differs() {
     assert_eq!((&article["bytes"], &article["gpus"]), (&1_228_800_000_000_u64.into(), &18.into()));
     // hardware: 10 H100 with chunks honoured, 31 without, each with 218 GB of weights.
     assert_eq!((&article["real"][0]["gpus"], &article["real"][1]["gpus"]), (&10.into(), &31.into()));
-    assert_eq!(json_of("meta-llama--Llama-4-Scout-17B-16E-Instruct.json")["article"]["real"], article["real"]);
+    assert_eq!(json_of("meta-llama--Llama-4-Scout-17B-16E-Instruct.json -s 10m")["article"]["real"], article["real"]);
     assert_eq!(json_of("llama-3.1-8b -s 128K").get("article"), None);
 }
 
@@ -83,13 +83,13 @@ fn every_row_is_repeated_by_its_command() {
 
 #[test]
 fn they_are_shown() {
-    insta::assert_snapshot!("article", kvsize("strategies article -s 10m --gpu 8xh100").text());
-    insta::assert_snapshot!("scout", kvsize("strategies llama-4-scout").text());
-    insta::assert_snapshot!("latents", kvsize("strategies deepseek-v3 -s 128K -b 4 --gpu gb300 --unit GiB").text());
-    insta::assert_snapshot!("states", kvsize("strategies class-default--mamba2.json -s 1k").text());
-    insta::assert_snapshot!("markdown", kvsize("strategies qwen3-32b -s 32K -f markdown").text());
-    insta::assert_snapshot!("csv", kvsize("strategies qwen3-32b -s 32K -f csv").text());
-    insta::assert_snapshot!("plain", kvsize("strategies qwen3-32b -s 32K -f plain").text());
+    insta::assert_snapshot!("article", kvsize("levers article -s 10m --gpu 8xh100").text());
+    insta::assert_snapshot!("scout", kvsize("levers llama-4-scout").text());
+    insta::assert_snapshot!("latents", kvsize("levers deepseek-v3 -s 128K -b 4 --gpu gb300 --unit GiB").text());
+    insta::assert_snapshot!("states", kvsize("levers class-default--mamba2.json -s 1k").text());
+    insta::assert_snapshot!("markdown", kvsize("levers qwen3-32b -s 32K -f markdown").text());
+    insta::assert_snapshot!("csv", kvsize("levers qwen3-32b -s 32K -f csv").text());
+    insta::assert_snapshot!("plain", kvsize("levers qwen3-32b -s 32K -f plain").text());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn the_page_fits_a_terminal() {
         "deepseek-v3 -s 128K -b 4",
         "gemma-3-27b --gpu rtx-4090",
     ] {
-        let text = kvsize(&format!("strategies {arguments}")).data();
+        let text = kvsize(&format!("levers {arguments}")).data();
         let long = text.lines().find(|line| line.chars().count() > 80 && !line.starts_with("  $ "));
         assert_eq!(long, None, "{arguments}");
     }
@@ -119,7 +119,7 @@ fn money_is_dated_or_absent() {
     let unpriced = json_of("article --gpu 8xgb300");
     assert_eq!(unpriced["gpu"].get("price"), None);
     assert!(rows(&unpriced).iter().all(|row| row.get("cents_per_hour").is_none()));
-    assert!(!kvsize("strategies article --gpu gb300").data().contains("US$/h"));
+    assert!(!kvsize("levers article --gpu gb300").data().contains("US$/h"));
 }
 
 /// Weights are counted where they are known or given.
@@ -146,7 +146,7 @@ fn floors_are_what_the_hardware_s_figures_leave() {
     assert_eq!(document["floors"]["bandwidth_gb_s"], 3_350);
 
     // 10,000,000 tokens: 1.23e19 operations of attention with chunks honoured.
-    let scout = json_of("llama-4-scout --floors");
+    let scout = json_of("llama-4-scout -s 10m --floors");
     let attention = row(&scout, "baseline")["floors"]["prefill_attention_ns"].as_u64().unwrap();
     assert_eq!(attention * 10 * 989_000 / 10_u64.pow(17), 123);
     assert_eq!(row(&scout, "baseline")["floors"].get("weights_read_ns"), None);
@@ -160,7 +160,7 @@ fn floors_are_what_the_hardware_s_figures_leave() {
     assert_eq!(row(&json_of("llama-3.1-8b -s 8k"), "baseline").get("floors"), None);
     // What does not fit is not timed.
     assert_eq!(row(&json_of("article --floors"), "tensor_parallel").get("floors"), None);
-    insta::assert_snapshot!("floors", kvsize("strategies llama-3.1-8b -s 128K --floors").text());
+    insta::assert_snapshot!("floors", kvsize("levers llama-3.1-8b -s 128K --floors").text());
 }
 
 #[test]
@@ -194,13 +194,13 @@ fn what_can_t_be_asked_is_refused() {
         "--sinks: 1001 is more than the 1,000 tokens of a sequence; give fewer, 4 as published",
     );
     refused(
-        "strategies article -s 1k --sinks 2000",
+        "levers article -s 1k --sinks 2000",
         "--sinks: 2000 is more than the 1,000 tokens of a sequence; give fewer, 4 as published",
     );
     refused("estimate article --sinks 4", "--window: missing; give it as well");
     refused("estimate article --window 4096", "--sinks: missing; give it as well");
     refused("estimate article --retrieve", "--retrieve: has no value; give it one");
-    for command in ["estimate ", "strategies "] {
+    for command in ["estimate ", "levers "] {
         refused(
             &format!("{command}article --retrieve 512"),
             "--retrieve: 512 does not say how many passages of how many tokens; give both, as 20x512",
@@ -212,21 +212,21 @@ fn what_can_t_be_asked_is_refused() {
     }
     refused("estimate article -s 1k --retrieve 20x512", "--seq-len: --retrieve is given as well; give one of the two");
     refused(
-        "strategies article -s 1k --retrieve 20x512",
+        "levers article -s 1k --retrieve 20x512",
         "--retrieve: 20x512 is more than the 1,000 tokens of a sequence; give fewer passages, or a longer --seq-len",
     );
     refused(
-        "strategies article -s 1k -b 2 --shared-prefix 2k",
+        "levers article -s 1k -b 2 --shared-prefix 2k",
         "--shared-prefix: 2,000 is more than the 1,000 tokens of a sequence; give at most --seq-len",
     );
     refused(
-        "strategies article --gpu 8xh1000",
+        "levers article --gpu 8xh1000",
         "--gpu: h1000 is not a device known here; nearest names: h100-sxm, h100-pcie, h100-nvl; `kvsize gpus` lists all",
     );
     for gpu in ["0xh100", "99999999999999999999xh100"] {
         refused(
-            &format!("strategies article --gpu {gpu}"),
-            &format!("--gpu: {gpu} has no usable number of GPUs before its x; give 1 or more, as 8xh100"),
+            &format!("levers article --gpu {gpu}"),
+            &format!("--gpu: {gpu} has no usable number of GPUs; give 1 to 65536, as 8xh100"),
         );
     }
     refused(
@@ -247,11 +247,11 @@ fn what_can_t_be_asked_is_refused() {
         "--sinks: --shared-prefix is given as well; give one of the two",
     );
     refused(
-        "strategies nosuch --strict",
+        "levers nosuch --strict",
         "MODEL: nosuch is unknown: not a file, not in the catalogue; try a Hugging Face id such as meta-llama/Llama-3.1-8B (`kvsize models` lists all)",
     );
     refused(
-        "strategies llama-3.1-8b --strict",
+        "levers llama-3.1-8b -s 10m --strict",
         "--strict: 10,000,000 tokens is past the model's maximum of 131,072 (max_position_embeddings); drop --strict to see \
          the answer all the same",
     );

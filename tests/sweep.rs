@@ -1,4 +1,4 @@
-//! `kvsize sweep`: every combination is a row, and the row is that of the estimate.
+//! Ranges and lists of `kvsize estimate`: every combination is a row, and the row is that of the estimate.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::harness::{Run, kvsize};
 use crate::schema::{assert_valid, schema};
 
 fn rows(arguments: &str) -> Vec<Value> {
-    let text = kvsize(&format!("sweep {arguments} -f jsonl -q")).output();
+    let text = kvsize(&format!("estimate {arguments} -f jsonl -q")).output();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -14,9 +14,11 @@ fn rows(arguments: &str) -> Vec<Value> {
 fn ranges_and_lists_are_all_combined() {
     let rows = rows("llama-3.1-8b gemma-3-27b -s 1K..64K*4,100 -b 1..5+2,64 -d bf16,fp8 --tp 1,2 -e ideal,vllm");
     assert_eq!(rows.len(), 2 * 5 * 4 * 2 * 2 * 2);
-    let schema = schema("batch");
+    let schema = schema("estimate")["properties"]["estimates"]["items"].clone();
     for row in &rows {
-        assert_valid(&schema, row, "a row");
+        let mut row = row.clone();
+        assert_eq!(row.as_object_mut().unwrap().remove("schema"), Some("kvsize.estimate/1".into()));
+        assert_valid(&schema, &row, "a row");
     }
     let of = |key: &str| -> Vec<Value> {
         let mut seen = Vec::new();
@@ -53,22 +55,26 @@ fn the_rows_are_those_of_the_estimate() {
         let found = rows(arguments);
         assert_eq!(found.len(), expected.len(), "{arguments}");
         for (row, expected) in found.iter().zip(expected) {
-            assert_eq!(row["model"], document["model"]["name"]);
+            assert_eq!(row["model"], document["models"][0]["name"]);
             for (key, value) in expected.as_object().unwrap() {
                 assert_eq!(row[key], *value, "{arguments}: {key}");
             }
         }
         let csv = kvsize(&format!("{arguments} -f csv -q")).output();
-        assert_eq!(kvsize(&format!("sweep {arguments} -f csv -q")).output(), csv);
+        assert_eq!(kvsize(&format!("estimate {arguments} -f csv -q")).output(), csv);
     }
 }
 
 #[test]
 fn every_format_has_all_rows() {
-    let sweep = |format: &str| kvsize(&format!("sweep llama-3.1-8b -s 1K..4K*2 -d fp16,fp8 -f {format}")).output();
-    let json: Vec<Value> = serde_json::from_str(&sweep("json")).unwrap();
-    let lines: Vec<Value> = sweep("jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((json.len(), &json), (6, &lines));
+    let sweep = |format: &str| kvsize(&format!("estimate llama-3.1-8b -s 1K..4K*2 -d fp16,fp8 -f {format}")).output();
+    let json: Value = serde_json::from_str(&sweep("json")).unwrap();
+    let mut lines: Vec<Value> = sweep("jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &mut lines {
+        assert_eq!(line.as_object_mut().unwrap().remove("schema"), Some("kvsize.estimate/1".into()));
+    }
+    assert_eq!((json["schema"].as_str(), lines.len()), (Some("kvsize.estimate/1"), 6));
+    assert_eq!(json["estimates"], Value::Array(lines));
     assert_eq!(sweep("csv").lines().count(), 7);
     assert_eq!(
         sweep("plain"),
@@ -76,13 +82,13 @@ fn every_format_has_all_rows() {
     );
     assert_eq!(sweep("table").lines().filter(|line| line.contains("fp")).count(), 6);
     assert_eq!(sweep("markdown").lines().filter(|line| line.starts_with("| ")).count(), 8);
-    let auto = kvsize("sweep llama-3.1-8b -s 1K,2K -d fp16 --unit auto -f csv").output();
+    let auto = kvsize("estimate llama-3.1-8b -s 1K,2K -d fp16 --unit auto -f csv").output();
     assert!(auto.lines().next().unwrap().ends_with(",MB") && auto.ends_with(",268.435\n"), "{auto}");
 }
 
 #[test]
 fn what_is_refused_is_left_out_and_said() {
-    kvsize("sweep phi-4 -s 1000 -d bf16 --tp 1..8*2 -f plain")
+    kvsize("estimate phi-4 -s 1000 -d bf16 --tp 1..8*2 -f plain")
         .stdout("1,000\t1\t0.205\t0.205\n1,000\t2\t0.205\t0.102\n")
         .stderr(
             "warning: left out: --tp: 4 neither divides the 10 KV heads nor is a multiple of them; use one that does, as \
@@ -91,20 +97,20 @@ fn what_is_refused_is_left_out_and_said() {
         )
         .status(0);
     // Nothing left is no answer.
-    kvsize("sweep phi-4 -s 1000 --tp 3,4 -f csv")
+    kvsize("estimate phi-4 -s 1000 --tp 3,4 -f csv")
         .stderr("error: --tp: 3 neither divides the 10 KV heads nor is a multiple of them; use one that does, as engines ask\n")
         .status(2);
     // Words are not as many as rows.
-    let text = kvsize("sweep llama-3.1-8b -s 200K..300K+1K -d bf16 -f csv").text();
+    let text = kvsize("estimate llama-3.1-8b -s 200K..300K+1K -d bf16 -f csv").text();
     assert_eq!(text.matches("warning: ").count(), 13);
     assert!(text.contains("warning: and the like for 89 rows more\n"), "{text}");
-    kvsize("sweep llama-3.1-8b -s 1K --tp 1..4+1 -f csv --strict")
+    kvsize("estimate llama-3.1-8b -s 1K --tp 1..4+1 -f csv --strict")
         .stderr(
             "error: --strict: left out: --tp: 3 neither divides the 8 KV heads nor is a multiple of them; use one that does, as \
              engines ask; drop --strict to see the answer all the same\n",
         )
         .status(2);
-    kvsize("sweep llama-3.1-8b -s 1K..1M*2 -f csv --strict")
+    kvsize("estimate llama-3.1-8b -s 1K..1M*2 -f csv --strict")
         .stderr(
             "error: --strict: 262,144 tokens is past the model's maximum of 131,072 (max_position_embeddings); drop --strict \
              to see the answer all the same\n",
@@ -124,20 +130,20 @@ fn bad_ranges_are_errors() {
         ("--pp x", "--pp: x is not a count; give a whole number of 1 or more".into()),
         (
             "-s 1..1M+1 -b 1,2",
-            "sweep: 2,097,152 combinations are more than 1,000,000; shorten a list, take larger steps, or sweep one part \
-             after the other"
+            "--seq-len: 2,097,152 combinations are more than 1,000,000; shorten a list, take larger steps, or ask for one \
+             part after the other"
                 .into(),
         ),
         (
             "-s 1..18446744073709551615+1 -b 1..18446744073709551615+1",
-            "sweep: 18,446,744,073,709,551,615 combinations are more than 1,000,000; shorten a list, take larger steps, or \
-             sweep one part after the other"
+            "--seq-len: 18,446,744,073,709,551,615 combinations are more than 1,000,000; shorten a list, take larger steps, \
+             or ask for one part after the other"
                 .into(),
         ),
     ] {
-        kvsize(&format!("sweep llama-3.1-8b {arguments}")).stderr(&format!("error: {message}\n")).status(2);
+        kvsize(&format!("estimate llama-3.1-8b {arguments}")).stderr(&format!("error: {message}\n")).status(2);
     }
-    kvsize("sweep")
+    kvsize("estimate")
         .stderr(
             "error: MODEL: missing; name one (`kvsize models` lists them), or give --layers --hidden-size --kv-heads\n",
         )
@@ -149,7 +155,7 @@ fn bad_ranges_are_errors() {
 fn rows_stream() {
     use std::io::Read;
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_kvsize"))
-        .args(["sweep", "llama-3.1-8b", "-s", "1..900000+1", "-d", "bf16", "-f", "csv", "-q"])
+        .args(["estimate", "llama-3.1-8b", "-s", "1..900000+1", "-d", "bf16", "-f", "csv", "-q"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -162,7 +168,7 @@ fn rows_stream() {
 #[test]
 fn values_that_are_given_twice_are_swept_once() {
     assert_eq!(
-        Run::new(["sweep", "llama-3.1-8b", "-s", "1K,1..1K*2,1024", "-d", "bf16,bf16", "-f", "plain"])
+        Run::new(["estimate", "llama-3.1-8b", "-s", "1K,1..1K*2,1024", "-d", "bf16,bf16", "-f", "plain"])
             .output()
             .lines()
             .count(),

@@ -107,7 +107,7 @@ fn headers_tell_every_byte_by_type() {
     // The same in the estimate's JSON, and the cache of the configuration beside.
     let path = directory.path("model-00002-of-00003.safetensors");
     let document: Value = serde_json::from_str(&kvsize(&format!("{path} -s 10 -d bf16 --json -q")).data()).unwrap();
-    assert_eq!(document["model"]["weights"]["bytes"], 134_272);
+    assert_eq!(document["models"][0]["weights"]["bytes"], 134_272);
     assert_eq!(document["estimates"][0]["bytes"], 2 * 2 * 8 * 2 * 10);
     kvsize(&format!("weights {} -f plain -q", directory.path("")))
         .stdout(&format!("134272 {}\n", directory.0.file_name().unwrap().to_str().unwrap()))

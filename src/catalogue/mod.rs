@@ -8,11 +8,15 @@ use serde::Deserialize;
 
 mod accelerators;
 mod gguf_architectures;
+mod instances;
 mod model_names;
 mod model_types;
 mod models;
+mod name_rules;
+mod named;
 mod overlay;
 mod prices;
+mod spelling;
 
 pub use accelerators::{
     AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
@@ -21,9 +25,11 @@ pub use gguf_architectures::{
     GgufArchitecture, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule, StateRule, WindowKey,
     WindowLayers, WindowRule, gguf_architecture, gguf_architecture_of,
 };
+pub use instances::{Instance, instance};
 pub use model_types::{EveryNthFull, LayerRule, ModelType, MtpKind, MtpRule, model_type};
 pub(crate) use models::nearest;
 pub use models::{ModelEntry, ModelFacts, ModelSummary, find, find_known, models, parse_overlay};
+pub use named::{NamedEntry, find_named};
 pub use prices::{Dollars, PriceEntry, PriceKind, parse_prices, price, wrong_day, wrong_device};
 
 /// What `read` makes of the first line of `data` that it accepts, among those that have `name` in quotes: one search

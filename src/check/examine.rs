@@ -7,7 +7,7 @@ use crate::engine::{Engine, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::fit::{Fits, fits};
 use crate::model::Model;
-use crate::request::{Ask, Fleet, HardwareRequest, past_maximum};
+use crate::request::{Ask, Fleet, HardwareRequest, OnHardware, past_maximum};
 use crate::units::{Error, Notes, Tokens};
 
 /// What a workload takes, and what hardware holds of it.
@@ -60,7 +60,7 @@ pub fn examine(
                 held.push(row);
                 of_hardware.add(&fits.notes.assumptions, &[]);
                 for row in fits.rows {
-                    of_hardware.add(&row.fit.assumptions, &row.fit.warnings);
+                    of_hardware.add(&row.fit.answer.assumptions, &row.fit.answer.warnings);
                 }
             }
             // What one GPU can't be asked about is no reason not to ask about another.
@@ -92,7 +92,7 @@ fn hold(request: HardwareRequest, demand: Demand, fleet: &Fleet, workload: &Work
     let (seq_len, batch) = demand.asks(workload.seq_len, workload.batch);
     let maximum: Option<Tokens> = request.model.max_position_embeddings;
     let request = HardwareRequest { seq_len: Some(seq_len), batch: Some(batch), ..request };
-    let found = fits(&request, std::slice::from_ref(fleet))?;
+    let found = fits(&[OnHardware { request, fleets: vec![fleet.clone()] }])?;
     let row = found.rows.first().ok_or_else(|| Error::missing("--gpu", "name the GPUs"))?;
     Ok((Held::new(demand, maximum, row), found))
 }

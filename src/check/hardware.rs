@@ -67,9 +67,9 @@ pub struct Held {
     /// What there is of it; absent where there is no end.
     pub found: Option<u64>,
     /// Bytes that are missing on the device that is full first.
-    pub shortfall_bytes: Option<Bytes>,
+    pub missing_bytes: Option<Bytes>,
     /// The longest of that number of requests; absent where there is no limit.
-    pub max_seq_len: Option<Tokens>,
+    pub longest_seq_len_at_batch: Option<Tokens>,
     /// Requests that run at once; absent where there is no end.
     pub at_once: Option<u64>,
     /// What keeps it from holding more.
@@ -102,8 +102,8 @@ impl Held {
             holds: fit.fits && made_for,
             wanted: demand.wanted(),
             found,
-            shortfall_bytes: fit.shortfall,
-            max_seq_len: fit.longest,
+            missing_bytes: fit.missing,
+            longest_seq_len_at_batch: fit.longest,
             at_once,
             binding: fit.binding.clone(),
             demand,

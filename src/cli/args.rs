@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::{Answer, refuse_warnings};
 use crate::report::{self, Format, Report, UnitChoice};
 use crate::request::Ask;
-use crate::units::{ByteUnit, Error, Notes};
+use crate::units::{ByteUnit, Code, Error, Notes};
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
@@ -38,6 +38,15 @@ pub(super) enum SortKey {
     Given,
 }
 
+/// What listed models are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModelSort {
+    /// Name
+    Name,
+    /// Bytes of one more token
+    BytesPerToken,
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputArguments<F: Written = Format> {
@@ -49,6 +58,16 @@ pub(super) struct OutputArguments<F: Written = Format> {
 }
 
 impl<F: Written> OutputArguments<F> {
+    /// The unit of an answer about hardware, whose memory drivers and engines print in GiB.
+    pub(super) fn unit_of_hardware(&self) -> UnitChoice {
+        self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gibibytes))
+    }
+
+    /// The same with that unit.
+    pub(super) fn in_gibibytes(self) -> Self {
+        Self { unit: Some(self.unit_of_hardware()), ..self }
+    }
+
     pub(super) fn unit(&self) -> UnitChoice {
         self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gigabytes))
     }
@@ -58,6 +77,11 @@ impl OutputArguments {
     /// The answer that a report is, and what there is to say of it; under `--strict` no warning.
     pub(super) fn answer(&self, ask: &Ask, report: &impl Report, notes: Notes) -> Result<Answer, Error> {
         refuse_warnings(ask.strict, &notes.warnings)?;
+        if self.format.format() == Format::Svg && report.picture().is_none() {
+            let problem = "draws what fit says, and ranges of -s";
+            let remedy = "use one of these, or table, json, csv or markdown";
+            return Err(Error::new(Code::Format, "--format", "svg", problem, remedy));
+        }
         let data = report::render(report, self.format.format(), self.unit());
         let Notes { assumptions: notes, warnings } = notes;
         Ok(Answer { quiet: self.format.quiet, data, notes, warnings, ..Answer::default() })
@@ -107,6 +131,9 @@ pub(super) struct SourceArguments {
 pub(super) struct ModelListArguments {
     #[command(flatten)]
     pub(super) list: ListArguments,
+    /// Sort order [default: by use]
+    #[arg(long, value_name = "KEY", value_enum)]
+    pub(super) sort: Option<ModelSort>,
     /// JSON file with your own models; overrides the catalogue [env: `KVSIZE_CATALOGUE`]
     #[arg(long, value_name = "FILE")]
     pub(super) catalogue: Option<PathBuf>,

@@ -11,8 +11,8 @@ use crate::engine::{Double, Engine};
 use crate::fit::fits;
 use crate::hardware::exact_size;
 use crate::model::Model;
-use crate::report::{self, Article, Estimates, FitDocument, Format};
-use crate::request::{ARTICLE_LENGTHS, Ask, Axes, Total};
+use crate::report::{self, Article, Detail, Estimates, FitDocument, Format};
+use crate::request::{ARTICLE_LENGTHS, Ask, Axes, OnHardware, Total};
 use crate::source::{self, LocalSources};
 use crate::strategy::article;
 use crate::units::{Bytes, Error, Notes};
@@ -31,7 +31,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
 
 fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
     let article = source::resolve(ARTICLE)?;
-    let article_document = document(&article, &Axes::article(&article))?;
+    let article_document = document(&article, &Axes::article(&article), &|_| Ok(None))?;
     let format = arguments.format.format();
     if format == Format::Plain {
         // The script's output and nothing else.
@@ -40,9 +40,9 @@ fn run(arguments: &OutputArguments) -> Result<Answer, Error> {
     }
     let real = source::resolve(REAL)?;
     let axes = Axes { seq_lens: ARTICLE_LENGTHS.to_vec(), ..Axes::article(&real) };
-    let real_document = document(&real, &axes)?;
+    let real_document = document(&real, &axes, &|_| Ok(None))?;
     let whole = real.keeping_every_token();
-    let whole_document = document(&whole, &axes)?;
+    let whole_document = document(&whole, &axes, &|_| Ok(None))?;
     let hardware = [
         on_hardware(&article, "article", article::WEIGHTS)?,
         on_hardware(&article, "article", article::REAL_WEIGHTS)?,
@@ -68,11 +68,11 @@ fn on_hardware(model: &Model, typed: &str, weights: Bytes) -> Result<(String, Fi
         ..Ask::default()
     };
     let request = ask.hardware_of(Arc::new(model.clone()), vec![Engine::ideal()])?;
-    let found = fits(&request, &ask.fleets(&LocalSources)?)?;
+    let found = fits(&[OnHardware { request, fleets: ask.fleets(&LocalSources)? }])?;
     let command = format!(
-        "kvsize fit {typed} --gpu {gpus} --capacity marketed --utilization {} --weights {} --overhead 0",
+        "kvsize fit {typed} -e ideal --gpu {gpus} --capacity marketed --utilization {} --weights {} --overhead 0",
         usable.value(),
         exact_size(weights).replace(' ', "")
     );
-    Ok((command, FitDocument::new(model, &found.rows, &Notes::default())))
+    Ok((command, FitDocument::new(&found.rows, &Notes::default(), Detail::default())))
 }

@@ -24,7 +24,7 @@ const BASELINE_SCHEMA: &str = "kvsize.checks/1";
 /// The keys of a file.
 pub(super) const KEYS: &[&str] = &["schema", "margin", "catalogue", "budgets", "$schema"];
 
-const LISTED: &str = "`kvsize schema budgets` lists the keys";
+const LISTED: &str = "`kvsize generate schema budgets` lists the keys";
 
 /// A file of budgets.
 pub(super) struct Budgets {
@@ -172,7 +172,7 @@ fn refuse_what_asserts_nothing(ask: &Ask) -> Result<(), Error> {
     }
     let is_anywhere = ask.tp.is_empty() && ask.pp.is_empty() && ask.dp.is_empty();
     if let Some(gpu) = gpu.filter(|_| is_limited && is_anywhere)
-        && let Ok((Some(2..), kind)) = counted(gpu)
+        && let Some((2.., kind)) = counted(gpu)
     {
         let problem = "is a number of GPUs, and max_bytes and max_bytes_per_gpu apply to the layout that is given";
         let remedy = format!("give tp, pp or dp, or {kind}, or another budget for what is asserted of the GPUs");
@@ -218,7 +218,7 @@ impl Entry {
         let on = fleets(&mut ask.gpu.iter().map(AsRef::as_ref), "gpu");
         let must_hold = fleets(&mut ask.must_fit_on.iter().map(AsRef::as_ref), "must_fit_on");
         let demands = demands(ask, &on, &must_hold);
-        let weigh = if demands.is_empty() { Weigh::No } else { ask.weigh() };
+        let weigh = if demands.is_empty() { Weigh::No } else { ask.weigh(slice::from_ref(&self.engine)) };
         let model = ask.model(slice::from_ref(&self.engine), sources, weigh)?;
         let examined = examine(ask, model, self.engine.clone(), on.first(), &demands)?;
         Ok(Examined { failure: failure.or(examined.failure), ..examined })

@@ -15,7 +15,7 @@ use super::budgets::{self, Entry};
 use super::hardware::GROUPS;
 use super::options::{Models, Options};
 use super::sources::{Places, SharedModels, ThreadModels};
-use super::{Answer, CANNOT_ANSWER, NO, Subcommand, refuse_warnings, typed, usage};
+use super::{Answer, CANNOT_ANSWER, NO, Subcommand, Visibility, refuse_warnings, typed, usage};
 use crate::check::{Change, Demand, Examined, Increase, Taken, Verdict, examine};
 use crate::report::{self, CheckDocument, CheckFormat, CheckRow, ChecksDocument, Format};
 use crate::request::{Ask, Fleet, Selection, Sources, Weigh};
@@ -39,6 +39,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
         command.after_help("Everything else of an estimate can be given, too: --help.")
     },
     statuses: STATUSES,
+    visibility: Visibility::Listed,
     run,
 };
 
@@ -153,9 +154,12 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
         let remedy = "give --budget, or the share of the memory that is taken, as --utilization 0.85";
         return Err(Error::without_value(Code::NotCounted, "--margin", problem, remedy));
     }
-    let (engines, assumed) = if is_limited { ask.engines(&places)? } else { (ask.engines_anywhere()?, None) };
+    let (engines, assumed) = match &fleet {
+        Some(fleet) => (ask.engines_for(fleet)?, None),
+        None => ask.engines(&places)?,
+    };
     let engine = budgets::only(engines).map_err(|error| error.at("--engine"))?;
-    let weigh = if is_limited { Weigh::No } else { ask.weigh() };
+    let weigh = if is_limited { Weigh::No } else { ask.weigh(slice::from_ref(&engine)) };
     let model = ask.model(slice::from_ref(&engine), &places, weigh)?;
     let demands: Vec<(Demand, Fleet)> = fleet.iter().map(|fleet| (Demand::Fits, fleet.clone())).collect();
     let mut examined = examine(ask, model, engine, fleet.as_ref(), &demands)?;
@@ -164,7 +168,8 @@ fn of_one(ask: &Ask, output: &CheckOutput) -> Result<Answer, Error> {
     }
     let document = CheckDocument::new(examined);
     refuse_warnings(ask.strict, &document.notes.warnings)?;
-    let data = report::render_check(&document, output.format.format(), output.unit());
+    let unit = if fleet.is_some() { output.unit_of_hardware() } else { output.unit() };
+    let data = report::render_check(&document, output.format.format(), unit);
     let CheckDocument { within, notes: Notes { assumptions, warnings }, .. } = document;
     let notes = assumed.into_iter().chain(assumptions).collect();
     let status = status(Verdict::of(within));

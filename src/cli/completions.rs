@@ -1,14 +1,14 @@
-//! `kvsize completions SHELL`: a script that completes commands, options, and the names of models, GPUs, engines and formats.
+//! `kvsize generate completions SHELL`: a script that completes commands, options, and the names of models, GPUs, engines and formats.
 //! `clap_complete` writes it; what its scripts leave out or get wrong is mended here.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Answer, Subcommand, help, typed};
+use super::{Answer, Subcommand, Visibility, help, typed};
 use crate::catalogue;
 use crate::engine::PROFILES;
-use crate::model::FileType;
+use crate::model::{CHECKPOINT_FORMATS, FileType};
 use crate::units::{FORMATS, PAIRS};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
@@ -16,6 +16,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "A script that completes commands, options and names in a shell",
     arguments: CompletionsArguments::augment_args,
     run: |matches| Ok(run(&typed(matches)?)),
+    visibility: Visibility::Unlisted,
     ..Subcommand::BARE
 };
 
@@ -182,6 +183,9 @@ fn named(command: Command) -> Command {
     let is_file_type = |name: &str| FileType::all().any(|file_type| file_type.name().eq_ignore_ascii_case(name));
     let file_types = FileType::all().map(|file_type| file_type.name().to_ascii_lowercase());
     let elements = FORMATS.iter().map(|format| format.name).filter(|name| !is_file_type(name));
+    let checkpoints = CHECKPOINT_FORMATS.iter().map(|row| row.name);
+    let is_checkpoint = |name: &str| CHECKPOINT_FORMATS.iter().any(|row| row.name == name);
+    let elements = checkpoints.chain(elements.filter(|name| !is_checkpoint(name)));
     // clap keeps names for the life of the program, which ends with the script.
     let kept = |name: String| -> &'static str { name.leak() };
     let values: [(&[&str], Vec<&'static str>); 5] = [

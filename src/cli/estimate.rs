@@ -5,19 +5,28 @@ use clap::{ArgMatches, Args};
 use super::args::{OutputArguments, SortKey};
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{Answer, Subcommand, terminal_is_watching, typed};
+use super::{Answer, Subcommand, sweep, terminal_is_watching, typed};
+use crate::engine::Engine;
 use crate::model::Model;
 use crate::report::{AnsweredEstimate, Document, Estimates};
-use crate::request::{Ask, Axes, Group, Selection, Weigh, memory_of_a_card, past_maximum};
-use crate::units::{Bytes, Code, Error, Notes, Series, Tokens};
+use crate::request::{Axes, Group, Selection, Weigh, memory_of_a_card, past_maximum};
+use crate::units::{Bytes, Code, Error, Notes, Tokens};
 
 pub(super) const OPTIONS: Options = Options {
     selection: Selection {
-        groups: &[Group::Model, Group::Dimensions, Group::Workload, Group::Device, Group::Accelerators, Group::Sources],
-        without: "",
+        groups: &[
+            Group::Model,
+            Group::Dimensions,
+            Group::Workload,
+            Group::Device,
+            Group::Terms,
+            Group::Accelerators,
+            Group::Sources,
+        ],
+        without: "overhead utilization capacity",
     },
     models: Models::Several,
-    lists: &[],
+    lists: &["tp", "pp", "dp", "dcp", "memory"],
     about: "",
     brief: "",
 };
@@ -38,24 +47,37 @@ pub(super) struct EstimateOutput {
     /// Sort order when comparing models, at the longest length [default: bytes]
     #[arg(long, value_name = "KEY", value_enum)]
     pub(super) sort: Option<SortKey>,
+    /// Add the weights: cache and weights together
+    #[arg(long)]
+    pub(super) total: bool,
 }
 
 fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
-    let EstimateOutput { output, sort } = typed(matches)?;
+    let EstimateOutput { output, sort, total } = typed(matches)?;
     let ask = OPTIONS.ask(matches)?;
     ask.refuse_pairs()?;
-    refuse_ranges(&ask)?;
+    if let Some(option) = ask.memory_term().filter(|_| !total) {
+        let remedy = "add --total for cache and weights, or --gpu for what it holds";
+        return Err(Error::without_value(Code::NotCounted, option, "changes nothing of the cache", remedy));
+    }
+    if sweep::is_sweep(&ask) {
+        return sweep::run(ask, output, sort);
+    }
     let places = Places::new(&ask)?;
     let (engines, assumed) = ask.engines(&places)?;
     // Weights are in the JSON alone, and only then worth the files' headers.
-    let models = ask.models(&engines, &places, Weigh::when(output.format.for_programs()))?;
+    let weigh = if total { ask.weigh(&engines) } else { Weigh::when(output.format.for_programs()) };
+    let models = ask.models(&engines, &places, weigh)?;
     let place = ask.place()?;
     let is_one = models.len() == 1;
     let named = |model: &Model, text: String| if is_one { text } else { format!("{}: {text}", model.name) };
     let mut documents = Vec::with_capacity(models.len());
     let mut said = Notes { assumptions: Vec::from_iter(assumed), warnings: Vec::new() };
     for model in &models {
-        let answered = ask.axes(model, &engines, &place).and_then(|axes| document(model, &axes));
+        let answered = ask.axes(model, &engines, &place).and_then(|axes| {
+            let weights = |engine: &Engine| if total { ask.weights_in(model, engine).map(Some) } else { Ok(None) };
+            document(model, &axes, &weights)
+        });
         let document = answered.map_err(|error| Error { field: named(model, error.field.clone()), ..error })?;
         said.assumptions.extend(document.notes.assumptions.iter().map(|text| named(model, text.clone())));
         said.warnings.extend(document.notes.warnings.iter().map(|text| named(model, text.clone())));
@@ -70,20 +92,6 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     answer.notes.extend(unused_memory(place.memory, rows().any(|row| row.capacity.is_some())));
     answer.notes.extend(place.memory.and_then(|memory| memory_of_a_card(Bytes(memory))));
     Ok(answer)
-}
-
-/// Ranges are for a sweep, which limits its rows.
-fn refuse_ranges(ask: &Ask) -> Result<(), Error> {
-    let ranged = |(option, list): &(&'static str, &Vec<Series>)| {
-        list.iter().map(Series::count).find(|&count| count > 1).map(|count| (*option, count))
-    };
-    match [("--seq-len", &ask.seq_len), ("--batch", &ask.batch)].iter().find_map(ranged) {
-        Some((option, count)) => {
-            let problem = "is a range, which `kvsize sweep` takes";
-            Err(Error::new(Code::NotANumber, option, format!("{count} values"), problem, "list the values, or sweep"))
-        }
-        None => Ok(()),
-    }
 }
 
 /// Lengths that were typed with M or G, which are easily taken for powers of 1000.
@@ -117,12 +125,19 @@ fn sort_by(documents: &mut [Document], key: SortKey) {
 }
 
 /// The answers, with the warnings they call for. Of several engines one that refuses is left out, with a warning.
-pub(super) fn document(model: &Model, axes: &Axes) -> Result<Document, Error> {
+pub(super) fn document(
+    model: &Model,
+    axes: &Axes,
+    weights: &dyn Fn(&Engine) -> Result<Option<Bytes>, Error>,
+) -> Result<Document, Error> {
     let (mut answers, mut refusals) = (Vec::new(), Vec::<Error>::new());
     let several = axes.variants.windows(2).any(|pair| pair[0].engine != pair[1].engine);
     for (variant, workload) in axes.workloads() {
         match variant.answer(model, &workload) {
-            Ok(answer) => answers.push(AnsweredEstimate { workload, engine: variant.engine.clone(), answer }),
+            Ok(answer) => {
+                let (engine, weights) = (variant.engine.clone(), weights(&variant.engine)?);
+                answers.push(AnsweredEstimate { workload, engine, answer, weights });
+            }
             Err(refusal) if refusal.code == Code::Refused && several => refusals.push(refusal),
             Err(error) => return Err(error),
         }

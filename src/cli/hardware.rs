@@ -8,11 +8,11 @@ use clap::{ArgMatches, Args};
 use super::args::OutputArguments;
 use super::options::{Models, Options};
 use super::sources::Places;
-use super::{Answer, FITS, NO, Subcommand, terminal_is_watching, typed};
+use super::{Answer, FITS, NO, Subcommand, Visibility, refuse_warnings, terminal_is_watching, typed};
 use crate::fit::{fits, plans};
 use crate::hardware::Price;
-use crate::report::{FitDocument, PlanDocument};
-use crate::request::{Fleet, Group, Selection};
+use crate::report::{Detail, FitDocument, PlanDocument};
+use crate::request::{Fleet, Group, OnHardware, Selection};
 use crate::units::{Code, Error, once};
 
 /// What is asked of hardware, and of a budget.
@@ -32,14 +32,16 @@ pub(super) const GROUPS: &[Group] = &[
 
 const FIT_OPTIONS: Options = Options {
     selection: Selection { groups: GROUPS, without: "memory max-gpus budget budget-per-gpu margin" },
-    models: Models::One,
-    lists: &[],
+    models: Models::Several,
+    lists: &["tp", "pp", "dp"],
     about: include_str!("about/fit.txt"),
     brief: "",
 };
 
 const PLAN_OPTIONS: Options = Options {
     selection: Selection { groups: GROUPS, without: "memory budget budget-per-gpu margin" },
+    models: Models::One,
+    lists: &[],
     about: include_str!("about/plan.txt"),
     ..FIT_OPTIONS
 };
@@ -48,8 +50,9 @@ pub(super) const FIT: Subcommand = Subcommand {
     name: "fit",
     about: "What hardware holds: the longest context, requests at once, cost",
     options: Some(&FIT_OPTIONS),
-    arguments: <OutputArguments>::augment_args,
+    arguments: FitOutput::augment_args,
     statuses: FITS,
+    visibility: Visibility::Listed,
     run: fit,
 };
 
@@ -61,37 +64,64 @@ pub(super) const PLAN: Subcommand = Subcommand {
     ..FIT
 };
 
+#[derive(Debug, Args)]
+struct FitOutput {
+    #[command(flatten)]
+    output: OutputArguments,
+    /// Show each term, its source, errors and prices as well
+    #[arg(short, long)]
+    verbose: bool,
+}
+
 fn fit(matches: &mut ArgMatches) -> Result<Answer, Error> {
-    let output: OutputArguments = typed(matches)?;
+    let FitOutput { output, verbose } = typed(matches)?;
+    let detail = if verbose { Detail::Everything } else { Detail::Verdict };
     let ask = FIT_OPTIONS.ask(matches)?;
     let places = Places::new(&ask)?;
-    let request = ask.hardware(&places)?;
     let fleets = ask.fleets(&places)?;
     if fleets.is_empty() {
         let remedy =
             "name the GPUs, as --gpu 8xh100, or the memory of one, as --gpu-memory 80GiB (`kvsize gpus` lists them)";
         return Err(Error::without_value(Code::NoGpu, "--gpu", "missing", remedy));
     }
-    let found = fits(&request, &fleets)?;
-    let document = FitDocument::new(&request.model, &found.rows, &found.notes);
-    let mut answer = output.answer(&ask, &document, document.notes.clone())?;
-    answer.notes.extend(ages_of_prices(fleets.iter()));
-    Ok(Answer { status: if document.fits { 0 } else { NO }, ..answer })
+    let found = fits(&ask.on_hardware(&places, fleets.clone())?)?;
+    let document = FitDocument::new(&found.rows, &found.notes, detail);
+    let assumed = found.rows.iter().flat_map(|row| &row.request.assumed).map(ToString::to_string);
+    let assumed: Vec<String> = assumed.collect();
+    refuse_warnings(ask.strict, &assumed)?;
+    let mut answer = output.in_gibibytes().answer(&ask, &document, document.notes.clone())?;
+    if verbose {
+        answer.notes.extend(ages_of_prices(fleets.iter()));
+    } else {
+        // What was assumed stands in the verdict; what else it rests on is in -v and in JSON.
+        answer.notes.clear();
+    }
+    Ok(Answer { status: if document.fits() { 0 } else { NO }, ..answer })
 }
 
 fn plan(matches: &mut ArgMatches) -> Result<Answer, Error> {
-    let output: OutputArguments = typed(matches)?;
+    let FitOutput { output, verbose } = typed(matches)?;
+    let detail = if verbose { Detail::Everything } else { Detail::Verdict };
     let ask = PLAN_OPTIONS.ask(matches)?;
     let places = Places::new(&ask)?;
-    let request = ask.hardware(&places)?;
     let fleets = ask.fleets_or_all(&places)?;
-    let found = plans(&request, &fleets)?;
-    let document = PlanDocument::new(&request.model, request.batch.unwrap_or(1), found);
-    let mut answer = output.answer(&ask, &document, document.notes.clone())?;
-    let layouts = &document.layouts;
-    let listed = fleets.iter().filter(|fleet| layouts.iter().any(|row| row.server.gpu == fleet.accelerator.id));
-    answer.notes.extend(ages_of_prices(listed));
-    Ok(Answer { status: if layouts.is_empty() { NO } else { 0 }, ..answer })
+    let asked = ask.on_hardware(&places, fleets.clone())?;
+    let mut found = plans(&asked)?;
+    if !ask.gpu.is_empty() {
+        // Of all GPUs there are, those that an engine does not run on are nobody's question.
+        found.notes.add(&[], &found.left_out);
+    }
+    let Some(OnHardware { request, .. }) = asked.first() else { return Err(Error::missing("--gpu", "name the GPUs")) };
+    let document = PlanDocument::new(&request.model, request.batch.unwrap_or(1), found, detail);
+    let mut answer = output.in_gibibytes().answer(&ask, &document, document.notes.clone())?;
+    let plans = &document.plans;
+    if verbose {
+        let listed = fleets.iter().filter(|fleet| plans.iter().any(|row| row.server.gpu == fleet.accelerator.id));
+        answer.notes.extend(ages_of_prices(listed));
+    } else {
+        answer.notes.clear();
+    }
+    Ok(Answer { status: if plans.is_empty() { NO } else { 0 }, ..answer })
 }
 
 /// How old the prices of these GPUs are, each once. Only a person who is watching reads it: what is written to files stays

@@ -2,10 +2,74 @@
 
 use std::ffi::OsString;
 
-use clap::Command;
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command};
 
-use super::{CANNOT_ANSWER, COMMANDS, Defined, NO, Subcommand, usage};
+use super::{Answer, CANNOT_ANSWER, COMMANDS, Defined, NO, Subcommand, Visibility, usage};
 use crate::report;
+
+/// `kvsize generate KIND`, which the parser reads as the command of that kind: alone it has its help.
+pub(super) const GENERATE: Subcommand = Subcommand {
+    name: "generate",
+    about: "Manual pages, completions for a shell, and JSON Schemas",
+    arguments: |command| {
+        let kinds = PossibleValuesParser::new(["man", "completions", "schema"]);
+        let kind = Arg::new("kind").value_name("KIND").value_parser(kinds).required(true);
+        let of = Arg::new("of").value_name("OF").help("A command of man, a shell of completions, a shape of schema");
+        command.arg(kind.help("What is written")).arg(of)
+    },
+    ..Subcommand::BARE
+};
+
+/// `kvsize help [TOPIC]`.
+pub(super) const TOPICS: Subcommand = Subcommand {
+    name: "help",
+    about: "What there is to know of a topic",
+    arguments: |command| {
+        let names = PossibleValuesParser::new(TOPIC_TEXTS.iter().map(|(name, _)| *name));
+        command.arg(Arg::new("topic").value_name("TOPIC").value_parser(names).help("The topic; none lists them"))
+    },
+    run: |matches| {
+        Ok(Answer { data: topic(matches.get_one::<String>("topic").map(String::as_str)), ..Answer::default() })
+    },
+    ..Subcommand::BARE
+};
+
+/// The topics, as Markdown: what README leaves out.
+const TOPIC_TEXTS: &[(&str, &str)] = &[
+    ("models", include_str!("help/models.md")),
+    ("weights", include_str!("help/weights.md")),
+    ("engines", include_str!("help/engines.md")),
+    ("gpus", include_str!("help/gpus.md")),
+    ("formats", include_str!("help/formats.md")),
+    ("explain", include_str!("help/explain.md")),
+    ("compare", include_str!("help/compare.md")),
+    ("json", include_str!("help/json.md")),
+    ("ci", include_str!("help/ci.md")),
+    ("batch", include_str!("help/batch.md")),
+    ("units", include_str!("help/units.md")),
+    ("formulas", include_str!("help/formulas.md")),
+    ("exactness", include_str!("help/exactness.md")),
+    ("speed", include_str!("help/speed.md")),
+    ("install", include_str!("help/install.md")),
+    ("layout", include_str!("help/layout.md")),
+    ("article", include_str!("help/article.md")),
+];
+
+/// Whether there is a topic of that name.
+pub(super) fn is_topic(name: &str) -> bool {
+    TOPIC_TEXTS.iter().any(|(known, _)| *known == name)
+}
+
+/// The text of a topic; without one, their names and titles.
+fn topic(name: Option<&str>) -> String {
+    let title = |text: &str| text.lines().next().unwrap_or_default().trim_start_matches("# ").to_owned();
+    if let Some((_, text)) = TOPIC_TEXTS.iter().find(|(known, _)| Some(*known) == name) {
+        return (*text).to_owned();
+    }
+    let widest = TOPIC_TEXTS.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    TOPIC_TEXTS.iter().map(|(name, text)| format!("  {name:widest$}   {}\n", title(text))).collect()
+}
 
 /// What is read of the environment: variables, and what each is.
 pub(super) fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -85,7 +149,7 @@ pub(super) fn examples(command: &str) -> impl Iterator<Item = (&'static str, &'s
 pub(super) fn notes(command: &str) -> &'static str {
     match command {
         "batch" => include_str!("about/batch.txt").trim_end(),
-        "sweep" => include_str!("about/sweep.txt").trim_end(),
+        "estimate" => include_str!("about/sweep.txt").trim_end(),
         _ => "",
     }
 }
@@ -99,6 +163,7 @@ fn below(command: &str, notes: &str, statuses: &[(u8, &str)]) -> String {
 
 /// The whole command line with all that is elsewhere defined when it is used.
 pub(super) fn whole() -> Command {
-    let commands = COMMANDS.iter().map(|known| with_all(Command::new(known.name)));
+    let commands =
+        COMMANDS.iter().map(|known| with_all(Command::new(known.name)).hide(known.visibility == Visibility::Unlisted));
     super::program(Defined::All).subcommands(commands)
 }

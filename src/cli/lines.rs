@@ -59,7 +59,7 @@ impl Shape {
 /// About the bytes of shapes that are kept: some hundreds of kinds.
 const SHAPE_BYTES: usize = 2 << 20;
 
-const LISTED: &str = "`kvsize schema batch-line` lists the keys; --lenient passes over others";
+const LISTED: &str = "`kvsize generate schema batch-line` lists the keys; --lenient passes over others";
 
 /// Answers lines, one at a time.
 pub(super) struct LineReader {
@@ -156,7 +156,7 @@ impl Shape {
 fn one_only(error: Error) -> Error {
     match error.code {
         Code::Several => {
-            Error { remedy: "give one value, or use `kvsize sweep` for every combination".into(), ..error }
+            Error { remedy: "give one value, or use `kvsize estimate` for every combination".into(), ..error }
         }
         _ => error,
     }

@@ -2,13 +2,14 @@
 
 use clap::Args;
 
-use super::args::{GpuListArguments, ListArguments, ModelListArguments};
+use super::args::{GpuListArguments, ListArguments, ModelListArguments, ModelSort};
 use super::sources::{overlay, own_accelerators};
 use super::{Answer, Subcommand, typed};
-use crate::catalogue::{self, AcceleratorEntry};
+use crate::catalogue::{self, AcceleratorEntry, ModelSummary};
 use crate::engine::PROFILES;
 use crate::report::{EngineItem, FormatItem, GpuItem, Item, Listing, ModelItem, UnitChoice, render};
-use crate::request::{accelerator, priced};
+use crate::request::{Weigh, accelerator, priced};
+use crate::source::Resolver;
 use crate::units::{ByteUnit, Error};
 
 pub(super) const MODELS: Subcommand = Subcommand {
@@ -21,7 +22,7 @@ pub(super) const MODELS: Subcommand = Subcommand {
 
 pub(super) const FORMATS: Subcommand = Subcommand {
     name: "formats",
-    about: "The element formats",
+    about: "The formats of caches and of weights",
     arguments: ListArguments::augment_args,
     run: |matches| Ok(formats(&typed(matches)?)),
     ..Subcommand::BARE
@@ -45,11 +46,23 @@ pub(super) const GPUS: Subcommand = Subcommand {
 
 fn models(arguments: &ModelListArguments) -> Result<Answer, Error> {
     let overlay = overlay(arguments.catalogue.as_deref())?;
-    let arguments = &arguments.list;
-    let found = catalogue::models(&overlay)
-        .filter(|entry| matches(arguments, entry.names.iter().chain([&entry.label])))
-        .map(ModelItem::from);
-    Ok(list(found.collect(), arguments))
+    let ModelListArguments { list: arguments, sort, .. } = arguments;
+    let is_meant = |entry: &ModelSummary| matches(arguments, entry.names.iter().chain([&entry.label]));
+    let found: Vec<ModelSummary> = catalogue::models(&overlay).filter(is_meant).collect();
+    // One has a page, with its weights in other formats.
+    let weigh = if found.len() == 1 { Weigh::Gguf } else { Weigh::Yes };
+    let resolver = Resolver::default().overlay(&overlay).weights(weigh);
+    let item = |entry: ModelSummary| {
+        let model = entry.names.first().and_then(|name| resolver.model(name).ok());
+        ModelItem::new(entry, model.as_ref())
+    };
+    let mut items: Vec<ModelItem> = found.into_iter().map(item).collect();
+    match sort {
+        None => {}
+        Some(ModelSort::Name) => items.sort_by(|a, b| a.name().cmp(b.name())),
+        Some(ModelSort::BytesPerToken) => items.sort_by(|a, b| a.cache_a_token().total_cmp(&b.cache_a_token())),
+    }
+    Ok(list(items, arguments))
 }
 
 fn formats(arguments: &ListArguments) -> Answer {

@@ -1,19 +1,20 @@
-//! `kvsize man [COMMAND]`: the manual page of the program or of a command, from the definitions that its help is from.
+//! `kvsize generate man [COMMAND]`: the manual page of the program or of a command, from the definitions that its help is from.
 
 use std::io::{self, Write};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, Args, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::{Answer, COMMANDS, Subcommand, help, typed};
+use super::{Answer, COMMANDS, Subcommand, Visibility, help, typed};
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "man",
     about: "The manual page, of the program or of a command",
     arguments: ManArguments::augment_args,
     run: |matches| Ok(run(&typed(matches)?)),
+    visibility: Visibility::Unlisted,
     ..Subcommand::BARE
 };
 
@@ -25,7 +26,9 @@ struct ManArguments {
 }
 
 fn commands() -> PossibleValuesParser {
-    PossibleValuesParser::new(COMMANDS.iter().map(|known| known.name))
+    PossibleValuesParser::new(
+        COMMANDS.iter().map(|known| PossibleValue::new(known.name).hide(known.visibility == Visibility::Unlisted)),
+    )
 }
 
 fn run(arguments: &ManArguments) -> Answer {
@@ -118,8 +121,10 @@ fn as_it_is(roff: &mut Roff, text: &str) {
 /// The option with all its names; a page has room for what the short help leaves out.
 fn told_in_full(argument: Arg) -> Arg {
     let argument = argument.hide_short_help(false);
-    let names: Vec<String> =
-        argument.get_visible_aliases().unwrap_or_default().iter().map(|name| format!("--{name}")).collect();
+    let letters = argument.get_visible_short_aliases().unwrap_or_default();
+    let names = argument.get_visible_aliases().unwrap_or_default();
+    let letters = letters.iter().map(|letter| format!("-{letter}"));
+    let names: Vec<String> = letters.chain(names.iter().map(|name| format!("--{name}"))).collect();
     let help = argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string);
     match help {
         Some(help) if !names.is_empty() => argument.long_help(format!("{help} [also: {}]", names.join(", "))),

@@ -1,6 +1,7 @@
 //! The command line: arguments as typed (`args`), resolved into a question, answered by the core, written once.
 
 mod args;
+mod arguments;
 mod article;
 mod batch;
 mod budgets;
@@ -12,16 +13,17 @@ mod failure;
 mod hardware;
 mod help;
 mod hub;
+mod levers;
 mod lines;
 mod lists;
 mod man;
 mod nvidia_smi;
 mod options;
+mod pasted;
 #[cfg(feature = "hub")]
 mod progress;
 mod schema;
 mod sources;
-mod strategies;
 mod sweep;
 mod usage;
 mod weights;
@@ -33,6 +35,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use clap::{ArgMatches, FromArgMatches};
 
+use self::arguments::Rewritten;
 use self::options::{Named, Options};
 use crate::report;
 use crate::units::{Code, Error};
@@ -47,6 +50,7 @@ const CANNOT_ANSWER: u8 = 2;
 struct Subcommand {
     name: &'static str,
     about: &'static str,
+    visibility: Visibility,
     /// The options of a question that it takes.
     options: Option<&'static Options>,
     /// Its own.
@@ -61,6 +65,7 @@ impl Subcommand {
     const BARE: Self = Self {
         name: "",
         about: "",
+        visibility: Visibility::Listed,
         options: None,
         arguments: |command| command,
         statuses: &[(0, "answered"), (CANNOT_ANSWER, "the question could not be answered")],
@@ -68,25 +73,34 @@ impl Subcommand {
     };
 }
 
+/// Whether help lists a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visibility {
+    Listed,
+    /// Part of another, or there for those who know it.
+    Unlisted,
+}
+
 /// The statuses where the answer may be no.
 const FITS: &[(u8, &str)] =
     &[(0, "it fits"), (NO, "it does not fit"), (CANNOT_ANSWER, "the question could not be answered")];
 
-const COMMANDS: [Subcommand; 17] = [
+const COMMANDS: [Subcommand; 18] = [
     estimate::COMMAND,
-    explain::COMMAND,
-    article::COMMAND,
     hardware::FIT,
     hardware::PLAN,
     check::COMMAND,
-    strategies::COMMAND,
-    weights::COMMAND,
+    explain::COMMAND,
     batch::COMMAND,
-    sweep::COMMAND,
+    levers::COMMAND,
+    article::COMMAND,
     lists::MODELS,
     lists::GPUS,
     lists::FORMATS,
     lists::ENGINES,
+    help::GENERATE,
+    help::TOPICS,
+    weights::COMMAND,
     schema::COMMAND,
     completions::COMMAND,
     man::COMMAND,
@@ -126,7 +140,10 @@ fn command(defined: Defined) -> clap::Command {
         Defined::All => help::with_all,
         Defined::LongHelp => help::described,
     };
-    let commands = COMMANDS.iter().map(|known| clap::Command::new(known.name).about(known.about).defer(define));
+    let commands = COMMANDS.iter().map(|known| {
+        let is_hidden = known.visibility == Visibility::Unlisted;
+        clap::Command::new(known.name).about(known.about).hide(is_hidden).defer(define)
+    });
     let program = program(defined).subcommands(commands);
     if defined == Defined::LongHelp { help::with_long_help(program) } else { program }
 }
@@ -161,8 +178,24 @@ fn typed<T: FromArgMatches>(matches: &mut ArgMatches) -> Result<T, Error> {
 
 /// Runs the program on the arguments of the process.
 pub fn main() -> ExitCode {
+    let verbs = COMMANDS.each_ref().map(|command| command.name);
+    let Rewritten { arguments: typed, note, warning } = match arguments::rewritten(std::env::args_os(), &verbs) {
+        Ok(rewritten) => rewritten,
+        Err(error) => return refused(&error.into()),
+    };
+    if typed.len() < 2 && !arguments::is_piped_in() {
+        // Nothing is left to say if stdout is gone.
+        let _ = io::stdout().write_all(include_bytes!("about/short_usage.txt"));
+        return ExitCode::SUCCESS;
+    }
+    if let [_, only] = typed.as_slice()
+        && only == "-h"
+    {
+        let _ = io::stdout().write_all(include_bytes!("about/short_help.txt"));
+        return ExitCode::SUCCESS;
+    }
     // Not dropped: the process ends soon, and taking the definitions apart is a tenth of a query's time.
-    let parse = |defined| ManuallyDrop::new(command(defined)).try_get_matches_from_mut(std::env::args_os());
+    let parse = |defined| ManuallyDrop::new(command(defined)).try_get_matches_from_mut(typed.clone());
     let asks_for_help = help::may_be_asked(std::env::args_os());
     let parsed = match parse(if asks_for_help { Defined::LongHelp } else { Defined::Named }) {
         // An error tells of what is not defined yet, and suggests it.
@@ -170,28 +203,31 @@ pub fn main() -> ExitCode {
         parsed => parsed,
     };
     let result = match parsed {
-        Ok(mut matches) => run(&mut matches),
+        Ok(mut matches) => run(&mut matches, note, warning),
         Err(error) if !error.use_stderr() => error.print().map(|()| 0).map_err(Into::into),
         Err(error) => Err(usage::failure(&error).into()),
     };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            let text = if usage::asks_for_json(std::env::args_os()) {
-                failure::to_json(&error)
-            } else {
-                line(ERROR, "error", &format!("{error:#}"))
-            };
-            // Nothing is left to tell if stderr is gone too.
-            let _ = io::stderr().write_all(text.as_bytes());
-            ExitCode::from(CANNOT_ANSWER)
-        }
+        Err(error) => refused(&error),
     }
 }
 
+/// Says why a question could not be answered.
+fn refused(error: &anyhow::Error) -> ExitCode {
+    let text = if usage::asks_for_json(std::env::args_os()) {
+        failure::to_json(error)
+    } else {
+        line(ERROR, "error", &format!("{error:#}"))
+    };
+    // Nothing is left to tell if stderr is gone too.
+    let _ = io::stderr().write_all(text.as_bytes());
+    ExitCode::from(CANNOT_ANSWER)
+}
+
 /// Runs the command, and says what it has to say. The exit status.
-fn run(matches: &mut ArgMatches) -> anyhow::Result<u8> {
+fn run(matches: &mut ArgMatches, note: Option<String>, warning: Option<String>) -> anyhow::Result<u8> {
     let mut answer = match matches.remove_subcommand() {
         Some((name, mut inner)) => {
             usage::refuse_options_before(&name, matches)?;
@@ -200,6 +236,8 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<u8> {
         }
         None => (estimate::COMMAND.run)(matches)?,
     };
+    answer.notes.extend(note);
+    answer.warnings.extend(warning);
     let mut stdout = io::stdout().lock();
     match stdout.write_all(answer.data.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever read had enough; the answer is what it was all the same.
@@ -207,7 +245,10 @@ fn run(matches: &mut ArgMatches) -> anyhow::Result<u8> {
         written => written?,
     }
     if let Some(stream) = answer.stream.take() {
+        let (notes, warnings) = (std::mem::take(&mut answer.notes), std::mem::take(&mut answer.warnings));
         answer = stream(&mut stdout)?;
+        answer.notes.extend(notes);
+        answer.warnings.extend(warnings);
     }
     if !answer.quiet {
         let notes = answer.notes.iter().map(|text| line(NOTE, "note", text));

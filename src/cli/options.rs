@@ -4,6 +4,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::arguments::is_piped_in;
 use super::usage;
 use crate::engine::{PROFILES, Setting, SettingValue, ValueKind, setting_named};
 use crate::request::{Ask, Field, Group, Kind, Selection};
@@ -74,7 +75,10 @@ impl Options {
         }
         let is_list = field.is_list || self.lists.contains(&field.name);
         let arg = arg.long(field.name).action(if is_list { ArgAction::Append } else { ArgAction::Set });
-        let arg = arg.short(field.short).visible_aliases(field.aliases);
+        // A name of one letter is a short one.
+        let (letters, names): (Vec<&str>, Vec<&str>) = field.aliases.iter().partition(|name| name.len() == 1);
+        let arg = arg.short(field.short).visible_aliases(names);
+        let arg = arg.visible_short_aliases(letters.iter().flat_map(|letter| letter.chars()).collect::<Vec<_>>());
         match field.kind {
             Kind::Words(words) => arg.value_parser(words_parser(words)).hide_possible_values(true),
             Kind::Number | Kind::Size => arg.allow_hyphen_values(true),
@@ -97,6 +101,11 @@ impl Options {
                 })
             };
             if self.lists.contains(&field.name) { value.split(',').try_for_each(read) } else { read(value) }?;
+        }
+        // A model that is piped in needs no `-`.
+        let has_model = !ask.models.is_empty() || !ask.dimensions.is_empty() || ask.dimensions.name.is_some();
+        if !has_model && self.selection.fields().any(|field| field.group == Group::Model) && is_piped_in() {
+            ask.models.push(crate::request::Named::Name("-".into()));
         }
         // One that several engines have is met once for each, which changes nothing.
         for setting in PROFILES.iter().flat_map(|profile| profile.settings) {
@@ -175,7 +184,7 @@ impl Named {
         field.group == Group::Model
             || field.short.is_some_and(|short| self.letters.contains(short))
             || has(field.name)
-            || field.aliases.iter().any(|alias| has(alias))
+            || field.aliases.iter().any(|alias| has(alias) || alias.len() == 1 && self.letters.contains(alias))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `kvsize schema [NAME]`: the shape of our JSON.
+//! `kvsize generate schema [NAME]`: the shape of our JSON.
 
 mod inputs;
 
@@ -6,11 +6,11 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::failure::ErrorDocument;
-use super::{Answer, Subcommand, typed};
+use super::{Answer, Subcommand, Visibility, typed};
 use crate::report::schema::{Schema, batch_row, listed, one_of, read, written};
 use crate::report::{
-    CheckDocument, ChecksDocument, Document, EngineItem, Explanation, FitDocument, FormatItem, GpuItem, ModelItem,
-    PlanDocument, Strategies, WeightsItem,
+    ArticleDocument, CheckDocument, ChecksDocument, EngineItem, EstimateDocument, Explanation, FitDocument, FormatItem,
+    GpuItem, ModelItem, PlanDocument, Strategies, WeightsItem,
 };
 use crate::source::spec;
 
@@ -19,6 +19,7 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "The JSON Schema of what is read and written",
     arguments: SchemaArguments::augment_args,
     run: |matches| Ok(run(&typed(matches)?)),
+    visibility: Visibility::Unlisted,
     ..Subcommand::BARE
 };
 
@@ -34,12 +35,13 @@ macro_rules! schema {
 /// All shapes; a test validates what is written against them.
 const SCHEMAS: &[Schema] = &[
     schema!("spec", read::<spec::ModelObject>),
-    schema!("estimate", written::<Document>),
+    schema!("estimate", written::<EstimateDocument<'static>>),
     schema!("batch", batch_row),
     schema!("batch-line", inputs::line),
     schema!("weights", WeightsItem, "What models weigh"),
     schema!("strategies", written::<Strategies>),
     schema!("fit", written::<FitDocument>),
+    schema!("article", written::<ArticleDocument<'static>>),
     schema!("plan", written::<PlanDocument>),
     schema!("check", written::<CheckDocument>),
     schema!("checks", written::<ChecksDocument>),
@@ -47,7 +49,7 @@ const SCHEMAS: &[Schema] = &[
     schema!("explain", written::<Explanation>),
     schema!("models", ModelItem, "The models of the catalogue"),
     schema!("gpus", GpuItem, "The accelerators of the catalogue"),
-    schema!("formats", FormatItem, "The element formats"),
+    schema!("formats", FormatItem, "The formats of caches and of weights"),
     schema!("engines", EngineItem, "The engines"),
     schema!("error", written::<ErrorDocument>),
 ];

@@ -239,10 +239,10 @@ impl Sources for ThreadModels {
     }
 
     fn derived(&self, ask: &Ask, derive: &dyn Fn() -> Result<Model, Error>) -> Result<Arc<Model>, Error> {
-        let Ask { models, dimensions, speculative_method, num_speculative_tokens, draft, seq_len, .. } = ask;
+        let Ask { models, dimensions, dtype, speculative_method, num_speculative_tokens, draft, seq_len, .. } = ask;
         let levers = ask.levers();
         let lengths = levers.streaming.map(|_| seq_len);
-        let made_of = (models, dimensions, speculative_method, num_speculative_tokens, draft, levers, lengths);
+        let made_of = (models, dimensions, dtype, speculative_method, num_speculative_tokens, draft, levers, lengths);
         let key = format!("{made_of:?}");
         if let Some(known) = self.derived.borrow().get(&key) {
             return Ok(Arc::clone(known));

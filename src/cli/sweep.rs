@@ -1,35 +1,15 @@
-//! `kvsize sweep MODEL…`: every combination of the lists and ranges, a row each.
+//! `kvsize MODEL… -s 1k..1m*2 --tp 1,2,4`: every combination of lists and ranges, a row each, written as it is known.
 
 use std::io::Write;
 
-use clap::{ArgMatches, Args};
-
-use super::args::OutputArguments;
-use super::estimate::{EstimateOutput, unused_memory};
-use super::options::{Models, Options};
+use super::args::{OutputArguments, SortKey};
+use super::estimate::unused_memory;
 use super::sources::Places;
-use super::{Answer, Subcommand, estimate, refuse_warnings, typed};
+use super::{Answer, refuse_warnings};
 use crate::model::Model;
 use crate::report::{self, AnsweredEstimate, Sweep};
 use crate::request::{Ask, Axes, Place, Weigh, distinct, past_maximum};
 use crate::units::{Code, Error, Notes, Series, group_thousands};
-
-const OPTIONS: Options = Options {
-    selection: estimate::OPTIONS.selection,
-    models: Models::Several,
-    lists: &["tp", "pp", "dp", "dcp", "memory"],
-    about: "",
-    brief: "",
-};
-
-pub(super) const COMMAND: Subcommand = Subcommand {
-    name: "sweep",
-    about: "Every combination of lists and ranges, a row each",
-    options: Some(&OPTIONS),
-    arguments: |command| EstimateOutput::augment_args(command).mut_arg("sort", |arg| arg.hide(true)),
-    run,
-    ..Subcommand::BARE
-};
 
 /// The most rows of a sweep.
 const MOST_ROWS: u64 = 1_000_000;
@@ -37,14 +17,19 @@ const MOST_ROWS: u64 = 1_000_000;
 /// Reasons for what is left out that are printed, and warnings and assumptions.
 const MOST_WORDS: usize = 12;
 
-fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
-    let EstimateOutput { output, sort } = typed(matches)?;
-    let ask = OPTIONS.ask(matches)?;
+/// Whether a question has more than one table shows: ranges, or several layouts or memories.
+pub(super) fn is_sweep(ask: &Ask) -> bool {
+    let ranged = |list: &Vec<Series>| list.iter().any(|series| series.count() > 1);
+    [&ask.seq_len, &ask.batch].into_iter().any(ranged)
+        || [&ask.tp, &ask.pp, &ask.dp, &ask.dcp, &ask.memory].into_iter().any(|list| list.len() > 1 || ranged(list))
+}
+
+/// The answer, row after row.
+pub(super) fn run(ask: Ask, output: OutputArguments, sort: Option<SortKey>) -> Result<Answer, Error> {
     if sort.is_some() {
-        let problem = "does not apply to a sweep, whose rows are in the order of its lists";
+        let problem = "does not apply to ranges, whose rows are in the order of their values";
         return Err(Error::without_value(Code::Conflict, "--sort", problem, "leave it out"));
     }
-    ask.refuse_pairs()?;
     let places = Places::new(&ask)?;
     let (engines, assumed) = ask.engines(&places)?;
     refuse_too_many(&ask, engines.len())?;
@@ -81,8 +66,8 @@ fn refuse_too_many(ask: &Ask, engines: usize) -> Result<(), Error> {
     }
     let (found, problem) =
         (format!("{} combinations", group_thousands(rows)), format!("are more than {}", group_thousands(MOST_ROWS)));
-    let remedy = "shorten a list, take larger steps, or sweep one part after the other";
-    Err(Error::new(Code::TooMany, "sweep", found, problem, remedy))
+    let remedy = "shorten a list, take larger steps, or ask for one part after the other";
+    Err(Error::new(Code::TooMany, "--seq-len", found, problem, remedy))
 }
 
 /// Every layout and memory, the memory changing first.
@@ -139,7 +124,7 @@ impl<'a> Rows<'a> {
             match variant.answer(model, &workload) {
                 Ok(answer) => {
                     let engine = variant.engine.clone();
-                    self.add(model, &own, &AnsweredEstimate { workload, engine, answer })?;
+                    self.add(model, &own, &AnsweredEstimate { workload, engine, answer, weights: None })?;
                 }
                 Err(refusal) => {
                     self.refused.add(&refusal.to_string());
@@ -179,9 +164,10 @@ impl<'a> Rows<'a> {
         warnings.extend(self.refused.lines("left out: "));
         refuse_warnings(self.strict, &warnings)?;
         self.out.write_all(&self.held)?;
-        self.out.write_all(self.sweep.end().as_bytes())?;
+        let notes = Notes { assumptions: self.assumptions.lines(""), warnings };
+        self.out.write_all(self.sweep.end(&notes).as_bytes())?;
         self.out.flush()?;
-        Ok((self.assumptions.lines(""), warnings))
+        Ok((notes.assumptions, notes.warnings))
     }
 }
 

@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::args::{OutputArguments, SourceArguments};
 use super::sources::Places;
-use super::{Answer, Subcommand, typed};
-use crate::model::{FileType, Release};
+use super::{Answer, Subcommand, Visibility, typed};
+use crate::model::{CheckpointFormat, FileType, Release};
 use crate::report::{self, Format, Listing, WeightsItem};
-use crate::request::{Weigh, WeightsDtype};
+use crate::request::{NOT_LISTED, Weigh, WeightsDtype};
 use crate::source::{Extra, Weighed};
 use crate::units::{Code, Error};
 
@@ -16,11 +16,11 @@ pub(super) const COMMAND: Subcommand = Subcommand {
     about: "Weight bytes by element type, parameters, active parameters",
     arguments: WeightsArguments::augment_args,
     run: |matches| run(&typed(matches)?),
+    visibility: Visibility::Unlisted,
     ..Subcommand::BARE
 };
 
-const FILE_TYPES: &str =
-    "GGUF file types, comma-separated: q4_k_m, iq4_xs, q8_0, mxfp4_moe, … as llama-quantize makes them";
+const FORMATS: &str = "Formats, comma-separated: GGUF file types (q4_k_m, iq4_xs, q8_0, …) or formats of checkpoints (fp8, awq, nvfp4, …)";
 
 #[derive(Debug, Args)]
 struct WeightsArguments {
@@ -28,7 +28,7 @@ struct WeightsArguments {
     /// input
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    #[arg(long, value_name = "TYPE", value_delimiter = ',', help = FILE_TYPES)]
+    #[arg(long, value_name = "TYPE", value_delimiter = ',', help = FORMATS)]
     weights_dtype: Vec<String>,
     /// Build of llama-quantize whose rule decides [default: b8390 and later]
     #[arg(long, value_name = "BUILD", requires = "weights_dtype")]
@@ -51,28 +51,26 @@ fn run(arguments: &WeightsArguments) -> Result<Answer, Error> {
     let SourceArguments { catalogue, offline } = &arguments.sources;
     let names = arguments.models.iter().map(String::as_str);
     let places = Places::for_models(names, catalogue.as_deref(), *offline)?;
-    let file_types = arguments.file_types()?;
+    let dtypes = arguments.dtypes()?;
     let extra = Extra {
         mtp: arguments.with.iter().any(|part| part == "mtp"),
         lm_head: arguments.with.iter().any(|part| part == "lm-head"),
     };
-    let weigh = if file_types.is_empty() { Weigh::Yes } else { Weigh::Gguf };
+    let in_gguf = dtypes.iter().any(|dtype| matches!(dtype, Dtype::File(_)));
+    let weigh = if in_gguf { Weigh::Gguf } else { Weigh::Yes };
     let mut items = Vec::with_capacity(arguments.models.len());
     for name in &arguments.models {
-        let Weighed { name, origin, model_type, weights, gguf_tensors } = places.weigh(name, weigh, extra)?;
-        let model_type = model_type.as_deref();
-        match gguf_tensors {
-            Some(Ok(tensors)) => {
-                for file_type in &file_types {
-                    let file = file_type.file(&tensors)?;
-                    items.push(WeightsItem::in_file(&name, origin, model_type, &file));
-                }
-            }
-            Some(Err(reason)) => return Err(no_tensors(report::clean(&name), &reason)),
-            None => match weights {
-                Ok(weights) => items.push(WeightsItem::new(&name, origin, model_type, &weights)),
+        let weighed = places.weigh(name, weigh, extra)?;
+        if dtypes.is_empty() {
+            let Weighed { name, origin, model_type, weights, .. } = weighed;
+            match weights {
+                Ok(weights) => items.push(WeightsItem::new(&name, origin, model_type.as_deref(), &weights)),
                 Err(reason) => return Err(unknown(report::clean(&name), &reason)),
-            },
+            }
+            continue;
+        }
+        for dtype in &dtypes {
+            items.push(item(&weighed, *dtype)?);
         }
     }
     let format = arguments.output.format.format();
@@ -90,20 +88,54 @@ fn run(arguments: &WeightsArguments) -> Result<Answer, Error> {
 }
 
 impl WeightsArguments {
-    fn file_types(&self) -> Result<Vec<FileType>, Error> {
+    fn dtypes(&self) -> Result<Vec<Dtype>, Error> {
         let release: Option<Release> = match &self.llama_quantize {
             Some(build) => Some(build.parse().map_err(|error: Error| error.at("--llama-quantize"))?),
             None => None,
         };
-        let file_type = |text: &String| {
+        let dtype = |text: &String| {
             let dtype = text.parse::<WeightsDtype>().map_err(|error| error.at("--weights-dtype"))?;
-            let file_type = dtype.file_type().ok_or_else(|| {
-                let remedy = "give one such as q4_k_m; `kvsize fit` takes other formats";
-                Error::new(Code::UnknownFormat, "--weights-dtype", text, "is not a GGUF file type", remedy)
-            })?;
-            Ok(file_type.with_release(release.unwrap_or_default()))
+            match (dtype, dtype.file_type()) {
+                (_, Some(file_type)) => Ok(Dtype::File(file_type.with_release(release.unwrap_or_default()))),
+                (WeightsDtype::Checkpoint(format), None) => Ok(Dtype::Checkpoint(format)),
+                (WeightsDtype::Elements(_) | WeightsDtype::FileType(_) | WeightsDtype::Plain(..), None) => {
+                    let remedy = "give one such as q4_k_m or awq; `kvsize fit` takes other formats";
+                    let problem = "is neither a GGUF file type nor a format of checkpoints";
+                    Err(Error::new(Code::UnknownFormat, "--weights-dtype", text, problem, remedy))
+                }
+            }
         };
-        self.weights_dtype.iter().map(file_type).collect()
+        self.weights_dtype.iter().map(dtype).collect()
+    }
+}
+
+/// A format that weights are asked about in.
+#[derive(Debug, Clone, Copy)]
+enum Dtype {
+    File(FileType),
+    Checkpoint(CheckpointFormat),
+}
+
+/// The weights in a format.
+fn item(weighed: &Weighed, dtype: Dtype) -> Result<WeightsItem, Error> {
+    let Weighed { name, origin, model_type, weights, gguf_tensors } = weighed;
+    let model_type = model_type.as_deref();
+    match dtype {
+        Dtype::File(file_type) => match gguf_tensors {
+            Some(Ok(tensors)) => Ok(WeightsItem::in_file(name, *origin, model_type, &file_type.file(tensors)?)),
+            Some(Err(reason)) => Err(no_tensors(report::clean(name), reason)),
+            None => Err(no_tensors(report::clean(name), NOT_LISTED)),
+        },
+        Dtype::Checkpoint(format) => {
+            let unlisted = |reason: &str| {
+                let remedy = "`kvsize fit` takes their bytes as --weights";
+                let problem = format!("unknown tensors: {reason}");
+                Error::without_value(Code::WeightsUnknown, report::clean(name), problem, remedy)
+            };
+            let weights = weights.as_ref().map_err(|reason| unlisted(reason))?;
+            let weights = weights.in_format(format, model_type)?.ok_or_else(|| unlisted(NOT_LISTED))?;
+            Ok(WeightsItem::in_checkpoint(name, *origin, model_type, format, &weights))
+        }
     }
 }
 

@@ -4,10 +4,11 @@
 //! the newest S mod R of K are in the model's format, since K is quantised by channel, over groups of tokens, once R of them are
 //! there; of V, quantised by token, the newest min(S, R).
 
-use super::{Answer, Engine, Gap, Profile};
+use super::answer::longest;
+use super::{Answer, Capacity, Double, Engine, Gap, Profile};
 use crate::estimate::{Estimate, Layout, Workload, estimate};
 use crate::model::{KeyValue, LayerCache, Model};
-use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Tokens};
 
 pub(super) const PROFILE: Profile = Profile {
     name: "ideal",
@@ -21,7 +22,10 @@ pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Res
     let live = estimate(model, workload)?;
     let KvFormat { k, v, .. } = live.stored;
     let window = match (k.full_precision_tokens(), v.full_precision_tokens()) {
-        (None, None) => return Ok(Answer::of(live)),
+        (None, None) => {
+            let capacity = workload.memory.map(|memory| capacity(model, workload, live.bytes_per_gpu, memory));
+            return Ok(Answer { capacity: capacity.transpose()?, ..Answer::of(live) });
+        }
         (Some(window), Some(_)) if k == v => window,
         _ => {
             let reason = "combines a format of KIVI with another, and KIVI is one scheme for K and V";
@@ -55,6 +59,28 @@ pub(super) fn answer(model: &Model, workload: &Workload, engine: &Engine) -> Res
     answer.gaps = Gap::step("residual", live_bytes, answer.estimate.bytes, reason)?.into_iter().collect();
     answer.assumptions.push(format!("{k} is by KIVI's definition (arXiv:2402.02750), and was not replayed"));
     Ok(answer)
+}
+
+/// The longest that is looked for: what still fits there has no limit.
+const MOST: u64 = 1 << 40;
+
+/// What fits in `memory` on each device: live bytes, to the last of them.
+fn capacity(model: &Model, workload: &Workload, needed: Bytes, memory: Bytes) -> Result<Capacity, Error> {
+    let fits = |seq_len| {
+        let one = Workload { seq_len: Tokens(seq_len), batch: 1, ..*workload };
+        estimate(model, &one).is_ok_and(|estimate| estimate.bytes_per_gpu <= memory)
+    };
+    let one = estimate(model, &Workload { batch: 1, ..*workload })?.bytes_per_gpu;
+    let tokens = longest(MOST, fits);
+    Ok(Capacity {
+        memory: memory.0,
+        fits: one <= memory,
+        holds_batch: (workload.batch > 1).then_some(needed <= memory),
+        blocks: None,
+        tokens: Some(tokens).filter(|&tokens| tokens > 0 && tokens < MOST),
+        max_concurrency: (Bytes(0) < one && one <= memory).then(|| Double::ratio(memory.0, one.0)),
+        max_seq_len: tokens.min(workload.seq_len.0),
+    })
 }
 
 /// Refuses what KIVI's definition does not cover.

@@ -44,6 +44,9 @@ impl Setting {
     pub fn of_other_engine(&self, engine: &Engine) -> Error {
         let owners = owners(self.name);
         let remedy = match (self.name, owners.as_slice()) {
+            ("ctx-size" | "num-ctx" | "context-length", [owner, ..]) => {
+                format!("the context length is -s; --{} needs --engine {owner}", self.name)
+            }
             ("batch-size", _) => "the number of sequences is --batch; n_batch needs --engine llama.cpp".into(),
             (_, [owner]) => format!("add --engine {owner}, or leave it out"),
             _ => format!("add --engine with one of these, or leave it out: {}", owners.join(", ")),

@@ -1,10 +1,14 @@
 //! What hardware holds of a request: each kind of GPU with each engine and format.
 
-use super::{Budgets, Fit, Limits, Planned, Question, Requests, Server, Smaller, closest, layouts_of, plan, ranks};
+use std::sync::Arc;
+
+use super::{
+    Budgets, Fit, Layouts, Limits, Planned, Question, Requests, Server, Smaller, closest, layouts_of, plan, ranks,
+};
 use crate::engine::{Calibration, Engine, Served, Spread};
 use crate::estimate::{Layout, Workload};
 use crate::hardware::{Budget, DRIVER_LESS_VISIBLE, Price, exact_size};
-use crate::request::{Fleet, HardwareRequest, Total, past_maximum};
+use crate::request::{Fleet, HardwareRequest, OnHardware, Total, past_maximum};
 use crate::units::{Bytes, Code, Error, KvDtype, KvFormat, Notes, Tokens};
 
 /// GPUs of a node, unless something else is known.
@@ -38,9 +42,13 @@ pub struct Deployment {
     pub command: Option<String>,
 }
 
-/// What GPUs of one kind hold in an engine and a format.
+/// What GPUs of one kind hold of a question, in an engine and a format.
 #[derive(Debug, Clone)]
 pub struct Fitted {
+    /// The question.
+    pub request: Arc<HardwareRequest>,
+    /// The GPUs.
+    pub fleet: Fleet,
     /// The server.
     pub deployment: Deployment,
     /// Whether any of the layout was given.
@@ -68,6 +76,8 @@ impl Fits {
 /// A layout that holds a workload, on GPUs of one kind.
 #[derive(Debug)]
 pub struct PlannedOn {
+    /// The question.
+    pub request: Arc<HardwareRequest>,
     /// The server.
     pub deployment: Deployment,
     /// Requests of the length asked for, then of the average.
@@ -99,7 +109,9 @@ pub struct Plans {
     pub rows: Vec<PlannedOn>,
     /// Kinds that do not hold it.
     pub too_small: Vec<TooSmall>,
-    /// What was taken for granted, and what may make the answer wrong: of rows that an engine refuses, that they are left out.
+    /// Kinds that an engine refuses, and why.
+    pub left_out: Vec<String>,
+    /// What was taken for granted, and what may make the answer wrong.
     pub notes: Notes,
 }
 
@@ -110,30 +122,35 @@ pub struct Plans {
 /// use kvsize::request::Ask;
 /// use kvsize::source::LocalSources;
 /// let ask = Ask::new("llama-3.1-70b").set("gpu", "8xh100")?.set("engine", "vllm")?.set("seq_len", "32K")?;
-/// let found = fits(&ask.hardware(&LocalSources)?, &ask.fleets(&LocalSources)?)?;
+/// let found = fits(&ask.on_hardware(&LocalSources, ask.fleets(&LocalSources)?)?)?;
 /// assert!(found.fits() && found.rows[0].fit.requests[0].at_once > Some(30));
 /// # Ok::<(), kvsize::units::Error>(())
 /// ```
 ///
 /// # Errors
 /// What is not known of the memory or the weights, or what the engine refuses where no other row is left.
-pub fn fits(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Fits, Error> {
-    let mut found = Fits { rows: Vec::new(), notes: assumed_totals(request, fleets) };
+pub fn fits(asked: &[OnHardware]) -> Result<Fits, Error> {
+    let mut found = Fits::default();
     let mut refusals = Refusals::default();
-    for fleet in fleets {
-        for (engine, formats) in &request.engines {
-            for &kv_dtype in formats {
-                match fitted(request, fleet, engine, kv_dtype) {
-                    Ok((row, assumed)) => {
-                        found.notes.add(assumed.as_slice(), &[]);
-                        found.rows.push(row);
+    for OnHardware { request, fleets } in asked {
+        found.notes.extend(&assumed_totals(request, fleets));
+        let (request, first) = (Arc::new(request.clone()), found.rows.len());
+        for fleet in fleets {
+            for (engine, formats) in &request.engines {
+                for &kv_dtype in formats {
+                    match fitted(&request, fleet, engine, kv_dtype) {
+                        Ok((row, assumed)) => {
+                            found.notes.add(assumed.as_slice(), &[]);
+                            found.rows.push(row);
+                        }
+                        Err(error) => refusals.add(error, fleet, engine)?,
                     }
-                    Err(error) => refusals.add(error, fleet, engine)?,
                 }
             }
         }
+        let new = found.rows.iter().skip(first).map(|row| &row.deployment);
+        add_of_all(&mut found.notes, &request, new);
     }
-    add_of_all(&mut found.notes, request, found.rows.iter().map(|row| &row.deployment));
     found.notes.add(&[], &refusals.words(found.rows.len())?);
     Ok(found)
 }
@@ -150,16 +167,18 @@ fn question<'a>(request: &'a HardwareRequest, engine: &'a Engine, kv_dtype: KvDt
 }
 
 /// What one kind of GPU holds in an engine and a format; and what was assumed of the device.
-fn fitted(
-    request: &HardwareRequest,
+pub(super) fn fitted(
+    request: &Arc<HardwareRequest>,
     fleet: &Fleet,
     engine: &Engine,
     kv_dtype: KvDtype,
 ) -> Result<(Fitted, Option<String>), Error> {
     let (engine, assumed) = HardwareRequest::on_device(engine, fleet)?;
     let question = question(request, &engine, kv_dtype);
-    let gpus = fleet.count.unwrap_or(1);
     let given = request.place;
+    // Without a count there are as many as the sizes that were given need.
+    let sizes = [given.tp, given.pp, given.dp].into_iter().flatten().fold(1, u64::saturating_mul);
+    let gpus = fleet.count.unwrap_or(sizes);
     let answer = |layout: Layout| -> Result<_, Error> {
         let budgets = request.budgets(&fleet.accelerator, &question, layout)?;
         let fit = Server::of(question, layout, &budgets.stages)?.fit()?;
@@ -169,21 +188,21 @@ fn fitted(
         let id = fleet.accelerator.id.clone();
         Error::new(Code::Layout, "--gpu", id, "has no layout", "name other GPUs")
     };
-    let layouts = layouts_of(&question, Limits { gpus, per_node: PER_NODE, given })?;
+    let layouts = layouts_of(&question, Limits { gpus, per_node: PER_NODE, given, layouts: Layouts::Any })?;
     let mut answers = layouts.into_iter().map(answer);
     let usual = answers.next().ok_or_else(no_layout)??;
     // Other layouts than the usual one, which do not hold it either or which the engine refuses, are passed over.
     let other = if usual.2.fits { None } else { answers.flatten().find(|(.., fit)| fit.fits) };
     let (layout, budgets, mut fit) = other.unwrap_or(usual);
-    fit.assumptions.extend_from_slice(&budgets.notes);
-    let seq_len = fit.requests.first().map(|requests| requests.seq_len).or(fit.longest);
-    let seq_len = seq_len.filter(|_| fit.fits);
+    fit.answer.assumptions.extend_from_slice(&budgets.notes);
+    let seq_len = Some(fit.seq_len).filter(|_| fit.fits);
     let deployment = Deployment {
         command: seq_len.and_then(|seq_len| command(request, &question, layout, seq_len)),
-        ..deployment(&question, fleet, layout, fit.stored, &budgets)
+        ..deployment(&question, fleet, layout, fit.answer.estimate.stored, &budgets)
     };
     let layout_given = [given.tp, given.pp, given.dp].iter().any(Option::is_some);
-    Ok((Fitted { deployment, layout_given, fit }, assumed))
+    let (request, fleet) = (Arc::clone(request), fleet.clone());
+    Ok((Fitted { request, fleet, deployment, layout_given, fit }, assumed))
 }
 
 /// A deployment, without its command.
@@ -208,26 +227,32 @@ fn deployment(question: &Question, fleet: &Fleet, layout: Layout, stored: KvForm
 ///
 /// # Errors
 /// As [`fits`], and a length that is neither given nor known.
-pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error> {
-    let seq_len = request.seq_len.or(request.model.max_position_embeddings).ok_or_else(|| {
-        let problem = "missing, and the model has no maximum of its own";
-        Error::without_value(Code::NoLength, "--seq-len", problem, "give the tokens of a request")
-    })?;
-    let request = &HardwareRequest { seq_len: Some(seq_len), ..request.clone() };
-    let mut plans = Plans { seq_len, notes: assumed_totals(request, fleets), ..Plans::default() };
+pub fn plans(asked: &[OnHardware]) -> Result<Plans, Error> {
+    let mut plans = Plans::default();
     let mut refusals = Refusals::default();
-    // Which ranks are possible does not depend on the device, but for its class.
-    let mut possible = Vec::new();
-    for (engine, formats) in &request.engines {
-        for fleet in fleets {
-            for &kv_dtype in formats {
-                let planned = plan_in(request, fleet, (engine, kv_dtype), &mut possible, &mut plans);
-                planned.or_else(|error| refusals.add(error, fleet, engine))?;
+    for OnHardware { request, fleets } in asked {
+        let seq_len = request.seq_len.or(request.model.max_position_embeddings).ok_or_else(|| {
+            let problem = "missing, and the model has no maximum of its own";
+            Error::without_value(Code::NoLength, "--seq-len", problem, "give the tokens of a request")
+        })?;
+        let request = &Arc::new(HardwareRequest { seq_len: Some(seq_len), ..request.clone() });
+        plans.seq_len = seq_len;
+        plans.notes.extend(&assumed_totals(request, fleets));
+        let first = plans.rows.len();
+        // Which ranks are possible does not depend on the device, but for its class.
+        let mut possible = Vec::new();
+        for (engine, formats) in &request.engines {
+            for fleet in fleets {
+                for &kv_dtype in formats {
+                    let planned = plan_in(request, fleet, (engine, kv_dtype), &mut possible, &mut plans);
+                    planned.or_else(|error| refusals.add(error, fleet, engine))?;
+                }
             }
         }
+        let new = plans.rows.iter().skip(first).map(|row| &row.deployment);
+        add_of_all(&mut plans.notes, request, new);
     }
-    plans.notes.add(&[], &refusals.words(plans.rows.len().max(plans.too_small.len()))?);
-    add_of_all(&mut plans.notes, request, plans.rows.iter().map(|row| &row.deployment));
+    plans.left_out = refusals.words(plans.rows.len().max(plans.too_small.len()))?;
     Ok(plans)
 }
 
@@ -235,7 +260,7 @@ pub fn plans(request: &HardwareRequest, fleets: &[Fleet]) -> Result<Plans, Error
 type Possible = Vec<((String, (u32, u32), KvDtype), Vec<u64>)>;
 
 fn plan_in(
-    request: &HardwareRequest,
+    request: &Arc<HardwareRequest>,
     fleet: &Fleet,
     (engine, kv_dtype): (&Engine, KvDtype),
     possible: &mut Possible,
@@ -244,7 +269,9 @@ fn plan_in(
     let (engine, assumed) = HardwareRequest::on_device(engine, fleet)?;
     let question = question(request, &engine, kv_dtype);
     let gpus = request.max_gpus.or(fleet.count).unwrap_or(MOST_GPUS);
-    let limits = Limits { gpus, per_node: PER_NODE, given: request.place };
+    let is_given = [request.place.tp, request.place.pp, request.place.dp].iter().any(Option::is_some);
+    let layouts = if is_given || request.any_layout { Layouts::Any } else { Layouts::Nodes };
+    let limits = Limits { gpus, per_node: PER_NODE, given: request.place, layouts };
     let budgets = |layout| Ok(request.budgets(&fleet.accelerator, &question, layout)?.stages);
     let class = (engine.to_string(), engine.device.compute_capability, kv_dtype);
     let ranks = if let Some((_, ranks)) = possible.iter().find(|(known, _)| *known == class) {
@@ -274,7 +301,7 @@ fn plan_in(
             command: command(request, &question, layout, seq_len),
             ..deployment(&question, fleet, layout, answer.estimate.stored, &found)
         };
-        PlannedOn { deployment, requests, slack, smaller }
+        PlannedOn { request: Arc::clone(request), deployment, requests, slack, smaller }
     }));
     Ok(())
 }

@@ -67,7 +67,7 @@ fn divisors(number: u64) -> impl Iterator<Item = u64> {
 }
 
 fn of_ranks(question: &Question, limits: Limits) -> Result<Vec<Layout>, Error> {
-    let Limits { gpus, per_node, given } = limits;
+    let Limits { gpus, per_node, given, .. } = limits;
     let product = || wrong_product(given, gpus);
     let known = [given.tp, given.pp, given.dp].into_iter().flatten().try_fold(1u64, u64::checked_mul);
     let known = known.filter(|&known| known > 0 && gpus.is_multiple_of(known)).ok_or_else(product)?;

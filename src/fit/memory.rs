@@ -30,9 +30,16 @@ impl HardwareRequest {
             Total::Marketed => accelerator.marketed.clone(),
         };
         let whole = whole.ok_or_else(|| {
+            let found = accelerator.id.clone();
+            if !accelerator.sizes_gib.is_empty() {
+                let sizes: Vec<String> = accelerator.sizes_gib.iter().map(|size| format!("{size} GB")).collect();
+                let problem = format!("is sold with {}", sizes.join(", "));
+                let first = accelerator.sizes_gib.last().copied().unwrap_or_default();
+                return Error::new(Code::NoTotal, "--gpu", &found, problem, format!("name one, as {found}-{first}gb"));
+            }
             let problem = format!("has no {} memory size from any source", self.total.name());
             let remedy = "give it with --gpu-memory, or another --capacity";
-            Error::new(Code::NoTotal, "--gpu", accelerator.id.clone(), problem, remedy)
+            Error::new(Code::NoTotal, "--gpu", found, problem, remedy)
         })?;
         let weights = self.weights.as_ref().ok_or_else(|| {
             let remedy = "give their bytes with --weights, or the files that hold them";

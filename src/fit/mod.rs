@@ -6,16 +6,20 @@
 mod answer;
 mod layout;
 mod memory;
+mod outcome;
 mod plan;
 mod search;
 mod server;
+mod ways_out;
 
 pub use answer::{Deployment, Fits, Fitted, PER_NODE, PlannedOn, Plans, TooSmall, fits, plans};
 pub use layout::layouts_of;
 pub use memory::Budgets;
-pub use plan::{Limits, Planned, Smaller, closest, plan, ranks};
+pub use outcome::{Binding, Fit, Left, Requests};
+pub use plan::{Layouts, Limits, Planned, Smaller, closest, plan, ranks};
 pub use search::{MOST, longest_of};
-pub use server::{Binding, Fit, Left, Question, Requests, Server};
+pub use server::{Question, Server};
+pub use ways_out::WayOut;
 
 #[cfg(test)]
 mod tests;

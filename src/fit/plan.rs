@@ -42,7 +42,7 @@ pub struct Smaller {
     /// Replicas.
     pub dp: u64,
     /// Bytes missing on a device.
-    pub shortfall_bytes: Option<Bytes>,
+    pub missing_bytes: Option<Bytes>,
     /// Requests that run at once, fewer than asked for.
     pub requests: Option<u64>,
 }
@@ -50,7 +50,7 @@ pub struct Smaller {
 impl Smaller {
     /// A layout, without what it lacks.
     fn of(Layout { tp, pp, dp, .. }: Layout) -> Self {
-        Self { gpus: tp.saturating_mul(pp).saturating_mul(dp), tp, pp, dp, shortfall_bytes: None, requests: None }
+        Self { gpus: tp.saturating_mul(pp).saturating_mul(dp), tp, pp, dp, missing_bytes: None, requests: None }
     }
 }
 
@@ -63,6 +63,35 @@ pub struct Limits {
     pub per_node: u64,
     /// The sizes that were given.
     pub given: Place,
+    /// The numbers of devices that are looked at.
+    pub layouts: Layouts,
+}
+
+/// Which layouts are proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layouts {
+    /// What people rent or own: 1, 2, 4 or 8 devices of a node, then whole nodes; tensor parallel ranks within a node, pipeline
+    /// stages between nodes.
+    Nodes,
+    /// Any number of devices, with stages anywhere.
+    Any,
+}
+
+impl Limits {
+    /// Whether a layout is one to propose, of an engine that spreads models so.
+    fn allow(&self, layout: Layout, spread: Spread) -> bool {
+        let Layout { tp, pp, dp, .. } = layout;
+        let gpus = tp.saturating_mul(pp).saturating_mul(dp);
+        let whole_nodes = gpus.is_multiple_of(self.per_node.max(1));
+        match self.layouts {
+            Layouts::Any => true,
+            Layouts::Nodes => {
+                let rented = whole_nodes || gpus < self.per_node && gpus.is_power_of_two();
+                let within = pp == 1 || spread == Spread::Layers || tp == self.per_node;
+                rented && within
+            }
+        }
+    }
 }
 
 /// The sizes of tensor parallel ranks that the model and the engine can take, the widest first; of a size that is given, that
@@ -171,6 +200,10 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
         Self { question, limits, of_layout, known: RefCell::default(), least }
     }
 
+    fn allows(&self, layout: Layout) -> bool {
+        self.limits.allow(layout, self.question.engine.profile.spread)
+    }
+
     fn wanted(&self) -> u64 {
         self.question.batch.unwrap_or(1)
     }
@@ -216,6 +249,9 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
                 break;
             }
             let layout = Layout { tp, pp, dp, dcp: self.limits.given.dcp.unwrap_or(1) };
+            if !self.allows(layout) {
+                continue;
+            }
             let budgets = self.budgets(layout)?;
             // Cheaper to see than to ask the engine: all pools together are too small.
             let pools = budgets.iter().map(|budget| budget.pool().unwrap_or_default()).sum::<Exact>();
@@ -256,7 +292,8 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
             let divides = ranks.iter().filter(|&&tp| each.is_multiple_of(tp));
             let layouts = divides.filter_map(|&tp| {
                 let pp = each.checked_div(tp).filter(|pp| self.stages().contains(pp))?;
-                Some(Layout { tp, pp, dp, dcp: self.limits.given.dcp.unwrap_or(1) })
+                let layout = Layout { tp, pp, dp, dcp: self.limits.given.dcp.unwrap_or(1) };
+                Some(layout).filter(|layout| self.allows(*layout))
             });
             let mut closest: Option<(Layout, Bytes)> = None;
             for layout in layouts {
@@ -269,7 +306,7 @@ impl<'a, B: Fn(Layout) -> Result<Vec<Budget>, Error>> Search<'a, B> {
                 }
             }
             if let Some((layout, bytes)) = closest {
-                return Ok(Some(Smaller { shortfall_bytes: Some(bytes), ..Smaller::of(layout) }));
+                return Ok(Some(Smaller { missing_bytes: Some(bytes), ..Smaller::of(layout) }));
             }
         }
         Ok(None)

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use super::layout::widest_heads;
 use super::search::{MOST, largest, longest_of};
+use super::{Binding, Fit, Left, Requests};
 use crate::engine::{Allocation, Answer, Capacity, Double, Engine, RequestLimit, Spread, llama_cpp};
-use crate::estimate::{BytesPerToken, Layout, Workload};
+use crate::estimate::{Layout, Workload};
 use crate::hardware::Budget;
 use crate::model::Model;
-use crate::units::{Bytes, Code, Error, Exact, KvFormat, Tokens, group_thousands};
+use crate::units::{Bytes, Code, Error, Exact, Tokens, group_thousands};
 
 /// What is asked of hardware.
 #[derive(Debug, Clone, Copy)]
@@ -56,88 +57,6 @@ struct Part<'a> {
     pool: u64,
     /// What is missing before there is a pool.
     short: u64,
-}
-
-/// What keeps a server from holding more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(serde::Serialize, schemars::JsonSchema))]
-pub struct Binding {
-    /// A stable word: `weights`, `memory`, `pipeline_stage`, `kv_heads`, `sequences`, `max_seq_len`, `refused`, `engine` or
-    /// `nothing`.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["weights", "memory", "pipeline_stage", "kv_heads", "sequences", "max_seq_len", "refused", "engine", "nothing"])))]
-    pub kind: &'static str,
-    /// The same in words.
-    pub reason: String,
-}
-
-impl Binding {
-    fn new(kind: &'static str, reason: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into() }
-    }
-}
-
-/// Requests of a length.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "cli", serde_with::skip_serializing_none, derive(serde::Serialize, schemars::JsonSchema))]
-pub struct Requests {
-    /// Tokens of each.
-    pub seq_len: Tokens,
-    /// How many there is room for, over all replicas; absent where there is no end.
-    pub room: Option<u64>,
-    /// How many run at once: no more than the engine allows; absent where there is no end.
-    pub at_once: Option<u64>,
-    /// The room of one replica, as the engine counts.
-    pub max_concurrency: Option<Double>,
-    /// The setting that allows no more, where it binds.
-    #[cfg_attr(feature = "cli", schemars(extend("enum" = ["max_num_seqs", "max_running_requests"])))]
-    pub bound_by: Option<&'static str>,
-}
-
-impl Requests {
-    /// Whether so many run at once.
-    pub fn run(&self, wanted: u64) -> bool {
-        self.at_once.is_none_or(|most| most >= wanted)
-    }
-}
-
-/// What requests leave of the memory of the device that is full first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
-    /// So much to spare.
-    Spare(Bytes),
-    /// So much is missing.
-    Short(Bytes),
-    /// The engine refuses so many tokens or sequences.
-    Refused(Error),
-}
-
-/// What a server holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fit {
-    /// Whether what was asked for fits: requests of the length given, else a request at all.
-    pub fits: bool,
-    /// Bytes that are missing on the device that is full first, where memory does not suffice.
-    pub shortfall: Option<Bytes>,
-    /// What keeps it from holding more.
-    pub binding: Binding,
-    /// The longest request, or the longest of so many at once, no longer than the model's own maximum; none where there is
-    /// no end.
-    pub longest: Option<Tokens>,
-    /// Tokens in the pools of all replicas, as the engine counts them; without a pool, the longest request that memory
-    /// holds, times the replicas. None where there is no end.
-    pub tokens: Option<u64>,
-    /// Requests at the length asked for, or at the longest; then at the average.
-    pub requests: Vec<Requests>,
-    /// One more token of one sequence, over all devices of a replica.
-    pub bytes_per_token: BytesPerToken,
-    /// What is stored.
-    pub stored: KvFormat,
-    /// What `--memory` must be for an estimate of the same: the bytes of the device that is full first.
-    pub memory: Bytes,
-    /// What the engine's rules took for granted.
-    pub assumptions: Vec<String>,
-    /// What may make the answer wrong.
-    pub warnings: Vec<String>,
 }
 
 impl<'a> Server<'a> {
@@ -368,15 +287,21 @@ impl<'a> Server<'a> {
         let has_room =
             self.short() == 0 && of_asked.is_some_and(|requests| requests.room.is_none_or(|room| room >= wanted));
         let fits = has_room && of_asked.is_some_and(|requests| requests.run(wanted));
-        let described = self.ask(model, self.question.usual_len().min(asked), 1, None)?;
         let left = self.left(asked, self.usual_batch())?;
         let setting =
             of_asked.and_then(|requests| requests.bound_by.zip(requests.at_once)).filter(|_| has_room && !fits);
         let tokens = if longest == 0 { Some(0) } else { self.tokens(Tokens(asked.0.min(longest)), longest, maximum)? };
+        let longest_alone =
+            if self.usual_batch() == 1 { longest } else { self.longest_alone(maximum.unwrap_or(MOST))? };
+        let with_end = |longest: u64| Some(Tokens(longest)).filter(|_| maximum.is_some() || longest < MOST);
         Ok(Fit {
             fits,
-            shortfall: match left {
+            missing: match left {
                 Left::Short(bytes) if !has_room => Some(bytes),
+                _ => None,
+            },
+            spare: match left {
+                Left::Spare(bytes) if has_room => Some(bytes),
                 _ => None,
             },
             binding: match setting {
@@ -387,15 +312,34 @@ impl<'a> Server<'a> {
                 None if !has_room && self.short() == 0 => self.full(asked, left)?,
                 None => self.binding(maximum, longest)?,
             },
-            longest: Some(Tokens(longest)).filter(|_| !endless),
+            seq_len: asked,
+            longest_alone: with_end(longest_alone),
+            longest: with_end(longest),
             tokens: tokens.map(|tokens| self.over_replicas(tokens)).transpose()?,
             requests,
-            bytes_per_token: described.estimate.bytes_per_token,
-            stored: described.estimate.stored,
+            answer: self.answer(asked)?,
             memory: Bytes(self.parts.iter().map(|part| part.pool).min().unwrap_or_default()),
-            assumptions: described.assumptions,
-            warnings: described.warnings,
         })
+    }
+
+    /// The longest request alone, up to `most` tokens.
+    fn longest_alone(&self, most: u64) -> Result<u64, Error> {
+        if self.short() > 0 {
+            return Ok(0);
+        }
+        let question = Question { batch: None, ..self.question };
+        Self { question, usual: None, ..self.clone() }.longest(most)
+    }
+
+    /// The engine's answer for the requests in one replica; where it refuses so many or such long ones, for a short one.
+    fn answer(&self, seq_len: Tokens) -> Result<Answer, Error> {
+        let (model, batch) = (self.question.model, self.usual_batch());
+        match self.ask(model, seq_len, batch, None) {
+            Err(error) if self.is_too_much(&error, seq_len, batch) || error.code == Code::Refused => {
+                self.ask(model, self.question.usual_len().min(seq_len), 1, None)
+            }
+            answer => answer,
+        }
     }
 
     /// What keeps requests from being longer than the longest.
@@ -404,7 +348,7 @@ impl<'a> Server<'a> {
             return Ok(Binding::new("weights", "weights and overhead leave nothing for the cache"));
         }
         if maximum == Some(longest) {
-            return Ok(Binding::new("max_seq_len", "the model's own maximum"));
+            return Ok(Binding::new("model_max_seq_len", "the model's own maximum"));
         }
         if longest == MOST {
             return Ok(Binding::new("nothing", "no token takes more"));

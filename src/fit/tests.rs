@@ -80,14 +80,14 @@ proptest! {
         if seq_len.is_some() {
             let room = |fit: &Fit| fit.requests[0].room.unwrap_or(u64::MAX);
             prop_assert!(room(&less) <= room(&more));
-            if let (Some(less), Some(more)) = (less.shortfall, more.shortfall) {
+            if let (Some(less), Some(more)) = (less.missing, more.missing) {
                 prop_assert!(less >= more);
             }
         }
         // What does not fit is short of bytes, or of something that is named.
         let other = |binding: &Binding| ["sequences", "refused", "engine"].contains(&binding.kind);
-        prop_assert!(!less.fits || less.shortfall.is_none());
-        prop_assert!(less.fits || less.shortfall.is_some() || other(&less.binding), "{less:?}");
+        prop_assert!(!less.fits || less.missing.is_none());
+        prop_assert!(less.fits || less.missing.is_some() || other(&less.binding), "{less:?}");
     }
 
     /// The longest that fits, fits by the engine's own answer; a token more does not.
@@ -150,7 +150,7 @@ proptest! {
     ) {
         let model = model(layers, heads, None);
         let question = question(&model, &engine, Some(seq_len), batch);
-        let limits = Limits { gpus: 64, per_node: 8, given: Place::default() };
+        let limits = Limits { gpus: 64, per_node: 8, given: Place::default(), layouts: Layouts::Any };
         let pools = |layout: Layout| vec![memory; usize::try_from(layout.pp).unwrap()];
         let of = |layout: Layout| -> Result<_, Error> { Ok(budgets(&pools(layout))) };
         let sizes = ranks(&question, limits).unwrap();
@@ -192,10 +192,10 @@ fn a_share_of_the_total_less_weights_is_left() {
     let stages = request.budgets(&accelerator, &question, layout).unwrap().stages;
     assert_eq!(stages.len(), 4);
     assert_eq!(stages[0].pool(), Ok(Bytes(72_000_000_000 - 34_000_000_000 / 32)));
-    let unknown = HardwareRequest { total: Total::Visible, ..request.clone() };
+    let unknown = HardwareRequest { total: Total::Driver, ..request.clone() };
     assert_eq!(
         unknown.budgets(&accelerator, &question, layout).unwrap_err().to_string(),
-        "--gpu: a has no visible memory size from any source; give it with --gpu-memory, or another --capacity"
+        "--gpu: a has no driver memory size from any source; give it with --gpu-memory, or another --capacity"
     );
     let weightless = HardwareRequest { weights: None, ..request };
     assert_eq!(weightless.budgets(&accelerator, &question, layout).unwrap_err().code, Code::NoWeights);

@@ -29,6 +29,8 @@ pub struct Accelerator {
     pub visible: Option<Term>,
     /// Whether its memory is the machine's, of which Metal lets the GPU have a part.
     pub metal: bool,
+    /// The sizes of memory that the machine is sold with, in GiB, where that is several.
+    pub sizes_gib: Vec<u64>,
 }
 
 impl Accelerator {
@@ -47,7 +49,7 @@ impl Accelerator {
         if self.metal {
             return metal_part(self.marketed.as_ref()?);
         }
-        let driver = self.driver.as_ref()?;
+        let Some(driver) = &self.driver else { return estimated(self.marketed.as_ref()?) };
         let bytes = Bytes(driver.bytes.0.checked_sub(DRIVER_LESS_VISIBLE.0)?);
         let source = format!(
             "the driver's {} ({}) less {}, the median of the cards seen",
@@ -77,6 +79,22 @@ impl Accelerator {
             Self { visible: given, driver: None, ..self }
         }
     }
+}
+
+/// Of what a card is marketed with, GB taken for GiB, the thousandths that engines see: the median of the consumer cards of the
+/// catalogue with both (980 to 986).
+const VISIBLE_THOUSANDTHS: u64 = 982;
+
+/// The total that engines see of a card of which only the marketed size is known.
+fn estimated(marketed: &Term) -> Option<Term> {
+    let gigabytes = marketed
+        .bytes
+        .0
+        .checked_div(1_000_000_000)
+        .filter(|&size| size.checked_mul(1_000_000_000) == Some(marketed.bytes.0));
+    let whole = gigabytes.map_or_else(|| Exact::from(marketed.bytes), |size| Exact::from(size) * (1u64 << 30));
+    let source = format!("98.2 % of the {} it is marketed with ({})", exact_size(marketed.bytes), marketed.source);
+    Some(Term { bytes: (whole * VISIBLE_THOUSANDTHS / 1000u64).bytes().ok()?, known: Known::Estimated, source })
 }
 
 /// The part of a machine's memory that Metal lets the GPU have by default.
@@ -161,7 +179,10 @@ mod tests {
             unseen.assumption().unwrap(),
             ": engines are told 79.19 GiB, the driver's 81559 MiB (a log) less 468 MiB, the median of the cards seen"
         );
-        assert_eq!(Accelerator { driver: None, ..unseen.clone() }.total(), None);
+        // Of the 80 GB it is sold with; nothing of nothing.
+        let sold = Accelerator { driver: None, ..unseen.clone() }.total().unwrap();
+        assert_eq!((sold.bytes, sold.known), (Bytes((80 << 30) * 982 / 1000), Known::Estimated));
+        assert_eq!(Accelerator { driver: None, marketed: None, ..unseen.clone() }.total(), None);
         assert_eq!(Accelerator { driver: Some(term(1 << 20)), ..unseen }.total(), None);
         let given = h100.with_memory(Bytes(1 << 30)).total().unwrap();
         assert_eq!((given.bytes, given.known), (Bytes(1 << 30), Known::Given));

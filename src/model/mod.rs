@@ -1,6 +1,7 @@
 //! What a model is, as far as its cache goes: a list of layer groups. Everything else follows from it.
 
 mod checkpoint;
+mod checkpoint_weights;
 mod dimensions;
 mod gguf_weights;
 mod json_object;
@@ -14,11 +15,15 @@ pub use checkpoint::{
     Checkpoint, DraftMethod, Drafter, ExpertWidths, Gguf, GgufFeature, GgufFile, GgufWindow, Image, KvCacheScheme,
     LatentWidths, Quantization, Widths,
 };
+pub use checkpoint_weights::{CHECKPOINT_FORMATS, CheckpointFormat, FormatRow};
+pub(crate) use checkpoint_weights::{
+    CheckpointTensors, EightBits, Encoding, Holder, Kind, Pattern, PlainDtype, Quantizer, Rule, Shape, Takes,
+};
 #[cfg(feature = "cli")]
 pub(crate) use dimensions::positive;
 pub use dimensions::{Dimension, Dimensions, MAX_LAYERS, ModelSpec, layer_count};
 pub use gguf_weights::{
-    Block, FileType, GgufFileWeights, GgufTensor, GgufTensors, Imatrix, Release, TensorType, Typed,
+    Block, Condition, FileType, GgufFileWeights, GgufTensor, GgufTensors, Imatrix, Reason, Release, TensorType, Typed,
 };
 pub use layer_group::{CacheKind, Convolution, KeyValue, LayerCache, LayerGroup, Mechanism, Memory, RecurrentState};
 pub use layer_group_json::{GroupDefaults, LayerGroupJson, LayerNumbers, Layers};
@@ -48,6 +53,8 @@ pub struct Model {
     pub mtp_groups: Vec<LayerGroup>,
     /// What drafts tokens for it; its layers are among the groups.
     pub drafter: Option<Drafter>,
+    /// How the name that it was found by says that its weights are stored: a name of `--weights-dtype`, or a method.
+    pub named_weights: Option<String>,
     /// What its weights come to, where that was asked for and is known.
     pub weights: Option<Weights>,
     /// Its tensors in a GGUF file, where they were asked for, or why they are unknown.
@@ -81,6 +88,7 @@ impl Model {
             layer_groups,
             mtp_groups: Vec::new(),
             drafter: None,
+            named_weights: None,
             weights: None,
             gguf_tensors: None,
             checkpoint: Checkpoint::default(),
@@ -88,6 +96,11 @@ impl Model {
             assumptions: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// `model_type` of its text model.
+    pub fn text_model_type(&self) -> Option<&str> {
+        self.checkpoint.text_model_type.as_deref().or(self.model_type.as_deref())
     }
 
     /// The model with what drafts `tokens` tokens at a time for it: its own MTP layers, those of a `draft` model numbered

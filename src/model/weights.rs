@@ -1,5 +1,6 @@
 //! What the weights of a model come to: bytes and parameters, and how they are known.
 
+use super::{CheckpointFormat, CheckpointTensors, Holder};
 use crate::units::{Bytes, Error, Exact, named};
 
 /// The weights of a model. What is not known is none; nothing is guessed.
@@ -7,8 +8,10 @@ use crate::units::{Bytes, Error, Exact, named};
 pub struct Weights {
     /// The same by element type, in the order of first appearance; empty where only sums are known.
     pub by_dtype: Vec<DtypeWeights>,
-    /// All bytes.
+    /// All bytes, as engines hold them.
     pub bytes: Option<Bytes>,
+    /// Those of the checkpoint's files, where they are computed and differ.
+    pub stored: Option<Bytes>,
     /// All parameters: what quantisation stores beside them (scales, zero points) is in the bytes and not in these.
     pub parameters: Option<u64>,
     /// Parameters that one token passes through; none for a model without experts.
@@ -17,6 +20,8 @@ pub struct Weights {
     pub tower_parameters: Option<u64>,
     /// Parameters of MTP layers, which are not counted.
     pub mtp_parameters: Option<u64>,
+    /// Their bytes in the files, if these hold them.
+    pub mtp_bytes: Option<Bytes>,
     /// The tensors by shape, as its configuration implies them; none where its class is not known tensor by tensor.
     pub tensors: Option<Tensors>,
     /// How all this is known.
@@ -71,6 +76,46 @@ named! {
 }
 
 impl Weights {
+    /// Computed weights of these tensors.
+    ///
+    /// # Errors
+    /// More than 2^64 - 1 bytes.
+    pub(crate) fn from_tensors(
+        tensors: CheckpointTensors,
+        tied: bool,
+        experts: Option<Experts>,
+    ) -> Result<Self, Error> {
+        let (parameters, routed) = (tensors.parameters().get()?, tensors.routed().get()?);
+        let (bytes, stored) = (tensors.bytes(Holder::Engine)?, tensors.bytes(Holder::Files)?);
+        Ok(Self {
+            by_dtype: tensors.by_dtype()?,
+            bytes: Some(bytes),
+            stored: Some(stored).filter(|&stored| stored != bytes),
+            parameters: Some(parameters),
+            active_parameters: experts.and_then(|experts| experts.active(parameters, routed)),
+            mtp_bytes: (!tensors.mtp.is_empty()).then(|| tensors.mtp_bytes()).transpose()?,
+            tensors: Some(Tensors { groups: tensors.groups()?, tied, checkpoint: Some(tensors) }),
+            ..Self::new(WeightsOrigin::Config)
+        })
+    }
+
+    /// The same weights in another format, of a text model of class `model_type`; `None` where its tensors are not known.
+    ///
+    /// # Errors
+    /// More than 2^64 - 1 bytes.
+    pub fn in_format(&self, format: CheckpointFormat, model_type: Option<&str>) -> Result<Option<Self>, Error> {
+        let Some(Tensors { tied, checkpoint: Some(tensors), .. }) = &self.tensors else { return Ok(None) };
+        let quantized = tensors.quantized(&format.quantizer(model_type));
+        let weights = Self::from_tensors(quantized, *tied, None)?;
+        Ok(Some(Self {
+            active_parameters: self.active_parameters,
+            tower_parameters: self.tower_parameters,
+            mtp_parameters: self.mtp_parameters,
+            notes: format.note().map(Into::into).into_iter().collect(),
+            ..weights
+        }))
+    }
+
     /// Weights of which nothing is known yet but how.
     pub(crate) fn new(origin: WeightsOrigin) -> Self {
         Self { origin, ..Self::default() }
@@ -97,6 +142,8 @@ pub struct Tensors {
     pub groups: Vec<TensorGroup>,
     /// Whether the head is the embedding, which then stands on the first and on the last stage.
     pub tied: bool,
+    /// The same by shape, from which other formats are computed; `None` for those of a GGUF file.
+    pub(crate) checkpoint: Option<CheckpointTensors>,
 }
 
 /// Tensors that are alike. One has the bytes of its three parts.

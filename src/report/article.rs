@@ -1,14 +1,15 @@
 //! The article's numbers beside the real ones.
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::column::{Cell, Column, Table, grid};
-use super::document::{BytesPerTokenValue, Document, EstimateRow, largest};
+use super::document::{BytesPerTokenValue, Document, EstimateDocument, EstimateRow, NamedEstimate, largest};
 use super::estimates::layers_in_words;
 use super::figures;
 use super::grid::{Block, Grid, Page};
 use super::text::folded;
-use super::{Estimates, FitDocument, Medium, Report, json, once};
+use super::{Estimates, FitDocument, FitRow, Medium, ModelDescription, Report, json, once};
 use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, fixed_point};
 
@@ -24,17 +25,45 @@ pub struct Article {
     pub hardware: [(String, FitDocument); 4],
 }
 
-/// A list of all documents, those of the hardware last.
-impl Serialize for Article {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ([article, real], [held, whole, all_weights, chunked]) = (&self.documents, self.on_hardware());
-        (article, real, held, whole, all_weights, chunked).serialize(serializer)
-    }
+/// `kvsize.article/1`: the estimates, and what the article's hardware holds.
+#[derive(Serialize, JsonSchema)]
+pub struct ArticleDocument<'a> {
+    /// Name and version of this shape.
+    schema: &'static str,
+    /// Version of kvsize.
+    kvsize: &'static str,
+    /// The article's model and the real one.
+    models: Vec<&'a ModelDescription>,
+    /// Their estimates at the same lengths.
+    estimates: Vec<NamedEstimate<'a>>,
+    /// What the article's hardware holds.
+    fits: Vec<HeldRow<'a>>,
+}
+
+/// A row of the article's table of hardware, with the command that repeats it.
+#[derive(Serialize, JsonSchema)]
+pub struct HeldRow<'a> {
+    /// The command.
+    asked: &'a str,
+    /// What it answers.
+    #[serde(flatten)]
+    row: &'a FitRow,
 }
 
 impl Article {
-    fn on_hardware(&self) -> [&FitDocument; 4] {
-        self.hardware.each_ref().map(|(_, document)| document)
+    fn document(&self) -> ArticleDocument<'_> {
+        let EstimateDocument { kvsize, models, estimates, .. } = EstimateDocument::new(&self.documents);
+        let held = self
+            .hardware
+            .iter()
+            .flat_map(|(asked, document)| document.fits.iter().map(move |row| HeldRow { asked, row }));
+        ArticleDocument { schema: "kvsize.article/1", kvsize, models, estimates, fits: held.collect() }
+    }
+}
+
+impl Serialize for Article {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.document().serialize(serializer)
     }
 }
 
@@ -67,7 +96,8 @@ impl Report for Article {
     }
 
     fn json_lines(&self) -> String {
-        json::lines(&self.documents) + &json::lines(&self.on_hardware())
+        let document = self.document();
+        json::lines(&document.estimates) + &json::lines(&document.fits)
     }
 }
 
@@ -120,7 +150,7 @@ type HeldColumn<'a> = Column<'a, Held<'a>>;
 /// The article's table of hardware, its rule, and the same with real figures.
 fn hardware(hardware: &[(String, FitDocument); 4], unit: ByteUnit) -> [Block; 3] {
     let held = article::HARDWARE.iter().enumerate().map(|(index, said)| {
-        let row = |document: &FitDocument| document.configurations.get(index)?.tokens;
+        let row = |document: &FitDocument| document.fits.get(index)?.pool_tokens;
         Held { said, tokens: hardware.each_ref().map(|(_, document)| row(document).unwrap_or_default()) }
     });
     let held: Vec<Held<'_>> = held.collect();

@@ -45,6 +45,9 @@ pub struct BatchRow<'a> {
     pub warnings: Option<&'a [String]>,
 }
 
+/// How a line begins.
+pub(super) const OPENING: &[u8] = b"{\"schema\":\"kvsize.batch/1\"";
+
 /// What is the same in every answer for a model in an engine, in one format and layout.
 #[derive(Debug, Clone)]
 pub struct BatchFrame {
@@ -93,7 +96,7 @@ impl BatchFrame {
         [assumptions, warnings]: [&[String]; 2],
     ) {
         let Answer { estimate, details, capacity, gaps, .. } = answer;
-        out.extend_from_slice(b"{\"schema\":\"kvsize.batch/1\"");
+        out.extend_from_slice(OPENING);
         if let Some(line) = line {
             put(out, ",\"line\":", &line);
         }
@@ -210,6 +213,7 @@ mod tests {
                         workload,
                         engine: engine.clone(),
                         answer: answer.clone(),
+                        weights: None,
                     })
                     .unwrap();
                     assert_eq!(Value::from(written), serde_json::to_value(row).unwrap());

@@ -62,7 +62,7 @@ pub struct Measured {
     pub hardware: Vec<Held>,
     /// The longest request within all limits, or on the hardware, no longer than the model's own maximum; absent where there is
     /// no end.
-    pub max_seq_len: Option<u64>,
+    pub longest_seq_len: Option<u64>,
     /// The model's own maximum.
     #[serde(skip)]
     pub(super) maximum: Option<u64>,
@@ -72,7 +72,7 @@ impl Measured {
     /// What was measured of a workload on a model.
     pub fn new(Examined { model, workload, engine, checked, held, .. }: &Examined) -> Self {
         let longest = match held.as_slice() {
-            [held] if checked.limits.is_empty() => held.max_seq_len,
+            [held] if checked.limits.is_empty() => held.longest_seq_len_at_batch,
             _ => checked.longest,
         };
         Self {
@@ -88,7 +88,7 @@ impl Measured {
             bytes_per_gpu: checked.taken.bytes_per_gpu.0,
             limits: checked.limits.clone(),
             hardware: held.clone(),
-            max_seq_len: longest.map(|longest| longest.0),
+            longest_seq_len: longest.map(|longest| longest.0),
             maximum: model.max_position_embeddings.map(|maximum| maximum.0),
         }
     }
@@ -172,7 +172,7 @@ impl Held {
     pub(super) fn sentence(&self, unit: ByteUnit) -> String {
         let on = self.configuration();
         let number = |number: Option<u64>, none: &str| number.map_or_else(|| none.to_owned(), group_thousands);
-        let short = match self.shortfall_bytes {
+        let short = match self.missing_bytes {
             Some(bytes) if !self.holds => format!("over by {} on a GPU of {on}", amount(bytes.0, unit)),
             _ => format!("does not fit on {on}: {}", self.binding.reason),
         };
@@ -225,7 +225,7 @@ impl CheckDocument {
     /// The verdict by how much, and how long a request may be.
     fn halves(&self, unit: ByteUnit) -> [String; 2] {
         if let [row, ..] = self.measured.hardware.as_slice() {
-            let longest = largest_that("fits", "in this layout", self.measured.max_seq_len, self.measured.maximum);
+            let longest = largest_that("fits", "in this layout", self.measured.longest_seq_len, self.measured.maximum);
             let join = if self.within { ";" } else { ":" };
             let sentence = row.sentence(unit);
             // A sentence that has a reason of its own goes on as a list does.
@@ -233,7 +233,7 @@ impl CheckDocument {
             return [format!("{sentence}{join}"), longest];
         }
         let amount = |bytes: u64| amount(bytes, unit);
-        let longest = largest_within(self.measured.max_seq_len, self.measured.maximum);
+        let longest = largest_within(self.measured.longest_seq_len, self.measured.maximum);
         let margin = match self.measured.tightest() {
             Some(Limit { over: Some(over), .. }) => format!("over by {}", amount(over.0)),
             Some(limit) => {
@@ -252,7 +252,7 @@ struct Asserted<'a> {
     name: String,
     over: Option<Bytes>,
     holds: bool,
-    max_seq_len: Option<u64>,
+    longest_seq_len: Option<u64>,
 }
 
 type AssertedColumn<'a> = Column<'a, Asserted<'a>>;
@@ -265,20 +265,20 @@ fn of_limit<'a>(heading: impl Into<String>, figure: impl Fn(&Limit) -> Cell + 'a
 impl CheckDocument {
     /// The limits, then what is asserted of hardware.
     fn asserted(&self) -> Vec<Asserted<'_>> {
-        let Measured { limits, hardware, max_seq_len, .. } = &self.measured;
+        let Measured { limits, hardware, longest_seq_len, .. } = &self.measured;
         let of_limits = limits.iter().map(|limit| Asserted {
             limit: Some(limit),
             name: limit.kind.to_owned(),
             over: limit.over,
             holds: self.within,
-            max_seq_len: *max_seq_len,
+            longest_seq_len: *longest_seq_len,
         });
         let of_hardware = hardware.iter().map(|row| Asserted {
             limit: None,
             name: format!("{} {}", row.kind, row.configuration()),
-            over: row.shortfall_bytes,
+            over: row.missing_bytes,
             holds: row.holds,
-            max_seq_len: row.max_seq_len.map(|tokens| tokens.0),
+            longest_seq_len: row.longest_seq_len_at_batch.map(|tokens| tokens.0),
         });
         of_limits.chain(of_hardware).collect()
     }
@@ -299,7 +299,7 @@ impl CheckDocument {
             of_limit("left", left).key("left"),
             AssertedColumn::csv("over", |row| row.over.map(|bytes| bytes.0)),
             AssertedColumn::csv("within", |row| row.holds),
-            AssertedColumn::csv("max_seq_len", |row| row.max_seq_len),
+            AssertedColumn::csv("longest_seq_len", |row| row.longest_seq_len),
         ];
         Table::new(rows, columns)
     }
@@ -323,9 +323,12 @@ impl Report for CheckDocument {
         let limits: Vec<Asserted<'_>> = self.asserted().into_iter().filter(|row| row.limit.is_some()).collect();
         let grid = (!limits.is_empty()).then(|| Block::Grid(self.table_of(&limits, unit).grid(unit)));
         let [margin, longest] = self.halves(unit).map(|half| clean(&half));
-        let line = format!("{margin} {longest}");
+        let word = if self.within { "YES  " } else { "NO   " };
+        let line = format!("{word}{margin} {longest}");
         // A terminal would break it in the middle of a number.
-        let verdict = Block::Text(if line.chars().count() > COLUMNS { vec![margin, longest] } else { vec![line] });
+        let is_short = line.chars().count() <= COLUMNS;
+        let verdict = if is_short { vec![line] } else { vec![format!("{word}{margin}"), format!("     {longest}")] };
+        let verdict = Block::Text(verdict);
         [verdict].into_iter().chain(grid).chain([Block::folded([of])]).collect()
     }
 

@@ -125,7 +125,7 @@ impl CheckRow {
             sentences.extend(limits.map(|limit| limit.sentence(unit)));
             let over = measured.limits.iter().any(|limit| limit.over.is_some());
             if over {
-                sentences.push(largest_within(measured.max_seq_len, measured.maximum));
+                sentences.push(largest_within(measured.longest_seq_len, measured.maximum));
             }
             let hardware = measured.hardware.iter().filter(|row| kept || !row.holds);
             sentences.extend(hardware.map(|row| row.sentence(unit)));

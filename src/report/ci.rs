@@ -24,6 +24,7 @@ impl CheckFormat {
         Self::As(Format::Jsonl),
         Self::As(Format::Csv),
         Self::As(Format::Markdown),
+        Self::As(Format::Svg),
         Self::Github,
         Self::Junit,
     ];

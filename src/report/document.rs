@@ -15,7 +15,7 @@ use super::ModelDescription;
 use crate::engine::{Answer, Capacity, Details, Engine, Gap};
 use crate::estimate::{BytesPerToken, GroupEstimate, Workload};
 use crate::model::Model;
-use crate::units::{Bytes, ElementFormat, Error, KvDtype, KvFormat, Notes, group_thousands};
+use crate::units::{Bytes, ElementFormat, Error, Exact, KvDtype, KvFormat, Notes, group_thousands};
 
 /// An estimate and what was asked for.
 #[derive(Debug)]
@@ -26,23 +26,82 @@ pub struct AnsweredEstimate {
     pub engine: Engine,
     /// The answer.
     pub answer: Answer,
+    /// The weights that the engine loads, where a total was asked for.
+    pub weights: Option<Bytes>,
 }
 
-/// `kvsize.estimate/1`: a model and its estimates. Bytes are integers; what is unknown is absent.
-#[derive(Debug, Serialize, JsonSchema)]
+/// A model and its estimates.
+#[derive(Debug)]
 pub struct Document {
-    /// Name and version of this shape.
-    #[schemars(extend("const" = "kvsize.estimate/1"))]
-    pub schema: &'static str,
-    /// Version of kvsize.
-    pub kvsize: &'static str,
     /// The model.
     pub model: ModelDescription,
     /// The estimates, in the order asked for.
     pub estimates: Vec<EstimateRow>,
     /// What there is to say of it.
+    pub notes: Notes,
+}
+
+/// `kvsize.estimate/1`: models and their estimates. Bytes are integers; what is unknown is absent.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EstimateDocument<'a> {
+    /// Name and version of this shape.
+    #[schemars(extend("const" = "kvsize.estimate/1"))]
+    pub schema: &'static str,
+    /// Version of kvsize.
+    pub kvsize: &'static str,
+    /// The models; absent where rows are written as they are known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<&'a ModelDescription>,
+    /// Their estimates, in the order asked for.
+    pub estimates: Vec<NamedEstimate<'a>>,
+    /// What there is to say of them.
     #[serde(flatten)]
     pub notes: Notes,
+}
+
+/// An estimate with the name of its model.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct NamedEstimate<'a> {
+    /// Name and version of this shape, where the row stands alone.
+    pub schema: Option<&'static str>,
+    /// The model's name.
+    pub model: &'a str,
+    /// The estimate.
+    #[serde(flatten)]
+    pub row: &'a EstimateRow,
+}
+
+const SCHEMA: &str = "kvsize.estimate/1";
+
+impl<'a> EstimateDocument<'a> {
+    /// The document of models with their estimates; of several models each note names its own.
+    pub fn new(documents: &'a [Document]) -> Self {
+        let mut notes = Notes::default();
+        for Document { model, notes: own, .. } in documents {
+            let named = |texts: &[String]| -> Vec<String> {
+                let name =
+                    |text: &String| if documents.len() > 1 { format!("{}: {text}", model.name) } else { text.clone() };
+                texts.iter().map(name).collect()
+            };
+            notes.add(&named(&own.assumptions), &named(&own.warnings));
+        }
+        let rows = |document: &'a Document| {
+            document.estimates.iter().map(|row| NamedEstimate { schema: None, model: &document.model.name, row })
+        };
+        Self {
+            schema: SCHEMA,
+            kvsize: env!("CARGO_PKG_VERSION"),
+            models: documents.iter().map(|document| &document.model).collect(),
+            estimates: documents.iter().flat_map(rows).collect(),
+            notes,
+        }
+    }
+
+    /// The rows, each alone.
+    pub(super) fn into_rows(self) -> Vec<NamedEstimate<'a>> {
+        self.estimates.into_iter().map(|row| NamedEstimate { schema: Some(SCHEMA), ..row }).collect()
+    }
 }
 
 /// An estimate of a [`Document`].
@@ -88,6 +147,10 @@ pub struct EstimateRow {
     pub bytes_per_gpu: u64,
     /// `bytes` in 10⁹, for reading; `bytes` is exact.
     pub gb: f64,
+    /// The weights of one replica, where a total was asked for.
+    pub weights_bytes: Option<u64>,
+    /// `bytes` and `weights_bytes`.
+    pub total_bytes: Option<u64>,
     /// One more token of one sequence at this length.
     pub bytes_per_token: BytesPerTokenValue,
     /// The same bytes by layer group.
@@ -112,6 +175,7 @@ impl EstimateRow {
         let Answer { estimate, details, capacity, gaps, .. } = &answered.answer;
         let Workload { seq_len, batch, kv_dtype, layout, .. } = answered.workload;
         let KvFormat { k, v, .. } = estimate.stored;
+        let total = answered.weights.map(|weights| (Exact::from(weights) + estimate.bytes).get());
         Ok(Self {
             seq_len: seq_len.0,
             batch,
@@ -128,6 +192,8 @@ impl EstimateRow {
             bytes: estimate.bytes.0,
             bytes_per_gpu: estimate.bytes_per_gpu.0,
             gb: estimate.bytes.0 as f64 / 1e9,
+            weights_bytes: answered.weights.map(|weights| weights.0),
+            total_bytes: total.transpose()?,
             bytes_per_token: estimate.bytes_per_token.into(),
             layer_groups: estimate.layer_groups.clone(),
             gaps: gaps.clone(),
@@ -202,8 +268,6 @@ impl Document {
             notes.add(&answer.assumptions, &answer.warnings);
         }
         Ok(Self {
-            schema: "kvsize.estimate/1",
-            kvsize: env!("CARGO_PKG_VERSION"),
             model: ModelDescription::new(model),
             estimates: answers.iter().map(EstimateRow::new).collect::<Result<_, _>>()?,
             notes,

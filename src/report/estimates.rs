@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::ModelDescription;
 use super::column::Table;
-use super::document::{Document, EstimateRow, largest};
+use super::document::{Document, EstimateDocument, EstimateRow, largest};
 use super::figures;
 use super::grid::{Block, Page};
 use super::text::COLUMNS;
@@ -14,16 +14,13 @@ use crate::estimate::Layout;
 use crate::model::LayerGroupJson;
 use crate::units::{ByteUnit, Bytes, group_thousands};
 
-/// The estimates of models: of one a document, of several a list of them.
+/// The estimates of models.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimates<'a>(pub &'a [Document]);
 
 impl Serialize for Estimates<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            [document] => document.serialize(serializer),
-            documents => documents.serialize(serializer),
-        }
+        EstimateDocument::new(self.0).serialize(serializer)
     }
 }
 
@@ -39,6 +36,10 @@ impl Report for Estimates<'_> {
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
         let mut blocks = Vec::new();
         let all = figures::figures(self.0);
+        if all.iter().any(|figure| figure.row.total_bytes.is_some()) {
+            let (grid, same) = figures::table(&all, unit).shown(unit);
+            return vec![Block::Grid(grid), Block::folded([same.join(", ")]), Block::folded(basis(self.0))];
+        }
         let several = (self.0.len() > 1).then(|| figures::long(&all, unit));
         if let Some(together) = several.filter(|grid| grid.width() <= COLUMNS) {
             blocks.push(Block::Grid(together));
@@ -72,7 +73,7 @@ impl Report for Estimates<'_> {
     }
 
     fn json_lines(&self) -> String {
-        json::lines(self.0)
+        json::lines(&EstimateDocument::new(self.0).into_rows())
     }
 }
 

@@ -42,6 +42,7 @@ type FigureColumn<'a> = Column<'a, Figure<'a>>;
 /// Every column of an estimate: a row an estimate in CSV, and, of a sweep, in tables.
 pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
     let capable = figures.iter().any(|figure| figure.row.capacity.is_some());
+    let has_total = figures.iter().any(|figure| figure.row.total_bytes.is_some());
     let [pool_tokens, requests, longest] = of_capacity();
     let memory = |figure: &Figure<'_>| Cell::bytes(figure.capacity(|capacity| capacity.memory));
     let columns = [
@@ -60,6 +61,12 @@ pub(super) fn table(figures: &[Figure<'_>], unit: ByteUnit) -> Table {
         FigureColumn::csv("gpus", |figure| figure.row.gpus),
         bytes_column(unit).key("bytes"),
         per_gpu(figures, unit).key("bytes_per_gpu"),
+        FigureColumn::right(format!("Weights {}", unit.name()), |figure| Cell::bytes(figure.row.weights_bytes))
+            .when(has_total)
+            .key("weights_bytes"),
+        FigureColumn::right(format!("Total {}", unit.name()), |figure| Cell::bytes(figure.row.total_bytes))
+            .when(has_total)
+            .key("total_bytes"),
         FigureColumn::csv("bytes_per_token", |figure| figure.row.bytes_per_token.to_string()),
         FigureColumn::right(format!("Memory {}", unit.name()), memory).if_differs().key("memory"),
         FigureColumn::left("Fits", |figure| figure.capacity(|capacity| capacity.fits)).when(capable).key("fits"),
@@ -251,7 +258,7 @@ mod tests {
                 let workload = Workload { kv_dtype, ..Workload::of(Tokens(10), 1) };
                 // Whose figure it is does not matter here.
                 let answer = Engine::ideal().answer(&model, &workload).unwrap();
-                answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer });
+                answers.push(AnsweredEstimate { workload, engine: engine.clone(), answer, weights: None });
             }
         }
         Document::new(&model, &answers, &[]).unwrap()

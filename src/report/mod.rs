@@ -2,6 +2,7 @@
 //! anywhere.
 
 mod article;
+mod bar;
 mod batch;
 mod check;
 mod checks;
@@ -22,6 +23,7 @@ mod markdown;
 mod model;
 pub mod schema;
 mod strategies;
+mod svg;
 mod sweep;
 mod table;
 mod text;
@@ -31,24 +33,29 @@ use serde::Serialize;
 
 use crate::units::{ByteUnit, Bytes, named, once};
 
-pub use article::Article;
+pub use article::{Article, ArticleDocument, HeldRow};
 pub use batch::{BatchFrame, BatchRow};
 pub use check::{CheckDocument, Measured};
 pub use checks::{CheckRow, ChecksDocument, ErrorRow};
 pub use ci::{Case, Cases, CheckFormat, no_check, render_check};
 pub use column::{Cell, Column, Table};
-pub use document::{AnsweredEstimate, BytesPerTokenValue, Document, EstimateRow, notes_of};
+pub use document::{
+    AnsweredEstimate, BytesPerTokenValue, Document, EstimateDocument, EstimateRow, NamedEstimate, notes_of,
+};
 pub use estimates::Estimates;
-pub use explain::{ExplainedFact, ExplainedGroup, Explanation, explanation};
+pub use explain::{ExplainedFact, ExplainedGroup, ExplainedTensors, Explanation, explanation};
 pub use figures::Figure;
 pub use grid::{Align, Block, Grid, Page};
-pub use hardware::{CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, ServerRow, StageRow, TermRow};
+pub use hardware::{
+    AssumedRow, CostRow, FitDocument, FitRow, PlanDocument, PlanRow, PoolError, ServerRow, StageRow, TermRow, WayOutRow,
+};
 pub use listing::{
-    DefaultItem, EngineItem, FormatItem, GpuItem, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
+    DefaultItem, EngineItem, FormatItem, GpuItem, InFormat, Item, Listing, ModelItem, PriceItem, SettingItem, SizeItem,
     WeightsItem,
 };
 pub use model::ModelDescription;
 pub use strategies::{ArticleStatement, ByItsRule, Cents, Gpu, PriceFigures, Strategies, StrategyRow, Typed};
+pub use svg::{Bar, Picture, Series};
 pub use sweep::Sweep;
 pub use text::wrapped;
 pub use weights::{DtypeDescription, WeightsDescription};
@@ -68,6 +75,8 @@ named! {
         Csv = "csv",
         /// A table for an issue or a job summary.
         Markdown = "markdown",
+        /// A picture: of `fit` a bar for each GPU, of ranges of lengths bytes over context.
+        Svg = "svg",
     }
 }
 
@@ -88,6 +97,16 @@ impl UnitChoice {
             Self::Auto => ByteUnit::fitting(largest),
         }
     }
+}
+
+/// How much of an answer people read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// The verdict, and what would change it.
+    #[default]
+    Verdict,
+    /// Each term, error, price and source as well.
+    Everything,
 }
 
 /// Where a page is read.
@@ -113,6 +132,11 @@ pub trait Report: Serialize {
     /// Lines for scripts.
     fn plain(&self, unit: ByteUnit) -> Vec<String>;
 
+    /// What is drawn of it, if anything.
+    fn picture(&self) -> Option<Picture> {
+        None
+    }
+
     /// The document, or each of several, as a line of JSON.
     fn json_lines(&self) -> String
     where
@@ -132,6 +156,7 @@ pub fn render(report: &impl Report, format: Format, unit: UnitChoice) -> String 
         Format::Json => json::pretty(report),
         Format::Jsonl => report.json_lines(),
         Format::Csv => csv::render(&report.table(unit)),
+        Format::Svg => report.picture().map(|picture| svg::render(&picture, unit)).unwrap_or_default(),
     }
 }
 

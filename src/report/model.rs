@@ -19,7 +19,7 @@ pub struct ModelDescription {
     /// Its `model_type`.
     pub model_type: Option<String>,
     /// The longest sequence it was made for.
-    pub max_seq_len: Option<u64>,
+    pub model_max_seq_len: Option<u64>,
     /// The 16-bit element format of the checkpoint.
     pub dtype: String,
     /// All layers, those without a cache included.
@@ -47,7 +47,7 @@ impl ModelDescription {
             name: super::clean(&model.name),
             source: model.origin.name(),
             model_type: model.model_type.clone(),
-            max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
+            model_max_seq_len: model.max_position_embeddings.map(|tokens| tokens.0),
             dtype: model.dtype.to_string(),
             num_hidden_layers: model.num_hidden_layers,
             layer_groups: groups(&model.layer_groups, LayerNumbers::default()),

@@ -13,8 +13,10 @@ pub struct WeightsDescription {
     /// How they are known: `headers`, `index`, `catalogue`, or `computed` from the configuration.
     #[schemars(extend("enum" = ["headers", "index", "catalogue", "computed"]))]
     pub origin: &'static str,
-    /// All bytes.
+    /// All bytes, as engines hold them.
     pub bytes: Option<u64>,
+    /// Those of the files, where they are computed and differ.
+    pub stored_bytes: Option<u64>,
     /// All parameters.
     pub parameters: Option<u64>,
     /// Parameters that one token passes through, of a mixture of experts.
@@ -23,6 +25,8 @@ pub struct WeightsDescription {
     pub tower_parameters: Option<u64>,
     /// Parameters of MTP layers, which are not counted.
     pub mtp_parameters: Option<u64>,
+    /// Their bytes in the files, if these hold them.
+    pub mtp_bytes: Option<u64>,
     /// The same by element type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub by_dtype: Vec<DtypeDescription>,
@@ -56,10 +60,12 @@ impl From<&Weights> for WeightsDescription {
         Self {
             origin: weights.origin.name(),
             bytes: weights.bytes.map(|bytes| bytes.0),
+            stored_bytes: weights.stored.map(|bytes| bytes.0),
             parameters: weights.parameters,
             active_parameters: weights.active_parameters,
             tower_parameters: weights.tower_parameters,
             mtp_parameters: weights.mtp_parameters,
+            mtp_bytes: weights.mtp_bytes.map(|bytes| bytes.0),
             by_dtype: by_dtype.collect(),
             notes: weights.notes.iter().map(|note| super::clean(note)).collect(),
         }

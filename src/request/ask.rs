@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
+use super::WeightsDtype;
 use super::field::{Key, find};
-use super::{Weigh, WeightsDtype};
 use crate::engine::{Double, Engine, Setting, SettingValue};
 use crate::hardware::Rate;
 use crate::model::{DraftMethod, ModelSpec, Release};
@@ -19,6 +19,8 @@ pub struct Ask<'a> {
     pub models: Vec<Named<'a>>,
     /// A model from its dimensions.
     pub dimensions: ModelSpec,
+    /// The 16-bit dtype that it is loaded in.
+    pub dtype: Option<ElementFormat>,
     pub seq_len: Vec<Series>,
     pub batch: Vec<Series>,
     pub kv_dtype: Vec<KvDtype>,
@@ -43,11 +45,13 @@ pub struct Ask<'a> {
     pub dcp: Vec<Series>,
     pub memory: Vec<Series>,
     pub gpu: Vec<Cow<'a, str>>,
+    pub num_gpus: Option<u64>,
     pub gpu_memory: Option<Bytes>,
     pub accelerators: Option<PathBuf>,
     pub price: Option<Rate>,
     pub prices: Option<PathBuf>,
     pub max_gpus: Option<u64>,
+    pub any_layout: bool,
     pub weights: Option<Bytes>,
     pub weights_dtype: Option<WeightsDtype>,
     pub llama_quantize: Option<Release>,
@@ -155,15 +159,6 @@ impl<'a> Ask<'a> {
             gpu: texts(self.gpu),
             must_fit_on: texts(self.must_fit_on),
             ..self
-        }
-    }
-
-    /// What is needed of the model's weights, where they matter.
-    pub fn weigh(&self) -> Weigh {
-        match (self.weights, self.weights_dtype.and_then(WeightsDtype::file_type)) {
-            (Some(_), _) => Weigh::No,
-            (None, Some(_)) => Weigh::Gguf,
-            (None, None) => Weigh::Yes,
         }
     }
 

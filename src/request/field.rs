@@ -1,6 +1,7 @@
 //! What an option is: a row for the command line, for JSON and for the library.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use super::fields::FIELDS;
 use super::{Ask, nearest};
@@ -123,6 +124,9 @@ impl Field {
     /// # Errors
     /// What the value's reader says, without the field.
     pub fn read<'a>(&self, ask: &mut Ask<'a>, text: Cow<'a, str>) -> Result<(), Error> {
+        if self.is_list && self.kind == Kind::Size {
+            refuse_thousands(&text)?;
+        }
         match text {
             text if matches!(self.kind, Kind::Words(_)) => (self.set)(ask, self.word(&text)?.into()),
             Cow::Borrowed(text) if self.is_list => text.split(',').try_for_each(|part| (self.set)(ask, part.into())),
@@ -227,4 +231,33 @@ pub(super) fn find(name: &str) -> Result<Key, Error> {
         None => "`kvsize --help` lists the options".into(),
     };
     Err(Error::without_value(Code::UnknownKey, name, "is not an option", remedy))
+}
+
+/// Refuses what is a list of sizes as well as one number with its thousands apart: `32,768`.
+fn refuse_thousands(text: &str) -> Result<(), Error> {
+    let is_number = |part: &str, length: RangeInclusive<usize>| {
+        length.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let mut parts = text.split(',');
+    let starts = parts.next().is_some_and(|first| is_number(first, 1..=3));
+    if !text.contains(',') || !starts || !parts.all(|part| is_number(part, 3..=3)) {
+        return Ok(());
+    }
+    let remedy = format!("write {}, or the values of a list one by one", text.replace(',', ""));
+    Err(Error::new(Code::NotANumber, "", text, "is a list, or one number with its thousands apart", remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_with_its_thousands_apart_is_no_list() {
+        for text in ["32,768", "1,000", "131,072", "1,048,576"] {
+            assert_eq!(refuse_thousands(text).unwrap_err().code, Code::NotANumber, "{text}");
+        }
+        for text in ["", "8", "32768", "1000,10000", "8k,128", "1,2", "1,20", "1..4,100", ",100", "1000,100"] {
+            assert!(refuse_thousands(text).is_ok(), "{text}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The options of a question, a row each, in the order of help.
 
 use super::field::{Field, Group, Kind};
-use super::read::{bytes, named, positive_bytes, push, put, set, share, tokens};
+use super::read::{bytes, memory_of_a_gpu, named, positive_bytes, push, put, set, share, tokens};
 use super::{Total, Windows};
 use crate::engine::Engine;
 use crate::model::DraftMethod;
@@ -30,13 +30,18 @@ pub const FIELDS: &[Field] = &[
     .rare(),
     Field::new("name", Dimensions, Text, "NAME", |ask, text| put(&mut ask.dimensions.name, Ok(text.into_owned())))
         .rare(),
+    Field::new("dtype", Workload, Words(&["auto", "bf16|bfloat16", "fp16|float16|half"]), "DTYPE", |ask, text| {
+        set(&mut ask.dtype, text.parse().ok())
+    })
+    .rare(),
     Field::new("seq-len", Workload, Size, "TOKENS", |ask, text| push(&mut ask.seq_len, Series::parse(&text, tokens)))
         .short('s')
-        .or(&["context", "max-model-len"])
+        .or(&["ctx", "context", "max-model-len", "c"])
         .list()
         .varies(|workload, tokens| workload.seq_len = Tokens(tokens)),
     Field::new("batch", Workload, Number, "N", |ask, text| push(&mut ask.batch, Series::parse(&text, parse_count)))
         .short('b')
+        .or(&["users", "concurrency"])
         .list()
         .varies(|workload, batch| workload.batch = batch),
     Field::new("kv-dtype", Workload, Text, "FORMAT", |ask, text| push(&mut ask.kv_dtype, text.parse()))
@@ -91,7 +96,9 @@ pub const FIELDS: &[Field] = &[
         .varies(|workload, bytes| workload.memory = Some(Bytes(bytes))),
     Field::new("gpu", Device, Text, "GPU", |ask, text| push(&mut ask.gpu, Ok(text))).list(),
     Field::new("weights", Terms, Size, "BYTES", |ask, text| put(&mut ask.weights, text.parse())),
-    Field::new("weights-dtype", Terms, Text, "FORMAT", |ask, text| put(&mut ask.weights_dtype, text.parse())).rare(),
+    Field::new("weights-dtype", Terms, Text, "FORMAT", |ask, text| put(&mut ask.weights_dtype, text.parse()))
+        .or(&["quantization", "quant"])
+        .rare(),
     Field::new("llama-quantize", Terms, Text, "BUILD", |ask, text| put(&mut ask.llama_quantize, text.parse())).rare(),
     Field::new("overhead", Terms, Size, "BYTES", |ask, text| put(&mut ask.overhead, text.parse())),
     Field::new("utilization", Terms, Number, "RATIO", |ask, text| put(&mut ask.utilization, share(&text)))
@@ -101,7 +108,11 @@ pub const FIELDS: &[Field] = &[
     })
     .rare(),
     Field::new("avg-seq-len", Average, Size, "TOKENS", |ask, text| put(&mut ask.avg_seq_len, text.parse())),
-    Field::new("gpu-memory", Gpus, Size, "BYTES", |ask, text| put(&mut ask.gpu_memory, positive_bytes(&text))),
+    Field::new("num-gpus", Gpus, Number, "N", |ask, text| put(&mut ask.num_gpus, parse_count(&text)))
+        .or(&["gpu-count"])
+        .rare(),
+    Field::new("gpu-memory", Gpus, Size, "BYTES", |ask, text| put(&mut ask.gpu_memory, memory_of_a_gpu(&text)))
+        .or(&["vram"]),
     Field::new("accelerators", Accelerators, Text, "FILE", |ask, text| {
         put(&mut ask.accelerators, Ok(text.as_ref().into()))
     })
@@ -109,6 +120,7 @@ pub const FIELDS: &[Field] = &[
     Field::new("price", Gpus, Text, "PRICE", |ask, text| put(&mut ask.price, text.parse())),
     Field::new("prices", Gpus, Text, "FILE", |ask, text| put(&mut ask.prices, Ok(text.as_ref().into()))).rare(),
     Field::new("max-gpus", Plan, Number, "N", |ask, text| put(&mut ask.max_gpus, parse_count(&text))),
+    Field::new("any-layout", Plan, Switch, "", |ask, _| set(&mut ask.any_layout, true)),
     Field::new("budget", Check, Size, "BYTES", |ask, text| put(&mut ask.budget, positive_bytes(&text))),
     Field::new("budget-per-gpu", Check, Size, "BYTES", |ask, text| put(&mut ask.budget_per_gpu, positive_bytes(&text))),
     Field::new("max-bytes", Budget, Size, "BYTES", |ask, text| put(&mut ask.budget, positive_bytes(&text))),
@@ -152,6 +164,6 @@ mod tests {
                 .collect();
             assert!(read.iter().enumerate().all(|(index, ask)| !read[..index].contains(ask)), "{}", field.name);
         }
-        assert_eq!(FIELDS.iter().filter(|field| matches!(field.kind, Words(_))).count(), 3);
+        assert_eq!(FIELDS.iter().filter(|field| matches!(field.kind, Words(_))).count(), 4);
     }
 }

@@ -47,7 +47,11 @@ impl Ask<'_> {
         }
         let own = sources.accelerators(self.accelerators.as_deref())?;
         let all = catalogue::accelerators(&own).map(|entry| Fleet::new(None, entry));
-        self.completed(all.filter(|fleet| fleet.accelerator.total().is_some()).collect(), &own, sources)
+        self.completed(
+            all.filter(|fleet| fleet.accelerator.driver.is_some() || fleet.accelerator.visible.is_some()).collect(),
+            &own,
+            sources,
+        )
     }
 
     /// The GPUs of these names, each kind once.
@@ -62,6 +66,23 @@ impl Ask<'_> {
         let own = sources.accelerators(self.accelerators.as_deref())?;
         let fleets = names.map(|name| fleet(name, &own, sources)).collect::<Result<Vec<_>, _>>()?;
         self.completed(once(fleets), &own, sources)
+    }
+
+    /// The number of GPUs, of `--gpu` or of `--num-gpus`.
+    fn count(&self, of_name: Option<u64>) -> Result<Option<u64>, Error> {
+        match (of_name, self.num_gpus) {
+            (Some(named), Some(given)) if named != given => {
+                let problem = format!("is not the {named} of --gpu");
+                Err(Error::new(
+                    Code::Conflict,
+                    "--num-gpus",
+                    given.to_string(),
+                    problem,
+                    "give one of the two, as --gpu 4xh100",
+                ))
+            }
+            (named, given) => Ok(named.or(given)),
+        }
     }
 
     /// The fleets with the memory and the price that were given, or the price that is known.
@@ -100,7 +121,7 @@ impl Ask<'_> {
                 Some(memory) => fleet.accelerator.with_memory(memory),
                 None => fleet.accelerator,
             };
-            Ok(Fleet { accelerator, price, ..fleet })
+            Ok(Fleet { accelerator, price, count: self.count(fleet.count)?, ..fleet })
         };
         fleets.into_iter().map(completed).collect()
     }
@@ -124,17 +145,30 @@ impl Ask<'_> {
     /// The device whose defaults an engine has, and what had to be assumed for it; `None` where none is named.
     pub(super) fn device(&self, sources: &dyn Sources) -> Result<Option<(Device, Option<String>)>, Error> {
         let Some(name) = self.one_gpu()? else { return Ok(None) };
-        if let (Some(_), kind) = counted(name)? {
+        let own = sources.accelerators(self.accelerators.as_deref())?;
+        let fleet = fleet(name, &own, sources)?;
+        if fleet.count.is_some() && !name.eq_ignore_ascii_case("local") {
+            let kind = &fleet.accelerator.id;
             let problem = "is a number of GPUs, and defaults depend on the kind alone";
             let remedy = format!("give {kind}; --tp, --pp and --dp say how many there are");
             return Err(Error::new(Code::GpuCount, "--gpu", name, problem, remedy));
         }
-        let own = sources.accelerators(self.accelerators.as_deref())?;
-        Ok(Some(engine_device(&fleet(name, &own, sources)?.accelerator)))
+        Ok(Some(engine_device(&fleet.accelerator)))
     }
 }
 
 impl Fleet {
+    /// The engine that such GPUs are usually run with.
+    pub fn usual_engine(&self) -> &str {
+        let Some(entry) = &self.entry else { return "vllm" };
+        match (entry.class.as_str(), entry.vendor.as_str()) {
+            // The DGX Spark runs what data centres run.
+            _ if entry.id() == "gb10-dgx-spark" => "vllm",
+            ("consumer" | "unified memory", _) | ("workstation", "AMD" | "Intel") => "llama.cpp",
+            _ => "vllm",
+        }
+    }
+
     fn new(count: Option<u64>, entry: AcceleratorEntry) -> Self {
         Self { count, accelerator: accelerator(&entry), entry: Some(entry), price: None }
     }
@@ -174,38 +208,89 @@ pub fn priced(id: &str, entry: Option<&AcceleratorEntry>, own: &[PriceEntry]) ->
     })
 }
 
-/// The GPUs of `8xh100`, `h100` or `local`.
+/// The GPUs of `8xh100`, `h100x8`, `4090:2`, `dual rtx 5090`, `p5.48xlarge` or `local`.
 fn fleet(text: &str, own: &[AcceleratorEntry], sources: &dyn Sources) -> Result<Fleet, Error> {
-    let (count, name) = counted(text)?;
-    if name.eq_ignore_ascii_case("local") {
-        return local(text, count, own, sources);
+    let spelled = text.replace('×', "x").replace(['(', ')'], " ");
+    let spelled = spelled.trim();
+    if spelled.is_empty() {
+        return Err(Error::new(Code::UnknownGpu, "--gpu", "an empty name", "names no GPU", EXAMPLE));
     }
-    Ok(Fleet::new(count, catalogue::accelerator(name, own)?))
+    let is_local = |name: &str| name.eq_ignore_ascii_case("local");
+    if is_local(spelled) {
+        return local(text, None, own, sources);
+    }
+    if let Some(fleet) = whole(spelled, own) {
+        return Ok(fleet);
+    }
+    for (count, name) in counts(spelled) {
+        if is_local(name) {
+            return local(text, Some(usable_count(text, count)?), own, sources);
+        }
+        if let Some(fleet) = whole(name, own) {
+            let count = usable_count(text, count)?;
+            let all = (Exact::from(count) * fleet.count.unwrap_or(1)).get()?;
+            return Ok(Fleet { count: Some(all), ..fleet });
+        }
+    }
+    // The error of the name alone, where there seems to be a count.
+    let found = counts(spelled).find(|(count, _)| usable_count(text, count).is_ok()).map(|(_, name)| name);
+    if found.is_none()
+        && counts(spelled).next().is_some()
+        && spelled.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+    {
+        counts(spelled).try_for_each(|(count, _)| usable_count(text, count).map(|_| ()))?;
+    }
+    match found {
+        Some("") => Err(Error::new(Code::UnknownGpu, "--gpu", text, "names no GPU", EXAMPLE)),
+        found => Err(catalogue::accelerator(found.unwrap_or(spelled), own).err().unwrap_or_else(Error::too_large)),
+    }
 }
 
-/// The number before an `x`, if there is one, and the name. Something like a number that is none is an error, and no name.
-///
-/// # Errors
-/// A number that is none, or a name that is empty.
-pub fn counted(text: &str) -> Result<(Option<u64>, &str), Error> {
-    let like_a_number = |count: &str| count.chars().all(|c| c.is_ascii_digit() || ".+-".contains(c));
-    let (count, name) = match text.split_once(['x', 'X']) {
-        Some((count, name)) if like_a_number(count.trim()) => (Some(count), name),
-        _ => (None, text),
-    };
-    let count = match count.map(parse_count) {
-        None => None,
-        Some(Ok(count)) => Some(count),
-        Some(Err(_)) => {
-            let problem = "has no usable number of GPUs before its x";
-            return Err(Error::new(Code::GpuCount, "--gpu", text, problem, "give 1 or more, as 8xh100"));
-        }
-    };
-    match (name.trim(), count) {
-        ("", None) => Err(Error::new(Code::UnknownGpu, "--gpu", "an empty name", "names no GPU", EXAMPLE)),
-        ("", Some(_)) => Err(Error::new(Code::UnknownGpu, "--gpu", text, "names no GPU", EXAMPLE)),
-        (name, count) => Ok((count, name)),
+/// The GPUs of a name without a count: a device, or an instance or a system that has several.
+fn whole(name: &str, own: &[AcceleratorEntry]) -> Option<Fleet> {
+    if let Ok(entry) = catalogue::accelerator(name, own) {
+        return Some(Fleet::new(None, entry));
     }
+    let instance = catalogue::instance(name)?;
+    Some(Fleet::new(Some(instance.count), catalogue::accelerator(&instance.gpu, own).ok()?))
+}
+
+/// The count that a text has, and the name without it; `None` where it has none. Devices of a user's own are taken for what
+/// follows a number.
+pub fn counted(text: &str) -> Option<(u64, &str)> {
+    if let Some(fleet) = whole(text, &[]) {
+        return fleet.count.map(|count| (count, text));
+    }
+    let usable = || counts(text).filter_map(|(count, name)| Some((usable_count(text, count).ok()?, name)));
+    usable().find(|(_, name)| whole(name, &[]).is_some()).or_else(|| usable().next())
+}
+
+/// Words that are counts.
+const WORDS: [(&str, &str); 4] = [("single ", "1"), ("dual ", "2"), ("quad ", "4"), ("octo ", "8")];
+
+/// The ways to take a count off a name: before it (`2x`, `2 x`, `2 `, `dual `) or behind it (`x2`, `:2`).
+fn counts(spelled: &str) -> impl Iterator<Item = (&str, &str)> {
+    let like_a_number = |text: &str| text.chars().all(|c| c.is_ascii_digit() || ".+-".contains(c));
+    let before = spelled.split_once(['x', 'X', '*']).filter(|(count, _)| like_a_number(count.trim()));
+    // A card's number has more digits: "4060 Ti" is none of 4,060.
+    let apart = spelled.split_once(' ').filter(|(count, _)| (1..=2).contains(&count.len()) && like_a_number(count));
+    let behind = spelled.rsplit_once(['x', 'X', ':', '*']).filter(|(_, count)| like_a_number(count.trim()));
+    let behind = behind.filter(|(_, count)| !count.trim().is_empty()).map(|(name, count)| (count, name));
+    let word = WORDS.iter().find_map(|(word, count)| {
+        let (start, name) = spelled.split_at_checked(word.len())?;
+        start.eq_ignore_ascii_case(word).then_some((*count, name))
+    });
+    [before, behind, apart, word].into_iter().flatten().map(|(count, name)| (count.trim(), name.trim()))
+}
+
+/// The most GPUs of a question: more are a slip of the keyboard.
+const MOST_GPUS: u64 = 65_536;
+
+fn usable_count(text: &str, count: &str) -> Result<u64, Error> {
+    let problem = "has no usable number of GPUs";
+    let remedy = || format!("give 1 to {MOST_GPUS}, as 8xh100");
+    let count = parse_count(count).ok().filter(|&count| count <= MOST_GPUS);
+    count.ok_or_else(|| Error::new(Code::GpuCount, "--gpu", text, problem, remedy()))
 }
 
 /// What the catalogue has of an accelerator, as the core counts with it.
@@ -219,9 +304,25 @@ pub fn accelerator(entry: &AcceleratorEntry) -> Accelerator {
         compute_capability: entry.compute_capability.as_ref().map(|figure| figure.value),
         marketed: term(&entry.marketed),
         driver: term(&entry.driver),
-        visible: term(&entry.visible),
+        visible: term(&entry.visible).or_else(|| shared(entry)),
         metal: entry.metal(),
+        sizes_gib: entry
+            .sizes_gib
+            .as_ref()
+            .filter(|_| entry.marketed.is_none())
+            .map(|sizes| sizes.value.clone())
+            .unwrap_or_default(),
     }
+}
+
+/// What a machine that shares its memory, and is not Apple's, leaves the GPU: three quarters of it, an estimate.
+fn shared(entry: &AcceleratorEntry) -> Option<Term> {
+    let size = entry.marketed.as_ref().filter(|_| entry.class == "unified memory" && !entry.metal())?;
+    let digits: String = size.value.text.chars().take_while(char::is_ascii_digit).collect();
+    // "128 GB" of such a machine are 128 GiB.
+    let bytes = Exact::from(digits.parse::<u64>().ok()?) * (1u64 << 30) * 3u64 / 4u64;
+    let source = format!("3/4 of {} of shared memory, which the system's settings can change", size.value.text);
+    Some(Term { bytes: bytes.bytes().ok()?, known: Known::Estimated, source })
 }
 
 /// The GPUs of this machine, which must be of one kind.
@@ -305,23 +406,40 @@ mod tests {
     use crate::hardware::DRIVER_LESS_VISIBLE;
     use crate::source::LocalSources;
 
+    fn named(text: &str) -> Result<(Option<u64>, String), Code> {
+        let found = fleet(text, &[], &LocalSources).map_err(|error| error.code)?;
+        Ok((found.count, found.accelerator.id))
+    }
+
     #[test]
-    fn a_number_and_a_name() {
-        for (text, count, name) in [
-            ("h100", None, "h100"),
-            ("8xh100", Some(8), "h100"),
-            ("8XH100", Some(8), "H100"),
-            ("rtx-4090", None, "rtx-4090"),
-            ("2xrtx-4090", Some(2), "rtx-4090"),
+    fn a_count_stands_before_or_behind_a_name() {
+        for (text, count, id) in [
+            ("h100", None, "h100-sxm"),
+            ("4090", None, "rtx-4090"),
+            ("7900xtx", None, "rx-7900-xtx"),
             ("max-1550", None, "max-1550"),
-            ("8x h100", Some(8), "h100"),
+            ("8xh100", Some(8), "h100-sxm"),
+            ("8X H100 80GB", Some(8), "h100-sxm"),
+            ("4×A100 80GB", Some(4), "a100-sxm4-80gb"),
+            ("4 x a100-80gb", Some(4), "a100-sxm4-80gb"),
+            ("2 RTX 4090", Some(2), "rtx-4090"),
+            ("dual RTX 5090", Some(2), "rtx-5090"),
+            ("h100x8", Some(8), "h100-sxm"),
+            ("4090x2", Some(2), "rtx-4090"),
+            ("A10:4", Some(4), "a10"),
+            ("MacBook Pro M4 Max (64GB)", None, "apple-m4-max-64gb"),
+            ("Strix Halo 128GB", None, "ryzen-ai-max-395-128gb"),
+            ("p5.48xlarge", Some(8), "h100-sxm"),
+            ("2xp5.48xlarge", Some(16), "h100-sxm"),
+            ("Standard_ND96isr_H200_v5", Some(8), "h200-sxm"),
         ] {
-            assert_eq!(counted(text), Ok((count, name)), "{text}");
+            assert_eq!(named(text), Ok((count, id.to_owned())), "{text}");
         }
-        for text in
-            ["0xh100", "xh100", "-1xh100", "1.5xh100", "8x", "x", "", " ", "99999999999999999999xh100", "+8xh100"]
-        {
-            assert!(counted(text).is_err(), "{text}");
+        for text in ["0xh100", "xh100", "-1xh100", "1.5xh100", "99999999999999999999xh100", "65537xh100", "4090x0"] {
+            assert_eq!(named(text), Err(Code::GpuCount), "{text}");
+        }
+        for text in ["", " ", "a100", "8xA100", "4060 Ti", "2 x nosuch", ":", "x2"] {
+            assert_eq!(named(text), Err(Code::UnknownGpu), "{text}");
         }
     }
 
@@ -372,8 +490,10 @@ mod tests {
         let sized = one(&[("gpu_memory", "80GiB")]);
         assert_eq!((sized.count, price(&sized)), (None, None));
         assert_eq!(sized.accelerator.total().unwrap().bytes, Bytes(80 << 30));
-        // Without a driver's figure nothing is taken for an engine's total.
-        assert_eq!(one(&[("gpu", "mi325x")]).accelerator.total(), None);
+        // Without a driver's figure what engines see is estimated of what is sold.
+        assert_eq!(one(&[("gpu", "mi325x")]).accelerator.total().unwrap().bytes, Bytes((256 << 30) * 982 / 1000));
+        assert_eq!(one(&[("gpu", "apple-m4-max")]).accelerator.total(), None);
+        assert_eq!(one(&[("gpu", "strix-halo-128gb")]).accelerator.total().unwrap().bytes, Bytes(96 << 30));
         let apple = one(&[("gpu", "apple-m3-max-64gb")]);
         assert_eq!(apple.accelerator.total().unwrap().bytes, Bytes(48 << 30));
         assert_eq!(one(&[("gpu", "gh200-480gb")]).accelerator.driver.unwrap().bytes, Bytes(97_871 << 20));
@@ -382,8 +502,8 @@ mod tests {
     #[test]
     fn without_a_name_every_accelerator_that_has_a_total_is_asked_about() {
         let all = Ask::default().fleets_or_all(&LocalSources).unwrap();
-        let known = catalogue::accelerators(&[]).filter(|entry| accelerator(entry).total().is_some()).count();
-        assert_eq!((all.len(), known), (known, 43));
+        let is_read = |fleet: &Fleet| fleet.accelerator.driver.is_some() || fleet.accelerator.visible.is_some();
+        assert!(all.len() > 40 && all.iter().all(is_read));
         assert!(all.iter().all(|fleet| fleet.count.is_none()));
     }
 

@@ -1,14 +1,25 @@
 //! What is asked of hardware: a model and its weights in engines, over GPUs whose memory has terms.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::gpus::engine_device;
-use super::weights_dtype::{Form, in_file};
-use super::{Ask, Fleet, Place, Sources, Total};
-use crate::engine::{Allocation, Double, Engine, Known, Term};
+use super::resolve::distinct;
+use super::weights_dtype::{Form, in_checkpoint, in_file};
+use super::{Ask, Fleet, Named, Place, Sources, Total, Weigh, WeightsDtype};
+use crate::engine::{Allocation, Double, Engine, Known, PROFILES, Term, WeightFiles};
 use crate::estimate::Workload;
-use crate::model::{Model, Weights, WeightsOrigin};
-use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Passages, Tokens, once};
+use crate::model::{Model, Origin, Release, Weights, WeightsOrigin};
+use crate::units::{Bytes, Code, ElementFormat, Error, KvDtype, Passages, Series, Tokens, group_thousands, once};
+
+/// What GPUs are asked, all of them the same.
+#[derive(Debug, Clone)]
+pub struct OnHardware {
+    /// The question.
+    pub request: HardwareRequest,
+    /// The GPUs, of one or several kinds.
+    pub fleets: Vec<Fleet>,
+}
 
 /// What is asked of hardware, whichever it is.
 #[derive(Debug, Clone)]
@@ -33,6 +44,10 @@ pub struct HardwareRequest {
     pub average: Option<Tokens>,
     /// The weights of one replica, if they are known.
     pub weights: Option<Term>,
+    /// The format of the weights, by its name, unless their bytes were given.
+    pub weights_dtype: Option<String>,
+    /// What was not given and decides the answer.
+    pub assumed: Vec<Assumed>,
     /// Whether the weights are asked about in another format than the checkpoint's.
     pub is_what_if: bool,
     /// What the engine needs in addition on each device, if that was given.
@@ -43,47 +58,150 @@ pub struct HardwareRequest {
     pub total: Total,
     /// The most GPUs to plan with.
     pub max_gpus: Option<u64>,
+    /// The layouts that a plan proposes.
+    pub any_layout: bool,
+}
+
+/// The file type of GGUF engines where neither a file nor a format is named: what Ollama's tags, LM Studio and most
+/// repositories of GGUF files offer first.
+const USUAL_FILE_TYPE: &str = "Q4_K_M";
+
+/// A value that was not given and decides the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assumed {
+    /// The option that gives another.
+    pub option: &'static str,
+    /// The value.
+    pub value: String,
+}
+
+impl fmt::Display for Assumed {
+    /// `assumed: Q4_K_M weights (--weights-dtype)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "assumed: {} ({})", self.value, self.option)
+    }
+}
+
+/// The most combinations of lengths, requests and layouts in one question.
+const MOST_POINTS: usize = 256;
+
+/// Engines, and the GPUs that are asked about with them.
+type OnGpus = (Vec<Engine>, Vec<Fleet>);
+
+/// Of a request, what lists have several of.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    seq_len: Option<Tokens>,
+    batch: Option<u64>,
+    place: Place,
 }
 
 impl Ask<'_> {
-    /// What is asked of hardware.
+    /// What is asked of hardware: each model, length, number of requests and layout, in the engines that were named; without
+    /// one, in the engine that each kind of GPU is usually run with.
     ///
     /// # Errors
     /// As [`Ask::request`], and settings that have no meaning where hardware decides.
-    pub fn hardware(&self, sources: &dyn Sources) -> Result<HardwareRequest, Error> {
+    pub fn on_hardware(&self, sources: &dyn Sources, fleets: Vec<Fleet>) -> Result<Vec<OnHardware>, Error> {
         self.refuse_pairs()?;
-        let engines = self.engines_anywhere()?;
-        let model = self.model(&engines, sources, self.weigh())?;
-        let request = self.hardware_of(model, engines)?;
-        let is_path = request.typed.as_deref().is_some_and(|name| sources.is_path(name));
-        Ok(HardwareRequest { is_path, ..request })
+        let points = self.points()?;
+        let mut asked = Vec::new();
+        for (engines, fleets) in self.by_engines(fleets)? {
+            for (index, model) in self.models(&engines, sources, self.weigh(&engines))?.into_iter().enumerate() {
+                let typed = self.models.get(index).map(Named::text);
+                for point in &points {
+                    let request = self.hardware_at(Arc::clone(&model), engines.clone(), *point)?;
+                    let is_path = typed.is_some_and(|name| sources.is_path(name));
+                    let request = HardwareRequest { typed: typed.map(ToOwned::to_owned), is_path, ..request };
+                    asked.push(OnHardware { request, fleets: fleets.clone() });
+                }
+            }
+        }
+        Ok(asked)
     }
 
-    /// The same of a model that is resolved.
+    /// The engines that were named with all GPUs; without one, each usual engine with its GPUs.
+    fn by_engines(&self, fleets: Vec<Fleet>) -> Result<Vec<OnGpus>, Error> {
+        let mut groups: Vec<OnGpus> = Vec::new();
+        for fleet in fleets {
+            let engines = self.engines_for(&fleet)?;
+            match groups.iter_mut().find(|(known, _)| *known == engines) {
+                Some((_, fleets)) => fleets.push(fleet),
+                None => groups.push((engines, vec![fleet])),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The engines that were named; without one, the engine that such GPUs are usually run with.
     ///
     /// # Errors
-    /// As [`Ask::hardware`].
-    pub fn hardware_of(&self, model: Arc<Model>, mut engines: Vec<Engine>) -> Result<HardwareRequest, Error> {
-        let own_share = self.own_share(&mut engines)?;
-        self.refuse_what_hardware_decides(&engines)?;
-        let form = self.weights_dtype.map(|dtype| dtype.in_engines(&engines)).transpose()?;
-        let (model, weights) = match (form, self.weights) {
-            (Some(Form::File(file_type)), _) => {
-                let (model, term) = in_file(&model, file_type, self.llama_quantize.unwrap_or_default())?;
-                (model, Some(term))
-            }
-            (Some(Form::Elements(format)), _) => {
-                let term = in_format(&model, format)?;
-                (model, Some(term))
-            }
-            (None, Some(bytes)) => (model, Some(Term::given(bytes, "--weights"))),
-            (None, None) => {
-                let term = weights_of(&model);
-                (model, term)
-            }
+    /// A setting that none of them has.
+    pub fn engines_for(&self, fleet: &Fleet) -> Result<Vec<Engine>, Error> {
+        if self.engine.is_empty() {
+            self.with_settings(vec![self.usual_engine(fleet)?])
+        } else {
+            self.engines_anywhere()
+        }
+    }
+
+    /// The engine that GPUs of this kind are usually run with; of engines with the settings that were given, where that one
+    /// does not have them, the first.
+    fn usual_engine(&self, fleet: &Fleet) -> Result<Engine, Error> {
+        // Of dimensions alone no engine knows what it needs in addition to weights and cache.
+        let usual = if self.models.is_empty() { Engine::ideal() } else { fleet.usual_engine().parse()? };
+        let all = PROFILES.iter().map(|profile| -> Engine { Engine::new(profile) });
+        let has_all = |engine: &Engine| self.settings.iter().all(|(setting, _)| engine.setting(setting.name).is_some());
+        Ok(std::iter::once(usual.clone()).chain(all).find(has_all).unwrap_or(usual))
+    }
+
+    /// Every combination of lengths, requests and layouts.
+    fn points(&self) -> Result<Vec<Point>, Error> {
+        let retrieved = self.retrieve.and_then(Passages::tokens).map(|tokens| tokens.0);
+        let or_none = |list: Vec<u64>| if list.is_empty() { vec![None] } else { list.into_iter().map(Some).collect() };
+        let values = |list: &[Series]| or_none(distinct(list).collect());
+        let lengths = retrieved.map_or_else(|| values(&self.seq_len), |tokens| vec![Some(tokens)]);
+        let [batches, tensor, pipeline, data, context] =
+            [&self.batch, &self.tp, &self.pp, &self.dp, &self.dcp].map(|list| values(list));
+        let lists = [&lengths, &batches, &tensor, &pipeline, &data, &context];
+        let count = lists.iter().fold(1usize, |count, list| count.saturating_mul(list.len()));
+        if count > MOST_POINTS {
+            let found = format!("{} combinations", group_thousands(u64::try_from(count).unwrap_or(u64::MAX)));
+            let problem = format!("are more than the {MOST_POINTS} that hardware is asked about at once");
+            return Err(Error::new(Code::Several, "--seq-len", found, problem, "give fewer values"));
+        }
+        let mut points = vec![Point { seq_len: None, batch: None, place: Place::default() }];
+        let mut times = |list: &[Option<u64>], with: fn(Point, Option<u64>) -> Point| {
+            points = points.iter().flat_map(|point| list.iter().map(|value| with(*point, *value))).collect();
         };
+        times(&tensor, |point, tp| Point { place: Place { tp, ..point.place }, ..point });
+        times(&pipeline, |point, pp| Point { place: Place { pp, ..point.place }, ..point });
+        times(&data, |point, dp| Point { place: Place { dp, ..point.place }, ..point });
+        times(&context, |point, dcp| Point { place: Place { dcp, ..point.place }, ..point });
+        times(&lengths, |point, tokens| Point { seq_len: tokens.map(Tokens), ..point });
+        times(&batches, |point, batch| Point { batch, ..point });
+        Ok(points)
+    }
+
+    /// What is asked of hardware about one model that is resolved, with one length, number of requests and layout.
+    ///
+    /// # Errors
+    /// As [`Ask::on_hardware`].
+    pub fn hardware_of(&self, model: Arc<Model>, engines: Vec<Engine>) -> Result<HardwareRequest, Error> {
         let retrieved = self.retrieve.and_then(Passages::tokens);
         let seq_len = retrieved.or(self.one_seq_len()?);
+        self.hardware_at(model, engines, Point { seq_len, batch: self.one_batch()?, place: self.place()? })
+    }
+
+    fn hardware_at(
+        &self,
+        model: Arc<Model>,
+        mut engines: Vec<Engine>,
+        Point { seq_len, batch, place }: Point,
+    ) -> Result<HardwareRequest, Error> {
+        let own_share = self.own_share(&mut engines)?;
+        self.refuse_what_hardware_decides(&engines)?;
+        let (model, weights) = self.weighed(model, &engines)?;
         if let (Some(average), Some(longest)) =
             (self.avg_seq_len, seq_len.filter(|&most| self.avg_seq_len > Some(most)))
         {
@@ -91,7 +209,6 @@ impl Ask<'_> {
             let found = average.0.to_string();
             return Err(Error::new(Code::Average, "--avg-seq-len", found, problem, "give at most --seq-len"));
         }
-        let place = self.place()?;
         let common = self.common(&place);
         let of_engine = |engine: Engine| {
             let asked = self.formats(&model, &engine, &common);
@@ -100,22 +217,110 @@ impl Ask<'_> {
             (engine, formats)
         };
         Ok(HardwareRequest {
+            weights_dtype: self.name_of_weights(&model, &engines),
+            assumed: self.assumed(&model, &engines),
             engines: once(engines).into_iter().map(of_engine).collect(),
             typed: self.models.first().map(|named| named.text().to_owned()),
             is_path: false,
             common,
             place,
             seq_len,
-            batch: self.one_batch()?,
+            batch,
             average: self.avg_seq_len,
             weights,
-            is_what_if: self.weights_dtype.is_some(),
+            is_what_if: self.weights_dtype.is_some_and(is_what_if),
             overhead: self.overhead,
             utilization: self.utilization.or(own_share),
             total: self.capacity.unwrap_or_default(),
             max_gpus: self.max_gpus,
+            any_layout: self.any_layout,
             model,
         })
+    }
+
+    /// The model with the weights that the engines load of it, and their bytes, if they are known: those given, in the format
+    /// given, of the file or checkpoint that was named; of GGUF engines without a file, in the usual file type.
+    fn weighed(&self, model: Arc<Model>, engines: &[Engine]) -> Result<(Arc<Model>, Option<Term>), Error> {
+        if let Some(bytes) = self.weights {
+            return Ok((model, Some(Term::given(bytes, "--weights"))));
+        }
+        match self.weights_dtype.map(|dtype| dtype.in_engines(engines)).transpose()? {
+            Some(Form::File(file_type)) => {
+                let (model, term) = in_file(&model, file_type, self.llama_quantize.unwrap_or_default())?;
+                Ok((model, Some(term)))
+            }
+            Some(Form::Checkpoint(format)) => {
+                let (model, term) = in_checkpoint(&model, format)?;
+                Ok((model, Some(term)))
+            }
+            Some(Form::Elements(format)) => {
+                let term = in_format(&model, format)?;
+                Ok((model, Some(term)))
+            }
+            None if reads_gguf(engines) && model.origin != Origin::Gguf => {
+                // What is not known tensor by tensor has no file type to assume.
+                let usual = USUAL_FILE_TYPE.parse().map_err(|_| Error::missing("--weights-dtype", "give one"))?;
+                let Ok((model, term)) = in_file(&model, usual, Release::default()) else {
+                    let term = weights_of(&model);
+                    return Ok((model, term));
+                };
+                Ok((model, Some(term)))
+            }
+            None => {
+                let term = weights_of(&model);
+                Ok((model, term))
+            }
+        }
+    }
+
+    /// The weights of one replica that an engine loads of a model, as [`Self::on_hardware`] counts them.
+    ///
+    /// # Errors
+    /// [`Code::NoWeights`]: they are unknown; a format that the engine does not load.
+    pub fn weights_in(&self, model: &Arc<Model>, engine: &Engine) -> Result<Bytes, Error> {
+        let (_, weights) = self.weighed(Arc::clone(model), std::slice::from_ref(engine))?;
+        weights.map(|term| term.bytes).ok_or_else(|| {
+            let remedy = "give their bytes with --weights, or the files that hold them";
+            Error::new(Code::NoWeights, "MODEL", model.name.clone(), "has unknown weights", remedy)
+        })
+    }
+
+    /// The name of the format of the weights: the one asked about, the one assumed, or that of the checkpoint.
+    fn name_of_weights(&self, model: &Model, engines: &[Engine]) -> Option<String> {
+        match self.weights_dtype {
+            _ if self.weights.is_some() => None,
+            Some(dtype) => Some(dtype.to_string()),
+            None if reads_gguf(engines) && model.origin != Origin::Gguf => Some(USUAL_FILE_TYPE.to_owned()),
+            None => {
+                let types = &model.weights.as_ref()?.by_dtype;
+                let most = types.iter().max_by_key(|dtype| dtype.bytes)?;
+                // As safetensors name it, and as `--weights-dtype` does.
+                Some(match most.dtype.as_str() {
+                    "F8_E4M3" | "F8_E5M2" => "fp8".into(),
+                    dtype => dtype.to_lowercase(),
+                })
+            }
+        }
+    }
+
+    /// What was not given: the engine, and the file type of GGUF engines.
+    fn assumed(&self, model: &Model, engines: &[Engine]) -> Vec<Assumed> {
+        let engine = engines.first().filter(|engine| self.engine.is_empty() && !engine.is_ideal());
+        let engine = engine.map(|engine| Assumed { option: "-e", value: engine.profile.name.into() });
+        let is_given = self.weights.is_some() || self.weights_dtype.is_some() || model.origin == Origin::Gguf;
+        let weights = (reads_gguf(engines) && !is_given)
+            .then(|| Assumed { option: "--weights-dtype", value: format!("{USUAL_FILE_TYPE} weights") });
+        engine.into_iter().chain(weights).collect()
+    }
+
+    /// What is needed of the model's weights, where they matter to these engines.
+    pub fn weigh(&self, engines: &[Engine]) -> Weigh {
+        match (self.weights, self.weights_dtype.and_then(WeightsDtype::file_type)) {
+            (Some(_), _) => Weigh::No,
+            (None, Some(_)) => Weigh::Gguf,
+            (None, None) if self.weights_dtype.is_none() && reads_gguf(engines) => Weigh::Gguf,
+            (None, None) => Weigh::Yes,
+        }
     }
 
     /// The first option that was given and applies to the memory of a GPU alone.
@@ -174,6 +379,19 @@ impl Ask<'_> {
     }
 }
 
+/// Whether weights in a format are another checkpoint than the one that is named; a GGUF file is named by nobody.
+fn is_what_if(dtype: WeightsDtype) -> bool {
+    match dtype {
+        WeightsDtype::FileType(_) => false,
+        WeightsDtype::Checkpoint(_) | WeightsDtype::Elements(_) | WeightsDtype::Plain(..) => true,
+    }
+}
+
+/// Whether all of the engines load their weights from GGUF files.
+fn reads_gguf(engines: &[Engine]) -> bool {
+    engines.iter().all(|engine| engine.profile.weight_files == WeightFiles::Gguf)
+}
+
 /// The weights of a model as a term, as far as they are known.
 pub fn weights_of(model: &Model) -> Option<Term> {
     let Weights { bytes, origin, .. } = model.weights.as_ref()?;
@@ -202,6 +420,22 @@ fn in_format(model: &Model, format: ElementFormat) -> Result<Term, Error> {
 }
 
 impl HardwareRequest {
+    /// The same with the weights in another format.
+    ///
+    /// # Errors
+    /// A format that the engine does not load, or tensors that are not known.
+    pub fn with_weights_dtype(&self, dtype: WeightsDtype, engine: &Engine) -> Result<Self, Error> {
+        let ask = Ask { weights_dtype: Some(dtype), ..Ask::default() };
+        let (model, weights) = ask.weighed(Arc::clone(&self.model), std::slice::from_ref(engine))?;
+        Ok(Self {
+            model,
+            weights,
+            is_what_if: is_what_if(dtype),
+            weights_dtype: Some(dtype.to_string()),
+            ..self.clone()
+        })
+    }
+
     /// An engine with the defaults that it has on the devices of a fleet, and what had to be assumed for them.
     ///
     /// # Errors
@@ -209,7 +443,9 @@ impl HardwareRequest {
     pub fn on_device(engine: &Engine, fleet: &Fleet) -> Result<(Engine, Option<String>), Error> {
         let is_pool = engine.profile.allocation == Allocation::Pool;
         let accelerator = &fleet.accelerator;
-        if is_pool && fleet.entry.is_some() && accelerator.compute_capability.is_none() {
+        // What is rented with others' chips is answered by the same rules, and said to be.
+        let is_other = fleet.entry.as_ref().is_some_and(|entry| entry.class != "data-centre");
+        if is_pool && is_other && accelerator.compute_capability.is_none() {
             let problem = format!("needs to be a CUDA GPU with a known compute capability for {engine}");
             let remedy = "name another GPU or engine, or give its memory as --gpu-memory";
             return Err(Error::new(Code::Refused, "--gpu", accelerator.id.clone(), problem, remedy));

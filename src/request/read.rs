@@ -51,6 +51,16 @@ pub(super) fn share(text: &str) -> Result<Double, Error> {
     })
 }
 
+/// The memory of a GPU. A bare number is bytes, and no GPU has less than a million: its unit was forgotten.
+pub(super) fn memory_of_a_gpu(text: &str) -> Result<Bytes, Error> {
+    let bytes = positive_bytes(text)?;
+    if bytes.0 < 1_000_000 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let remedy = format!("write {text}GB");
+        return Err(Error::new(Code::NotANumber, "", text, "is so many bytes, too few for a GPU", remedy));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

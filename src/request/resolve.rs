@@ -281,8 +281,12 @@ impl Ask<'_> {
     /// # Errors
     /// A setting that none of them has.
     pub fn engines_anywhere(&self) -> Result<Vec<Engine>, Error> {
-        let mut engines =
-            if self.engine.is_empty() { vec![Engine::ideal()] } else { once(self.engine.iter().cloned()) };
+        let named = || once(self.engine.iter().cloned());
+        self.with_settings(if self.engine.is_empty() { vec![Engine::ideal()] } else { named() })
+    }
+
+    /// Engines with those of the settings that are their own.
+    pub(super) fn with_settings(&self, mut engines: Vec<Engine>) -> Result<Vec<Engine>, Error> {
         for (setting, value) in &self.settings {
             let takers = engines.iter_mut().filter(|engine| engine.setting(setting.name).is_some());
             takers.for_each(|engine| engine.settings.set(setting.name, *value));
@@ -336,12 +340,13 @@ impl Ask<'_> {
     /// The model with what drafts for it and with the levers on it.
     fn derived(&self, model: Arc<Model>, sources: &dyn Sources) -> Result<Arc<Model>, Error> {
         let levers = self.levers();
-        let is_changed = levers.streaming.is_some() || levers.windows_kept;
+        let is_changed = levers.streaming.is_some() || levers.windows_kept || self.dtype.is_some();
         if self.speculative_method.is_none() && self.draft.is_none() && !is_changed {
             return Ok(model);
         }
         sources.derived(self, &|| {
-            let drafted = self.drafted(Model::clone(&model), sources)?;
+            let model = Model { dtype: self.dtype.unwrap_or(model.dtype), ..Model::clone(&model) };
+            let drafted = self.drafted(model, sources)?;
             if !is_changed {
                 return Ok(drafted);
             }

@@ -12,7 +12,7 @@ use super::hub::{self, HubId, HubSettings};
 use super::weights::files::{self as weight_files, is_safetensors};
 use super::weights::{self, Extra, Known, computed, gguf_tensors};
 use super::{gguf, hf_config, spec};
-use crate::catalogue::{self, AcceleratorEntry, ModelEntry, ModelFacts, PriceEntry};
+use crate::catalogue::{self, AcceleratorEntry, ModelEntry, ModelFacts, NamedEntry, PriceEntry};
 use crate::model::{GgufTensors, Model, Origin};
 use crate::request::{Named, Sources, Weigh};
 use crate::units::{Code, Error};
@@ -70,7 +70,16 @@ enum Found<'a> {
         named: Option<String>,
         label: String,
     },
-    Entry(Box<ModelEntry>),
+    Entry(Box<NamedModel>),
+}
+
+/// An entry, and what the name says of it.
+struct NamedModel {
+    entry: ModelEntry,
+    weights: Option<String>,
+    /// What the name became, where that is another.
+    note: Option<String>,
+    warning: Option<String>,
 }
 
 /// The text of a configuration, or of an object in kvsize's own shape.
@@ -169,16 +178,31 @@ impl<'a> Resolver<'a> {
         }
         let is_path = looks_like_a_path(name);
         let id = HubId::parse(name).filter(|id| id.file.is_some() || !is_path);
-        let entry = if let (Some(settings), Some(id)) = (self.hub, id) {
-            match catalogue::find_known(name, self.overlay) {
-                Some(entry) => entry,
-                None => return self.on_hub(&id, settings),
-            }
-        } else {
-            let entry = catalogue::find(name, self.overlay);
-            entry.map_err(|error| if is_path { file::missing(&path) } else { error })?
-        };
-        Ok(Found::Entry(Box::new(entry)))
+        if let (Some(settings), Some(id)) = (self.hub, &id)
+            && catalogue::find_known(name, self.overlay).is_none()
+        {
+            return self.on_hub(id, settings).or_else(|error| self.unasked(name, error));
+        }
+        // A path that is not there is not taken for a name, but for the name of a file alone.
+        let is_place = is_path && (path.is_absolute() || name.contains(['/', '\\']) || !has_extension(name, "gguf"));
+        if is_place {
+            let entry = catalogue::find_known(name, self.overlay).ok_or_else(|| file::missing(&path))?;
+            return Ok(Found::Entry(Box::new(NamedModel { entry, weights: None, note: None, warning: None })));
+        }
+        let named = catalogue::find_named(name, self.overlay);
+        let named = named.map_err(|error| if is_path { file::missing(&path) } else { error })?;
+        Ok(Found::Entry(Box::new(NamedModel::new(name, named))))
+    }
+
+    /// What an id means that the hub was not asked for, or that it does not have: the model of its name.
+    fn unasked(&self, name: &str, error: Error) -> Result<Found<'a>, Error> {
+        if !matches!(error.code, Code::Offline | Code::NoClient) {
+            return Err(error);
+        }
+        let Ok(named) = catalogue::find_named(name, self.overlay) else { return Err(error) };
+        let named = NamedModel::new(name, named);
+        let warning = format!("{name:?} is answered as {}: the hub was not asked", named.entry.label);
+        Ok(Found::Entry(Box::new(NamedModel { note: None, warning: Some(warning), ..named })))
     }
 
     /// What an id means: of the local cache, else of the hub.
@@ -215,8 +239,9 @@ impl<'a> Resolver<'a> {
                 Ok(weighed(model, weigh.then(|| weight_files::of_gguf(&*files, &name, &header))))
             }
             Found::Entry(entry) => {
+                let NamedModel { entry, weights: named_weights, note, warning } = *entry;
                 let known = weigh.then(|| Ok(weights::of_entry(&entry)));
-                let ModelEntry { names, label, facts, hf_quant_config, .. } = *entry;
+                let ModelEntry { names, label, facts, hf_quant_config, .. } = entry;
                 let tensors = match &facts {
                     ModelFacts::Config(config) => self.gguf_tensors(config),
                     ModelFacts::Spec(_) => self.no_tensors(weights::OF_THE_CACHE),
@@ -230,7 +255,10 @@ impl<'a> Resolver<'a> {
                     }
                     ModelFacts::Spec(spec) => Model { name: label, ..spec.model()? },
                 };
-                let model = hf_config::with_quantization(model, hf_quant_config.as_ref());
+                let mut model = hf_config::with_quantization(model, hf_quant_config.as_ref());
+                model.named_weights = named_weights;
+                model.assumptions.extend(note);
+                model.warnings.extend(warning);
                 Ok(Model { origin: Origin::Catalogue, gguf_tensors: tensors, ..weighed(model, known) })
             }
         }
@@ -260,6 +288,7 @@ impl<'a> Resolver<'a> {
                 }
             }
             Found::Entry(entry) => {
+                let entry = entry.entry;
                 let (model_type, gguf_tensors) = match &entry.facts {
                     ModelFacts::Config(config) => (model_type(config), self.gguf_tensors(config)),
                     ModelFacts::Spec(_) => (None, self.no_tensors(weights::OF_THE_CACHE)),
@@ -268,6 +297,14 @@ impl<'a> Resolver<'a> {
                 Weighed { name: entry.label, origin, model_type, weights, gguf_tensors }
             }
         })
+    }
+}
+
+impl NamedModel {
+    fn new(name: &str, named: NamedEntry) -> Self {
+        let NamedEntry { entry, weights, is_other_name } = named;
+        let note = is_other_name.then(|| format!("{name:?} is {}", entry.label));
+        Self { entry, weights, note, warning: None }
     }
 }
 
@@ -349,7 +386,7 @@ impl<'a> Json<'a> {
             None => place.quantization()?,
             Some(_) => None,
         };
-        let of_config = || computed(&config, quantization.is_some().then_some(QUANTIZATION));
+        let of_config = || computed(&config, quantization.as_ref());
         let known = of_files.map(|known| known.map(|known| known.unwrap_or_else(of_config)));
         Ok(weighed(hf_config::with_quantization(model, quantization.as_ref()), known))
     }
@@ -366,7 +403,7 @@ impl<'a> Json<'a> {
         let weights = match (of_files, &self.place) {
             (Some(known), _) => known,
             (None, _) if own => Err(weights::OF_THE_CACHE.into()),
-            (None, Some(place)) => computed(&config, place.quantization()?.is_some().then_some(QUANTIZATION)),
+            (None, Some(place)) => computed(&config, place.quantization()?.as_ref()),
             (None, None) => computed(&config, None),
         };
         let origin = if own { Origin::Spec } else { Origin::Config };

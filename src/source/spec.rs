@@ -1,5 +1,5 @@
 //! A model as an object of our own: its dimensions under the names of the options, or its layers group by group under the
-//! names that our own output has. `kvsize schema spec` documents it. A document of ours with such a `model` is read, too.
+//! names that our own output has. `kvsize generate schema spec` documents it. A document of ours with such a `model` is read, too.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -32,7 +32,7 @@ pub(crate) struct ModelObject {
     /// A name of its class; engines treat some classes differently.
     model_type: Option<String>,
     /// The longest sequence it was made for.
-    max_seq_len: Option<u64>,
+    model_max_seq_len: Option<u64>,
     /// The 16-bit element format of the checkpoint: fp16 where it is absent.
     dtype: Option<String>,
     /// All layers, where `layer_groups` do not hold the last ones.
@@ -77,10 +77,15 @@ pub(super) fn is_spec(object: &Map<String, Value>) -> bool {
             && !theirs.iter().any(|key| object.contains_key(*key)))
 }
 
-/// The model in a document of ours.
-fn model_of_document(object: &Map<String, Value>) -> Option<&Map<String, Value>> {
+/// The model in a document of ours, under its key: the one of a list, or the one there is.
+fn model_of_document(object: &Map<String, Value>) -> Option<(&'static str, &Map<String, Value>)> {
     let is_ours = object.get("schema").and_then(Value::as_str).is_some_and(|schema| schema.starts_with("kvsize."));
-    object.get("model").filter(|_| is_ours)?.as_object()
+    let of_list = || match object.get("models")?.as_array()?.as_slice() {
+        [model] => Some(("models[0]", model.as_object()?)),
+        _ => None,
+    };
+    let alone = || Some(("model", object.get("model")?.as_object()?));
+    of_list().or_else(alone).filter(|_| is_ours)
 }
 
 /// The model of an object, or of the `model` of a document.
@@ -89,7 +94,7 @@ fn model_of_document(object: &Map<String, Value>) -> Option<&Map<String, Value>>
 /// [`Error`], with the path of the key.
 pub fn model(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
     match model_of_document(object) {
-        Some(inner) => read(inner, name).map_err(|error| error.within("model")),
+        Some((key, inner)) => read(inner, name).map_err(|error| error.within(key)),
         None => read(object, name),
     }
 }
@@ -98,6 +103,10 @@ fn read(object: &Map<String, Value>, name: &str) -> Result<Model, Error> {
     if let Some(other) = object.get("schema").filter(|schema| **schema != SCHEMA) {
         let remedy = format!("write {SCHEMA:?}");
         return Err(Error::new(Code::Spec, "schema", other.to_string(), "is not the shape that is read here", remedy));
+    }
+    if object.contains_key("max_seq_len") {
+        let problem = "is model_max_seq_len now";
+        return Err(Error::without_value(Code::Spec, "max_seq_len", problem, "write that"));
     }
     if let Some(other) = object.get("layer_groups").filter(|groups| !groups.is_array()) {
         let found: String = other.to_string().chars().take(40).collect();
@@ -122,7 +131,7 @@ impl ModelObject {
     /// The dimensions of all layers.
     fn dimensions(&self, object: &Map<String, Value>) -> Result<ModelSpec, Error> {
         let Self { layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window, .. } = *self;
-        if let Some((key, _)) = object.iter().find(|(key, value)| **value == 0 && *key != "max_seq_len") {
+        if let Some((key, _)) = object.iter().find(|(key, value)| **value == 0 && *key != "model_max_seq_len") {
             return Err(Error::new(Code::Spec, key, "0", "is not a positive count", "write 1 or more"));
         }
         Ok(ModelSpec { name: None, layers, hidden_size, kv_heads, heads, head_dim, v_head_dim, sliding_window })
@@ -167,7 +176,7 @@ impl ModelObject {
             name: self.name.unwrap_or_else(|| name.to_owned()),
             origin: Origin::Spec,
             model_type: self.model_type,
-            max_position_embeddings: self.max_seq_len.filter(|&tokens| tokens > 0).map(Tokens),
+            max_position_embeddings: self.model_max_seq_len.filter(|&tokens| tokens > 0).map(Tokens),
             dtype,
             drafter: self.drafter,
             checkpoint,
@@ -207,7 +216,7 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
     T::deserialize(value).map_err(|error| {
         let (path, error) = culprit::<T>(value, &Value::clone).unwrap_or_else(|| (String::new(), error));
         let problem = format!("is not read: {error}");
-        Error::without_value(Code::Spec, path, problem, "`kvsize schema spec` shows its shape")
+        Error::without_value(Code::Spec, path, problem, "`kvsize generate schema spec` shows its shape")
     })
 }
 

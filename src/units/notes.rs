@@ -32,6 +32,11 @@ impl Notes {
             self.warn(text);
         }
     }
+
+    /// Adds what others say and is not there yet.
+    pub fn extend(&mut self, other: &Self) {
+        self.add(&other.assumptions, &other.warnings);
+    }
 }
 
 fn add_once(texts: &mut Vec<String>, text: String) {

@@ -71,7 +71,7 @@ impl FileType {
             by_dtype,
             bytes: Some(bytes.bytes()?),
             parameters: Some(parameters.get()?),
-            tensors: Some(Tensors { groups: groups(&parts)?, tied: tensors.is_tied() }),
+            tensors: Some(Tensors { groups: groups(&parts)?, tied: tensors.is_tied(), checkpoint: None }),
             notes: self.notes(tensors),
             ..Weights::new(WeightsOrigin::Config)
         };

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::table::{FILE_TYPES, FileTypeRow, Matrix};
+use super::tensor_type::TensorType;
 use crate::units::{Code, Error};
 
 /// A GGUF file type as llama-quantize makes it: which type each tensor has.
@@ -79,6 +80,11 @@ impl FileType {
             Matrix::Unusual => Imatrix::Absent,
         };
         Self { row, imatrix, release: Release::default() }
+    }
+
+    /// The type of tensors for which its rule has no other.
+    pub fn main_type(self) -> TensorType {
+        self.row.default
     }
 
     /// Its name, as `Q4_K_M`.

@@ -8,8 +8,9 @@ mod walk;
 
 pub use file::GgufFileWeights;
 pub use file_type::{FileType, Imatrix, Release};
+pub use table::Condition;
 pub use tensor_type::{Block, TensorType};
-pub use walk::Typed;
+pub use walk::{Reason, Typed};
 
 /// The names of embeddings, which stay on the host.
 const TOKEN_EMBEDDING: &str = "token_embd";

@@ -4,6 +4,8 @@
 //! Read in `llama_tensor_get_type_impl` of `src/llama-quant.cpp`, llama.cpp v0.5.0 (the same since b8390), and held against
 //! its own dry runs; the older rule up to b8179 against b7347 and b3995.
 
+use std::fmt;
+
 use super::tensor_type::TensorType::{
     self, Bf16, F16, F32, Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Iq4Nl, Iq4Xs, Mxfp4, Q1_0, Q2_0, Q2K, Q3K,
     Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Tq1_0, Tq2_0,
@@ -51,11 +53,13 @@ impl Category {
 }
 
 /// When a tensor has another type than the default.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Condition {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// For all tensors of the kind.
     Always,
     /// 4 query heads or more for each KV head.
     Gqa4,
+    /// The same, or 4 experts or more.
     Gqa4OrExperts4,
     /// Exactly 8 experts.
     Experts8,
@@ -71,10 +75,39 @@ pub(super) enum Condition {
     Middle,
     /// The first tensors of the category.
     FirstTensors(u64),
+    /// With an importance matrix.
     Imatrix,
+    /// The architecture `falcon`.
     Falcon,
+    /// Where another does not hold.
     Not(&'static Condition),
+    /// Where all of these hold.
     All(&'static [Condition]),
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => f.write_str("tensors of this kind"),
+            Self::Gqa4 => f.write_str("4 query heads or more per KV head"),
+            Self::Gqa4OrExperts4 => f.write_str("4 query heads or more per KV head, or 4 experts or more"),
+            Self::Experts8 => f.write_str("8 experts"),
+            Self::More => f.write_str("first and last eighth, every third between"),
+            Self::Eighth => f.write_str("first eighth of the layers"),
+            Self::OrdinalEighth => f.write_str("first eighth of these tensors"),
+            Self::Sixteenth => f.write_str("first sixteenth of the layers"),
+            Self::Middle => f.write_str("neither the first nor the last eighth"),
+            Self::FirstTensors(count) => write!(f, "first {count} of these tensors"),
+            Self::Imatrix => f.write_str("with an imatrix"),
+            Self::Falcon => f.write_str("falcon"),
+            Self::Not(condition) => write!(f, "not: {condition}"),
+            Self::All(conditions) => {
+                // What does not hold goes without saying, next to what does.
+                let said = conditions.iter().filter(|condition| !matches!(condition, Self::Not(_)));
+                f.write_str(&said.map(ToString::to_string).collect::<Vec<_>>().join("; "))
+            }
+        }
+    }
 }
 
 /// Which steps follow on V, and what K is with 8 experts.

@@ -6,6 +6,7 @@ use crate::units::{Exact, named};
 
 named! {
     /// An element type of tensors in GGUF files.
+    #[derive(PartialOrd, Ord)]
     pub enum TensorType {
         /// Single precision.
         F32 = "f32",

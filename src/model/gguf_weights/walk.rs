@@ -1,6 +1,7 @@
 //! The walk over the tensors of a file that gives each its type.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::file_type::{FileType, Imatrix};
 use super::table::{Category, Condition, Grouped, INTEGERS, KEPT, KEPT_16_BIT, SEVENTY_BILLION, Steps};
@@ -17,6 +18,44 @@ pub struct Typed<'a> {
     pub layer: Option<u32>,
     /// Its type.
     pub tensor_type: TensorType,
+    /// Why it has that.
+    pub reason: Reason,
+}
+
+/// Why a tensor has its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// No file type changes it.
+    Kept,
+    /// The file type's own.
+    Default,
+    /// The embedding has a type of its own.
+    Embedding,
+    /// The output, or an embedding that is the output as well.
+    Output,
+    /// A rule for the tensor, by what holds for it.
+    Rule(Condition),
+    /// Raised after that: V of a 70B model, K and V with 8 experts.
+    Raised,
+    /// Experts alone have the file type's own.
+    NotAnExpert,
+    /// Its rows do not divide into blocks of the type that it would have.
+    Fallback(TensorType),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept => f.write_str("not quantized"),
+            Self::Default => f.write_str("the file type's own"),
+            Self::Embedding => f.write_str("embedding"),
+            Self::Output => f.write_str("output, or an embedding that is the output"),
+            Self::Rule(condition) => condition.fmt(f),
+            Self::Raised => f.write_str("raised: V of a 70B, K and V with 8 experts"),
+            Self::NotAnExpert => f.write_str("not an expert"),
+            Self::Fallback(wanted) => write!(f, "rows do not divide into blocks of {}", wanted.name()),
+        }
+    }
 }
 
 impl Typed<'_> {
@@ -78,8 +117,10 @@ impl FileType {
         let values = all.iter().filter(|(_, tensor)| is_value(tensor)).map(|_| 1u64).sum();
         let walk = Walk { file_type: self, tensors, is_seventy_billion: tensors.is_seventy_billion(), values };
         let mut counters = Counters::default();
-        let typed =
-            |(layer, tensor)| Ok(Typed { tensor, layer, tensor_type: walk.tensor_type(layer, tensor, &mut counters)? });
+        let typed = |(layer, tensor)| {
+            let (tensor_type, reason) = walk.tensor_type(layer, tensor, &mut counters)?;
+            Ok(Typed { tensor, layer, tensor_type, reason })
+        };
         all.into_iter().map(typed).collect()
     }
 }
@@ -111,32 +152,37 @@ impl Walk<'_> {
         layer: Option<u32>,
         tensor: &GgufTensor,
         counters: &mut Counters,
-    ) -> Result<TensorType, Error> {
+    ) -> Result<(TensorType, Reason), Error> {
         let row = self.file_type.row;
         if let Some(kept) = tensor.kept() {
-            return Ok(kept);
+            return Ok((kept, Reason::Kept));
         }
         let category = Category::from_name(&tensor.name);
         if row.steps == Steps::Unquantized {
-            return Ok(row.default);
+            return Ok((row.default, Reason::Default));
         }
         let category = self.effective(category);
         let ordinal = counters.next(category);
-        let wanted = match category {
-            Category::Output => self.output(tensor),
-            Category::Embedding if self.is_output(tensor) => self.output(tensor),
-            Category::Embedding => row.embedding,
+        let (wanted, reason) = match category {
+            Category::Output => (self.output(tensor), Reason::Output),
+            Category::Embedding if self.is_output(tensor) => (self.output(tensor), Reason::Output),
+            Category::Embedding if row.embedding == row.default => (row.default, Reason::Default),
+            Category::Embedding => (row.embedding, Reason::Embedding),
             _ if row.steps == Steps::Experts => {
                 if tensor.is_stacked {
-                    row.default
+                    (row.default, Reason::Default)
                 } else {
-                    TensorType::Q8_0
+                    (TensorType::Q8_0, Reason::NotAnExpert)
                 }
             }
             _ => self.by_rows(category, self.position(category, layer, ordinal)),
         };
         let fallback = wanted.or_fallback(tensor.columns);
-        fallback.map(|found| self.older_fallback(wanted, found)).ok_or_else(|| {
+        let with_reason = |found: TensorType| {
+            let reason = if found == wanted { reason } else { Reason::Fallback(wanted) };
+            (self.older_fallback(wanted, found), reason)
+        };
+        fallback.map(with_reason).ok_or_else(|| {
             let problem = format!("has rows of {} elements, for which {} has no type", tensor.columns, row.name);
             Error::new(Code::Refused, "--weights-dtype", tensor.name.clone(), problem, "give another file type")
         })
@@ -159,18 +205,21 @@ impl Walk<'_> {
         if is_q8 { TensorType::Q8_0 } else { row.output }
     }
 
-    fn by_rows(&self, category: Category, position: Position) -> TensorType {
+    fn by_rows(&self, category: Category, position: Position) -> (TensorType, Reason) {
         let row = self.file_type.row;
         let found = row.rows.iter().find(|(of, condition, _)| *of == category && self.holds(*condition, position));
-        let wanted = found.map_or(row.default, |(.., wanted)| *wanted);
+        let (wanted, reason) =
+            found.map_or((row.default, Reason::Default), |(_, condition, wanted)| (*wanted, Reason::Rule(*condition)));
         match (row.steps, category) {
-            (Steps::Raised, Category::V | Category::K) if self.tensors.experts == 8 => TensorType::Q8_0,
+            (Steps::Raised, Category::V | Category::K) if self.tensors.experts == 8 => {
+                (TensorType::Q8_0, Reason::Raised)
+            }
             (Steps::Raised, Category::V)
                 if self.is_seventy_billion && matches!(wanted, TensorType::Q3K | TensorType::Q4K) =>
             {
-                TensorType::Q5K
+                (TensorType::Q5K, Reason::Raised)
             }
-            _ => wanted,
+            _ => (wanted, reason),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Where every byte comes from: each layer group, its formula with the symbols and with the numbers, and the keys behind them.
 
 mod formula;
+mod tensors;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::{DisplayFromStr, serde_as, skip_serializing_none};
 
 use self::formula::Formula;
+pub use self::tensors::ExplainedTensors;
 use super::column::{Column, Table, grid};
 use super::document::notes_of;
 use super::estimates::whose;
@@ -61,6 +63,9 @@ pub struct Explanation {
     pub details: Option<Details>,
     /// What the engine makes of the memory given.
     pub capacity: Option<Capacity>,
+    /// The tensors of a GGUF file of the file type that was asked about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tensors: Vec<ExplainedTensors>,
     /// The numbers, and where each came from.
     pub facts: Vec<ExplainedFact>,
     /// What there is to say of it.
@@ -156,6 +161,7 @@ pub fn explanation(
         gaps,
         details,
         capacity,
+        tensors: Vec::new(),
         facts: facts.collect(),
         notes,
     })
@@ -245,6 +251,9 @@ impl Report for Explanation {
             blocks.push(Block::Text(lines));
             blocks.extend(details::blocks(&engine.to_string(), &self.details));
             blocks.extend(details::blocks("capacity", &self.capacity));
+        }
+        if !self.tensors.is_empty() {
+            blocks.push(tensors::table(&self.tensors));
         }
         blocks.extend(fact_tables(self));
         blocks

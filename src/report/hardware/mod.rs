@@ -1,14 +1,15 @@
 //! Answers about hardware: what fits on it, and the layouts that hold a workload.
 
 mod fit;
+mod fit_details;
 mod fit_page;
 mod plan;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_with::skip_serializing_none;
 
-pub use self::fit::{FitDocument, FitRow, PoolError, StageRow, TermRow};
+pub use self::fit::{AssumedRow, FitDocument, FitRow, PoolError, StageRow, TermRow, WayOutRow};
 pub use self::plan::{PlanDocument, PlanRow};
 
 use crate::engine::Double;
@@ -73,19 +74,35 @@ impl ServerRow {
     }
 }
 
-/// What it costs.
+/// What it costs, in US dollars.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct CostRow {
-    /// US dollars for one GPU in one hour.
-    pub dollars_per_gpu_hour: Double,
+    /// For one GPU in one hour.
+    #[serde(serialize_with = "decimal")]
+    #[schemars(with = "String")]
+    pub usd_per_gpu_hour: Double,
     /// For all of them.
-    pub dollars_per_hour: Double,
-    /// For each million tokens that the pool can hold; absent where it holds none, or has no end.
-    pub dollars_per_million_token_hours: Option<Double>,
+    #[serde(serialize_with = "decimal")]
+    #[schemars(with = "String")]
+    pub usd_per_hour: Double,
+    /// For each million tokens that the pool can hold; absent where it holds none, or has no limit.
+    #[serde(serialize_with = "decimal_if_known")]
+    #[schemars(with = "Option<String>")]
+    pub usd_per_million_token_hours: Option<Double>,
     /// The offer.
-    #[serde(flatten)]
-    pub offer: Price,
+    pub price: Price,
+}
+
+/// Money is a decimal in a string: no reader rounds it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn decimal<S: Serializer>(dollars: &Double, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&in_dollars(*dollars))
+}
+
+#[expect(clippy::ref_option, reason = "serde passes references")]
+fn decimal_if_known<S: Serializer>(dollars: &Option<Double>, serializer: S) -> Result<S::Ok, S::Error> {
+    dollars.map(in_dollars).serialize(serializer)
 }
 
 /// Millionths in a dollar.
@@ -98,27 +115,27 @@ impl CostRow {
         let all = price.per_hour(deployment.gpus)?;
         let tokens = tokens.filter(|&tokens| tokens > 0);
         Some(Self {
-            dollars_per_gpu_hour: Double::ratio(price.micro_dollars_per_gpu_hour, MICRO),
-            dollars_per_hour: Double::ratio(all, MICRO),
+            usd_per_gpu_hour: Double::ratio(price.micro_dollars_per_gpu_hour, MICRO),
+            usd_per_hour: Double::ratio(all, MICRO),
             // Millionths of a dollar for all tokens, over millions of tokens: the millions cancel.
-            dollars_per_million_token_hours: tokens.map(|tokens| Double::ratio(all, tokens)),
-            offer: price.clone(),
+            usd_per_million_token_hours: tokens.map(|tokens| Double::ratio(all, tokens)),
+            price: price.clone(),
         })
     }
 
     fn per_hour(&self) -> Cell {
-        Cell::Both(in_dollars(self.dollars_per_hour), self.dollars_per_hour.value().to_string())
+        in_dollars(self.usd_per_hour).into()
     }
 
     /// `US$ 7.81 to hold a million tokens for an hour`
     fn per_tokens(&self) -> Option<String> {
-        let each = in_dollars(self.dollars_per_million_token_hours?);
+        let each = in_dollars(self.usd_per_million_token_hours?);
         Some(format!("US$ {each} to hold a million tokens for an hour"))
     }
 
     /// Whose offer it is, and of what.
     fn offer_of(&self, server: &ServerRow) -> String {
-        format!("{}: {}", server.gpu, clean(&self.offer.words()))
+        format!("{}: {}", server.gpu, clean(&self.price.words()))
     }
 }
 

@@ -4,18 +4,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
+use super::fit::AssumedRow;
 use super::fit::PoolError;
-use super::fit_page::{NO_END, requests_line};
-use super::{CostRow, ServerRow, spread};
+use super::fit_page::{NO_END, subject};
+use super::{CostRow, ServerRow, in_dollars, spread};
 use crate::fit::{PlannedOn, Plans, Requests, Smaller, TooSmall};
+use crate::hardware::day;
 use crate::model::Model;
-use crate::report::ModelDescription;
 use crate::report::column::{Cell, Column, Table};
 use crate::report::document::notes_of;
 use crate::report::grid::{Block, Page};
 use crate::report::text::{hanging, in_unit};
-use crate::report::{Medium, Report, once};
-use crate::units::{ByteUnit, Bytes, Notes, group_thousands};
+use crate::report::{Detail, Medium, Report, once};
+use crate::units::{ByteUnit, Bytes, Notes, fixed_point, group_thousands};
 
 /// `kvsize.plan/1`: a model, a workload, and the layouts that hold it.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -24,25 +25,44 @@ pub struct PlanDocument {
     pub schema: &'static str,
     /// Version of kvsize.
     pub kvsize: &'static str,
-    /// The model.
-    pub model: ModelDescription,
-    /// Tokens of each request.
-    pub seq_len: u64,
-    /// Requests at once.
-    pub batch: u64,
     /// The layouts, cheapest first where prices are known, else by devices.
-    pub layouts: Vec<PlanRow>,
+    pub plans: Vec<PlanRow>,
     /// The devices of which no number that may be holds it.
     pub too_small: Vec<TooSmall>,
     /// What there is to say of it.
     #[serde(flatten)]
     pub notes: Notes,
+    /// What was asked.
+    #[serde(skip)]
+    asked: Asked,
+    /// How much of it people read.
+    #[serde(skip)]
+    detail: Detail,
+}
+
+/// What was asked of all layouts.
+#[derive(Debug)]
+struct Asked {
+    model: String,
+    seq_len: u64,
+    batch: u64,
 }
 
 /// A layout of a [`PlanDocument`].
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PlanRow {
+    /// The model's name.
+    pub model: String,
+    /// Tokens of each request.
+    pub seq_len: u64,
+    /// Requests at once.
+    pub batch: u64,
+    /// What was not given and decides the answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<AssumedRow>,
+    /// The format of the weights; absent where their bytes are given.
+    pub weights_dtype: Option<String>,
     /// The server.
     #[serde(flatten)]
     pub server: ServerRow,
@@ -53,12 +73,13 @@ pub struct PlanRow {
     /// Requests of the length asked for, then of the average.
     pub requests: Vec<Requests>,
     /// How far off pools were that were estimated so.
-    pub pool_error: Option<PoolError>,
+    pub error: Option<PoolError>,
     /// Bytes to spare on the device that is full first.
-    pub slack_bytes: u64,
+    pub spare_bytes: u64,
     /// Why fewer devices do not hold it; absent where one is the fewest.
     pub smaller: Option<Smaller>,
     /// What it costs, where a price is known.
+    #[serde(flatten)]
     pub cost: Option<CostRow>,
     /// The line that starts such a server.
     pub command: Option<String>,
@@ -66,25 +87,30 @@ pub struct PlanRow {
 
 impl PlanDocument {
     /// The document of the layouts that were found for `batch` requests at once.
-    pub fn new(model: &Model, batch: u64, found: Plans) -> Self {
-        let mut rows: Vec<PlanRow> = found.rows.into_iter().map(PlanRow::new).collect();
+    pub fn new(model: &Model, batch: u64, found: Plans, detail: Detail) -> Self {
+        let asked = Asked { model: model.name.clone(), seq_len: found.seq_len.0, batch };
+        let mut rows: Vec<PlanRow> = found.rows.into_iter().map(|row| PlanRow::new(&asked, row)).collect();
+        // A price that is unknown or old is no reason to be first.
+        let newest = rows.iter().filter_map(PlanRow::day).max();
+        let is_old = |day: u64| newest.is_some_and(|newest| newest.saturating_sub(day) > FRESH_DAYS);
+        let fresh = |row: &PlanRow| row.cents().filter(|_| !row.day().is_some_and(is_old));
         let fewest = rows.iter().map(|row| row.server.gpus).min();
-        let least = rows.iter().filter_map(PlanRow::cents).min();
+        let least = rows.iter().filter_map(fresh).min();
         for row in &mut rows {
             row.smallest = Some(row.server.gpus) == fewest;
-            row.cheapest = row.cents().is_some() && row.cents() == least;
+            row.cheapest = least.is_some() && fresh(row) == least;
         }
-        // A price that is not known is no reason to be first.
-        rows.sort_by_key(|row| (row.cents().is_none(), row.cents(), row.server.gpus, row.server.dp));
+        let order =
+            |row: &PlanRow| (fresh(row).is_none(), row.cents().is_none(), row.cents(), row.server.gpus, row.server.dp);
+        rows.sort_by_key(order);
         let mut notes = notes_of(model, &[]);
         notes.add(&found.notes.assumptions, &found.notes.warnings);
         Self {
             schema: "kvsize.plan/1",
             kvsize: env!("CARGO_PKG_VERSION"),
-            model: ModelDescription::new(model),
-            seq_len: found.seq_len.0,
-            batch,
-            layouts: rows,
+            plans: rows,
+            asked,
+            detail,
             too_small: found.too_small,
             notes,
         }
@@ -92,41 +118,57 @@ impl PlanDocument {
 }
 
 impl PlanRow {
-    fn new(PlannedOn { deployment, requests, slack, smaller }: PlannedOn) -> Self {
+    fn new(asked: &Asked, PlannedOn { request, deployment, requests, slack, smaller }: PlannedOn) -> Self {
         Self {
+            assumed: request.assumed.iter().map(|assumed| AssumedRow::new(assumed.option, &assumed.value)).collect(),
+            weights_dtype: request.weights_dtype.clone(),
+            model: asked.model.clone(),
+            seq_len: asked.seq_len,
+            batch: asked.batch,
             server: ServerRow::new(&deployment),
             smallest: false,
             cheapest: false,
             requests,
-            pool_error: PoolError::of(&deployment),
-            slack_bytes: slack.0,
+            error: PoolError::of(&deployment),
+            spare_bytes: slack.0,
             smaller,
             cost: CostRow::of(&deployment, None),
             command: deployment.command,
         }
     }
 
+    /// The day of its price, counted.
+    fn day(&self) -> Option<u64> {
+        day(self.cost.as_ref()?.price.as_of.as_deref()?)
+    }
+
     /// What it costs, for putting in order.
     fn cents(&self) -> Option<u64> {
-        self.cost.as_ref().map(|cost| cost.dollars_per_hour.millionths())
+        self.cost.as_ref().map(|cost| cost.usd_per_hour.millionths())
     }
 }
 
 type PlanColumn<'a> = Column<'a, PlanRow>;
 
-impl Report for PlanDocument {
-    fn table(&self, unit: ByteUnit) -> Table {
-        let engines = once(self.layouts.iter().map(|row| &row.server.engine)).len() > 1;
-        let priced = self.layouts.iter().any(|row| row.cost.is_some());
-        let batch = self.batch;
-        let lack = move |row: &PlanRow| row.smaller.as_ref().map(|smaller| smaller.lack(batch, unit));
+impl PlanDocument {
+    /// What a row is and holds.
+    fn columns<'a>(&self, unit: ByteUnit) -> Vec<PlanColumn<'a>> {
+        let engines = once(self.plans.iter().map(|row| &row.server.engine)).len() > 1;
+        let priced = self.plans.iter().any(|row| row.cost.is_some());
+        let batch = self.asked.batch;
+        let free = move |row: &PlanRow| {
+            Cell::Both(fixed_point(row.spare_bytes.into(), unit.bytes().into(), 1), row.spare_bytes.to_string())
+        };
         let at_once = |row: &PlanRow| Cell::or(row.requests.first().and_then(|requests| requests.at_once), NO_END);
         let smaller = |of: fn(&Smaller) -> Option<u64>| move |row: &PlanRow| of(row.smaller.as_ref()?);
-        let columns = [
+        vec![
             PlanColumn::left("GPUs", |row| row.server.configuration()),
             PlanColumn::left("Layout", |row| row.server.spread()),
             PlanColumn::csv("gpu", |row| row.server.gpu.clone()),
             PlanColumn::csv("gpus", |row| row.server.gpus),
+            PlanColumn::csv("model", |row| row.model.clone()),
+            PlanColumn::csv("seq_len", |row| row.seq_len),
+            PlanColumn::csv("batch", |row| row.batch),
             PlanColumn::csv("engine", |row| row.server.engine.clone()),
             PlanColumn::left("Engine", |row| row.server.engine_name()).when(engines),
             PlanColumn::left("Format", |row| row.server.stored().to_owned()).if_differs().key("kv_dtype"),
@@ -138,70 +180,80 @@ impl Report for PlanDocument {
             PlanColumn::right("Requests", at_once).when(batch > 1).until(1).key("requests"),
             PlanColumn::csv("avg_seq_len", |row| Some(row.requests.get(1)?.seq_len.0)),
             PlanColumn::csv("avg_requests", |row| row.requests.get(1)?.at_once),
-            PlanColumn::right(format!("Slack {}", unit.name()), |row| Cell::Bytes(row.slack_bytes)).key("slack_bytes"),
-            PlanColumn::right("Fewer", smaller(|smaller| Some(smaller.gpus))).until(2).key("smaller_gpus"),
-            PlanColumn::right("lack", lack).until(2),
-            PlanColumn::right("Lack", lack).from(2),
-            PlanColumn::csv("smaller_shortfall_bytes", smaller(|smaller| smaller.shortfall_bytes.map(|bytes| bytes.0))),
+            PlanColumn::right(format!("{} free", unit.name()), free).key("spare_bytes"),
+            PlanColumn::csv("smaller_gpus", smaller(|smaller| Some(smaller.gpus))),
+            PlanColumn::csv("smaller_missing_bytes", smaller(|smaller| smaller.missing_bytes.map(|bytes| bytes.0))),
             PlanColumn::csv("smaller_requests", smaller(|smaller| smaller.requests)),
             PlanColumn::right("US$/h", |row| Cell::or(row.cost.as_ref().map(CostRow::per_hour), "-"))
                 .when(priced)
-                .key("dollars_per_hour"),
-            PlanColumn::csv("as_of", |row| row.cost.as_ref()?.offer.as_of.clone()),
+                .key("usd_per_hour"),
+            PlanColumn::csv("as_of", |row| row.cost.as_ref()?.price.as_of.clone()),
             PlanColumn::csv("command", |row| row.command.clone()),
-        ];
-        Table::new(&self.layouts, columns)
+        ]
+    }
+}
+
+impl Report for PlanDocument {
+    fn table(&self, unit: ByteUnit) -> Table {
+        Table::new(&self.plans, self.columns(unit))
     }
 
     fn largest(&self) -> Bytes {
-        Bytes(self.layouts.iter().map(|row| row.slack_bytes).max().unwrap_or_default())
+        Bytes(self.plans.iter().map(|row| row.spare_bytes).max().unwrap_or_default())
     }
 
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
-        let of = match self.batch {
-            1 => String::new(),
-            batch => format!(" x {}", group_thousands(batch)),
+        let all = self.detail == Detail::Everything;
+        let asked = match self.asked.batch {
+            1 => format!("{} tokens", group_thousands(self.asked.seq_len)),
+            batch => format!("{} x {} tokens", group_thousands(batch), group_thousands(self.asked.seq_len)),
         };
-        if self.layouts.is_empty() {
-            // The answer comes first.
-            let no = format!("no: none of these GPUs holds {} tokens{of}", group_thousands(self.seq_len));
-            let small = self.too_small.iter().take(TOLD).map(|small| small.words(unit));
-            let words = Block::folded([no].into_iter().chain(small));
-            return vec![Block::Title(self.model.name.clone()), words];
+        let Some(best) = self.plans.first() else {
+            let small = self.too_small.iter().take(if all { usize::MAX } else { SHOWN });
+            let mut lines = hanging("NO   ", &format!("none of these GPUs holds {asked} of {}", self.asked.model));
+            lines.extend(small.flat_map(|small| hanging("     ", &small.words(unit))));
+            return vec![Block::Text(lines)];
+        };
+        let cost = best.cost.as_ref().map(|cost| format!(", US$ {} an hour", in_dollars(cost.usd_per_hour)));
+        let answer = format!("{} holds {asked}{}", best.server.configuration(), cost.unwrap_or_default());
+        let mut lines = hanging("YES  ", &answer);
+        let of_best = subject(&self.asked.model, &best.server, best.weights_dtype.as_deref(), &best.assumed);
+        lines.extend(of_best.iter().skip(1).flat_map(|line| hanging("     ", line)));
+        let shown = if all { &self.plans[..] } else { self.plans.get(..SHOWN).unwrap_or(&self.plans) };
+        let grid = Table::new(shown, self.columns(unit)).grid(unit);
+        let mut blocks = vec![Block::Text(lines), Block::Grid(grid)];
+        // Not folded: it is there to be copied.
+        blocks.extend(best.command.as_ref().map(|command| Block::Text(vec![format!("     $ {command}")])));
+        let mut rest = Vec::new();
+        if shown.len() < self.plans.len() {
+            rest.push(format!("{} more with -v and in --json", self.plans.len().saturating_sub(shown.len())));
         }
-        let title = format!("{}, {} tokens{of}", self.model.name, group_thousands(self.seq_len));
-        let layouts = &self.layouts;
-        let told: Vec<&PlanRow> =
-            layouts.iter().filter(|row| layouts.len() <= TOLD || row.smallest || row.cheapest).collect();
-        let mut blocks = vec![Block::Title(title), Block::Grid(self.table(unit).grid(unit))];
-        blocks.push(Block::Text(told.iter().flat_map(|row| words(row, unit)).collect()));
-        let mut basis: Vec<String> = Vec::new();
-        if told.len() < layouts.len() {
-            basis.push(
-                "slack is to spare on a GPU; what fewer GPUs lack is missing on one, or in requests that run".into(),
-            );
-            basis.push("the commands of all layouts are in --json and -f csv".into());
-        }
-        basis.extend(told.iter().filter_map(|row| Some(row.pool_error.as_ref()?.words())));
-        if self.too_small.len() > TOLD {
+        if !self.too_small.is_empty() && !all {
             let names: Vec<&str> = self.too_small.iter().map(|small| small.gpu.as_str()).collect();
-            basis.push(format!("not held by as many as may be of {}", names.join(", ")));
-        } else {
-            basis.extend(self.too_small.iter().map(|small| small.words(unit)));
+            rest.push(format!("too small: {}", names.join(", ")));
         }
-        basis.extend(told.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
-        blocks.push(Block::folded(once(basis)));
+        if all {
+            rest.extend(self.plans.iter().filter_map(|row| row.why(unit)));
+            rest.extend(self.too_small.iter().map(|small| small.words(unit)));
+            rest.extend(self.plans.iter().filter_map(|row| Some(row.error.as_ref()?.words())));
+            rest.extend(self.plans.iter().filter_map(|row| Some(row.cost.as_ref()?.offer_of(&row.server))));
+        }
+        let rest = once(rest).into_iter().flat_map(|line| hanging("     ", &line));
+        blocks.push(Block::Text(rest.collect()));
         blocks
     }
 
     /// The configurations.
     fn plain(&self, _: ByteUnit) -> Vec<String> {
-        self.layouts.iter().map(|row| format!("{} {}", row.server.configuration(), row.server.spread())).collect()
+        self.plans.iter().map(|row| format!("{} {}", row.server.configuration(), row.server.spread())).collect()
     }
 }
 
-/// Layouts that are told in words, each with its command: of more, only those that are smallest and cheapest.
-const TOLD: usize = 8;
+/// Layouts that are shown without `-v`.
+const SHOWN: usize = 8;
+
+/// Days before the newest price in the data up to which another is as good.
+const FRESH_DAYS: u64 = 180;
 
 impl TooSmall {
     fn words(&self, unit: ByteUnit) -> String {
@@ -214,38 +266,17 @@ impl TooSmall {
 impl Smaller {
     /// `3 (pp 3) 21.116 GB short on a GPU`
     fn words(&self, unit: ByteUnit) -> String {
-        let lacks = match (self.shortfall_bytes, self.requests) {
+        let lacks = match (self.missing_bytes, self.requests) {
             (Some(bytes), _) => format!("{} short on a GPU", in_unit(bytes.0, unit)),
             (None, requests) => format!("{} requests at once", group_thousands(requests.unwrap_or_default())),
         };
         format!("{} ({}) {lacks}", self.gpus, spread(self.tp, self.pp, self.dp))
     }
-
-    /// What it lacks on a GPU, or in requests.
-    fn lack(&self, batch: u64, unit: ByteUnit) -> String {
-        match (self.shortfall_bytes, self.requests) {
-            (Some(bytes), _) => bytes.in_unit(unit),
-            (None, requests) => {
-                format!("{} runs", group_thousands(batch.saturating_sub(requests.unwrap_or_default())))
-            }
-        }
-    }
 }
 
-/// Why fewer devices do not hold it, and the line to paste.
-fn words(row: &PlanRow, unit: ByteUnit) -> Vec<String> {
-    let why = match &row.smaller {
-        None if row.server.gpus == 1 => "one GPU is the fewest".to_owned(),
-        None => "no layout has fewer".to_owned(),
-        Some(smaller) => format!("with {}", smaller.words(unit)),
-    };
-    let marks = [("the cheapest", row.cheapest), ("the smallest", row.smallest)];
-    let marks = marks.iter().filter(|(_, is)| *is).map(|(mark, _)| (*mark).to_owned());
-    let said: Vec<String> = marks.chain([why]).collect();
-    let mut lines = vec![format!("{} ({}):", row.server.configuration(), row.server.spread())];
-    lines.extend(hanging("  ", &said.join("; ")));
-    lines.extend(row.requests.get(1).into_iter().flat_map(requests_line));
-    // Not folded: it is there to be copied.
-    lines.extend(row.command.as_ref().map(|command| format!("  $ {command}")));
-    lines
+impl PlanRow {
+    /// Why fewer GPUs do not hold it.
+    fn why(&self, unit: ByteUnit) -> Option<String> {
+        Some(format!("{}: with {}", self.server.configuration(), self.smaller.as_ref()?.words(unit)))
+    }
 }

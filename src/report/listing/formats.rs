@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::Item;
-use crate::engine::{Double, PROFILES};
+use crate::engine::{Double, PROFILES, WeightFiles};
+use crate::model::{CHECKPOINT_FORMATS, FileType, FormatRow};
 use crate::report::text::decimal;
 use crate::report::{Column, Medium, once};
 use crate::units::{FORMATS, FormatEntry, PAIRS, PairEntry};
@@ -18,10 +19,13 @@ const HEAD_DIM: u64 = 128;
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct FormatItem {
     /// Its name.
-    name: &'static str,
+    name: String,
     /// Other names of it.
     aliases: &'static [&'static str],
-    /// Bits of a block.
+    /// What is stored in it: `kv_cache`, `checkpoint` (weights), or `gguf` (a file type of weights).
+    #[schemars(extend("enum" = ["kv_cache", "checkpoint", "gguf"]))]
+    of: &'static str,
+    /// Bits of a block; of weights in a checkpoint those of a large matrix.
     bits_per_block: u64,
     /// Elements of a block.
     elements_per_block: u64,
@@ -29,7 +33,8 @@ pub struct FormatItem {
     bits_per_vector: u64,
     /// The window of tokens that stay in full precision, beside all this.
     full_precision_tokens: Option<u64>,
-    /// All of them, at a head dimension of 128; of a packed latent those of the latent.
+    /// All of them, at a head dimension of 128; of a packed latent those of the latent; of a GGUF file type
+    /// those of most tensors.
     bits_per_element: Double,
     /// The engines that take it.
     engines: Vec<&'static str>,
@@ -40,14 +45,51 @@ pub struct FormatItem {
 }
 
 impl FormatItem {
-    /// All formats, and the pairs of one of K and one of V.
+    /// All formats of caches, with the pairs of one of K and one of V; then those of weights.
     pub fn all() -> impl Iterator<Item = Self> {
-        FORMATS.iter().map(Self::new).chain(PAIRS.iter().map(Self::of_pair))
+        let of_caches = FORMATS.iter().map(Self::new).chain(PAIRS.iter().map(Self::of_pair));
+        of_caches.chain(CHECKPOINT_FORMATS.iter().map(Self::of_weights)).chain(FileType::all().map(Self::of_file))
     }
 
     /// Its name, and others of it.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.aliases.iter().copied().chain([self.name])
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().copied().chain([self.name.as_str()])
+    }
+
+    /// A format of checkpoints.
+    fn of_weights(row: &FormatRow) -> Self {
+        Self {
+            name: row.name.into(),
+            of: "checkpoint",
+            aliases: row.aliases,
+            bits_per_block: row.ten_thousandths_of_bits(),
+            elements_per_block: 10_000,
+            bits_per_vector: 0,
+            full_precision_tokens: None,
+            bits_per_element: Double::ratio(row.ten_thousandths_of_bits(), 10_000),
+            engines: row.engines.to_vec(),
+            about: row.about,
+            source: row.source,
+        }
+    }
+
+    /// A GGUF file type.
+    fn of_file(file_type: FileType) -> Self {
+        let block = file_type.main_type().block();
+        let loads_gguf = PROFILES.iter().filter(|profile| profile.weight_files == WeightFiles::Gguf);
+        Self {
+            name: file_type.name().to_ascii_lowercase(),
+            of: "gguf",
+            aliases: &[],
+            bits_per_block: block.bytes.saturating_mul(8),
+            elements_per_block: block.elements,
+            bits_per_vector: 0,
+            full_precision_tokens: None,
+            bits_per_element: Double::ratio(block.bytes.saturating_mul(8), block.elements),
+            engines: loads_gguf.map(|profile| profile.name).collect(),
+            about: "GGUF: most tensors in this",
+            source: "llama.cpp v0.5.0, llama-quant.cpp",
+        }
     }
 
     fn new(entry: &FormatEntry) -> Self {
@@ -72,7 +114,8 @@ impl FormatItem {
             Double::ratio(bits, elements)
         });
         Self {
-            name,
+            name: name.into(),
+            of: "kv_cache",
             aliases: entry.aliases,
             bits_per_block: entry.format().bits_per_block(),
             elements_per_block: entry.format().elements_per_block(),
@@ -104,7 +147,7 @@ impl Item for FormatItem {
         // A terminal has room for three of them, and the rest under the table.
         let roomy = medium == Medium::Markdown;
         vec![
-            Column::left("Format", |item: &Self| item.name).key("Format"),
+            Column::left("Format", |item: &Self| item.name.clone()).key("Format"),
             Column::left("Bits an element", |item: &Self| item.bits()).key("Bits an element"),
             Column::left("What it is", |item: &Self| item.about).key("What it is"),
             Column::left("Aliases", |item: &Self| item.aliases.join(" ")).when(roomy).key("Aliases"),
@@ -114,7 +157,7 @@ impl Item for FormatItem {
     }
 
     fn plain(&self) -> String {
-        self.name.into()
+        self.name.clone()
     }
 
     /// Who takes the formats, other names of theirs, and where they were read.
@@ -123,10 +166,21 @@ impl Item for FormatItem {
             return Vec::new();
         }
         let names = |is: &dyn Fn(&Self) -> bool| -> Vec<&str> {
-            items.iter().filter(|item| is(item)).map(|item| item.name).collect()
+            items.iter().filter(|item| is(item)).map(|item| item.name.as_str()).collect()
         };
-        let taken = PROFILES.iter().map(|profile| (profile.name, names(&|item| profile.takes(item.name))));
-        let aliases = items.iter().map(|item| (item.name, item.aliases.to_vec()));
+        let is_weights = |item: &Self| item.of != "kv_cache";
+        let taken = PROFILES
+            .iter()
+            .map(|profile| (profile.name, names(&|item| !is_weights(item) && profile.takes(&item.name))));
+        let loaded = PROFILES.iter().map(|profile| {
+            (profile.name, names(&|item| item.of == "checkpoint" && item.engines.contains(&profile.name)))
+        });
+        let others = once(CHECKPOINT_FORMATS.iter().map(|row| row.others).filter(|others| !others.is_empty()));
+        let others = others.into_iter().map(|others| {
+            let rows = CHECKPOINT_FORMATS.iter().filter(|row| row.others == others).map(|row| row.name);
+            (others, names(&|item| item.of == "checkpoint" && rows.clone().any(|name| name == item.name)))
+        });
+        let aliases = items.iter().map(|item| (item.name.as_str(), item.aliases.to_vec()));
         let sources = once(items.iter().map(|item| item.source));
         let sources = sources.into_iter().map(|source| (source, names(&|item| item.source == source)));
         let scaled = items.iter().any(|item| item.bits_per_vector > 0);
@@ -138,6 +192,7 @@ impl Item for FormatItem {
         let above = scaled.then_some(head_dim).into_iter().chain(windows);
         above
             .chain(section("Taken by (ideal: all but packed latents)", taken))
+            .chain(section("Weights loaded by (--weights-dtype)", loaded.chain(others)))
             .chain(section("Read as well", aliases))
             .chain(section("Sources", sources))
             // The table ends with an empty line.

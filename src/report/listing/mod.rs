@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use self::engines::{DefaultItem, EngineItem, SettingItem};
 pub use self::formats::FormatItem;
 pub use self::gpus::{GpuItem, PriceItem, SizeItem};
-pub use self::models::ModelItem;
+pub use self::models::{InFormat, ModelItem};
 pub use self::weights::WeightsItem;
 use super::column::{Column, Table, grid};
 use super::grid::{Block, Page};

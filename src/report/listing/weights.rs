@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Block, Item, Page, entry};
-use crate::model::{GgufFileWeights, Origin, Weights};
+use crate::model::{CheckpointFormat, GgufFileWeights, Origin, Weights};
 use crate::report::text::in_unit;
 use crate::report::{Cell, Column, Medium, WeightsDescription, clean};
 use crate::units::{ByteUnit, Bytes, group_thousands};
@@ -24,7 +24,7 @@ pub struct WeightsItem {
     /// Its weights.
     #[serde(flatten)]
     pub weights: WeightsDescription,
-    /// What is known of them in a GGUF file of a type that was asked for.
+    /// What is known of them in a format that was asked for.
     #[serde(flatten)]
     file: Option<FileDescription>,
     /// How they are known, in words.
@@ -32,20 +32,20 @@ pub struct WeightsItem {
     from: &'static str,
 }
 
-/// Weights in a GGUF file of some type.
+/// Weights in a format that was asked for.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, JsonSchema)]
 struct FileDescription {
-    /// The file type.
-    weights_dtype: &'static str,
-    /// All bytes, as llama-quantize makes the file.
+    /// The format.
+    weights_dtype: String,
+    /// All bytes, as the tool of the format makes the files.
     weights_bytes: u64,
     /// About the bytes of its header, by the vocabulary, which are not among them.
     header_bytes: Option<u64>,
-    /// Those that GPUs hold with all layers on them.
-    device_bytes: u64,
+    /// Those that GPUs hold with all layers of a GGUF file on them.
+    device_bytes: Option<u64>,
     /// Those that stay on the host.
-    host_bytes: u64,
+    host_bytes: Option<u64>,
 }
 
 impl WeightsItem {
@@ -64,13 +64,35 @@ impl WeightsItem {
     /// The row of its weights in a GGUF file.
     pub fn in_file(name: &str, origin: Origin, model_type: Option<&str>, file: &GgufFileWeights) -> Self {
         let description = FileDescription {
-            weights_dtype: file.file_type.name(),
+            weights_dtype: file.file_type.name().into(),
             weights_bytes: file.weights.bytes.map_or(0, |bytes| bytes.0),
             header_bytes: file.header.map(|bytes| bytes.0),
-            device_bytes: file.device.0,
-            host_bytes: file.host.0,
+            device_bytes: Some(file.device.0),
+            host_bytes: Some(file.host.0),
         };
         Self { file: Some(description), ..Self::new(name, origin, model_type, &file.weights) }
+    }
+
+    /// The row of its weights in a format of checkpoints.
+    pub fn in_checkpoint(
+        name: &str,
+        origin: Origin,
+        model_type: Option<&str>,
+        format: CheckpointFormat,
+        weights: &Weights,
+    ) -> Self {
+        let description = FileDescription {
+            weights_dtype: format.to_string(),
+            weights_bytes: weights.stored.or(weights.bytes).map_or(0, |bytes| bytes.0),
+            header_bytes: None,
+            device_bytes: None,
+            host_bytes: None,
+        };
+        Self {
+            file: Some(description),
+            from: "computed from the config and the layout of the format",
+            ..Self::new(name, origin, model_type, weights)
+        }
     }
 }
 
@@ -112,12 +134,15 @@ impl WeightsItem {
             ("parameters", parameters.map_or_else(|| "not known".into(), group_thousands)),
         ];
         about.extend(active_parameters.map(|active| ("active", group_thousands(active))));
+        about.extend(self.weights.stored_bytes.map(|stored| ("in files", amount(stored))));
         let parts = [("of towers", self.weights.tower_parameters), ("MTP layers", self.weights.mtp_parameters)];
         about.extend(parts.into_iter().filter_map(|(name, count)| Some((name, group_thousands(count?)))));
+        about.extend(self.weights.mtp_bytes.map(|bytes| ("MTP in files", amount(bytes))));
         if let Some(file) = &self.file {
-            about.insert(0, ("file type", file.weights_dtype.into()));
-            about.push(("on GPUs", amount(file.device_bytes)));
-            about.push(("on host", amount(file.host_bytes)));
+            let kind = if file.device_bytes.is_some() { "file type" } else { "format" };
+            about.insert(0, (kind, file.weights_dtype.clone()));
+            about.extend(file.device_bytes.map(|bytes| ("on GPUs", amount(bytes))));
+            about.extend(file.host_bytes.map(|bytes| ("on host", amount(bytes))));
             about.extend(
                 file.header_bytes.map(|header| ("header", format!("about {} in addition", in_unit(header, unit)))),
             );

@@ -209,6 +209,10 @@ impl Strategies {
             floors: figures.as_ref().and_then(|figures| floors(question, strategy, figures)),
             ..row(strategy, baseline, typed, &gpu)
         };
+        let mut levers: Vec<StrategyRow> = rows.iter().map(row_with_floors).collect();
+        // Best first, after the baseline; the article's are in the article's order.
+        let order = |row: &StrategyRow| (!row.usable, row.kind != "baseline", row.bytes.filter(|_| article.is_none()));
+        levers.sort_by_key(order);
         Self {
             schema: "kvsize.strategies/1",
             kvsize: env!("CARGO_PKG_VERSION"),
@@ -218,7 +222,7 @@ impl Strategies {
             usable_bytes_per_gpu: question.usable.0,
             rule,
             weights_bytes: question.weights.map(|weights| weights.0),
-            strategies: rows.iter().map(row_with_floors).collect(),
+            strategies: levers,
             floors: figures,
             gpu,
             article,

@@ -10,8 +10,14 @@ use crate::units::{ByteUnit, Bytes, fixed_point, group_thousands};
 
 type StrategyColumn<'a> = Column<'a, StrategyRow>;
 
-impl Report for Strategies {
-    fn table(&self, unit: ByteUnit) -> Table {
+impl Strategies {
+    /// The levers that the model can use; they come first.
+    fn usable(&self) -> &[StrategyRow] {
+        let count = self.strategies.partition_point(|row| row.usable);
+        self.strategies.get(..count).unwrap_or(&self.strategies)
+    }
+
+    fn columns<'a>(&self, unit: ByteUnit) -> Vec<StrategyColumn<'a>> {
         let baseline = self.strategies.first().and_then(|row| row.bytes).unwrap_or_default();
         let saved = move |&saved: &i128| Cell::Both(percent(saved, baseline), saved.to_string());
         let dollars = |cents: &Cents| Cell::Both(fixed_point(u128::from(cents.0), 1_000_000, 2), cents.text());
@@ -22,7 +28,7 @@ impl Report for Strategies {
                 Cell::Both(shown, of(row).map(|count| count.to_string()).unwrap_or_default())
             }
         };
-        let columns = [
+        vec![
             StrategyColumn::csv("kind", |row| row.kind),
             StrategyColumn::left("Strategy", |row| row.name.clone()).key("name"),
             StrategyColumn::right(unit.name(), |row| row.bytes.map_or(Cell::Missing("-"), Cell::Bytes)).key("bytes"),
@@ -41,8 +47,13 @@ impl Report for Strategies {
                 .key("cents_per_hour"),
             StrategyColumn::csv("command", |row| row.command.clone()),
             StrategyColumn::csv("reason", |row| row.reason.clone()),
-        ];
-        Table::new(&self.strategies, columns)
+        ]
+    }
+}
+
+impl Report for Strategies {
+    fn table(&self, unit: ByteUnit) -> Table {
+        Table::new(&self.strategies, self.columns(unit))
     }
 
     fn largest(&self) -> Bytes {
@@ -52,12 +63,13 @@ impl Report for Strategies {
     fn page(&self, unit: ByteUnit, _: Medium) -> Page {
         let sequences = if self.batch == 1 { String::new() } else { format!(" x {}", self.batch) };
         let title = format!("{}, {} tokens{sequences}", self.model.name, group_thousands(self.seq_len));
-        let mut blocks = vec![Block::Title(title), Block::Grid(self.table(unit).grid(unit))];
+        let mut blocks =
+            vec![Block::Title(title), Block::Grid(Table::new(self.usable(), self.columns(unit)).grid(unit))];
         if let Some(figures) = &self.floors {
             blocks.extend([Block::Grid(floor_grid(self)), Block::folded(floor_words(figures, &self.gpu.name))]);
         }
         blocks.extend([
-            Block::Text(self.strategies.iter().flat_map(|row| words(row, unit)).collect()),
+            Block::Text(self.usable().iter().flat_map(|row| words(row, unit)).collect()),
             Block::folded(basis(self, unit)),
         ]);
         blocks

@@ -6,9 +6,7 @@ use serde_json::Value;
 
 use super::TOO_LARGE;
 use super::rows::Scope;
-use super::scheme::Kind;
-use super::tensors::Shape;
-use crate::model::Place;
+use crate::model::{Kind, Place, Shape};
 use crate::source::hf_config::Keys;
 use crate::units::Exact;
 

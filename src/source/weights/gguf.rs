@@ -8,10 +8,9 @@ use serde_json::{Map, Value};
 
 use super::layers::{Layers, On};
 use super::rows::{Scope, Storage};
-use super::tensors::Shape;
 use super::{CONDITIONAL, TOO_LARGE, TextModel, block_configs, layer_count};
 use crate::catalogue::{GgufArchitecture, RecurrentRule, gguf_architecture_of, model_type};
-use crate::model::{GgufTensor, GgufTensors, Place};
+use crate::model::{GgufTensor, GgufTensors, Place, Shape};
 use crate::source::hf_config::Keys;
 
 /// What some GGUF files hold in addition, and others do not.

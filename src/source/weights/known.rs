@@ -7,7 +7,6 @@ use super::computed;
 use crate::catalogue::{ModelEntry, ModelFacts};
 use crate::model::{Experts, Weights, WeightsOrigin};
 use crate::source::gguf;
-use crate::source::resolver::QUANTIZATION;
 use crate::source::safetensors::Tensors;
 use crate::units::{Bytes, group_thousands};
 
@@ -88,10 +87,8 @@ pub(super) fn of_headers(first: &gguf::Header, tensors: &gguf::Tensors, missing:
 /// The weights of an entry of the catalogue: its figures, or those that its configuration comes to.
 pub(in crate::source) fn of_entry(entry: &ModelEntry) -> Known {
     let computed = match &entry.facts {
-        ModelFacts::Config(config) => {
-            let quant_file = entry.hf_quant_config.is_some().then_some(QUANTIZATION);
-            computed(config, quant_file).map_err(|reason| format!("the catalogue has no figure for it, and {reason}"))
-        }
+        ModelFacts::Config(config) => computed(config, entry.hf_quant_config.as_ref())
+            .map_err(|reason| format!("the catalogue has no figure for it, and {reason}")),
         ModelFacts::Spec(_) => Err(OF_THE_CACHE.into()),
     };
     if entry.parameters.is_none() && entry.weight_bytes.is_none() {

@@ -8,10 +8,11 @@ pub(super) mod files;
 mod gguf;
 mod known;
 mod layers;
+mod quantizer;
 mod rows;
-mod scheme;
-mod tensors;
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod gguf_tests;
 #[cfg(test)]
@@ -29,13 +30,12 @@ pub use self::known::Known;
 pub(super) use self::known::{OF_THE_CACHE, of_entry};
 use self::layers::{Layers, MtpLayers};
 use self::rows::{CLASSES, Class, Scope, Storage, TOWERS};
-use self::tensors::{Format, Shape};
 use super::hf_config::{
     EXPERTS, EXPERTS_PER_TOKEN, Keys, LAYERS, Read, declared_quantization, listed_layers, text_model,
 };
 use crate::catalogue::{ModelType, model_type};
-use crate::model::{Experts, MAX_LAYERS, Tensors, Weights, WeightsOrigin};
-use crate::units::{Error, Exact};
+use crate::model::{CheckpointTensors, Experts, MAX_LAYERS, Place, PlainDtype, Shape, Weights};
+use crate::units::Exact;
 
 const TOO_LARGE: &str = "the weights exceed 2^64 - 1 bytes";
 const CONDITIONAL: &str = "ForConditionalGeneration";
@@ -57,9 +57,9 @@ pub(super) fn mtp_layers(config: &Value) -> Option<u64> {
     layers.filter(|&layers| layers > 0)
 }
 
-/// Weights computed from a configuration, or why they cannot be. `quant_file` names a file next to it that declares a
-/// quantization.
-pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weights, String> {
+/// Weights computed from a configuration, or why they cannot be. `hf_quant_config` is what a file of that name next to it
+/// declares.
+pub(super) fn computed(config: &Value, hf_quant_config: Option<&Value>) -> Result<Weights, String> {
     let text = TextModel::new(config)?;
     if text.object.get("expert_dtype").is_some_and(|dtype| *dtype == "fp4") {
         return Err("its experts are in fp4, whose bytes in a checkpoint are not computed here".into());
@@ -75,39 +75,59 @@ pub(super) fn computed(config: &Value, quant_file: Option<&str>) -> Result<Weigh
     let layers = || Layers::new(&text.class, &keys, count);
     let mut shapes = scope.shapes(&layers()?, Storage::Checkpoint)?;
     shapes.extend(block_configs::shapes(&scope, &keys, count)?);
-    let sum = |shapes: &[Shape]| shapes.iter().map(Shape::parameters).sum::<Exact>();
     let of_text = sum(&shapes);
-    let of_mtp = match text.class.mtp_layers(&keys)? {
-        0 => None,
-        _ => Some(sum(&scope.shapes(&layers()?.with_mtp(&text.class, &keys, count)?, Storage::Checkpoint)?) - of_text),
-    };
+    let mut mtp = Vec::new();
+    if text.class.mtp_layers(&keys)? > 0 {
+        let all = scope.shapes(&layers()?.with_mtp(&text.class, &keys, count)?, Storage::Checkpoint)?;
+        mtp.extend(all.into_iter().filter_map(|shape| from_layer(shape, count)));
+    }
     if let (Some(tower), Some(vision)) = (&tower, vision(text.root)) {
         let keys = Keys { object: vision, path: "vision_config.".into(), model_type: None, read: &read };
         let scope = Scope::new(tower, &keys, &root_keys).with("text", scope.size("hidden_size")?.to_string());
         scope.check(text.outer.unwrap_or_default())?;
         shapes.extend(scope.shapes(&Layers::default(), Storage::Checkpoint)?);
     }
-    let format = Format::new(text.object, text.root, text.named);
-    let mut weights = weights(&shapes, &format, experts(config)).map_err(|_| TOO_LARGE)?;
     let part = |part: Exact| part.get().map_err(|_| TOO_LARGE);
-    weights.tower_parameters = tower.is_some().then(|| part(sum(&shapes) - of_text)).transpose()?;
-    weights.mtp_parameters = of_mtp.map(part).transpose()?;
-    let groups = format.groups(&shapes).map_err(|_| TOO_LARGE)?;
-    weights.tensors = Some(Tensors { groups, tied: text.tied });
-    let declared = declared_quantization(text.root, text.object);
-    let method = declared.map(|declared| declared.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));
-    if let (Some(method), [share]) = (method.or(quant_file), weights.by_dtype.as_slice()) {
-        let dtype = &share.dtype;
-        weights.notes.push(format!(
-            "the checkpoint is quantised ({method}): its bytes are counted in {dtype}, which is more than its files take"
-        ));
-    }
+    let tower_parameters = tower.is_some().then(|| part(sum(&shapes) - of_text)).transpose()?;
+    let mtp_parameters = (!mtp.is_empty()).then(|| part(sum(&mtp))).transpose()?;
+    let plain = CheckpointTensors { dtype: text.dtype(), shapes: merged(shapes), mtp: merged(mtp) };
+    let (tensors, note) = text.quantized(plain, hf_quant_config);
+    let mut weights = Weights::from_tensors(tensors, text.tied, experts(config)).map_err(|_| TOO_LARGE)?;
+    weights.tower_parameters = tower_parameters;
+    weights.mtp_parameters = mtp_parameters;
+    weights.notes.extend(note);
     if let Some(layers) = mtp_layers(config) {
         weights.notes.push(format!("what predicts further tokens (MTP layers: {layers}) is not counted"));
     } else if text.class.mtp.as_ref().is_some_and(MtpLayers::is_unlisted) {
         weights.notes.push("what predicts further tokens (MTP) is not counted: its config tells nothing of it".into());
     }
     Ok(weights)
+}
+
+fn sum(shapes: &[Shape]) -> Exact {
+    shapes.iter().map(Shape::parameters).sum()
+}
+
+/// Of tensors those on layers from this one on.
+fn from_layer(mut shape: Shape, first: u32) -> Option<Shape> {
+    let Place::Layers(layers) = &mut shape.place else { return None };
+    layers.retain(|&layer| layer >= first);
+    (!layers.is_empty()).then_some(shape)
+}
+
+/// The tensors as checkpoints have them: K and V out of a latent are one matrix.
+fn merged(shapes: Vec<Shape>) -> Vec<Shape> {
+    let mut all: Vec<Shape> = Vec::with_capacity(shapes.len());
+    for shape in shapes {
+        let is = |shape: &Shape, name: &str| shape.gguf.as_deref() == Some(name);
+        match all.last_mut() {
+            Some(last) if is(last, "attn_k_b") && is(&shape, "attn_v_b") && last.place == shape.place => {
+                last.divided = last.divided.saturating_add(shape.divided);
+            }
+            _ => all.push(shape),
+        }
+    }
+    all
 }
 
 /// The text model of a configuration, of a class whose tensors are listed.
@@ -150,6 +170,39 @@ impl<'a> TextModel<'a> {
         }
     }
 
+    /// The dtype of what is not quantized.
+    fn dtype(&self) -> PlainDtype {
+        let dtype = [self.object, self.root]
+            .iter()
+            .find_map(|keys| ["torch_dtype", "dtype"].iter().find_map(|key| keys.get(*key)?.as_str()));
+        PlainDtype::new(dtype)
+    }
+
+    /// The tensors as the configuration, or a file next to it, declares them to be stored; and a note where that is not known.
+    fn quantized(
+        &self,
+        tensors: CheckpointTensors,
+        hf_quant_config: Option<&Value>,
+    ) -> (CheckpointTensors, Option<String>) {
+        let own = declared_quantization(self.root, self.object);
+        let declared = own.or_else(|| quantizer::in_file(hf_quant_config?));
+        let known = declared.map(|declared| quantizer::quantizer(declared, self.named));
+        let reason = match (known, hf_quant_config) {
+            (Some(Ok(quantizer)), _) => return (tensors.quantized(&quantizer), None),
+            (Some(Err(reason)), _) => reason,
+            (None, Some(_)) => "its hf_quant_config.json declares none".into(),
+            (None, None) => return (tensors, None),
+        };
+        let method = own.map(|own| own.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed"));
+        let method = method.unwrap_or("hf_quant_config.json");
+        let dtype = tensors.dtype.name;
+        let note = format!(
+            "the checkpoint is quantised ({method}): its bytes are counted in {dtype}, which is more than its files take: \
+             {reason}"
+        );
+        (tensors, Some(note))
+    }
+
     fn keys<'b>(&self, known: Option<&'b ModelType>, read: &'b RefCell<Read>) -> Keys<'b>
     where
         'a: 'b,
@@ -187,18 +240,4 @@ fn layer_count(keys: &Keys<'_>) -> Result<u32, String> {
     let layers = layers.ok_or_else(|| rows::missing(keys, "num_hidden_layers"))?;
     let known = u32::try_from(layers).ok().filter(|&layers| layers <= MAX_LAYERS);
     known.ok_or_else(|| format!("{layers} is more layers than any model has"))
-}
-
-fn weights(shapes: &[Shape], format: &Format, experts: Option<Experts>) -> Result<Weights, Error> {
-    let by_dtype = format.by_dtype(shapes)?;
-    let bytes: Exact = by_dtype.iter().filter_map(|share| share.bytes).sum();
-    let parameters = shapes.iter().map(Shape::parameters).sum::<Exact>().get()?;
-    let routed = shapes.iter().filter(|shape| shape.is_routed()).map(Shape::parameters).sum::<Exact>().get()?;
-    Ok(Weights {
-        by_dtype,
-        bytes: Some(bytes.bytes()?),
-        parameters: Some(parameters),
-        active_parameters: experts.and_then(|experts| experts.active(parameters, routed)),
-        ..Weights::new(WeightsOrigin::Config)
-    })
 }

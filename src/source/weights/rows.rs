@@ -19,9 +19,8 @@ use serde_json::Value;
 
 use super::TOO_LARGE;
 use super::layers::{Layers, MtpLayers, On, Sparse, States};
-use super::scheme::Kind;
-use super::tensors::Shape;
 use crate::catalogue::line_naming;
+use crate::model::{Kind, Shape};
 use crate::source::hf_config::{HEAD_DIM, HEADS, HIDDEN, KV_HEADS, Keys};
 use crate::units::Exact;
 
@@ -79,6 +78,8 @@ pub(super) struct Tensor {
     kind: Kind,
     /// The name in a GGUF file.
     gguf: Option<String>,
+    /// The name in the checkpoint's layers, where it is not a usual one.
+    module: Option<String>,
     /// What engines join it into, with the rows beside it of the same name: q, k and v are one tensor there.
     join: Option<String>,
     /// Columns there, where its converter reshapes the matrix.
@@ -209,21 +210,29 @@ impl<'a> Scope<'a> {
                 place,
                 kind: tensor.kind,
                 count: size(&tensor.count, 1)?,
+                matrices: if tensor.kind == Kind::Expert { self.experts()? } else { 1 },
                 divided: size(divided, 0)?,
                 by_kv_heads,
                 num_key_value_heads: if by_kv_heads > 0 { self.size(kv_heads)? } else { 1 },
                 whole: size(whole, 0)?,
                 columns: size(&tensor.columns, 1)?,
                 gguf: tensor.gguf.clone(),
+                module: tensor.module.clone(),
                 join: tensor.join.clone(),
                 gguf_columns: size(&tensor.gguf_columns, 0)?,
                 stacked: tensor.stacked || tensor.kind == Kind::Expert,
+                encoding: None,
             };
             if shape.parameters() != Exact::ZERO {
                 shapes.push(shape);
             }
         }
         Ok(shapes)
+    }
+
+    /// Experts of a layer.
+    fn experts(&self) -> Result<u64, String> {
+        if self.has_name("experts") { self.size("experts") } else { Ok(1) }
     }
 
     pub(super) fn size(&self, size: &str) -> Result<u64, String> {

@@ -117,6 +117,9 @@ fn bytes_are_those_of_the_format_or_said_to_be_others() {
     // Its files have 688,586,727,753 bytes with the layer that predicts further tokens, its embedding and its head.
     let deepseek = weights("deepseek-ai--DeepSeek-V3.json");
     assert_eq!(deepseek.bytes, Some(Bytes(673_150_582_112)));
+    // All but the headers of its 91,991 tensors, about 130 bytes each.
+    let headers = 688_586_727_753 - 673_150_582_112 - deepseek.mtp_bytes.unwrap().0;
+    assert_eq!(headers / 91_991, 129);
     let mut nvfp4 = config("Qwen--Qwen3-30B-A3B.json");
     nvfp4["quantization_config"] = serde_json::json!({"quant_method": "modelopt", "quant_algo": "NVFP4"});
     let nvfp4 = computed(&nvfp4, None).unwrap();
@@ -170,15 +173,25 @@ fn eight_bits_are_counted_where_all_of_them_are_told() {
     let linear = 7_241_732_096 - 2 * 32_000 * 4096 - 65 * 4096;
     let four = linear / 2 + linear / 128 * 5 / 2 + 2 * (2 * 32_000 * 4096 + 65 * 4096);
     assert_eq!(computed(&mistral, None).unwrap().bytes, Some(Bytes(four)));
-    // Linear layers that are left out, or groups: not told.
+    // A linear layer that is left out stays in 16 bits: 4096 x 14336 of a layer, with a scale less for each row.
+    let less = quantized(channels(serde_json::json!(["lm_head", "model.layers.0.mlp.down_proj"]), "channel"));
+    assert_eq!(less.bytes, eight.bytes.map(|bytes| Bytes(bytes.0 + 4096 * 14_336 - 4 * 4096)));
+    // Names that no layer has leave nothing out, in layers or modules.
+    let awq = |skipped: Value| serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": skipped});
+    assert_eq!(quantized(awq(serde_json::json!(["visual"]))).bytes, quantized(awq(Value::Null)).bytes);
+    // What is not told by its keys.
     for other in [
-        channels(serde_json::json!(["lm_head", "model.layers.0.mlp.down_proj"]), "channel"),
+        channels(serde_json::json!(["lm_head", "re:(unclosed"]), "channel"),
         channels(serde_json::json!(["lm_head"]), "group"),
         serde_json::json!({"quant_method": "fp8"}),
         serde_json::json!({"quant_method": "fp8", "weight_block_size": [128, 0]}),
         serde_json::json!({"quant_method": "awq", "bits": 4}),
-        serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "modules_to_not_convert": ["x"]}),
-        serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 128}),
+        serde_json::json!({"quant_method": "awq", "bits": 3, "group_size": 128}),
+        serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 0}),
+        serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"+:.*": {"bits": 8}}}),
+        serde_json::json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+        serde_json::json!({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}),
+        serde_json::json!({"quant_method": "aqlm"}),
     ] {
         let weights = quantized(other.clone());
         assert_eq!((weights.bytes, weights.notes.len()), (Some(Bytes(2 * 8_030_261_248)), 1), "{other}");

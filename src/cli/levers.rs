@@ -1,4 +1,4 @@
-//! `kvsize strategies MODEL`: the levers of the article's "making it fit", each with what it takes and how to repeat it.
+//! `kvsize levers MODEL`: the levers of the article's "making it fit", each with what it takes and how to repeat it.
 
 use clap::{ArgMatches, Args};
 
@@ -34,13 +34,13 @@ const OPTIONS: Options = Options {
     },
     models: Models::One,
     lists: &[],
-    about: include_str!("about/strategies.txt"),
+    about: include_str!("about/levers.txt"),
     brief: "model seq-len batch gpu weights sinks window retrieve shared-prefix encoder-len gpu-memory \
             price catalogue offline strict",
 };
 
 pub(super) const COMMAND: Subcommand = Subcommand {
-    name: "strategies",
+    name: "levers",
     about: "The article's levers to make it fit, each with its bytes, its GPUs and its command",
     options: Some(&OPTIONS),
     arguments: StrategiesOutput::augment_args,
@@ -70,15 +70,17 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let places = Places::new(&ask)?;
     let fleet = fleet(&ask, &places)?;
     let gpu = gpu(&fleet)?;
-    let seq_len = ask.one_seq_len()?.unwrap_or(USUAL_LENGTH.0);
-    let length = matches.try_get_one::<String>("seq-len").ok().flatten().map_or(USUAL_LENGTH.1, String::as_str);
     let streaming = Streaming { sinks: ask.sinks.unwrap_or(4), window: ask.window.unwrap_or(Tokens(4096)) };
     let retrieval = ask.retrieve.unwrap_or(Passages { count: 20, length: Tokens(512) });
-    refuse_what_is_too_long(&ask, seq_len)?;
     let Some(named) = ask.models.first() else {
         return Err(Error::without_value(Code::Model, "MODEL", "missing", "name one (`kvsize models` lists them)"));
     };
     let model = places.model(named, "model", Weigh::Yes)?;
+    let seq_len = ask.one_seq_len()?.or(model.max_position_embeddings).unwrap_or(USUAL_LENGTH.0);
+    let typed_length = matches.try_get_one::<String>("seq-len").ok().flatten();
+    let usual = || model.max_position_embeddings.map_or(USUAL_LENGTH.1.to_owned(), |maximum| maximum.0.to_string());
+    let length = typed_length.map_or_else(usual, Clone::clone);
+    refuse_what_is_too_long(&ask, seq_len)?;
     let workload = Workload {
         kv_dtype: model.dtype.into(),
         encoder_len: ask.encoder_len,
@@ -89,7 +91,7 @@ fn run(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let shared_prefix = ask.shared_prefix;
     let question = Question { model: &model, workload, streaming, retrieval, shared_prefix, usable, per_node, weights };
     let rows = strategies(&question)?;
-    let typed = Typed { estimate: estimate_of(named.text()), seq_len: length.to_owned(), extra: extra(&ask) };
+    let typed = Typed { estimate: estimate_of(named.text()), seq_len: length, extra: extra(&ask) };
     let statement = statement(&question, &fleet)?;
     let warnings = Vec::from_iter(past_maximum(&model, Some(seq_len)));
     let floors = floors.then(|| figures(fleet.entry.as_ref()));
