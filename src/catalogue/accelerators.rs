@@ -77,6 +77,14 @@ pub struct Size {
     pub bytes: Bytes,
 }
 
+impl Size {
+    /// The whole number before the unit: 80 of `80 GB`.
+    pub(crate) fn whole_units(&self) -> Option<u64> {
+        let digits = self.text.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    }
+}
+
 impl TryFrom<String> for Size {
     type Error = Error;
 
@@ -143,11 +151,13 @@ pub fn accelerators(overlay: &[AcceleratorEntry]) -> impl Iterator<Item = Accele
 /// # Errors
 /// [`Code::UnknownGpu`] with the names it could mean: all that begin with it, or else the nearest.
 pub fn accelerator(name: &str, overlay: &[AcceleratorEntry]) -> Result<AcceleratorEntry, Error> {
+    find_accelerator(name, overlay).ok_or_else(|| unknown(name, &normalised(name), overlay))
+}
+
+/// As [`accelerator`], without the search for the nearest names where there is none.
+pub fn find_accelerator(name: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry> {
     let wanted = normalised(name);
-    if let Some(entry) = named(&wanted, overlay) {
-        return Ok(entry);
-    }
-    sized(&wanted, overlay).ok_or_else(|| unknown(name, &wanted, overlay))
+    named(&wanted, overlay).or_else(|| sized(&wanted, overlay))
 }
 
 fn named(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry> {
@@ -155,8 +165,9 @@ fn named(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry>
     let own = overlay.iter().find(|entry| is_named(entry)).cloned();
     let quick = || row_naming(ACCELERATORS, wanted, is_named);
     // "rtx4090" is "rtx-4090": the same letters and digits in the same order.
-    let joined = |name: &str| name.replace('-', "");
-    let slow = || accelerators(overlay).find(|entry| entry.names.iter().any(|name| joined(name) == joined(wanted)));
+    let joined = wanted.replace('-', "");
+    let is_joined = |name: &String| name.bytes().filter(|&byte| byte != b'-').eq(joined.bytes());
+    let slow = || accelerators(overlay).find(|entry| entry.names.iter().any(is_joined));
     own.or_else(quick).or_else(|| if wanted.is_empty() { None } else { slow() })
 }
 
@@ -164,8 +175,9 @@ fn named(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry>
 /// that is marketed with it.
 fn sized(wanted: &str, overlay: &[AcceleratorEntry]) -> Option<AcceleratorEntry> {
     let (chip, gigabytes) = with_size(wanted)?;
-    let sold_with_it =
-        |entry: &AcceleratorEntry| entry.marketed.as_ref().is_some_and(|size| is_size(&size.value, gigabytes));
+    let sold_with_it = |entry: &AcceleratorEntry| {
+        entry.marketed.as_ref().is_some_and(|size| size.value.whole_units() == Some(gigabytes))
+    };
     if let Some(entry) = named(chip, overlay) {
         if entry.sizes_gib.is_none() {
             return Some(entry)
@@ -193,12 +205,6 @@ fn with_size(wanted: &str) -> Option<(&str, u64)> {
     };
     let gigabytes = digits.parse().ok().filter(|&gigabytes: &u64| gigabytes > 0)?;
     UNITS.contains(&unit).then_some((chip, gigabytes))
-}
-
-/// Whether a marketed size is so many GB or GiB.
-fn is_size(size: &Size, gigabytes: u64) -> bool {
-    let digits: String = size.text.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse() == Ok(gigabytes)
 }
 
 /// The devices with a name that begins so.

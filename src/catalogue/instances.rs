@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::letters_and_digits;
+
 const INSTANCES: &str = include_str!("instances.jsonl");
 
 /// A cloud instance, or a system that is sold whole.
@@ -16,11 +18,6 @@ pub struct Instance {
     pub count: u64,
     /// Where it was read.
     pub source: String,
-}
-
-/// A name as it is compared: letters and digits in lower case.
-fn letters_and_digits(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
 /// The instance of that name, in any case and however it is joined; of Azure's without `Standard_`, too.

@@ -19,7 +19,7 @@ mod prices;
 mod spelling;
 
 pub use accelerators::{
-    AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, normalised, parse_accelerators,
+    AcceleratorEntry, Figure, Link, Size, accelerator, accelerators, find_accelerator, normalised, parse_accelerators,
 };
 pub use gguf_architectures::{
     GgufArchitecture, IndexerLayers, IndexerRule, LongContextIndexer, ReadingRule, RecurrentRule, StateRule, WindowKey,
@@ -51,6 +51,11 @@ pub(crate) fn row_naming<T: Deserialize<'static>>(
     is_wanted: impl Fn(&T) -> bool,
 ) -> Option<T> {
     line_naming(data, name, |line| serde_json::from_str(line).ok().filter(|row| is_wanted(row)))
+}
+
+/// A name as it is compared however it is joined: its letters and digits, in lower case.
+fn letters_and_digits(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
 /// Up to three names that are most like a wanted one: the first of each of `entries`, by the name of it that `likeness` is

@@ -1,5 +1,5 @@
-//! What the parts of a model's name mean that are not its own: rows of data, each with the publisher whose names have it.
-//! The rows are general knowledge of these publishers' names; no page was read for them one by one.
+//! Parts of model names that say how weights are stored, or nothing of the shape: rows of data, each with a publisher that
+//! uses it. The rows are general knowledge; the publishers' pages are still to be read.
 
 /// What a part of a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

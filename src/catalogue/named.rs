@@ -2,7 +2,7 @@
 
 use super::name_rules::ALIASES;
 use super::spelling::{Spelling, is_active, is_size};
-use super::{ModelEntry, ModelSummary, find_known, models, nearest};
+use super::{ModelEntry, ModelSummary, find_known, letters_and_digits, models, nearest};
 use crate::units::{Code, Error};
 
 /// Choices that are listed at most.
@@ -96,8 +96,8 @@ pub fn find_named(name: &str, overlay: &[ModelEntry]) -> Result<NamedEntry, Erro
         [row] => {
             let known = row.names.last().and_then(|name| find_known(name, overlay));
             let entry = known.ok_or_else(|| unknown(name, overlay))?;
-            let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "");
-            let is_other_name = row.names.iter().all(|own| plain(own) != plain(name));
+            let plain = letters_and_digits(name);
+            let is_other_name = row.names.iter().all(|own| letters_and_digits(own) != plain);
             Ok(NamedEntry { entry, weights: typed.weights, is_other_name })
         }
         rows => Err(ambiguous(name, rows)),
@@ -162,7 +162,7 @@ fn aliased<'a>(typed: &Spelling, loose: &Words, rows: &'a [ModelSummary]) -> Opt
     rows.iter().find(|row| row.label.eq_ignore_ascii_case(label))
 }
 
-/// Those of the publisher whose model is used most; the words could mean a stranger's copy of any.
+/// Candidates of the publisher of the most used one: others publish copies.
 fn of_most_used<'c, 'a>(candidates: Vec<&'c Candidate<'a>>) -> Vec<&'c Candidate<'a>> {
     let organisation =
         |own: &Candidate<'_>| own.row.label.rsplit_once('/').map(|(organisation, _)| organisation.to_owned());
@@ -172,7 +172,7 @@ fn of_most_used<'c, 'a>(candidates: Vec<&'c Candidate<'a>>) -> Vec<&'c Candidate
 
 /// One row of each name: of the organisation that was typed, else not quantised, else the most used.
 fn preferred<'a>(typed: &Spelling, mut candidates: Vec<&Candidate<'a>>) -> Vec<&'a ModelSummary> {
-    candidates.sort_by_key(|own| {
+    candidates.sort_by_cached_key(|own| {
         let organisation = own.row.label.to_lowercase();
         let organisation = organisation.rsplit_once('/').map(|(organisation, _)| organisation);
         let is_quantised = Spelling::parse(&own.row.label).is_quantised();

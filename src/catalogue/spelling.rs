@@ -35,7 +35,6 @@ impl Spelling {
         let lower = text.trim().to_lowercase();
         let site = SITES.iter().find_map(|site| lower.strip_prefix(site));
         let text = site.unwrap_or(&lower).trim_matches('/');
-        let text = text.split_once('@').map_or(text, |(name, _)| name);
         // A file of a directory: what is before the name is no organisation.
         let (organisation, name) = match (text.rsplit_once('/'), text.strip_suffix(".gguf")) {
             (_, Some(file)) => (None, without_part(file.rsplit('/').next().unwrap_or(file))),
@@ -122,7 +121,7 @@ fn last_suffix(pieces: &[String]) -> Option<(usize, Stored)> {
             Meaning::Weights(name) => Stored::Weights(name.to_owned()),
             Meaning::File(name) => Stored::File(name.to_owned()),
         });
-        let of_file = || suffix.parse::<FileType>().ok().map(|_| Stored::Weights(suffix.clone()));
+        let of_file = || FileType::find(&suffix).map(|_| Stored::Weights(suffix.clone()));
         Some((length, row.or_else(of_file)?))
     })
 }

@@ -248,11 +248,11 @@ fn fleet(text: &str, own: &[AcceleratorEntry], sources: &dyn Sources) -> Result<
 
 /// The GPUs of a name without a count: a device, or an instance or a system that has several.
 fn whole(name: &str, own: &[AcceleratorEntry]) -> Option<Fleet> {
-    if let Ok(entry) = catalogue::accelerator(name, own) {
+    if let Some(entry) = catalogue::find_accelerator(name, own) {
         return Some(Fleet::new(None, entry));
     }
     let instance = catalogue::instance(name)?;
-    Some(Fleet::new(Some(instance.count), catalogue::accelerator(&instance.gpu, own).ok()?))
+    Some(Fleet::new(Some(instance.count), catalogue::find_accelerator(&instance.gpu, own)?))
 }
 
 /// The count that a text has, and the name without it; `None` where it has none. Devices of a user's own are taken for what
@@ -318,9 +318,8 @@ pub fn accelerator(entry: &AcceleratorEntry) -> Accelerator {
 /// What a machine that shares its memory, and is not Apple's, leaves the GPU: three quarters of it, an estimate.
 fn shared(entry: &AcceleratorEntry) -> Option<Term> {
     let size = entry.marketed.as_ref().filter(|_| entry.class == "unified memory" && !entry.metal())?;
-    let digits: String = size.value.text.chars().take_while(char::is_ascii_digit).collect();
     // "128 GB" of such a machine are 128 GiB.
-    let bytes = Exact::from(digits.parse::<u64>().ok()?) * (1u64 << 30) * 3u64 / 4u64;
+    let bytes = Exact::from(size.value.whole_units()?) * (1u64 << 30) * 3u64 / 4u64;
     let source = format!("3/4 of {} of shared memory, which the system's settings can change", size.value.text);
     Some(Term { bytes: bytes.bytes().ok()?, known: Known::Estimated, source })
 }

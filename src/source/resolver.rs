@@ -178,16 +178,16 @@ impl<'a> Resolver<'a> {
         }
         let is_path = looks_like_a_path(name);
         let id = HubId::parse(name).filter(|id| id.file.is_some() || !is_path);
-        if let (Some(settings), Some(id)) = (self.hub, &id)
-            && catalogue::find_known(name, self.overlay).is_none()
-        {
+        if let Some(entry) = catalogue::find_known(name, self.overlay) {
+            return Ok(Found::Entry(Box::new(NamedModel { entry, weights: None, note: None, warning: None })));
+        }
+        if let (Some(settings), Some(id)) = (self.hub, &id) {
             return self.on_hub(id, settings).or_else(|error| self.unasked(name, error));
         }
         // A path that is not there is not taken for a name, but for the name of a file alone.
         let is_place = is_path && (path.is_absolute() || name.contains(['/', '\\']) || !has_extension(name, "gguf"));
         if is_place {
-            let entry = catalogue::find_known(name, self.overlay).ok_or_else(|| file::missing(&path))?;
-            return Ok(Found::Entry(Box::new(NamedModel { entry, weights: None, note: None, warning: None })));
+            return Err(file::missing(&path));
         }
         let named = catalogue::find_named(name, self.overlay);
         let named = named.map_err(|error| if is_path { file::missing(&path) } else { error })?;

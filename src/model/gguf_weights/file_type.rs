@@ -82,6 +82,19 @@ impl FileType {
         Self { row, imatrix, release: Release::default() }
     }
 
+    /// The type of a name as [`FromStr`] reads it, without an error's list where there is none.
+    pub(crate) fn find(text: &str) -> Option<Self> {
+        let plain = text.to_ascii_lowercase().replace('-', "_");
+        let (name, imatrix) = match (plain.strip_suffix("+imatrix"), plain.strip_suffix("_imatrix")) {
+            (Some(name), _) => (name, Some(Imatrix::Given)),
+            (None, Some(name)) => (name, Some(Imatrix::Absent)),
+            (None, None) => (plain.as_str(), None),
+        };
+        let row = FILE_TYPES.iter().find(|row| row.name.eq_ignore_ascii_case(name))?;
+        let usual = Self::new(row);
+        Some(Self { imatrix: imatrix.unwrap_or(usual.imatrix), ..usual })
+    }
+
     /// The type of tensors for which its rule has no other.
     pub fn main_type(self) -> TensorType {
         self.row.default
@@ -127,13 +140,7 @@ impl FromStr for FileType {
 
     /// Reads a name in any case, with `-` or `_`; `+imatrix` or `-imatrix` at its end says whether there is a matrix.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let plain = text.to_ascii_lowercase().replace('-', "_");
-        let (name, imatrix) = match (plain.strip_suffix("+imatrix"), plain.strip_suffix("_imatrix")) {
-            (Some(name), _) => (name, Some(Imatrix::Given)),
-            (None, Some(name)) => (name, Some(Imatrix::Absent)),
-            (None, None) => (plain.as_str(), None),
-        };
-        let row = FILE_TYPES.iter().find(|row| row.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+        Self::find(text).ok_or_else(|| {
             let names: Vec<&str> = FILE_TYPES.iter().map(|row| row.name).collect();
             Error::new(
                 Code::UnknownFormat,
@@ -142,8 +149,6 @@ impl FromStr for FileType {
                 "is not a GGUF file type",
                 format!("give one of {}", names.join(", ")),
             )
-        })?;
-        let usual = Self::new(row);
-        Ok(Self { imatrix: imatrix.unwrap_or(usual.imatrix), ..usual })
+        })
     }
 }
