@@ -58,7 +58,7 @@ pub(super) struct OutputArguments<F: Written = Format> {
 }
 
 impl<F: Written> OutputArguments<F> {
-    /// The unit of an answer about hardware, whose memory drivers and engines print in GiB.
+    /// The unit of an answer about hardware: drivers and engines print memory in GiB.
     pub(super) fn unit_of_hardware(&self) -> UnitChoice {
         self.unit.unwrap_or(UnitChoice::Fixed(ByteUnit::Gibibytes))
     }

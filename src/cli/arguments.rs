@@ -37,7 +37,7 @@ const OLD_NAMES: &[(&str, &[&str])] = &[
     ("completions", &["generate", "completions"]),
 ];
 
-/// What `generate` writes, each a command of its own that help does not list.
+/// What `generate` writes: commands that help does not list.
 const GENERATED: &[&str] = &["man", "completions", "schema"];
 
 /// The options that make a question one of hardware.

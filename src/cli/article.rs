@@ -1,4 +1,4 @@
-//! `kvsize article`: the numbers of the article that this tool starts from, beside the real ones.
+//! `kvsize article`: the numbers of the article that this tool starts from, next to the real ones.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) const REAL: &str = "llama-4-scout";
 
 pub(super) const COMMAND: Subcommand = Subcommand {
     name: "article",
-    about: "The article's numbers beside the real ones",
+    about: "The article's numbers next to the real ones",
     arguments: <OutputArguments>::augment_args,
     run: |matches| run(&typed(matches)?),
     ..Subcommand::BARE

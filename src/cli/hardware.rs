@@ -108,7 +108,7 @@ fn plan(matches: &mut ArgMatches) -> Result<Answer, Error> {
     let asked = ask.on_hardware(&places, fleets.clone())?;
     let mut found = plans(&asked)?;
     if !ask.gpu.is_empty() {
-        // Of all GPUs there are, those that an engine does not run on are nobody's question.
+        // Where no GPU was named, those that the engine does not run on are left out.
         found.notes.add(&[], &found.left_out);
     }
     let Some(OnHardware { request, .. }) = asked.first() else { return Err(Error::missing("--gpu", "name the GPUs")) };

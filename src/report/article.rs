@@ -1,4 +1,4 @@
-//! The article's numbers beside the real ones.
+//! The article's numbers next to the real ones.
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
@@ -13,7 +13,7 @@ use super::{Estimates, FitDocument, FitRow, Medium, ModelDescription, Report, js
 use crate::strategy::article;
 use crate::units::{ByteUnit, Bytes, fixed_point};
 
-/// The article's numbers beside the real ones.
+/// The article's numbers next to the real ones.
 #[derive(Debug)]
 pub struct Article {
     /// The article's model and the real one, at the same lengths.
